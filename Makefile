@@ -1,0 +1,44 @@
+# Everything runs in .venv, which is made from PyPI on first use. PYTHON may name another interpreter (>= 3.11).
+PYTHON ?= python3
+VENV := .venv
+BIN := $(VENV)/bin
+STAMP := $(VENV)/.installed
+
+.PHONY: demo test lint format bench crash fuzz clean
+.DEFAULT_GOAL := help
+
+help: ## show the targets
+	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 12
+
+$(STAMP): pyproject.toml constraints.txt
+	$(PYTHON) -m venv $(VENV)
+	$(BIN)/python -m pip install --quiet --disable-pip-version-check --constraint constraints.txt --editable '.[dev]'
+	touch $@
+
+demo: $(STAMP) ## break a CRM on an embedded PostgreSQL, put it back, prove it, undo it
+	$(BIN)/python -m demo
+
+test: $(STAMP) ## run the tests (real servers; no network)
+	$(BIN)/python -m pytest -n 2 --dist worksteal
+
+lint: $(STAMP) ## ruff, mypy --strict, import-linter
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy
+	$(BIN)/lint-imports
+
+format: $(STAMP) ## rewrite the sources in the project's format
+	$(BIN)/ruff check --fix .
+	$(BIN)/ruff format .
+
+bench: $(STAMP) ## ratios against psql on the same data, in one run
+	$(BIN)/python -m bench
+
+crash: $(STAMP) ## every fault point × {killed, connection cut, disk full}
+	$(BIN)/python -m pytest tests/crash --campaign=long
+
+fuzz: $(STAMP) ## the dump reader against random input, for a long time
+	LASTGOOD_FUZZ=long $(BIN)/python -m pytest tests/dump -k fuzz
+
+clean: ## remove what the targets made
+	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
