@@ -1,0 +1,1 @@
+"""Understanding pg_dump's output; knows nothing of servers."""

@@ -1,0 +1,68 @@
+"""What the lexer makes of a dump's bytes. Everything is bytes: a dump is never decoded as a whole."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Statement:
+    """One SQL command: its text without surrounding white space, comments before it, and the semicolon.
+
+    ``offset`` (bytes from 0, decompressed) and ``line`` (from 1) are those of its first byte.
+    """
+
+    text: bytes
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Comment:
+    """A ``--`` or ``/* */`` comment at top level, between commands; line end not included."""
+
+    text: bytes
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class MetaCommand:
+    r"""A psql command at top level (``\restrict KEY``), from the backslash to the end of the line."""
+
+    text: bytes
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyStart:
+    """A ``COPY … FROM stdin`` command; ``CopyData`` and one ``CopyEnd`` follow."""
+
+    text: bytes
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyData:
+    r"""Whole rows of a COPY block, each with its line end; never the ``\.`` line. ``rows`` of them.
+
+    ``offset`` and ``line`` are those of the first row.
+    """
+
+    data: bytes
+    rows: int
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class CopyEnd:
+    r"""The ``\.`` line was read."""
+
+    offset: int
+    line: int
+
+
+Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopyEnd

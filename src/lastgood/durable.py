@@ -1,0 +1,64 @@
+"""The one way to write a file that must survive a crash of the machine."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from lastgood import fault
+
+
+def sync_folder(folder: Path) -> None:
+    """Makes renames and new names in ``folder`` durable."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(path: Path) -> None:
+    """Makes a file, or every file and folder below a folder, durable. Another program wrote it."""
+    if path.is_dir():
+        for child in sorted(path.iterdir()):
+            sync_tree(child)
+        sync_folder(path)
+    else:
+        descriptor = os.open(path, os.O_RDONLY)
+        try:
+            os.fsync(descriptor)
+        finally:
+            os.close(descriptor)
+
+
+def publish(temporary: Path, final: Path) -> None:
+    """Gives a complete file or folder its final name: contents first on disk, then the name, then the folder.
+
+    After a crash ``final`` is absent or complete, never partial. Raises OSError.
+    """
+    sync_tree(temporary)
+    fault.point("durable.before_rename")
+    temporary.rename(final)
+    sync_folder(final.parent)
+
+
+@contextmanager
+def writing(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
+    """A binary file that gets its name only when the block ends well; otherwise nothing is left behind.
+
+    The temporary name is ``.<name>.partial`` in the same folder. Raises OSError.
+    """
+    temporary = final.with_name(f".{final.name}.partial")
+    descriptor = os.open(temporary, os.O_WRONLY | os.O_CREAT | os.O_TRUNC, mode)
+    try:
+        with os.fdopen(descriptor, "wb") as file:
+            yield file
+            file.flush()
+            os.fsync(file.fileno())
+        publish(temporary, final)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise

@@ -1,0 +1,92 @@
+"""The tree of our errors: each class owns its code, its exit status and, with each instance, the hint.
+
+Message grammar: ``cannot <do what>: <why>``, lower case, no full stop, names in double quotes. The hint is a
+sentence with the next command to run. ``state`` is one sentence that says what state the live database is in.
+"""
+
+from __future__ import annotations
+
+from typing import ClassVar
+
+UNTOUCHED = "The live database was not touched and is open."
+
+
+class LastgoodError(Exception):
+    """What every error of ours is. ``str(error)`` is the message alone, without hint and state.
+
+    ``exit_status`` follows the table in docs/reference; 1 means a defect in lastgood.
+    """
+
+    code: ClassVar[str] = "defect"
+    exit_status: ClassVar[int] = 1
+
+    def __init__(self, message: str, *, hint: str = "", state: str = UNTOUCHED) -> None:
+        super().__init__(message)
+        self.message = message
+        self.hint = hint
+        self.state = state
+
+
+class UsageError(LastgoodError):
+    """Wrong usage or configuration: nothing was looked at yet."""
+
+    code = "usage"
+    exit_status = 2
+
+
+class Refused(LastgoodError):
+    """Refused before anything changed: a check failed, or consent was not given."""
+
+    code = "refused"
+    exit_status = 3
+
+
+class BadPoint(LastgoodError):
+    """The restore point is missing, incomplete, corrupt or unsafe.
+
+    ``line`` (from 1) and ``offset`` (bytes from 0, of the decompressed text) say where, when known.
+    """
+
+    code = "bad_point"
+    exit_status = 4
+
+    def __init__(
+        self,
+        message: str,
+        *,
+        hint: str = "",
+        state: str = UNTOUCHED,
+        line: int | None = None,
+        offset: int | None = None,
+    ) -> None:
+        super().__init__(message, hint=hint, state=state)
+        self.line = line
+        self.offset = offset
+
+
+class Failed(LastgoodError):
+    """Failed; the live database is as it was, and open."""
+
+    code = "failed"
+    exit_status = 5
+
+
+class ChecksFailedAfterSwap(LastgoodError):
+    """The new state failed its checks after the swap, and the swap was undone."""
+
+    code = "undone"
+    exit_status = 6
+
+
+class Stopped(LastgoodError):
+    """Stopped in between: `lastgood resume` or `lastgood abort` goes on from here."""
+
+    code = "stopped"
+    exit_status = 7
+
+
+class Interrupted(LastgoodError):
+    """Interrupted by the user, walked back."""
+
+    code = "interrupted"
+    exit_status = 130

@@ -1,0 +1,120 @@
+"""What a restore point or a database contains, exactly, and how two such accounts differ.
+
+Facts are made from a dump without restoring it (``of_dump``) and from a database (``of_database``), under the same
+rules, so that equal facts mean equal content. They are data: frozen, and stored as JSON in manifests and journals.
+"""
+
+from __future__ import annotations
+
+from pydantic import BaseModel, ConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class DigestRules(_Frozen):
+    """Under which settings row text was made. Digests are comparable only when these are equal.
+
+    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` is the version that wrote the text.
+    """
+
+    version: int = 1
+    client_encoding: str = "UTF8"
+    time_zone: str | None = "UTC"
+    server_major: int | None = None
+
+
+class TableFacts(_Frozen):
+    """One relation that carries rows of its own: an ordinary table, a leaf partition, or a partition root through
+    which a dump loads its leaves.
+
+    ``digest``: 32 hex digits, the sum modulo 2^128 of the XXH3-128 of each line of the COPY text output of
+    ``columns`` (line end not included); None when the dump's rows can't be put into that form (``why_no_digest``).
+    ``newest``: column name → greatest time stamp as COPY text, for columns of a time stamp or date type.
+    """
+
+    schema_name: str
+    name: str
+    columns: tuple[str, ...]
+    rows: int
+    digest: str | None
+    why_no_digest: str = ""
+    newest: dict[str, str] = {}
+
+
+class SequenceFacts(_Frozen):
+    """A sequence's position, as ``setval`` takes it."""
+
+    schema_name: str
+    name: str
+    last_value: int
+    is_called: bool
+
+
+class LargeObjectFacts(_Frozen):
+    """All large objects together: how many, and a digest over (OID, content)."""
+
+    count: int = 0
+    digest: str = "0" * 32
+
+
+class ExtensionFacts(_Frozen):
+    """An extension; ``version`` is None where a dump does not tell."""
+
+    name: str
+    version: str | None = None
+
+
+class MigrationFacts(_Frozen):
+    """What the migration tool's own table says: its qualified name, the newest version, how many are applied."""
+
+    tool: str
+    table: str
+    version: str | None
+    applied: int
+
+
+class ObjectFacts(_Frozen):
+    """A schema object. ``kind`` uses PostgreSQL's words in lower case (``table``, ``materialized view``, ``index``,
+    ``foreign key``, ``check constraint``, ``policy`` …); ``identity`` is what ``pg_identify_object`` would call it, or as
+    near as a dump tells; ``digest`` (32 hex digits) covers its definition, None from a dump.
+    """
+
+    kind: str
+    identity: str
+    digest: str | None = None
+
+
+class Facts(_Frozen):
+    """Everything known of a restore point's or a database's content.
+
+    ``origin`` is ``dump`` or ``database``; ``database`` the name of the database it was taken from, when known.
+    ``server_version`` is the dumped server's. ``object_counts`` has a number for each kind that was counted.
+    """
+
+    origin: str
+    database: str | None = None
+    server_version: str | None = None
+    rules: DigestRules = DigestRules()
+    tables: tuple[TableFacts, ...] = ()
+    sequences: tuple[SequenceFacts, ...] = ()
+    large_objects: LargeObjectFacts = LargeObjectFacts()
+    extensions: tuple[ExtensionFacts, ...] = ()
+    migration: MigrationFacts | None = None
+    object_counts: dict[str, int] = {}
+    objects: tuple[ObjectFacts, ...] = ()
+
+    @property
+    def rows(self) -> int:
+        """All rows of all tables."""
+        return sum(table.rows for table in self.tables)
+
+
+class Difference(_Frozen):
+    """One thing in which two accounts differ: ``what`` names it, ``expected`` and ``found`` are short texts."""
+
+    kind: str
+    what: str
+    expected: str
+    found: str

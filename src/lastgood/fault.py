@@ -1,0 +1,91 @@
+"""Named fault points: places where a test makes the tool die, lose its connection or run out of disk.
+
+``fault.point("swap.between_renames")`` does nothing unless armed. A test arms points in its own process with
+``armed``, or in a child through the environment: ``LASTGOOD_FAULT=name:kill`` (also ``interrupt``, ``enospc``,
+``terminate``). ``POINTS`` registers every name, so that a campaign can enumerate them; an unregistered name is
+a defect.
+"""
+
+from __future__ import annotations
+
+import errno
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+POINTS: dict[str, str] = {
+    "durable.before_rename": "a file is written and fsynced under its temporary name",
+    "journal.after_doing": "a step is announced in the journal, nothing of it is done",
+    "journal.before_done": "a step is done, the journal does not say so yet",
+    "fence.after_lock": "writers wait, nothing else is done",
+    "emergency.after_dump": "the emergency backup is written, not yet verified",
+    "build.after_create": "the shadow exists and is empty",
+    "build.during_load": "some rows of the shadow are loaded",
+    "build.after_load": "the shadow is loaded, not yet analyzed",
+    "prove.before_verdict": "the shadow's facts are read, not yet compared",
+    "carry_over.after_objects": "owners and grants are applied to the shadow",
+    "swap.before_transaction": "the swap is about to begin",
+    "swap.between_renames": "the first rename is done, nothing committed",
+    "swap.before_commit": "all of the swap is done, nothing committed",
+    "swap.after_commit": "the swap is committed, the journal does not know",
+    "undo.before_commit": "all of the undo is done, nothing committed",
+    "undo.after_commit": "the undo is committed, the journal does not know",
+}
+
+_armed: dict[str, Callable[[], None]] = {}
+
+
+def _kill() -> None:
+    os.kill(os.getpid(), signal.SIGKILL)
+
+
+def _interrupt() -> None:
+    os.kill(os.getpid(), signal.SIGINT)
+
+
+def _terminate() -> None:
+    os.kill(os.getpid(), signal.SIGTERM)
+
+
+def _enospc() -> None:
+    raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+
+
+_ACTIONS: dict[str, Callable[[], None]] = {
+    "kill": _kill,
+    "interrupt": _interrupt,
+    "terminate": _terminate,
+    "enospc": _enospc,
+}
+
+
+def point(name: str) -> None:
+    """Does nothing, unless a test armed ``name``."""
+    if name not in POINTS:
+        raise LookupError(f"fault point {name!r} is not registered")
+    action = _armed.get(name)
+    if action is not None:
+        action()
+
+
+@contextmanager
+def armed(name: str, action: Callable[[], None]) -> Iterator[None]:
+    """Arms one point of this process for the length of a ``with`` block."""
+    if name not in POINTS:
+        raise LookupError(f"fault point {name!r} is not registered")
+    _armed[name] = action
+    try:
+        yield
+    finally:
+        del _armed[name]
+
+
+def arm_from_environment() -> None:
+    """Arms what ``LASTGOOD_FAULT`` names; called once by the command line."""
+    spec = os.environ.get("LASTGOOD_FAULT", "")
+    if spec:
+        name, _, kind = spec.partition(":")
+        if name not in POINTS or kind not in _ACTIONS:
+            raise LookupError(f"LASTGOOD_FAULT={spec!r} names no fault point or no kind of fault")
+        _armed[name] = _ACTIONS[kind]

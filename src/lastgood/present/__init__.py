@@ -1,0 +1,1 @@
+"""Rendering of events, plans and results, as text or JSON."""

@@ -1,0 +1,90 @@
+"""Real servers for tests: one cluster a version and test process, started when first asked for."""
+
+from __future__ import annotations
+
+import itertools
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from lastgood.postgres.embedded import EmbeddedServer, available
+
+MAJORS = (15, 16, 17, 18)
+NEWEST = 18
+_numbers = itertools.count(1)
+
+
+class Servers:
+    """The clusters of this test process, by major version."""
+
+    def __init__(self) -> None:
+        self._running: dict[int, EmbeddedServer] = {}
+
+    def get(self, major: int) -> EmbeddedServer:
+        if major not in self._running:
+            self._running[major] = EmbeddedServer(major)
+        return self._running[major]
+
+    def close(self) -> None:
+        for server in self._running.values():
+            server.close()
+
+
+@pytest.fixture(scope="session")
+def servers() -> Iterator[Servers]:
+    running = Servers()
+    yield running
+    running.close()
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if "server" in metafunc.fixturenames:
+        marker = metafunc.definition.get_closest_marker("postgres")
+        wanted = marker.args if marker else (NEWEST,)
+        metafunc.parametrize("server", wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
+
+
+@pytest.fixture
+def server(request: pytest.FixtureRequest, servers: Servers) -> EmbeddedServer:
+    """A running server of the version that the test's ``postgres`` marker names (default: the newest)."""
+    major: int = request.param
+    if major not in available():
+        if os.environ.get("CI"):
+            pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
+        pytest.skip(f"PostgreSQL {major} is not on this machine")
+    return servers.get(major)
+
+
+@pytest.fixture
+def new_database(server: EmbeddedServer) -> Iterator[Callable[..., str]]:
+    """Makes empty databases with names of their own; ``new_database("app")`` gives e.g. ``app_7``.
+
+    Every database of the server whose name starts with such a name is dropped afterwards (shadows, kept ones).
+    """
+    made: list[str] = []
+
+    def make(base: str = "app", **options: str) -> str:
+        name = f"{base}_{os.getpid()}_{next(_numbers)}"
+        with server.target("postgres").connect() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        made.append(name)
+        return name
+
+    yield make
+    with server.target("postgres").connect() as connection:
+        names = [row[0] for row in connection.execute("SELECT datname FROM pg_database")]
+        for name in names:
+            if any(name == base or name.startswith(base + "_") for base in made):
+                connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def store(tmp_path: Path) -> Path:
+    """An empty folder for restore points."""
+    folder = tmp_path / "backups"
+    folder.mkdir()
+    return folder
