@@ -64,6 +64,24 @@ class BadPoint(LastgoodError):
         self.offset = offset
 
 
+class Incomplete(BadPoint):
+    """The restore point ends before its end: cut off, or its maker was killed."""
+
+    code = "incomplete_point"
+
+
+class Corrupt(BadPoint):
+    """The restore point's bytes are not what was written: damaged, or not a dump at all."""
+
+    code = "corrupt_point"
+
+
+class Unsafe(BadPoint):
+    """The restore point asks for something that a restore must never do."""
+
+    code = "unsafe_point"
+
+
 class Failed(LastgoodError):
     """Failed; the live database is as it was, and open."""
 

@@ -16,7 +16,7 @@ class _Frozen(BaseModel):
 class DigestRules(_Frozen):
     """Under which settings row text was made. Digests are comparable only when these are equal.
 
-    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` is the version that wrote the text.
+    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text.
     """
 
     version: int = 1
@@ -77,8 +77,8 @@ class MigrationFacts(_Frozen):
 
 class ObjectFacts(_Frozen):
     """A schema object. ``kind`` uses PostgreSQL's words in lower case (``table``, ``materialized view``, ``index``,
-    ``foreign key``, ``check constraint``, ``policy`` …); ``identity`` is what ``pg_identify_object`` would call it, or as
-    near as a dump tells; ``digest`` (32 hex digits) covers its definition, None from a dump.
+    ``foreign key``, ``check constraint``, ``policy`` …); ``identity`` is what ``pg_identify_object`` would call
+    it, or as near as a dump tells; ``digest`` (32 hex digits) covers its definition, None from a dump.
     """
 
     kind: str

@@ -14,7 +14,7 @@ Connection = psycopg.Connection[TupleRow]
 
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 
-# A role's or a database's own settings hit every new session (e.g. a statement_timeout of the role); ours must not be cut short by them.
+# A role's or a database's own settings hit every new session (a statement_timeout, say); ours must not be cut short.
 SESSION: tuple[tuple[LiteralString, str], ...] = (
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
