@@ -240,12 +240,12 @@ def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]
         objects = [{one.identity: one for one in facts.objects if one.kind == kind} for facts in (expected, found)]
         only = [sorted(objects[0].keys() - objects[1].keys()), sorted(objects[1].keys() - objects[0].keys())]
         if exactly:
-            differences += [
-                Difference(kind="object", what=f"{kind} {i}", expected="present", found="missing") for i in only[0]
-            ]
-            differences += [
-                Difference(kind="object", what=f"{kind} {i}", expected="absent", found="present") for i in only[1]
-            ]
+            for identity in only[0]:
+                what = f"{kind} {identity}"
+                differences.append(Difference(kind="object", what=what, expected="present", found="missing"))
+            for identity in only[1]:
+                what = f"{kind} {identity}"
+                differences.append(Difference(kind="object", what=what, expected="absent", found="present"))
         elif expected.object_counts[kind] != found.object_counts[kind]:
             differences.append(
                 Difference(

@@ -139,8 +139,8 @@ _QUERIES: tuple[LiteralString, ...] = (
     SELECT CASE p.prokind WHEN 'a' THEN 'aggregate' WHEN 'p' THEN 'procedure' ELSE 'function' END,
            format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
            CASE p.prokind WHEN 'a' THEN
-             (SELECT concat_ws(E'\\n', p.prorettype::regtype, pg_catalog.pg_get_function_arguments(p.oid), p.proparallel,
-                g.aggkind, g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn,
+             (SELECT concat_ws(E'\\n', p.prorettype::regtype, pg_catalog.pg_get_function_arguments(p.oid),
+                p.proparallel, g.aggkind, g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn,
                 g.aggminvtransfn, g.aggmfinalfn, g.aggtranstype::regtype, g.agginitval, g.aggminitval,
                 g.aggfinalmodify, g.aggmfinalmodify, g.aggsortop::regoperator)
               FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = p.oid)
@@ -167,7 +167,7 @@ _QUERIES: tuple[LiteralString, ...] = (
                                        t.typmodin, t.typmodout, t.typanalyze, t.typelem::regtype, t.typdefault)
                WHEN 'd' THEN concat_ws(' ', pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typnotnull,
                                        t.typdefault, nullif(t.typcollation, 0)::regcollation,
-                                       (SELECT string_agg(format('%I %s', conname, pg_catalog.pg_get_constraintdef(oid)),
+                                       (SELECT string_agg(format('%I %s', conname, pg_get_constraintdef(oid)),
                                                           ',' ORDER BY conname)
                                         FROM pg_catalog.pg_constraint WHERE contypid = t.oid AND contype = 'c'))
              END)
@@ -219,7 +219,8 @@ _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT 'operator class', format('%I.%I using %s', n.nspname, o.opcname, a.amname),
            concat_ws(' ', o.opcintype::regtype, o.opcdefault, nullif(o.opckeytype, 0)::regtype)
-    FROM pg_catalog.pg_opclass o JOIN user_schema n ON n.oid = o.opcnamespace JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod
+    FROM pg_catalog.pg_opclass o JOIN user_schema n ON n.oid = o.opcnamespace
+    JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_opclass'::regclass AND objid = o.oid)
     """,
     """
@@ -231,7 +232,8 @@ _QUERIES: tuple[LiteralString, ...] = (
              (SELECT string_agg(concat_ws(' ', amprocnum, amproc::regprocedure), ','
                                 ORDER BY amprocnum, amproc::regprocedure::text)
               FROM pg_catalog.pg_amproc WHERE amprocfamily = f.oid))
-    FROM pg_catalog.pg_opfamily f JOIN user_schema n ON n.oid = f.opfnamespace JOIN pg_catalog.pg_am a ON a.oid = f.opfmethod
+    FROM pg_catalog.pg_opfamily f JOIN user_schema n ON n.oid = f.opfnamespace
+    JOIN pg_catalog.pg_am a ON a.oid = f.opfmethod
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_opfamily'::regclass AND objid = f.oid)
     """,
     """
@@ -279,7 +281,8 @@ _QUERIES: tuple[LiteralString, ...] = (
            concat_ws(' ', nullif(f.fdwhandler, 0)::regproc, nullif(f.fdwvalidator, 0)::regproc, f.fdwoptions::text)
     FROM pg_catalog.pg_foreign_data_wrapper f
     WHERE f.oid >= 16384
-      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_foreign_data_wrapper'::regclass AND objid = f.oid)
+      AND NOT EXISTS (SELECT FROM member
+                      WHERE classid = 'pg_catalog.pg_foreign_data_wrapper'::regclass AND objid = f.oid)
     """,
     """
     SELECT 'server', format('%I', s.srvname),
@@ -314,6 +317,16 @@ _QUERIES: tuple[LiteralString, ...] = (
       AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_am'::regclass AND objid = a.oid)
     """,
 )
+
+# What the queries may find: that there is none of a kind is known, too.
+KINDS = (
+    "schema", "table", "foreign table", "column", "index", "primary key", "unique constraint", "exclusion constraint",
+    "foreign key", "check constraint", "trigger", "policy", "rule", "view", "materialized view", "sequence", "function",
+    "procedure", "aggregate", "type", "domain", "event trigger", "publication", "statistics object", "cast", "operator",
+    "operator class", "operator family", "collation", "conversion", "text search configuration",
+    "text search dictionary", "text search parser", "text search template", "foreign-data wrapper", "server",
+    "user mapping", "language", "transform", "access method",
+)  # fmt: skip
 
 _ARRAY_CAST = re.compile(r"\(ARRAY\[")
 

@@ -20,7 +20,7 @@ from lastgood.facts import (
     TableFacts,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line
-from lastgood.facts.objects import read_objects
+from lastgood.facts.objects import KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.server import Connection
@@ -151,7 +151,8 @@ def _read(
             )
         )
     connection.execute("SET LOCAL client_encoding = 'UTF8'")
-    counts = Counter(one.kind for one in found_objects)
+    counts = Counter(dict.fromkeys(KINDS, 0) if objects else {})
+    counts.update(one.kind for one in found_objects)
     return Facts(
         origin="database",
         database=database,
