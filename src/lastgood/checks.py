@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood.dump.reader import DumpSummary
+from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
 from lastgood.plan import Fence, Finding
 from lastgood.points import RestorePoint

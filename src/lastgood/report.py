@@ -15,13 +15,13 @@ class _Frozen(BaseModel):
 
 
 class ProvedTable(_Frozen):
-    """One table of the proof. ``digest`` is null where only the row count could be compared."""
+    """One table of the proof. ``equal`` is null where only the numbers of rows could be compared (they agree)."""
 
     schema_name: str = Field(serialization_alias="schema")
     name: str
     rows: int
     digest: str | None
-    equal: bool
+    equal: bool | None
 
 
 class CarriedOverReport(_Frozen):

@@ -30,7 +30,7 @@ class RestoredTable(BaseModel):
     name: str
     rows: int
     digest: str | None
-    equal: bool
+    equal: bool | None
 
 
 class RestoreReport(BaseModel):
