@@ -49,7 +49,7 @@ class Findings:
     emergency: Path | None = None
     restored_oid: int | None = None
     exchanged: Exchanged | None = None
-    skipped: list[tuple[int, str, str]] = field(default_factory=list)
+    skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     shadow_kept: bool = False
 
 
