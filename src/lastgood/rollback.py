@@ -36,8 +36,10 @@ from lastgood.steps.prove import Prove
 from lastgood.steps.reopen import Reopen
 from lastgood.steps.swap import Swap
 
+Stages = Sequence[Sequence[Sequence[Step[Run]]]]
+
 # The stages one after the other; in each, lanes that run at the same time.
-STAGES: Sequence[Sequence[Sequence[Step[Run]]]] = (
+STAGES: Stages = (
     [[Fence()]],
     [[Emergency()], [Build(), CarryOver(), Prove()]],
     [[Swap()]],
@@ -70,16 +72,16 @@ def resume(request: Request, emit: Emit = silent) -> Report:
     What already holds on the server is not done again; everything is proved again before the swap. Works without
     the journal: the shadow's mark tells the restore point.
     """
-    prepared = prepare.prepare_again(request, emit)
+    prepared, switched = prepare.prepare_again(request, emit)
     journal = Journal.find(request.state, prepared.plan.run)
     if journal is None:
         emit(Note("this machine has no journal of the run; going on from what the server tells"))
         journal = Journal.create(request.state, prepared.plan.run)
     journal.write("resumed", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
-    return _drive(prepared, journal, emit)
+    return _drive(prepared, journal, emit, STAGES[-1:] if switched else STAGES)
 
 
-def _drive(prepared: Prepared, journal: Journal, emit: Emit) -> Report:
+def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = STAGES) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
     with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
@@ -87,7 +89,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit) -> Report:
         run = Run(prepared, maintenance, journal, emit)
         try:
             with interrupts.calling(run.interrupt):
-                drive(run, STAGES)
+                drive(run, stages)
         except BaseException as error:
             raise _told(run, error) from error
         finally:
