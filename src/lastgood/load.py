@@ -24,8 +24,6 @@ from lastgood.events import Emit, Progress
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 
-# What begins the part of a dump that stands after the data: worth statistics first, they make it faster.
-POST_DATA = frozenset({Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.EXCLUSION, Kind.FOREIGN_KEY, Kind.TRIGGER})
 TUNING: tuple[tuple[LiteralString, str], ...] = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 MORE_ROUNDS = 10
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
@@ -76,7 +74,6 @@ class Loader:
         self._filled: set[Relation] = set()
         self._later: list[Command] = []
         self._last: list[Command] = []
-        self._analyzed = False
         self.loaded = Loaded()
 
     def load(self, entries: Iterator[Entry]) -> Loaded:
@@ -94,8 +91,6 @@ class Loader:
         # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
         for command in self._last:
             self._run(command)
-        self._connection.execute("RESET ALL")
-        self._analyze()
         return self.loaded
 
     def _command(self, command: Command) -> None:
@@ -110,13 +105,7 @@ class Loader:
         ):
             self._last.append(command)
             return
-        if command.kind in POST_DATA and not self._analyzed:
-            self._analyzed = True
-            self._analyze()
         self._run(command)
-
-    def _analyze(self) -> None:
-        self._connection.execute("ANALYZE")
 
     def _run(self, command: Command) -> None:
         """Runs one command; a refusal that a rule allows is recorded, a view that waits for another is put back."""

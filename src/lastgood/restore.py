@@ -69,6 +69,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
             with (
                 interrupts.calling(stop.set),
                 target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
+                target.at(into).connect(application_name=f"lastgood analyze {run}") as beside,
             ):
                 stopper = _cancel_when(stop, connection)
                 began = time.monotonic()
@@ -78,7 +79,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
                 emit(StageStarted("prove", "prove that it equals the restore point"))
-                comparison = prove(connection, facts, into, emit, stop.is_set)
+                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside)
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
                 stop.set()
