@@ -65,11 +65,28 @@ def rebuild(
     return loaded
 
 
-def prove(connection: Connection, expected: Facts, name: str, emit: Emit, cancelled: Callable[[], bool]) -> Comparison:
+def prove(
+    connection: Connection,
+    expected: Facts,
+    name: str,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    *,
+    beside: Connection,
+) -> Comparison:
     """Reads the whole database in one snapshot and compares it with the restore point's facts, which are the oracle.
+    Meanwhile ``beside``, a second connection to it in autocommit mode, gathers the planner's statistics.
 
     Raises ProofFailed, with every difference.
     """
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-analyze") as pool:
+        analyzed = pool.submit(beside.execute, "ANALYZE")
+        comparison = _prove(connection, expected, name, emit, cancelled)
+        analyzed.result()
+    return comparison
+
+
+def _prove(connection: Connection, expected: Facts, name: str, emit: Emit, cancelled: Callable[[], bool]) -> Comparison:
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():
