@@ -6,7 +6,6 @@ One handler for each class of PostgreSQL's own syntax tree; a class without a ha
 from __future__ import annotations
 
 import re
-from typing import Any
 
 from pglast import parse_sql
 from pglast.parser import ParseError
