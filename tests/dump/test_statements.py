@@ -175,7 +175,7 @@ def test_what_pg_dump_writes_is_run(text: str, kind: Kind, created: list[str]) -
                 Kind.SUBSCRIPTION,
                 "names a subscription, which in a second database would take over the live one's replication slot",
                 [
-                    "CREATE SUBSCRIPTION s CONNECTION 'password=x' PUBLICATION p WITH (connect = false, slot_name = 's')",
+                    "CREATE SUBSCRIPTION s CONNECTION 'password=x' PUBLICATION p WITH (slot_name = 's')",
                     "ALTER SUBSCRIPTION s OWNER TO postgres",
                     "COMMENT ON SUBSCRIPTION s IS 'x'",
                     "DROP SUBSCRIPTION s",
