@@ -143,17 +143,6 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHEN",
         choices=("now", "at-swap"),
     ),
-    Option(
-        "jobs",
-        int,
-        ("--jobs", "-j"),
-        "How many connections load a shadow database at the same time; 0 lets lastgood choose.",
-        default=0,
-        default_text="0 (as the server allows)",
-        environment=("LASTGOOD_JOBS",),
-        is_global=False,
-        metavar="N",
-    ),
 )
 
 
@@ -181,7 +170,6 @@ class Settings:
     no_color: bool = False
     format: Literal["plain", "custom", "directory"] = "plain"
     fence: Literal["now", "at-swap"] = "now"
-    jobs: int = 0
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
