@@ -25,6 +25,11 @@ SESSION: tuple[tuple[LiteralString, str], ...] = (
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
     ("client_connection_check_interval", "2s"),
+    # A tool that vanished without a word (a power cut, a dead link) must not hold its locks for hours.
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("lc_messages", "C"),
     ("synchronous_commit", "local"),
     ("session_replication_role", "origin"),
     ("search_path", ""),

@@ -1,0 +1,197 @@
+"""Loads a dump into an empty database of its own: the reader's entries, in order, on one connection.
+
+Each command is a transaction of its own, so a dump of any size needs few locks; rows go in through COPY, frozen
+(they need no second pass by VACUUM, and foreign keys are checked on all-visible pages). The parallel engine takes
+this module's place behind the same function.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.dump.reader import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.errors import Failed, Interrupted
+from lastgood.events import Emit, Progress
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Connection
+
+# What begins the part of a dump that stands after the data: worth statistics first, they make it faster.
+POST_DATA = frozenset({Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE_CONSTRAINT, Kind.FOREIGN_KEY})
+TUNING: tuple[tuple[LiteralString, str], ...] = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
+MORE_ROUNDS = 10
+
+
+@dataclass(slots=True)
+class Loaded:
+    """What a load did. ``skipped``: (line, what, why) of commands left out by rule or that the server may refuse."""
+
+    commands: int = 0
+    rows: int = 0
+    skipped: list[tuple[int, str, str]] = field(default_factory=list)
+
+
+class Loader:
+    """One load. ``connection`` is to the empty database, in autocommit mode, and is good for nothing else after.
+
+    ``position`` tells how many bytes of the file on disk (``size``) were read, for the progress that is emitted.
+    ``extensions`` are the versions to install (those of the live database); others get the server's default.
+    """
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        name: str,
+        position: Callable[[], int],
+        size: int,
+        extensions: Mapping[str, str],
+        emit: Emit,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._name = name
+        self._position = position
+        self._size = size
+        self._extensions = extensions
+        self._emit = emit
+        self._cancelled = cancelled
+        self._created: set[tuple[str, str]] = set()
+        self._filled: set[tuple[str, str]] = set()
+        self._later: list[Command] = []
+        self._last: list[Command] = []
+        self._analyzed = False
+        self.loaded = Loaded()
+
+    def load(self, entries: Iterator[Entry]) -> Loaded:
+        """Runs everything. Raises Failed at the first error that no rule allows, Interrupted when cancelled."""
+        for name, value in TUNING:
+            self._connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), value))
+        for entry in entries:
+            if self._cancelled():
+                raise Interrupted("interrupted while the dump was loaded")
+            if isinstance(entry, Command):
+                self._command(entry)
+            elif isinstance(entry, RowsStart):
+                self._rows(entry, entries)
+        self._refresh_the_rest()
+        # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
+        for command in self._last:
+            self._run(command)
+        self._connection.execute("RESET ALL")
+        self._analyze()
+        return self.loaded
+
+    def _command(self, command: Command) -> None:
+        if command.verdict is Verdict.SKIP:
+            self.loaded.skipped.append((command.line, command.what, command.reason))
+            return
+        if command.kind is Kind.TABLE:
+            self._created.update(command.relations)
+        if command.kind is Kind.EVENT_TRIGGER:
+            self._last.append(command)
+            return
+        if command.kind in POST_DATA and not self._analyzed:
+            self._analyzed = True
+            self._analyze()
+        self._run(command)
+
+    def _analyze(self) -> None:
+        self._connection.execute("ANALYZE")
+
+    def _run(self, command: Command) -> None:
+        """Runs one command; a refusal that a rule allows is recorded, a view that waits for another is put back."""
+        try:
+            self._connection.execute(self._text(command))
+        except psycopg.Error as error:
+            if command.kind is Kind.REFRESH and server_errors.policy(error.sqlstate) is server_errors.Policy.REQUEUE:
+                self._later.append(command)
+                return
+            if error.sqlstate is not None and error.sqlstate in command.optional_sqlstates:
+                said = error.diag.message_primary or str(error)
+                self.loaded.skipped.append((command.line, command.what, said))
+                return
+            raise self._failed(error, command.line, command.what) from error
+        self.loaded.commands += 1
+
+    def _text(self, command: Command) -> bytes:
+        """The command, an extension's with the version that the live database has."""
+        if command.kind is Kind.EXTENSION and command.name in self._extensions:
+            version = sql.Literal(self._extensions[command.name]).as_bytes(self._connection)
+            if b" VERSION " not in command.text.upper():
+                return command.text + b" VERSION " + version
+        return command.text
+
+    def _refresh_the_rest(self) -> None:
+        """A view may read another through a function, which no order tells: go round until nothing moves."""
+        for _ in range(MORE_ROUNDS):
+            waiting, self._later = self._later, []
+            if not waiting:
+                return
+            for command in waiting:
+                self._run(command)
+            if len(self._later) == len(waiting):
+                break
+        if self._later:
+            first = self._later[0]
+            raise Failed(
+                f'cannot fill {first.what} (line {first.line} of "{self._name}"): it reads a materialized view that is '
+                "not filled, and no order of filling them works",
+                hint="Look at the functions that its definition calls.",
+            )
+
+    def _rows(self, start: RowsStart, entries: Iterator[Entry]) -> None:
+        relation = (start.schema, start.name)
+        what = f"rows of {start.schema}.{start.name}"
+        frozen = relation in self._created and relation not in self._filled
+        self._filled.add(relation)
+        table = sql.Identifier(start.schema, start.name)
+        columns = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, start.columns)))
+        copy = sql.SQL("COPY {}{} FROM STDIN").format(table, columns if start.columns else sql.SQL(""))
+        try:
+            with self._connection.transaction():
+                if frozen and self._ordinary(relation):
+                    # Emptied in this transaction, so that its rows may be stored frozen, and need no WAL where
+                    # wal_level is minimal.
+                    self._connection.execute(sql.SQL("TRUNCATE ONLY {}").format(table))
+                    copy = copy + sql.SQL(" WITH (FREEZE)")
+                with self._connection.cursor() as cursor, cursor.copy(copy) as stream:
+                    for entry in entries:
+                        if isinstance(entry, RowsEnd):
+                            break
+                        assert isinstance(entry, Rows)
+                        if self._cancelled():
+                            raise Interrupted("interrupted while the dump was loaded")
+                        stream.write(entry.data)
+                        self.loaded.rows += entry.rows
+                        fault.point("build.during_load")
+                        self._emit(
+                            Progress("build", self._position(), self._size, "bytes", self.loaded.rows, what)
+                        )
+        except psycopg.Error as error:
+            raise self._failed(error, start.line + _row_in(error), what) from error
+
+    def _ordinary(self, relation: tuple[str, str]) -> bool:
+        """Whether it is an ordinary table: a partitioned one can't take frozen rows."""
+        found = self._connection.execute(
+            "SELECT relkind = 'r' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
+            " WHERE n.nspname = %s AND c.relname = %s",
+            relation,
+        ).fetchone()
+        return found is not None and bool(found[0])
+
+    def _failed(self, error: psycopg.Error, line: int, what: str) -> Failed:
+        return server_errors.failed(error, f'load line {line} of "{self._name}" ({what})')
+
+
+def _row_in(error: psycopg.Error) -> int:
+    """Which row of the block the server complains of, from its context line ``COPY t, line 7, column x``; 0 if none."""
+    found: Any = re.search(r"line (\d+)", error.diag.context or "")
+    return int(found[1]) if found else 0

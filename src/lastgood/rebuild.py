@@ -1,0 +1,92 @@
+"""The two halves that a rollback and a restore share: fill an empty database from a dump, and prove the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+
+from psycopg import IsolationLevel
+
+from lastgood import fault
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.reader import DumpSummary, read
+from lastgood.errors import Corrupt, Failed
+from lastgood.events import Emit
+from lastgood.facts import Facts
+from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.of_database import facts_of_database
+from lastgood.load import Loaded, Loader
+from lastgood.postgres import integrity
+from lastgood.postgres.server import Connection
+
+SHOWN = 20
+
+
+class ProofFailed(Failed):
+    """The restored database is not what the restore point says; ``comparison`` names each difference."""
+
+    code = "proof_failed"
+
+    def __init__(self, message: str, *, comparison: Comparison, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.comparison = comparison
+
+
+def rebuild(
+    connection: Connection,
+    source: DumpSource,
+    summary: DumpSummary,
+    name: str,
+    extensions: Mapping[str, str],
+    emit: Emit,
+    cancelled: Callable[[], bool],
+) -> Loaded:
+    """Loads the whole dump over ``connection``, to an empty database. ``extensions``: name → version to install.
+
+    Raises Failed at the first error that no rule allows, Corrupt when the file changed since it was checked.
+    """
+    before = source.fingerprint()
+    loader = Loader(
+        connection,
+        name=name,
+        position=lambda: source.position,
+        size=source.size,
+        extensions=extensions,
+        emit=emit,
+        cancelled=cancelled,
+    )
+    loaded = loader.load(read(source, database=summary.database))
+    if source.fingerprint() != before:
+        raise Corrupt(
+            f'cannot use "{name}": the file changed while it was read',
+            hint="Find out what writes to it, and begin again.",
+        )
+    return loaded
+
+
+def prove(
+    connection: Connection, expected: Facts, name: str, emit: Emit, cancelled: Callable[[], bool]
+) -> Comparison:
+    """Reads the whole database in one snapshot and compares it with the restore point's facts, which are the oracle.
+
+    Raises ProofFailed, with every difference.
+    """
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    with connection.transaction():
+        found = facts_of_database(connection, like=expected, emit=emit, cancelled=cancelled)
+        findings = integrity.check(connection)
+    fault.point("prove.before_verdict")
+    comparison = compare(expected, found)
+    lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences]
+    lines += [finding.text for finding in findings if finding.blocking]
+    if lines:
+        raise ProofFailed(
+            f'cannot use "{name}": it differs from the restore point in {len(lines)} '
+            + ("thing" if len(lines) == 1 else "things")
+            + "".join(f"\n  {line}" for line in lines[:SHOWN])
+            + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
+            comparison=comparison,
+            hint="Run it again with --keep-shadow to look at the restored database, or choose another restore point: "
+            "lastgood points",
+        )
+    return comparison
