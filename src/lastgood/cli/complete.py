@@ -11,14 +11,8 @@ from lastgood.errors import LastgoodError
 
 
 def _settings(ctx: typer.Context) -> config.Settings | None:
-    given: dict[str, config.Value] = {}
-    while True:
-        for each in config.OPTIONS:
-            if ctx.params.get(each.name) is not None:
-                given.setdefault(each.name, ctx.params[each.name])
-        if ctx.parent is None:
-            break
-        ctx = ctx.parent
+    before = ctx.parent.params if ctx.parent is not None else {}
+    given = {name: value for name, value in (*before.items(), *ctx.params.items()) if value is not None}
     try:
         return config.resolve(given)
     except LastgoodError:

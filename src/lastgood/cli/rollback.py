@@ -82,10 +82,10 @@ def roll_back(
     if not settings.json and not (yes and settings.quiet):
         shown_plan.show(screen, plan)
     if not plan.refusals:
-        session.confirm(f'To do this, type the name of the database, {plan.live}:', plan.live, yes)
+        session.confirm(f"To do this, type the name of the database, {plan.live}:", plan.live, yes)
     with session.events() as emit:
         report = rollback.run(prepared, emit)
-    session.result(report.model_dump(mode="json"), lambda: shown_report.show(screen, report))
+    session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
 
 
@@ -99,7 +99,7 @@ def resume(session: Session, run: RunName = None, yes: Yes = False) -> None:
     session.confirm(f"To go on, type the name of the database, {request.target.dbname}:", request.target.dbname, yes)
     with session.events() as emit:
         report = rollback.resume(request, emit)
-    session.result(report.model_dump(mode="json"), lambda: shown_report.show(session.screen, report))
+    session.result(report.document(), lambda: shown_report.show(session.screen, report))
 
 
 @command("abort", 3, 5, 7)

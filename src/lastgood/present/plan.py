@@ -20,10 +20,15 @@ LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow")
 def show(screen: Screen, plan: Plan) -> None:
     """The whole plan. Its last line says that nothing has been changed yet."""
     point = plan.point
+    where = f" ({plan.server})" if plan.server else ""
     screen.say(f'Plan: put "{plan.live}" back to {Path(point.path).name}', style="bold")
+    screen.out.print()
     screen.pairs(
         [
-            ("Live database", f'"{plan.live}" on {plan.server}, {plan.server_version}, {amounts.size(plan.live_bytes)}'),
+            (
+                "Live database",
+                f'"{plan.live}", {amounts.size(plan.live_bytes)}, PostgreSQL {plan.server_version}{where}',
+            ),
             ("Restore point", point.path),
             ("", f"made {amounts.moment(point.made_at)} ({amounts.ago(point.made_at)}), by its {point.time_source}"),
             (
@@ -70,7 +75,12 @@ def _losses(screen: Screen, plan: Plan) -> None:
     changed = sorted((loss for loss in plan.loss if _changed(loss)), key=_weight, reverse=True)
     screen.heading(f'What "{plan.live}" will lose and get back')
     if not changed:
-        screen.say("No table differs in its number of rows, and no time stamp is newer than the restore point.", first="  ", indent=2)
+        screen.say(
+            "No table differs in its number of rows, and no time stamp is newer than the restore point; rows changed "
+            "in place do not show here, and go back too.",
+            first="  ",
+            indent=2,
+        )
         return
     columns = (
         Column("table", fold=True),
@@ -83,7 +93,12 @@ def _losses(screen: Screen, plan: Plan) -> None:
     if len(changed) > SHOWN:
         screen.say(f"and {len(changed) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
     if same := len(plan.loss) - len(changed):
-        screen.say(f"{amounts.counted(same, 'table')} without a visible change.", first="  ", indent=2)
+        screen.say(
+            f"{amounts.counted(same, 'other table has', 'other tables have')} the same number of rows and no newer "
+            "time stamp; rows changed in place do not show here, and go back too.",
+            first="  ",
+            indent=2,
+        )
     screen.say(f'All that is lost stays in "{plan.kept}" and in the emergency backup.', first="  ", indent=2)
 
 

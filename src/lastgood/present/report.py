@@ -2,29 +2,55 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
+from typing import Protocol
 
 from lastgood.present import amounts
 from lastgood.present.plan import SHOWN
 from lastgood.present.screen import Column, Screen
 from lastgood.report import Report
+from lastgood.restore import RestoreReport
 from lastgood.undo import UndoPlan, UndoReport
+
+
+class Proved(Protocol):
+    """One table of a proof; ``digest`` is None where only the rows could be counted."""
+
+    @property
+    def schema_name(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def digest(self) -> str | None: ...
+    @property
+    def equal(self) -> bool: ...
 
 
 def show(screen: Screen, report: Report) -> None:
     """A rollback that is done: the proof, the outages, and how to take it back."""
-    rows = sum(table.rows for table in report.tables)
-    equal = sum(table.equal for table in report.tables)
     screen.say(f'Done: "{report.live}" is back at {Path(report.point.path).name}.', style="bold green")
+    proof(screen, report.tables, report.not_compared)
+    _remarks(screen, report)
+    _figures(screen, report)
+    screen.heading(f"To take it back: {report.undo_command}")
+
+
+def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str]) -> None:
+    """Every table against the restore point, the largest first."""
+    rows = sum(table.rows for table in tables)
+    equal = sum(table.equal for table in tables)
     screen.say(
-        f"{equal} of {amounts.counted(len(report.tables), 'table')} and {amounts.counted(rows, 'row')} were compared "
-        "with the restore point before the switch and found equal.",
+        f"Proved: {amounts.number(equal)} of {amounts.counted(len(tables), 'table')} with "
+        f"{amounts.counted(rows, 'row')} equal the restore point.",
         first="  ",
         indent=2,
     )
     screen.heading("Proof")
     columns = (Column("table", fold=True), Column("rows", right=True), Column("content digest"), Column("verdict"))
-    by_rows = sorted(report.tables, key=lambda table: table.rows, reverse=True)
+    by_rows = sorted(tables, key=lambda table: (table.equal, -table.rows))
     screen.table(
         columns,
         [
@@ -39,11 +65,22 @@ def show(screen: Screen, report: Report) -> None:
     )
     if len(by_rows) > SHOWN:
         screen.say(f"and {len(by_rows) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
-    for text in report.not_compared:
+    for text in not_compared:
         screen.say(text, first="  not compared: ", indent=4)
-    _remarks(screen, report)
-    _figures(screen, report)
-    screen.heading(f"To take it back: {report.undo_command}")
+
+
+def show_restore(screen: Screen, report: RestoreReport) -> None:
+    """A restore that is done."""
+    screen.say(f'Done: "{report.into}" is {Path(report.point).name}, restored.', style="bold green")
+    proof(screen, report.tables, report.not_compared)
+    screen.heading("What happened")
+    screen.pairs(
+        [
+            ("Run", report.run),
+            *((name.capitalize(), amounts.duration(seconds)) for name, seconds in report.seconds.items()),
+            ("Left out", amounts.counted(len(report.skipped), "command") if report.skipped else ""),
+        ]
+    )
 
 
 def _remarks(screen: Screen, report: Report) -> None:
@@ -56,7 +93,9 @@ def _remarks(screen: Screen, report: Report) -> None:
     for skipped in report.skipped[:SHOWN]:
         screen.say(f"left out line {skipped.line}, {skipped.what}: {skipped.why}", first="  - ", indent=4)
     if len(report.skipped) > SHOWN:
-        screen.say(f"and {len(report.skipped) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4)
+        screen.say(
+            f"and {len(report.skipped) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4
+        )
 
 
 def _figures(screen: Screen, report: Report) -> None:
@@ -72,7 +111,9 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Writers kept out", report.fence.proof),
             (
                 "Written meanwhile",
-                "not known" if written is None else f"{amounts.counted(written, 'row')}" + (", kept" if written else ""),
+                "not known"
+                if written is None
+                else f"{amounts.counted(written, 'row')}" + (", kept" if written else ""),
             ),
             (
                 "Carried over",
@@ -88,7 +129,9 @@ def _figures(screen: Screen, report: Report) -> None:
 def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
     """What an undo would do."""
     screen.say(f'Undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
-    screen.say(f'What "{plan.live}" is now stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2)
+    screen.say(
+        f'What "{plan.live}" is now stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
+    )
     screen.say("Nothing has been changed so far.", style="bold")
 
 

@@ -19,6 +19,7 @@ from rich.text import Text
 
 UNWRAPPED = 10_000
 NARROWEST = 40
+FOLDED = 16  # columns that a name gets at least
 FORMAT = 1  # of JSON documents and event lines; a change that breaks readers raises it
 
 
@@ -97,20 +98,33 @@ class Screen:
             self.say(value, first=f"  {name}".ljust(width), indent=width)
 
     def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
-        """Rows under a header, two spaces apart; only columns that may ``fold`` give way to a narrow terminal."""
+        """Rows under a header, two spaces apart; only columns that may ``fold`` give way to a narrow terminal.
+
+        Where even these would be left without room, each row becomes a block of its own.
+        """
+        cells = [[self.text(cell) for cell in row] for row in rows]
+        widths = [max(len(text) for text in (c.title, *(row[n] for row in cells))) for n, c in enumerate(columns)]
+        needed = sum(FOLDED if column.fold else width for column, width in zip(columns, widths, strict=True))
+        if needed + 2 * len(columns) + 2 > self.out.width:
+            for row in cells:
+                self.say(row[0], first="  ", indent=4)
+                self.pairs((f"  {column.title}", cell) for column, cell in zip(columns[1:], row[1:], strict=True))
+            return
         grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
-        grid.add_column("", width=1)  # the indent
+        grid.add_column("", width=0)  # the indent
         for column in columns:
             grid.add_column(
                 Text(column.title),
                 justify="right" if column.right else "left",
                 no_wrap=not column.fold,
                 overflow="fold",
-                min_width=None if column.fold else len(column.title),
             )
-        for row in rows:
-            grid.add_row("", *(Text(self.text(cell)) for cell in row))
-        self.out.print(grid)
+        for row in cells:
+            grid.add_row("", *(Text(cell) for cell in row))
+        with self.out.capture() as capture:
+            self.out.print(grid)
+        for line in capture.get().splitlines():
+            self.out.file.write(line.rstrip() + "\n")
 
     def document(self, body: dict[str, Any]) -> None:
         """One JSON document on stdout, with ``format`` first."""
