@@ -143,7 +143,7 @@ def _holders(s: Subject) -> Iterator[Finding]:
 def _sessions(s: Subject) -> Iterator[Finding]:
     stubborn = sessions.unkillable(s.maintenance, s.database.oid)
     if stubborn:
-        who = ", ".join(f'{session.user or session.backend_type} (pid {session.pid})' for session in stubborn)
+        who = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn)
         yield Finding(
             level="refusal",
             code="unkillable_sessions",
@@ -179,7 +179,11 @@ def _room(s: Subject) -> Iterator[Finding]:
     except psycopg.errors.InsufficientPrivilege:
         row = None
     folder = Path(row[0]) if row is not None else None
-    local = (s.maintenance.info.host or "/").startswith("/") or s.maintenance.info.host in ("localhost", "127.0.0.1", "::1")
+    local = (s.maintenance.info.host or "/").startswith("/") or s.maintenance.info.host in (
+        "localhost",
+        "127.0.0.1",
+        "::1",
+    )
     if folder is None or not local or not folder.exists():
         yield Finding(
             level="note",

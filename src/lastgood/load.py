@@ -172,9 +172,7 @@ class Loader:
                         stream.write(entry.data)
                         self.loaded.rows += entry.rows
                         fault.point("build.during_load")
-                        self._emit(
-                            Progress("build", self._position(), self._size, "bytes", self.loaded.rows, what)
-                        )
+                        self._emit(Progress("build", self._position(), self._size, "bytes", self.loaded.rows, what))
         except psycopg.Error as error:
             raise self._failed(error, start.line + _row_in(error), what) from error
 

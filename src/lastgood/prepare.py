@@ -48,9 +48,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         live = database.describe(maintenance, live_name)
         run = request.run or new_run(server_clock(maintenance))
         with _connect(request.target, live_name) as connection:
-            subject = checks.Subject(
-                maintenance, connection, live, point, facts, summary, request.fence, request.store
-            )
+            subject = checks.Subject(maintenance, connection, live, point, facts, summary, request.fence, request.store)
             findings = checks.findings(subject)
             lost = loss.losses(connection, facts)
         plan = Plan(
@@ -101,7 +99,10 @@ def prepare_again(request: Request, emit: Emit) -> Prepared:
             hint=f"Run lastgood resume on {mark.host}, copy the file here, or run lastgood abort {name}",
         )
     again = replace(
-        request, run=name, choice=Choice(point=mark.point), fence="at-swap" if mark.options.get("fence") == "at-swap" else "now"
+        request,
+        run=name,
+        choice=Choice(point=mark.point),
+        fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
     )
     return prepare(again, emit)
 

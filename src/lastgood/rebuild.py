@@ -63,9 +63,7 @@ def rebuild(
     return loaded
 
 
-def prove(
-    connection: Connection, expected: Facts, name: str, emit: Emit, cancelled: Callable[[], bool]
-) -> Comparison:
+def prove(connection: Connection, expected: Facts, name: str, emit: Emit, cancelled: Callable[[], bool]) -> Comparison:
     """Reads the whole database in one snapshot and compares it with the restore point's facts, which are the oracle.
 
     Raises ProofFailed, with every difference.

@@ -77,9 +77,10 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
         made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
         try:
-            with interrupts.calling(stop.set), target.at(into).connect(
-                application_name=f"lastgood restore {run}"
-            ) as connection:
+            with (
+                interrupts.calling(stop.set),
+                target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
+            ):
                 stopper = _cancel_when(stop, connection)
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))

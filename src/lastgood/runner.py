@@ -17,9 +17,17 @@ from lastgood.journal import Journal
 class Context(Protocol):
     """What the runner needs of a run."""
 
-    journal: Journal
-    emit: Emit
-    seconds: dict[str, float]
+    @property
+    def journal(self) -> Journal:
+        """The run's record."""
+
+    @property
+    def emit(self) -> Emit:
+        """Who shows what happens."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each step took; the runner fills it."""
 
     def cancelled(self) -> bool:
         """Whether the run is to stop: the user said so, or another lane failed."""
@@ -38,9 +46,12 @@ class Step(Protocol[R]):
     """One thing that a run does. ``name`` is stable: it stands in journals. ``commits`` marks the commit point: once
     that step holds, a later error does not walk the run back."""
 
-    name: str
-    title: str
-    commits: bool
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def commits(self) -> bool: ...
 
     def do(self, run: R) -> Mapping[str, Any]:
         """Does it; may run again after a crash. What it returns is journaled and shown to ``holds`` of a resumed run;

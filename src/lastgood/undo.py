@@ -103,7 +103,7 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
         in_the_way = [holder for holder in sessions.holders(maintenance, plan.live) if holder.blocking]
         if in_the_way:
             raise Refused(
-                f'cannot undo: {in_the_way[0].explanation}', hint=in_the_way[0].command, state="Nothing was changed."
+                f"cannot undo: {in_the_way[0].explanation}", hint=in_the_way[0].command, state="Nothing was changed."
             )
         journal = Journal.create(state, plan.run)
         journal.write("begun", kind="undo", plan=plan.model_dump(mode="json"))

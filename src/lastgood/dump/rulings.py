@@ -382,6 +382,7 @@ def _table(r: _Ruling, node: Any) -> Command:
         None if node.ofTypename is None else r.listed(node.ofTypename.names),
         partitioned=node.partspec is not None,
         carries_rows=node.partspec is None and not foreign,
+        access_method=node.accessMethod,
     )
     kind_of_table = Kind.FOREIGN_TABLE if foreign else Kind.TABLE
     return r.run(kind_of_table, *others, *inherits, creates=created, detail=definition)

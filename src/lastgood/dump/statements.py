@@ -128,6 +128,7 @@ class TableDefinition:
     of_type: Relation | None = None
     partitioned: bool = False
     carries_rows: bool = True
+    access_method: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

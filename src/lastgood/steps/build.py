@@ -74,9 +74,7 @@ class Build:
         )
 
 
-def mark_of(
-    run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None
-) -> Mark:
+def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:
     """The mark of a database of this run; enough for another machine to resume, abort or undo it."""
     plan = run.plan
     return Mark(

@@ -25,7 +25,13 @@ from lastgood.steps import FenceProof, Run
 LOCK_TIMEOUT = "3s"
 TRIES = 5
 # Modes that a writer holds; SHARE waits for each of them.
-WRITING = ("RowExclusiveLock", "ShareUpdateExclusiveLock", "ShareRowExclusiveLock", "ExclusiveLock", "AccessExclusiveLock")
+WRITING = (
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
 
 _TABLES = """
 SELECT n.nspname, c.relname
@@ -101,7 +107,9 @@ def verify(run: Run) -> None:
         there = len(connection.execute(_TABLES).fetchall())
     except psycopg.Error as error:
         proof.proof = f"the session that held the locks was lost: {error}"
-        run.emit(Caution("the fence was lost during the run: writes may have been made since; the kept database has them"))
+        run.emit(
+            Caution("the fence was lost during the run: writes may have been made since; the kept database has them")
+        )
         return
     seconds = time.monotonic() - (proof.began or 0.0)
     proof.proof = f"SHARE locks on {held} of {there} tables, held by one session for {seconds:.1f} s until the swap"
@@ -145,4 +153,8 @@ def _end_writers(run: Run, own: int) -> None:
     for pid, user, application in rows:
         with suppress(psycopg.errors.InsufficientPrivilege):
             run.maintenance.execute("SELECT pg_terminate_backend(%s)", [pid])
-            run.emit(Caution(f'ended session {pid} of "{user}" ({application or "no name"}): its write transaction stayed open'))
+            run.emit(
+                Caution(
+                    f'ended session {pid} of "{user}" ({application or "no name"}): its write transaction stayed open'
+                )
+            )

@@ -47,7 +47,7 @@ class Swap:
             )
         except NamesChanged as error:
             raise Failed(
-                f'cannot switch: the databases\' names changed while the run worked ({error})',
+                f"cannot switch: the databases' names changed while the run worked ({error})",
                 hint="Look at lastgood status: somebody else renamed or replaced a database.",
             ) from error
         except OutcomeUnknown as error:
