@@ -17,9 +17,10 @@ from lastgood.dump.reader import DumpSummary
 from lastgood.facts import Facts
 from lastgood.plan import Fence, Finding
 from lastgood.points import RestorePoint
-from lastgood.postgres import sessions
 from lastgood.postgres.database import Database
+from lastgood.postgres.holders import holders
 from lastgood.postgres.server import Connection
+from lastgood.postgres.sessions import unkillable
 
 SUPPORTED = range(15, 19)
 # Tables, indexes and WAL of a restored database, against the size of the live one.
@@ -131,7 +132,7 @@ def _tablespaces(s: Subject) -> Iterator[Finding]:
 
 
 def _holders(s: Subject) -> Iterator[Finding]:
-    for holder in sessions.holders(s.maintenance, s.database.name):
+    for holder in holders(s.maintenance, s.database.name, s.live):
         yield Finding(
             level="refusal" if holder.blocking else "caution",
             code="holder",
@@ -141,7 +142,7 @@ def _holders(s: Subject) -> Iterator[Finding]:
 
 
 def _sessions(s: Subject) -> Iterator[Finding]:
-    stubborn = sessions.unkillable(s.maintenance, s.database.oid)
+    stubborn = unkillable(s.maintenance, s.database.oid)
     if stubborn:
         who = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn)
         yield Finding(
@@ -226,7 +227,7 @@ def _partial(s: Subject) -> Iterator[Finding]:
             hint="Choose a complete one: lastgood points",
         )
     if s.summary.tables_without_data:
-        names = ", ".join(f"{schema}.{name}" for schema, name in s.summary.tables_without_data)
+        names = ", ".join(map(str, s.summary.tables_without_data))
         yield Finding(
             level="caution",
             code="tables_without_data",

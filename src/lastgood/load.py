@@ -16,15 +16,16 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
+from lastgood.dump.names import Relation
 from lastgood.dump.reader import Entry, Rows, RowsEnd, RowsStart
-from lastgood.dump.statements import Command, Kind, Verdict
-from lastgood.errors import Failed, Interrupted
+from lastgood.dump.statements import Command, Extension, Kind, Verdict
+from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Progress
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 
 # What begins the part of a dump that stands after the data: worth statistics first, they make it faster.
-POST_DATA = frozenset({Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE_CONSTRAINT, Kind.FOREIGN_KEY})
+POST_DATA = frozenset({Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.EXCLUSION, Kind.FOREIGN_KEY, Kind.TRIGGER})
 TUNING: tuple[tuple[LiteralString, str], ...] = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 MORE_ROUNDS = 10
 
@@ -63,8 +64,8 @@ class Loader:
         self._extensions = extensions
         self._emit = emit
         self._cancelled = cancelled
-        self._created: set[tuple[str, str]] = set()
-        self._filled: set[tuple[str, str]] = set()
+        self._created: set[Relation] = set()
+        self._filled: set[Relation] = set()
         self._later: list[Command] = []
         self._last: list[Command] = []
         self._analyzed = False
@@ -91,10 +92,11 @@ class Loader:
 
     def _command(self, command: Command) -> None:
         if command.verdict is Verdict.SKIP:
-            self.loaded.skipped.append((command.line, command.what, command.reason))
+            if command.kind is not Kind.PSQL:
+                self.loaded.skipped.append((command.statement.line, what(command), command.reason))
             return
         if command.kind is Kind.TABLE:
-            self._created.update(command.relations)
+            self._created.update(command.relations[:1])
         if command.kind is Kind.EVENT_TRIGGER:
             self._last.append(command)
             return
@@ -111,23 +113,23 @@ class Loader:
         try:
             self._connection.execute(self._text(command))
         except psycopg.Error as error:
-            if command.kind is Kind.REFRESH and server_errors.policy(error.sqlstate) is server_errors.Policy.REQUEUE:
+            if command.kind is Kind.REFRESH and server_errors.policy_of(error) is server_errors.Policy.REQUEUE:
                 self._later.append(command)
                 return
             if error.sqlstate is not None and error.sqlstate in command.optional_sqlstates:
                 said = error.diag.message_primary or str(error)
-                self.loaded.skipped.append((command.line, command.what, said))
+                self.loaded.skipped.append((command.statement.line, what(command), said))
                 return
-            raise self._failed(error, command.line, command.what) from error
+            raise self._failed(error, command.statement.line, what(command)) from error
         self.loaded.commands += 1
 
     def _text(self, command: Command) -> bytes:
         """The command, an extension's with the version that the live database has."""
-        if command.kind is Kind.EXTENSION and command.name in self._extensions:
-            version = sql.Literal(self._extensions[command.name]).as_bytes(self._connection)
-            if b" VERSION " not in command.text.upper():
-                return command.text + b" VERSION " + version
-        return command.text
+        text = command.statement.text
+        extension = command.detail
+        if isinstance(extension, Extension) and extension.version is None and extension.name in self._extensions:
+            return text + b" VERSION " + sql.Literal(self._extensions[extension.name]).as_bytes(self._connection)
+        return text
 
     def _refresh_the_rest(self) -> None:
         """A view may read another through a function, which no order tells: go round until nothing moves."""
@@ -142,26 +144,24 @@ class Loader:
         if self._later:
             first = self._later[0]
             raise Failed(
-                f'cannot fill {first.what} (line {first.line} of "{self._name}"): it reads a materialized view that is '
+                f'cannot fill {what(first)} (line {first.statement.line} of "{self._name}"): it reads a materialized view that is '
                 "not filled, and no order of filling them works",
                 hint="Look at the functions that its definition calls.",
             )
 
     def _rows(self, start: RowsStart, entries: Iterator[Entry]) -> None:
-        relation = (start.schema, start.name)
-        what = f"rows of {start.schema}.{start.name}"
-        frozen = relation in self._created and relation not in self._filled
+        relation = start.relation
+        named = f"rows of {relation}"
+        fresh = relation in self._created and relation not in self._filled
         self._filled.add(relation)
-        table = sql.Identifier(start.schema, start.name)
-        columns = sql.SQL(" ({})").format(sql.SQL(", ").join(map(sql.Identifier, start.columns)))
-        copy = sql.SQL("COPY {}{} FROM STDIN").format(table, columns if start.columns else sql.SQL(""))
+        copy = start.copy
         try:
             with self._connection.transaction():
-                if frozen and self._ordinary(relation):
+                if fresh and self._ordinary(relation):
                     # Emptied in this transaction, so that its rows may be stored frozen, and need no WAL where
                     # wal_level is minimal.
-                    self._connection.execute(sql.SQL("TRUNCATE ONLY {}").format(table))
-                    copy = copy + sql.SQL(" WITH (FREEZE)")
+                    self._connection.execute(sql.SQL("TRUNCATE ONLY {}").format(_identifier(relation)))
+                    copy += b" WITH (FREEZE)"
                 with self._connection.cursor() as cursor, cursor.copy(copy) as stream:
                     for entry in entries:
                         if isinstance(entry, RowsEnd):
@@ -172,21 +172,31 @@ class Loader:
                         stream.write(entry.data)
                         self.loaded.rows += entry.rows
                         fault.point("build.during_load")
-                        self._emit(Progress("build", self._position(), self._size, "bytes", self.loaded.rows, what))
+                        self._emit(Progress("build", self._position(), self._size, "bytes", self.loaded.rows, named))
         except psycopg.Error as error:
-            raise self._failed(error, start.line + _row_in(error), what) from error
+            raise self._failed(error, start.line + _row_in(error), named) from error
 
-    def _ordinary(self, relation: tuple[str, str]) -> bool:
+    def _ordinary(self, relation: Relation) -> bool:
         """Whether it is an ordinary table: a partitioned one can't take frozen rows."""
         found = self._connection.execute(
-            "SELECT relkind = 'r' FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace"
-            " WHERE n.nspname = %s AND c.relname = %s",
-            relation,
+            "SELECT relkind = 'r' FROM pg_catalog.pg_class WHERE oid = to_regclass(%s)",
+            [_identifier(relation).as_string(self._connection)],
         ).fetchone()
         return found is not None and bool(found[0])
 
-    def _failed(self, error: psycopg.Error, line: int, what: str) -> Failed:
-        return server_errors.failed(error, f'load line {line} of "{self._name}" ({what})')
+    def _failed(self, error: psycopg.Error, line: int, named: str) -> LastgoodError:
+        return server_errors.failed(error, f'load line {line} of "{self._name}" ({named})')
+
+
+def what(command: Command) -> str:
+    """A command in a few words: ``index public.a_b_idx``, ``grant on public.t``."""
+    if command.creates:
+        return f"{command.creates[0].kind} {command.creates[0].identity}"
+    return f"{command.kind} on {command.relations[0]}" if command.relations else str(command.kind)
+
+
+def _identifier(relation: Relation) -> sql.Identifier:
+    return sql.Identifier(relation.schema, relation.name) if relation.schema else sql.Identifier(relation.name)
 
 
 def _row_in(error: psycopg.Error) -> int:

@@ -18,7 +18,6 @@ from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
-from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import Mark, marked, server_clock
@@ -44,7 +43,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     facts, summary = facts_of_dump(source, database=request.target.dbname, emit=emit)
     point = points.checked(point, facts, source)
     live_name = request.target.dbname
-    with _connect(request.target, database.maintenance_name(live_name)) as maintenance:
+    with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
         run = request.run or new_run(server_clock(maintenance))
         with _connect(request.target, live_name) as connection:
@@ -88,7 +87,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
 def prepare_again(request: Request, emit: Emit) -> Prepared:
     """The plan of a run that stopped, made anew from what its databases on the server say of themselves."""
     live_name = request.target.dbname
-    with _connect(request.target, database.maintenance_name(live_name)) as maintenance:
+    with database.connect_maintenance(request.target, live_name) as maintenance:
         name = unfinished_run(maintenance, request)
         mark = _mark_of(maintenance, name, live_name)
     assert mark is not None  # unfinished_run looked it up

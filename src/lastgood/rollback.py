@@ -22,6 +22,8 @@ from lastgood.events import Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.mark import marked
 from lastgood.report import Report, report_of
 from lastgood.runner import AfterCommit, Step, WalkBackFailed, drive
 from lastgood.steps import Run
@@ -81,7 +83,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
     with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
-        database.lock_live(maintenance, plan.live)
+        lock_live(maintenance, plan.live)
         run = Run(prepared, maintenance, journal, emit)
         try:
             with interrupts.calling(run.interrupt):
@@ -141,19 +143,19 @@ def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
 
     Raises Refused when the run is still at work, or has switched already (that is what undo is for).
     """
-    with request.target.at(database.maintenance_name(request.target.dbname)).connect() as maintenance:
+    with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
         name = prepare.unfinished_run(maintenance, request)
         live = request.target.dbname
-        database.lock_live(maintenance, live)
+        lock_live(maintenance, live)
         removed = []
-        for found, mark in database.marked(maintenance):
+        for found, mark in marked(maintenance):
             if mark.run == name and mark.role == "kept" and mark.live == live:
                 raise Refused(
                     f'cannot abort run "{name}": it has switched already',
                     hint="Run: lastgood undo",
                     state=f'"{live}" is the restored database; the previous one is kept as "{found.name}".',
                 )
-        for found, mark in database.marked(maintenance):
+        for found, mark in marked(maintenance):
             if mark.run == name and mark.role == "shadow" and mark.live == live:
                 database.drop(maintenance, found.name, found.oid)
                 removed.append(found.name)

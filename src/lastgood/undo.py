@@ -6,7 +6,11 @@ nothing but the server: the kept database's mark tells whose it is.
 
 from __future__ import annotations
 
+import getpass
+import os
+import socket
 import time
+from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
 
@@ -17,10 +21,13 @@ from lastgood.errors import Failed, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
-from lastgood.postgres import database, sessions
+from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.database import Database, Mark
+from lastgood.postgres.database import Database
 from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.holders import holders
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 
 
@@ -60,12 +67,12 @@ class UndoReport(BaseModel):
 
 def plan(target: Target, live: str, undoes: str | None = None) -> UndoPlan:
     """Which kept database would come back. Raises Refused when there is none, or none of run ``undoes``."""
-    with target.at(database.maintenance_name(live)).connect() as maintenance:
+    with database.connect_maintenance(target, live) as maintenance:
         return _plan(maintenance, live, undoes)
 
 
 def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
-    kept = [(found, mark) for found, mark in database.marked(maintenance) if mark.role == "kept" and mark.live == live]
+    kept = [(found, mark) for found, mark in marked(maintenance) if mark.role == "kept" and mark.live == live]
     wanted = [(found, mark) for found, mark in kept if undoes in (None, mark.run)]
     if not wanted:
         others = ", ".join(f"{mark.run}" for _, mark in kept) or "none"
@@ -75,9 +82,7 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
         )
     found, mark = max(wanted, key=_age)
     now = database.describe(maintenance, live)
-    row = maintenance.execute("SELECT now()").fetchone()
-    assert row is not None
-    run = new_run(row[0])
+    run = new_run(server_clock(maintenance))
     return UndoPlan(
         run=run,
         undoes=mark.run,
@@ -90,8 +95,8 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
     )
 
 
-def _age(pair: tuple[Database, Mark]) -> str:
-    return str(pair[1].started)
+def _age(pair: tuple[Database, Mark]) -> datetime:
+    return pair[1].started
 
 
 def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> UndoReport:
@@ -99,8 +104,8 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
     started = time.monotonic()
     server = target.at(database.maintenance_name(plan.live))
     with server.connect(application_name=f"lastgood undo {plan.run}") as maintenance:
-        database.lock_live(maintenance, plan.live)
-        in_the_way = [holder for holder in sessions.holders(maintenance, plan.live) if holder.blocking]
+        lock_live(maintenance, plan.live)
+        in_the_way = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
         if in_the_way:
             raise Refused(
                 f"cannot undo: {in_the_way[0].explanation}", hint=in_the_way[0].command, state="Nothing was changed."
@@ -152,18 +157,21 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
 def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
     """In the same transaction: the old database is open again under its own comment, the other one says what it is."""
     live = database.describe(maintenance, plan.live)
-    mark = database.mark(
-        maintenance,
+    mark = Mark(
         role="kept",
         run=plan.run,
         live=plan.live,
         live_oid=plan.live_oid,
         point=plan.arriving,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        user=getpass.getuser(),
+        started=server_clock(maintenance),
         original_comment=live.comment,
         options={"kind": "undo", "undoes": plan.undoes},
     )
     return [
         database.allow_connections_statement(plan.live, True),
         database.comment_statement(plan.live, plan.original_comment),
-        database.comment_statement(plan.kept, mark.as_comment()),
+        database.comment_statement(plan.kept, mark.text()),
     ]

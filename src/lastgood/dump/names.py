@@ -74,11 +74,11 @@ def type_identity(node: Any) -> str:
 
 
 def function_identity(name: Sequence[Any], parameters: Sequence[Any] | None, schema: str) -> str:
-    """A function as ``pg_identify_object`` writes it: ``s1.f(integer,text)``. Output parameters do not count."""
+    """A function as the catalogue's functions write it: ``s1.f(integer, text)``. Output parameters do not count."""
     taken = [
         type_identity(p.argType) for p in parameters or () if p.mode.name not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")
     ]
-    return f"{of_list(name, schema)}({','.join(taken)})"
+    return f"{of_list(name, schema)}({', '.join(taken)})"
 
 
 _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s."]+))\s*(\.|\Z)')

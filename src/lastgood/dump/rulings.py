@@ -20,6 +20,7 @@ from lastgood.dump.statements import (
     CopyTarget,
     Created,
     Detail,
+    EnumType,
     Extension,
     Kind,
     LargeObjectCall,
@@ -382,6 +383,7 @@ def _table(r: _Ruling, node: Any) -> Command:
         None if node.ofTypename is None else r.listed(node.ofTypename.names),
         partitioned=node.partspec is not None,
         carries_rows=node.partspec is None and not foreign,
+        foreign=foreign,
         access_method=node.accessMethod,
     )
     kind_of_table = Kind.FOREIGN_TABLE if foreign else Kind.TABLE
@@ -470,8 +472,8 @@ def _alter(r: _Ruling, relation: Relation, command: Any) -> Command:
         kind = _CONSTRAINTS.get(given.contype.name, Kind.NOT_NULL)
         return r.run(kind, relation, *others, creates=_constraint(given, relation))
     if what == "AT_AddIdentity":
-        named = [r.listed(option.arg) for option in given.options or () if option.defname == "sequence_name"]
-        return r.run(Kind.IDENTITY, relation, creates=[Created(Kind.SEQUENCE, str(sequence)) for sequence in named])
+        # Its sequence belongs to the column: it is no object of its own.
+        return r.run(Kind.IDENTITY, relation)
     if what == "AT_ChangeOwner":
         return r.run(Kind.OWNER, relation, roles=(command.newowner,), optional=(MISSING_PRIVILEGE,))
     if what == "AT_AttachPartition":
@@ -604,6 +606,11 @@ def _composite(r: _Ruling, node: Any) -> Command:
     return r.run(Kind.TYPE, creates=[Created(Kind.TYPE, str(relation))], detail=definition)
 
 
+def _enum(r: _Ruling, node: Any) -> Command:
+    enum = r.listed(node.typeName)
+    return r.run(Kind.TYPE, creates=[Created(Kind.TYPE, str(enum))], detail=EnumType(enum))
+
+
 def _domain(r: _Ruling, node: Any) -> Command:
     domain = r.listed(node.domainname)
     created = [Created(Kind.DOMAIN, str(domain))]
@@ -636,7 +643,7 @@ def _named(kind: Kind, attribute: str) -> Callable[[_Ruling, Any], Command]:
 
 def _operator_class(kind: Kind, attribute: str) -> Callable[[_Ruling, Any], Command]:
     def handle(r: _Ruling, node: Any) -> Command:
-        identity = f"{r.listed(getattr(node, attribute))} USING {names.quoted(node.amname)}"
+        identity = f"{r.listed(getattr(node, attribute))} using {names.quoted(node.amname)}"
         return r.run(kind, creates=[Created(kind, identity)])
 
     return handle
@@ -749,7 +756,7 @@ _HANDLERS: dict[str, Callable[[_Ruling, Any], Command]] = {
     "CreateCastStmt": _cast,
     "CreateConversionStmt": _named(Kind.CONVERSION, "conversion_name"),
     "CreateDomainStmt": _domain,
-    "CreateEnumStmt": _named(Kind.TYPE, "typeName"),
+    "CreateEnumStmt": _enum,
     "CreateEventTrigStmt": _event_trigger,
     "CreateExtensionStmt": _extension,
     "CreateFdwStmt": _named(Kind.FOREIGN_DATA_WRAPPER, "fdwname"),

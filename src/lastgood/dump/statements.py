@@ -128,7 +128,15 @@ class TableDefinition:
     of_type: Relation | None = None
     partitioned: bool = False
     carries_rows: bool = True
+    foreign: bool = False
     access_method: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class EnumType:
+    """A CREATE TYPE … AS ENUM."""
+
+    name: Relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,7 +191,15 @@ class PsqlCommand:
 
 
 Detail = (
-    TableDefinition | SequencePosition | Setting | Extension | LargeObjectCall | CopyTarget | PsqlCommand | Relation
+    TableDefinition
+    | EnumType
+    | SequencePosition
+    | Setting
+    | Extension
+    | LargeObjectCall
+    | CopyTarget
+    | PsqlCommand
+    | Relation
 )
 
 

@@ -10,6 +10,7 @@ from lastgood.dump.statements import (
     Column,
     Command,
     Created,
+    EnumType,
     Extension,
     Kind,
     LargeObjectCall,
@@ -53,7 +54,8 @@ class DumpSummary:
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
-    they'd be empty. ``created`` is every object that is made, once, in the dump's order.
+    they'd be empty. ``plain_types``: enums, whose text depends on
+    nothing. ``created`` is every object that is made, once, in the dump's order.
     """
 
     server_version: str | None = None
@@ -83,6 +85,7 @@ class DumpSummary:
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
     tables: dict[Relation, TableDefinition] = field(default_factory=dict)
+    plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
 
@@ -139,6 +142,8 @@ class DumpSummary:
                 self.tables[definition.relation] = definition
                 if definition.access_method:
                     self.access_methods.add(definition.access_method)
+            case EnumType(name=name):
+                self.plain_types.add(str(name))
             case Extension() as extension:
                 self.extensions[extension.name] = extension
             case LargeObjectCall(function="lo_create"):

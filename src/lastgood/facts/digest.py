@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from xxhash import xxh3_128_intdigest
@@ -23,8 +24,12 @@ class RowsDigest:
             lines.pop()
             if batch.find(b"\r\n") >= 0:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
-            self.rows += len(lines)
-            self.total = (self.total + sum(map(xxh3_128_intdigest, lines))) % MODULUS
+            self.add_lines(lines)
+
+    def add_lines(self, lines: Sequence[bytes]) -> None:
+        """Adds lines that have no line ends."""
+        self.rows += len(lines)
+        self.total = (self.total + sum(map(xxh3_128_intdigest, lines))) % MODULUS
 
     def hexdigest(self) -> str:
         """32 hex digits."""

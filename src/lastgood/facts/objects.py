@@ -140,7 +140,8 @@ _QUERIES: tuple[LiteralString, ...] = (
            format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
            CASE p.prokind WHEN 'a' THEN
              (SELECT concat_ws(E'\\n', p.prorettype::regtype, pg_catalog.pg_get_function_arguments(p.oid),
-                p.proparallel, g.aggkind, g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn, g.aggmtransfn,
+                p.proparallel, g.aggkind, g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
+                g.aggmtransfn,
                 g.aggminvtransfn, g.aggmfinalfn, g.aggtranstype::regtype, g.agginitval, g.aggminitval,
                 g.aggfinalmodify, g.aggmfinalmodify, g.aggsortop::regoperator)
               FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = p.oid)

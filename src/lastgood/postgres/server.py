@@ -52,6 +52,14 @@ class Target:
         found = conninfo.conninfo_to_dict(text)
         return cls({key: str(value) for key, value in found.items() if value is not None})
 
+    @property
+    def dbname(self) -> str:
+        """The database that libpq would connect to. Raises OSError, psycopg.Error when only a connection can tell."""
+        if self.keywords.get("dbname"):
+            return self.keywords["dbname"]
+        with self.connect() as connection:
+            return connection.info.dbname
+
     def at(self, dbname: str) -> Target:
         """The same server and role, another database."""
         return Target({**self.keywords, "dbname": dbname})

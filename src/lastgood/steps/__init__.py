@@ -47,6 +47,7 @@ class Findings:
     carried_over: CarriedOver = field(default_factory=CarriedOver)
     comparison: Comparison | None = None
     emergency: Path | None = None
+    restored_oid: int | None = None
     exchanged: Exchanged | None = None
     skipped: list[tuple[int, str, str]] = field(default_factory=list)
     shadow_kept: bool = False

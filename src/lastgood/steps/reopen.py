@@ -30,9 +30,8 @@ class Reopen:
                 "every session of the old database was ended inside the swap; "
                 f"{proof.writes_after} rows were written since the run began, by the server's counters"
             )
-        expected = int(run.journal.results().get("build", {}).get("oid", 0))
         found = self._answers(run)
-        if expected and found != expected:
+        if found == run.plan.live_oid or run.findings.restored_oid not in (None, found):
             raise Stopped(
                 f'cannot confirm the switch: "{run.plan.live}" is not the database that was restored',
                 hint="Look at lastgood status, then run lastgood undo if the data is not what you expect.",

@@ -14,8 +14,10 @@ from lastgood.errors import Failed, Stopped
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.steps import Run, fence
+from lastgood.steps.build import mark_of
 
 
 class Swap:
@@ -28,6 +30,7 @@ class Swap:
     def do(self, run: Run) -> Mapping[str, Any]:
         plan = run.plan
         shadow = database.describe(run.maintenance, plan.shadow)
+        run.findings.restored_oid = shadow.oid
         state = DatabaseState.read(run.maintenance, plan.live)
         statements = [*state.statements(plan.live), *self._marks(run, state)]
         run.findings.carried_over.settings = len(state.settings)
@@ -68,17 +71,8 @@ class Swap:
     def _marks(self, run: Run, state: DatabaseState) -> list[sql.Composed]:
         """The kept database says what it is, and remembers its own comment for the undo."""
         plan = run.plan
-        kept = database.mark(
-            run.maintenance,
-            role="kept",
-            run=plan.run,
-            live=plan.live,
-            live_oid=plan.live_oid,
-            point=plan.point.path,
-            original_comment=state.comment,
-            options={"kind": "rollback"},
-        )
-        return [database.comment_statement(plan.kept, kept.as_comment())]
+        kept = mark_of(run, "kept", original_comment=state.comment)
+        return [database.comment_statement(plan.kept, kept.text())]
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: before the commit the server rolled it back, after it `lastgood undo` does."""
@@ -86,6 +80,5 @@ class Swap:
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         """By OID: the database that was live has the kept name."""
         return any(
-            found.oid == run.plan.live_oid and found.name == run.plan.kept
-            for found, _ in database.marked(run.maintenance)
+            found.oid == run.plan.live_oid and found.name == run.plan.kept for found, _ in marked(run.maintenance)
         )
