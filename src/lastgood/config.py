@@ -188,7 +188,7 @@ def resolve(
     for each in OPTIONS:
         values[each.name], origins[each.name] = _value(each, given, environment, in_file, file)
     del values["config"]
-    _check_database(values["db"], origins["db"])
+    check_database(values["db"], origins["db"])
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
     return Settings(**values, file=file, origins=origins)
@@ -281,8 +281,11 @@ def _read_file(file: Path) -> dict[str, Value]:
     return found
 
 
-def _check_database(text: str, origin: str) -> None:
-    """Refuses what libpq can't read; libpq's own message would quote pieces of the password."""
+def check_database(text: str, origin: str) -> None:
+    """Refuses a URL or connection string that libpq can't read; ``origin`` says who gave it.
+
+    Raises UsageError. libpq's own message would quote pieces of the password.
+    """
     if secrecy.is_url(text) and secrecy.needs_encoding(text):
         raise UsageError(
             f"cannot read the database URL from {origin}: its password has characters with a meaning in URLs",

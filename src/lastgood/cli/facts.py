@@ -42,6 +42,9 @@ def facts(
             hint="Give one restore point or URL: lastgood facts POINT --live",
             state=config.NOTHING_LOOKED_AT,
         )
+    for operand in (a, b):
+        if operand is not None and secrecy.is_url(operand):
+            config.check_database(operand, "the command line")
     store, screen = session.settings.store, session.screen
     with session.work() as (emit, cancelled):
         if a is None:

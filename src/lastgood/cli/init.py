@@ -61,10 +61,12 @@ def configuration(target: Target, store: Path, found: Survey) -> str:
         f"# lastgood: how {_quoted(found.database)} is put back to its last good state.",
         f"# PostgreSQL {found.server_version}; owned by {_quoted(found.owner)}; seen as {_quoted(found.role)}.",
     ]
+    if found.migrations:
+        lines.append(f"# Migrations: {_plain(found.migrations)}")
     for role in found.application_roles:
         lines.append(f"# Application role {_quoted(role.name)}: rights on {role.tables} tables.")
     lines += [f"# Pooler seen: {_quoted(name)}." for name in found.poolers]
-    lines += [f"# To mend before a rollback: {' '.join(text.split())}" for text in found.obstacles]
+    lines += [f"# To mend before a rollback: {_plain(text)}" for text in found.obstacles]
     lines += [
         "#",
         "# Passwords do not belong here: put them into ~/.pgpass or the variable PGPASSWORD.",
@@ -80,8 +82,12 @@ def configuration(target: Target, store: Path, found: Survey) -> str:
     return "\n".join(lines) + "\n"
 
 
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
 def _quoted(text: str) -> str:
-    return '"' + "".join(c if c.isprintable() else "?" for c in text) + '"'
+    return f'"{_plain(text)}"'
 
 
 def _toml(value: config.Value) -> str:

@@ -6,7 +6,7 @@ import os
 import sys
 import threading
 import traceback
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -31,9 +31,9 @@ class Session:
         self.given: dict[str, config.Value] = {}
         self.settings = config.Settings(json="--json" in arguments, state=Path(str(config.option("state").default)))
         self.scrub = Scrubber()
+        self._arguments = arguments
         self._environment = environment
-        for argument in arguments:
-            self.scrub.learn_from(argument, environment)
+        self._learn(self.scrub)
         self.screen = Screen(scrub=self.scrub, no_color="--no-color" in arguments)
 
     def use(self, settings: config.Settings) -> None:
@@ -42,9 +42,14 @@ class Session:
         keywords = self.target.keywords
         public = [value for key, value in keywords.items() if key in ("user", "dbname", "host", "hostaddr")]
         self.scrub = Scrubber()
+        self._learn(self.scrub, public)
         self.scrub.learn_from(settings.db, self._environment, public)
         self.scrub.learn((keywords[key] for key in ("password", "sslpassword") if keywords.get(key)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
+
+    def _learn(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
+        for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
+            scrub.learn_from(text, self._environment, public)
 
     @property
     def target(self) -> Target:

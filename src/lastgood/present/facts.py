@@ -16,12 +16,13 @@ def show(screen: Screen, facts: Facts) -> None:
         + (f' of "{facts.database}"' if facts.database else ""),
         style="bold",
     )
-    newest = [value for table in facts.tables for value in table.newest.values()]
     screen.pairs(
         [
             ("Server", f"PostgreSQL {facts.server_version}" if facts.server_version else ""),
-            ("Migration", f"{migration.version} in {migration.table}, {migration.applied} applied" if migration else ""),
-            ("Newest time stamp", max(newest, default="")),
+            (
+                "Migration",
+                f"{migration.version} in {migration.table}, {migration.applied} applied" if migration else "",
+            ),
             ("Sequences", amounts.number(len(facts.sequences))),
             ("Large objects", amounts.number(facts.large_objects.count) if facts.large_objects.count else ""),
             ("Extensions", ", ".join(f"{e.name} {e.version or ''}".strip() for e in facts.extensions)),

@@ -81,8 +81,10 @@ def measure(progress: Progress, seconds: float) -> str:
     if speed := amounts.rate(progress.done, seconds, unit):
         parts.append(speed)
     if progress.total and progress.done and seconds >= 2:
-        left = seconds * max(0, progress.total - progress.done) / progress.done
-        parts.append(f"{amounts.duration(round(left))} left" if left >= 1 else "nearly done")
+        left = round(seconds * max(0, progress.total - progress.done) / progress.done)
+        # A guess has no tenths.
+        text = f"{left} s" if left < 10 else amounts.duration(left)
+        parts.append(f"{text} left" if left else "nearly done")
     return ", ".join(parts)
 
 

@@ -23,6 +23,7 @@ def show(screen: Screen, found: Survey, file: Path) -> None:
             ("Server", f"PostgreSQL {found.server_version}{' (standby)' if found.standby else ''}"),
             ("Database", f"{found.database}, owned by {found.owner}{size}"),
             ("Role", f"{found.role}: {', '.join(right for right in rights if right) or 'no special rights'}"),
+            ("Migrations", found.migrations or "no table of a known migration tool"),
             ("Poolers", ", ".join(found.poolers)),
         ]
     )

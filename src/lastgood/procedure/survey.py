@@ -9,6 +9,7 @@ from typing import LiteralString
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.facts import migrations
 from lastgood.postgres.server import Connection, Target
 
 # How many statements are asked outside a transaction: a pooler that shares sessions may give each another backend.
@@ -50,6 +51,13 @@ SELECT coalesce(nullif(application_name, ''), '(no name)'), count(*) FROM pg_cat
 WHERE datname = current_database() AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend'
 GROUP BY 1 ORDER BY 2 DESC, 1
 """
+_TABLES = """
+SELECT n.nspname, c.relname, array_agg(a.attname::text)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'p') AND c.relname = ANY (%s)
+GROUP BY 1, 2
+"""
 
 
 class _Frozen(BaseModel):
@@ -68,7 +76,8 @@ class Survey(_Frozen):
     """What was found. ``size`` is in bytes, None where the role may not know it.
 
     ``pooled``: the connection goes through a pooler (its sessions are not the server's own). ``poolers``: names of
-    poolers among the sessions. ``obstacles``: sentences about what a rollback would be refused for.
+    poolers among the sessions. ``migrations``: the table in which a migration tool notes what it applied, and the
+    tool's name. ``obstacles``: sentences about what a rollback would be refused for.
     """
 
     server_version: str
@@ -83,6 +92,7 @@ class Survey(_Frozen):
     acts_as_owner: bool
     bypasses_row_security: bool
     may_end_sessions: bool
+    migrations: str | None
     application_roles: tuple[ApplicationRole, ...]
     pooled: bool
     poolers: tuple[str, ...]
@@ -96,6 +106,7 @@ def survey(target: Target) -> Survey:
         database, owner, version, major, size, acts_as_owner, standby = _row(connection, _DATABASE)
         role, superuser, createdb, bypass, signal = _row(connection, _ROLE)
         roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
+        migrations_table = _migrations(connection)
         names = [str(name) for name, _ in connection.execute(_SESSIONS)]
     found = Survey(
         server_version=version,
@@ -110,6 +121,7 @@ def survey(target: Target) -> Survey:
         acts_as_owner=acts_as_owner or superuser,
         bypasses_row_security=bypass,
         may_end_sessions=signal,
+        migrations=migrations_table,
         application_roles=tuple(roles),
         pooled=pooled,
         poolers=tuple(name for name in names if any(pooler in name.lower() for pooler in POOLERS)),
@@ -122,6 +134,15 @@ def _row(connection: Connection, query: LiteralString) -> TupleRow:
     row = connection.execute(query).fetchone()
     assert row is not None, "the catalogue has a row for the current role and database"
     return row
+
+
+def _migrations(connection: Connection) -> str | None:
+    found = [
+        (migrations.preference(schema, table), f"{schema}.{table} ({tool.name})")
+        for schema, table, columns in connection.execute(_TABLES, [[tool.table for tool in migrations.TOOLS]])
+        if (tool := migrations.recognise(schema, table, columns)) is not None
+    ]
+    return min(found)[1] if found else None
 
 
 def _is_pooled(connection: Connection) -> bool:
