@@ -10,12 +10,13 @@ import psycopg
 import typer
 
 from lastgood import fault
-from lastgood.cli import init
+from lastgood.cli import backup, facts, init, points, prune, restore, rollback, status, undo
 from lastgood.cli.application import app
 from lastgood.cli.session import Session
 from lastgood.errors import Failed, Interrupted, LastgoodError, UsageError
 
-COMMANDS = (init,)
+# Importing a module registers its commands; help lists them in this order.
+COMMANDS = (init, backup, points, facts, restore, rollback, undo, status, prune)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

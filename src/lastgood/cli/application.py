@@ -42,7 +42,10 @@ def _from_registry(each: config.Option) -> inspect.Parameter:
     )
 
 
-def _with_signature(function: Callable[..., Any], parameters: list[inspect.Parameter], doc: str | None) -> None:
+def _with_signature(function: Callable[..., Any], own: list[inspect.Parameter], doc: str | None) -> None:
+    """Makes Typer see the parameters ``ctx``, ``own`` and the global options."""
+    context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
+    parameters = [context, *own, *(_from_registry(each) for each in config.OPTIONS if each.is_global)]
     # What Typer reads: it knows nothing of decorators, only of signatures and annotations.
     function.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]  # typeshed omits it
     function.__annotations__ = {each.name: each.annotation for each in parameters}
@@ -63,30 +66,49 @@ def command(
         _, *own = inspect.signature(function, eval_str=True).parameters.values()
 
         def invoke(ctx: typer.Context, **values: Any) -> int | None:
-            session = _session(ctx)
-            for each in config.OPTIONS:
-                if each.name in values and (given := values.pop(each.name)) is not None:
-                    session.given[each.name] = given
-            try:
-                session.use(config.resolve(session.given))
-                return function(session, **values)
-            except (KeyboardInterrupt, EOFError):
-                raise Interrupted("interrupted") from None
+            return _run(ctx, function, values)
 
-        context = inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context)
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
         parameters += [_from_registry(config.option(each)) for each in options]
-        parameters += [_from_registry(each) for each in config.OPTIONS if each.is_global]
-        _with_signature(invoke, [context, *parameters], function.__doc__)
+        _with_signature(invoke, parameters, function.__doc__)
         (into or app).command(name, epilog=exit_status.section(statuses))(invoke)
         return function
 
     return register
 
 
-def _session(ctx: typer.Context) -> Session:
+def group(name: str, doc: str, default: Callable[[Session], int | None]) -> typer.Typer:
+    """A command that has commands of its own; without one of them it does what ``default`` does."""
+    made = typer.Typer(name=name, help=doc, rich_markup_mode=None)
+
+    def callback(ctx: typer.Context, **values: Any) -> int | None:
+        if ctx.invoked_subcommand is None:
+            return _run(ctx, default, values)
+        _remember(ctx, values)
+        return None
+
+    _with_signature(callback, [], None)
+    made.callback(invoke_without_command=True)(callback)
+    app.add_typer(made)
+    return made
+
+
+def _run(ctx: typer.Context, function: Callable[..., int | None], values: dict[str, Any]) -> int | None:
+    session = _remember(ctx, values)
+    try:
+        session.use(config.resolve(session.given))
+        return function(session, **values)
+    except (KeyboardInterrupt, EOFError):
+        raise Interrupted("interrupted") from None
+
+
+def _remember(ctx: typer.Context, values: dict[str, Any]) -> Session:
+    """Takes what belongs to the settings out of ``values``."""
     session = ctx.find_object(Session)
     assert session is not None, "main() gives every call a session"
+    for each in config.OPTIONS:
+        if (given := values.pop(each.name, None)) is not None:
+            session.given[each.name] = given
     return session
 
 
@@ -97,8 +119,7 @@ def _show_version(wanted: bool) -> None:
 
 
 def _root(ctx: typer.Context, **values: Any) -> None:
-    values.pop("version")
-    _session(ctx).given.update({name: value for name, value in values.items() if value is not None})
+    _remember(ctx, values)
     if ctx.invoked_subcommand is None:
         typer.echo(ctx.get_help())
 
@@ -106,8 +127,6 @@ def _root(ctx: typer.Context, **values: Any) -> None:
 _with_signature(
     _root,
     [
-        inspect.Parameter("ctx", inspect.Parameter.POSITIONAL_OR_KEYWORD, annotation=typer.Context),
-        *(_from_registry(each) for each in config.OPTIONS if each.is_global),
         inspect.Parameter(
             "version",
             inspect.Parameter.KEYWORD_ONLY,
