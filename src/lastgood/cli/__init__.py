@@ -15,7 +15,7 @@ from lastgood.cli.application import app
 from lastgood.cli.session import Session
 from lastgood.errors import Failed, Interrupted, LastgoodError, UsageError
 
-# Importing a module registers its commands; help lists them in this order.
+# Importing a module registers its commands.
 COMMANDS = (init, backup, points, facts, restore, rollback, undo, status, prune)
 
 

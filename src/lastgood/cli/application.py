@@ -11,14 +11,27 @@ from collections.abc import Callable
 from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
 from lastgood import __version__, config
 from lastgood.cli import exit_status
 from lastgood.cli.session import Session
 from lastgood.errors import Interrupted
 
+# In help: what one needs at night comes first.
+ORDER = ("rollback", "undo", "status", "resume", "abort", "backup", "points", "facts", "restore", "prune", "init")
+
+
+class _Ordered(TyperGroup):
+    """Lists commands in ORDER."""
+
+    def list_commands(self, ctx: Any) -> list[str]:
+        return sorted(super().list_commands(ctx), key=ORDER.index)
+
+
 app = typer.Typer(
     name="lastgood",
+    cls=_Ordered,
     help="Puts a PostgreSQL database back to its last good state: plan, proof, swap, undo.",
     epilog="Start with `lastgood init`, then `lastgood backup`. In an emergency: `lastgood rollback --dry-run`.",
     rich_markup_mode=None,
