@@ -1,7 +1,7 @@
 """What speaks against a rollback, measured before anything is changed. One function a check; each yields findings.
 
-A refusal is a thing that would make the run fail, or lose something that nobody asked to lose. A caution is a thing that the
-operator has to know. To add a check, write a function and list it in ``CHECKS``.
+A refusal is a thing that would make the run fail, or lose something that nobody asked to lose. A caution is a thing
+that the operator has to know. To add a check, write a function and list it in ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood.dump.reader import DumpSummary
+from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
 from lastgood.plan import Fence, Finding
 from lastgood.points import RestorePoint
@@ -167,7 +167,7 @@ def _locks(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="too_many_tables",
-            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks in all",
+            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks",
             hint="Run the rollback with --fence at-swap, or raise max_locks_per_transaction.",
         )
 
@@ -203,7 +203,8 @@ def _room(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f'the store "{s.store}" has {_gb(here)} free; the emergency backup may need {_gb(s.database.size_bytes or 0)}',
+            text=f'the store "{s.store}" has {_gb(here)} free; the emergency backup may need '
+            f"{_gb(s.database.size_bytes or 0)}",
             hint="Make room there, or name another store with --store.",
         )
 

@@ -24,19 +24,25 @@ from lastgood.events import Emit, Progress
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 
-# What begins the part of a dump that stands after the data: worth statistics first, they make it faster.
-POST_DATA = frozenset({Kind.INDEX, Kind.PRIMARY_KEY, Kind.UNIQUE, Kind.EXCLUSION, Kind.FOREIGN_KEY, Kind.TRIGGER})
 TUNING: tuple[tuple[LiteralString, str], ...] = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 MORE_ROUNDS = 10
+_ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Loaded:
-    """What a load did. ``skipped``: (line, what, why) of commands left out by rule or that the server may refuse."""
+    """What a load did. ``skipped``: (what, why) → (first line, how many) of commands left out by rule, or that the
+    server may refuse and did."""
 
     commands: int = 0
     rows: int = 0
-    skipped: list[tuple[int, str, str]] = field(default_factory=list)
+    skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+
+    def skip(self, command: Command, why: str) -> None:
+        """Records a command that was left out."""
+        key = (what(command), why)
+        line, count = self.skipped.get(key, (command.statement.line, 0))
+        self.skipped[key] = (line, count + 1)
 
 
 class Loader:
@@ -68,7 +74,6 @@ class Loader:
         self._filled: set[Relation] = set()
         self._later: list[Command] = []
         self._last: list[Command] = []
-        self._analyzed = False
         self.loaded = Loaded()
 
     def load(self, entries: Iterator[Entry]) -> Loaded:
@@ -86,27 +91,21 @@ class Loader:
         # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
         for command in self._last:
             self._run(command)
-        self._connection.execute("RESET ALL")
-        self._analyze()
         return self.loaded
 
     def _command(self, command: Command) -> None:
         if command.verdict is Verdict.SKIP:
             if command.kind is not Kind.PSQL:
-                self.loaded.skipped.append((command.statement.line, what(command), command.reason))
+                self.loaded.skip(command, command.reason)
             return
         if command.kind is Kind.TABLE:
             self._created.update(command.relations[:1])
-        if command.kind is Kind.EVENT_TRIGGER:
+        if command.kind in (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE) or _ON_EVENT_TRIGGER.match(
+            command.statement.text
+        ):
             self._last.append(command)
             return
-        if command.kind in POST_DATA and not self._analyzed:
-            self._analyzed = True
-            self._analyze()
         self._run(command)
-
-    def _analyze(self) -> None:
-        self._connection.execute("ANALYZE")
 
     def _run(self, command: Command) -> None:
         """Runs one command; a refusal that a rule allows is recorded, a view that waits for another is put back."""
@@ -118,7 +117,7 @@ class Loader:
                 return
             if error.sqlstate is not None and error.sqlstate in command.optional_sqlstates:
                 said = error.diag.message_primary or str(error)
-                self.loaded.skipped.append((command.statement.line, what(command), said))
+                self.loaded.skip(command, said)
                 return
             raise self._failed(error, command.statement.line, what(command)) from error
         self.loaded.commands += 1
@@ -144,8 +143,8 @@ class Loader:
         if self._later:
             first = self._later[0]
             raise Failed(
-                f'cannot fill {what(first)} (line {first.statement.line} of "{self._name}"): it reads a materialized view that is '
-                "not filled, and no order of filling them works",
+                f'cannot fill {what(first)} (line {first.statement.line} of "{self._name}"): it reads a materialized view '
+                "that is not filled, and no order of filling them works",
                 hint="Look at the functions that its definition calls.",
             )
 

@@ -14,7 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.reader import DumpSummary
+from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
 from lastgood.points import RestorePoint
 from lastgood.postgres.server import Target

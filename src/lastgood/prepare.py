@@ -84,8 +84,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     return Prepared(request, plan, point, source, facts, summary, seconds)
 
 
-def prepare_again(request: Request, emit: Emit) -> Prepared:
-    """The plan of a run that stopped, made anew from what its databases on the server say of themselves."""
+def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
+    """The plan of a run that stopped, made anew from what its databases on the server say of themselves; and whether
+    it has switched already."""
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         name = unfinished_run(maintenance, request)
@@ -103,7 +104,9 @@ def prepare_again(request: Request, emit: Emit) -> Prepared:
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
     )
-    return prepare(again, emit)
+    prepared = prepare(again, emit)
+    plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
+    return replace(prepared, plan=plan), mark.role == "kept"
 
 
 def unfinished_run(maintenance: Connection, request: Request) -> str:

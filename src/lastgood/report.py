@@ -2,10 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lastgood.facts.compare import Comparison
 from lastgood.plan import PlannedPoint
 from lastgood.steps import Run
 
@@ -15,13 +17,21 @@ class _Frozen(BaseModel):
 
 
 class ProvedTable(_Frozen):
-    """One table of the proof. ``digest`` is null where only the row count could be compared."""
+    """One table of the proof. ``equal`` is null where only the numbers of rows could be compared (they agree)."""
 
     schema_name: str = Field(serialization_alias="schema")
     name: str
     rows: int
     digest: str | None
-    equal: bool
+    equal: bool | None
+
+
+def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
+    """The tables of a proof, as data; none of a run that was finished after its swap by another process."""
+    return tuple(
+        ProvedTable(schema_name=t.schema_name, name=t.name, rows=t.rows, digest=t.digest, equal=t.equal)
+        for t in (comparison.tables if comparison is not None else ())
+    )
 
 
 class CarriedOverReport(_Frozen):
@@ -56,11 +66,17 @@ class Seconds(_Frozen):
 
 
 class Skipped(_Frozen):
-    """A command of the dump that was left out, and why."""
+    """Commands of the dump that were left out, and why: ``count`` of them, the first at ``line``."""
 
-    line: int
     what: str
     why: str
+    line: int
+    count: int
+
+
+def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skipped, ...]:
+    """What a load recorded, as data."""
+    return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
 
 
 class Report(_Frozen):
@@ -102,10 +118,7 @@ def report_of(run: Run, total: float) -> Report:
         live=plan.live,
         kept=plan.kept,
         shadow=plan.shadow,
-        tables=tuple(
-            ProvedTable(schema_name=t.schema_name, name=t.name, rows=t.rows, digest=t.digest, equal=t.equal)
-            for t in (comparison.tables if comparison is not None else ())
-        ),
+        tables=proved_tables(comparison),
         carried_over=CarriedOverReport(
             settings=carried.settings,
             owners=carried.owners,
@@ -129,7 +142,7 @@ def report_of(run: Run, total: float) -> Report:
             total=round(total, 3),
         ),
         emergency_backup=str(found.emergency) if found.emergency is not None else None,
-        skipped=tuple(Skipped(line=line, what=what, why=why) for line, what, why in found.skipped),
+        skipped=skipped_of(found.skipped),
         not_compared=comparison.not_compared if comparison is not None else (),
         undo_command=f"lastgood undo {plan.run}",
     )

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts, points
 from lastgood.errors import Interrupted, LastgoodError, Refused
@@ -19,18 +19,7 @@ from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import prove, rebuild
-
-
-class RestoredTable(BaseModel):
-    """One table of the proof."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    schema_name: str = Field(serialization_alias="schema")
-    name: str
-    rows: int
-    digest: str | None
-    equal: bool
+from lastgood.report import ProvedTable, Skipped, proved_tables, skipped_of
 
 
 class RestoreReport(BaseModel):
@@ -43,8 +32,8 @@ class RestoreReport(BaseModel):
     status: Literal["done"] = "done"
     point: str
     into: str
-    tables: tuple[RestoredTable, ...]
-    skipped: tuple[dict[str, Any], ...]
+    tables: tuple[ProvedTable, ...]
+    skipped: tuple[Skipped, ...]
     not_compared: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -80,6 +69,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
             with (
                 interrupts.calling(stop.set),
                 target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
+                target.at(into).connect(application_name=f"lastgood analyze {run}") as beside,
             ):
                 stopper = _cancel_when(stop, connection)
                 began = time.monotonic()
@@ -89,7 +79,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
                 emit(StageStarted("prove", "prove that it equals the restore point"))
-                comparison = prove(connection, facts, into, emit, stop.is_set)
+                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside)
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
                 stop.set()
@@ -110,11 +100,8 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
         run=run,
         point=str(point.path),
         into=into,
-        tables=tuple(
-            RestoredTable(schema_name=t.schema_name, name=t.name, rows=t.rows, digest=t.digest, equal=t.equal)
-            for t in comparison.tables
-        ),
-        skipped=tuple({"line": line, "what": what, "why": why} for line, what, why in loaded.skipped),
+        tables=proved_tables(comparison),
+        skipped=skipped_of(loaded.skipped),
         not_compared=comparison.not_compared,
         seconds={name: round(value, 3) for name, value in took.items()},
     )

@@ -4,8 +4,8 @@
                            ├─ emergency backup ───┤
                            └─ build ─ carry over ─ prove ┘
 
-``plan`` looks and promises; it changes nothing. ``run`` does what the plan says, or walks back. ``resume`` goes on with a run
-that stopped, on any machine; ``abort`` walks it back.
+``plan`` looks and promises; it changes nothing. ``run`` does what the plan says, or walks back. ``resume`` goes on with
+a run that stopped, on any machine; ``abort`` walks it back.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import psycopg
 
 from lastgood import interrupts, prepare
+from lastgood.child import ChildFailed
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
 from lastgood.report import Report, report_of
@@ -36,8 +38,10 @@ from lastgood.steps.prove import Prove
 from lastgood.steps.reopen import Reopen
 from lastgood.steps.swap import Swap
 
+Stages = Sequence[Sequence[Sequence[Step[Run]]]]
+
 # The stages one after the other; in each, lanes that run at the same time.
-STAGES: Sequence[Sequence[Sequence[Step[Run]]]] = (
+STAGES: Stages = (
     [[Fence()]],
     [[Emergency()], [Build(), CarryOver(), Prove()]],
     [[Swap()]],
@@ -70,16 +74,16 @@ def resume(request: Request, emit: Emit = silent) -> Report:
     What already holds on the server is not done again; everything is proved again before the swap. Works without
     the journal: the shadow's mark tells the restore point.
     """
-    prepared = prepare.prepare_again(request, emit)
+    prepared, switched = prepare.prepare_again(request, emit)
     journal = Journal.find(request.state, prepared.plan.run)
     if journal is None:
         emit(Note("this machine has no journal of the run; going on from what the server tells"))
         journal = Journal.create(request.state, prepared.plan.run)
     journal.write("resumed", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
-    return _drive(prepared, journal, emit)
+    return _drive(prepared, journal, emit, STAGES[-1:] if switched else STAGES)
 
 
-def _drive(prepared: Prepared, journal: Journal, emit: Emit) -> Report:
+def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = STAGES) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
     with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
@@ -87,11 +91,12 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit) -> Report:
         run = Run(prepared, maintenance, journal, emit)
         try:
             with interrupts.calling(run.interrupt):
-                drive(run, STAGES)
+                drive(run, stages)
         except BaseException as error:
             raise _told(run, error) from error
         finally:
             release_fence(run)
+            run.maintenance.close()
         report = report_of(run, time.monotonic() - started)
         journal.write("ended", status=report.status, report=report.document())
         return report
@@ -129,6 +134,12 @@ def _told(run: Run, error: BaseException) -> BaseException:
             hint="When the server answers again, look at lastgood status and run the rollback again.",
             state=untouched,
         )
+    if isinstance(error, psycopg.Error):
+        failed = server_errors.failed(error, f'roll back "{live}"')
+        failed.state = untouched
+        return failed
+    if isinstance(error, ChildFailed):
+        return Failed(f"cannot go on: {error}", hint=error.tail.strip()[-500:], state=untouched)
     if isinstance(error, OSError):
         return Failed(
             f"cannot go on: {error.strerror or error}" + (f' ("{error.filename}")' if error.filename else ""),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import psycopg
@@ -19,6 +19,7 @@ from lastgood.facts import Facts, TableFacts
 from lastgood.facts.compare import compare
 from lastgood.facts.objects import KINDS, settled
 from lastgood.facts.of_database import facts_of_database
+from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -391,6 +392,57 @@ def test_a_restored_dump_has_the_facts_of_its_database(
     assert comparison.differences == ()
     assert comparison.exact
     assert compare(expected, facts(destination)).differences == ()
+
+
+class Text:
+    """A plain dump in a file."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+
+    def chunks(self) -> Iterator[bytes]:
+        with self.path.open("rb") as file:
+            while chunk := file.read(1 << 18):
+                yield chunk
+
+
+@ALL
+def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, database: Make, tmp_path: Path) -> None:
+    rich = (Path(__file__).parent.parent / "fixtures" / "rich.sql").read_text()
+    role = "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    target = database(role, rich)
+    connection, environment = target.child()
+    command = [server.bin / "pg_dump", "-d", connection, "-f", tmp_path / "dump.sql"]
+    subprocess.run(command, check=True, env={**environment, "PGTZ": "UTC", "PATH": "/usr/bin:/bin"})
+    expected, _ = facts_of_dump(Text(tmp_path / "dump.sql"), time_zone="UTC")
+    for found in (facts(target), facts(target, like=expected)):
+        comparison = compare(expected, found)
+        assert comparison.differences == ()
+        assert comparison.not_compared == ()
+        assert comparison.exact
+        assert found.migration == expected.migration
+        identities = [{(one.kind, one.identity) for one in side.objects} for side in (expected, found)]
+        assert identities[0] == identities[1]
+        stamps = [{(one.name, *one.newest.items()) for one in side.tables} for side in (expected, found)]
+        assert stamps[0] == stamps[1]
+    change(target, "DROP INDEX s1.mv_c_idx")
+    change(target, "CREATE TABLE one_more (x int)")
+    differences = compare(expected, facts(target)).differences
+    assert [(one.kind, one.what, one.expected, one.found) for one in differences] == [
+        ("table", "public.one_more", "absent", "0 rows"),
+        (
+            "object",
+            "number of objects of kind column",
+            *_numbers(expected, "column", "", " (with public.one_more.x)", 1),
+        ),
+        ("object", "number of objects of kind index", *_numbers(expected, "index", " (with s1.mv_c_idx)", "", -1)),
+        ("object", "number of objects of kind table", *_numbers(expected, "table", "", " (with public.one_more)", 1)),
+    ]
+
+
+def _numbers(expected: Facts, kind: str, here: str, there: str, more: int) -> tuple[str, str]:
+    count = expected.object_counts[kind]
+    return f"{count}{here}", f"{count + more}{there}"
 
 
 def test_in_lists_settle_as_a_restore_shows_them() -> None:

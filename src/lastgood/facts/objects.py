@@ -134,7 +134,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend p
                       WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'i')
     """,
-    # The constructors of a range type come with the type.
+    # The constructors of a range type, and its cast to the multirange, come with the type.
     """
     SELECT CASE p.prokind WHEN 'a' THEN 'aggregate' WHEN 'p' THEN 'procedure' ELSE 'function' END,
            format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
@@ -167,15 +167,20 @@ _QUERIES: tuple[LiteralString, ...] = (
                                        t.typispreferred, t.typdelim, t.typinput, t.typoutput, t.typreceive, t.typsend,
                                        t.typmodin, t.typmodout, t.typanalyze, t.typelem::regtype, t.typdefault)
                WHEN 'd' THEN concat_ws(' ', pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typnotnull,
-                                       t.typdefault, nullif(t.typcollation, 0)::regcollation,
-                                       (SELECT string_agg(format('%I %s', conname, pg_get_constraintdef(oid)),
-                                                          ',' ORDER BY conname)
-                                        FROM pg_catalog.pg_constraint WHERE contypid = t.oid AND contype = 'c'))
+                                       t.typdefault, nullif(t.typcollation, 0)::regcollation)
              END)
     FROM pg_catalog.pg_type t JOIN user_schema n ON n.oid = t.typnamespace
     WHERE t.typtype <> 'm'
       AND (t.typrelid = 0 OR (SELECT relkind FROM pg_catalog.pg_class WHERE oid = t.typrelid) = 'c')
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid)
+      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_type'::regclass AND objid = t.oid)
+    """,
+    """
+    SELECT 'domain constraint', format('%I on %I.%I', c.conname, n.nspname, t.typname),
+           pg_catalog.pg_get_constraintdef(c.oid)
+    FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_type t ON t.oid = c.contypid
+    JOIN user_schema n ON n.oid = t.typnamespace
+    WHERE c.contype = 'c'
       AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_type'::regclass AND objid = t.oid)
     """,
     """
@@ -208,7 +213,8 @@ _QUERIES: tuple[LiteralString, ...] = (
            concat_ws(' ', nullif(c.castfunc, 0)::regprocedure, c.castcontext, c.castmethod)
     FROM pg_catalog.pg_cast c
     WHERE c.oid >= 16384
-      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_cast'::regclass AND objid = c.oid)
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                      WHERE d.classid = 'pg_catalog.pg_cast'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i'))
     """,
     """
     SELECT 'operator', format('%I.%s(%s,%s)', n.nspname, o.oprname, nullif(o.oprleft, 0)::regtype, o.oprright::regtype),
@@ -323,7 +329,8 @@ _QUERIES: tuple[LiteralString, ...] = (
 KINDS = (
     "schema", "table", "foreign table", "column", "index", "primary key", "unique constraint", "exclusion constraint",
     "foreign key", "check constraint", "trigger", "policy", "rule", "view", "materialized view", "sequence", "function",
-    "procedure", "aggregate", "type", "domain", "event trigger", "publication", "statistics object", "cast", "operator",
+    "procedure", "aggregate", "type", "domain", "domain constraint", "event trigger", "publication", "statistics object",
+    "cast", "operator",
     "operator class", "operator family", "collation", "conversion", "text search configuration",
     "text search dictionary", "text search parser", "text search template", "foreign-data wrapper", "server",
     "user mapping", "language", "transform", "access method",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import LiteralString
 
 from psycopg import errors, pq, sql
@@ -16,8 +16,10 @@ from lastgood.facts import (
     ExtensionFacts,
     Facts,
     LargeObjectFacts,
+    MigrationFacts,
     SequenceFacts,
     TableFacts,
+    migrations,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import KINDS, read_objects
@@ -114,6 +116,7 @@ def _read(
     extensions = _extensions(connection)
     sequences = _sequences(connection, like if not beyond_like else None)
     large_objects = _large_objects(connection)
+    migration = _migration(connection, sources)
     newest = {(source.schema_name, source.name): _newest(connection, source, count=not digests) for source in sources}
 
     copies = {part.oid: part.copy().as_string(connection) for source in sources for part in source.parts}
@@ -162,6 +165,7 @@ def _read(
         sequences=sequences,
         large_objects=large_objects,
         extensions=extensions,
+        migration=migration,
         object_counts=dict(sorted(counts.items())),
         objects=found_objects,
     )
@@ -218,6 +222,21 @@ def _sequences(connection: Connection, like: Facts | None) -> tuple[SequenceFact
             schema, name = names[number]
             found.append(SequenceFacts(schema_name=schema, name=name, last_value=last_value, is_called=is_called))
     return tuple(sorted(found, key=lambda one: (one.schema_name, one.name)))
+
+
+def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFacts | None:
+    """What the migration tool's table says; of several such tables, the one to believe."""
+    for source in sorted(sources, key=lambda one: migrations.preference(one.schema_name, one.name)):
+        tool = migrations.recognise(source.schema_name, source.name, source.columns)
+        if tool is None:
+            continue
+        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in tool.columns)
+        query = sql.SQL("SELECT {} FROM ").format(columns)
+        rows: list[migrations.Row] = []
+        for part in source.parts:
+            rows += connection.execute(query + part.rows()).fetchall()
+        return migrations.facts(tool, source.schema_name, source.name, rows)
+    return None
 
 
 def _large_objects(connection: Connection) -> LargeObjectFacts:

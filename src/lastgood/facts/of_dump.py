@@ -26,7 +26,7 @@ from lastgood.facts import (
     TableFacts,
     migrations,
 )
-from lastgood.facts.digest import RowsDigest, large_object_line
+from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
@@ -92,8 +92,7 @@ class _Table:
         self.migrations: list[migrations.Row] = []
 
     def add(self, data: bytes) -> None:
-        lines = data.split(b"\n")
-        lines.pop()
+        lines = split_lines(data)
         self.digest.add_lines(lines)
         if self.times:
             self._note_times(lines)
@@ -106,6 +105,9 @@ class _Table:
     def _note_times(self, lines: Sequence[bytes]) -> None:
         assert self.columns is not None
         width = len(self.columns)
+        if self.times == (width - 1,):
+            self._note_newest(width - 1, [line.rpartition(b"\t")[2] for line in lines])
+            return
         # Split from the side that is nearer, and no further than needed.
         from_left, from_right = self.times[-1] + 1, width - self.times[0]
         if from_left <= from_right:
@@ -116,11 +118,15 @@ class _Table:
             shift = -width
         for place in self.times:
             at = place + shift
-            best = _newest([field[at] for field in fields])
-            if best is not None:
-                name = self.columns[place]
-                before = self.newest.get(name)
-                self.newest[name] = best if before is None else _newest([best, before]) or best
+            self._note_newest(place, [field[at] for field in fields])
+
+    def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
+        assert self.columns is not None
+        best = _newest(values)
+        if best is not None:
+            name = self.columns[place]
+            before = self.newest.get(name)
+            self.newest[name] = best if before is None else _newest([best, before]) or best
 
     def facts(self) -> TableFacts:
         return TableFacts(

@@ -92,7 +92,7 @@ class Relation:
         if self.kind == "r" and not self.condition and self.columns:
             return sql.SQL("COPY {} ({}) TO STDOUT").format(self.qualified, self._columns())
         select = sql.SQL("SELECT {} FROM ").format(self._columns())
-        return sql.SQL("COPY ({}) TO STDOUT").format(select + self._rows())
+        return sql.SQL("COPY ({}) TO STDOUT").format(select + self.rows())
 
     def aggregate(self, *, count: bool) -> sql.Composed | None:
         """A query for one row: the greatest finite value of each of ``dated`` as text, and ``count(*)`` before them
@@ -102,12 +102,13 @@ class Relation:
         wanted += [
             sql.SQL("max({0}) FILTER (WHERE isfinite({0}))::text").format(sql.Identifier(name)) for name in self.dated
         ]
-        return sql.SQL("SELECT {} FROM ").format(sql.SQL(", ").join(wanted)) + self._rows() if wanted else None
+        return sql.SQL("SELECT {} FROM ").format(sql.SQL(", ").join(wanted)) + self.rows() if wanted else None
 
     def _columns(self) -> sql.Composed:
         return sql.SQL(", ").join(sql.Identifier(column) for column in self.columns)
 
-    def _rows(self) -> sql.Composed:
+    def rows(self) -> sql.Composed:
+        """What comes after FROM."""
         # A parent's children, and a root's partitions, are relations of their own; only a root that stands for its
         # partitions is read with them.
         rows = sql.SQL("{} {}").format(sql.SQL("ONLY" if self.kind == "r" else ""), self.qualified)

@@ -42,7 +42,7 @@ class Build:
                     run.emit,
                     run.cancelled,
                 )
-            run.findings.skipped.extend(loaded.skipped)
+            run.findings.skipped = loaded.skipped
             fault.point("build.after_load")
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
         return {"oid": made.oid, "rows": loaded.rows, "detail": f"{loaded.rows:,} rows in {plan.shadow}"}

@@ -18,8 +18,9 @@ class Prove:
     commits = False
 
     def do(self, run: Run) -> Mapping[str, Any]:
-        with run.connected(run.plan.shadow, "prove") as shadow:
-            comparison = prove(shadow, run.prepared.facts, run.plan.shadow, run.emit, run.cancelled)
+        name = run.plan.shadow
+        with run.connected(name, "prove") as shadow, run.connected(name, "analyze") as beside:
+            comparison = prove(shadow, run.prepared.facts, name, run.emit, run.cancelled, beside=beside)
         run.findings.comparison = comparison
         for text in comparison.not_compared:
             run.emit(Note(text))

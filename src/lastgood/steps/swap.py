@@ -13,7 +13,9 @@ from lastgood import fault
 from lastgood.errors import Failed, Stopped
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.apply import rehearse
 from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.grants import Operator
 from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.steps import Run, fence
@@ -31,9 +33,7 @@ class Swap:
         plan = run.plan
         shadow = database.describe(run.maintenance, plan.shadow)
         run.findings.restored_oid = shadow.oid
-        state = DatabaseState.read(run.maintenance, plan.live)
-        statements = [*state.statements(plan.live), *self._marks(run, state)]
-        run.findings.carried_over.settings = len(state.settings)
+        statements = self._statements(run)
         fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
         fault.point("swap.before_transaction")
@@ -68,11 +68,26 @@ class Swap:
             "detail": f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended",
         }
 
-    def _marks(self, run: Run, state: DatabaseState) -> list[sql.Composed]:
-        """The kept database says what it is, and remembers its own comment for the undo."""
-        plan = run.plan
+    def _statements(self, run: Run) -> list[sql.Composed]:
+        """What stands in the transaction beside the renames: the state of the live database for the one that takes
+        its name, and for the other a mark that says what it is and remembers its comment for the undo.
+
+        Tried beforehand on the shadow and taken back: nothing may fail inside the swap that could fail before.
+        """
+        plan, maintenance = run.plan, run.maintenance
+        state, found = (DatabaseState.read(maintenance, name) for name in (plan.live, plan.shadow))
+        operator = Operator.read(maintenance)
+        for refused in rehearse(maintenance, state.statements(plan.shadow, found, operator)):
+            raise Failed(
+                f'cannot carry over a setting or privilege of "{plan.live}" itself: {refused.message}',
+                hint="Run the rollback as a superuser, or as the role that made that setting.",
+            )
+        run.findings.carried_over.settings = len(state.settings)
         kept = mark_of(run, "kept", original_comment=state.comment)
-        return [database.comment_statement(plan.kept, kept.text())]
+        return [
+            *state.statements(plan.live, found, operator),
+            database.comment_statement(plan.kept, kept.text()),
+        ]
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: before the commit the server rolled it back, after it `lastgood undo` does."""
