@@ -84,7 +84,8 @@ def command(
         parameters = [each.replace(kind=inspect.Parameter.KEYWORD_ONLY) for each in own]
         parameters += [_from_registry(config.option(each)) for each in options]
         _with_signature(invoke, parameters, function.__doc__)
-        (into or app).command(name, epilog=exit_status.section(statuses))(invoke)
+        summary = (function.__doc__ or "").partition("\n")[0].rstrip(".")
+        (into or app).command(name, short_help=summary, epilog=exit_status.section(statuses))(invoke)
         return function
 
     return register
@@ -92,7 +93,7 @@ def command(
 
 def group(name: str, doc: str, default: Callable[[Session], int | None]) -> typer.Typer:
     """A command that has commands of its own; without one of them it does what ``default`` does."""
-    made = typer.Typer(name=name, help=doc, rich_markup_mode=None)
+    made = typer.Typer(name=name, help=doc, epilog=exit_status.section(()), rich_markup_mode=None)
 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:

@@ -23,15 +23,15 @@ def facts(
     session: Session,
     a: Annotated[
         str | None,
-        typer.Argument(metavar="[A]", help="A restore point, or a database's URL.", autocompletion=points),
+        typer.Argument(metavar="A", help="A restore point, or a database's URL.", autocompletion=points),
     ] = None,
     b: Annotated[
         str | None,
-        typer.Argument(metavar="[B]", help="Another one, to compare with the first.", autocompletion=points),
+        typer.Argument(metavar="B", help="Another one, to compare with the first.", autocompletion=points),
     ] = None,
     live: Annotated[bool, typer.Option("--live", help="Compare A with the live database.")] = False,
 ) -> int | None:
-    """Show exactly what a restore point or a database contains, or compare two of them.
+    """Show what a restore point or a database contains, or compare two.
 
     Rows and a content digest of every table, sequences, newest time stamps, the migration version and the number
     of objects. Without A: those of the live database. A comparison that finds a difference ends with 3.

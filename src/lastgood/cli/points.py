@@ -15,8 +15,11 @@ from lastgood.present import points as shown
 
 
 def list_(session: Session) -> None:
-    """List the restore points in the store, the newest first. Known ones have a manifest; of foreign ones, only
-    the beginning is read: `lastgood points verify` reads them all."""
+    """List the restore points in the store, the newest first.
+
+    Those that lastgood made have a manifest. Of foreign ones only the beginning is read here; `lastgood points verify`
+    reads them to the end.
+    """
     found = sorted(points.listing(session.settings.store), key=lambda point: point.made_at, reverse=True)
     document = {"store": str(session.settings.store), "points": [shown.document(point) for point in found]}
     session.result(document, lambda: shown.show_list(session.screen, session.settings.store, found))
@@ -31,14 +34,12 @@ def verify(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(
-            metavar="[POINT]...", help="Their names or paths; all of the store.", autocompletion=complete.points
-        ),
+        typer.Argument(metavar="POINT", help="Their names or paths; all of the store.", autocompletion=complete.points),
     ] = None,
 ) -> int | None:
-    """Read restore points from end to end and say whether each one is complete and uncorrupted.
+    """Say of restore points whether they are complete and uncorrupted.
 
-    Ends with 4 when one of them is not valid.
+    Reads each one from end to end. Ends with 4 when one of them is not valid.
     """
     store = session.settings.store
     wanted = [points.choose(store, name=name) for name in names] if names else points.listing(store)

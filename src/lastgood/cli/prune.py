@@ -25,7 +25,7 @@ def prune_(
     session: Session,
     names: Annotated[
         list[str] | None,
-        typer.Argument(metavar="[NAME]...", help="Kept databases and restore points.", autocompletion=points),
+        typer.Argument(metavar="NAME", help="Kept databases and restore points.", autocompletion=points),
     ] = None,
     older_than: Annotated[
         str | None, typer.Option("--older-than", metavar="AGE", help="What is older: 12h, 30d, 8w.")

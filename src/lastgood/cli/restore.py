@@ -17,7 +17,7 @@ from lastgood.present import report as shown
 def restore_(
     session: Session,
     point: Annotated[
-        str, typer.Argument(help="A restore point: its name in the store, or a path.", autocompletion=points)
+        str, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
     ],
     into: Annotated[str, typer.Option("--into", metavar="NAME", help="The database to make; it must not exist.")],
 ) -> None:

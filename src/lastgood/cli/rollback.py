@@ -17,10 +17,10 @@ from lastgood.present import plan as shown_plan
 from lastgood.present import report as shown_report
 
 Point = Annotated[
-    str | None, typer.Argument(help="A restore point: its name in the store, or a path.", autocompletion=points)
+    str | None, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
 ]
 RunName = Annotated[
-    str | None, typer.Argument(metavar="[RUN]", help="The run; the only unfinished one.", autocompletion=runs)
+    str | None, typer.Argument(metavar="RUN", help="The run; the only unfinished one.", autocompletion=runs)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
