@@ -61,5 +61,5 @@ def _no_connection(error: psycopg.OperationalError) -> LastgoodError:
     return Failed(
         f"cannot work with the server: {said}",
         hint="See whether the server runs and can be reached; `lastgood --help` says how the database is found.",
-        state="This command changed nothing.",
+        state="This command changed nothing that was not said above.",
     )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import textwrap
 from pathlib import Path
 from typing import Annotated
 
@@ -14,6 +15,7 @@ from lastgood.cli.session import Session
 from lastgood.errors import Refused, UsageError
 from lastgood.postgres.server import Target
 from lastgood.present import survey as shown_survey
+from lastgood.present.amounts import counted
 from lastgood.procedure.survey import Survey, survey
 
 
@@ -41,8 +43,9 @@ def init(
             file.write(session.scrub(text).encode())
     except OSError as error:
         raise UsageError(f'cannot write "{place}": {error.strerror}', state=config.NOTHING_LOOKED_AT) from error
-    document = {"file": str(place.resolve()), "survey": found.model_dump(mode="json")}
-    session.result(document, lambda: shown_survey.show(session.screen, found, place))
+    left_out = bool(target.keywords.get("password"))
+    document = {"file": str(place.resolve()), "password_left_out": left_out, "survey": found.model_dump(mode="json")}
+    session.result(document, lambda: shown_survey.show(session.screen, found, place, password_left_out=left_out))
 
 
 def _ask(session: Session) -> Target:
@@ -64,7 +67,7 @@ def configuration(target: Target, store: Path, found: Survey) -> str:
     if found.migrations:
         lines.append(f"# Migrations: {_plain(found.migrations)}")
     for role in found.application_roles:
-        lines.append(f"# Application role {_quoted(role.name)}: rights on {role.tables} tables.")
+        lines.append(f"# Application role {_quoted(role.name)}: rights on {counted(role.tables, 'table')}.")
     lines += [f"# Pooler seen: {_quoted(name)}." for name in found.poolers]
     lines += [f"# To mend before a rollback: {_plain(text)}" for text in found.obstacles]
     lines += [
@@ -75,7 +78,7 @@ def configuration(target: Target, store: Path, found: Survey) -> str:
     for each in config.OPTIONS:
         if each.in_file:
             given = {"db": str(target.at(found.database)), "store": str(store)}.get(each.name)
-            lines += ["", f"# {each.doc}"]
+            lines += ["", *textwrap.wrap(each.doc, 100, initial_indent="# ", subsequent_indent="# ")]
             if each.choices:
                 lines.append(f"# One of: {', '.join(each.choices)}.")
             lines.append(f"{'' if given else '# '}{each.name} = {_toml(given or each.default)}")

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from time import monotonic
 from typing import Annotated
 
 import typer
@@ -10,7 +11,7 @@ from lastgood import points
 from lastgood.cli import complete
 from lastgood.cli.application import command, group
 from lastgood.cli.session import Session
-from lastgood.events import Progress, StageDone, StageStarted
+from lastgood.events import StageDone, StageStarted
 from lastgood.present import points as shown
 
 
@@ -29,7 +30,7 @@ group_ = group("points", "List and verify restore points. Without a command: lis
 command("list", into=group_)(list_)
 
 
-@command("verify", 4, into=group_)
+@command("verify", 3, 4, into=group_)
 def verify(
     session: Session,
     names: Annotated[
@@ -45,13 +46,12 @@ def verify(
     wanted = [points.choose(store, name=name) for name in names] if names else points.listing(store)
     verdicts = []
     with session.work() as (emit, cancelled):
-        emit(StageStarted("verify", "verify restore points"))
-        for done, point in enumerate(wanted):
-            if cancelled():
-                raise KeyboardInterrupt
-            emit(Progress("verify", done, len(wanted), "points", detail=point.path.name))
-            verdicts.append((point, points.verify(point)))
-        emit(StageDone("verify", 0.0))
+        for point in wanted:
+            started = monotonic()
+            emit(StageStarted("verify", f"verify {point.path.name}"))
+            verdict = points.verify(point, emit=emit, cancelled=cancelled)
+            emit(StageDone("verify", monotonic() - started, verdict.state))
+            verdicts.append((point, verdict))
     document = {"points": [shown.verdict(point, verdict) for point, verdict in verdicts]}
     session.result(document, lambda: shown.show_verdicts(session.screen, verdicts))
     return None if all(verdict.valid for _, verdict in verdicts) else 4

@@ -49,7 +49,7 @@ def prune_(
         return
     if not session.settings.json and not (yes and session.settings.quiet):
         shown.show(screen, plan)
-    session.confirm(f"To remove them for good, type the name of the database, {plan.live}:", plan.live, yes)
+    session.confirm("remove them for good", plan.live, yes)
     with session.events() as emit:
         document = prune.run(target, plan, emit)
     session.result(document, lambda: shown.show_done(screen, document))

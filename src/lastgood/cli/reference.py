@@ -43,7 +43,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B", "beside `expected`, `found` (names) and `equal`", Comparison),
-    ("init", "under `survey`, beside `file`", Survey),
+    ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
 

@@ -82,7 +82,7 @@ def roll_back(
     if not settings.json and not (yes and settings.quiet):
         shown_plan.show(screen, plan)
     if not plan.refusals:
-        session.confirm(f"To do this, type the name of the database, {plan.live}:", plan.live, yes)
+        session.confirm("do this", plan.live, yes)
     with session.events() as emit:
         report = rollback.run(prepared, emit)
     session.result(report.document(), lambda: shown_report.show(screen, report))
@@ -96,7 +96,7 @@ def resume(session: Session, run: RunName = None, yes: Yes = False) -> None:
     Works on any machine that reaches the server and the restore point; what holds already is not done again.
     """
     request = _request(session, run)
-    session.confirm(f"To go on, type the name of the database, {request.target.dbname}:", request.target.dbname, yes)
+    session.confirm("go on", request.target.dbname, yes)
     with session.events() as emit:
         report = rollback.resume(request, emit)
     session.result(report.document(), lambda: shown_report.show(session.screen, report))
@@ -109,7 +109,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     Removes the database that it was building. The live database is not touched.
     """
     request = _request(session, run)
-    session.confirm(f"To abort, type the name of the database, {request.target.dbname}:", request.target.dbname, yes)
+    session.confirm("abort", request.target.dbname, yes)
     with session.events() as emit:
         document = rollback.abort(request, emit)
     removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"

@@ -100,8 +100,10 @@ class Session:
             raise EOFError
         return line.strip()
 
-    def confirm(self, question: str, expected: str, yes: bool) -> None:
-        """Asks a person at a terminal to type ``expected``; ``--yes`` answers for him.
+    def confirm(self, what: str, expected: str, yes: bool) -> None:
+        """Asks a person at a terminal to type ``expected``, the database's name; ``--yes`` answers for him.
+
+        ``what`` is about to be done, as in "to undo".
 
         Raises Refused when the answer is another, or when there is nobody to ask.
         """
@@ -110,9 +112,9 @@ class Session:
         if not self.interactive:
             raise Refused(
                 "cannot go on: this needs consent, and there is no terminal to ask on",
-                hint="Look at the plan with --dry-run, then run the same command with --yes.",
+                hint="Run the same command with --yes to give it.",
             )
-        self.screen.say(question, stderr=True, style="bold")
+        self.screen.say(f"To {what}, type the name of the database, {expected}:", stderr=True, style="bold")
         if self.answer() != expected:
             raise Refused(
                 f'cannot go on: "{expected}" was not typed', hint="Run the same command again to be asked again."

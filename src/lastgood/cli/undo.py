@@ -35,7 +35,7 @@ def undo_(
         return
     if not session.settings.json and not (yes and session.settings.quiet):
         shown.show_undo_plan(screen, plan)
-    session.confirm(f"To do this, type the name of the database, {plan.live}:", plan.live, yes)
+    session.confirm("do this", plan.live, yes)
     with session.events() as emit:
         report = undo.undo(target, plan, session.settings.state, emit)
     session.result(report.document(), lambda: shown.show_undo(screen, report))

@@ -12,7 +12,7 @@ from lastgood.present.screen import Column, Screen
 
 
 def document(point: RestorePoint) -> dict[str, Any]:
-    """A restore point for programs; ``rows``, ``tables``, ``migration``, ``label``, ``sha256`` only with a manifest."""
+    """A restore point for programs; what only a manifest tells is absent without one."""
     body: dict[str, Any] = {
         "name": point.path.name,
         "path": str(point.path),
@@ -21,16 +21,19 @@ def document(point: RestorePoint) -> dict[str, Any]:
         "time_source": point.time_source,
         "bytes": point.size,
         "known": point.manifest is not None,
+        "problem": point.problem,
     }
     if point.manifest is not None:
         facts = point.manifest.facts
         body |= {
             "database": point.manifest.database,
             "label": point.manifest.label,
+            "purpose": point.manifest.purpose,
+            "form": point.manifest.form,
             "sha256": point.manifest.sha256,
             "rows": facts.rows,
             "tables": len(facts.tables),
-            "migration": facts.migration.version if facts.migration is not None else None,
+            "migration": point.manifest.migration,
         }
     return body
 
@@ -45,10 +48,13 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> Non
         Column("made"),
         Column("size", right=True),
         Column("rows", right=True),
-        Column("known"),
+        Column("known", fold=True),
     )
     screen.table(columns, [_row(point) for point in found])
     screen.out.print()
+    for point in found:
+        if point.problem:
+            screen.say(f"{point.path.name}: {point.problem}", first="DAMAGED ", indent=8, style="bold red")
     screen.say(
         f"{amounts.counted(len(found), 'restore point')} in {store}. Whether they are complete: lastgood points verify"
     )
@@ -56,7 +62,9 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> Non
 
 def _row(point: RestorePoint) -> tuple[str, ...]:
     rows = amounts.number(point.manifest.facts.rows) if point.manifest is not None else ""
-    known = "by its manifest" if point.manifest is not None else f"foreign, time by {point.time_source}"
+    known = "by its manifest" if point.manifest is not None else f"foreign; time by {point.time_source}"
+    if point.problem:
+        known = "DAMAGED, see below"
     return point.path.name, amounts.moment(point.made_at).removesuffix(" UTC"), amounts.size(point.size), rows, known
 
 
@@ -78,7 +86,9 @@ def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
 
 def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
     """A verdict for programs."""
-    return {**document(point), "verdict": found.state, "valid": found.valid, "message": found.message}
+    place = {"line": found.line, "offset": found.offset}
+    told = {"verdict": found.state, "valid": found.valid, "message": found.message, "hint": found.hint}
+    return {**document(point), **told, **place}
 
 
 def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, Verdict]]) -> None:
@@ -86,7 +96,8 @@ def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, Verdict
     for point, found in verdicts:
         style = "" if found.valid else "bold red"
         screen.say(f"{found.state}: {point.path.name}", style=style)
-        if found.message:
-            screen.say(found.message, first="  ", indent=2)
+        for text in (found.message, found.hint):
+            if text:
+                screen.say(text, first="  ", indent=2)
     valid = sum(found.valid for _, found in verdicts)
     screen.say(f"{valid} of {amounts.counted(len(verdicts), 'restore point')} valid.", style="bold")

@@ -9,7 +9,7 @@ from lastgood.present.screen import Column, Screen
 from lastgood.procedure.survey import Survey
 
 
-def show(screen: Screen, found: Survey, file: Path) -> None:
+def show(screen: Screen, found: Survey, file: Path, *, password_left_out: bool) -> None:
     """The database, who uses it, what stands in the way of a rollback, and what to do next."""
     screen.say(f'Wrote "{file}" for the database "{found.database}".', style="bold")
     rights = [
@@ -35,4 +35,6 @@ def show(screen: Screen, found: Survey, file: Path) -> None:
         screen.heading("What would stand in the way of a rollback")
         for text in found.obstacles:
             screen.say(text, first="  - ", indent=4)
-    screen.heading("Next: `lastgood backup`")
+    if password_left_out:
+        screen.heading("The password was not written: put it into ~/.pgpass or the variable PGPASSWORD.")
+    screen.heading("Next: lastgood backup")
