@@ -43,7 +43,7 @@ class Size:
 
     @classmethod
     def of(cls, scale: float) -> Size:
-        """Scale 1 is about 280 000 rows and 100 MB; 0.01 is enough for tests; 25 has tables of 0.1 to 3 million rows."""
+        """Scale 1 is about 280 000 rows, 65 MB; 0.02 will do for tests; 25 has tables of 0.1 to 3 million rows."""
         return cls(
             organizations=max(60, round(4_000 * scale)),
             contacts=max(60, round(40_000 * scale)),
@@ -78,11 +78,19 @@ def create(connection: Connection, scale: float = 1.0, *, seed: int = 1) -> Size
 
 def make_roles(connection: Connection) -> None:
     """Makes the CRM's four roles where they are missing: the owner, the application, the readers, the anonymous."""
-    existing = {row[0] for row in connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[*ROLES]])}
+    existing = {
+        row[0] for row in connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[*ROLES]])
+    }
     for role in ROLES:
         if role not in existing:
             rights = sql.SQL("LOGIN CREATEDB" if role == OWNER else "LOGIN")
             connection.execute(sql.SQL("CREATE ROLE {} {}").format(sql.Identifier(role), rights))
+
+
+def chunks(file: str) -> dict[str, bytes]:
+    """The statements of a file of SQL next to this module, by the words in the ``-- chunk:`` line above each."""
+    parts = (SQL / file).read_bytes().split(b"\n-- chunk: ")[1:]
+    return {words.decode(): statement for words, _, statement in (part.partition(b"\n") for part in parts)}
 
 
 def _load(connection: Connection, size: Size, seed: int) -> None:
@@ -95,8 +103,8 @@ def _load(connection: Connection, size: Size, seed: int) -> None:
         ).format(sql.Literal(seed * 1000))
     )
     connection.execute(
-        "CREATE FUNCTION pg_temp.moment(i bigint, salt int) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS "
-        "$$SELECT timestamptz '2025-01-06 08:00:00+00' + pg_temp.draw(i, salt, 31000000000) * interval '1 millisecond'$$"
+        "CREATE FUNCTION pg_temp.moment(i bigint, salt int) RETURNS timestamptz LANGUAGE sql IMMUTABLE AS $$"
+        "SELECT timestamptz '2025-01-06 08:00:00+00' + pg_temp.draw(i, salt, 31000000000) * interval '1 millisecond'$$"
     )
     numbers = {
         "seed": seed,
@@ -106,8 +114,7 @@ def _load(connection: Connection, size: Size, seed: int) -> None:
         "activities": size.activities,
         "contact_tags": size.contact_tags,
     }
-    for chunk in (SQL / "rows.sql").read_bytes().split(b"-- chunk: ")[1:]:
-        statement = chunk.partition(b"\n")[2]
+    for statement in chunks("rows.sql").values():
         used = {name: number for name, number in numbers.items() if b"%%(%s)s" % name.encode() in statement}
         connection.execute(statement, used or None)
     connection.execute("DROP FUNCTION pg_temp.moment(bigint, int), pg_temp.draw(bigint, int, bigint)")

@@ -14,8 +14,7 @@ VERSION = "20260112093000"
 
 def steps() -> list[tuple[str, bytes]]:
     """What it does, in order: a few words, and the statement."""
-    chunks = (crm.SQL / "migration.sql").read_bytes().split(b"-- step: ")[1:]
-    return [(words.decode(), statement) for words, _, statement in (chunk.partition(b"\n") for chunk in chunks)]
+    return list(crm.chunks("migration.sql").items())
 
 
 def apply(connection: Connection, *, until: str | None = None) -> list[str]:

@@ -1,4 +1,4 @@
-"""The rollback as the old procedure did it: pg_dump before, ``psql "$URL" < backup.sql`` after, exit status believed."""
+"""The rollback as the old procedure did it: pg_dump, then ``psql "$URL" < backup.sql``, exit status believed."""
 
 from __future__ import annotations
 
