@@ -65,9 +65,7 @@ class Application:
         patience: float = 60.0,
         think: float = 0.01,
     ) -> None:
-        self._conninfo = conninfo.make_conninfo(
-            **{**target.keywords, "user": crm.APPLICATION, "connect_timeout": "10"}
-        )
+        self._conninfo = conninfo.make_conninfo(**{**target.keywords, "user": crm.APPLICATION, "connect_timeout": "10"})
         self._organizations = organizations
         self._contacts = contacts
         self._patience = patience

@@ -68,16 +68,19 @@ def opened(server: Target, database: str) -> Iterator[Connection]:
 def _content(connection: Connection) -> dict[str, str]:
     found: dict[str, str] = {}
     relations = connection.execute(
-        "SELECT n.nspname, c.relname, c.relkind "
+        "SELECT n.nspname, c.relname, c.relkind, c.relispopulated "
         "FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace "
         "WHERE c.relkind IN ('r', 'm', 'S') AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_' ORDER BY 1, 2"
     ).fetchall()
-    for schema, name, kind in relations:
+    for schema, name, kind, populated in relations:
         relation = sql.Identifier(schema, name)
         if kind == "S":
             if name != "activities_id_seq":
                 row = connection.execute(sql.SQL("SELECT last_value, is_called FROM {}").format(relation)).fetchone()
                 found[f"{schema}.{name}"] = f"at {row}"
+            continue
+        if not populated:
+            found[f"{schema}.{name}"] = "not populated"
             continue
         ours = sql.SQL("WHERE reference IS NULL") if name.startswith("activities") else sql.SQL("")
         rows, digest = connection.execute(
