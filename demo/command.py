@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import signal
 import subprocess
 import sys
 import time
@@ -35,26 +36,30 @@ class Lastgood:
             "LASTGOOD_STATE": str(state),
         }
 
-    def __call__(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> Answer:
+    def __call__(
+        self, *arguments: str | Path, as_json: bool = True, environment: Mapping[str, str] | None = None
+    ) -> Answer:
         """Runs one command to its end and returns what it answered, whatever its status."""
         started = time.monotonic()
-        process = self.start(*arguments, environment=environment)
+        process = self.start(*arguments, *(["--json"] if as_json else []), environment=environment)
         try:
             printed, said = process.communicate()
         except BaseException:
-            # Ctrl+C reaches the whole group: let it walk its work back before we go.
-            process.wait()
+            # The program has a session of its own: one interrupt, passed on once, and it walks its work back.
+            process.send_signal(signal.SIGINT)
+            process.communicate()
             raise
         text = printed.decode("utf-8", "replace")
-        document = json.loads(text) if text.strip().startswith("{") else {}
+        document = json.loads(text) if as_json and text.strip() else {}
         return Answer(process.returncode, document, said.decode("utf-8", "replace"), time.monotonic() - started, text)
 
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Starts one command, for those who want to watch or kill it."""
         return subprocess.Popen(
-            [sys.executable, "-m", "lastgood.cli", *map(str, arguments), "--json"],
+            [sys.executable, "-m", "lastgood.cli", *map(str, arguments)],
             env={**os.environ, **self.environment, **(environment or {})},
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
+            start_new_session=True,
         )
