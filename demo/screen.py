@@ -32,11 +32,11 @@ class Screen:
 
     def say(self, text: str, *, style: str = "") -> None:
         """A paragraph."""
-        self._console.print(Padding(Text(text, style=style), (0, 0, 0, 3)))
+        self._console.print(Padding(Text(text, style=style), (0, 0, 0, 3), expand=False))
 
     def command(self, text: str) -> None:
         """A command line, as one would type it."""
-        self._console.print(Padding(Text(f"$ {text}", style="bold"), (0, 0, 0, 3)))
+        self._console.print(Padding(Text(f"$ {text}", style="bold"), (0, 0, 0, 3), expand=False))
 
     def quote(self, text: str) -> None:
         """What a program printed, as it is."""
@@ -61,7 +61,7 @@ class Screen:
             grid.add_column(column, no_wrap=number == 0)
         for row in rows:
             grid.add_row(*(Text(cell) for cell in row))
-        self._console.print(Padding(grid, (0, 0, 0, 3)))
+        self._console.print(Padding(grid, (0, 0, 0, 3), expand=False))
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
