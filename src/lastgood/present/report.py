@@ -26,7 +26,7 @@ class Proved(Protocol):
     @property
     def digest(self) -> str | None: ...
     @property
-    def equal(self) -> bool: ...
+    def equal(self) -> bool | None: ...
 
 
 def show(screen: Screen, report: Report) -> None:
@@ -117,8 +117,8 @@ def _figures(screen: Screen, report: Report) -> None:
             ),
             (
                 "Carried over",
-                f"{amounts.counted(carried.settings, 'setting')}, {amounts.counted(carried.owners, 'owner')}, "
-                f"{amounts.counted(carried.privileges, 'privilege')}",
+                f"{amounts.counted(carried.settings, 'setting')}, "
+                f"{amounts.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
             ("Kept", f'the database as it was before, as "{report.kept}"'),
             ("Emergency backup", report.emergency_backup or ""),
