@@ -1,0 +1,312 @@
+"""Typed verbs on databases: describe, create beside another, rename, close, comment, drop.
+
+Every verb takes a connection to the maintenance database: a server renames or drops no database that one is connected
+to. ``create_like`` and ``drop`` need autocommit; all others may stand in a transaction. All raise what
+``lastgood.postgres.errors.failed`` makes of a server's error.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from typing import LiteralString
+
+import psycopg
+from psycopg import sql
+
+from lastgood.errors import Failed, Refused
+from lastgood.postgres.errors import failed
+from lastgood.postgres.server import Connection, Target
+
+NAME_BYTES = 63
+INVALID = -2  # datconnlimit of a database whose DROP or CREATE was interrupted (15.4 and newer)
+
+_PROVIDERS: dict[str, LiteralString] = {"c": "libc", "i": "icu", "b": "builtin"}
+
+
+@dataclass(frozen=True, slots=True)
+class Database:
+    """One row of pg_database, and what belongs to it.
+
+    ``locale_provider`` is ``libc``, ``icu`` or ``builtin``; ``locale`` and ``icu_rules`` are those of the providers
+    other than libc. ``connection_limit`` is -1 without a limit. ``size_bytes`` is None where we may not know it.
+    ``invalid``: a DROP or CREATE was interrupted; such a database can only be dropped.
+    """
+
+    oid: int
+    name: str
+    owner: str
+    encoding: str
+    locale_provider: str
+    collate: str
+    ctype: str
+    locale: str | None
+    icu_rules: str | None
+    tablespace: str
+    allow_connections: bool
+    connection_limit: int
+    is_template: bool
+    size_bytes: int | None
+    comment: str | None
+    invalid: bool
+
+
+def maintenance_name(live: str) -> str:
+    """The database from which everything is done to ``live``, and in which its lock is taken.
+
+    It depends on nothing but the name, so that two operators on two machines meet in the same one.
+    """
+    return "template1" if live == "postgres" else "postgres"
+
+
+def connect_maintenance(target: Target, live: str) -> Connection:
+    """A connection (autocommit) to the maintenance database of ``live``.
+
+    Where the database "postgres" does not exist, template1 takes its place: that is still the same for everybody.
+    Nothing else makes us go elsewhere; a database that one operator may enter and another may not would split the
+    lock in two. Raises Failed, or Refused when we may not enter.
+    """
+    name = maintenance_name(live)
+    try:
+        return target.at(name).connect()
+    except psycopg.OperationalError as error:
+        # A failed login carries no SQLSTATE through libpq: template1's own catalogue tells what exists.
+        try:
+            other = target.at("template1").connect()
+        except psycopg.OperationalError:
+            raise failed(error, f'connect to the maintenance database "{name}"') from error
+        if name != "template1" and find(other, name) is None:
+            return other
+        other.close()
+        raise failed(error, f'connect to the maintenance database "{name}"') from error
+
+
+def fit_name(base: str, suffix: str) -> str:
+    """``base`` + ``suffix``, cut to 63 bytes of UTF-8 between characters; only ``base`` is ever shortened.
+
+    The server would cut silently at the end, and make two names into one. Raises ValueError when the suffix alone
+    is too long.
+    """
+    room = NAME_BYTES - len(suffix.encode())
+    if room < 1:
+        raise ValueError(f"the suffix {suffix!r} leaves no room for a name")
+    return base.encode()[:room].decode("utf-8", "ignore") + suffix
+
+
+def find(connection: Connection, name: str) -> Database | None:
+    """The database of exactly that name, or None."""
+    found = _read(connection, sql.SQL("d.datname = {}").format(sql.Literal(name)))
+    return found[0] if found else None
+
+
+def by_oid(connection: Connection, oid: int) -> Database | None:
+    """The database with that OID, whatever it is called now, or None. This tells what a lost COMMIT did."""
+    found = _read(connection, sql.SQL("d.oid = {}").format(sql.Literal(oid)))
+    return found[0] if found else None
+
+
+def every(connection: Connection) -> list[Database]:
+    """All databases of the server, templates and invalid ones too, by name."""
+    return _read(connection, sql.SQL("true"))
+
+
+def describe(connection: Connection, name: str) -> Database:
+    """The database of exactly that name. Raises Refused when there is none."""
+    found = find(connection, name)
+    if found is None:
+        raise Refused(
+            f'cannot find the database "{name}": the server has none of that name',
+            hint="Run psql --list to see the names; upper and lower case matter.",
+        )
+    return found
+
+
+def creation(name: str, model: Database, comment: str, *, template: str = "pg_default") -> list[sql.Composed]:
+    """The statements by which a database is made that can hold what ``model`` holds.
+
+    From template0 (template1 may be in use, or have objects of its own), with ``model``'s encoding, locale and
+    tablespace spelled out. Closed until it is marked and PUBLIC can't connect: monitoring agents enter every
+    database that lets them in, and would stand in the way of the rename. The first statement stands alone, outside
+    of a transaction; the others go together. ``template`` is template0's tablespace: naming even that one takes a
+    right on it, which an ordinary owner lacks, so it is named only where ``model`` lies elsewhere.
+
+    The collation version is not copied: the new database's indexes are built with the server's present one.
+    """
+    database = sql.Identifier(name)
+    options: list[sql.Composable] = [
+        sql.SQL("ENCODING {}").format(sql.Literal(model.encoding)),
+        sql.SQL("LOCALE_PROVIDER {}").format(sql.SQL(_provider(model.locale_provider))),
+        sql.SQL("LC_COLLATE {}").format(sql.Literal(model.collate)),
+        sql.SQL("LC_CTYPE {}").format(sql.Literal(model.ctype)),
+    ]
+    if model.locale_provider == "icu":
+        options.append(sql.SQL("ICU_LOCALE {}").format(sql.Literal(model.locale)))
+        if model.icu_rules is not None:
+            options.append(sql.SQL("ICU_RULES {}").format(sql.Literal(model.icu_rules)))
+    elif model.locale_provider == "builtin":
+        options.append(sql.SQL("BUILTIN_LOCALE {}").format(sql.Literal(model.locale)))
+    if model.tablespace != template:
+        options.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(model.tablespace)))
+    options.append(sql.SQL("ALLOW_CONNECTIONS false"))
+    return [
+        sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(database, sql.SQL(" ").join(options)),
+        comment_statement(name, comment),
+        sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database),
+        allow_connections_statement(name, True),
+    ]
+
+
+def create_like(connection: Connection, name: str, model: Database, comment: str) -> Database:
+    """Makes an empty database like ``model`` (see ``creation``), owned by us, with ``comment``.
+
+    Killed in between, it leaves nothing, or a database that lets nobody in. Raises Refused when the name is taken.
+    """
+    if find(connection, name) is not None:
+        raise Refused(
+            f'cannot create the database "{name}": a database of that name exists',
+            hint="Run lastgood status to see what it is.",
+        )
+    create, *prepare = creation(name, model, comment, template=describe(connection, "template0").tablespace)
+    try:
+        connection.execute(create)
+        with connection.transaction():
+            for statement in prepare:
+                connection.execute(statement)
+    except psycopg.Error as error:
+        raise failed(error, f'create the database "{name}"') from error
+    return describe(connection, name)
+
+
+def rename(connection: Connection, name: str, new: str) -> None:
+    """Renames a database. With sessions in it this waits up to 5 seconds while new logins queue (SQLSTATE 55006)."""
+    _execute(
+        connection,
+        sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(new)),
+        f'rename the database "{name}" to "{new}"',
+    )
+
+
+def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
+    """Opens a database, or closes it to everybody, superusers too. Sessions that are in it stay."""
+    _execute(
+        connection,
+        allow_connections_statement(name, allowed),
+        f'{"open" if allowed else "close"} the database "{name}"',
+    )
+
+
+def comment(connection: Connection, name: str, text: str | None) -> None:
+    """Sets a database's comment; None removes it."""
+    _execute(connection, comment_statement(name, text), f'set the comment of the database "{name}"')
+
+
+def drop(connection: Connection, name: str, oid: int) -> None:
+    """Drops the database, and ends the sessions in it; done already is as good.
+
+    Only if the name still belongs to that OID. Never when logical replication slots live in it (they would go
+    silently with it), or subscriptions (dropping one there can drop a slot that production uses), nor a template.
+    It may take long when a background worker does not answer; interrupting it leaves the database invalid. Raises
+    Refused, Failed.
+    """
+    named = find(connection, name)
+    if named is None or named.oid != oid:
+        _refuse_other(connection, name, oid, named)
+        return
+    if named.is_template:
+        raise Refused(
+            f'cannot drop the database "{name}": it is a template',
+            hint=f'If it is yours to drop: ALTER DATABASE "{name}" IS_TEMPLATE false',
+        )
+    slots = _names(connection, sql.SQL("SELECT slot_name FROM pg_replication_slots WHERE database = {}"), name)
+    if slots:
+        raise Refused(
+            f'cannot drop the database "{name}": it has the logical replication slot {_listed(slots)}',
+            hint=f"When no consumer needs it: SELECT pg_drop_replication_slot('{slots[0]}')",
+        )
+    subscriptions = _names(connection, sql.SQL("SELECT subname FROM pg_subscription WHERE subdbid = {}"), oid)
+    if subscriptions:
+        first = subscriptions[0]
+        raise Refused(
+            f'cannot drop the database "{name}": it has the subscription {_listed(subscriptions)}',
+            hint=(
+                f'In that database: ALTER SUBSCRIPTION "{first}" DISABLE; ALTER SUBSCRIPTION "{first}"'
+                f' SET (slot_name = NONE); DROP SUBSCRIPTION "{first}"'
+            ),
+        )
+    _execute(
+        connection,
+        sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)),
+        f'drop the database "{name}"',
+    )
+
+
+def _refuse_other(connection: Connection, name: str, oid: int, named: Database | None) -> None:
+    wanted = by_oid(connection, oid)
+    if wanted is not None:
+        why = f'the database with OID {oid} is now called "{wanted.name}"'
+    elif named is not None:
+        why = f"its OID is {named.oid}, not {oid}: it is another database"
+    else:
+        return
+    raise Refused(f'cannot drop the database "{name}": {why}', hint="Run lastgood status to see what is there now.")
+
+
+def _names(connection: Connection, query: sql.SQL, value: object) -> list[str]:
+    try:
+        with connection.transaction():
+            return [row[0] for row in connection.execute(query.format(sql.Literal(value)))]
+    except psycopg.errors.InsufficientPrivilege:
+        # Some hosts hide pg_subscription altogether. DROP DATABASE itself refuses where there is a subscription.
+        return []
+
+
+def _listed(names: list[str]) -> str:
+    return ", ".join(f'"{name}"' for name in names)
+
+
+def _execute(connection: Connection, statement: sql.Composed, doing: str) -> None:
+    try:
+        connection.execute(statement)
+    except psycopg.Error as error:
+        raise failed(error, doing) from error
+
+
+def allow_connections_statement(name: str, allowed: bool) -> sql.Composed:
+    """The statement of ``allow_connections``, to stand in a transaction with others."""
+    return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.Literal(allowed))
+
+
+def comment_statement(name: str, text: str | None) -> sql.Composed:
+    """The statement of ``comment``, to stand in a transaction with others."""
+    return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text))
+
+
+def _provider(name: str) -> LiteralString:
+    for provider in _PROVIDERS.values():
+        if provider == name:
+            return provider
+    raise Failed(
+        f'cannot create a database: the locale provider "{name}" is not known',
+        hint="A newer lastgood may know it; please report the server's version.",
+    )
+
+
+def _read(connection: Connection, condition: sql.Composable) -> list[Database]:
+    major = connection.info.server_version // 10000
+    locale = sql.Identifier("d", "datlocale" if major >= 17 else "daticulocale")
+    rules = sql.SQL("d.daticurules") if major >= 16 else sql.SQL("NULL")
+    provider = sql.SQL(" ").join(
+        sql.SQL("WHEN {} THEN {}").format(sql.Literal(letter), sql.Literal(name)) for letter, name in _PROVIDERS.items()
+    )
+    query = sql.SQL("""
+        SELECT d.oid, d.datname, pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding),
+               CASE d.datlocprovider {provider} ELSE d.datlocprovider::text END,
+               d.datcollate, d.datctype, {locale}, {rules}, t.spcname, d.datallowconn, d.datconnlimit, d.datistemplate,
+               CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
+                    THEN pg_database_size(d.oid) END,
+               shobj_description(d.oid, 'pg_database'), d.datconnlimit = {invalid}
+        FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
+        WHERE {condition} ORDER BY d.datname""").format(
+        provider=provider, locale=locale, rules=rules, invalid=sql.Literal(INVALID), condition=condition
+    )
+    names = [field.name for field in fields(Database)]
+    return [Database(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]

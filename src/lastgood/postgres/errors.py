@@ -1,0 +1,279 @@
+"""What a server's error means: its cause, what it left, what to do next, and whether to try again.
+
+Everything hangs on the SQLSTATE. Texts are translated by the server and reworded between versions, so no text is ever
+looked into. The knowledge is the table ``RULES``; to teach a new error, add a row.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from enum import Enum
+from typing import Literal
+
+import psycopg
+
+from lastgood.errors import UNTOUCHED, Failed, LastgoodError
+
+Context = Literal[
+    "any",
+    "optional",  # SET of the dump's prologue, COMMENT, SECURITY LABEL: nothing depends on it
+    "statistics",  # pg_restore_relation_stats and its siblings
+    "privileges",  # OWNER TO, GRANT, REVOKE, ALTER DEFAULT PRIVILEGES
+    "extension",  # CREATE EXTENSION, and what belongs to one
+    "catalogue",  # a unique index of pg_catalog: two commands made the same object at the same time
+    "copy",
+    "constraint",
+    "refresh",
+    "function",  # raised inside a function's body, while an index or a view is built with it
+    "own timeout",  # a timeout that we set ourselves
+    "connect",
+    "swap",
+    "drop",
+]
+
+
+class Policy(Enum):
+    """What whoever ran a statement does about its error."""
+
+    IGNORE = "record it and go on"
+    RETRY = "run the statement again, a few times"
+    RECONNECT = "run it again on a new connection"
+    REQUEUE = "run it again when the other statements are done"
+    REPAIR = "load what it needs first, then run it again"
+    STOP = "stop, and keep what was built for a look at it"
+
+
+@dataclass(frozen=True, slots=True)
+class Explanation:
+    """For people: why it happened, what it left behind, and the command to run next; each a sentence."""
+
+    cause: str
+    effect: str
+    next_command: str
+
+
+@dataclass(frozen=True, slots=True)
+class Rule:
+    """``state`` is a SQLSTATE, or the two characters of a class. A rule for a context is preferred to ``any``."""
+
+    state: str
+    context: Context
+    policy: Policy
+    cause: str
+    next_command: str
+
+
+_EFFECTS = {
+    Policy.IGNORE: "Nothing depends on it; it is recorded, and the work goes on.",
+    Policy.RETRY: "The statement did nothing; it is tried again, and after that the run stops.",
+    Policy.RECONNECT: "What was not committed on that connection is gone; it is done again on a new one.",
+    Policy.REQUEUE: "The statement did nothing; it runs again when the others are done.",
+    Policy.REPAIR: "The statement did nothing; it runs again after what it needs.",
+    Policy.STOP: "The statement did nothing; the shadow database is kept, and the live database was not touched.",
+}
+
+_STATUS = "Run lastgood status to see what is there."
+_AGAIN = "Run the same command again."
+_CHECK = "Run lastgood check to see what the operator's role lacks."
+_POINTS = "Run lastgood points to choose another restore point."
+_LOG = "Read the server's log of this minute."
+
+I, R, N, Q, F, S = (  # noqa: E741  # the table below is read by columns
+    Policy.IGNORE,
+    Policy.RETRY,
+    Policy.RECONNECT,
+    Policy.REQUEUE,
+    Policy.REPAIR,
+    Policy.STOP,
+)
+
+RULES: tuple[Rule, ...] = (
+    # What nothing depends on
+    Rule("42704", "optional", I, "This server does not know a setting or an object that the dump names.", _AGAIN),
+    Rule("22023", "optional", I, "This server does not accept a setting or a label of the dump.", _AGAIN),
+    Rule("42501", "optional", I, "The role may not set this; only the owner or a superuser may.", _CHECK),
+    Rule("42883", "statistics", I, "The dump's statistics are for a newer server.", "Run ANALYZE in the database."),
+    Rule("22", "statistics", I, "The dump's statistics do not fit this server.", "Run ANALYZE in the database."),
+    Rule("42501", "privileges", I, "The role may not give or take this privilege or this ownership.", _CHECK),
+    Rule("42704", "privileges", I, "A role that the privileges name does not exist on this server.", _CHECK),
+    Rule("42710", "extension", I, "The extension brought this object along.", _AGAIN),
+    Rule("42P06", "any", I, "The schema exists already; every new database has a schema public.", _AGAIN),
+    # Two at the same time
+    Rule("40P01", "any", R, "Two sessions waited for each other.", _AGAIN),
+    Rule("40001", "any", R, "Another transaction changed the same rows.", _AGAIN),
+    Rule("55P03", "any", R, "A lock was not free in time.", "Look for the holder in pg_locks, then run it again."),
+    Rule("XX000", "any", R, "Two commands changed the same catalogue row at once.", _LOG),
+    Rule("23505", "catalogue", R, "Two commands made the same object at the same time.", _AGAIN),
+    Rule("57014", "own timeout", R, "It took longer than the time that was set for it.", _AGAIN),
+    # Connections
+    Rule("57P01", "any", N, "The session was ended by an administrator, or the server is shutting down.", _LOG),
+    Rule("57P02", "any", N, "Another server process crashed, and the server ended all sessions.", _LOG),
+    Rule("57P03", "any", N, "The server is starting, shutting down or recovering.", "Wait, then run it again."),
+    Rule("57P05", "any", N, "The session was idle for longer than idle_session_timeout allows.", _AGAIN),
+    Rule("08", "any", N, "The connection to the server broke.", "See whether the server runs and can be reached."),
+    Rule(
+        "3D000",
+        "connect",
+        N,
+        "No database of that name exists at this moment; right after a swap that lasts an instant.",
+        "Run psql --list to see the names.",
+    ),
+    Rule(
+        "53300",
+        "any",
+        N,
+        "The server, the database or the role has no connection left.",
+        "Run it again with fewer --jobs, or end sessions that are not needed.",
+    ),
+    Rule("28", "any", S, "The server refused the login.", "Check the user name, the password and pg_hba.conf."),
+    Rule("3D000", "any", S, "No database of that name exists.", "Run psql --list to see the names."),
+    Rule(
+        "55000",
+        "connect",
+        S,
+        "The database is closed to connections, or is invalid after an interrupted DROP DATABASE.",
+        _STATUS,
+    ),
+    # Order
+    Rule("55000", "refresh", Q, "It reads a materialized view that has no rows yet.", _AGAIN),
+    Rule("42P01", "function", Q, "A function reads a table that is not there yet.", _AGAIN),
+    Rule("42883", "function", Q, "A function calls one that is not there yet.", _AGAIN),
+    Rule("23514", "copy", F, "A check constraint reads tables that are loaded later.", _POINTS),
+    Rule("42P01", "copy", F, "A check constraint or a trigger reads a table that is loaded later.", _POINTS),
+    Rule("23505", "extension", F, "The extension brought these rows along.", _AGAIN),
+    Rule(
+        "23503",
+        "constraint",
+        S,
+        "Rows point to rows that the restore point does not have: it was broken when it was made.",
+        _POINTS,
+    ),
+    # The restore point's content
+    Rule("22021", "any", S, "The text holds bytes that are not valid in the database's encoding.", _POINTS),
+    Rule("22P04", "any", S, "A COPY block of the restore point is damaged.", _POINTS),
+    Rule("22P02", "any", S, "A value does not fit its type: the restore point is damaged.", _POINTS),
+    Rule("22P05", "any", S, "A character has no equal in the database's encoding.", _POINTS),
+    Rule("22", "any", S, "The server does not accept a value.", _POINTS),
+    Rule(
+        "23505", "any", S, "Two rows have the same key: damage, or another collation than where it was made.", _POINTS
+    ),
+    Rule("23514", "any", S, "A row breaks a check constraint.", _POINTS),
+    Rule("23", "any", S, "A row breaks a constraint.", _POINTS),
+    Rule("42601", "any", S, "The server does not understand this command: a newer server wrote it.", _POINTS),
+    Rule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
+    Rule("42P07", "any", S, "A relation of that name exists already.", _STATUS),
+    Rule("42710", "any", S, "An object of that name exists already.", _STATUS),
+    Rule("42723", "any", S, "A function of that name exists already.", _STATUS),
+    Rule("42P04", "any", S, "A database of that name exists already.", _STATUS),
+    Rule("42P01", "any", S, "A table or view that the command needs does not exist.", _POINTS),
+    Rule("42883", "any", S, "A function that the command needs does not exist here.", _CHECK),
+    Rule("3F000", "any", S, "A schema that the command needs does not exist.", _POINTS),
+    Rule("42704", "any", S, "A role, type or other object that the command needs does not exist.", _CHECK),
+    Rule("2BP01", "any", S, "Other objects depend on it.", "Read the error's detail: it lists them."),
+    Rule("58P01", "any", S, "The server misses a file: an extension's library, or a part of the data folder.", _LOG),
+    # Rights
+    Rule("42501", "any", S, "The role lacks a right that this needs.", _CHECK),
+    # Room
+    Rule(
+        "53100", "any", S, "The server's disk is full.", "Free space on it, then run lastgood abort to drop the shadow."
+    ),
+    Rule("53200", "any", S, "The server ran out of memory or of locks.", "Run it again with fewer --jobs."),
+    Rule("53400", "any", S, "A limit of the server's configuration was reached.", "Run it again with fewer --jobs."),
+    Rule("54", "any", S, "A limit of PostgreSQL was exceeded.", _LOG),
+    Rule("25006", "any", S, "The session or the server is read-only: a standby, or a fence.", _CHECK),
+    Rule(
+        "25001",
+        "any",
+        S,
+        "The command can't run inside a transaction: a pooler or a driver opened one.",
+        "Connect without a transaction pooler: to the server itself, or to the pooler's session port.",
+    ),
+    Rule("25P02", "any", S, "An earlier statement of the same transaction failed.", "Look for the first error."),
+    Rule(
+        "26000",
+        "any",
+        S,
+        "A prepared statement is gone: the connection goes through a transaction pooler.",
+        "Connect to the server itself, or to the pooler's session port.",
+    ),
+    # Damage
+    Rule("XX001", "any", S, "The server found damaged data in its own files.", "Do not write to it; read its log."),
+    Rule("XX002", "any", S, "The server found a damaged index.", "Run REINDEX on the index that the log names."),
+    Rule("58", "any", S, "The server could not read or write a file.", _LOG),
+    # Who holds the database
+    Rule(
+        "55006",
+        "swap",
+        R,
+        "Somebody is connected to the database, or a prepared transaction or subscription holds it.",
+        "Run lastgood check to see who holds the database.",
+    ),
+    Rule("57014", "swap", R, "The swap did not get through in its time, and was rolled back.", _AGAIN),
+    Rule("25P03", "swap", R, "The swap stood still for too long, and was rolled back.", _AGAIN),
+    Rule(
+        "55006",
+        "drop",
+        S,
+        "A prepared transaction, a replication slot or a subscription holds the database.",
+        "Run lastgood check to see what holds it.",
+    ),
+    Rule("55006", "any", S, "The object is in use.", "Run lastgood check to see who holds it."),
+    Rule("57014", "any", S, "Somebody cancelled the statement, or a timeout did.", _AGAIN),
+    Rule("25P03", "any", S, "The session stood idle in a transaction for longer than the server allows.", _AGAIN),
+    Rule("25P04", "any", S, "The transaction took longer than transaction_timeout allows.", _AGAIN),
+    Rule("55000", "any", S, "The object is not in a state that allows this.", _STATUS),
+)
+
+_TABLE = {(rule.state, rule.context): rule for rule in RULES}
+_UNKNOWN = Rule("", "any", S, "The server refused it, for a reason that has no entry here.", _LOG)
+# Whose DETAIL says who or what stands in the way. Others may quote rows, which belong in no log.
+_TELLING_DETAIL = frozenset({"55006", "2BP01"})
+
+
+def rule(sqlstate: str | None, context: Context = "any") -> Rule:
+    """The row for a SQLSTATE: its own before its class's, the context's before ``any``. A broken connection has no
+    SQLSTATE of the server's; None counts as class 08."""
+    state = sqlstate or "08000"
+    for key in ((state, context), (state, "any"), (state[:2], context), (state[:2], "any")):
+        if key in _TABLE:
+            return _TABLE[key]
+    return _UNKNOWN
+
+
+def policy(sqlstate: str | None, context: Context = "any") -> Policy:
+    """What to do about an error with that SQLSTATE, met while doing what ``context`` names."""
+    return rule(sqlstate, context).policy
+
+
+def policy_of(error: psycopg.Error, context: Context = "any") -> Policy:
+    """The same for an error as psycopg raised it; tells a catalogue's unique index from a user's."""
+    if error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog":
+        context = "catalogue"
+    if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+        return Policy.STOP
+    return policy(error.sqlstate, context)
+
+
+def explain(sqlstate: str | None, message: str = "", context: Context = "any") -> Explanation:
+    """What an error means. ``message``, the server's own words, is repeated and never interpreted."""
+    found = rule(sqlstate, context)
+    said = f' The server said: "{message}".' if message else ""
+    return Explanation(found.cause + said, _EFFECTS[found.policy], found.next_command)
+
+
+def failed(error: psycopg.Error, doing: str, *, context: Context = "any", state: str = UNTOUCHED) -> LastgoodError:
+    """Our error for a server's: ``cannot <doing>: <the server's words>``, with what to do next as the hint.
+
+    Never shows a connection string: where libpq could not read one, its message quotes it, and is left out.
+    """
+    if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
+        return Failed(
+            f"cannot {doing}: the client library refused the request ({type(error).__name__})",
+            hint="Check the connection's URL: special characters in a password must be percent-encoded.",
+            state=state,
+        )
+    said = error.diag.message_primary or "; ".join(str(error).split("\n")).strip("; ") or "the connection broke"
+    if error.sqlstate in _TELLING_DETAIL and error.diag.message_detail:
+        said += f" ({error.diag.message_detail})"
+    found = rule(error.sqlstate, context)
+    return Failed(f"cannot {doing}: {said}", hint=f"{found.cause} {found.next_command}", state=state)

@@ -1,0 +1,76 @@
+"""One run at a time per live database, enforced by the server."""
+
+from __future__ import annotations
+
+import hashlib
+import struct
+
+from psycopg import sql
+
+from lastgood.errors import Refused
+from lastgood.postgres.server import Connection
+
+_TRIES = 5
+
+
+def lock_key(live: str) -> int:
+    """The advisory lock's key: the first 8 bytes, as a signed big-endian number, of the SHA-256 of
+    ``lastgood live database`` + a zero byte + the live database's name in UTF-8.
+
+    By name, not by OID: the name is what a swap fights for, and it outlives the swap. The derivation never changes.
+    """
+    digest = hashlib.sha256(b"lastgood live database\0" + live.encode()).digest()
+    key: int = struct.unpack(">q", digest[:8])[0]
+    return key
+
+
+def lock_live(connection: Connection, live: str) -> None:
+    """Takes the lock of the live database on a connection to its maintenance database (``maintenance_name``).
+
+    Advisory locks are per database, hence the one agreed database. The lock lasts until the connection closes; a
+    killed tool gives it back. Taking it twice on one connection is harmless. Raises Refused, naming who holds it.
+    """
+    key = lock_key(live)
+    for _ in range(_TRIES):
+        row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.Literal(key))).fetchone()
+        if row is not None and row[0]:
+            return
+        who = _holder(connection, key)
+        if who is not None:
+            raise Refused(
+                f'cannot work on the database "{live}": another run works on it ({who})',
+                hint="Wait for it, or run lastgood status to see how far it is.",
+            )
+    raise Refused(
+        f'cannot work on the database "{live}": another run works on it',
+        hint="Wait for it, or run lastgood status to see how far it is.",
+    )
+
+
+def holder(connection: Connection, live: str) -> str | None:
+    """Who works on the live database now, in words; None when nobody does."""
+    return _holder(connection, lock_key(live))
+
+
+def _holder(connection: Connection, key: int) -> str | None:
+    """Who has the lock, in words; None when it was let go in the meantime. What we may not see is left out."""
+    unsigned = key & 0xFFFFFFFFFFFFFFFF
+    row = connection.execute(
+        sql.SQL("""
+        SELECT l.pid, a.usename, a.application_name, host(a.client_addr),
+               to_char(a.backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS "UTC"')
+        FROM pg_locks l LEFT JOIN pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+          AND l.database = (SELECT oid FROM pg_database WHERE datname = current_database())
+          AND l.classid = {high} AND l.objid = {low}""").format(
+            high=sql.Literal(unsigned >> 32), low=sql.Literal(unsigned & 0xFFFFFFFF)
+        )
+    ).fetchone()
+    if row is None:
+        return None
+    pid, user, application, address, since = row
+    said = [f'"{application}"' if application else "", f'as "{user}"' if user else ""]
+    if since:
+        # pg_stat_activity tells the address and the start only of those whose activity we may see.
+        said += [f"from {address}" if address else "through a local socket", f"since {since}"]
+    return ", ".join([part for part in said if part] + [f"server process {pid}"])

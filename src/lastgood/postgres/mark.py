@@ -1,0 +1,62 @@
+"""Marks: the comments by which a shadow or a kept database is recognised, by anyone, from any machine."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict, ValidationError
+
+from lastgood.postgres import database
+from lastgood.postgres.database import Database
+from lastgood.postgres.server import Connection
+
+
+class Mark(BaseModel):
+    """What a database of ours says of itself, as JSON in its comment. Everybody may read it: it holds no secret.
+
+    ``started`` is the server's clock. ``original_comment`` is the comment that the live database had. Later versions
+    (``v``) only add fields, so that an old lastgood still recognises a newer one's databases.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    tool: Literal["lastgood"] = "lastgood"
+    v: int = 1
+    role: Literal["shadow", "kept"]
+    run: str
+    live: str
+    live_oid: int
+    point: str
+    host: str
+    pid: int
+    user: str
+    started: datetime
+    original_comment: str | None = None
+    options: dict[str, str] = {}
+
+    def text(self) -> str:
+        """The database's comment."""
+        return self.model_dump_json()
+
+
+def read_mark(comment: str | None) -> Mark | None:
+    """The mark in a database's comment; None when it is a comment of somebody else's, or has become unreadable."""
+    try:
+        return Mark.model_validate_json(comment or "")
+    except ValidationError:
+        return None
+
+
+def marked(connection: Connection) -> list[tuple[Database, Mark]]:
+    """All databases of the server that carry a mark, invalid ones too, by name."""
+    found = [(each, read_mark(each.comment)) for each in database.every(connection)]
+    return [(each, mark) for each, mark in found if mark is not None]
+
+
+def server_clock(connection: Connection) -> datetime:
+    """The server's present time, for ``Mark.started`` and for names: clocks of machines differ."""
+    row = connection.execute("SELECT clock_timestamp()").fetchone()
+    assert row is not None
+    now: datetime = row[0]
+    return now

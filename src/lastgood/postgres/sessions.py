@@ -1,0 +1,108 @@
+"""Who is in a database, and ending them.
+
+All by the database's OID, from a connection to another database: names move during a swap. What a server hides from
+roles that are neither superusers nor in pg_read_all_stats (address, start, state, kind of backend) is None here;
+nothing is decided by it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, fields
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from lastgood.errors import Refused
+from lastgood.postgres.server import Connection
+
+
+@dataclass(frozen=True, slots=True)
+class Session:
+    """One server process in a database. ``user`` is None for processes that belong to no role (autovacuum).
+
+    ``client`` is an address; None for a local socket, for background workers, and where it is hidden. ``since`` is
+    the session's start.
+    """
+
+    pid: int
+    user: str | None
+    is_superuser: bool
+    application_name: str
+    client: str | None
+    backend_type: str | None
+    state: str | None
+    since: datetime | None
+
+    def __str__(self) -> str:
+        who = f'"{self.user}"' if self.user is not None else "no role"
+        kind = "superuser " if self.is_superuser else ""
+        what = self.application_name or self.backend_type or ""
+        return f"process {self.pid} of {kind}{who}" + (f' ("{what}")' if what else "")
+
+
+def sessions(connection: Connection, oid: int) -> list[Session]:
+    """Everybody in the database but ourselves, oldest process first."""
+    return _read(connection, oid, sql.SQL("true"))
+
+
+def unkillable(connection: Connection, oid: int) -> list[Session]:
+    """The sessions that our role may not end: those of superusers, and of roles whose rights we do not have.
+
+    A superuser may end all. Anybody else: those of roles whose rights we have (members, WITH INHERIT since 16), and
+    as a member of pg_signal_backend all but superusers'. Autovacuum is left out: a rename or a drop ends it itself.
+    Some hosts let their administrator end more than this; ``terminate_all`` finds out by trying.
+    """
+    # A process without a role counts as a superuser's: pg_signal_backend() in the server.
+    ours = sql.SQL("""
+        (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
+        OR (a.usesysid IS NOT NULL AND NOT coalesce(r.rolsuper, true)
+            AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))""")
+    found = _read(connection, oid, sql.SQL("NOT ({})").format(ours))
+    return [session for session in found if not _autovacuum(session)]
+
+
+def terminate_all(connection: Connection, oid: int) -> int:
+    """Asks every session in the database to end, and returns how many were asked; it does not wait for them.
+
+    Those that may not be ended do not keep it from asking the others; only then does it raise Refused, naming them.
+    New sessions may come at once: end them while a rename waits, or after the database was closed. Needs autocommit.
+    """
+    asked = 0
+    refused: list[Session] = []
+    for session in sessions(connection, oid):
+        try:
+            row = connection.execute(
+                sql.SQL("SELECT pg_terminate_backend({})").format(sql.Literal(session.pid))
+            ).fetchone()
+            asked += bool(row is not None and row[0])
+        except psycopg.errors.InsufficientPrivilege:
+            if not _autovacuum(session):
+                refused.append(session)
+    if refused:
+        raise Refused(
+            f"cannot end {_count(refused)}: {', '.join(map(str, refused))}: only a superuser, or their own role, may",
+            hint="Ask a superuser to end them and keep them out, or choose a way back that needs no rename.",
+        )
+    return asked
+
+
+def _count(found: list[Session]) -> str:
+    return "1 session" if len(found) == 1 else f"{len(found)} sessions"
+
+
+def _autovacuum(session: Session) -> bool:
+    # Its kind is hidden from ordinary roles, but nothing else runs in a database without a role and a kind to show.
+    return session.user is None and session.backend_type in (None, "autovacuum worker")
+
+
+def _read(connection: Connection, oid: int, condition: sql.Composable) -> list[Session]:
+    query = sql.SQL("""
+        SELECT a.pid, a.usename, coalesce(r.rolsuper, false), coalesce(a.application_name, ''), host(a.client_addr),
+               a.backend_type, a.state, a.backend_start
+        FROM pg_stat_activity a LEFT JOIN pg_roles r ON r.oid = a.usesysid
+        WHERE a.datid = {oid} AND a.pid <> pg_backend_pid() AND ({condition}) ORDER BY a.pid""").format(
+        oid=sql.Literal(oid), condition=condition
+    )
+    names = [field.name for field in fields(Session)]
+    return [Session(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]

@@ -1,0 +1,97 @@
+"""The lock of a live database, and the marks on ours."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+
+import pytest
+from psycopg import sql
+
+from lastgood.errors import Refused
+from lastgood.postgres import database
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.lock import lock_key, lock_live
+from lastgood.postgres.mark import Mark, marked, read_mark, server_clock
+
+New = Callable[..., str]
+
+MARK = Mark(
+    role="kept",
+    run="20260101T000000-1f",
+    live='Sales "EU"',
+    live_oid=16401,
+    point="/backups/cloud_backup_20260101_000000.sql",
+    host="bastion",
+    pid=4711,
+    user="alice",
+    started=datetime(2026, 1, 1, 0, 0, 0, 123456, tzinfo=UTC),
+    original_comment="the CRM — it's ours",
+    options={"fence": "at-swap"},
+)
+
+
+def test_the_key_never_changes() -> None:
+    # Another version of lastgood must meet us in the same lock.
+    assert (lock_key("app"), lock_key("büro")) == (-6575578831278164247, -975987098078363081)
+
+
+@pytest.mark.postgres(15, 18)
+def test_one_run_at_a_time(server: EmbeddedServer) -> None:
+    target = server.target("postgres")
+    with target.connect(application_name="lastgood run 7") as first:
+        lock_live(first, "app")
+        lock_live(first, "app")
+        lock_live(first, "another")
+        (since,) = first.execute(
+            "SELECT to_char(backend_start AT TIME ZONE 'UTC', 'YYYY-MM-DD HH24:MI:SS \"UTC\"') FROM pg_stat_activity"
+            " WHERE pid = pg_backend_pid()"
+        ).fetchone() or ("",)
+        with target.connect() as second:
+            with pytest.raises(Refused) as refused:
+                lock_live(second, "app")
+            assert refused.value.message == (
+                'cannot work on the database "app": another run works on it ("lastgood run 7", as "postgres",'
+                f" through a local socket, since {since}, server process {first.info.backend_pid})"
+            )
+            assert refused.value.hint == "Wait for it, or run lastgood status to see how far it is."
+    with target.connect() as third:
+        lock_live(third, "app")
+
+
+@pytest.mark.postgres(15, 18)
+def test_who_holds_it_as_far_as_we_may_know(server: EmbeddedServer) -> None:
+    with server.target("postgres").connect() as connection:
+        connection.execute("CREATE ROLE stranger LOGIN")
+        lock_live(connection, "app")
+        with server.target("postgres", user="stranger").connect() as second, pytest.raises(Refused) as refused:
+            lock_live(second, "app")
+        assert refused.value.message == (
+            'cannot work on the database "app": another run works on it ("lastgood", as "postgres",'
+            f" server process {connection.info.backend_pid})"
+        )
+        connection.execute("DROP ROLE stranger")
+
+
+@pytest.mark.parametrize(
+    "comment", [None, "", "the CRM", "{}", "[1]", '{"tool":"other"}', '{"tool":"lastgood","v":1}', "{broken"]
+)
+def test_a_comment_of_somebody_else_is_no_mark(comment: str | None) -> None:
+    assert read_mark(comment) is None
+
+
+def test_a_newer_versions_mark_is_recognised() -> None:
+    text = MARK.text().replace('"v":1', '"v":9,"stage":"prove"')
+    found = read_mark(text)
+    assert found is not None and (found.v, found.run) == (9, MARK.run)
+
+
+@pytest.mark.postgres(15, 18)
+def test_marked_databases_are_found_on_the_server(server: EmbeddedServer, new_database: New) -> None:
+    live = new_database("app")
+    with server.target("postgres").connect() as connection:
+        model = database.describe(connection, live)
+        mark = MARK.model_copy(update={"started": server_clock(connection), "live_oid": model.oid})
+        shadow = database.create_like(connection, f"{live}_shadow", model, mark.text())
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS 'the CRM'").format(sql.Identifier(live)))
+        assert [(each, m) for each, m in marked(connection) if each.name.startswith(live)] == [(shadow, mark)]
