@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -29,7 +28,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         fault.arm_from_environment()
         status = app(words, prog_name="lastgood", standalone_mode=False, obj=session)
-        sys.stdout.flush()
     except LastgoodError as error:
         return session.failed(error)
     except typer.TyperException as error:
@@ -38,10 +36,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return session.failed(_no_connection(error))
     except (typer.Abort, KeyboardInterrupt):
         return session.failed(Interrupted("interrupted"))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain about it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         return session.failed(session.defect(error))
     return status if isinstance(status, int) else 0
