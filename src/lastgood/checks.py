@@ -66,6 +66,27 @@ def _server_version(s: Subject) -> Iterator[Finding]:
         )
 
 
+def _pooler(s: Subject) -> Iterator[Finding]:
+    pids = {s.live.execute("SELECT pg_backend_pid()").fetchone() for _ in range(3)}
+    if len(pids) > 1:
+        yield Finding(
+            level="refusal",
+            code="transaction_pooler",
+            text="this connection goes through a transaction pooler: each statement may meet another session",
+            hint="Connect to the server itself, or through the pooler's session mode.",
+        )
+
+
+def _encoding(s: Subject) -> Iterator[Finding]:
+    if s.database.encoding not in (s.summary.encoding, "UTF8", "SQL_ASCII"):
+        yield Finding(
+            level="caution",
+            code="encoding",
+            text=f'the restore point is in {s.summary.encoding}, "{s.database.name}" in {s.database.encoding}: '
+            "a character that it lacks stops the run",
+        )
+
+
 def _privileges(s: Subject) -> Iterator[Finding]:
     row = s.maintenance.execute(
         "SELECT r.rolsuper, r.rolcreatedb, pg_has_role(current_user, %s, 'MEMBER'), current_user"
@@ -238,6 +259,8 @@ def _partial(s: Subject) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _server_version,
+    _pooler,
+    _encoding,
     _privileges,
     _roles,
     _extensions,

@@ -89,17 +89,18 @@ def run(
 
 @contextmanager
 def stream(
-    arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None
+    arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
 ) -> Iterator[Iterator[bytes]]:
     """Runs a program and gives its stdout in chunks of at most 256 KiB, in constant memory.
 
+    ``stdin`` is a descriptor for it to read from, which stays the caller's to close (default: nothing to read).
     When the output is read to its end, a status other than 0 raises ChildFailed from the iterator. Leaving the
     block early terminates the program.
     """
     program = Path(arguments[0]).name
     process = subprocess.Popen(
         [str(a) for a in arguments],
-        stdin=subprocess.DEVNULL,
+        stdin=stdin,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(environment),

@@ -169,7 +169,8 @@ def test_cut_connections_before_the_swap_leave_the_live_database_alone(scene: Sc
         with scene.server.target("postgres").connect(application_name="the cutter") as connection:
             while not over.is_set():
                 connection.execute(
-                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE application_name LIKE 'lastgood build%'"
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'lastgood build%'"
                 )
                 over.wait(0.02)
 

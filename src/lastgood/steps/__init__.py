@@ -37,7 +37,6 @@ class CarriedOver:
     """What the restore point lacks and was taken from the live database: numbers of statements and remarks."""
 
     settings: int = 0
-    owners: int = 0
     privileges: int = 0
     roles_tried: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
