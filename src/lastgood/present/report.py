@@ -13,6 +13,8 @@ from lastgood.report import Report
 from lastgood.restore import RestoreReport
 from lastgood.undo import UndoPlan, UndoReport
 
+VERDICTS = {True: "equal", None: "as many rows", False: "DIFFERS"}
+
 
 class Proved(Protocol):
     """One table of a proof; ``digest`` is None where only the rows could be counted."""
@@ -41,7 +43,7 @@ def show(screen: Screen, report: Report) -> None:
 def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str]) -> None:
     """Every table against the restore point, the largest first."""
     rows = sum(table.rows for table in tables)
-    equal = sum(table.equal for table in tables)
+    equal = sum(table.equal is True for table in tables)
     screen.say(
         f"Proved: {amounts.number(equal)} of {amounts.counted(len(tables), 'table')} with "
         f"{amounts.counted(rows, 'row')} equal the restore point.",
@@ -50,7 +52,7 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
     )
     screen.heading("Proof")
     columns = (Column("table", fold=True), Column("rows", right=True), Column("content digest"), Column("verdict"))
-    by_rows = sorted(tables, key=lambda table: (table.equal, -table.rows))
+    by_rows = sorted(tables, key=lambda table: (bool(table.equal), -table.rows))
     screen.table(
         columns,
         [
@@ -58,7 +60,7 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
                 f"{table.schema_name}.{table.name}",
                 amounts.number(table.rows),
                 table.digest[:12] if table.digest else "rows only",
-                "equal" if table.equal else "DIFFERS",
+                VERDICTS[table.equal],
             )
             for table in by_rows[:SHOWN]
         ],
