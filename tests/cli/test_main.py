@@ -8,9 +8,9 @@ from typing import NoReturn
 
 import psycopg
 import pytest
-from tests.cli.conftest import Lastgood, command
 
 from lastgood import errors, status
+from tests.cli.conftest import Lastgood, command
 
 PASSWORD = "s3cr%3At%40%2F%25"  # "s3cr:t@/%", as it must be written in a URL
 DECODED = "s3cr:t@/%"

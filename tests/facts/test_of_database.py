@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from tests.facts.conftest import facts, snapshot
 from xxhash import xxh3_128_intdigest
 
 from lastgood.errors import Failed, Interrupted, LastgoodError
@@ -23,6 +22,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
+from tests.facts.conftest import facts, snapshot
 
 Make = Callable[..., Target]
 ALL = pytest.mark.postgres(15, 16, 17, 18)
