@@ -157,7 +157,7 @@ def _holders(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal" if holder.blocking else "caution",
             code="holder",
-            text=holder.explanation,
+            text=f"{holder.kind} {holder.what}: {holder.explanation.rstrip('.')}",
             hint=holder.command,
         )
 

@@ -109,7 +109,9 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
         blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
         if blocking:
             raise Refused(
-                f"cannot undo: {blocking[0].explanation}", hint=blocking[0].command, state="Nothing was changed."
+                f"cannot undo: {blocking[0].kind} {blocking[0].what}: {blocking[0].explanation.rstrip('.')}",
+                hint=blocking[0].command,
+                state="Nothing was changed.",
             )
         stubborn = in_the_way(maintenance, plan.live_oid, plan.live)
         if stubborn:
