@@ -1,7 +1,7 @@
 """What speaks against a rollback, measured before anything is changed. One function a check; each yields findings.
 
-A refusal is a thing that would make the run fail, or lose something that nobody asked to lose. A caution is a thing that the
-operator has to know. To add a check, write a function and list it in ``CHECKS``.
+A refusal is a thing that would make the run fail, or lose something that nobody asked to lose. A caution is a thing
+that the operator has to know. To add a check, write a function and list it in ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -63,6 +63,27 @@ def _server_version(s: Subject) -> Iterator[Finding]:
             code="older_server",
             text=f"the restore point comes from PostgreSQL {dumped}, the server is {major} and may not understand it",
             hint="Restore it on a server of that version: lastgood restore POINT --into NAME --db URL",
+        )
+
+
+def _pooler(s: Subject) -> Iterator[Finding]:
+    pids = {s.live.execute("SELECT pg_backend_pid()").fetchone() for _ in range(3)}
+    if len(pids) > 1:
+        yield Finding(
+            level="refusal",
+            code="transaction_pooler",
+            text="this connection goes through a transaction pooler: each statement may meet another session",
+            hint="Connect to the server itself, or through the pooler's session mode.",
+        )
+
+
+def _encoding(s: Subject) -> Iterator[Finding]:
+    if s.database.encoding not in (s.summary.encoding, "UTF8", "SQL_ASCII"):
+        yield Finding(
+            level="caution",
+            code="encoding",
+            text=f'the restore point is in {s.summary.encoding}, "{s.database.name}" in {s.database.encoding}: '
+            "a character that it lacks stops the run",
         )
 
 
@@ -167,7 +188,7 @@ def _locks(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="too_many_tables",
-            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks in all",
+            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks",
             hint="Run the rollback with --fence at-swap, or raise max_locks_per_transaction.",
         )
 
@@ -203,7 +224,8 @@ def _room(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f'the store "{s.store}" has {_gb(here)} free; the emergency backup may need {_gb(s.database.size_bytes or 0)}',
+            text=f'the store "{s.store}" has {_gb(here)} free; the emergency backup may need '
+            f"{_gb(s.database.size_bytes or 0)}",
             hint="Make room there, or name another store with --store.",
         )
 
@@ -237,6 +259,8 @@ def _partial(s: Subject) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _server_version,
+    _pooler,
+    _encoding,
     _privileges,
     _roles,
     _extensions,

@@ -40,8 +40,12 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         before_migration=request.choice.before_migration,
     )
     source = points.source_of(point)
-    facts, summary = facts_of_dump(source, database=request.target.dbname, emit=emit)
-    point = points.checked(point, facts, source)
+    facts, summary = facts_of_dump(
+        source, database=request.target.dbname, time_zone=point.time_zone, emit=emit, stage="plan"
+    )
+    points.checked(point, facts, source)
+    if point.manifest is not None:
+        facts = point.manifest.facts  # the same content, and definitions that a dump does not tell
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)

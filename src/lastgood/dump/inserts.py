@@ -7,7 +7,13 @@ quoting differs. So the same data gives the same rows, and the same digest, from
 from __future__ import annotations
 
 import re
+from collections.abc import Iterator
 from dataclasses import dataclass
+
+from lastgood.dump.entries import Rows, RowsEnd, RowsStart
+
+BATCH = 1 << 18
+"""Rows are given in portions of about this many bytes."""
 
 _IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _LIST = rb"%s(?:\s*,\s*%s)*" % (_IDENTIFIER, _IDENTIFIER)
@@ -161,3 +167,34 @@ def _unescaped(value: bytes) -> bytes | None:
 
     result = _ESCAPE.sub(replace, value)
     return result if plain else None
+
+
+class Section:
+    """Rows of consecutive INSERTs into one table, gathered into batches."""
+
+    def __init__(self, start: RowsStart) -> None:
+        self.start = start
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._rows = 0
+        self._offset = 0
+        self._line = 0
+
+    def add(self, lines: list[bytes], offset: int, line: int) -> Iterator[Rows]:
+        if not self._lines:
+            self._offset, self._line = offset, line
+        self._lines += lines
+        self._size += sum(map(len, lines)) + len(lines)
+        if self._size >= BATCH:
+            yield self._batch()
+
+    def end(self) -> Iterator[Rows | RowsEnd]:
+        if self._lines:
+            yield self._batch()
+        yield RowsEnd(self._rows)
+
+    def _batch(self) -> Rows:
+        rows = Rows(b"\n".join(self._lines) + b"\n", len(self._lines), self._offset, self._line)
+        self._rows += rows.rows
+        self._lines, self._size = [], 0
+        return rows

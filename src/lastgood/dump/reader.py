@@ -8,10 +8,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass, replace
+from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names
+from lastgood.dump.checks import check_encoding, check_rows
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.lexer import tokens
 from lastgood.dump.names import Relation
 from lastgood.dump.repair import repaired
@@ -21,7 +23,8 @@ from lastgood.dump.summary import DumpSummary, Skipped
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
-BATCH = 1 << 18
+__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Source", "read"]
+
 CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
 
 
@@ -29,41 +32,6 @@ class Source(Protocol):
     """A dump's text, from the beginning at each call of ``chunks``."""
 
     def chunks(self) -> Iterator[bytes]: ...
-
-
-@dataclass(frozen=True, slots=True)
-class RowsStart:
-    """Rows of one table follow, up to ``RowsEnd``. One table may have several such sections.
-
-    ``columns``: those that each row has, in order; None when the dump does not tell. ``copy`` is the COPY command to
-    send, made up where the dump has INSERTs.
-    """
-
-    relation: Relation
-    columns: tuple[str, ...] | None
-    copy: bytes
-    offset: int
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class Rows:
-    """Whole rows in COPY text form, each with its line end (LF): ``rows`` of them. ``line`` is that of the first."""
-
-    data: bytes
-    rows: int
-    offset: int
-    line: int
-
-
-@dataclass(frozen=True, slots=True)
-class RowsEnd:
-    """The section is complete."""
-
-    rows: int
-
-
-Entry = Command | RowsStart | Rows | RowsEnd
 
 
 def read(
@@ -114,7 +82,7 @@ class Reading:
         self._first: Command | None = None
         self._comment: Comment | None = None
         self._empty: RowsStart | None = None
-        self._group: _Inserts | None = None
+        self._group: inserts.Section | None = None
 
     def __iter__(self) -> Iterator[Entry]:
         copying: RowsStart | None = None
@@ -123,7 +91,8 @@ class Reading:
             match token:
                 case CopyData():
                     if copying is not None:
-                        self._check_rows(copying, token)
+                        self._check_encoding(token.data, token.offset, token.line)
+                        check_rows(copying, token)
                         rows += token.rows
                         yield Rows(token.data, token.rows, token.offset, token.line)
                 case CopyEnd():
@@ -411,58 +380,7 @@ class Reading:
         self._empty = None
 
     def _check_encoding(self, text: bytes, offset: int, line: int) -> None:
-        at = encodings.first_bad_byte(text, self._codec)
-        if at is None:
-            return
-        line += text.count(b"\n", 0, at)
-        stored = self.summary.encoding
-        said = "UTF-8 (the dump is from a SQL_ASCII database, which says nothing)" if stored == "SQL_ASCII" else stored
-        column = at - text.rfind(b"\n", 0, at)
-        raise Corrupt(
-            f"cannot use the dump: line {line} (byte {column} of it) is not valid {said}",
-            hint="The file is damaged, or its rows are in another encoding than it says.",
-            line=line,
-            offset=offset + at,
-        )
-
-    def _check_rows(self, start: RowsStart, token: CopyData) -> None:
-        """Every byte is in the dump's encoding, and every row has as many columns as the section's head says."""
-        data = token.data
-        if not data.isascii():
-            self._check_encoding(data, token.offset, token.line)
-        if b"\r" in data:
-            line = token.line + data.count(b"\n", 0, data.index(b"\r"))
-            raise Corrupt(
-                f"cannot use the dump: line {line}, a row of {start.relation}, has a bare carriage return",
-                hint="Something changed the line ends of a part of the file; fetch it again in binary mode.",
-                line=line,
-                offset=token.offset + data.index(b"\r"),
-            )
-        if start.columns is None:
-            return
-        tabs = max(len(start.columns) - 1, 0)
-        if data.count(b"\t") == tabs * token.rows and (start.columns or not data.strip(b"\n")):
-            return
-        offset = token.offset
-        for number, line_text in enumerate(data.split(b"\n")[:-1]):
-            if line_text.count(b"\t") != tabs or (not start.columns and line_text):
-                line = token.line + number
-                if re.match(rb"pg_dump(?:all)?: ", line_text):
-                    raise Corrupt(
-                        f"cannot use the dump: line {line}, among the rows of {start.relation}, is a pg_dump message",
-                        hint="It was made with stderr sent to the same file; make it again without 2>&1.",
-                        line=line,
-                        offset=offset,
-                    )
-                has = line_text.count(b"\t") + 1 if line_text else 0 if not start.columns else 1
-                raise Corrupt(
-                    f"cannot use the dump: line {line}, a row of {start.relation}, has {has} columns instead of "
-                    f"{len(start.columns)}",
-                    hint="The file is damaged, or something else was written into it.",
-                    line=line,
-                    offset=offset,
-                )
-            offset += len(line_text) + 1
+        check_encoding(text, offset, line, encoding=self.summary.encoding, codec=self._codec)
 
     # INSERTs ---------------------------------------------------------------------------------------------------
 
@@ -507,7 +425,7 @@ class Reading:
             self._empty = None
             yield from self._flush()
             self._note_rows(start.relation, inserts=True)
-            group = self._group = _Inserts(start)
+            group = self._group = inserts.Section(start)
             yield start
         yield from group.add(lines, start.offset, line)
 
@@ -564,37 +482,6 @@ class Reading:
             return False
         replica = Setting("session_replication_role", "replica")
         return self._first.detail == replica or b'IF NOT EXISTS "' in self._first.statement.text
-
-
-class _Inserts:
-    """Rows of consecutive INSERTs into one table, gathered into batches."""
-
-    def __init__(self, start: RowsStart) -> None:
-        self.start = start
-        self._lines: list[bytes] = []
-        self._size = 0
-        self._rows = 0
-        self._offset = 0
-        self._line = 0
-
-    def add(self, lines: list[bytes], offset: int, line: int) -> Iterator[Rows]:
-        if not self._lines:
-            self._offset, self._line = offset, line
-        self._lines += lines
-        self._size += sum(map(len, lines)) + len(lines)
-        if self._size >= BATCH:
-            yield self._batch()
-
-    def end(self) -> Iterator[Rows | RowsEnd]:
-        if self._lines:
-            yield self._batch()
-        yield RowsEnd(self._rows)
-
-    def _batch(self) -> Rows:
-        rows = Rows(b"\n".join(self._lines) + b"\n", len(self._lines), self._offset, self._line)
-        self._rows += rows.rows
-        self._lines, self._size = [], 0
-        return rows
 
 
 def _resets(token: Statement | CopyStart | MetaCommand) -> bool:

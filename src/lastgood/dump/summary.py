@@ -88,6 +88,7 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
+    _made_as: str | None = field(default=None, repr=False)
 
     @property
     def server_major(self) -> int | None:
@@ -135,7 +136,8 @@ class DumpSummary:
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in _POST_DATA
-        self.has_owners = self.has_owners or command.kind is Kind.OWNER
+        # With --use-set-session-authorization objects are made by their owners.
+        self.has_owners = self.has_owners or command.kind is Kind.OWNER or bool(self._made_as and command.creates)
         self.has_acls = self.has_acls or command.kind in (Kind.GRANT, Kind.DEFAULT_PRIVILEGES)
         match command.detail:
             case TableDefinition() as definition:
@@ -149,6 +151,8 @@ class DumpSummary:
             case LargeObjectCall(function="lo_create"):
                 self.large_objects += 1
                 self.has_data = True
+            case Setting(name="session_authorization", value=value):
+                self._made_as = value
             case Setting(name="default_tablespace", value=value) if value:
                 self.tablespaces.add(value)
             case Setting(name="default_table_access_method", value=value) if value:

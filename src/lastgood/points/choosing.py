@@ -41,6 +41,8 @@ def choose(
         )
     passed_over: list[str] = []
     for point in there:
+        if point.is_emergency:
+            continue  # it holds what a rollback got away from; one goes back to it by name only
         if before is not None and point.made_at >= before:
             continue
         if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):

@@ -31,6 +31,13 @@ class RestorePoint:
     kind: Literal["dump", "snapshot", "timeline"] = "dump"
 
     @property
+    def is_emergency(self) -> bool:
+        """Whether it was made to save a broken state before a rollback, by us or by a script that names it so."""
+        if self.manifest is not None:
+            return self.manifest.purpose == "emergency"
+        return self.path.name.startswith("emergency")
+
+    @property
     def time_zone(self) -> str | None:
         """The time zone that its time stamps are written in, where that is known."""
         return self.manifest.facts.rules.time_zone if self.manifest is not None else None
