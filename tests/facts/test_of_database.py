@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from tests.facts.conftest import facts, snapshot
 from xxhash import xxh3_128_intdigest
 
 from lastgood.errors import Failed, Interrupted, LastgoodError
@@ -23,6 +22,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
+from tests.facts.conftest import facts, snapshot
 
 Make = Callable[..., Target]
 ALL = pytest.mark.postgres(15, 16, 17, 18)
@@ -382,7 +382,7 @@ def test_a_restored_dump_has_the_facts_of_its_database(
     server: EmbeddedServer, database: Make, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     rich = (Path(__file__).parent.parent / "fixtures" / "rich.sql").read_text()
-    role = "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     in_list = "CREATE TABLE in_list (v varchar(9) CHECK (v IN ('a', 'b,]', 'it''s')), n int CHECK (n IN (1, 2)))"
     source = database(role, rich, in_list)
     destination = server.target(new_database())
@@ -409,7 +409,7 @@ class Text:
 @ALL
 def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, database: Make, tmp_path: Path) -> None:
     rich = (Path(__file__).parent.parent / "fixtures" / "rich.sql").read_text()
-    role = "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     target = database(role, rich)
     connection, environment = target.child()
     command: list[str | Path] = [server.bin / "pg_dump", "-d", connection, "-f", tmp_path / "dump.sql"]
