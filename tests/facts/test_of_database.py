@@ -445,6 +445,28 @@ def _numbers(expected: Facts, kind: str, here: str, there: str, more: int) -> tu
     return f"{count}{here}", f"{count + more}{there}"
 
 
+@ALL
+def test_unusual_objects_are_counted_alike_and_survive_a_restore(
+    server: EmbeddedServer, database: Make, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    fixtures = Path(__file__).parent.parent / "fixtures"
+    texts = [(fixtures / "unusual.sql").read_text()]
+    if server.major >= 18:
+        texts.append((fixtures / "unusual_18.sql").read_text())
+    source = database(*texts)
+    destination = server.target(new_database())
+    restore(server, source, destination, tmp_path / "dump.sql")
+    expected, _ = facts_of_dump(Text(tmp_path / "dump.sql"), time_zone="UTC")
+    found = facts(source)
+    comparison = compare(expected, found)
+    assert comparison.differences == ()
+    assert comparison.exact
+    assert {(one.kind, one.identity) for one in expected.objects} == {(one.kind, one.identity) for one in found.objects}
+    restored = compare(found, facts(destination, like=found, beyond_like=True))
+    assert restored.differences == ()
+    assert restored.exact
+
+
 def test_in_lists_settle_as_a_restore_shows_them() -> None:
     first = "CHECK (((v)::text = ANY ((ARRAY['a'::character varying, 'b,]'::character varying])::text[])))"
     again = "CHECK (((v)::text = ANY (ARRAY[('a'::character varying)::text, ('b,]'::character varying)::text])))"
