@@ -325,7 +325,7 @@ def test_row_level_security_is_an_error_not_a_smaller_backup(server: EmbeddedSer
         assert with_rights.manifest is not None
         assert with_rights.manifest.facts.rows == 552
         connection.execute("ALTER TABLE public.contacts ENABLE ROW LEVEL SECURITY")
-        connection.execute("CREATE POLICY some ON public.contacts USING (id < 10)")
+        connection.execute("CREATE POLICY only_some ON public.contacts USING (id < 10)")
     with pytest.raises(Failed) as error:
         take(server.target(crm.dbname, user="small"), store)
     said = 'query would be affected by row-level security policy for table "contacts"'

@@ -214,7 +214,7 @@ def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int
         for name, value in zip(part.dated, values, strict=True):
             if value is not None:
                 stamps.setdefault(name, []).append(value)
-    return rows, {name: max(values) for name, values in stamps.items()}
+    return rows, {name: max(values) for name, values in sorted(stamps.items())}
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:
