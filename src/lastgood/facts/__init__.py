@@ -32,6 +32,8 @@ class TableFacts(_Frozen):
     ``digest``: 32 hex digits, the sum modulo 2^128 of the XXH3-128 of each line of the COPY text output of
     ``columns`` (line end not included); None when the dump's rows can't be put into that form (``why_no_digest``).
     ``newest``: column name → greatest time stamp as COPY text, for columns of a time stamp or date type.
+    ``zoned``: the text of the rows depends on the time zone (a column is or contains a timestamptz); True also where
+    that is not known.
     """
 
     schema_name: str
@@ -41,6 +43,7 @@ class TableFacts(_Frozen):
     digest: str | None
     why_no_digest: str = ""
     newest: dict[str, str] = {}
+    zoned: bool = True
 
 
 class SequenceFacts(_Frozen):

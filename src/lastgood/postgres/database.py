@@ -152,9 +152,9 @@ def creation(name: str, model: Database, comment: str, *, template: str = "pg_de
     options.append(sql.SQL("ALLOW_CONNECTIONS false"))
     return [
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(database, sql.SQL(" ").join(options)),
-        _comment(name, comment),
+        comment_statement(name, comment),
         sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database),
-        _allow(name, True),
+        allow_connections_statement(name, True),
     ]
 
 
@@ -191,12 +191,16 @@ def rename(connection: Connection, name: str, new: str) -> None:
 
 def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
     """Opens a database, or closes it to everybody, superusers too. Sessions that are in it stay."""
-    _execute(connection, _allow(name, allowed), f'{"open" if allowed else "close"} the database "{name}"')
+    _execute(
+        connection,
+        allow_connections_statement(name, allowed),
+        f'{"open" if allowed else "close"} the database "{name}"',
+    )
 
 
 def comment(connection: Connection, name: str, text: str | None) -> None:
     """Sets a database's comment; None removes it."""
-    _execute(connection, _comment(name, text), f'set the comment of the database "{name}"')
+    _execute(connection, comment_statement(name, text), f'set the comment of the database "{name}"')
 
 
 def drop(connection: Connection, name: str, oid: int) -> None:
@@ -271,11 +275,13 @@ def _execute(connection: Connection, statement: sql.Composed, doing: str, contex
         raise failed(error, doing, context=context) from error
 
 
-def _allow(name: str, allowed: bool) -> sql.Composed:
+def allow_connections_statement(name: str, allowed: bool) -> sql.Composed:
+    """The statement of ``allow_connections``, to stand in a transaction with others."""
     return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.Literal(allowed))
 
 
-def _comment(name: str, text: str | None) -> sql.Composed:
+def comment_statement(name: str, text: str | None) -> sql.Composed:
+    """The statement of ``comment``, to stand in a transaction with others."""
     return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text))
 
 

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import util
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
@@ -97,9 +98,7 @@ class EmbeddedServer:
             raise
 
     def _popen(self, *arguments: str, output: int) -> subprocess.Popen[bytes]:
-        options: dict[str, object] = {}
-        if self._user is not None:
-            options = {"user": self._user.pw_uid, "group": self._user.pw_gid, "extra_groups": []}
+        user = self._user
         environment = {k: v for k, v in os.environ.items() if not k.startswith("PG")}
         environment.update(LC_ALL="C.UTF-8" if Path("/usr/lib/locale/C.utf8").is_dir() else "C", TZ="UTC")
         return subprocess.Popen(
@@ -110,7 +109,9 @@ class EmbeddedServer:
             cwd=self.folder,
             env=environment,
             start_new_session=True,  # Ctrl+C is for the tool, not for its server
-            **options,  # type: ignore[call-overload]  # typeshed has no way to spread optional keywords
+            user=user.pw_uid if user is not None else None,
+            group=user.pw_gid if user is not None else None,
+            extra_groups=[] if user is not None else None,
         )
 
     def _make(self, settings: Mapping[str, str]) -> None:
@@ -181,7 +182,7 @@ class EmbeddedServer:
 
     def url(self, dbname: str, *, user: str = SUPERUSER) -> str:
         """The same as a URL, as a person would type it."""
-        return f"postgresql://{user}@/{dbname}?host={self.folder}&port=5432"
+        return f"postgresql://{quote(user)}@/{quote(dbname)}?host={quote(str(self.folder))}&port=5432"
 
     def __enter__(self) -> EmbeddedServer:
         return self

@@ -47,6 +47,11 @@ def lock_live(connection: Connection, live: str) -> None:
     )
 
 
+def holder(connection: Connection, live: str) -> str | None:
+    """Who works on the live database now, in words; None when nobody does."""
+    return _holder(connection, lock_key(live))
+
+
 def _holder(connection: Connection, key: int) -> str | None:
     """Who has the lock, in words; None when it was let go in the meantime. What we may not see is left out."""
     unsigned = key & 0xFFFFFFFFFFFFFFFF

@@ -25,6 +25,11 @@ SESSION: tuple[tuple[LiteralString, str], ...] = (
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
     ("client_connection_check_interval", "2s"),
+    # A tool that vanished without a word (a power cut, a dead link) must not hold its locks for hours.
+    ("tcp_keepalives_idle", "15"),
+    ("tcp_keepalives_interval", "5"),
+    ("tcp_keepalives_count", "3"),
+    ("lc_messages", "C"),
     ("synchronous_commit", "local"),
     ("session_replication_role", "origin"),
     ("search_path", ""),
@@ -46,6 +51,14 @@ class Target:
         """A URL or a ``key=value`` string; empty means libpq's own defaults. Raises psycopg.ProgrammingError."""
         found = conninfo.conninfo_to_dict(text)
         return cls({key: str(value) for key, value in found.items() if value is not None})
+
+    @property
+    def dbname(self) -> str:
+        """The database that libpq would connect to. Raises OSError, psycopg.Error when only a connection can tell."""
+        if self.keywords.get("dbname"):
+            return self.keywords["dbname"]
+        with self.connect() as connection:
+            return connection.info.dbname
 
     def at(self, dbname: str) -> Target:
         """The same server and role, another database."""

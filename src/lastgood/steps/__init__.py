@@ -1,1 +1,138 @@
 """What a run does: one module per step, each a do/undo pair."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from lastgood.events import Emit
+from lastgood.facts.compare import Comparison
+from lastgood.journal import Journal
+from lastgood.plan import Plan, Prepared
+from lastgood.postgres.exchange import Exchanged
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.server import Connection, Target
+
+RECONNECT_SECONDS = 30.0
+
+
+@dataclass(slots=True)
+class FenceProof:
+    """How writers were kept out, how we know, and how many rows were written all the same (None: can't be told)."""
+
+    kind: str
+    proof: str
+    writes_after: int | None
+    began: float | None = None
+
+
+@dataclass(slots=True)
+class CarriedOver:
+    """What the restore point lacks and was taken from the live database: numbers of statements and remarks."""
+
+    settings: int = 0
+    privileges: int = 0
+    roles_tried: tuple[str, ...] = ()
+    remarks: tuple[str, ...] = ()
+
+
+@dataclass(slots=True)
+class Findings:
+    """What the steps found out, for the report."""
+
+    fence: FenceProof | None = None
+    carried_over: CarriedOver = field(default_factory=CarriedOver)
+    comparison: Comparison | None = None
+    emergency: Path | None = None
+    restored_oid: int | None = None
+    exchanged: Exchanged | None = None
+    skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    shadow_kept: bool = False
+
+
+class Run:
+    """What the steps of one run share. ``maintenance`` holds the lock that makes this the only run; the swap is issued
+    on it, so that a run which lost its lock cannot switch."""
+
+    def __init__(self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit) -> None:
+        self.prepared = prepared
+        self.plan: Plan = prepared.plan
+        self.maintenance = maintenance
+        self.journal = journal
+        self.emit = emit
+        self.seconds: dict[str, float] = {}
+        self.findings = Findings()
+        self.fence_connection: Connection | None = None
+        self.interrupted = False
+        self._cancelled = threading.Event()
+        self._busy: set[Connection] = set()
+        self._lock = threading.Lock()
+
+    @property
+    def target(self) -> Target:
+        """The server, at the live database."""
+        return self.prepared.request.target.at(self.plan.live)
+
+    @property
+    def server(self) -> Target:
+        """The server, at the maintenance database."""
+        return self.target.at(self.plan.maintenance)
+
+    @contextmanager
+    def connected(self, dbname: str, purpose: str) -> Iterator[Connection]:
+        """A connection of one step; what it executes is cancelled when the run is to stop."""
+        connection = self.target.at(dbname).connect(application_name=f"lastgood {purpose} {self.plan.run}")
+        try:
+            with self._lock:
+                self._busy.add(connection)
+            yield connection
+        finally:
+            with self._lock:
+                self._busy.discard(connection)
+            connection.close()
+
+    def cancelled(self) -> bool:
+        """Whether the run is to stop."""
+        return self._cancelled.is_set()
+
+    def stop(self) -> None:
+        """Stops the run: what its sessions execute is cancelled. May be called from any thread."""
+        self._cancelled.set()
+        with self._lock:
+            busy = list(self._busy)
+        for connection in busy:
+            with suppress(psycopg.Error):  # it may have just ended by itself
+                connection.cancel_safe(timeout=5)
+
+    def interrupt(self) -> None:
+        """Stops the run because the user said so."""
+        self.interrupted = True
+        self.stop()
+
+    def carry_on(self) -> None:
+        """From here on work is undisturbed: the steps' undo, or what follows the commit point."""
+        self._cancelled.clear()
+        try:
+            self.maintenance.execute("SELECT 1")
+        except psycopg.Error:
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        """For walking back only: the lock is taken again, and a swap is never issued on this connection."""
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                name = self.maintenance.info.get_parameters().get("application_name", "lastgood")
+                self.maintenance = self.server.connect(application_name=name)
+                lock_live(self.maintenance, self.plan.live)
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    return  # what needs the server now fails, and says so
+            time.sleep(0.2)  # the server may be restarting; nothing announces its return

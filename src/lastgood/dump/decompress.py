@@ -1,0 +1,181 @@
+"""Compressed files to their content, in constant memory, with nothing lost in silence.
+
+A file may be several compressed members (frames, streams) one behind the other, as ``cat`` or ``pigz`` make them.
+Each must come to its own end: libraries that stop after the first one, or that take a cut one for a whole one, are
+driven member by member here.
+"""
+
+from __future__ import annotations
+
+import bz2
+import lzma
+from collections.abc import Callable, Iterator
+from typing import BinaryIO, Literal, Protocol, cast
+
+import zstandard
+from isal import isal_zlib
+
+from lastgood.errors import Corrupt, Incomplete
+
+Compression = Literal["", "gzip", "zstd", "xz", "bzip2"]
+
+READ = 1 << 18
+_GIVE = 1 << 18
+# The most that zstd can make of one read: 4 bytes can stand for 128 KiB.
+_ZSTD_READ = 1 << 13
+
+_MAGIC: dict[Compression, tuple[bytes, ...]] = {
+    "gzip": (b"\x1f\x8b",),
+    # The second kind is a frame to be skipped, which pzstd and others put in front or between.
+    "zstd": (b"\x28\xb5\x2f\xfd", *(bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60))),
+    "xz": (b"\xfd7zXZ\x00",),
+    "bzip2": (b"BZh",),
+}
+# isal's type information takes this class for an instance of it.
+_GZIP_DAMAGE = cast("type[Exception]", isal_zlib.error)
+_DAMAGE: tuple[type[Exception], ...] = (_GZIP_DAMAGE, zstandard.ZstdError, lzma.LZMAError, OSError)
+
+
+def compression_of(head: bytes) -> Compression:
+    """How a file that begins so is compressed; empty when it is not, or not in a way that we read."""
+    for name, magics in _MAGIC.items():
+        if head.startswith(magics):
+            return name
+    return ""
+
+
+def may_become_compressed(start: bytes) -> bool:
+    """Whether a file cut after ``start`` may have been one that we read."""
+    return any(magic.startswith(start) for magics in _MAGIC.values() for magic in magics)
+
+
+class _Member(Protocol):
+    """One compressed member. ``take`` gives what some more input contains, all of it, a little at a time; input
+    behind the end is kept in ``unused``."""
+
+    unused: bytes
+
+    def take(self, data: bytes) -> Iterator[bytes]: ...
+
+    @property
+    def ended(self) -> bool: ...
+
+
+class _Gzip:
+    def __init__(self) -> None:
+        self._inner = isal_zlib.decompressobj(31)
+        self.unused = b""
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        while True:
+            output = self._inner.decompress(data, _GIVE)
+            if output:
+                yield output
+            data = self._inner.unconsumed_tail
+            if self.ended or (not data and len(output) < _GIVE):
+                break
+        self.unused = self._inner.unused_data
+
+    @property
+    def ended(self) -> bool:
+        return bool(self._inner.eof)
+
+
+class _Buffered:
+    """bzip2 and xz: the libraries keep input that was too much."""
+
+    def __init__(self, inner: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+        self._inner = inner
+        self.unused = b""
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        yield self._inner.decompress(data, _GIVE)
+        while not self.ended and not self._inner.needs_input:
+            yield self._inner.decompress(b"", _GIVE)
+        self.unused = self._inner.unused_data
+
+    @property
+    def ended(self) -> bool:
+        return self._inner.eof
+
+
+class _Zstd:
+    def __init__(self) -> None:
+        self._inner = zstandard.ZstdDecompressor().decompressobj()
+        self.unused = b""
+
+    def take(self, data: bytes) -> Iterator[bytes]:
+        for at in range(0, len(data), _ZSTD_READ):
+            yield self._inner.decompress(data[at : at + _ZSTD_READ])
+            if self.ended:
+                self.unused = self._inner.unused_data + data[at + _ZSTD_READ :]
+                return
+
+    @property
+    def ended(self) -> bool:
+        return self._inner.eof
+
+
+_MEMBERS: dict[Compression, Callable[[], _Member]] = {
+    "gzip": _Gzip,
+    "zstd": _Zstd,
+    "xz": lambda: _Buffered(lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    "bzip2": lambda: _Buffered(bz2.BZ2Decompressor()),
+}
+
+
+def decompressed(file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None]) -> Iterator[bytes]:
+    """The content of ``file`` in portions of about 256 KiB; ``name`` is for messages.
+
+    What follows the last complete member and is no other member is left out, and ``note`` is told; zeros there are
+    padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged.
+    """
+    gathered: list[bytes] = []
+    size = 0
+    for piece in _pieces(file, compression, name, note):
+        gathered.append(piece)
+        size += len(piece)
+        if size >= _GIVE:
+            yield b"".join(gathered)
+            gathered.clear()
+            size = 0
+    if size:
+        yield b"".join(gathered)
+
+
+def _pieces(file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None]) -> Iterator[bytes]:
+    magics = _MAGIC[compression]
+    longest = max(map(len, magics))
+    data = b""
+    first = True
+    while True:
+        # Between members, where zeros are padding.
+        data = data.lstrip(b"\0")
+        while len(data) < longest and (more := file.read(READ)):
+            data = (data + more).lstrip(b"\0")
+        if not data and not first:
+            return
+        if not data.startswith(magics) and not any(data and magic.startswith(data) for magic in magics):
+            rest = len(data) + sum(map(len, iter(lambda: file.read(READ), b"")))
+            note(f"{rest} bytes behind the end of the {compression} data are not part of it and were left out")
+            return
+        first = False
+        member = _MEMBERS[compression]()
+        while True:
+            try:
+                yield from member.take(data)
+            except _DAMAGE as error:
+                raise Corrupt(
+                    f'cannot read "{name}": its {compression} data is damaged before byte {file.tell()} of the file: '
+                    f"{str(error) or 'it does not decompress'}",
+                    hint="Choose another restore point.",
+                ) from error
+            if member.ended:
+                break
+            data = file.read(READ)
+            if not data:
+                raise Incomplete(
+                    f'cannot read "{name}": its {compression} data ends before its end, after {file.tell()} bytes',
+                    hint="The file was cut off, or its maker was stopped: choose another restore point.",
+                )
+        data = member.unused

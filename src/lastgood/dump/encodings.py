@@ -1,0 +1,49 @@
+"""Checking a dump's bytes against the encoding that it says it is in. Nothing is ever converted."""
+
+from __future__ import annotations
+
+import codecs
+
+# PostgreSQL's names of encodings → Python's codecs. SQL_ASCII means "unknown"; we hold it to be UTF-8 or nothing.
+_CODECS = {
+    "UTF8": "utf-8",
+    "UNICODE": "utf-8",
+    "SQL_ASCII": "utf-8",
+    "EUC_CN": "gb2312",
+    "EUC_JIS_2004": "euc_jis_2004",
+    "EUC_JP": "euc_jp",
+    "EUC_KR": "euc_kr",
+    "ISO_8859_5": "iso8859-5",
+    "ISO_8859_6": "iso8859-6",
+    "ISO_8859_7": "iso8859-7",
+    "ISO_8859_8": "iso8859-8",
+    "KOI8R": "koi8-r",
+    "KOI8U": "koi8-u",
+    **{
+        f"LATIN{n}": f"iso8859-{part}"
+        for n, part in zip(range(1, 11), (1, 2, 3, 4, 9, 10, 13, 14, 15, 16), strict=True)
+    },
+    **{f"WIN{page}": f"cp{page}" for page in (866, 874, *range(1250, 1259))},
+}
+
+
+def codec(encoding: str) -> str | None:
+    """Python's codec for one of PostgreSQL's encodings, in normal form; None for one that a dump can't be read in.
+
+    Those are the encodings whose characters may hold a backslash byte (SJIS, BIG5, GBK, UHC, GB18030, JOHAB): no
+    server stores them, only ``pg_dump --encoding`` makes such a file.
+    """
+    name = encoding.upper().replace("-", "").replace(" ", "")
+    found = _CODECS.get(name) or _CODECS.get(encoding.upper())
+    return codecs.lookup(found).name if found else None
+
+
+def first_bad_byte(data: bytes, name: str) -> int | None:
+    """Where ``data`` is not valid in the codec ``name``; None when all of it is. ASCII costs next to nothing."""
+    if data.isascii():
+        return None
+    try:
+        data.decode(name)
+    except UnicodeDecodeError as error:
+        return error.start
+    return None

@@ -1,0 +1,43 @@
+"""What a reading of a dump consists of: commands, and sections of rows."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+from lastgood.dump.names import Relation
+from lastgood.dump.statements import Command
+
+
+@dataclass(frozen=True, slots=True)
+class RowsStart:
+    """Rows of one table follow, up to ``RowsEnd``. One table may have several such sections.
+
+    ``columns``: those that each row has, in order; None when the dump does not tell. ``copy`` is the COPY command to
+    send, made up where the dump has INSERTs.
+    """
+
+    relation: Relation
+    columns: tuple[str, ...] | None
+    copy: bytes
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """Whole rows in COPY text form, each with its line end (LF): ``rows`` of them. ``line`` is that of the first."""
+
+    data: bytes
+    rows: int
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
+class RowsEnd:
+    """The section is complete."""
+
+    rows: int
+
+
+Entry = Command | RowsStart | Rows | RowsEnd

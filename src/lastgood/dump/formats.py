@@ -1,0 +1,309 @@
+"""Dumps of every format and compression, told by their content, as one stream of plain SQL."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import subprocess
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from pathlib import Path
+from typing import BinaryIO
+
+from lastgood import child
+from lastgood.dump import recognize
+from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
+from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
+from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
+
+PgRestore = Callable[[tuple[int, int, int]], Path]
+"""Finds the pg_restore that reads archives of a version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's.
+May raise Refused when there is none."""
+
+_ANOTHER = "Choose another restore point."
+_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
+# What pg_restore says when the file ends too early (pg_backup_*.c, compress_*.c); English, as we run it.
+_ENDS_EARLY = ("end of file", "could not read from input file", "short tar header", "no such file or directory")
+
+
+class DumpSource:
+    """A dump on disk. Made by ``open_dump``; holds no file open between calls.
+
+    ``kind`` is ``plain``, ``custom``, ``directory`` or ``tar``; ``compression`` is that of the file as a whole (``""``,
+    ``gzip``, ``zstd``, ``xz``, ``bzip2``), ``archive_compression`` that of the data inside an archive (``""``,
+    ``gzip``, ``lz4``, ``zstd``), which its pg_restore must have been built with. ``archive_version`` is None for plain
+    dumps. ``size`` is in bytes on disk, of a directory the sum of its files.
+    """
+
+    def __init__(
+        self,
+        path: Path,
+        kind: Kind,
+        compression: Compression,
+        archive: recognize.Archive | None,
+        pg_restore: PgRestore | None,
+    ) -> None:
+        self.path = path
+        self.kind = kind
+        self.compression = compression
+        self.archive_version = archive.version if archive is not None else None
+        self.archive_compression: ArchiveCompression = archive.compression if archive is not None else ""
+        self.size = sum(size for _, size, _, _ in self.fingerprint())
+        self._pg_restore = pg_restore
+        self._notes: list[str] = []
+        self._position: Callable[[], int] = lambda: 0
+
+    @property
+    def position(self) -> int:
+        """How many bytes of the file on disk the latest ``chunks()`` has read, from 0 to ``size``.
+
+        Of a directory archive only the end is known: 0, then ``size``. May be read from any thread.
+        """
+        return self._position()
+
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was odd, but not fatal, in the latest ``chunks()`` so far, in sentences without a full stop."""
+        return tuple(self._notes)
+
+    def fingerprint(self) -> tuple[tuple[str, int, int, int], ...]:
+        """Name, size, modification time in ns and inode of each file: equal unless something was written meanwhile.
+
+        Raises BadPoint when the dump is gone.
+        """
+        with _explained(self.path):
+            return tuple(
+                (name, status.st_size, status.st_mtime_ns, status.st_ino)
+                for name, file in self._files()
+                for status in [file.stat()]
+            )
+
+    def sha256(self) -> str:
+        """64 hex digits: of the file's bytes, or of a directory the digest of its lines ``name NUL digest LF``, sorted.
+
+        Raises BadPoint when it can't be read.
+        """
+        with _explained(self.path):
+            if self.kind != "directory":
+                return _sha256(self.path)
+            whole = hashlib.sha256()
+            for name, file in self._files():
+                whole.update(os.fsencode(name) + b"\0" + _sha256(file).encode() + b"\n")
+            return whole.hexdigest()
+
+    def chunks(self) -> Iterator[bytes]:
+        r"""The dump as plain SQL, from its beginning at each call, in portions of up to about 256 KiB.
+
+        Archives go through pg_restore, which makes up a new key for ``\restrict`` each time. Raises Incomplete or
+        Corrupt where the dump is cut or damaged, BadPoint when it can't be read, and Refused when there is no
+        pg_restore for it.
+        """
+        self._notes.clear()
+        with _explained(self.path):
+            if self.kind == "directory":
+                self._position = lambda: 0
+                yield from self._restored([self.path], subprocess.DEVNULL)
+            else:
+                yield from self._file_chunks()
+        # Padding at the end of a tar, and whatever else pg_restore had no need of, counts as read.
+        self._position = lambda: self.size
+
+    def _file_chunks(self) -> Iterator[bytes]:
+        with self.path.open("rb", buffering=0) as file:
+            last = 0
+
+            def position() -> int:
+                try:
+                    return min(os.lseek(file.fileno(), 0, os.SEEK_CUR), self.size)
+                except (ValueError, OSError):
+                    return last  # another thread asked, and the file is closed meanwhile
+
+            self._position = position
+            try:
+                content: Iterator[bytes] = iter(lambda: file.read(READ), b"")
+                if self.compression:
+                    content = decompressed(file, self.compression, str(self.path), self._notes.append)
+                if self.kind == "plain":
+                    yield from content
+                elif self.kind == "tar":
+                    yield from self._restored([], recognize.whole_tar(content, str(self.path)))
+                elif self.compression:
+                    yield from self._restored([], content)
+                else:
+                    # pg_restore gets a file that it can seek in, and shares its position with us.
+                    yield from self._restored([], file.fileno())
+            except Corrupt as error:
+                if (self.kind != "plain" or self.compression) and _went_through_a_terminal(self.path):
+                    error.hint = (
+                        "Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
+                        'Make it anew without "docker exec -t", or remove each CR that stands before an LF in a copy.'
+                    )
+                raise
+            finally:
+                last = position()
+
+    def _restored(self, arguments: list[Path], stdin: int | Iterator[bytes]) -> Iterator[bytes]:
+        """What pg_restore makes of the archive."""
+        assert self.archive_version is not None
+        if self._pg_restore is None:
+            raise Refused(
+                f'cannot read "{self.path}": it is an archive, and there is no pg_restore to read it with',
+                hint="Install PostgreSQL's client programs.",
+            )
+        program = self._pg_restore(self.archive_version)
+        try:
+            with ExitStack() as stack:
+                try:
+                    output = stack.enter_context(child.stream([program, "--file=-", *arguments], stdin=stdin))
+                except OSError as error:
+                    raise Refused(
+                        f'cannot run "{program}": {(error.strerror or str(error)).lower()}',
+                        hint="Install PostgreSQL's client programs again.",
+                    ) from error
+                yield from output
+        except child.ChildFailed as error:
+            raise self._explain(error) from error
+
+    def _explain(self, error: child.ChildFailed) -> BadPoint:
+        lines = error.tail.strip().splitlines()
+        said = lines[-1].removeprefix("pg_restore: ").removeprefix("error: ") if lines else f"status {error.status}"
+        message = f'cannot read "{self.path}": pg_restore stopped: {said}'
+        if "unsupported version" in said or "does not support compression" in said:
+            return BadPoint(message, hint="Install the client programs of the PostgreSQL version that made the dump.")
+        if any(words in said.lower() for words in _ENDS_EARLY):
+            return Incomplete(message, hint=_CUT_OFF)
+        return Corrupt(message, hint=_ANOTHER)
+
+    def _files(self) -> list[tuple[str, Path]]:
+        if self.kind != "directory":
+            return [(self.path.name, self.path)]
+        return sorted((file.name, file) for file in self.path.iterdir() if file.is_file())
+
+
+def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
+    """The dump at ``path``, recognised by its content and not by its name; only its beginning is read.
+
+    ``pg_restore`` is asked when an archive is read. Raises BadPoint (Incomplete, Corrupt) with what it is instead, when
+    it is no dump: nothing at all, an empty file, a web page, something encrypted …
+    """
+    with _explained(path):
+        mode = path.stat().st_mode
+        if stat.S_ISDIR(mode):
+            return _open_directory(path, pg_restore)
+        if not stat.S_ISREG(mode):
+            raise BadPoint(
+                f'cannot use "{path}": it is neither a file nor a folder',
+                hint="A dump is read more than once: store it in a file first.",
+            )
+        with path.open("rb") as file:
+            head = file.read(HEAD)
+            if not head:
+                raise Incomplete(
+                    f'cannot use "{path}": it is empty', hint="Its maker failed, or was stopped: choose another one."
+                )
+            compression = compression_of(head)
+            if compression:
+                file.seek(0)
+                head = _decompressed_head(file, compression, path)
+    archive = recognize.archive(head)
+    if archive is not None and archive.kind == "directory":
+        raise BadPoint(
+            f'cannot use "{path}": it is only the table of contents of a directory archive',
+            hint=f'Give the folder: "{path.parent}".',
+        )
+    if archive is not None:
+        return DumpSource(path, archive.kind, compression, archive, pg_restore)
+    _refuse_others(path, head, compression)
+    return DumpSource(path, "plain", compression, None, pg_restore)
+
+
+def _open_directory(path: Path, pg_restore: PgRestore | None) -> DumpSource:
+    contents = path / "toc.dat"
+    if not contents.is_file():
+        raise BadPoint(
+            f'cannot use "{path}": it is a folder without a toc.dat, so not a directory archive of pg_dump',
+            hint=f'Give one dump: lastgood points "{path}" lists those that lie there.',
+        )
+    with contents.open("rb") as file:
+        archive = recognize.archive(file.read(HEAD))
+    if archive is None:
+        raise Corrupt(f'cannot read "{path}": its toc.dat is not a table of contents of pg_dump', hint=_ANOTHER)
+    return DumpSource(path, "directory", "", archive, pg_restore)
+
+
+def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> bytes:
+    head = b""
+    try:
+        for piece in decompressed(file, compression, str(path), lambda _: None):
+            head += piece
+            if len(head) >= HEAD:
+                break
+    except BadPoint:
+        # Reading the whole will say so again, and where.
+        if not head:
+            raise
+    if not head:
+        raise Incomplete(
+            f'cannot use "{path}": it is {compression} data of nothing',
+            hint="pg_dump failed while its output was compressed: choose another restore point.",
+        )
+    return head[:HEAD]
+
+
+def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
+    """Raises for content that is neither an archive nor perhaps a plain dump."""
+    within = f"{compression} data of " if compression else ""
+    if head.startswith((b"PGDMP", b"toc.dat\0")):
+        raise Incomplete(f'cannot use "{path}": it is {within}an archive that ends within its header', hint=_CUT_OFF)
+    if len(head) < 6 and not compression and may_become_compressed(head):
+        raise Incomplete(f'cannot use "{path}": it ends after {len(head)} bytes', hint=_CUT_OFF)
+    if compression and (twice := compression_of(head)):
+        raise BadPoint(
+            f'cannot use "{path}": it is compressed twice, with {twice} and then with {compression}',
+            hint=f"Decompress it once ({compression}), and use the result.",
+        )
+    if recognize.is_tar(head):
+        names = recognize.tar_members(head)
+        if any(name.endswith(b"/toc.dat") for name in names):
+            hint = "It seems to hold a directory archive: unpack it with tar, and give the folder."
+        elif any(name.rpartition(b"/")[2] in (b"backup_label", b"PG_VERSION", b"base") for name in names):
+            hint = "It seems to be a physical backup, which is restored with a server of its own, not from a dump."
+        else:
+            hint = "If a dump is in it, unpack it with tar and give that."
+        raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
+    other = recognize.something_else(head)
+    if other is not None:
+        what, hint = other
+        raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or _ANOTHER)
+
+
+@contextmanager
+def _explained(path: Path) -> Iterator[None]:
+    """Turns an OSError into a BadPoint that says what is the matter with the file."""
+    try:
+        yield
+    except FileNotFoundError as error:
+        raise BadPoint(
+            f'cannot find "{path}": there is no such file', hint="Look for others: lastgood points."
+        ) from error
+    except OSError as error:
+        reason = (error.strerror or str(error)).lower()
+        raise BadPoint(f'cannot read "{path}": {reason}', hint="Find out why, or choose another one.") from error
+
+
+def _sha256(path: Path) -> str:
+    with path.open("rb", buffering=0) as file:
+        return hashlib.file_digest(file, "sha256").hexdigest()
+
+
+def _went_through_a_terminal(path: Path) -> bool:
+    """Whether each LF of a file follows a CR: in binary data of some length that is no accident."""
+    line_feeds = pairs = 0
+    before = b""
+    with path.open("rb", buffering=0) as file:
+        while data := file.read(READ):
+            line_feeds += data.count(b"\n")
+            pairs += (before + data).count(b"\r\n")
+            before = data[-1:] if data.endswith(b"\r") else b""
+    return 0 < line_feeds == pairs

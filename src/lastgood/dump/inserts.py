@@ -1,0 +1,204 @@
+"""INSERT commands of plain literals, turned into the text that COPY takes.
+
+``pg_dump --inserts`` writes each value as its type's output function does, which is what COPY writes too: only the
+quoting differs. So the same data gives the same rows, and the same digest, from either form of dump.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from lastgood.dump.entries import Rows, RowsEnd, RowsStart
+
+BATCH = 1 << 18
+"""Rows are given in portions of about this many bytes."""
+_AT_ONCE = 1000
+
+_IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
+_LIST = rb"%s(?:\s*,\s*%s)*" % (_IDENTIFIER, _IDENTIFIER)
+_HEAD = re.compile(
+    rb"INSERT\s+INTO\s+((?:%s\.)?%s)(?:\s*\(\s*(%s)\s*\))?\s+"
+    rb"(?:(DEFAULT\s+VALUES)|(?:OVERRIDING\s+SYSTEM\s+VALUE\s+)?VALUES)\s*" % (_IDENTIFIER, _IDENTIFIER, _LIST)
+)
+_ONE = re.compile(_IDENTIFIER)
+_VALUE = re.compile(
+    rb"\s*(?:'([^']*+(?:''[^']*+)*+)'"  # 1: a string
+    rb"|(NULL)"  # 2
+    rb"|([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"  # 3: a number
+    rb"|(true|false)"  # 4
+    rb"|[Bb]'([01]*)'"  # 5: bits
+    rb"|(DEFAULT)"  # 6
+    rb"|[Ee]'([^'\\]*+(?:(?:''|\\.)[^'\\]*+)*+)'"  # 7: a string with escapes
+    rb")\s*",
+    re.DOTALL,
+)
+_NEXT_ROW = re.compile(rb"\s*,\s*\(")
+_END = re.compile(rb"\s*(?:ON\s+CONFLICT\s+DO\s+NOTHING)?\Z")
+_STRING, _NULL, _NUMBER, _BOOLEAN, _BITS, _DEFAULT, _ESCAPED = range(1, 8)
+
+_SPECIAL = re.compile(rb"[\x08-\x0d\\]")
+_COPY_ESCAPES = {
+    b"\b": b"\\b",
+    b"\t": b"\\t",
+    b"\n": b"\\n",
+    b"\v": b"\\v",
+    b"\f": b"\\f",
+    b"\r": b"\\r",
+    b"\\": b"\\\\",
+}
+_ESCAPE = re.compile(rb"''|\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
+_LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """Where an INSERT goes: the table's name as written, its column list (None without one), where its values begin.
+
+    ``values`` is None for DEFAULT VALUES.
+    """
+
+    table: bytes
+    columns: tuple[bytes, ...] | None
+    values: int | None
+
+
+@dataclass(frozen=True, slots=True)
+class Values:
+    """The rows of one INSERT in COPY text form, without the columns at ``defaults`` (positions from 0).
+
+    ``width`` is how many values each row had, those included.
+    """
+
+    lines: list[bytes]
+    width: int
+    defaults: tuple[int, ...]
+
+
+def head(text: bytes) -> Head | None:
+    """The beginning of an INSERT, or None when it is not one that pg_dump writes."""
+    found = _HEAD.match(text)
+    if found is None:
+        return None
+    listed = None if found[2] is None else tuple(_ONE.findall(found[2]))
+    if found[3] is not None:
+        return Head(found[1], listed, None) if _END.match(text, found.end()) else None
+    return Head(found[1], listed, found.end())
+
+
+def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Values | None:
+    """The rows of an INSERT whose values begin at ``start``; None unless all are plain literals of one shape.
+
+    ``escapes_in_strings``: ``standard_conforming_strings`` is off.
+    """
+    lines: list[bytes] = []
+    shape: tuple[int, tuple[int, ...]] | None = None
+    if text[start : start + 1] != b"(":
+        return None
+    position = start + 1
+    match = _VALUE.match
+    while True:
+        fields: list[bytes] = []
+        defaults: list[int] = []
+        width = 0
+        while True:
+            found = match(text, position)
+            if found is None:
+                return None
+            kind = found.lastindex
+            if kind == _STRING:
+                value = found[1]
+                if escapes_in_strings and b"\\" in value:
+                    return None
+                if b"'" in value:
+                    value = value.replace(b"''", b"'")
+                fields.append(value if _SPECIAL.search(value) is None else _escaped(value))
+            elif kind == _NULL:
+                fields.append(b"\\N")
+            elif kind == _BOOLEAN:
+                fields.append(b"t" if found[4] == b"true" else b"f")
+            elif kind == _DEFAULT:
+                defaults.append(width)
+            elif kind == _ESCAPED:
+                unescaped = _unescaped(found[7])
+                if unescaped is None:
+                    return None
+                fields.append(_escaped(unescaped))
+            else:
+                fields.append(found[kind or 0])
+            width += 1
+            position = found.end() + 1
+            delimiter = text[position - 1 : position]
+            if delimiter == b")":
+                break
+            if delimiter != b",":
+                return None
+        if shape is None:
+            shape = (width, tuple(defaults))
+        elif shape != (width, tuple(defaults)):
+            return None
+        lines.append(b"\t".join(fields))
+        another = _NEXT_ROW.match(text, position)
+        if another is None:
+            break
+        position = another.end()
+    return Values(lines, *shape) if _END.match(text, position) else None
+
+
+def _escaped(value: bytes) -> bytes:
+    return _SPECIAL.sub(lambda found: _COPY_ESCAPES[found[0]], value)
+
+
+def _unescaped(value: bytes) -> bytes | None:
+    r"""The text that an E'' string means; None where that depends on the server."""
+    plain = True
+
+    def replace(found: re.Match[bytes]) -> bytes:
+        nonlocal plain
+        octal, hexadecimal, letter = found.groups()
+        if octal is not None:
+            return bytes([int(octal, 8) & 0xFF])
+        if hexadecimal is not None:
+            return bytes([int(hexadecimal, 16)])
+        if letter is None:
+            return b"'"
+        plain = plain and letter not in b"uUv"  # \\v is a vertical tab on newer servers only
+        return _LETTERS.get(letter, letter)
+
+    result = _ESCAPE.sub(replace, value)
+    return result if plain else None
+
+
+class Section:
+    """Rows of consecutive INSERTs into one table, gathered into batches."""
+
+    def __init__(self, start: RowsStart) -> None:
+        self.start = start
+        self._lines: list[bytes] = []
+        self._size = 0
+        self._rows = 0
+        self._offset = 0
+        self._line = 0
+
+    def add(self, lines: list[bytes], offset: int, line: int) -> Iterator[Rows]:
+        """Adds the rows of one INSERT, which may be many: gives a portion whenever one is full."""
+        for start in range(0, len(lines), _AT_ONCE):
+            some = lines[start : start + _AT_ONCE]
+            if not self._lines:
+                self._offset, self._line = offset, line
+            self._lines += some
+            self._size += sum(map(len, some)) + len(some)
+            if self._size >= BATCH:
+                yield self._batch()
+
+    def end(self) -> Iterator[Rows | RowsEnd]:
+        if self._lines:
+            yield self._batch()
+        yield RowsEnd(self._rows)
+
+    def _batch(self) -> Rows:
+        rows = Rows(b"\n".join(self._lines) + b"\n", len(self._lines), self._offset, self._line)
+        self._rows += rows.rows
+        self._lines, self._size = [], 0
+        return rows

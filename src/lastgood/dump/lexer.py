@@ -1,0 +1,458 @@
+r"""Plain pg_dump SQL, as bytes, to commands, comments and rows.
+
+The rules are those of psql's lexer (src/fe_utils/psqlscan.l), so that a file is split here where psql splits it, with
+three differences, all on the safe side:
+
+- rows of ``COPY … FROM stdin`` are never read as SQL, whatever becomes of the command itself;
+- psql takes the word BEGIN in a function's header for the start of its body, even where it is the function's name;
+  here only BEGIN ATOMIC is one;
+- a backslash in the middle of a command is an error instead of a psql command.
+
+Memory is bounded by the longest command or row, or by a portion (see window.py), not by the length of the dump.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from lastgood.dump import patterns
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.window import Window
+from lastgood.errors import BadPoint, Corrupt, Incomplete
+
+_BOM = b"\xef\xbb\xbf"
+_CUT_OFF_HINT = "The file was cut off, or its maker was stopped: choose another restore point."
+_DAMAGED_HINT = "The file is damaged, or was not written by pg_dump: choose another restore point."
+_CONFORMING = re.compile(
+    rb"(?i:set\s+(?:session\s+|local\s+)?standard_conforming_strings\s*(?:=|\sto\s)\s*'?(?P<value>\w+)'?\s*\Z"
+    rb"|reset\s+(?:standard_conforming_strings|all)\s*\Z|discard\s+all\s*\Z)"
+)
+_OFF = frozenset({b"off", b"of", b"false", b"fals", b"fal", b"fa", b"f", b"no", b"n", b"0"})
+_ENCODING = re.compile(
+    rb"(?i:set\s+(?:session\s+|local\s+)?(?:client_encoding\s*(?:=|\sto\s)|names)\s*'?([\w-]+)'?\s*\Z)"
+)
+# Client encodings in which a backslash may be the second half of a character, by all their names.
+_AMBIGUOUS = frozenset(
+    b"sjis shiftjis mskanji win932 windows932 shiftjis2004 big5 win950 windows950 gbk win936 windows936 uhc win949 "
+    b"windows949 gb18030 johab".split()
+)
+
+# Rows at least this wide, on average, are counted faster one by one than by looking at each byte.
+_WIDE = 160
+
+
+def tokens(chunks: Iterable[bytes]) -> Iterator[Token]:
+    r"""The tokens of a plain dump, in order; how the text is cut into ``chunks`` makes no difference, except that
+    neighbouring ``CopyData`` may be cut elsewhere.
+
+    Offsets count from the first byte, a UTF-8 byte order mark included. The text of a command is without its
+    semicolon. Empty commands (a semicolon alone) are left out. A block of rows ends with a line that is exactly
+    ``\.``, or ``\.`` and a carriage return. standard_conforming_strings is on until the text turns it off.
+
+    Raises Incomplete when the text ends inside rows or a command (line and offset are those of what is open, the
+    innermost), and Corrupt for a NUL byte, for a backslash in the middle of a command and for text after ``COPY …
+    FROM stdin;`` on its line. Tokens given before that are sound. Raises BadPoint for a client encoding in which
+    backslashes can't be told from halves of characters.
+    """
+    return _Lexer(chunks).tokens()
+
+
+class _Lexer(Window):
+    """``start`` is the first byte of the token being read."""
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        super().__init__(chunks)
+        self._escapes = False  # standard_conforming_strings is off
+
+    def _cut_off(self, what: str, offset: int, line: int | None = None) -> BadPoint:
+        """The error for a text that ends inside something that began at ``offset``."""
+        if self.nul:
+            return self.found_nul()
+        line = self.line_of(offset) if line is None else line
+        return Incomplete(
+            f"cannot read the dump: it ends inside {what}, which began at line {line} (byte {offset})",
+            hint=_CUT_OFF_HINT,
+            line=line,
+            offset=offset,
+        )
+
+    # Top level ----------------------------------------------------------------------------------------------------
+
+    def tokens(self) -> Iterator[Token]:
+        if self.has(len(_BOM)) and self.buffer.startswith(_BOM):
+            self.pos = len(_BOM)
+        while True:
+            while (match := patterns.SIMPLE[self._escapes].match(self.buffer, self.pos)) is not None:
+                self.start = match.start(1)
+                self.pos = match.end()
+                yield Statement(match[1].rstrip(), self.base + self.start, self.line())
+            if not self._skip_space():
+                break
+            byte = self.buffer[self.pos]
+            if byte == 0x3B:  # ;
+                self.pos += 1
+            elif byte == 0x5C:  # \
+                yield self._meta_command()
+            elif byte in b"-/" and (comment := self._comment()) is not None:
+                yield comment
+            else:
+                word = self._first_word()
+                line, text = self.line(), self._command(keywords=word == b"create")
+                offset = self.base + self.start
+                if word == b"copy" and (target := _copied_to(text)) is not None:
+                    yield CopyStart(text, offset, line)
+                    yield from self._rows(target, line, offset)
+                else:
+                    if word in (b"set", b"reset", b"discard"):
+                        self._follow(text, line, offset)
+                    yield Statement(text, offset, line)
+        if self.nul:
+            raise self.found_nul()
+
+    def _skip_space(self) -> bool:
+        """Sets ``start`` and ``pos`` to the next byte that is no white space; False at the end of the text."""
+        while True:
+            match = patterns.SPACE.match(self.buffer, self.pos)
+            assert match is not None  # it matches nothing, too
+            self.start = self.pos = match.end()
+            if self.pos < len(self.buffer):
+                return True
+            if not self.more():
+                return False
+
+    def _comment(self) -> Comment | None:
+        """The comment at ``pos``, if there is one."""
+        opening = self.cut(self.pos, self.pos + 2) if self.has(2) else b""
+        if opening == b"--":
+            self._to_line_end()
+        elif opening == b"/*":
+            self._block_comment()
+        else:
+            return None
+        return Comment(self.cut(self.start, self.pos), self.base + self.start, self.line())
+
+    def _meta_command(self) -> MetaCommand:
+        while (end := self.buffer.find(b"\n", self.pos)) < 0:
+            self.pos = len(self.buffer)
+            if not self.more():
+                end = len(self.buffer)
+                break
+        self.pos = end
+        return MetaCommand(self.cut(self.start, end).rstrip(), self.base + self.start, self.line())
+
+    def _follow(self, text: bytes, line: int, offset: int) -> None:
+        """Takes note of settings that change how the text is to be read."""
+        if (match := _CONFORMING.match(text)) is not None:
+            self._escapes = (match["value"] or b"on").lower() in _OFF
+        elif (match := _ENCODING.match(text)) is not None and re.sub(rb"[_-]", b"", match[1].lower()) in _AMBIGUOUS:
+            raise BadPoint(
+                f"cannot read the dump: line {line} says that it is written in {match[1].decode('ascii')}, "
+                "where a backslash may be half of a character",
+                hint="Dump again with pg_dump --encoding=UTF8, or choose another restore point.",
+                line=line,
+                offset=offset,
+            )
+
+    # Inside a command ---------------------------------------------------------------------------------------------
+
+    def _first_word(self) -> bytes:
+        """The word at ``pos``, in lower case."""
+        while True:
+            match = patterns.WORD.match(self.buffer, self.pos)
+            if match is None:
+                return b""
+            if match.end() < len(self.buffer) or not self.more():
+                return match[0].lower()
+
+    def _command(self, *, keywords: bool) -> bytes:
+        """The text of the command at ``pos``, which is left behind its semicolon."""
+        run = patterns.RUNS[self._escapes, keywords]
+        depth = 0  # of parentheses
+        opened = 0  # the offset of the outermost
+        body = 0  # depth of BEGIN ATOMIC … END and of CASE … END in it
+        began = -1  # the offset of the last BEGIN
+        while True:
+            match = run.match(self.buffer, self.pos)
+            assert match is not None  # it matches nothing, too
+            self.pos = pos = match.end()
+            byte = self.buffer[pos] if pos < len(self.buffer) else -1
+            if byte == 0x3B:  # ;
+                self.pos += 1
+                if depth == 0 and body == 0:
+                    return self.cut(self.start, pos).rstrip()
+            elif byte == 0x28:  # (
+                if depth == 0:
+                    opened = self.base + pos
+                depth += 1
+                self.pos += 1
+            elif byte == 0x29:  # )
+                depth = max(depth - 1, 0)
+                self.pos += 1
+            elif byte == 0x5C:  # \
+                offset = self.base + pos
+                raise Corrupt(
+                    f"cannot read the dump: line {self.line_of(offset)} (byte {offset}) has a backslash in the middle "
+                    f"of a command, which began at line {self.line()}",
+                    hint=_DAMAGED_HINT,
+                    line=self.line_of(offset),
+                    offset=offset,
+                )
+            elif keywords and (found := patterns.BODY_WORD.match(self.buffer, pos)) is not None:
+                self.pos = found.end()
+                word = found[0].lower()
+                if depth or self.buffer[pos - 1] == 0x2E:
+                    continue  # behind a period it is the name of a column
+                if word == b"begin" and body == 0:
+                    began = self.base + pos
+                elif word == b"atomic" and body == 0 and began >= 0:
+                    body = int(self._opens_body(began - self.base, pos))
+                elif word == b"case" and body:
+                    body += 1
+                elif word == b"end" and body:
+                    body -= 1
+            elif not self._step(byte):
+                if depth:
+                    raise self._cut_off("parentheses", opened)
+                if body:
+                    raise self._cut_off("the body of a function", began)
+                raise self._cut_off("a command", self.base + self.start)
+
+    def _opens_body(self, begin: int, atomic: int) -> bool:
+        """Whether the words at ``begin`` and ``atomic`` open the body of a function or procedure."""
+        if _behind_gap(self.buffer, begin + len(b"begin")) != atomic:
+            return False
+        header: list[bytes] = []
+        pos = self.start
+        while len(header) < 4 and (match := patterns.WORD.match(self.buffer, pos)) is not None:
+            header.append(match[0].lower())
+            pos = _behind_gap(self.buffer, match.end())
+        if header[1:3] == [b"or", b"replace"]:
+            del header[1:3]
+        return header[1:2] in ([b"function"], [b"procedure"])
+
+    def _step(self, byte: int) -> bool:
+        """Passes the token at ``pos`` whose end the run did not find. False when the text ends before it."""
+        if (string := patterns.STRING.match(self.buffer, self.pos)) is not None:
+            opened = self.base + self.pos
+            self.pos = string.end()
+            if string[1] is not None or (self._escapes and string[0] == b"'"):
+                self._escaped_string(opened)
+            else:
+                self._behind(b"'", "a string", opened)
+            return True
+        if byte == 0x22:  # "
+            opened = self.base + self.pos
+            self.pos += 1
+            self._behind(b'"', "a quoted identifier", opened)
+            return True
+        if byte == 0x24:  # $
+            dollar = patterns.DOLLAR.match(self.buffer, self.pos)
+            assert dollar is not None  # it matches a single $, too
+            if dollar[1] is not None:
+                opened = self.base + self.pos
+                self.pos = dollar.end()
+                self._behind(dollar[0], "a dollar-quoted string", opened)
+                return True
+            if dollar.end() < len(self.buffer):
+                self.pos += 1
+                return True
+        elif byte in (0x2D, 0x2F) and self.pos + 1 < len(self.buffer):
+            # The run passes operators: what is left are comments.
+            if byte == 0x2D:
+                self._to_line_end()
+            else:
+                self._block_comment()
+            return True
+        return self.more()
+
+    def _behind(self, needle: bytes, what: str, opened: int) -> None:
+        """Sets ``pos`` behind the next ``needle``."""
+        while (found := self.buffer.find(needle, self.pos)) < 0:
+            self.pos = max(self.pos, len(self.buffer) - len(needle) + 1)
+            if not self.more():
+                raise self._cut_off(what, opened)
+        self.pos = found + len(needle)
+
+    def _escaped_string(self, opened: int) -> None:
+        """Sets ``pos`` behind a string in which a backslash escapes, and behind those that continue it."""
+        while True:
+            match = patterns.ESCAPED.match(self.buffer, self.pos)
+            assert match is not None  # it matches nothing, too
+            self.pos = match.end()
+            # Now at the end of the buffer, before a backslash or quote that is its last byte, or before a single quote.
+            if self.pos + 1 < len(self.buffer):
+                self.pos += 1
+                if not self._continued():
+                    return
+            elif not self.more():
+                if self.buffer[self.pos :] != b"'":
+                    raise self._cut_off("a string", opened)
+                self.pos += 1
+                return
+
+    def _continued(self) -> bool:
+        """Whether a quote continues the string just ended, a line end lying between; ``pos`` is then behind it."""
+        while True:
+            match = patterns.SPACE_AND_LINE_COMMENTS.match(self.buffer, self.pos)
+            assert match is not None  # it matches nothing, too
+            end = match.end()
+            if self.cut(end, end + 2) not in (b"", b"-", b"--"):
+                if self.buffer[end] != 0x27 or patterns.LINE_END.search(self.buffer, self.pos, end) is None:
+                    return False
+                self.pos = end + 1
+                return True
+            if not self.more():
+                return False
+
+    def _to_line_end(self) -> None:
+        while (match := patterns.LINE_END.search(self.buffer, self.pos)) is None:
+            self.pos = len(self.buffer)
+            if not self.more():
+                return
+        self.pos = match.start()
+
+    def _block_comment(self) -> None:
+        opened = self.base + self.pos
+        depth = 0
+        while True:
+            match = patterns.COMMENT_MARK.search(self.buffer, self.pos)
+            if match is not None:
+                self.pos = match.end()
+                depth += 1 if match[0] == b"/*" else -1
+                if depth == 0:
+                    return
+            else:
+                # The last byte may be the first half of a mark.
+                self.pos = max(self.pos, len(self.buffer) - 1)
+                if not self.more():
+                    raise self._cut_off("a comment", opened)
+
+    # Rows ---------------------------------------------------------------------------------------------------------
+
+    def _rows(self, target: bytes, line: int, offset: int) -> Iterator[CopyData | CopyEnd]:
+        """The rows that follow a COPY command into ``target``, which began at ``line`` and ``offset``."""
+        self.start = self.pos
+        cut_off = f"the rows of COPY {_shown(target)}", offset, line
+        while (rest := patterns.REST_OF_LINE.match(self.buffer, self.pos)) is None:
+            if not self.more():
+                raise self._cut_off(*cut_off)
+        if rest[1] != b"\n":
+            raise Corrupt(
+                f"cannot read the dump: text follows COPY {_shown(target)} FROM stdin on line {line} (byte {offset})",
+                hint=_DAMAGED_HINT,
+                line=line,
+                offset=offset,
+            )
+        # From here on ``start`` is the line end before the rows that were not given yet.
+        self.start = self.pos = rest.end()
+        width = 0
+        while True:
+            if width >= _WIDE:
+                last, rows = self._wide_rows()
+                if rows:
+                    yield self._take(last, rows)
+            end = self._end_of_rows()
+            last = end if end is not None else self.buffer.rfind(b"\n", self.pos)
+            if last > self.start:
+                rows = self.buffer.count(b"\n", self.start, last)
+                width = (last - self.start) // rows
+                yield self._take(last, rows)
+            if end is not None:
+                self.start += 1
+                line_end = self.buffer.find(b"\n", self.start)
+                self.pos = line_end + 1 if line_end >= 0 else len(self.buffer)
+                yield CopyEnd(self.base + self.start, self.line())
+                return
+            self.pos = max(self.start, len(self.buffer) - 2)
+            if not self.more():
+                raise self._cut_off(*cut_off)
+
+    def _take(self, last: int, rows: int) -> CopyData:
+        """The rows up to the line end ``last``."""
+        taken = CopyData(self.cut(self.start + 1, last + 1), rows, self.base + self.start + 1, self.line() + 1)
+        self.advance(last, rows)
+        self.pos = max(self.pos, last)
+        return taken
+
+    def _wide_rows(self) -> tuple[int, int]:
+        r"""The line end and the number of the rows from ``start`` to before one that may be the end of rows."""
+        buffer = self.buffer
+        limit = len(buffer) - 2
+        find = buffer.find
+        last = self.start
+        rows = 0
+        while (at := find(b"\n", last + 1, limit)) >= 0:
+            last = at
+            rows += 1
+            if buffer[at + 1] == 0x5C and buffer[at + 2] == 0x2E:
+                break
+        return last, rows
+
+    def _end_of_rows(self) -> int | None:
+        r"""The line end before the line ``\.``; None if that line is not in the buffer."""
+        while (found := self.buffer.find(b"\n\\.", self.pos)) >= 0:
+            behind = found + 3
+            if patterns.END_OF_ROWS.match(self.buffer, behind) is not None:
+                return found
+            if len(self.buffer) - behind < 2:
+                self.pos = found
+                if self.more():
+                    continue
+                if self.buffer[self.pos + 3 :] == b"" or self.buffer[self.pos + 3 :] == b"\r":
+                    return self.pos
+                behind = self.pos + 3
+            # A row that only begins like the end: what it means is for the server to say.
+            self.pos = behind
+        return None
+
+
+def _copied_to(text: bytes) -> bytes | None:
+    """What a COPY command loads the rows into that follow it, as it is written; None if no rows follow it."""
+    depth = 0
+    pos = first = _behind_gap(text, len(b"copy"))
+    name_end = 0
+    after_from = after_period = False
+    while (match := patterns.COPY_PIECE.match(text, pos)) is not None:
+        word = (match[1] or b"").lower() if not after_period else b""
+        if after_from:
+            # PostgreSQL takes either word for the client, whatever the direction.
+            return text[first:name_end].rstrip() if word in (b"stdin", b"stdout") else None
+        if match[0] == b"(":
+            if pos == first:
+                return None  # COPY (query) TO …
+            name_end = name_end or pos
+            depth += 1
+        elif match[0] == b")":
+            depth -= 1
+        elif depth == 0 and word == b"to":
+            return None
+        elif depth == 0 and word == b"from":
+            name_end = name_end or pos
+            after_from = True
+        after_period = match[0] == b"."
+        pos = _behind_gap(text, match.end())
+    return None
+
+
+def _behind_gap(text: bytes | bytearray, pos: int) -> int:
+    """The next index at which there is neither white space nor a comment."""
+    while True:
+        match = patterns.SPACE_AND_LINE_COMMENTS.match(text, pos)
+        assert match is not None  # it matches nothing, too
+        pos = match.end()
+        if not text.startswith(b"/*", pos):
+            return pos
+        depth = 0
+        for mark in patterns.COMMENT_MARK.finditer(text, pos):
+            depth += 1 if mark[0] == b"/*" else -1
+            pos = mark.end()
+            if depth == 0:
+                break
+
+
+def _shown(name: bytes) -> str:
+    """A name from the dump for a message: one line, not too long."""
+    text = name.decode("utf-8", "backslashreplace")
+    text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
+    return text if len(text) <= 120 else text[:120] + "…"

@@ -1,0 +1,73 @@
+r"""Regular expressions for PostgreSQL's tokens, in bytes; they follow psqlscan.l.
+
+Quantifiers are possessive wherever they can be: nothing is tried twice, so that time is linear in the text.
+"""
+
+from __future__ import annotations
+
+import re
+
+SPACE = re.compile(rb"[ \t\n\r\f\v]*+")
+LINE_END = re.compile(rb"[\n\r]")
+REST_OF_LINE = re.compile(rb"[ \t\f\v\r]*+(?=([^ \t\f\v\r]))")
+WORD = re.compile(rb"[A-Za-z_\x80-\xff][\w$\x80-\xff]*+")
+STRING = re.compile(rb"(?:([eE])|[bBxX]|[uU]&)?'")
+ESCAPED = re.compile(rb"(?:[^'\\]++|\\[\s\S]|'')*+")
+DOLLAR = re.compile(rb"\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*+)?+(\$)?")
+SPACE_AND_LINE_COMMENTS = re.compile(rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\r]))*+")
+COMMENT_MARK = re.compile(rb"/\*|\*/")
+BODY_WORD = re.compile(rb"(?i:begin|atomic|case|end)(?=[^\w$\x80-\xff])")
+END_OF_ROWS = re.compile(rb"\r?\n")
+COPY_PIECE = re.compile(rb"([A-Za-z_\x80-\xff][\w$\x80-\xff]*+)|\"(?:[^\"]|\"\")*+\"|'[^']*+'|[\s\S]")
+
+
+def _run(*, escapes: bool, keywords: bool) -> bytes:
+    r"""A pattern for as many complete tokens as possible that can't end a command.
+
+    It stops before what takes more thought: an unbalanced parenthesis, a semicolon, a backslash, a dollar quote, and
+    anything whose end is not in the buffer. ``escapes``: a backslash escapes in ordinary strings too
+    (standard_conforming_strings is off). ``keywords``: it also stops before the words that bracket a function's body.
+    """
+    # A word that touches the end of the buffer may go on behind it, or be the prefix of a string.
+    ahead = rb"(?=[\s\S])"
+    word = rb"[A-Za-z_\x80-\xff][\w$\x80-\xff]*+"
+    # What a line end may follow is left out: the string may be continued on another line.
+    escaped = rb"'(?:[^'\\]++|\\[\s\S]|'')*+'(?=[^'\s\-])"
+    if escapes:
+        no_prefix = rb"(?!(?:[eEbBxX]|[uU]&)')(?![uU]&\Z)"
+        strings = [rb"(?:[bBxX]|[uU]&)'[^']*+'", rb"[eE]?" + escaped]
+    else:
+        no_prefix = rb"(?![eE]')"
+        strings = [rb"'[^']*+'", rb"[eE]" + escaped]
+    no_keyword = rb"(?!(?i:begin|atomic|case|end)(?![\w$\x80-\xff]))" if keywords else rb""
+
+    def tokens(no_keyword: bytes) -> bytes:
+        alternatives = [
+            rb"[^\w\x80-\xff'\"$();\\/\-]++",
+            no_keyword + no_prefix + word + ahead,
+            rb"\$?[0-9]++(?:" + word + rb")?+" + ahead,
+            *strings,
+            rb"\"[^\"]*+\"",
+            rb"--[^\n\r]*+[\n\r]",
+            rb"-(?=[^\-])",
+            rb"/(?=[^*])",
+        ]
+        return rb"|".join(alternatives)
+
+    return rb"(?:" + tokens(no_keyword) + rb"|\((?:" + tokens(rb"") + rb")*+\))*+"
+
+
+RUNS = {
+    (escapes, keywords): re.compile(_run(escapes=escapes, keywords=keywords))
+    for escapes in (False, True)
+    for keywords in (False, True)
+}
+# A whole command of the simplest kind, which is most of a dump with INSERTs.
+SIMPLE = {
+    escapes: re.compile(
+        rb"[ \t\n\r\f\v]*+(?!(?i:copy|create|set|reset|discard)\b)((?=[A-Za-z])"
+        + _run(escapes=escapes, keywords=False)
+        + rb");"
+    )
+    for escapes in (False, True)
+}

@@ -1,0 +1,486 @@
+"""One reading of a dump: the stream that the facts and the loader both consume, so that they always agree.
+
+Everything that makes a dump unfit is found here: whatever a restore must not do (``Unsafe``), bytes that are not what
+was written (``Corrupt``), and an end that is not the end (``Incomplete``).
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+from dataclasses import replace
+from typing import Protocol
+
+from lastgood.dump import encodings, inserts, names
+from lastgood.dump.checks import check_encoding, check_rows
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.lexer import tokens
+from lastgood.dump.names import Relation, shown
+from lastgood.dump.repair import repaired
+from lastgood.dump.rulings import rule
+from lastgood.dump.statements import Command, CopyTarget, Kind, PsqlCommand, Setting, Verdict, understand_psql
+from lastgood.dump.summary import DumpSummary, Skipped
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement
+from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
+
+__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Source", "read"]
+
+CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
+
+
+class Source(Protocol):
+    """A dump's text, from the beginning at each call of ``chunks``."""
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+
+def read(
+    source: Source, *, database: str | None = None, accept_unmarked: bool = False, accept_partial: bool = False
+) -> Reading:
+    """Reads a dump from its beginning. Iterate over the result to its end, then ask its ``summary``.
+
+    A refused statement never comes out: it raises. A skipped one does, with its reason. ``database`` chooses one from
+    a cluster dump (pg_dumpall) and means nothing otherwise. ``accept_unmarked``: the operator vouches for a file
+    without pg_dump's header and footer, whose completeness can't be known. ``accept_partial``: the same for a dump
+    made under row security. The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end:
+    nothing that was read is to be trusted before that.
+    """
+    return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
+
+
+_DUMPED_FROM = b"-- Dumped from database version "
+_DUMPED_BY = b"-- Dumped by pg_dump version "
+_STARTED_ON = b"-- Started on "
+_DATA_FOR = re.compile(rb"-- Data for Name: (.*); Type: TABLE DATA; Schema: (.*?); Owner: ", re.DOTALL)
+_VIA_ROOT = b"-- load via partition root "
+_ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
+_HARMLESS_BEFORE_ENTRIES = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
+_AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
+
+
+class Reading:
+    """See ``read``. ``summary`` is complete when the iteration has ended."""
+
+    def __init__(self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool) -> None:
+        self.summary = DumpSummary()
+        self._source = source
+        self._wanted = database
+        self._accept_unmarked = accept_unmarked
+        self._accept_partial = accept_partial
+        self._codec = "utf-8"
+        self._schema = ""
+        self._escapes_in_strings = False
+        self._connected: str | None = None
+        # The segment: one dump, from its header to its footer. A file may hold several.
+        self._open = False
+        self._ended = False
+        self._entries = False
+        self._headed = False
+        self._made_before: frozenset[Relation] = frozenset()
+        self._cluster_ended = False
+        self._last: Command | None = None
+        self._first: Command | None = None
+        self._comment: Comment | None = None
+        self._empty: RowsStart | None = None
+        self._group: inserts.Section | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        copying: RowsStart | None = None
+        rows = 0
+        for token in tokens(repaired(self._source.chunks(), self.summary.notes)):
+            match token:
+                case CopyData():
+                    if copying is not None:
+                        self._check_encoding(token.data, token.offset, token.line)
+                        check_rows(copying, token)
+                        rows += token.rows
+                        yield Rows(token.data, token.rows, token.offset, token.line)
+                case CopyEnd():
+                    if copying is not None:
+                        yield RowsEnd(rows)
+                    copying, rows = None, 0
+                case CopyStart():
+                    self._check_header()
+                    self._empty = None
+                    yield from self._flush()
+                    if self._active(token):
+                        copying = self._copy(token)
+                        yield copying
+                case Comment():
+                    yield from self._note_comment(token)
+                    self._comment = token
+                case MetaCommand():
+                    yield from self._flush()
+                    yield from self._psql(token)
+                case Statement():
+                    self._check_header()
+                    if self._active(token):
+                        yield from self._statement(token)
+        yield from self._flush()
+        self._check_end()
+
+    # Statements ------------------------------------------------------------------------------------------------
+
+    def _active(self, token: Statement | CopyStart) -> bool:
+        """Whether this part of the file is the one to restore."""
+        if self._ended and not self.summary.cluster and not _resets(token):
+            raise Corrupt(
+                f"cannot use the dump: line {token.line} has text after the dump's end",
+                hint=_AFTER_END,
+                line=token.line,
+                offset=token.offset,
+            )
+        return not self.summary.cluster or (self._wanted is not None and self._connected == self._wanted)
+
+    def _statement(self, token: Statement) -> Iterator[Entry]:
+        self.summary.statements += 1
+        if token.text[:6].upper() == b"INSERT":
+            start = self._insert(token)
+            if start is not None:
+                yield from self._add(*start)
+                return
+        yield from self._flush(keep_empty=True)
+        command = self._placed(self._ruled(token))
+        if command.verdict is Verdict.RUN:
+            self._check_run(command)
+            self._follow(command)
+            self.summary.note_command(command)
+            if command.kind is Kind.INSERT:
+                self._note_rows(command.relations[0], inserts=True)
+        else:
+            self._note_skipped(command)
+        self._first = self._first or command
+        self._last = command
+        yield command
+
+    def _ruled(self, token: Statement | CopyStart) -> Command:
+        self._check_encoding(token.text, token.offset, token.line)
+        command = rule(token, schema=self._schema, encoding=self._codec)
+        if command.verdict is Verdict.REFUSE:
+            raise self._refusal(command)
+        return command
+
+    def _refusal(self, command: Command) -> BadPoint:
+        line, offset = command.statement.line, command.statement.offset
+        text = command.statement.text
+        if text.startswith((b"pg_dump: ", b"pg_dumpall: ", b"pg_restore: ")):
+            return Corrupt(
+                f"cannot restore the dump: line {line} is a message of pg_dump, not part of the dump",
+                hint="It was made with stderr sent to the same file; make it again without 2>&1.",
+                line=line,
+                offset=offset,
+            )
+        return Unsafe(
+            f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
+        )
+
+    def _placed(self, command: Command) -> Command:
+        """The same command, ruled on with regard to where it stands: the section that ``--clean`` writes."""
+        if command.verdict is Verdict.SKIP and command.kind is Kind.DROP:
+            if self._entries:
+                line = command.statement.line
+                raise Unsafe(
+                    f"cannot restore the dump: line {line} drops something after the dump began to make things",
+                    hint=CHOOSE_ANOTHER,
+                    line=line,
+                    offset=command.statement.offset,
+                )
+            self.summary.clean = True
+        elif command.dummy and not self._entries and (self.summary.clean or (self.summary.marked and not self._headed)):
+            # Among the drops pg_dump --clean replaces a view by one without references: unguarded, it fails where
+            # there is no such view.
+            self.summary.clean = True
+            return replace(
+                command, verdict=Verdict.SKIP, reason="replaces a view before it is dropped", creates=(), dummy=False
+            )
+        elif command.verdict is Verdict.RUN and command.kind not in _HARMLESS_BEFORE_ENTRIES:
+            self._entries = True
+        return command
+
+    def _check_run(self, command: Command) -> None:
+        line, offset = command.statement.line, command.statement.offset
+        if isinstance(command.detail, Setting) and command.detail.name == "row_security":
+            self.summary.row_security = command.detail.value not in ("off", "False", "false")
+            if self.summary.row_security and not self._accept_partial:
+                raise Incomplete(
+                    f'cannot use the dump: line {line} says "SET row_security = on", so it holds only those rows that '
+                    "the role which made it may see",
+                    hint="Make a dump without --enable-row-security, as a role that bypasses row security.",
+                    line=line,
+                    offset=offset,
+                )
+        if command.kind is Kind.TABLE and command.relations[0] in self._made_before:
+            raise BadPoint(
+                f"cannot use the file: it holds several dumps, and line {line} makes "
+                f"{shown(command.relations[0])} again",
+                hint="Split the file at its headers, and choose one of the parts.",
+                line=line,
+                offset=offset,
+            )
+
+    def _follow(self, command: Command) -> None:
+        """Keeps track of the settings that say how the rest is to be read."""
+        match command.detail:
+            case Setting(name="search_path", value=value):
+                listed = [part.strip().strip('"') for part in (value or "").split(",")]
+                self._schema = next((part for part in listed if part not in ("", "pg_catalog")), "")
+            case Setting(name="standard_conforming_strings", value=value):
+                self._escapes_in_strings = value in ("off", "False", "false")
+            case Setting(name="client_encoding", value=value):
+                codec = encodings.codec(value or "")
+                if codec is None:
+                    line = command.statement.line
+                    raise BadPoint(
+                        f'cannot read the dump: line {line} says that it is in the encoding "{shown(value)}"',
+                        hint="Make the dump again with pg_dump --encoding=UTF8.",
+                        line=line,
+                        offset=command.statement.offset,
+                    )
+                self._codec = codec
+                self.summary.encoding = (value or "").upper()
+
+    def _psql(self, token: MetaCommand) -> Iterator[Entry]:
+        command = understand_psql(token)
+        if command.verdict is Verdict.REFUSE:
+            raise self._refusal(command)
+        if isinstance(command.detail, PsqlCommand) and command.detail.name == r"\connect":
+            name = command.detail.argument
+            if not self.summary.cluster and self._connected not in (None, name):
+                raise BadPoint(
+                    f'cannot use the file: it holds dumps of several databases, "{shown(self._connected)}" and '
+                    f'"{shown(name)}"',
+                    hint="Split the file at its headers, and choose one of the parts.",
+                    line=token.line,
+                    offset=token.offset,
+                )
+            self._connected = name
+            self.summary.databases += [name] if name not in self.summary.databases else []
+            if not self.summary.cluster or name == self._wanted:
+                self.summary.database = name
+                self.summary.create = True
+            self._entries = self._headed = False
+        yield command
+
+    def _note_skipped(self, command: Command) -> None:
+        self.summary.create = self.summary.create or command.statement.text[:15].upper() == b"CREATE DATABASE"
+        self.summary.skipped.append(Skipped(command.statement.line, command.kind, command.reason))
+
+    # Comments --------------------------------------------------------------------------------------------------
+
+    def _note_comment(self, token: Comment) -> Iterator[Entry]:
+        text = token.text.rstrip()
+        if self._comment is not None and token.line > self._comment.line + 1:
+            self._check_header()
+        if not text.startswith(b"-- ") or not text.strip(b"- "):
+            return
+        if text == b"-- PostgreSQL database dump":
+            self._begin(token)
+        elif text == b"-- PostgreSQL database dump complete":
+            yield from self._flush()
+            self._open, self._ended = False, True
+        elif text == b"-- PostgreSQL database cluster dump":
+            self.summary.cluster = True
+        elif text == b"-- PostgreSQL database cluster dump complete":
+            self._cluster_ended = True
+        elif text.startswith(_DUMPED_FROM):
+            self.summary.server_version = text[len(_DUMPED_FROM) :].decode("utf-8", "replace")
+        elif text.startswith(_DUMPED_BY):
+            self.summary.pg_dump_version = text[len(_DUMPED_BY) :].decode("utf-8", "replace")
+        elif text.startswith(_STARTED_ON):
+            self.summary.started_on = text[len(_STARTED_ON) :].decode("utf-8", "replace")
+        elif text.startswith(_ENTRY):
+            yield from self._flush()
+            self._headed = True
+            self._data_section(token)
+        elif text.startswith(_VIA_ROOT):
+            root = names.parse(text[len(_VIA_ROOT) :].decode(self._codec, "replace"), self._schema)
+            if root is None:
+                raise self._broken_out(token)
+            if self._empty is not None and root in self.summary.tables:
+                self._empty = self._start_of(root, None, token)
+
+    def _check_header(self) -> None:
+        """The line after an entry's header is ``--``, unless a name with a line end has broken out of its comment."""
+        if self._comment is not None and self._comment.text.startswith(_ENTRY):
+            raise self._broken_out(self._comment)
+
+    def _broken_out(self, comment: Comment) -> Unsafe:
+        by = f", which pg_dump {shown(self.summary.pg_dump_version)} lets happen" * self.summary.names_can_break_out
+        return Unsafe(
+            f"cannot restore the dump: a name with a line end breaks out of the comment in line {comment.line}{by}",
+            hint="This is how an attack through an object's name looks (CVE-2025-8715). " + CHOOSE_ANOTHER,
+            line=comment.line,
+            offset=comment.offset,
+        )
+
+    def _begin(self, token: Comment) -> None:
+        if self._open:
+            raise Incomplete(
+                f"cannot use the file: a dump in it ends before line {token.line}, without its footer",
+                hint=CHOOSE_ANOTHER,
+                line=token.line,
+                offset=token.offset,
+            )
+        self._open = self.summary.marked = True
+        self._ended = self._entries = self._headed = False
+        self._made_before = frozenset(self.summary.tables)
+
+    def _data_section(self, token: Comment) -> None:
+        """With --inserts, all that an empty table has is this comment: remember it until something follows.
+
+        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised.
+        """
+        found = _DATA_FOR.match(token.text)
+        if found is None or not self._active_comment():
+            return
+        key = (found[1], found[2])
+        for relation in self.summary.tables:
+            shown = tuple(
+                re.sub(r"[\r\n]", " ", part).encode(self._codec, "replace") for part in (relation.name, relation.schema)
+            )
+            if shown == key:
+                self.summary.with_data_section.add(relation)
+                self._empty = self._start_of(relation, None, token)
+                return
+
+    def _active_comment(self) -> bool:
+        return not self.summary.cluster or (self._wanted is not None and self._connected == self._wanted)
+
+    # Rows ------------------------------------------------------------------------------------------------------
+
+    def _start_of(
+        self,
+        relation: Relation,
+        columns: tuple[str, ...] | None,
+        at: Statement | CopyStart | Comment,
+        copy: bytes = b"",
+    ) -> RowsStart:
+        if columns is None:
+            known = self.summary.columns_of(relation)
+            columns = None if known is None else tuple(column.name for column in known if not column.generated)
+        if not copy:
+            listed = f" ({', '.join(map(names.quoted, columns))})" if columns else ""
+            copy = f"COPY {relation}{listed} FROM stdin".encode(self._codec)
+        return RowsStart(relation, columns, copy, at.offset, at.line)
+
+    def _copy(self, token: CopyStart) -> RowsStart:
+        self._empty = None
+        command = self._ruled(token)
+        assert isinstance(command.detail, CopyTarget)
+        self._entries = True
+        self._note_rows(command.detail.relation)
+        return self._start_of(command.detail.relation, command.detail.columns, token, token.text)
+
+    def _note_rows(self, relation: Relation, *, inserts: bool = False) -> None:
+        self.summary.has_data = self._entries = True
+        self.summary.inserts = self.summary.inserts or inserts
+        self.summary.with_data_section.add(relation)
+        self._empty = None
+
+    def _check_encoding(self, text: bytes, offset: int, line: int) -> None:
+        check_encoding(text, offset, line, encoding=self.summary.encoding, codec=self._codec)
+
+    # INSERTs ---------------------------------------------------------------------------------------------------
+
+    def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes], int] | None:
+        """The section that an INSERT of plain literals belongs to, and its rows; None for any other."""
+        head = inserts.head(token.text)
+        if head is None:
+            return None
+        self._check_encoding(token.text, token.offset, token.line)
+        relation = names.parse(head.table.decode(self._codec), self._schema)
+        if relation is None:
+            return None
+        known = self.summary.columns_of(relation)
+        columns: tuple[str, ...] | None = None
+        if head.columns is not None:
+            parsed = [names.parse(column.decode(self._codec), "") for column in head.columns]
+            columns = tuple(column.name for column in parsed if column is not None)
+        elif known is not None:
+            columns = tuple(column.name for column in known)
+        if head.values is None:
+            # A row of a table without columns; of any other it has defaults, which no text tells.
+            return (self._start_of(relation, (), token), [b""], token.line) if known == () else None
+        found = inserts.values(token.text, head.values, escapes_in_strings=self._escapes_in_strings)
+        if found is None or (columns is not None and len(columns) != found.width):
+            return None
+        if found.defaults:
+            generated = {column.name for column in known or () if column.generated}
+            if columns is None or (known is not None and any(columns[i] not in generated for i in found.defaults)):
+                return None
+            columns = tuple(name for i, name in enumerate(columns) if i not in found.defaults)
+        if columns is None:
+            start = RowsStart(
+                relation, None, f"COPY {relation} FROM stdin".encode(self._codec), token.offset, token.line
+            )
+        else:
+            start = self._start_of(relation, columns, token)
+        return start, found.lines, token.line
+
+    def _add(self, start: RowsStart, lines: list[bytes], line: int) -> Iterator[Entry]:
+        group = self._group
+        if group is None or (group.start.relation, group.start.columns) != (start.relation, start.columns):
+            self._empty = None
+            yield from self._flush()
+            self._note_rows(start.relation, inserts=True)
+            group = self._group = inserts.Section(start)
+            yield start
+        yield from group.add(lines, start.offset, line)
+
+    def _flush(self, *, keep_empty: bool = False) -> Iterator[Entry]:
+        """Ends the section of INSERTs that is open, and gives the empty one that was announced."""
+        if self._group is not None:
+            group, self._group = self._group, None
+            yield from group.end()
+        if self._empty is not None and not keep_empty:
+            start, self._empty = self._empty, None
+            self._note_rows(start.relation, inserts=True)
+            yield start
+            yield RowsEnd(0)
+
+    # The end ---------------------------------------------------------------------------------------------------
+
+    def _check_end(self) -> None:
+        summary = self.summary
+        if summary.cluster:
+            if not self._cluster_ended:
+                raise Incomplete(
+                    'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
+                    hint=CHOOSE_ANOTHER,
+                )
+            listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
+            if self._wanted is None:
+                raise BadPoint(
+                    f"cannot use the dump: it is of a whole cluster, with the databases {listed}",
+                    hint="Say which of them is meant.",
+                )
+            if self._wanted not in summary.databases:
+                raise BadPoint(
+                    "cannot use the dump: it is of a whole cluster, in which there is no database "
+                    f'"{shown(self._wanted)}", only {listed}',
+                    hint="Say which of them is meant.",
+                )
+        elif self._open:
+            raise Incomplete(
+                'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
+                hint=CHOOSE_ANOTHER,
+            )
+        elif not summary.marked and not self._accept_unmarked and not self._from_supabase_cli():
+            if self._first is None and not summary.has_data:
+                raise Corrupt("cannot use the file: there is no SQL in it", hint=CHOOSE_ANOTHER)
+            raise Incomplete(
+                "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so nothing tells "
+                "whether it is complete",
+                hint="Make the dump with pg_dump and keep its comments.",
+            )
+
+    def _from_supabase_cli(self) -> bool:
+        """Whether it looks like ``supabase db dump``, which strips the comments and ends with RESET ALL."""
+        if self._last is None or self._first is None or not _resets(self._last.statement):
+            return False
+        replica = Setting("session_replication_role", "replica")
+        return self._first.detail == replica or b'IF NOT EXISTS "' in self._first.statement.text
+
+
+def _resets(token: Statement | CopyStart | MetaCommand) -> bool:
+    return re.fullmatch(rb"(?i)reset\s+all", token.text) is not None

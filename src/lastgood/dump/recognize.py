@@ -1,0 +1,151 @@
+"""What a file is, from its first bytes: names lie (a ``.sql`` may be compressed, a ``.dump`` may be plain)."""
+
+from __future__ import annotations
+
+import re
+import struct
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Literal
+
+from lastgood.errors import Incomplete
+
+Kind = Literal["plain", "custom", "directory", "tar"]
+ArchiveCompression = Literal["", "gzip", "lz4", "zstd"]
+
+HEAD = 1 << 12
+"""So many bytes are enough for everything here."""
+
+_TAR_BLOCK = 512
+_KINDS: dict[int, Kind] = {1: "custom", 3: "tar", 5: "directory"}
+_ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
+
+# What people have had in a file named like a dump, and what to do about it.
+_OTHERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
+    (re.compile(pattern), what, hint)
+    for pattern, what, hint in (
+        (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "lz4 data", 'Decompress it with "lz4 -d", and use the result.'),
+        (rb"PK\x03\x04", "a zip file", 'Take the dump out of it with "unzip", and use that.'),
+        (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip file", 'Take the dump out of it with "7z x", and use that.'),
+        (rb"Rar!\x1a\x07", "a RAR file", "Take the dump out of it, and use that."),
+        (
+            rb"\x1f[\x9d\xa0]",
+            "data of the old compress program",
+            'Decompress it with "uncompress", and use the result.',
+        ),
+        (rb"age-encryption\.org/v1|-----BEGIN AGE ENCRYPTED FILE", "encrypted with age", "Decrypt it first."),
+        (rb"-----BEGIN PGP MESSAGE|[\x84\x85\x8c]..?[\x03\x04]", "encrypted with PGP", "Decrypt it first."),
+        (rb"Salted__", "encrypted with OpenSSL", "Decrypt it first."),
+        (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", 'Run "git lfs pull" where it lies.'),
+        (rb"(?i:\s*<(?:!doctype|html))", "a web page", "Download the dump again: this may be a login or error page."),
+        (rb"\s*<\?xml|\s*<Error>", "an XML document", "Download the dump again: this may be a store's error message."),
+        (rb"\s*\{\s*\"", "a JSON document", "Download the dump again: this may be a store's error message."),
+        (rb"-- (?:MySQL|MariaDB) dump|/\*M?!\d+", "a dump of MySQL or MariaDB", ""),
+        (rb"SQLite format 3\x00", "an SQLite database", ""),
+        (rb"\x89PNG\r\n|GIF8|\xff\xd8\xff", "a picture", ""),
+        (rb"%PDF-", "a PDF document", ""),
+        (rb"\x7fELF|MZ\x90|\xcf\xfa\xed\xfe", "a program", ""),
+    )
+)
+_CONTROLS = frozenset(range(1, 32)) - frozenset(b"\t\n\v\f\r\x1b")
+
+
+@dataclass(frozen=True, slots=True)
+class Archive:
+    """What the header of an archive of pg_dump says. ``compression`` is that of the data inside."""
+
+    kind: Kind
+    version: tuple[int, int, int]
+    compression: ArchiveCompression
+
+
+def archive(head: bytes) -> Archive | None:
+    """The archive that begins so; None if it is none, or cut within its header.
+
+    The format is that of pg_backup_archiver.c, ``ReadHead``. A tar has it as its first member, toc.dat.
+    """
+    if is_tar(head) and head.startswith(b"toc.dat\0"):
+        head = head[_TAR_BLOCK:]
+    if not head.startswith(b"PGDMP") or len(head) < 16 or head[10] not in _KINDS:
+        return None
+    version = (head[5], head[6], head[7])
+    if version >= (1, 15, 0):
+        compression = _ALGORITHMS[head[11]] if head[11] < len(_ALGORITHMS) else ""
+    else:
+        # Until version 1.14 a level: a sign, and as many bytes as the header says.
+        (level,) = struct.unpack_from("<I", head, 12)
+        compression = "gzip" if level else ""
+    return Archive(_KINDS[head[10]], version, compression)
+
+
+def is_tar(head: bytes) -> bool:
+    """Whether the file is a tar, pg_dump's or not."""
+    return head[257:262] == b"ustar"
+
+
+def tar_members(head: bytes) -> list[bytes]:
+    """The names of the members of a tar whose headers lie in ``head``; the first at least."""
+    names = []
+    at = 0
+    while at + _TAR_BLOCK <= len(head) and is_tar(head[at : at + _TAR_BLOCK]):
+        names.append(head[at : at + 100].rstrip(b"\0"))
+        at += _TAR_BLOCK + _tar_size(head[at : at + _TAR_BLOCK])
+    return names
+
+
+def whole_tar(content: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The same bytes. Raises Incomplete when they end inside a member: pg_restore (15 to 18) would wait for ever."""
+    header = b""
+    member = ""
+    left = 0  # of the member's data
+    for piece in content:
+        at = 0
+        while at < len(piece):
+            if left:
+                step = min(left, len(piece) - at)
+                left -= step
+            else:
+                step = min(_TAR_BLOCK - len(header), len(piece) - at)
+                header += piece[at : at + step]
+                if len(header) == _TAR_BLOCK:
+                    member = header[:100].rstrip(b"\0").decode("utf-8", "backslashreplace")
+                    left = _tar_size(header) if is_tar(header) else 0
+                    header = b""
+            at += step
+        yield piece
+    if left or header:
+        where = f'its member "{member}"' if left else "the header of a member"
+        raise Incomplete(
+            f'cannot read "{name}": the tar archive ends inside {where}',
+            hint="The file was cut off, or its maker was stopped: choose another restore point.",
+        )
+
+
+def _tar_size(header: bytes) -> int:
+    """The size of a member's data, padded to whole blocks."""
+    field = header[124:136]
+    if field[0] & 0x80:
+        size = int.from_bytes(field[1:], "big")  # of 8 GB and more
+    else:
+        digits = field.strip(b"\0 ")
+        size = int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else 0
+    return -(-size // _TAR_BLOCK) * _TAR_BLOCK
+
+
+def something_else(head: bytes) -> tuple[str, str] | None:
+    """What a file that begins so is instead of a dump (``a web page``), and a hint; None if it may be a plain dump.
+
+    A stray NUL byte in text is for the lexer to explain.
+    """
+    for pattern, what, hint in _OTHERS:
+        if pattern.match(head):
+            return what, hint
+    if not any(head):
+        return "nothing but NUL bytes", "Its content was never written, or is lost: choose another restore point."
+    ascii_pairs = not any(head[1:64:2]) or not any(head[:64:2])
+    if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (ascii_pairs and len(head) > 1):
+        return "UTF-16 text, as PowerShell's > writes it", 'Convert a copy with "iconv -f UTF-16 -t UTF-8".'
+    # Text with a stray NUL has no such choice of control characters.
+    if 0 in head and len(_CONTROLS.intersection(head)) >= 8:
+        return "binary data of a kind that is not known here", ""
+    return None

@@ -1,0 +1,82 @@
+"""Damage from outside that can be undone exactly, undone in the stream: CR LF line ends, noise before the header.
+
+Whatever can't be undone without guessing is refused.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+
+from lastgood.errors import Corrupt
+
+HEAD = 1 << 16
+_HEADER = re.compile(rb"^--\r?\n-- PostgreSQL database (?:cluster )?dump\r?$", re.MULTILINE)
+# A line that psql would take for SQL, a comment or one of its commands.
+_SENSIBLE = re.compile(
+    rb"\s*(?:--.*|/\*.*|\\[a-z]+ .*|(?:SET|SELECT|CREATE|DROP|ALTER|COMMENT|INSERT|COPY|BEGIN)\b.*)?\r?\Z"
+)
+_BOM = b"\xef\xbb\xbf"
+
+
+def repaired(chunks: Iterable[bytes], notes: list[str]) -> Iterator[bytes]:
+    """The same text with LF line ends and without what stands before its header; ``notes`` tells what was done.
+
+    - When the first line ends with CR LF, every line must (a terminal between pg_dump and the file does that, or a
+      transfer in text mode), and every CR LF becomes LF. Offsets are then those of the repaired text.
+    - Lines before the header that are neither SQL nor comments (a script's banner) become blanks of equal length.
+
+    Raises Corrupt when a file mixes both line ends.
+    """
+    source = iter(chunks)
+    head = b""
+    for chunk in source:
+        head += chunk
+        if len(head) >= HEAD:
+            break
+    head = _without_noise(head, notes)
+    line_end = head.find(b"\n")
+    if line_end > 0 and head[line_end - 1 : line_end] == b"\r":
+        notes.append("every line ends with CR LF, as after a transfer in text mode; it is read as if it ended with LF")
+        yield from _without_carriage_returns(head, source)
+    else:
+        yield head
+        yield from source
+
+
+def _without_noise(head: bytes, notes: list[str]) -> bytes:
+    header = _HEADER.search(head)
+    if header is None:
+        return head
+    before = head[: header.start()]
+    lines = before.removeprefix(_BOM).split(b"\n")
+    if all(_SENSIBLE.match(line) for line in lines):
+        return head
+    shown = next(number for number, line in enumerate(lines, 1) if not _SENSIBLE.match(line))
+    notes.append(f"line {shown} and others before the header are not part of the dump and were passed over")
+    return re.sub(rb"[^\n]", b" ", before) + head[header.start() :]
+
+
+def _without_carriage_returns(head: bytes, rest: Iterator[bytes]) -> Iterator[bytes]:
+    line = 1
+    held = b""
+    chunk: bytes | None = head
+    while chunk is not None:
+        text = held + chunk
+        # A CR at the end may be the first half of a line end.
+        held = b"\r" if text.endswith(b"\r") else b""
+        text = text[: len(text) - len(held)]
+        ends = text.count(b"\r\n")
+        if ends != text.count(b"\n"):
+            lone = re.search(rb"(?<!\r)\n", text)
+            at = line + (text.count(b"\n", 0, lone.start()) if lone else 0)
+            raise Corrupt(
+                f"cannot read the dump: line {at} ends with LF, the lines before it with CR LF",
+                hint="Something changed the line ends of a part of the file; fetch it again in binary mode.",
+                line=at,
+            )
+        line += ends
+        yield text.replace(b"\r\n", b"\n")
+        chunk = next(rest, None)
+    if held:
+        yield held

@@ -1,0 +1,74 @@
+"""What is said about objects that exist: owners, comments, labels, privileges."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lastgood.dump.rulings.ruling import (
+    DROPS,
+    GLOBAL,
+    INVALID_VALUE,
+    MISSING_PRIVILEGE,
+    UNDEFINED_OBJECT,
+    Handler,
+    Ruling,
+)
+from lastgood.dump.statements import Command, Kind
+
+
+def _owner(r: Ruling, node: Any) -> Command:
+    if node.objectType.name in GLOBAL:
+        return r.skip(*GLOBAL[node.objectType.name])
+    # A failed event trigger has no owner to change.
+    optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType.name == "OBJECT_EVENT_TRIGGER" else [])]
+    return r.run(Kind.OWNER, roles=(node.newowner,), optional=optional)
+
+
+def _comment(r: Ruling, node: Any) -> Command:
+    if node.objtype.name in GLOBAL:
+        return r.skip(*GLOBAL[node.objtype.name])
+    optional = {
+        "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
+        "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
+    }.get(node.objtype.name, ())
+    return r.run(Kind.COMMENT, optional=optional)
+
+
+def _security_label(r: Ruling, node: Any) -> Command:
+    if node.objtype.name in GLOBAL:
+        return r.skip(*GLOBAL[node.objtype.name])
+    return r.run(Kind.SECURITY_LABEL, optional=(INVALID_VALUE, UNDEFINED_OBJECT, MISSING_PRIVILEGE))
+
+
+def _grant(r: Ruling, node: Any) -> Command:
+    if node.objtype.name in GLOBAL:
+        return r.skip(*GLOBAL[node.objtype.name])
+    return r.run(Kind.GRANT, roles=(*(node.grantees or ()), node.grantor))
+
+
+def _default_privileges(r: Ruling, node: Any) -> Command:
+    named = [role for o in node.options or () if o.defname == "roles" for role in o.arg]
+    return r.run(Kind.DEFAULT_PRIVILEGES, roles=(*named, *(node.action.grantees or ())), optional=(MISSING_PRIVILEGE,))
+
+
+def _drop(r: Ruling, node: Any) -> Command:
+    return r.skip(Kind.DROP, DROPS)
+
+
+def _plain(kind: Kind) -> Handler:
+    return lambda r, node: r.run(kind)
+
+
+HANDLERS: dict[str, Handler] = {
+    "AlterDefaultPrivilegesStmt": _default_privileges,
+    "AlterObjectDependsStmt": _plain(Kind.TABLE_PROPERTY),
+    "AlterOpFamilyStmt": _plain(Kind.TABLE_PROPERTY),
+    "AlterOwnerStmt": _owner,
+    "AlterStatsStmt": _plain(Kind.TABLE_PROPERTY),
+    "AlterTSConfigurationStmt": _plain(Kind.TABLE_PROPERTY),
+    "CommentStmt": _comment,
+    "DropStmt": _drop,
+    "DropUserMappingStmt": _drop,
+    "GrantStmt": _grant,
+    "SecLabelStmt": _security_label,
+}

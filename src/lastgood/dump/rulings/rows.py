@@ -1,0 +1,56 @@
+"""Commands that bring rows: COPY from the dump itself, INSERT of plain values."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lastgood.dump.rulings.ruling import Handler, Ruling
+from lastgood.dump.statements import Command, CopyTarget, Kind
+
+
+def _copy(r: Ruling, node: Any) -> Command:
+    if node.is_program:
+        return r.refuse(Kind.COPY, 'has a "COPY … PROGRAM", which would run a program on the server')
+    if not node.is_from:
+        return r.refuse(Kind.COPY, 'has a "COPY … TO", which would write outside the database')
+    if node.filename is not None:
+        return r.refuse(Kind.COPY, 'has a "COPY" from a file, which would read the server\'s own files')
+    if node.options or node.whereClause:
+        return r.refuse(Kind.COPY, 'has a "COPY" with options, which pg_dump never writes')
+    columns = None if node.attlist is None else tuple(c.sval for c in node.attlist)
+    relation = r.relation(node.relation)
+    return r.run(Kind.COPY, relation, detail=CopyTarget(relation, columns))
+
+
+_VALUE_NODES = frozenset({"A_Const", "TypeCast", "SetToDefault", "A_ArrayExpr", "RowExpr", "TypeName", "String"})
+
+
+def _insert(r: Ruling, node: Any) -> Command:
+    source = node.selectStmt
+    if node.withClause or node.returningClause or (source is not None and not source.valuesLists):
+        return r.refuse(Kind.INSERT, 'has an "INSERT" from a query, which pg_dump never writes')
+    for row in source.valuesLists if source is not None else ():
+        for value in row:
+            if not _is_value(value):
+                return r.refuse(Kind.INSERT, 'has an "INSERT" with computed values, which pg_dump never writes')
+    relation = r.relation(node.relation)
+    return r.run(Kind.INSERT, relation, detail=relation)
+
+
+def _is_value(node: Any) -> bool:
+    kind = type(node).__name__
+    if kind == "TypeCast":
+        return _is_value(node.arg)
+    if kind == "A_ArrayExpr":
+        return all(_is_value(element) for element in node.elements or ())
+    if kind == "RowExpr":
+        return all(_is_value(argument) for argument in node.args or ())
+    if kind == "A_Expr":  # a sign: -5
+        return node.lexpr is None and _is_value(node.rexpr)
+    return kind in _VALUE_NODES
+
+
+HANDLERS: dict[str, Handler] = {
+    "CopyStmt": _copy,
+    "InsertStmt": _insert,
+}

@@ -1,0 +1,225 @@
+"""Tables, views, sequences, and what belongs to one table: constraints, indexes, triggers, rules, policies."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from lastgood.dump import names
+from lastgood.dump.names import Relation
+from lastgood.dump.rulings.ruling import DROPS, MISSING_PRIVILEGE, Handler, Ruling
+from lastgood.dump.statements import Column, Command, Created, Kind, TableDefinition, Verdict
+
+
+def _table(r: Ruling, node: Any) -> Command:
+    foreign = type(node).__name__ == "CreateForeignTableStmt"
+    if foreign:
+        node = node.base
+    relation = r.relation(node.relation)
+    if node.relation.relpersistence == "t":
+        return r.unknown("a temporary table")
+    created = [Created(Kind.FOREIGN_TABLE if foreign else Kind.TABLE, str(relation))]
+    columns = []
+    others = [relation]
+    for element in node.tableElts or ():
+        kind = type(element).__name__
+        if kind == "ColumnDef":
+            constraints = element.constraints or ()
+            generated = any(c.contype.name == "CONSTR_GENERATED" for c in constraints)
+            if element.typeName is not None:
+                columns.append(Column(element.colname, names.type_identity(element.typeName), generated))
+        elif kind == "Constraint":
+            constraints = (element,)
+        else:
+            return r.unknown('a "LIKE" in a "CREATE TABLE"')
+        for constraint in constraints:
+            created.extend(_constraint(constraint, relation))
+            if constraint.pktable is not None:
+                others.append(r.relation(constraint.pktable))
+    inherits = tuple(r.relation(parent) for parent in node.inhRelations or ())
+    definition = TableDefinition(
+        relation,
+        tuple(columns),
+        inherits,
+        None if node.ofTypename is None else r.listed(node.ofTypename.names),
+        partitioned=node.partspec is not None,
+        carries_rows=node.partspec is None and not foreign,
+        foreign=foreign,
+        access_method=node.accessMethod,
+    )
+    kind_of_table = Kind.FOREIGN_TABLE if foreign else Kind.TABLE
+    return r.run(kind_of_table, *others, *inherits, creates=created, detail=definition)
+
+
+_CONSTRAINTS = {
+    "CONSTR_CHECK": Kind.CHECK,
+    "CONSTR_PRIMARY": Kind.PRIMARY_KEY,
+    "CONSTR_UNIQUE": Kind.UNIQUE,
+    "CONSTR_EXCLUSION": Kind.EXCLUSION,
+    "CONSTR_FOREIGN": Kind.FOREIGN_KEY,
+}
+
+
+def _constraint(node: Any, relation: Relation) -> Iterable[Created]:
+    kind = _CONSTRAINTS.get(node.contype.name)
+    if kind is not None and node.conname:
+        yield Created(kind, f"{names.quoted(node.conname)} on {relation}")
+
+
+_DROPS = frozenset(
+    {
+        "AT_DetachPartition",
+        "AT_DisableRowSecurity",
+        "AT_DropColumn",
+        "AT_DropConstraint",
+        "AT_DropExpression",
+        "AT_DropIdentity",
+        "AT_DropInherit",
+    }
+)
+_PROPERTIES = frozenset(
+    {
+        "AT_AddOf",
+        "AT_AlterColumnGenericOptions",
+        "AT_ClusterOn",
+        "AT_DisableRule",
+        "AT_DisableTrig",
+        "AT_DropNotNull",
+        "AT_EnableAlwaysRule",
+        "AT_EnableAlwaysTrig",
+        "AT_EnableReplicaRule",
+        "AT_EnableReplicaTrig",
+        "AT_EnableRule",
+        "AT_EnableTrig",
+        "AT_GenericOptions",
+        "AT_ReplicaIdentity",
+        "AT_SetAccessMethod",
+        "AT_SetCompression",
+        "AT_SetNotNull",
+        "AT_SetOptions",
+        "AT_SetRelOptions",
+        "AT_SetStatistics",
+        "AT_SetStorage",
+        "AT_ValidateConstraint",
+    }
+)
+
+
+def _alter_table(r: Ruling, node: Any) -> Command:
+    relation = r.relation(node.relation)
+    commands = [_alter(r, relation, command) for command in node.cmds]
+    first = commands[0]
+    if len(commands) == 1 or first.verdict is Verdict.REFUSE:
+        return first
+    if any(c.verdict is not first.verdict for c in commands):
+        return r.unknown()
+    return r.run(
+        first.kind,
+        *dict.fromkeys(other for c in commands for other in c.relations),
+        creates=[created for c in commands for created in c.creates],
+        detail=first.detail,
+    )
+
+
+def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
+    what = command.subtype.name
+    given = command.def_
+    if what in _DROPS or (what == "AT_ColumnDefault" and given is None):
+        return r.skip(Kind.DROP, DROPS)
+    if what == "AT_ColumnDefault":
+        return r.run(Kind.DEFAULT, relation)
+    if what == "AT_AddConstraint":
+        others = (r.relation(given.pktable),) if given.pktable is not None else ()
+        kind = _CONSTRAINTS.get(given.contype.name, Kind.NOT_NULL)
+        return r.run(kind, relation, *others, creates=_constraint(given, relation))
+    if what == "AT_AddIdentity":
+        # Its sequence belongs to the column: it is no object of its own.
+        return r.run(Kind.IDENTITY, relation)
+    if what == "AT_ChangeOwner":
+        return r.run(Kind.OWNER, relation, roles=(command.newowner,), optional=(MISSING_PRIVILEGE,))
+    if what == "AT_AttachPartition":
+        return r.run(Kind.PARTITION, relation, r.relation(given.name))
+    if what == "AT_AddInherit":
+        return r.run(Kind.INHERITANCE, relation, r.relation(given))
+    if what in ("AT_EnableRowSecurity", "AT_ForceRowSecurity", "AT_NoForceRowSecurity"):
+        return r.run(Kind.ROW_SECURITY, relation)
+    if what in ("AT_DisableTrigAll", "AT_EnableTrigAll"):  # --disable-triggers
+        return r.run(Kind.TABLE_PROPERTY, relation, optional=(MISSING_PRIVILEGE,))
+    if what in _PROPERTIES:
+        return r.run(Kind.TABLE_PROPERTY, relation)
+    return r.unknown()
+
+
+def _view(r: Ruling, node: Any) -> Command:
+    view = r.relation(node.view)
+    targets = getattr(node.query, "targetList", None) or ()
+    plain = not getattr(node.query, "fromClause", None) and not getattr(node.query, "whereClause", None)
+    dummy = plain and bool(targets) and all(_is_null_cast(target.val) for target in targets)
+    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy)
+
+
+def _is_null_cast(node: Any) -> bool:
+    while type(node).__name__ in ("TypeCast", "CollateClause"):
+        node = node.arg
+    return type(node).__name__ == "A_Const" and bool(node.isnull)
+
+
+def _create_as(r: Ruling, node: Any) -> Command:
+    if node.objtype.name != "OBJECT_MATVIEW":
+        return r.unknown()
+    view = r.relation(node.into.rel)
+    return r.run(Kind.MATERIALIZED_VIEW, view, creates=[Created(Kind.MATERIALIZED_VIEW, str(view))])
+
+
+def _refresh(r: Ruling, node: Any) -> Command:
+    return r.run(Kind.REFRESH, r.relation(node.relation))
+
+
+def _index(r: Ruling, node: Any) -> Command:
+    table = r.relation(node.relation)
+    if node.concurrent or not node.idxname:
+        return r.unknown()
+    return r.run(Kind.INDEX, table, creates=[Created(Kind.INDEX, str(Relation(table.schema, node.idxname)))])
+
+
+def _sequence(r: Ruling, node: Any) -> Command:
+    sequence = r.relation(node.sequence)
+    return r.run(Kind.SEQUENCE, sequence, creates=[Created(Kind.SEQUENCE, str(sequence))])
+
+
+def _alter_sequence(r: Ruling, node: Any) -> Command:
+    return r.run(Kind.TABLE_PROPERTY, r.relation(node.sequence))
+
+
+def _on_table(kind: Kind, name: str, table: str) -> Handler:
+    """A handler for what belongs to one table: ``name`` and ``table`` are the syntax tree's attributes."""
+
+    def handle(r: Ruling, node: Any) -> Command:
+        relation = r.relation(getattr(node, table))
+        created = Created(kind, f"{names.quoted(getattr(node, name))} on {relation}")
+        others = [r.relation(node.constrrel)] if getattr(node, "constrrel", None) is not None else []
+        return r.run(kind, relation, *others, creates=[created], roles=getattr(node, "roles", None) or ())
+
+    return handle
+
+
+def _statistics(r: Ruling, node: Any) -> Command:
+    tables = [r.relation(table) for table in node.relations]
+    return r.run(Kind.STATISTICS, *tables, creates=[Created(Kind.STATISTICS, str(r.listed(node.defnames)))])
+
+
+HANDLERS: dict[str, Handler] = {
+    "AlterSeqStmt": _alter_sequence,
+    "AlterTableStmt": _alter_table,
+    "CreateForeignTableStmt": _table,
+    "CreatePolicyStmt": _on_table(Kind.POLICY, "policy_name", "table"),
+    "CreateSeqStmt": _sequence,
+    "CreateStatsStmt": _statistics,
+    "CreateStmt": _table,
+    "CreateTableAsStmt": _create_as,
+    "CreateTrigStmt": _on_table(Kind.TRIGGER, "trigname", "relation"),
+    "IndexStmt": _index,
+    "RefreshMatViewStmt": _refresh,
+    "RuleStmt": _on_table(Kind.RULE, "rulename", "relation"),
+    "ViewStmt": _view,
+}

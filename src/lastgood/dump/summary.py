@@ -1,0 +1,168 @@
+"""What a dump is, apart from its rows: where it comes from, what it holds, and what it needs."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass, field
+
+from lastgood.dump.names import Relation
+from lastgood.dump.statements import (
+    Column,
+    Command,
+    Created,
+    EnumType,
+    Extension,
+    Kind,
+    LargeObjectCall,
+    Setting,
+    TableDefinition,
+)
+
+_POST_DATA = frozenset(
+    {
+        Kind.INDEX,
+        Kind.PRIMARY_KEY,
+        Kind.UNIQUE,
+        Kind.FOREIGN_KEY,
+        Kind.EXCLUSION,
+        Kind.TRIGGER,
+        Kind.EVENT_TRIGGER,
+        Kind.RULE,
+        Kind.POLICY,
+        Kind.PUBLICATION,
+        Kind.REFRESH,
+    }
+)
+_AFFECTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
+
+
+@dataclass(frozen=True, slots=True)
+class Skipped:
+    """A statement that a restore leaves out, and why; ``reason`` reads after "line 7 "."""
+
+    line: int
+    kind: Kind
+    reason: str
+
+
+@dataclass(slots=True)
+class DumpSummary:
+    """What was learnt by reading a dump to its end.
+
+    ``server_version`` is that of the dumped server, ``pg_dump_version`` that of the program; ``started_on`` the text of
+    its comment (``pg_dump -v`` only). ``database`` is the dumped database's name where the dump tells; ``databases``
+    all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
+    pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
+    target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
+    they'd be empty. ``plain_types``: enums, whose text depends on
+    nothing. ``created`` is every object that is made, once, in the dump's order.
+    """
+
+    server_version: str | None = None
+    pg_dump_version: str | None = None
+    started_on: str | None = None
+    database: str | None = None
+    databases: list[str] = field(default_factory=list)
+    encoding: str = "UTF8"
+    marked: bool = False
+    cluster: bool = False
+    clean: bool = False
+    create: bool = False
+    inserts: bool = False
+    has_schema: bool = False
+    has_data: bool = False
+    has_post_data: bool = False
+    has_owners: bool = False
+    has_acls: bool = False
+    row_security: bool = False
+    replica_role: bool = False
+    roles: set[str] = field(default_factory=set)
+    extensions: dict[str, Extension] = field(default_factory=dict)
+    tablespaces: set[str] = field(default_factory=set)
+    access_methods: set[str] = field(default_factory=set)
+    large_objects: int = 0
+    statements: int = 0
+    skipped: list[Skipped] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    tables: dict[Relation, TableDefinition] = field(default_factory=dict)
+    plain_types: set[str] = field(default_factory=set)
+    created: dict[Created, None] = field(default_factory=dict)
+    with_data_section: set[Relation] = field(default_factory=set)
+    _made_as: str | None = field(default=None, repr=False)
+
+    @property
+    def server_major(self) -> int | None:
+        """The dumped server's major version."""
+        return _major(self.server_version)
+
+    @property
+    def pg_dump_major(self) -> int | None:
+        """The major version of the pg_dump that wrote the dump, whose syntax it is in."""
+        return _major(self.pg_dump_version)
+
+    @property
+    def names_can_break_out(self) -> bool:
+        """Whether its pg_dump is one that lets a line end in a name break out of a comment (CVE-2025-8715)."""
+        found = re.match(r"(\d+)\.(\d+)", self.pg_dump_version or "")
+        return found is not None and int(found[1]) >= 11 and int(found[2]) < _AFFECTED.get(int(found[1]), 0)
+
+    @property
+    def tables_without_data(self) -> tuple[Relation, ...]:
+        """See above; partitioned tables and foreign tables carry no rows, and so are not among them."""
+        return tuple(
+            relation
+            for relation, definition in self.tables.items()
+            if definition.carries_rows and relation not in self.with_data_section
+        )
+
+    def columns_of(self, relation: Relation) -> tuple[Column, ...] | None:
+        """A table's columns in the server's order, inherited ones first; None when the dump does not make it."""
+        definition = self.tables.get(relation)
+        if definition is None:
+            return None
+        found: dict[str, Column] = {}
+        for parent in (*definition.inherits, *([definition.of_type] if definition.of_type else [])):
+            inherited = self.columns_of(parent)
+            if inherited is None:
+                return None
+            found.update((column.name, column) for column in inherited if column.name not in found)
+        for column in definition.columns:
+            found[column.name] = column
+        return tuple(found.values())
+
+    def note_command(self, command: Command) -> None:
+        """Learns from a command that will run."""
+        self.roles.update(command.roles)
+        self.created.update(dict.fromkeys(command.creates))
+        self.has_schema = self.has_schema or bool(command.creates)
+        self.has_post_data = self.has_post_data or command.kind in _POST_DATA
+        # With --use-set-session-authorization objects are made by their owners.
+        self.has_owners = self.has_owners or command.kind is Kind.OWNER or bool(self._made_as and command.creates)
+        self.has_acls = self.has_acls or command.kind in (Kind.GRANT, Kind.DEFAULT_PRIVILEGES)
+        match command.detail:
+            case TableDefinition() as definition:
+                self.tables[definition.relation] = definition
+                if definition.access_method:
+                    self.access_methods.add(definition.access_method)
+            case EnumType(name=name):
+                self.plain_types.add(str(name))
+            case Extension() as extension:
+                self.extensions[extension.name] = extension
+            case LargeObjectCall(function="lo_create"):
+                self.large_objects += 1
+                self.has_data = True
+            case Setting(name="session_authorization", value=value):
+                self._made_as = value
+            case Setting(name="default_tablespace", value=value) if value:
+                self.tablespaces.add(value)
+            case Setting(name="default_table_access_method", value=value) if value:
+                self.access_methods.add(value)
+            case Setting(name="session_replication_role", value="replica"):
+                self.replica_role = True
+        if command.kind is Kind.SEQUENCE_POSITION:
+            self.has_data = True
+
+
+def _major(version: str | None) -> int | None:
+    found = re.match(r"\d+", version or "")
+    return int(found[0]) if found else None

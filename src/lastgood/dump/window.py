@@ -1,0 +1,110 @@
+"""The part of a text that is being read: bytes that come in portions, counted by line and offset."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+
+from lastgood.errors import Corrupt
+
+PORTION = 1 << 18
+"""The text is taken in portions of at least this many bytes (the last may be shorter)."""
+
+_BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_SHOWN_BEHIND_NUL = 16
+
+
+class Window:
+    """``buffer`` holds the text from offset ``base`` on. ``start`` is the first byte that is still needed and ``pos``
+    the first that was not looked at yet, both as indexes of ``buffer``; ``more`` may move them.
+
+    The text ends at a NUL byte, if it has one: ``found_nul()`` is the error to raise there.
+    """
+
+    def __init__(self, chunks: Iterable[bytes]) -> None:
+        self._chunks = iter(chunks)
+        self.buffer = bytearray()
+        self.base = 0
+        self.start = 0
+        self.pos = 0
+        self._ended = False
+        self._behind_nul: bytes | None = None
+        self._line = 1
+        self._counted = 0  # the index up to which line ends are counted in _line
+
+    def more(self) -> bool:
+        """Appends a portion, or all that is left, and forgets what lies before ``start``. False at the end."""
+        if self._ended:
+            return False
+        if self.start:
+            self.line()
+            del self.buffer[: self.start]
+            self.base += self.start
+            self.pos -= self.start
+            self._counted = self.start = 0
+        before = len(self.buffer)
+        for chunk in self._chunks:
+            nul = chunk.find(0)
+            if nul >= 0:
+                self.buffer += chunk[:nul]
+                seen = chunk[nul : nul + _SHOWN_BEHIND_NUL]
+                while len(seen) < _SHOWN_BEHIND_NUL and (chunk := next(self._chunks, b"")):
+                    seen += chunk[: _SHOWN_BEHIND_NUL - len(seen)]
+                self._behind_nul = seen
+                break
+            self.buffer += chunk
+            if len(self.buffer) - before >= PORTION:
+                return True
+        self._ended = True
+        return len(self.buffer) > before
+
+    def has(self, count: int) -> bool:
+        """Whether at least ``count`` bytes follow from ``pos`` on; they are then in the buffer."""
+        while len(self.buffer) - self.pos < count:
+            if not self.more():
+                return False
+        return True
+
+    def cut(self, start: int, end: int) -> bytes:
+        """A copy of the buffer from index ``start`` to ``end``."""
+        with memoryview(self.buffer) as view:
+            return bytes(view[start:end])
+
+    def line(self) -> int:
+        """The number of the line, from 1, in which ``start`` lies."""
+        if self.start > self._counted:
+            self._line += self.buffer.count(b"\n", self._counted, self.start)
+            self._counted = self.start
+        return self._line
+
+    def advance(self, start: int, lines: int) -> None:
+        """Sets ``start`` further on, where the caller has counted the line ends in between."""
+        self._line = self.line() + lines
+        self._counted = self.start = start
+
+    def line_of(self, offset: int) -> int:
+        """The number of the line in which a byte behind ``start`` lies."""
+        return self.line() + self.buffer.count(b"\n", self.start, offset - self.base)
+
+    @property
+    def nul(self) -> bool:
+        """Whether the text read so far ends because of a NUL byte."""
+        return self._behind_nul is not None
+
+    def found_nul(self) -> Corrupt:
+        """The error for the NUL byte, with the likeliest reason."""
+        assert self._behind_nul is not None
+        offset = self.base + len(self.buffer)
+        line = self.line_of(offset)
+        where = f"line {line} (byte {offset})"
+        marked = self.base == 0 and self.buffer.startswith(_BYTE_ORDER_MARKS)
+        every_other = not any(self._behind_nul[::2]) and len(self._behind_nul) > 1 and all(self._behind_nul[1::2])
+        if marked or (offset < 2 and every_other):
+            why = f"it is UTF-16 text, as PowerShell's > writes it, which no dump is (NUL byte in {where})"
+            hint = 'Convert a copy with "iconv -f UTF-16 -t UTF-8", or choose another restore point.'
+        elif not any(self._behind_nul):
+            why = f"it holds NUL bytes from {where} on, as a file does whose end was never written"
+            hint = "Choose another restore point."
+        else:
+            why = f"it holds a NUL byte in {where}, which no dump does"
+            hint = "The file is damaged, or not a plain dump: choose another restore point."
+        return Corrupt(f"cannot read the dump: {why}", hint=hint, line=line, offset=offset)

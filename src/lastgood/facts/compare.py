@@ -1,0 +1,292 @@
+"""How two accounts of content differ; and what could not be compared, in words."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import TypeVar
+
+from pydantic import BaseModel, ConfigDict
+
+from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts
+
+_Value = TypeVar("_Value")
+
+# Since 12 floating-point numbers are written in their shortest exact form; between 12 and 18 COPY text of equal
+# rows is the same.
+FIRST_MAJOR_OF_THIS_TEXT = 12
+
+
+class TableComparison(BaseModel):
+    """One table of the expected facts: what was expected, what was found, and whether they are equal.
+
+    ``equal`` is None when the numbers of rows agree and contents could not be compared. ``found_rows`` is None when
+    the table is missing.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    schema_name: str
+    name: str
+    rows: int
+    digest: str | None
+    found_rows: int | None
+    found_digest: str | None
+    equal: bool | None
+
+
+class Comparison(BaseModel):
+    """``differences`` is empty when all that was compared is equal. ``tables`` has one entry for each expected table,
+    in its order. ``not_compared`` says what was left out and why, a sentence each.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    differences: tuple[Difference, ...]
+    tables: tuple[TableComparison, ...]
+    not_compared: tuple[str, ...]
+
+    @property
+    def equal(self) -> bool:
+        """Is everything that was compared equal?"""
+        return not self.differences
+
+    @property
+    def exact(self) -> bool:
+        """Is everything equal, the content of each table included?"""
+        return self.equal and all(table.equal for table in self.tables)
+
+
+def compare(expected: Facts, found: Facts) -> Comparison:
+    """Compares what both sides know. Kinds of differences: ``table``, ``columns``, ``rows``, ``content``, ``newest``,
+    ``sequence``, ``large objects``, ``extension``, ``migration``, ``object`` (only on one side, or their number),
+    ``definition`` (the same object, defined otherwise).
+    """
+    differences: list[Difference] = []
+    tables: list[TableComparison] = []
+    not_compared: list[str] = []
+    by_name = {(table.schema_name, table.name): table for table in found.tables}
+    for table in expected.tables:
+        other = by_name.pop((table.schema_name, table.name), None)
+        result, different, why = _table(table, other, expected.rules, found.rules)
+        tables.append(result)
+        differences += different
+        not_compared += why
+    for other in by_name.values():
+        name = f"{other.schema_name}.{other.name}"
+        differences.append(Difference(kind="table", what=name, expected="absent", found=_rows(other.rows)))
+    differences += _sequences(expected, found)
+    differences += _large_objects(expected, found)
+    differences += _extensions(expected, found)
+    differences += _migration(expected, found)
+    object_differences, why = _objects(expected, found)
+    return Comparison(
+        differences=(*differences, *object_differences),
+        tables=tuple(tables),
+        not_compared=(*not_compared, *why),
+    )
+
+
+def _rows(number: int) -> str:
+    return "1 row" if number == 1 else f"{number} rows"
+
+
+def _table(
+    expected: TableFacts, found: TableFacts | None, rules: DigestRules, other_rules: DigestRules
+) -> tuple[TableComparison, list[Difference], list[str]]:
+    name = f"{expected.schema_name}.{expected.name}"
+    differences: list[Difference] = []
+    why: list[str] = []
+    equal: bool | None = False
+    if found is None:
+        differences.append(Difference(kind="table", what=name, expected=_rows(expected.rows), found="missing"))
+    elif expected.columns != found.columns:
+        texts = [", ".join(columns) or "none" for columns in (expected.columns, found.columns)]
+        differences.append(Difference(kind="columns", what=name, expected=texts[0], found=texts[1]))
+    if found is not None and expected.rows != found.rows:
+        differences.append(Difference(kind="rows", what=name, expected=_rows(expected.rows), found=_rows(found.rows)))
+    if found is not None and not differences:
+        reason = _not_comparable(expected, found, rules, other_rules)
+        # Equal digests prove equal content under any rules; it is unequal ones that need the same rules.
+        if expected.digest is not None and expected.digest == found.digest:
+            equal = True
+        elif not reason:
+            differences.append(
+                Difference(
+                    kind="content", what=name, expected=f"digest {expected.digest}", found=f"digest {found.digest}"
+                )
+            )
+        else:
+            equal = None
+            compared = "its number of rows" + _newest(expected, found, reason, differences)
+            why.append(f'The content of table "{name}" was not compared, only {compared}: {reason}.')
+            if differences:
+                equal = False
+    result = TableComparison(
+        schema_name=expected.schema_name,
+        name=expected.name,
+        rows=expected.rows,
+        digest=expected.digest,
+        found_rows=found.rows if found is not None else None,
+        found_digest=found.digest if found is not None else None,
+        equal=equal,
+    )
+    return result, differences, why
+
+
+def _newest(expected: TableFacts, found: TableFacts, reason: str, differences: list[Difference]) -> str:
+    """Compares newest time stamps, where they mean the same on both sides; returns how to say that."""
+    if reason.startswith("time stamps"):
+        return ""
+    both = [column for column in expected.newest if column in found.newest]
+    for column in both:
+        if expected.newest[column] != found.newest[column]:
+            what = f"{expected.schema_name}.{expected.name}.{column}"
+            differences.append(
+                Difference(kind="newest", what=what, expected=expected.newest[column], found=found.newest[column])
+            )
+    return f" and the newest {', '.join(both)}" if both else ""
+
+
+def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules, other: DigestRules) -> str:
+    """Why unequal digests of these two would mean nothing; empty when they are comparable."""
+    for side in (expected, found):
+        if side.digest is None:
+            return side.why_no_digest or "its rows have no digest"
+    if rules.version != other.version:
+        return "the digests were made by different versions of lastgood"
+    if rules.client_encoding != other.client_encoding:
+        return f"text was written in {rules.client_encoding} and in {other.client_encoding}"
+    majors = (rules.server_major, other.server_major)
+    if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
+        unknown = [str(major) if major else "an unknown version" for major in majors]
+        return f"PostgreSQL {unknown[0]} and PostgreSQL {unknown[1]} may write the same values differently"
+    if expected.zoned and found.zoned:
+        if rules.time_zone is None or other.time_zone is None:
+            return "time stamps were written in an unknown time zone"
+        if rules.time_zone != other.time_zone:
+            return f"time stamps were written in {rules.time_zone} and in {other.time_zone}"
+    return ""
+
+
+def _pairs(
+    expected: Iterable[tuple[str, _Value]], found: Iterable[tuple[str, _Value]]
+) -> Iterator[tuple[str, _Value | None, _Value | None]]:
+    """Joins two named lists: each name once, expected ones first."""
+    others = dict(found)
+    for name, value in expected:
+        yield name, value, others.pop(name, None)
+    for name, value in others.items():
+        yield name, None, value
+
+
+def _sequences(expected: Facts, found: Facts) -> Iterator[Difference]:
+    def named(facts: Facts) -> Iterator[tuple[str, str]]:
+        for one in facts.sequences:
+            state = "last value" if one.is_called else "next value"
+            yield f"{one.schema_name}.{one.name}", f"{state} {one.last_value}"
+
+    for name, one, other in _pairs(named(expected), named(found)):
+        if one != other:
+            yield Difference(kind="sequence", what=name, expected=one or "absent", found=other or "missing")
+
+
+def _large_objects(expected: Facts, found: Facts) -> Iterator[Difference]:
+    one, other = expected.large_objects, found.large_objects
+    if one.count != other.count:
+        texts = [f"{side.count} large object{'' if side.count == 1 else 's'}" for side in (one, other)]
+        yield Difference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
+    elif one.digest != other.digest:
+        texts = [f"digest {side.digest}" for side in (one, other)]
+        yield Difference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
+
+
+def _extensions(expected: Facts, found: Facts) -> Iterator[Difference]:
+    def named(facts: Facts) -> Iterator[tuple[str, str]]:
+        for one in facts.extensions:
+            yield one.name, one.version or ""
+
+    for name, one, other in _pairs(named(expected), named(found)):
+        if one is None or other is None:
+            here = ["absent" if side is None else f"version {side}" if side else "installed" for side in (one, other)]
+            yield Difference(kind="extension", what=name, expected=here[0], found=here[1].replace("absent", "missing"))
+        elif one and other and one != other:
+            yield Difference(kind="extension", what=name, expected=f"version {one}", found=f"version {other}")
+
+
+def _migration(expected: Facts, found: Facts) -> Iterator[Difference]:
+    one, other = expected.migration, found.migration
+    if one is None:
+        return
+    if other is None or one.table != other.table:
+        text = "no migrations table" if other is None else other.table
+        yield Difference(kind="migration", what="migrations table", expected=one.table, found=text)
+        return
+    if one.version != other.version or one.applied != other.applied:
+        texts = [f"version {side.version or 'none'}, {side.applied} applied" for side in (one, other)]
+        yield Difference(kind="migration", what=one.table, expected=texts[0], found=texts[1])
+
+
+def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]]:
+    differences: list[Difference] = []
+    why: list[str] = []
+    # A dump names objects only as near as its statements tell: where one side is a dump, numbers are compared.
+    exactly = expected.origin == found.origin == "database"
+    counts = [_counts(facts) for facts in (expected, found)]
+    if not counts[0] or not counts[1]:
+        return [], ["Schema objects were not compared: they are known of one side only."] if any(counts) else []
+    # A kind that a dump's counts do not mention is one that it creates none of.
+    counted = sorted(set(counts[0]) | set(counts[1])) if not exactly else sorted(set(counts[0]) & set(counts[1]))
+    missing = sorted(set(counts[0]) ^ set(counts[1]))
+    if missing and exactly:
+        why.append(f"Only one side has counted objects of these kinds: {', '.join(missing)}.")
+    majors = {facts.rules.server_major for facts in (expected, found)}
+    for kind in counted:
+        objects = [{one.identity: one for one in facts.objects if one.kind == kind} for facts in (expected, found)]
+        only = [sorted(objects[0].keys() - objects[1].keys()), sorted(objects[1].keys() - objects[0].keys())]
+        if exactly:
+            for identity in only[0]:
+                what = f"{kind} {identity}"
+                differences.append(Difference(kind="object", what=what, expected="present", found="missing"))
+            for identity in only[1]:
+                what = f"{kind} {identity}"
+                differences.append(Difference(kind="object", what=what, expected="absent", found="present"))
+        else:
+            numbers = [side.get(kind, 0) for side in counts]
+            if numbers[0] != numbers[1]:
+                differences.append(
+                    Difference(
+                        kind="object",
+                        what=f"number of objects of kind {kind}",
+                        expected=_number(numbers[0], only[0]),
+                        found=_number(numbers[1], only[1]),
+                    )
+                )
+        if exactly and len(majors) == 1:
+            differences += _definitions(kind, objects[0], objects[1])
+    if exactly and len(majors) > 1:
+        why.append("Definitions of objects were not compared: the servers' major versions differ.")
+    return differences, why
+
+
+# What a dump writes that has no place in the catalogue's account: an identity belongs to its column, for one.
+_DUMP_ONLY = frozenset({"subscription"})
+
+
+def _counts(facts: Facts) -> dict[str, int]:
+    return {kind: number for kind, number in facts.object_counts.items() if kind not in _DUMP_ONLY}
+
+
+def _number(count: int, only_here: list[str]) -> str:
+    return f"{count}" + (f" (with {', '.join(only_here[:5])})" if only_here else "")
+
+
+def _definitions(kind: str, ones: dict[str, ObjectFacts], others: dict[str, ObjectFacts]) -> Iterator[Difference]:
+    for identity, one in ones.items():
+        other = others.get(identity)
+        if other is not None and one.digest and other.digest and one.digest != other.digest:
+            yield Difference(
+                kind="definition",
+                what=f"{kind} {identity}",
+                expected=f"definition {one.digest}",
+                found=f"definition {other.digest}",
+            )

@@ -1,0 +1,52 @@
+"""A content digest: how many lines, and the sum modulo 2^128 of the XXH3-128 of each, whatever their order."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from xxhash import xxh3_128_intdigest
+
+MODULUS = 1 << 128
+# From this length of a line on, searching for line ends is faster than looking at each byte.
+_LONG = 500
+
+
+@dataclass
+class RowsDigest:
+    """Adds up lines. ``rows`` counts them; ``total`` is the sum of their XXH3-128."""
+
+    rows: int = 0
+    total: int = 0
+
+    def add(self, batch: bytes) -> None:
+        """Adds whole lines, each with its line end (LF or CR LF), which is not hashed."""
+        if batch:
+            lines = split_lines(batch)
+            if batch.find(b"\r\n") >= 0:
+                lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
+            self.add_lines(lines)
+
+    def add_lines(self, lines: Sequence[bytes]) -> None:
+        """Adds lines that have no line ends."""
+        self.rows += len(lines)
+        self.total = (self.total + sum(map(xxh3_128_intdigest, lines))) % MODULUS
+
+    def hexdigest(self) -> str:
+        """32 hex digits."""
+        return f"{self.total % MODULUS:032x}"
+
+
+def split_lines(batch: bytes) -> list[bytes]:
+    """The lines of a batch of whole lines, without their LF."""
+    if batch.find(b"\n", 0, _LONG) < 0 and batch:
+        return [line[:-1] for line in io.BytesIO(batch).readlines()]
+    lines = batch.split(b"\n")
+    lines.pop()
+    return lines
+
+
+def large_object_line(oid: int, content: str) -> bytes:
+    """The line that stands for a large object: its OID, a tab, the XXH3-128 of its bytes as hex digits."""
+    return b"%d\t%s\n" % (oid, content.encode())

@@ -1,0 +1,299 @@
+"""The facts of a database, read in one snapshot under the settings that pg_dump writes rows with."""
+
+from __future__ import annotations
+
+import contextlib
+import threading
+from collections import Counter
+from collections.abc import Callable, Iterator, Sequence
+from typing import LiteralString
+
+import psycopg
+from psycopg import errors, pq, sql
+from xxhash import xxh3_128
+
+from lastgood.errors import Failed, Interrupted, LastgoodError
+from lastgood.events import Emit, Progress, silent
+from lastgood.facts import (
+    DigestRules,
+    ExtensionFacts,
+    Facts,
+    LargeObjectFacts,
+    MigrationFacts,
+    SequenceFacts,
+    TableFacts,
+    migrations,
+)
+from lastgood.facts.digest import RowsDigest, large_object_line
+from lastgood.facts.objects import KINDS, read_objects
+from lastgood.facts.relations import Source, as_dumped, as_in, lock
+from lastgood.facts.row_stream import digest_rows
+from lastgood.postgres.server import Connection
+
+# What pg_dump pins (setup_connection). The time zone and the encoding are those of the rules.
+PINNED: tuple[tuple[LiteralString, str], ...] = (
+    ("search_path", ""),
+    ("DateStyle", "ISO, MDY"),
+    ("IntervalStyle", "postgres"),
+    ("extra_float_digits", "3"),
+    ("bytea_output", "hex"),
+    ("lc_monetary", "C"),
+    ("xmloption", "content"),
+    ("quote_all_identifiers", "off"),
+    ("synchronize_seqscans", "off"),
+    # Rows hidden by row level security: an error, not a smaller number.
+    ("row_security", "off"),
+    ("statement_timeout", "0"),
+    ("lock_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
+)
+
+LARGE_OBJECT_PIECE = 1 << 20
+LARGE_OBJECTS_AT_ONCE = 500
+
+
+def facts_of_database(
+    connection: Connection,
+    *,
+    like: Facts | None = None,
+    beyond_like: bool = False,
+    digests: bool = True,
+    objects: bool = True,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+    stage: str = "facts",
+) -> Facts:
+    """What the database that ``connection`` is connected to contains, in the caller's transaction, which must be
+    REPEATABLE READ (or SERIALIZABLE). Settings are changed for the length of that transaction only.
+
+    Without ``like``: the tables that pg_dump would write, in UTC and UTF-8. With it: the same tables, columns, time
+    zone and encoding, so that ``compare`` can compare contents; ``beyond_like`` adds the tables and sequences that
+    ``like`` does not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` leaves
+    out the schema objects.
+
+    Emits Progress of ``stage`` in rows. Raises Failed when the role may not read everything, Interrupted when
+    ``cancelled`` turned true, psycopg.Error for anything else that the server refuses.
+    """
+    _require_snapshot(connection)
+    rules = DigestRules(
+        client_encoding=like.rules.client_encoding if like is not None else "UTF8",
+        time_zone=(like.rules.time_zone if like is not None else None) or "UTC",
+        server_major=connection.info.server_version // 10000,
+    )
+    for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
+        connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
+    try:
+        with _stoppable(connection, cancelled):
+            return _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+    except errors.QueryCanceled as error:
+        if cancelled():
+            raise Interrupted("cannot go on reading the database: interrupted") from error
+        raise
+    except errors.InsufficientPrivilege as error:
+        why = error.diag.message_primary or "a permission is missing"
+        raise Failed(
+            f'cannot read all of database "{connection.info.dbname}" as role "{connection.info.user}": {why}',
+            hint="Connect as a superuser, or as the owner of all tables with the attribute BYPASSRLS.",
+        ) from error
+
+
+@contextlib.contextmanager
+def _stoppable(connection: Connection, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Cancels what the server does for ``connection`` when ``cancelled`` turns true: it may wait hours for a lock."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.25):
+            if cancelled():
+                # Again and again: between two queries there is nothing to cancel.
+                with contextlib.suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=5)
+
+    watcher = threading.Thread(target=watch, name="lastgood-cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
+
+
+def _require_snapshot(connection: Connection) -> None:
+    row = connection.execute("SELECT current_setting('transaction_isolation')").fetchone()
+    inside = connection.info.transaction_status == pq.TransactionStatus.INTRANS
+    if not inside or row is None or row[0] not in ("repeatable read", "serializable"):
+        raise LastgoodError("cannot read the facts of a database: no REPEATABLE READ transaction is open")
+
+
+def _read(
+    connection: Connection,
+    rules: DigestRules,
+    like: Facts | None,
+    beyond_like: bool,
+    digests: bool,
+    objects: bool,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    stage: str,
+) -> Facts:
+    sources = as_dumped(connection) if like is None else as_in(connection, like, beyond=beyond_like)
+    lock(connection, sources)
+    row = connection.execute("SELECT current_database(), current_setting('server_version')").fetchone()
+    assert row is not None  # a SELECT without FROM always gives a row
+    database, version = row
+    found_objects = read_objects(connection) if objects else ()
+    extensions = _extensions(connection)
+    sequences = _sequences(connection, like if not beyond_like else None)
+    large_objects = _large_objects(connection)
+    migration = _migration(connection, sources)
+    newest = {(source.schema_name, source.name): _newest(connection, source, count=not digests) for source in sources}
+
+    copies = {part.oid: part.copy().as_string(connection) for source in sources for part in source.parts}
+    connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(rules.client_encoding)))
+    # Under SQL_ASCII bytes pass as they are, those of names in the command, too.
+    codec = "utf-8" if rules.client_encoding == "SQL_ASCII" else connection.info.encoding
+    tables = []
+    before = 0
+    total = len(sources)
+    for number, source in enumerate(sources, 1):
+        rows, stamps = newest[source.schema_name, source.name]
+        digest = RowsDigest(rows)
+        if digests:
+            said = f"{source.schema_name}.{source.name} ({number} of {total})"
+            for part in source.parts:
+                done = before + digest.rows
+
+                def progress(rows: int, size: int, done: int = done, said: str = said) -> None:
+                    emit(Progress(stage, done + rows, None, "rows", rows=done + rows, detail=said))
+
+                one = digest_rows(connection, copies[part.oid].encode(codec), cancelled=cancelled, progress=progress)
+                digest.rows += one.rows
+                digest.total += one.total
+        before += digest.rows
+        tables.append(
+            TableFacts(
+                schema_name=source.schema_name,
+                name=source.name,
+                columns=source.columns,
+                rows=digest.rows,
+                digest=digest.hexdigest() if digests else None,
+                why_no_digest="" if digests else "only the rows were counted",
+                newest=stamps,
+                zoned=source.zoned,
+            )
+        )
+    connection.execute("SET LOCAL client_encoding = 'UTF8'")
+    counts = Counter(dict.fromkeys(KINDS, 0) if objects else {})
+    counts.update(one.kind for one in found_objects)
+    return Facts(
+        origin="database",
+        database=database,
+        server_version=version,
+        rules=rules,
+        tables=tuple(sorted(tables, key=lambda table: (table.schema_name, table.name))),
+        sequences=sequences,
+        large_objects=large_objects,
+        extensions=extensions,
+        migration=migration,
+        object_counts=dict(sorted(counts.items())),
+        objects=found_objects,
+    )
+
+
+def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int, dict[str, str]]:
+    """Rows (0 when not counted) and the greatest finite value of each date or time stamp column."""
+    rows = 0
+    stamps: dict[str, list[str]] = {}
+    for part in source.parts:
+        query = part.aggregate(count=count)
+        if query is None:
+            continue
+        values = list(connection.execute(query).fetchone() or ())
+        if count:
+            rows += values.pop(0)
+        for name, value in zip(part.dated, values, strict=True):
+            if value is not None:
+                stamps.setdefault(name, []).append(value)
+    return rows, {name: max(values) for name, values in stamps.items()}
+
+
+def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:
+    # Built-in ones (plpgsql, unless somebody made it anew) are not dumped.
+    query = "SELECT extname, extversion FROM pg_catalog.pg_extension WHERE oid >= 16384 ORDER BY extname"
+    return tuple(ExtensionFacts(name=name, version=version) for name, version in connection.execute(query))
+
+
+def _sequences(connection: Connection, like: Facts | None) -> tuple[SequenceFacts, ...]:
+    names = connection.execute(
+        """
+        SELECT n.nspname, c.relname
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'S' AND c.relpersistence <> 't'
+          AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+          AND (NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                           AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e')
+               OR EXISTS (SELECT FROM pg_catalog.pg_extension e WHERE c.oid = ANY (e.extconfig)))
+        ORDER BY n.nspname, c.relname
+        """
+    ).fetchall()
+    if like is not None:
+        wanted = {(one.schema_name, one.name) for one in like.sequences}
+        names = [pair for pair in names if (pair[0], pair[1]) in wanted]
+    found: list[SequenceFacts] = []
+    for start in range(0, len(names), 200):
+        selects = [
+            sql.SQL("SELECT {}::int, last_value, is_called FROM {}").format(
+                sql.Literal(number), sql.Identifier(schema, name)
+            )
+            for number, (schema, name) in enumerate(names[start : start + 200], start)
+        ]
+        for number, last_value, is_called in connection.execute(sql.SQL(" UNION ALL ").join(selects)):
+            schema, name = names[number]
+            found.append(SequenceFacts(schema_name=schema, name=name, last_value=last_value, is_called=is_called))
+    return tuple(sorted(found, key=lambda one: (one.schema_name, one.name)))
+
+
+def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFacts | None:
+    """What the migration tool's table says; of several such tables, the one to believe."""
+    for source in sorted(sources, key=lambda one: migrations.preference(one.schema_name, one.name)):
+        tool = migrations.recognise(source.schema_name, source.name, source.columns)
+        if tool is None:
+            continue
+        columns = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in tool.columns)
+        query = sql.SQL("SELECT {} FROM ").format(columns)
+        rows: list[migrations.Row] = []
+        for part in source.parts:
+            rows += connection.execute(query + part.rows()).fetchall()
+        return migrations.facts(tool, source.schema_name, source.name, rows)
+    return None
+
+
+def _large_objects(connection: Connection) -> LargeObjectFacts:
+    """Reads every large object in pieces; holes read as zeros, as pg_dump reads them."""
+    oids = [row[0] for row in connection.execute("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid")]
+    digest = RowsDigest()
+    # Most are smaller than a piece: one query for many. Those that are not are read on, one by one.
+    first = "SELECT oid::bigint, pg_catalog.lo_get(oid, 0, %s::int) FROM unnest(%s::oid[]) oid"
+    following = "SELECT pg_catalog.lo_get(%s::oid, %s::bigint, %s::int)"
+    larger: list[tuple[int, xxh3_128]] = []
+    for start in range(0, len(oids), LARGE_OBJECTS_AT_ONCE):
+        batch = oids[start : start + LARGE_OBJECTS_AT_ONCE]
+        with connection.cursor(binary=True) as cursor:
+            for oid, piece in cursor.stream(first, [LARGE_OBJECT_PIECE, batch]):
+                content = xxh3_128(piece)
+                if len(piece) == LARGE_OBJECT_PIECE:
+                    larger.append((oid, content))
+                else:
+                    digest.add(large_object_line(oid, content.hexdigest()))
+    for oid, content in larger:
+        position = LARGE_OBJECT_PIECE
+        with connection.cursor(binary=True) as cursor:
+            while True:
+                row = cursor.execute(following, [oid, position, LARGE_OBJECT_PIECE]).fetchone()
+                piece = row[0] if row is not None else b""
+                content.update(piece)
+                position += len(piece)
+                if len(piece) < LARGE_OBJECT_PIECE:
+                    break
+        digest.add(large_object_line(oid, content.hexdigest()))
+    return LargeObjectFacts(count=len(oids), digest=digest.hexdigest())

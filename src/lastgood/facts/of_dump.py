@@ -1,0 +1,290 @@
+"""The facts of a dump, read once from its text without restoring it."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Callable, Sequence
+
+from xxhash import xxh3_128
+
+from lastgood.dump.names import Relation
+from lastgood.dump.names import quoted as quoted_name
+from lastgood.dump.reader import Reading, Rows, RowsEnd, RowsStart, Source, read
+from lastgood.dump.statements import Command, Created, Kind, LargeObjectCall, SequencePosition, Verdict
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import Interrupted
+from lastgood.events import Emit, Progress, silent
+from lastgood.facts import (
+    DigestRules,
+    ExtensionFacts,
+    Facts,
+    LargeObjectFacts,
+    MigrationFacts,
+    ObjectFacts,
+    SequenceFacts,
+    TableFacts,
+    migrations,
+)
+from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
+
+_TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
+_ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
+# Every database has these, made by the server: a dump that names them makes nothing.
+_BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
+
+
+def facts_of_dump(
+    source: Source,
+    *,
+    database: str | None = None,
+    time_zone: str | None = None,
+    accept_unmarked: bool = False,
+    accept_partial: bool = False,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+    stage: str = "facts",
+) -> tuple[Facts, DumpSummary]:
+    """What a dump contains, exactly, and what else was learnt by reading it.
+
+    ``time_zone`` is that of the session which made the dump, when known (a point of our own: UTC). ``database`` and
+    the two consents are those of ``lastgood.dump.reader.read``, and so are the errors: Incomplete, Corrupt, Unsafe,
+    BadPoint. Emits Progress of ``stage`` in bytes of the dump's text. Raises Interrupted when ``cancelled`` turns true.
+
+    Newest time stamps are compared as text, which is their order within one time zone offset and until the year 9999;
+    infinite ones are left out.
+    """
+    reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
+    gathered = _Gathered(reading.summary)
+    rows = 0
+    for entry in reading:
+        match entry:
+            case Rows(data=data):
+                gathered.add(data)
+                rows += entry.rows
+                name = str(gathered.table.relation)
+                emit(Progress(stage, entry.offset + len(data), None, "bytes", rows=rows, detail=name))
+                if cancelled():
+                    raise Interrupted("stopped reading the dump: interrupted")
+            case RowsStart():
+                gathered.start(entry)
+            case RowsEnd():
+                gathered.end()
+            case Command() if entry.verdict is Verdict.RUN:
+                gathered.command(entry)
+    return gathered.facts(reading, time_zone), reading.summary
+
+
+class _Table:
+    """What is added up for one relation, over all its sections."""
+
+    def __init__(self, start: RowsStart, summary: DumpSummary) -> None:
+        self.relation = start.relation
+        self.columns = start.columns
+        self.digest = RowsDigest()
+        self.why_no_digest = "" if start.columns is not None else "the dump does not name its columns"
+        self.newest: dict[str, bytes] = {}
+        types = {column.name: column.type for column in summary.columns_of(start.relation) or ()}
+        columns = start.columns or ()
+        self.times = tuple(i for i, name in enumerate(columns) if types.get(name) in _TIMES)
+        self.zoned = any(_zoned(types.get(name), summary) for name in columns)
+        self.tool = migrations.recognise(start.relation.schema, start.relation.name, columns)
+        self.migrations: list[migrations.Row] = []
+
+    def add(self, data: bytes) -> None:
+        lines = split_lines(data)
+        self.digest.add_lines(lines)
+        if self.times:
+            self._note_times(lines)
+        if self.tool is not None and self.columns is not None:
+            places = [self.columns.index(name) for name in self.tool.columns]
+            for line in lines:
+                fields = line.split(b"\t")
+                self.migrations.append([_value(fields[place]) for place in places])
+
+    def _note_times(self, lines: Sequence[bytes]) -> None:
+        assert self.columns is not None
+        width = len(self.columns)
+        if self.times == (width - 1,):
+            self._note_newest(width - 1, [line.rpartition(b"\t")[2] for line in lines])
+            return
+        # Split from the side that is nearer, and no further than needed.
+        from_left, from_right = self.times[-1] + 1, width - self.times[0]
+        if from_left <= from_right:
+            fields = [line.split(b"\t", from_left) for line in lines]
+            shift = 0
+        else:
+            fields = [line.rsplit(b"\t", from_right) for line in lines]
+            shift = -width
+        for place in self.times:
+            at = place + shift
+            self._note_newest(place, [field[at] for field in fields])
+
+    def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
+        assert self.columns is not None
+        best = _newest(values)
+        if best is not None:
+            name = self.columns[place]
+            before = self.newest.get(name)
+            self.newest[name] = best if before is None else _newest([best, before]) or best
+
+    def facts(self) -> TableFacts:
+        return TableFacts(
+            schema_name=self.relation.schema,
+            name=self.relation.name,
+            columns=self.columns or (),
+            rows=self.digest.rows,
+            digest=None if self.why_no_digest else self.digest.hexdigest(),
+            why_no_digest=self.why_no_digest,
+            newest={name: value.decode("ascii") for name, value in sorted(self.newest.items())},
+            zoned=self.zoned,
+        )
+
+
+def _newest(values: Sequence[bytes]) -> bytes | None:
+    r"""The greatest finite time stamp: ``\N``, ``infinity`` sort behind all digits, ``-infinity`` before them."""
+    best = max(values, default=b"")
+    if best > b":":
+        values = [value for value in values if value < b":"]
+        best = max(values, default=b"")
+    if best.endswith(b"BC"):
+        values = [value for value in values if value[:1].isdigit()]
+        ours = [value for value in values if not value.endswith(b"BC")]
+        best = max(ours) if ours else min(values)
+    return best if best[:1].isdigit() else None
+
+
+def _zoned(type_name: str | None, summary: DumpSummary, depth: int = 0) -> bool:
+    """Whether a type's text depends on the time zone; True where the dump does not tell."""
+    if type_name is None or depth > 8:
+        return True
+    name = type_name.removesuffix("[]")
+    if name in summary.plain_types:
+        return False
+    if "." not in name:
+        return name in _ZONED
+    composite = next((d for r, d in summary.tables.items() if str(r) == name), None)
+    return composite is None or any(_zoned(column.type, summary, depth + 1) for column in composite.columns)
+
+
+def _value(field: bytes) -> str | None:
+    if field == b"\\N":
+        return None
+    if b"\\" in field:
+        field = re.sub(rb"\\(.)", lambda found: _ESCAPES.get(found[1], found[1]), field)
+    return field.decode("utf-8", "replace")
+
+
+_ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+
+
+class _Gathered:
+    """Everything that is added up while a dump is read."""
+
+    def __init__(self, summary: DumpSummary) -> None:
+        self._summary = summary
+        self._tables: dict[Relation, _Table] = {}
+        self._sequences: dict[Relation, SequencePosition] = {}
+        self._large_objects: dict[int, xxh3_128] = {}
+        self._written: int | None = None
+        self.table: _Table
+
+    def start(self, entry: RowsStart) -> None:
+        table = self._tables.get(entry.relation)
+        if table is None:
+            table = self._tables[entry.relation] = _Table(entry, self._summary)
+        elif table.columns != entry.columns:
+            # Two sections with different columns can't be added up.
+            table.why_no_digest = table.why_no_digest or "its rows are given with different columns"
+            table.times = ()
+            table.tool = None
+        self.table = table
+
+    def add(self, data: bytes) -> None:
+        self.table.add(data)
+
+    def end(self) -> None:
+        """A section has ended; nothing is to be done before the dump has."""
+
+    def command(self, command: Command) -> None:
+        match command.detail:
+            case SequencePosition() as position:
+                self._sequences[position.sequence] = position
+            case LargeObjectCall() as call:
+                self._large_object(call)
+        if command.kind is Kind.INSERT:
+            relation = command.relations[0]
+            start = RowsStart(relation, None, b"", command.statement.offset, command.statement.line)
+            table = self._tables.get(relation)
+            if table is None:
+                table = self._tables[relation] = _Table(start, self._summary)
+            table.why_no_digest = "its rows are not all given as plain values"
+
+    def _large_object(self, call: LargeObjectCall) -> None:
+        if call.function == "lo_create" and call.oid is not None:
+            self._large_objects.setdefault(call.oid, xxh3_128())
+        elif call.function == "lo_open":
+            self._written = call.oid
+        elif call.function == "lowrite" and self._written is not None:
+            self._large_objects.setdefault(self._written, xxh3_128()).update(call.data)
+        else:
+            self._written = None
+
+    def facts(self, reading: Reading, time_zone: str | None) -> Facts:
+        summary = self._summary
+        large_objects = RowsDigest()
+        for oid, content in self._large_objects.items():
+            large_objects.add(large_object_line(oid, content.hexdigest()))
+        created = [*self._objects(), *self._columns()]
+        return Facts(
+            origin="dump",
+            database=summary.database,
+            server_version=summary.server_version,
+            rules=DigestRules(client_encoding=summary.encoding, time_zone=time_zone, server_major=summary.server_major),
+            tables=tuple(self._tables[relation].facts() for relation in sorted(self._tables)),
+            sequences=tuple(
+                SequenceFacts(
+                    schema_name=relation.schema,
+                    name=relation.name,
+                    last_value=self._sequences[relation].last_value,
+                    is_called=self._sequences[relation].is_called,
+                )
+                for relation in sorted(self._sequences)
+            ),
+            large_objects=LargeObjectFacts(count=large_objects.rows, digest=large_objects.hexdigest()),
+            extensions=tuple(
+                ExtensionFacts(name=name, version=extension.version)
+                for name, extension in sorted(summary.extensions.items())
+                if name not in _BUILT_IN_EXTENSIONS
+            ),
+            migration=self._migration(),
+            object_counts=dict(sorted(Counter(one.kind for one in created).items())),
+            objects=tuple(sorted(created, key=lambda one: (one.kind, one.identity))),
+        )
+
+    def _objects(self) -> list[ObjectFacts]:
+        """What was created, without what a database does not count either: extensions, and the schema public."""
+        left_out = {Created(Kind.SCHEMA, "public")}
+        return [
+            ObjectFacts(kind=str(one.kind), identity=one.identity)
+            for one in self._summary.created
+            if one.kind is not Kind.EXTENSION and one not in left_out
+        ]
+
+    def _columns(self) -> list[ObjectFacts]:
+        found = []
+        for relation, definition in self._summary.tables.items():
+            if definition.carries_rows or definition.partitioned or definition.foreign:
+                found += [
+                    ObjectFacts(kind="column", identity=f"{relation}.{quoted_name(column.name)}")
+                    for column in self._summary.columns_of(relation) or ()
+                ]
+        return found
+
+    def _migration(self) -> MigrationFacts | None:
+        telling = [table for table in self._tables.values() if table.tool is not None]
+        telling.sort(key=lambda table: migrations.preference(table.relation.schema, table.relation.name))
+        for table in telling:
+            if table.tool is not None:
+                return migrations.facts(table.tool, table.relation.schema, table.relation.name, table.migrations)
+        return None

@@ -1,0 +1,214 @@
+"""Which relations of a database carry rows that pg_dump would write, and how to read the same rows with COPY."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+from psycopg import sql
+
+from lastgood.facts import Facts
+from lastgood.postgres.server import Connection
+
+# pg_dump's choice (selectDumpableTable, getTableData): no system or temporary tables, no members of extensions
+# other than configuration tables, those with their filter.
+_RELATIONS = """
+WITH RECURSIVE
+  zoned(oid) AS (
+    SELECT 'pg_catalog.timestamptz'::regtype::oid
+    UNION
+    SELECT larger.oid FROM zoned JOIN (
+        SELECT oid, typelem AS part FROM pg_catalog.pg_type WHERE typelem <> 0
+        UNION ALL SELECT oid, typbasetype FROM pg_catalog.pg_type WHERE typbasetype <> 0
+        UNION ALL SELECT rngtypid, rngsubtype FROM pg_catalog.pg_range
+        UNION ALL SELECT rngmultitypid, rngsubtype FROM pg_catalog.pg_range
+        UNION ALL SELECT c.reltype, a.atttypid
+                  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid
+                  WHERE c.reltype <> 0 AND a.attnum > 0 AND NOT a.attisdropped
+      ) larger ON larger.part = zoned.oid),
+  config AS (
+    SELECT unnest(extconfig) AS oid, unnest(extcondition) AS condition FROM pg_catalog.pg_extension),
+  unsafe AS (
+    -- Hash partitioning on an enum hashes OIDs, which a restore changes: pg_dump loads such partitions through the
+    -- root (getPartitioningInfo).
+    SELECT partrelid AS oid FROM pg_catalog.pg_partitioned_table
+    WHERE (SELECT c.oid FROM pg_catalog.pg_opclass c JOIN pg_catalog.pg_am a ON a.oid = c.opcmethod
+           WHERE c.opcname = 'enum_ops' AND c.opcnamespace = 'pg_catalog'::regnamespace AND a.amname = 'hash')
+          = ANY (partclass))
+SELECT c.oid, n.nspname, c.relname, c.relkind::text, coalesce(g.condition, ''),
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+       (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+          AND a.atttypid IN ('pg_catalog.timestamptz'::regtype, 'pg_catalog.timestamp'::regtype,
+                             'pg_catalog.date'::regtype)),
+       EXISTS (SELECT FROM pg_catalog.pg_attribute a JOIN zoned ON zoned.oid = a.atttypid
+               WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+       CASE WHEN c.relispartition AND EXISTS (
+           SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) p(oid) JOIN unsafe ON unsafe.oid = p.oid)
+         THEN pg_catalog.pg_partition_root(c.oid)::oid END,
+       c.relpages::bigint
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN config g ON g.oid = c.oid
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND (g.oid IS NOT NULL OR NOT EXISTS (
+    SELECT FROM pg_catalog.pg_depend d
+    WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objid = c.oid AND d.objsubid = 0 AND d.deptype = 'e'))
+ORDER BY n.nspname, c.relname
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Relation:
+    """A table, a partition or a partition root: what its rows are read by.
+
+    ``columns`` in COPY's order, generated ones left out; ``dated`` those of a date or time stamp type. ``zoned``: the
+    text of its rows depends on the session's time zone. ``condition``: an extension's own WHERE clause. ``root``: the
+    partition root through which pg_dump loads this partition. ``without``: partitions whose rows are not to be read.
+    """
+
+    oid: int
+    schema_name: str
+    name: str
+    kind: str
+    condition: str
+    columns: tuple[str, ...]
+    dated: tuple[str, ...]
+    zoned: bool
+    root: int | None
+    pages: int
+    without: tuple[int, ...] = ()
+
+    @property
+    def qualified(self) -> sql.Identifier:
+        """Its name as SQL."""
+        return sql.Identifier(self.schema_name, self.name)
+
+    def copy(self) -> sql.Composed:
+        """The command that writes its rows as pg_dump would."""
+        if self.kind == "r" and not self.condition and self.columns:
+            return sql.SQL("COPY {} ({}) TO STDOUT").format(self.qualified, self._columns())
+        select = sql.SQL("SELECT {} FROM ").format(self._columns())
+        return sql.SQL("COPY ({}) TO STDOUT").format(select + self.rows())
+
+    def aggregate(self, *, count: bool) -> sql.Composed | None:
+        """A query for one row: the greatest finite value of each of ``dated`` as text, and ``count(*)`` before them
+        when asked for. None when there is nothing to ask.
+        """
+        wanted: list[sql.Composable] = [sql.SQL("count(*)")] if count else []
+        wanted += [
+            sql.SQL("max({0}) FILTER (WHERE isfinite({0}))::text").format(sql.Identifier(name)) for name in self.dated
+        ]
+        return sql.SQL("SELECT {} FROM ").format(sql.SQL(", ").join(wanted)) + self.rows() if wanted else None
+
+    def _columns(self) -> sql.Composed:
+        return sql.SQL(", ").join(sql.Identifier(column) for column in self.columns)
+
+    def rows(self) -> sql.Composed:
+        """What comes after FROM."""
+        # A parent's children, and a root's partitions, are relations of their own; only a root that stands for its
+        # partitions is read with them.
+        rows = sql.SQL("{} {}").format(sql.SQL("ONLY" if self.kind == "r" else ""), self.qualified)
+        if self.condition:
+            # The extension's own text, from the catalogue: pg_dump puts it there in the same way.
+            rows += sql.SQL(" ") + sql.SQL(self.condition)
+        elif self.without:
+            rows += sql.SQL(" WHERE tableoid <> ALL ({})").format(sql.Literal(list(self.without)))
+        return rows
+
+
+@dataclass(frozen=True, slots=True)
+class Source:
+    """One entry of ``Facts.tables``: under which name and columns, and the relations whose rows it adds up."""
+
+    schema_name: str
+    name: str
+    columns: tuple[str, ...]
+    parts: tuple[Relation, ...]
+
+    @property
+    def zoned(self) -> bool:
+        """Does the text of its rows depend on the session's time zone?"""
+        return any(part.zoned for part in self.parts)
+
+
+def as_dumped(connection: Connection) -> list[Source]:
+    """The tables that pg_dump would write, by schema and name: ordinary tables and leaf partitions; where pg_dump
+    loads partitions through their root, that root with its partitions as parts.
+    """
+    everything = _relations(connection)
+    by_oid = {relation.oid: relation for relation in everything}
+    through_root: dict[int, list[Relation]] = defaultdict(list)
+    sources = []
+    for relation in everything:
+        if relation.kind != "r":
+            continue
+        if relation.root is not None:
+            through_root[relation.root].append(relation)
+        else:
+            sources.append(Source(relation.schema_name, relation.name, relation.columns, (relation,)))
+    for oid, leaves in through_root.items():
+        root = by_oid[oid]
+        sources.append(Source(root.schema_name, root.name, leaves[0].columns, tuple(leaves)))
+    return sorted(sources, key=lambda source: (source.schema_name, source.name))
+
+
+def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
+    """The tables that ``like`` has and this database too, with the columns that ``like`` has.
+
+    A table that lacks one of these columns is read with its own. With ``beyond``, also the tables that ``like`` does
+    not have.
+    """
+    by_name = {(relation.schema_name, relation.name): relation for relation in _relations(connection)}
+    listed = {(table.schema_name, table.name) for table in like.tables}
+    leaves = tuple(relation.oid for name, relation in by_name.items() if name in listed and relation.kind == "r")
+    sources = []
+    roots = set()
+    for table in like.tables:
+        relation = by_name.get((table.schema_name, table.name))
+        if relation is None:
+            continue
+        if relation.kind == "p":
+            roots.add(relation.oid)
+            relation = replace(relation, without=leaves)
+        if set(table.columns) <= set(relation.columns):
+            relation = replace(
+                relation,
+                columns=table.columns,
+                dated=tuple(name for name in relation.dated if name in table.columns),
+            )
+        sources.append(Source(table.schema_name, table.name, relation.columns, (relation,)))
+    if beyond:
+        inside = _partitions_of(connection, roots)
+        sources += [
+            source
+            for source in as_dumped(connection)
+            if (source.schema_name, source.name) not in listed and not any(part.oid in inside for part in source.parts)
+        ]
+    return sources
+
+
+def _relations(connection: Connection) -> list[Relation]:
+    return [
+        Relation(oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), zoned, root, pages)
+        for oid, schema, name, kind, condition, columns, dated, zoned, root, pages in connection.execute(_RELATIONS)
+    ]
+
+
+def _partitions_of(connection: Connection, roots: set[int]) -> set[int]:
+    query = "SELECT t.relid::oid FROM unnest(%s::oid[]) root, pg_catalog.pg_partition_tree(root) t"
+    return {row[0] for row in connection.execute(query, [list(roots)])}
+
+
+def lock(connection: Connection, sources: Sequence[Source]) -> None:
+    """Locks the relations against being dropped or truncated for the length of the transaction, as pg_dump does.
+
+    TRUNCATE empties a table for older snapshots, too. Readers and writers are not hindered. Raises psycopg.Error.
+    """
+    names = [part.qualified for source in sources for part in source.parts]
+    for start in range(0, len(names), 500):
+        batch = sql.SQL(", ").join(sql.SQL("ONLY {}").format(name) for name in names[start : start + 500])
+        connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS SHARE MODE").format(batch))

@@ -1,0 +1,35 @@
+"""Ctrl+C and SIGTERM: the first walks back, the second leaves everything to `resume` or `abort`."""
+
+from __future__ import annotations
+
+import signal
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from types import FrameType
+
+SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
+
+
+@contextmanager
+def calling(first: Callable[[], None]) -> Iterator[None]:
+    """While the block runs, the first signal calls ``first`` (in a thread: a handler must not wait for a server), the
+    second raises KeyboardInterrupt where the main thread stands. Does nothing outside the main thread."""
+    if threading.current_thread() is not threading.main_thread():
+        yield
+        return
+    came: list[int] = []
+
+    def handler(number: int, frame: FrameType | None) -> None:
+        came.append(number)
+        if len(came) == 1:
+            threading.Thread(target=first, name="lastgood-interrupt", daemon=True).start()
+        else:
+            raise KeyboardInterrupt
+
+    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    try:
+        yield
+    finally:
+        for number, previous in before.items():
+            signal.signal(number, previous)

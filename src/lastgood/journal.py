@@ -1,0 +1,88 @@
+"""The append-only record of a run: one JSON object a line, fsynced before the work that it announces.
+
+``doing`` means "maybe happened", ``done`` means "happened". No journal write, no progress: a failing write raises,
+and the run stops. Nothing that the server also knows depends on it: a lost journal costs the record, not the undo.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import threading
+from collections.abc import Iterator, Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lastgood import durable, fault
+from lastgood.errors import UsageError
+
+SUFFIX = ".jsonl"
+
+
+class Journal:
+    """One run's journal. Safe to write from several threads."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self.run = path.name.removesuffix(SUFFIX)
+        self._lock = threading.Lock()
+
+    @classmethod
+    def create(cls, state: Path, run: str) -> Journal:
+        """A new journal in ``state/runs``; the folder is made. Raises OSError, FileExistsError for a second one."""
+        folder = state / "runs"
+        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+        path = folder / (run + SUFFIX)
+        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+        durable.sync_folder(folder)
+        return cls(path)
+
+    @classmethod
+    def find(cls, state: Path, run: str) -> Journal | None:
+        """The journal of ``run``, or None where another machine has it. Raises UsageError for a bad run name."""
+        if not run or "/" in run or run.startswith("."):
+            raise UsageError(f'cannot look up run "{run}": that is no name of a run')
+        path = state / "runs" / (run + SUFFIX)
+        return cls(path) if path.exists() else None
+
+    @staticmethod
+    def all(state: Path) -> list[Journal]:
+        """Every journal in ``state``, the newest run last (names begin with the time)."""
+        return [Journal(path) for path in sorted((state / "runs").glob("*" + SUFFIX))]
+
+    def write(self, event: str, **data: Any) -> None:
+        """Appends one entry and makes it durable. Raises OSError (a full disk, say)."""
+        entry = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **data}
+        line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
+        with self._lock, self.path.open("ab") as file:
+            file.write(line.encode())
+            file.flush()
+            os.fsync(file.fileno())
+
+    def doing(self, step: str) -> None:
+        """``step`` is about to act."""
+        self.write("doing", step=step)
+        fault.point("journal.after_doing")
+
+    def done(self, step: str, **result: Any) -> None:
+        """``step`` has acted; ``result`` is what later steps and a resumed run need of it."""
+        fault.point("journal.before_done")
+        self.write("done", step=step, result=result)
+
+    def replay(self) -> Iterator[Mapping[str, Any]]:
+        """The entries, oldest first. A torn last line (a crash in the middle of a write) is left out."""
+        with self.path.open("rb") as file:
+            for line in file:
+                if line.endswith(b"\n"):
+                    yield json.loads(line)
+
+    def results(self) -> dict[str, Mapping[str, Any]]:
+        """Step → result of the steps that are done and were not undone since."""
+        found: dict[str, Mapping[str, Any]] = {}
+        for entry in self.replay():
+            if entry["event"] == "done":
+                found[entry["step"]] = entry["result"]
+            elif entry["event"] == "undone":
+                found.pop(entry["step"], None)
+        return found

@@ -1,0 +1,97 @@
+"""What a rollback takes away, table by table: the live database as it is now against the restore point's facts.
+
+The live database is no oracle (it is broken, that is why one rolls back); it is read only to show the difference.
+"""
+
+from __future__ import annotations
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from lastgood.facts import Facts, TableFacts
+from lastgood.plan import TableLoss
+from lastgood.postgres.server import Connection
+
+COUNT_TIMEOUT = "60s"
+# A row's own time of birth tells best what was written since; a change of an old row comes after.
+BIRTH = ("created_at", "inserted_at", "createdat", "created", "created_on", "date_created", "occurred_at")
+CHANGE = ("updated_at", "modified_at", "updatedat", "updated", "changed_at")
+
+_TABLES = """
+SELECT n.nspname, c.relname, greatest(c.reltuples, 0)::int8, c.relkind, c.relispartition
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+
+
+def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
+    """One entry for each table of either side that carries rows. A count that takes more than a minute is the
+    server's estimate. ``live`` is put into one read-only snapshot."""
+    live.isolation_level = IsolationLevel.REPEATABLE_READ
+    live.read_only = True
+    expected = {(t.schema_name, t.name): t for t in facts.tables}
+    found = []
+    with live.transaction():
+        live.execute("SET LOCAL row_security = off")
+        rows = live.execute(_TABLES).fetchall()
+        there = {(schema, name) for schema, name, *_ in rows}
+        roots = {key for key in expected if any(r[3] == "p" and (r[0], r[1]) == key for r in rows)}
+        for schema, name, estimate, kind, is_leaf in rows:
+            key = (schema, name)
+            if kind == "p" and key not in roots:
+                continue  # its leaves are counted
+            if is_leaf and roots and key not in expected:
+                continue  # counted through its root, as the dump does
+            point = expected.get(key)
+            count = _count(live, schema, name, estimate, whole=kind == "p")
+            since, by = _written_since(live, point) if point is not None else (None, None)
+            found.append(
+                TableLoss(
+                    schema_name=schema,
+                    name=name,
+                    live_rows=count,
+                    point_rows=point.rows if point is not None else None,
+                    written_since=since,
+                    by=by,
+                )
+            )
+    for (schema, name), table in expected.items():
+        if (schema, name) not in there:
+            found.append(TableLoss(schema_name=schema, name=name, live_rows=None, point_rows=table.rows))
+    return tuple(sorted(found, key=lambda loss: (loss.schema_name, loss.name)))
+
+
+def _count(live: Connection, schema: str, name: str, estimate: int, *, whole: bool) -> int:
+    table = sql.Identifier(schema, name)
+    query = sql.SQL("SELECT count(*) FROM {}{}").format(sql.SQL("" if whole else "ONLY "), table)
+    try:
+        with live.transaction():
+            live.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(COUNT_TIMEOUT))
+            row = live.execute(query).fetchone()
+    except psycopg.errors.QueryCanceled:
+        return estimate
+    return int(row[0]) if row is not None else 0
+
+
+def _written_since(live: Connection, point: TableFacts) -> tuple[int | None, str | None]:
+    """Rows of the live table that are newer than everything in the restore point, by its most telling column."""
+    by_name = {name.lower(): name for name in point.newest}
+    for candidate in (*BIRTH, *CHANGE):
+        column = by_name.get(candidate)
+        if column is None:
+            continue
+        query = sql.SQL("SELECT count(*) FROM {} WHERE {} > {}").format(
+            sql.Identifier(point.schema_name, point.name), sql.Identifier(column), sql.Literal(point.newest[column])
+        )
+        try:
+            with live.transaction():
+                live.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(COUNT_TIMEOUT))
+                row = live.execute(query).fetchone()
+        except psycopg.Error:
+            continue  # the column is gone or has another type in the live table: another one may tell
+        return (int(row[0]) if row is not None else None), column
+    return None, None

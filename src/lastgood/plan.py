@@ -1,0 +1,136 @@
+"""The frozen plan of a rollback: what will be done, what will be lost, what speaks against it.
+
+A plan is data. The dry run, the confirmation, the journal and every renderer show this one object; a run does what
+it says. It holds no secret.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.summary import DumpSummary
+from lastgood.facts import Facts
+from lastgood.points import RestorePoint
+from lastgood.postgres.server import Target
+
+Fence = Literal["now", "at-swap"]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """Which restore point is wanted: a name or path, or the newest that fits. All None means the newest valid one."""
+
+    point: str | None = None
+    before: datetime | None = None
+    before_migration: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed."""
+
+    target: Target
+    store: Path
+    state: Path
+    choice: Choice = Choice()
+    fence: Fence = "now"
+    keep_shadow: bool = False
+    run: str | None = None
+
+
+class PlannedPoint(_Frozen):
+    """The restore point that the plan goes back to. ``time_source`` says where ``made_at`` comes from."""
+
+    path: str
+    kind: str
+    made_at: datetime
+    time_source: str
+    bytes: int
+    rows: int
+    tables: int
+    migration: str | None = None
+    sha256: str | None = None
+
+
+class TableLoss(_Frozen):
+    """What becomes of one table. A row count is None where the table does not exist on that side.
+
+    ``written_since``: rows of the live table with a time stamp after the newest one in the restore point, by
+    column ``by``; None where no column tells.
+    """
+
+    schema_name: str
+    name: str
+    live_rows: int | None
+    point_rows: int | None
+    written_since: int | None = None
+    by: str | None = None
+
+
+class Finding(_Frozen):
+    """Something that the checks found: ``refusal`` stops the run before it begins, ``caution`` does not."""
+
+    level: Literal["refusal", "caution", "note"]
+    code: str
+    text: str
+    hint: str = ""
+
+
+class PlannedStep(_Frozen):
+    """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
+
+    name: str
+    title: str
+    effect: str
+
+
+class Plan(_Frozen):
+    """A rollback, before it happens. Names of databases are those on the server."""
+
+    format: Literal[1] = 1
+    run: str
+    made_at: datetime
+    server: str
+    server_version: str
+    live: str
+    live_oid: int
+    live_bytes: int
+    maintenance: str
+    shadow: str
+    kept: str
+    point: PlannedPoint
+    fence: Fence
+    keep_shadow: bool
+    carry_owners: bool
+    carry_acls: bool
+    loss: tuple[TableLoss, ...]
+    findings: tuple[Finding, ...]
+    steps: tuple[PlannedStep, ...]
+
+    @property
+    def refusals(self) -> tuple[Finding, ...]:
+        """The findings that stop the run."""
+        return tuple(finding for finding in self.findings if finding.level == "refusal")
+
+
+@dataclass(frozen=True, slots=True)
+class Prepared:
+    """A plan with what it was made from: what a run needs beside it."""
+
+    request: Request
+    plan: Plan
+    point: RestorePoint
+    source: DumpSource
+    facts: Facts
+    summary: DumpSummary
+    seconds: float

@@ -1,0 +1,152 @@
+"""What a database's own catalogue can't vouch for: foreign keys row by row, invalid indexes, half-made views.
+
+A constraint that says it is validated may have been loaded behind its back (``session_replication_role = replica``
+skips foreign keys and leaves ``convalidated`` true), so rows are looked at.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from lastgood.postgres.server import Connection
+
+SAMPLES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key as it stands: ``orphans`` rows whose key has no match, with up to five sample keys as text.
+
+    ``validated`` is what the catalogue claims; for one that is NOT VALID, or not enforced (18), orphans are allowed.
+    """
+
+    schema_name: str
+    table: str
+    name: str
+    references: str
+    validated: bool
+    orphans: int
+    samples: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """Something else that is not whole. ``kind``: ``invalid index``, ``unpopulated materialized view``,
+    ``unfinished view``.
+    """
+
+    kind: str
+    what: str
+    detail: str
+
+
+_FOREIGN_KEYS = """
+SELECT n.nspname, c.relname, k.conname, fn.nspname, f.relname, k.convalidated, k.confmatchtype = 'f',
+       coalesce((to_jsonb(k) ->> 'conperiod')::boolean, false),
+       (SELECT array_agg(a.attname::text ORDER BY p.position)
+        FROM unnest(k.conkey) WITH ORDINALITY p(number, position)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = k.conrelid AND a.attnum = p.number),
+       (SELECT array_agg(a.attname::text ORDER BY p.position)
+        FROM unnest(k.confkey) WITH ORDINALITY p(number, position)
+        JOIN pg_catalog.pg_attribute a ON a.attrelid = k.confrelid AND a.attnum = p.number),
+       (SELECT array_agg(n.nspname::text ORDER BY p.position)
+        FROM unnest(k.conpfeqop) WITH ORDINALITY p(operator, position)
+        JOIN pg_catalog.pg_operator o ON o.oid = p.operator JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace),
+       (SELECT array_agg(o.oprname::text ORDER BY p.position)
+        FROM unnest(k.conpfeqop) WITH ORDINALITY p(operator, position)
+        JOIN pg_catalog.pg_operator o ON o.oid = p.operator),
+       c.relkind = 'p', f.relkind = 'p'
+FROM pg_catalog.pg_constraint k
+JOIN pg_catalog.pg_class c ON c.oid = k.conrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_class f ON f.oid = k.confrelid JOIN pg_catalog.pg_namespace fn ON fn.oid = f.relnamespace
+WHERE k.contype = 'f' AND k.conparentid = 0 AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+ORDER BY n.nspname, c.relname, k.conname
+"""
+
+
+def foreign_keys(connection: Connection) -> Iterator[ForeignKey]:
+    """Looks up every row of every foreign key, one key at a time: an anti-join each, in the caller's transaction.
+
+    A key with a column that is NULL has no match to look for (MATCH SIMPLE); under MATCH FULL, only when all are.
+    A key with PERIOD (18) must be covered by the union of the matching rows' periods.
+    Raises psycopg.Error.
+    """
+    for row in connection.execute(_FOREIGN_KEYS).fetchall():
+        schema, table, name, other_schema, other, validated, full, period, columns, keys, places, operators, *whole = (
+            row
+        )
+        only = [sql.SQL("" if partitioned else "ONLY ") for partitioned in whole]
+        pairs = list(zip(columns, keys, places, operators, strict=True))
+        equal = sql.SQL(" AND ").join(
+            sql.SQL("r.{} OPERATOR({}.{}) l.{}").format(
+                # An operator's name can't be quoted; it comes from the catalogue and has no letters in it.
+                sql.Identifier(key),
+                sql.Identifier(place),
+                sql.SQL(operator),
+                sql.Identifier(column),
+            )
+            for column, key, place, operator in (pairs[:-1] if period else pairs)
+        )
+        there = sql.SQL("FROM {}{} r WHERE {}").format(only[1], sql.Identifier(other_schema, other), equal)
+        if period:
+            covered = sql.SQL("coalesce(l.{} OPERATOR(pg_catalog.<@) (SELECT pg_catalog.range_agg(r.{}) {}), false)")
+            has_match = covered.format(sql.Identifier(columns[-1]), sql.Identifier(keys[-1]), there)
+        else:
+            has_match = sql.SQL("EXISTS (SELECT {})").format(there)
+        given = sql.SQL(" OR " if full else " AND ").join(
+            sql.SQL("l.{} IS NOT NULL").format(sql.Identifier(column)) for column in columns
+        )
+        orphan = sql.SQL("FROM {}{} l WHERE ({}) AND NOT {}").format(
+            only[0], sql.Identifier(schema, table), given, has_match
+        )
+        found = connection.execute(sql.SQL("SELECT count(*) ") + orphan).fetchone()
+        orphans = found[0] if found is not None else 0
+        samples: tuple[str, ...] = ()
+        if orphans:
+            key_text = sql.SQL("concat_ws(', ', {})").format(
+                sql.SQL(", ").join(
+                    sql.SQL("coalesce(l.{}::text, 'NULL')").format(sql.Identifier(column)) for column in columns
+                )
+            )
+            distinct = sql.SQL("SELECT DISTINCT {} {} ORDER BY 1 LIMIT {}").format(key_text, orphan, SAMPLES)
+            samples = tuple(text for (text,) in connection.execute(distinct))
+        yield ForeignKey(schema, table, name, f"{other_schema}.{other}", validated, orphans, samples)
+
+
+# A column of pg_dump's stand-in view (createDummyViewAsClause): type, collation and name, which may be quoted, and
+# types may have arguments.
+_BARE_NULL = r"""\(?NULL::([^,;("]|"([^"]|"")*"|\([^)]*\))+"""
+
+
+def findings(connection: Connection) -> list[Finding]:
+    """Invalid indexes, materialized views without data, and views that a cut restore left with pg_dump's stand-in
+    body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error.
+    """
+    found = []
+    for kind, what, detail in connection.execute(
+        r"""
+        SELECT 'invalid index', format('%%I.%%I', n.nspname, c.relname),
+               format('on %%s%%s', i.indrelid::regclass,
+                      CASE WHEN c.relkind = 'I' THEN ', not all partitions have theirs' ELSE '' END)
+        FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) AND n.nspname !~ '^pg_temp'
+        UNION ALL
+        SELECT 'unpopulated materialized view', format('%%I.%%I', n.nspname, c.relname), 'reading it is an error'
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'm' AND NOT c.relispopulated
+        UNION ALL
+        SELECT 'unfinished view', format('%%I.%%I', n.nspname, c.relname), 'every column is a bare NULL'
+        FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind = 'v' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+          AND pg_catalog.pg_get_viewdef(c.oid) ~ %s
+          AND pg_catalog.pg_get_viewdef(c.oid) !~ '\sFROM\s'
+        ORDER BY 1, 2
+        """,
+        [rf"^ *SELECT ({_BARE_NULL},\s+)*{_BARE_NULL};$"],
+    ):
+        found.append(Finding(kind, what, detail))
+    return found

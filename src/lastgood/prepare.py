@@ -1,0 +1,178 @@
+"""From a request to a plan: choose the restore point, read it from end to end, look at the server, count the loss.
+
+Changes nothing anywhere. The whole dump is read here, so that an incomplete or unsafe one is refused before anything is
+created.
+"""
+
+from __future__ import annotations
+
+import time
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+
+from lastgood import checks, loss, points
+from lastgood.errors import Refused, Stopped
+from lastgood.events import Emit, StageDone, StageStarted
+from lastgood.facts.of_dump import facts_of_dump
+from lastgood.names import new_run, suffix
+from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.server import Connection, Target
+
+
+def lock_name(run: str) -> str:
+    """The name under which a run's own session shows in pg_stat_activity."""
+    return f"lastgood rollback {run}"
+
+
+def prepare(request: Request, emit: Emit) -> Prepared:
+    """The plan of a new rollback. Raises BadPoint, Refused (no such database, cannot connect)."""
+    started = time.monotonic()
+    emit(StageStarted("plan", "read the restore point and look at the server"))
+    point = points.choose(
+        request.store,
+        name=request.choice.point,
+        before=request.choice.before,
+        before_migration=request.choice.before_migration,
+    )
+    source = points.source_of(point)
+    facts, summary = facts_of_dump(
+        source, database=request.target.dbname, time_zone=point.time_zone, emit=emit, stage="plan"
+    )
+    points.checked(point, facts, source)
+    if point.manifest is not None:
+        facts = point.manifest.facts  # the same content, and definitions that a dump does not tell
+    live_name = request.target.dbname
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        live = database.describe(maintenance, live_name)
+        run = request.run or new_run(server_clock(maintenance))
+        with _connect(request.target, live_name) as connection:
+            subject = checks.Subject(maintenance, connection, live, point, facts, summary, request.fence, request.store)
+            findings = checks.findings(subject)
+            try:
+                lost = loss.losses(connection, facts)
+            except psycopg.errors.InsufficientPrivilege as error:
+                lost, findings = (), (_cannot_read(live_name, error), *findings)
+        plan = Plan(
+            run=run,
+            made_at=server_clock(maintenance),
+            server=str(Target({k: v for k, v in request.target.keywords.items() if k in ("host", "port", "service")})),
+            server_version=maintenance.info.parameter_status("server_version") or "",
+            live=live.name,
+            live_oid=live.oid,
+            live_bytes=live.size_bytes or 0,
+            maintenance=database.maintenance_name(live_name),
+            shadow=database.fit_name(live.name, suffix("shadow", run)),
+            kept=database.fit_name(live.name, suffix("old", run)),
+            point=PlannedPoint(
+                path=str(point.path),
+                kind=source.kind,
+                made_at=point.made_at,
+                time_source=point.time_source,
+                bytes=source.size,
+                rows=facts.rows,
+                tables=len(facts.tables),
+                migration=facts.migration.version if facts.migration is not None else None,
+            ),
+            fence=request.fence,
+            keep_shadow=request.keep_shadow,
+            carry_owners=not summary.has_owners,
+            carry_acls=not summary.has_acls,
+            loss=lost,
+            findings=findings,
+            steps=_steps(request),
+        )
+    seconds = time.monotonic() - started
+    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.rows:,} rows in {len(facts.tables)} tables"))
+    return Prepared(request, plan, point, source, facts, summary, seconds)
+
+
+def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
+    """The plan of a run that stopped, made anew from what its databases on the server say of themselves; and whether
+    it has switched already."""
+    live_name = request.target.dbname
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        name = unfinished_run(maintenance, request)
+        mark = _mark_of(maintenance, name, live_name)
+    assert mark is not None  # unfinished_run looked it up
+    path = Path(mark.point)
+    if not path.exists():
+        raise Stopped(
+            f'cannot resume run "{name}": the restore point "{mark.point}" is not on this machine',
+            hint=f"Run lastgood resume on {mark.host}, copy the file here, or run lastgood abort {name}",
+        )
+    again = replace(
+        request,
+        run=name,
+        choice=Choice(point=mark.point),
+        fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
+    )
+    prepared = prepare(again, emit)
+    plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
+    return replace(prepared, plan=plan), mark.role == "kept"
+
+
+def unfinished_run(maintenance: Connection, request: Request) -> str:
+    """The run that ``request`` means: the one it names, or the only one with a shadow. Raises Refused."""
+    live = request.target.dbname
+    shadows = {mark.run: mark for _, mark in marked(maintenance) if mark.role == "shadow" and mark.live == live}
+    if request.run is not None:
+        if _mark_of(maintenance, request.run, live) is None:
+            raise Refused(
+                f'cannot find run "{request.run}": the server has no database of it',
+                hint="Look at lastgood status; a run that was walked back leaves nothing to resume or abort.",
+                state=f'"{live}" is open.',
+            )
+        return request.run
+    if len(shadows) != 1:
+        names = ", ".join(sorted(shadows)) or "none"
+        raise Refused(
+            f'cannot tell which run of "{live}" is meant: unfinished are {names}',
+            hint="Name it: lastgood resume RUN, or lastgood abort RUN." if shadows else "There is nothing to do.",
+            state=f'"{live}" is open.',
+        )
+    return next(iter(shadows))
+
+
+def _cannot_read(live: str, error: psycopg.Error) -> Finding:
+    return Finding(
+        level="refusal",
+        code="cannot_read",
+        text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
+        hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
+    )
+
+
+def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
+    for _, mark in marked(maintenance):
+        if mark.run == run and mark.live == live:
+            return mark
+    return None
+
+
+def _connect(target: Target, dbname: str) -> Connection:
+    try:
+        return target.at(dbname).connect()
+    except psycopg.Error as error:
+        raise server_errors.failed(error, f'connect to "{dbname}"') from error
+
+
+def _steps(request: Request) -> tuple[PlannedStep, ...]:
+    now = request.fence == "now"
+    return (
+        PlannedStep(
+            name="fence",
+            title="Keep writers out" if now else "Leave writers alone until the switch",
+            effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
+        ),
+        PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step"),
+        PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
+        PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
+        PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
+        PlannedStep(name="swap", title="Switch the names", effect="all sessions are ended once, and reconnect"),
+        PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
+    )

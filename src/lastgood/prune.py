@@ -1,0 +1,184 @@
+"""Removes kept databases and restore points, by age and number; lists first what would go and what stays, and why.
+
+Never: the last valid restore point, one that an unfinished run needs, and the kept database of the last run, unless it
+is named. Nothing else in lastgood ever removes a kept database or a finished restore point.
+"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterable, Sequence
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lastgood import points
+from lastgood.errors import Refused, UsageError
+from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.points import RestorePoint
+from lastgood.points.manifest import manifest_path
+from lastgood.postgres import database
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.mark import marked, server_clock
+from lastgood.postgres.server import Target
+
+
+class Candidate(BaseModel):
+    """A kept database or a restore point. ``goes``, or stays because of ``why``."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    kind: Literal["kept database", "restore point"]
+    name: str
+    path: str | None = None
+    oid: int | None = None
+    made_at: datetime
+    bytes: int
+    goes: bool
+    why: str
+
+
+class PrunePlan(BaseModel):
+    """What would go and what stays, the newest first."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    live: str
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def going(self) -> tuple[Candidate, ...]:
+        """What would be removed."""
+        return tuple(each for each in self.candidates if each.goes)
+
+
+def plan(
+    target: Target,
+    store: Path,
+    *,
+    older_than: timedelta | None = None,
+    keep: int | None = None,
+    named: Sequence[str] = (),
+) -> PrunePlan:
+    """What goes: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both when both are
+    given), or just what is ``named`` (databases by name, restore points by file name).
+
+    Raises UsageError when nothing says what is to go, Refused for a name that is not there or must stay.
+    """
+    if older_than is None and keep is None and not named:
+        raise UsageError(
+            "cannot prune: nothing says what is to go",
+            hint="Say it by age or number, or name it: lastgood prune --older-than 30d, --keep 5, or NAME.",
+        )
+    live = target.dbname
+    with database.connect_maintenance(target, live) as maintenance:
+        now = server_clock(maintenance)
+        ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
+    kept = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
+    in_use = {mark.point for _, mark in ours if mark.role == "shadow"}
+    found: list[Candidate] = []
+    for place, (each, mark) in enumerate(kept):
+        goes, why = _verdict(each.name, place, mark.started, now, older_than, keep, named)
+        if place == 0 and goes and each.name not in named:
+            goes, why = False, "the undo of the last run; name it to remove it"
+        found.append(
+            Candidate(
+                kind="kept database",
+                name=each.name,
+                oid=each.oid,
+                made_at=mark.started,
+                bytes=each.size_bytes or 0,
+                goes=goes,
+                why=why,
+            )
+        )
+    stored = sorted(points.listing(store), key=lambda point: point.made_at, reverse=True)
+    for place, point in enumerate(stored):
+        goes, why = _verdict(point.path.name, place, point.made_at, now, older_than, keep, named)
+        if goes and str(point.path) in in_use:
+            goes, why = False, "an unfinished run needs it"
+        found.append(
+            Candidate(
+                kind="restore point",
+                name=point.path.name,
+                path=str(point.path),
+                made_at=point.made_at,
+                bytes=point.size,
+                goes=goes,
+                why=why,
+            )
+        )
+    found = _keep_a_valid_one(found, stored)
+    missing = set(named) - {each.name for each in found}
+    if missing:
+        raise Refused(
+            f'cannot prune "{sorted(missing)[0]}": there is no kept database and no restore point of that name',
+            hint="Look at lastgood status and lastgood points.",
+            state="Nothing was removed.",
+        )
+    return PrunePlan(live=live, candidates=tuple(found))
+
+
+def _verdict(
+    name: str,
+    place: int,
+    made_at: datetime,
+    now: datetime,
+    older_than: timedelta | None,
+    keep: int | None,
+    named: Sequence[str],
+) -> tuple[bool, str]:
+    if named:
+        return (True, "named") if name in named else (False, "not named")
+    if keep is not None and place < keep:
+        return False, f"among the {keep} newest"
+    if older_than is not None and now - made_at <= older_than:
+        return False, "not old enough"
+    return True, "old enough" if older_than is not None else f"beyond the {keep} newest"
+
+
+def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]) -> list[Candidate]:
+    """If no valid restore point would stay, the newest valid one that would go stays. Points are read to know."""
+    result = list(found)
+    by_path = {each.path: index for index, each in enumerate(result) if each.path is not None}
+    going = [point for point in stored if result[by_path[str(point.path)]].goes]
+    if not going:
+        return result
+    for point in stored:
+        if point not in going and points.verify(point).valid:
+            return result
+    for point in going:
+        if points.verify(point).valid:
+            index = by_path[str(point.path)]
+            result[index] = result[index].model_copy(update={"goes": False, "why": "the last valid restore point"})
+            return result
+    return result
+
+
+def run(target: Target, plan: PrunePlan, emit: Emit = silent) -> dict[str, Any]:
+    """Removes what the plan says, one after the other; each database is checked by OID and mark again."""
+    removed: list[str] = []
+    with database.connect_maintenance(target, plan.live) as maintenance:
+        lock_live(maintenance, plan.live)
+        for each in plan.going:
+            emit(StageStarted("prune", f"remove {each.name}"))
+            if each.oid is not None:
+                mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
+                if each.oid not in mine:
+                    emit(Note(f'"{each.name}" is no kept database any more; left alone'))
+                    continue
+                database.drop(maintenance, each.name, each.oid)
+            elif each.path is not None:
+                path = Path(each.path)
+                # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
+                manifest_path(path).unlink(missing_ok=True)
+                if path.is_dir():
+                    shutil.rmtree(path)
+                else:
+                    path.unlink(missing_ok=True)
+            removed.append(each.name)
+            emit(StageDone("prune", 0.0, each.name))
+    return {"format": 1, "live": plan.live, "status": "done", "removed": removed}

@@ -1,0 +1,142 @@
+"""The two halves that a rollback and a restore share: fill an empty database from a dump, and prove the result."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Mapping
+from concurrent.futures import ThreadPoolExecutor
+
+from psycopg import IsolationLevel
+
+from lastgood import fault
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.reader import read
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import Corrupt, Failed
+from lastgood.events import Emit
+from lastgood.facts import DigestRules, Facts
+from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.of_database import facts_of_database
+from lastgood.load import Loaded, Loader
+from lastgood.postgres import integrity
+from lastgood.postgres.server import Connection
+
+SHOWN = 20
+
+
+class ProofFailed(Failed):
+    """The restored database is not what the restore point says; ``comparison`` names each difference."""
+
+    code = "proof_failed"
+
+    def __init__(self, message: str, *, comparison: Comparison, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.comparison = comparison
+
+
+def rebuild(
+    connection: Connection,
+    source: DumpSource,
+    summary: DumpSummary,
+    name: str,
+    extensions: Mapping[str, str],
+    emit: Emit,
+    cancelled: Callable[[], bool],
+) -> Loaded:
+    """Loads the whole dump over ``connection``, to an empty database. ``extensions``: name → version to install.
+
+    Raises Failed at the first error that no rule allows, Corrupt when the file changed since it was checked.
+    """
+    before = source.fingerprint()
+    loader = Loader(
+        connection,
+        name=name,
+        position=lambda: source.position,
+        size=source.size,
+        extensions=extensions,
+        emit=emit,
+        cancelled=cancelled,
+    )
+    loaded = loader.load(iter(read(source, database=summary.database)))
+    if source.fingerprint() != before:
+        raise Corrupt(
+            f'cannot use "{name}": the file changed while it was read',
+            hint="Find out what writes to it, and begin again.",
+        )
+    return loaded
+
+
+def prove(
+    connection: Connection,
+    expected: Facts,
+    name: str,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    *,
+    beside: Connection,
+) -> Comparison:
+    """Reads the whole database in one snapshot and compares it with the restore point's facts, which are the oracle.
+    Meanwhile ``beside``, a second connection to it in autocommit mode, gathers the planner's statistics.
+
+    Raises ProofFailed, with every difference.
+    """
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-analyze") as pool:
+        analyzed = pool.submit(beside.execute, "ANALYZE")
+        comparison = _prove(connection, expected, name, emit, cancelled)
+        analyzed.result()
+    return comparison
+
+
+def _prove(connection: Connection, expected: Facts, name: str, emit: Emit, cancelled: Callable[[], bool]) -> Comparison:
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    with connection.transaction():
+        like = expected.model_copy(update={"rules": _readable_rules(connection, expected)})
+        found = facts_of_database(
+            connection, like=like, beyond_like=True, emit=emit, cancelled=cancelled, stage="prove"
+        )
+        broken = list(_broken(connection))
+    fault.point("prove.before_verdict")
+    comparison = compare(expected, found)
+    lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences]
+    lines += broken
+    if lines:
+        raise ProofFailed(
+            f'cannot use "{name}": it differs from the restore point in {len(lines)} '
+            + ("thing" if len(lines) == 1 else "things")
+            + "".join(f"\n  {line}" for line in lines[:SHOWN])
+            + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
+            comparison=comparison,
+            hint="Run it again with --keep-shadow to look at the restored database, or choose another restore point: "
+            "lastgood points",
+        )
+    return comparison
+
+
+def _readable_rules(connection: Connection, expected: Facts) -> DigestRules:
+    """The rules under which to read. A dump made elsewhere does not tell its time zone: UTC when its newest time stamps
+    say so, otherwise the server's own, in which pg_dump most likely ran. A wrong guess can't make unequal rows equal;
+    it makes equal ones look unequal, and ``compare`` then says what was not compared."""
+    rules = expected.rules
+    if rules.time_zone is not None:
+        return rules
+    zoned = [text for table in expected.tables for text in table.newest.values() if text[-3:-2] in ("+", "-")]
+    if zoned and all(text.endswith("+00") for text in zoned):
+        return rules.model_copy(update={"time_zone": "UTC"})
+    row = connection.execute("SELECT current_setting('TimeZone')").fetchone()
+    return rules.model_copy(update={"time_zone": str(row[0]) if row is not None else "UTC"})
+
+
+def _broken(connection: Connection) -> Iterator[str]:
+    """What the catalogue calls sound and is not. A view left without data, or an index that lacks a partition's,
+    may be just what the restore point holds."""
+    for key in integrity.foreign_keys(connection):
+        if key.validated and key.orphans:
+            yield (
+                f"foreign key {key.name} of {key.schema_name}.{key.table}: {key.orphans} rows have no match in "
+                f"{key.references}, {', '.join(key.samples)} for example"
+            )
+    for finding in integrity.findings(connection):
+        if finding.kind == "invalid index" and "not all partitions" not in finding.detail:
+            yield f"index {finding.what} is not valid ({finding.detail})"
+        elif finding.kind == "unfinished view":
+            yield f"view {finding.what} was left unfinished ({finding.detail})"

@@ -1,0 +1,147 @@
+"""What a rollback did, as data: the document that ``--json`` prints and the journal keeps."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+from lastgood.facts.compare import Comparison
+from lastgood.plan import PlannedPoint
+from lastgood.steps import Run
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class ProvedTable(_Frozen):
+    """One table of the proof. ``equal`` is null where only the numbers of rows could be compared (they agree)."""
+
+    schema_name: str = Field(serialization_alias="schema")
+    name: str
+    rows: int
+    digest: str | None
+    equal: bool | None
+
+
+def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
+    """The tables of a proof, as data; none of a run that was finished after its swap by another process."""
+    return tuple(
+        ProvedTable(schema_name=t.schema_name, name=t.name, rows=t.rows, digest=t.digest, equal=t.equal)
+        for t in (comparison.tables if comparison is not None else ())
+    )
+
+
+class CarriedOverReport(_Frozen):
+    """What was taken from the live database because the restore point lacks it: how many ``settings`` of the database
+    itself, how many owners and grants (``privileges``), and whose reading was tried."""
+
+    settings: int
+    privileges: int
+    roles_tried: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+
+class FenceReport(_Frozen):
+    """How writers were kept out. ``writes_after`` counts rows, null where it can't be told."""
+
+    kind: str
+    proof: str
+    writes_after: int | None
+
+
+class Seconds(_Frozen):
+    """How long each part took. ``write_outage``: from the fence to the swap's commit; ``read_outage``: the swap's."""
+
+    plan: float
+    emergency: float
+    build: float
+    prove: float
+    swap: float
+    write_outage: float
+    read_outage: float
+    total: float
+
+
+class Skipped(_Frozen):
+    """Commands of the dump that were left out, and why: ``count`` of them, the first at ``line``."""
+
+    what: str
+    why: str
+    line: int
+    count: int
+
+
+def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skipped, ...]:
+    """What a load recorded, as data."""
+    return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
+
+
+class Report(_Frozen):
+    """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``."""
+
+    format: Literal[1] = 1
+    run: str
+    status: Literal["done"] = "done"
+    point: PlannedPoint
+    live: str
+    kept: str
+    shadow: str
+    tables: tuple[ProvedTable, ...]
+    carried_over: CarriedOverReport
+    fence: FenceReport
+    seconds: Seconds
+    emergency_backup: str | None
+    skipped: tuple[Skipped, ...]
+    not_compared: tuple[str, ...]
+    undo_command: str
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document, as docs/reference/json.md describes it."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def report_of(run: Run, total: float) -> Report:
+    """The report of a run whose steps are all done."""
+    plan, found = run.plan, run.findings
+    took, comparison, carried = run.seconds, found.comparison, found.carried_over
+    outage = found.exchanged.outage if found.exchanged is not None else 0.0
+    fenced = found.fence.began is not None if found.fence is not None else False
+    between = sum(took.get(step, 0.0) for step in ("fence", "swap")) + max(
+        took.get("emergency", 0.0), sum(took.get(step, 0.0) for step in ("build", "carry_over", "prove"))
+    )
+    return Report(
+        run=plan.run,
+        point=plan.point,
+        live=plan.live,
+        kept=plan.kept,
+        shadow=plan.shadow,
+        tables=proved_tables(comparison),
+        carried_over=CarriedOverReport(
+            settings=carried.settings,
+            privileges=carried.privileges,
+            roles_tried=carried.roles_tried,
+            remarks=carried.remarks,
+        ),
+        fence=FenceReport(
+            kind=found.fence.kind if found.fence is not None else "none",
+            proof=found.fence.proof if found.fence is not None else "",
+            writes_after=found.fence.writes_after if found.fence is not None else None,
+        ),
+        seconds=Seconds(
+            plan=round(run.prepared.seconds, 3),
+            emergency=round(took.get("emergency", 0.0), 3),
+            build=round(took.get("build", 0.0) + took.get("carry_over", 0.0), 3),
+            prove=round(took.get("prove", 0.0), 3),
+            swap=round(took.get("swap", 0.0), 3),
+            write_outage=round(between if fenced else outage, 3),
+            read_outage=round(outage, 3),
+            total=round(total, 3),
+        ),
+        emergency_backup=str(found.emergency) if found.emergency is not None else None,
+        skipped=skipped_of(found.skipped),
+        not_compared=comparison.not_compared if comparison is not None else (),
+        undo_command=f"lastgood undo {plan.run}",
+    )

@@ -1,0 +1,122 @@
+"""Builds and proves a new database from a restore point, beside everything else; touches no other."""
+
+from __future__ import annotations
+
+import threading
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict
+
+from lastgood import interrupts, points
+from lastgood.errors import Interrupted, LastgoodError, Refused
+from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.facts.of_dump import facts_of_dump
+from lastgood.names import new_run
+from lastgood.postgres import database
+from lastgood.postgres.mark import server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.rebuild import prove, rebuild
+from lastgood.report import ProvedTable, Skipped, proved_tables, skipped_of
+
+
+class RestoreReport(BaseModel):
+    """A restore that is done and proved."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    run: str
+    status: Literal["done"] = "done"
+    point: str
+    into: str
+    tables: tuple[ProvedTable, ...]
+    skipped: tuple[Skipped, ...]
+    not_compared: tuple[str, ...]
+    seconds: dict[str, float]
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit = silent) -> RestoreReport:
+    """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
+
+    Raises BadPoint, Refused, Failed, Interrupted.
+    """
+    untouched = "No other database was touched."
+    started = time.monotonic()
+    took: dict[str, float] = {}
+    emit(StageStarted("plan", "read the restore point"))
+    point = points.choose(store, name=point_name)
+    source = points.source_of(point)
+    facts, summary = facts_of_dump(source, time_zone=point.time_zone, emit=emit, stage="plan")
+    points.checked(point, facts, source)
+    if point.manifest is not None:
+        facts = point.manifest.facts  # the same content, and definitions that a dump does not tell
+    took["plan"] = time.monotonic() - started
+    emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
+    with database.connect_maintenance(target, target.dbname) as maintenance:
+        if into != database.fit_name(into, ""):
+            raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)
+        model = database.describe(maintenance, target.dbname)
+        run = new_run(server_clock(maintenance))
+        made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
+        stop = threading.Event()
+        try:
+            with (
+                interrupts.calling(stop.set),
+                target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
+                target.at(into).connect(application_name=f"lastgood analyze {run}") as beside,
+            ):
+                stopper = _cancel_when(stop, connection)
+                began = time.monotonic()
+                emit(StageStarted("build", f"build {into}"))
+                loaded = rebuild(connection, source, summary, point.path.name, {}, emit, stop.is_set)
+                took["build"] = time.monotonic() - began
+                emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
+                began = time.monotonic()
+                emit(StageStarted("prove", "prove that it equals the restore point"))
+                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside)
+                took["prove"] = time.monotonic() - began
+                emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
+                stop.set()
+                stopper.join()
+            database.comment(maintenance, into, None)
+            maintenance.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)))
+        except BaseException as error:
+            database.drop(maintenance, into, made.oid)
+            if stop.is_set() and not isinstance(error, Refused):
+                raise Interrupted(f'interrupted: "{into}" was removed again', state=untouched) from error
+            if isinstance(error, LastgoodError):
+                error.state = f'"{into}" was removed again. {untouched}'
+            raise
+    for text in comparison.not_compared:
+        emit(Note(text))
+    took["total"] = time.monotonic() - started
+    return RestoreReport(
+        run=run,
+        point=str(point.path),
+        into=into,
+        tables=proved_tables(comparison),
+        skipped=skipped_of(loaded.skipped),
+        not_compared=comparison.not_compared,
+        seconds={name: round(value, 3) for name, value in took.items()},
+    )
+
+
+def _cancel_when(stop: threading.Event, connection: Connection) -> threading.Thread:
+    """Cancels what the connection executes when the event is set; ends with it."""
+
+    def wait() -> None:
+        stop.wait()
+        if not connection.closed:
+            connection.cancel_safe(timeout=5)
+
+    thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
+    thread.start()
+    return thread

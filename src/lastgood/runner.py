@@ -1,0 +1,177 @@
+"""Drives the steps of a run: announced in the journal, skipped where the server shows them done, walked back in
+reverse when one fails before the commit point."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any, Protocol, TypeVar
+
+from lastgood.errors import Interrupted, Stopped
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted
+from lastgood.journal import Journal
+
+
+class Context(Protocol):
+    """What the runner needs of a run."""
+
+    @property
+    def journal(self) -> Journal:
+        """The run's record."""
+
+    @property
+    def emit(self) -> Emit:
+        """Who shows what happens."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each step took; the runner fills it."""
+
+    def cancelled(self) -> bool:
+        """Whether the run is to stop: the user said so, or another lane failed."""
+
+    def stop(self) -> None:
+        """Makes ``cancelled`` true and ends what the run's sessions are doing."""
+
+    def carry_on(self) -> None:
+        """Makes ``cancelled`` false again: for walking back, and because nothing stops a run after its commit point."""
+
+
+R = TypeVar("R", bound=Context, contravariant=True)
+
+
+class Step(Protocol[R]):
+    """One thing that a run does. ``name`` is stable: it stands in journals. ``commits`` marks the commit point: once
+    that step holds, a later error does not walk the run back."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def commits(self) -> bool: ...
+
+    def do(self, run: R) -> Mapping[str, Any]:
+        """Does it; may run again after a crash. What it returns is journaled and shown to ``holds`` of a resumed run;
+        its ``detail``, if any, is shown to the user."""
+
+    def undo(self, run: R) -> None:
+        """Takes back what ``do`` did or began to do; may run again."""
+
+    def holds(self, run: R, result: Mapping[str, Any]) -> bool:
+        """Whether the server (or the disk) shows it done, by another process; ``result`` is its journal's."""
+
+
+Lane = Sequence[Step[R]]
+
+
+class AfterCommit(Exception):
+    """Something failed after the commit point; its cause says what."""
+
+
+class WalkBackFailed(Exception):
+    """A step could not be undone; its cause says why, its context what began the walk back."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(f'cannot undo step "{step}"')
+        self.step = step
+
+
+def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
+    """Runs stages one after the other; the lanes of a stage run at the same time, the steps of a lane in order.
+
+    On any error before the commit point every step that was begun is undone in reverse order and the error is raised;
+    an error of undoing is journaled, shown, and raised as WalkBackFailed. After the commit point nothing is
+    undone: the error is raised as AfterCommit, and a resumed run finishes the rest.
+    """
+    begun: list[Step[R]] = []
+    finished = run.journal.results()
+    try:
+        for lanes in stages:
+            if len(lanes) == 1:
+                for step in lanes[0]:
+                    _take(run, step, begun, finished)
+            else:
+                _side_by_side(run, lanes, begun, finished)
+    except BaseException as error:
+        _journal_quietly(run, "failed", reason=str(error), error=type(error).__name__)
+        run.carry_on()
+        if isinstance(error, Stopped):
+            raise  # the step itself says that nothing can be told or taken back now
+        if any(step.commits and step.holds(run, {}) for step in begun):
+            raise AfterCommit(str(error)) from error
+        walk_back(run, begun)
+        raise
+
+
+def _take(run: R, step: Step[R], begun: list[Step[R]], finished: Mapping[str, Mapping[str, Any]]) -> None:
+    if run.cancelled():
+        raise Interrupted("interrupted")
+    begun.append(step)
+    run.emit(StageStarted(step.name, step.title))
+    started = time.monotonic()
+    if step.name in finished and step.holds(run, finished[step.name]):
+        run.emit(StageDone(step.name, 0.0, "done before, and still so"))
+        return
+    run.journal.doing(step.name)
+    try:
+        result = step.do(run)
+    except BaseException as error:
+        run.emit(StageFailed(step.name, time.monotonic() - started, str(error)))
+        raise
+    run.seconds[step.name] = time.monotonic() - started
+    if step.commits:
+        run.carry_on()
+    run.journal.done(step.name, **result)
+    run.emit(StageDone(step.name, run.seconds[step.name], str(result.get("detail", ""))))
+
+
+def _side_by_side(
+    run: R, lanes: Sequence[Lane[R]], begun: list[Step[R]], finished: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Each lane in a thread. The first failure stops the others; theirs, a consequence, is dropped."""
+    first: list[BaseException] = []
+    lock = threading.Lock()
+
+    def work(lane: Lane[R]) -> None:
+        try:
+            for step in lane:
+                _take(run, step, begun, finished)
+        except BaseException as error:
+            with lock:
+                if not first:
+                    first.append(error)
+                    run.stop()
+            raise
+
+    with ThreadPoolExecutor(len(lanes), thread_name_prefix="lastgood-lane") as pool:
+        wait([pool.submit(work, lane) for lane in lanes], return_when=FIRST_EXCEPTION)
+    if first:
+        raise first[0]
+
+
+def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
+    """Undoes steps, the last first; goes on after an error, and raises the first one as WalkBackFailed at the end."""
+    failed: WalkBackFailed | None = None
+    for step in reversed(begun):
+        try:
+            step.undo(run)
+        except Exception as error:
+            _journal_quietly(run, "undo failed", step=step.name, reason=str(error))
+            if failed is None:
+                failed = WalkBackFailed(step.name)
+                failed.__cause__ = error
+        else:
+            _journal_quietly(run, "undone", step=step.name)
+    if failed is not None:
+        raise failed
+
+
+def _journal_quietly(run: Context, event: str, **data: Any) -> None:
+    """Walking back must not stop because the disk that holds the journal is full."""
+    try:
+        run.journal.write(event, **data)
+    except OSError as error:
+        run.emit(Caution(f'cannot write the journal "{run.journal.path}": {error.strerror}'))

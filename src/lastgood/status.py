@@ -1,0 +1,160 @@
+"""What is on the server now: works without any local file, on any machine that reaches it."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from typing import Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lastgood.postgres import database, lock
+from lastgood.postgres.mark import marked
+from lastgood.postgres.server import Connection, Target
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class LiveStatus(_Frozen):
+    """The live database; ``open`` is whether it lets sessions in."""
+
+    name: str
+    oid: int
+    bytes: int | None
+    open: bool
+    sessions: int
+
+
+class OurDatabase(_Frozen):
+    """A shadow or a kept database. ``origin`` says in words where it comes from."""
+
+    name: str
+    oid: int
+    role: Literal["shadow", "kept"]
+    run: str
+    live: str
+    bytes: int | None
+    made_at: datetime
+    host: str
+    user: str
+    point: str
+    stage: str
+    origin: str
+    undo_command: str | None
+
+
+class UnfinishedRun(_Frozen):
+    """A run that has a shadow. ``working`` says who is at work on it now; empty when it stopped."""
+
+    run: str
+    live: str
+    shadow: str
+    stage: str
+    host: str
+    user: str
+    started: datetime
+    working: str
+    commands: tuple[str, ...]
+
+
+class FenceStatus(_Frozen):
+    """The session that keeps writers out, if there is one."""
+
+    pid: int
+    application: str
+    tables: int
+    since: datetime | None
+
+
+class Status(_Frozen):
+    """Everything of ours on the server that concerns one live database."""
+
+    format: Literal[1] = 1
+    server_version: str
+    live: LiveStatus
+    working: str
+    fence: FenceStatus | None
+    shadows: tuple[OurDatabase, ...]
+    kept: tuple[OurDatabase, ...]
+    unfinished: tuple[UnfinishedRun, ...]
+
+
+def look(target: Target) -> Status:
+    """The status of ``target``'s database. Raises Refused, Failed."""
+    live_name = target.dbname
+    with database.connect_maintenance(target, live_name) as maintenance:
+        live = database.describe(maintenance, live_name)
+        working = lock.holder(maintenance, live_name) or ""
+        row = maintenance.execute(
+            "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = %s AND backend_type = 'client backend'",
+            [live.oid],
+        ).fetchone()
+        ours = [
+            OurDatabase(
+                name=found.name,
+                oid=found.oid,
+                role=mark.role,
+                run=mark.run,
+                live=mark.live,
+                bytes=found.size_bytes,
+                made_at=mark.started,
+                host=mark.host,
+                user=mark.user,
+                point=mark.point,
+                stage=mark.options.get("stage", ""),
+                origin=_origin(mark.role, mark.options.get("kind", ""), mark.run),
+                undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" else None,
+            )
+            for found, mark in marked(maintenance)
+            if mark.live == live_name
+        ]
+        unfinished = [
+            UnfinishedRun(
+                run=each.run,
+                live=each.live,
+                shadow=each.name,
+                stage=each.stage,
+                host=each.host,
+                user=each.user,
+                started=each.made_at,
+                working=working if each.run in working else "",
+                commands=() if each.run in working else (f"lastgood resume {each.run}", f"lastgood abort {each.run}"),
+            )
+            for each in ours
+            if each.role == "shadow"
+        ]
+        return Status(
+            server_version=maintenance.info.parameter_status("server_version") or "",
+            live=LiveStatus(
+                name=live.name,
+                oid=live.oid,
+                bytes=live.size_bytes,
+                open=live.allow_connections and not live.invalid,
+                sessions=int(row[0]) if row is not None else 0,
+            ),
+            working=working,
+            fence=_fence(maintenance, live.oid),
+            shadows=tuple(each for each in ours if each.role == "shadow"),
+            kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
+            unfinished=tuple(unfinished),
+        )
+
+
+def _origin(role: str, kind: str, run: str) -> str:
+    if role == "shadow":
+        return f"being built by run {run}"
+    if kind == "undo":
+        return f"was live until the undo {run}"
+    return f"was live until the rollback {run}"
+
+
+def _fence(maintenance: Connection, oid: int) -> FenceStatus | None:
+    row = maintenance.execute(
+        "SELECT a.pid, a.application_name, count(*), min(a.xact_start) FROM pg_catalog.pg_locks l"
+        " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+        " WHERE l.database = %s AND l.locktype = 'relation' AND l.mode = 'ShareLock' AND l.granted"
+        " AND a.application_name LIKE 'lastgood fence %%' GROUP BY a.pid, a.application_name LIMIT 1",
+        [oid],
+    ).fetchone()
+    return FenceStatus(pid=row[0], application=row[1], tables=row[2], since=row[3]) if row is not None else None

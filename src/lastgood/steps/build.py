@@ -1,0 +1,92 @@
+"""Builds the shadow: an empty database beside the live one, then everything the restore point has."""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+from collections.abc import Mapping
+from typing import Any, Literal
+
+from lastgood import fault
+from lastgood.errors import Refused
+from lastgood.postgres import database
+from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.rebuild import rebuild
+from lastgood.steps import Run
+
+
+class Build:
+    """The shadow carries a mark that tells whose it is and how far it got, for whoever finds it."""
+
+    name = "build"
+    title = "build the restored database beside the live one"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        plan, maintenance = run.plan, run.server
+        with maintenance.connect(application_name=f"lastgood build {plan.run}") as connection:
+            self._drop_leftover(run)
+            model = database.describe(connection, plan.live)
+            made = database.create_like(connection, plan.shadow, model, mark_of(run, "shadow", stage="created").text())
+            fault.point("build.after_create")
+            with run.connected(plan.live, "reads extensions") as live:
+                extensions = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
+            with run.connected(plan.shadow, "build") as shadow:
+                loaded = rebuild(
+                    shadow,
+                    run.prepared.source,
+                    run.prepared.summary,
+                    run.prepared.point.path.name,
+                    extensions,
+                    run.emit,
+                    run.cancelled,
+                )
+            run.findings.skipped = loaded.skipped
+            fault.point("build.after_load")
+            database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
+        return {"oid": made.oid, "rows": loaded.rows, "detail": f"{loaded.rows:,} rows in {plan.shadow}"}
+
+    def _drop_leftover(self, run: Run) -> None:
+        """A shadow of this very run that a stopped process left half-built is begun anew."""
+        for found, mark in marked(run.maintenance):
+            if found.name == run.plan.shadow:
+                if mark.run != run.plan.run or mark.role != "shadow":
+                    raise Refused(
+                        f'cannot build "{found.name}": a database of that name exists and belongs to another run',
+                        hint="Look at lastgood status.",
+                    )
+                database.drop(run.maintenance, found.name, found.oid)
+
+    def undo(self, run: Run) -> None:
+        for found, mark in marked(run.maintenance):
+            # By name, mark and role together: never a database that a swap has made the live one.
+            if found.name == run.plan.shadow and mark.run == run.plan.run and mark.role == "shadow":
+                if run.prepared.request.keep_shadow and mark.options.get("stage") == "loaded" and not run.interrupted:
+                    run.findings.shadow_kept = True
+                else:
+                    database.drop(run.maintenance, found.name, found.oid)
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return any(
+            found.name == run.plan.shadow and mark.options.get("stage") == "loaded"
+            for found, mark in marked(run.maintenance)
+        )
+
+
+def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:
+    """The mark of a database of this run; enough for another machine to resume, abort or undo it."""
+    plan = run.plan
+    return Mark(
+        role=role,
+        run=plan.run,
+        live=plan.live,
+        live_oid=plan.live_oid,
+        point=plan.point.path,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        user=getpass.getuser(),
+        started=server_clock(run.maintenance),
+        original_comment=original_comment,
+        options={"kind": "rollback", "stage": stage, "fence": plan.fence, "kept": plan.kept},
+    )

@@ -1,0 +1,41 @@
+"""The emergency backup: the live database as it is now, broken or not, as a restore point of its own."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from lastgood.points import dump_point
+from lastgood.points.manifest import manifest_of
+from lastgood.steps import Run
+
+
+class Emergency:
+    """Always taken, always verified, beside the build. It goes only by an explicit prune."""
+
+    name = "emergency"
+    title = "back up the live database as it is now"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        point = dump_point.take(
+            run.target,
+            run.prepared.request.store,
+            label="emergency",
+            kind="emergency",
+            emit=run.emit,
+            cancelled=run.cancelled,
+        )
+        run.findings.emergency = point.path
+        return {"path": str(point.path), "detail": f"{point.path.name}, verified"}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: a complete backup stays (it is a restore point), an incomplete one removed itself."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        path = Path(str(result.get("path", "")))
+        if path.exists() and manifest_of(path) is not None:
+            run.findings.emergency = path
+            return True
+        return False

@@ -1,0 +1,35 @@
+"""Proves the shadow: its facts equal the restore point's, or the run stops here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+from lastgood.events import Note
+from lastgood.rebuild import prove
+from lastgood.steps import Run
+
+
+class Prove:
+    """Comes last before the swap, so that what is proved is what is switched to."""
+
+    name = "prove"
+    title = "prove that it equals the restore point"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        name = run.plan.shadow
+        with run.connected(name, "prove") as shadow, run.connected(name, "analyze") as beside:
+            comparison = prove(shadow, run.prepared.facts, name, run.emit, run.cancelled, beside=beside)
+        run.findings.comparison = comparison
+        for text in comparison.not_compared:
+            run.emit(Note(text))
+        tables = len(comparison.tables)
+        rows = sum(table.rows for table in comparison.tables)
+        return {"tables": tables, "detail": f"{tables} tables, {rows:,} rows: all equal"}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: it only reads."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False  # what was proved in another process may have changed since

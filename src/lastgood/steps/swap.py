@@ -1,0 +1,103 @@
+"""The swap: the one commit point of a rollback. Before it the live database is as it was; after it, undo is the same
+exchange backwards."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.errors import Failed, Stopped
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.apply import rehearse
+from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.grants import Operator
+from lastgood.postgres.mark import marked
+from lastgood.postgres.sessions import END_THEM, in_the_way
+from lastgood.postgres.state import DatabaseState
+from lastgood.steps import Run, fence
+from lastgood.steps.build import mark_of
+
+
+class Swap:
+    """Everything that can fail is done before; what is left is one transaction of a few milliseconds."""
+
+    name = "swap"
+    title = "switch the names (readers reconnect)"
+    commits = True
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        plan = run.plan
+        shadow = database.describe(run.maintenance, plan.shadow)
+        run.findings.restored_oid = shadow.oid
+        statements = self._statements(run)
+        stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
+        if stubborn:
+            raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
+        fence.verify(run)
+        fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
+        fault.point("swap.before_transaction")
+        try:
+            exchanged = exchange(
+                run.maintenance,
+                run.server,
+                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+                arriving=Renaming(shadow.oid, plan.shadow, plan.live),
+                statements=statements,
+                fault_points=("swap.between_renames", "swap.before_commit", "swap.after_commit"),
+                keep_until_last=fence_pid,
+                release_last=lambda: fence.release(run),
+            )
+        except NamesChanged as error:
+            raise Failed(
+                f"cannot switch: the databases' names changed while the run worked ({error})",
+                hint="Look at lastgood status: somebody else renamed or replaced a database.",
+            ) from error
+        except OutcomeUnknown as error:
+            raise Stopped(
+                "cannot tell whether the switch took place: the server went away during the commit",
+                hint=f"When the server answers again, run: lastgood resume {plan.run}",
+                state="The live database is either as it was or fully switched; never in between.",
+            ) from error
+        except psycopg.Error as error:
+            raise server_errors.failed(error, f'switch "{plan.live}" to the restored database') from error
+        run.findings.exchanged = exchanged
+        return {
+            "outage": exchanged.outage,
+            "ended": exchanged.ended,
+            "detail": f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended",
+        }
+
+    def _statements(self, run: Run) -> list[sql.Composed]:
+        """What stands in the transaction beside the renames: the state of the live database for the one that takes
+        its name, and for the other a mark that says what it is and remembers its comment for the undo.
+
+        Tried beforehand on the shadow and taken back: nothing may fail inside the swap that could fail before.
+        """
+        plan, maintenance = run.plan, run.maintenance
+        state, found = (DatabaseState.read(maintenance, name) for name in (plan.live, plan.shadow))
+        operator = Operator.read(maintenance)
+        for refused in rehearse(maintenance, state.statements(plan.shadow, found, operator)):
+            raise Failed(
+                f'cannot carry over a setting or privilege of "{plan.live}" itself: {refused.message}',
+                hint="Run the rollback as a superuser, or as the role that made that setting.",
+            )
+        run.findings.carried_over.settings = len(state.settings)
+        kept = mark_of(run, "kept", original_comment=state.comment)
+        return [
+            *state.statements(plan.live, found, operator),
+            database.comment_statement(plan.kept, kept.text()),
+        ]
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: before the commit the server rolled it back, after it `lastgood undo` does."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        """By OID: the database that was live has the kept name."""
+        return any(
+            found.oid == run.plan.live_oid and found.name == run.plan.kept for found, _ in marked(run.maintenance)
+        )

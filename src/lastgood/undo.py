@@ -1,0 +1,181 @@
+"""The swap backwards: the kept database gets the live name again, in one transaction.
+
+What has been written since the rollback is kept in its turn, as the next kept database; an undo can be undone. It needs
+nothing but the server: the kept database's mark tells whose it is.
+"""
+
+from __future__ import annotations
+
+import getpass
+import os
+import socket
+import time
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+from pydantic import BaseModel, ConfigDict
+
+from lastgood.errors import Failed, Refused, Stopped
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.journal import Journal
+from lastgood.names import new_run, suffix
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.database import Database
+from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.holders import holders
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.sessions import END_THEM, in_the_way
+
+
+class UndoPlan(BaseModel):
+    """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    run: str
+    undoes: str
+    live: str
+    live_oid: int
+    arriving: str
+    arriving_oid: int
+    kept: str
+    original_comment: str | None
+
+
+class UndoReport(BaseModel):
+    """An undo that is done. Seconds are those of the work; ``read_outage`` is the swap alone."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    run: str
+    status: Literal["done"] = "done"
+    undoes: str
+    live: str
+    kept: str
+    seconds: dict[str, float]
+    undo_command: str
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json")
+
+
+def plan(target: Target, live: str, undoes: str | None = None) -> UndoPlan:
+    """Which kept database would come back. Raises Refused when there is none, or none of run ``undoes``."""
+    with database.connect_maintenance(target, live) as maintenance:
+        return _plan(maintenance, live, undoes)
+
+
+def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
+    kept = [(found, mark) for found, mark in marked(maintenance) if mark.role == "kept" and mark.live == live]
+    wanted = [(found, mark) for found, mark in kept if undoes in (None, mark.run)]
+    if not wanted:
+        others = ", ".join(f"{mark.run}" for _, mark in kept) or "none"
+        raise Refused(
+            f'cannot undo: no kept database of "{live}"' + (f' from run "{undoes}"' if undoes else "") + " is there",
+            hint=f"Runs that can be undone: {others}. Look at lastgood status.",
+        )
+    found, mark = max(wanted, key=_age)
+    now = database.describe(maintenance, live)
+    run = new_run(server_clock(maintenance))
+    return UndoPlan(
+        run=run,
+        undoes=mark.run,
+        live=live,
+        live_oid=now.oid,
+        arriving=found.name,
+        arriving_oid=found.oid,
+        kept=database.fit_name(live, suffix("undone", run)),
+        original_comment=mark.original_comment,
+    )
+
+
+def _age(pair: tuple[Database, Mark]) -> datetime:
+    return pair[1].started
+
+
+def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> UndoReport:
+    """Does it. Raises Failed (nothing changed), Refused (another run, sessions that can't be ended), Stopped."""
+    started = time.monotonic()
+    server = target.at(database.maintenance_name(plan.live))
+    with server.connect(application_name=f"lastgood undo {plan.run}") as maintenance:
+        lock_live(maintenance, plan.live)
+        blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
+        if blocking:
+            raise Refused(
+                f"cannot undo: {blocking[0].explanation}", hint=blocking[0].command, state="Nothing was changed."
+            )
+        stubborn = in_the_way(maintenance, plan.live_oid, plan.live)
+        if stubborn:
+            raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state="Nothing was changed.")
+        journal = Journal.create(state, plan.run)
+        journal.write("begun", kind="undo", plan=plan.model_dump(mode="json"))
+        journal.doing("swap")
+        emit(StageStarted("swap", "switch the names back (readers reconnect)"))
+        try:
+            exchanged = exchange(
+                maintenance,
+                server,
+                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+                arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
+                statements=_statements(maintenance, plan),
+                fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
+            )
+        except NamesChanged as error:
+            raise Failed(
+                "cannot undo: the databases' names changed since the plan was made",
+                hint="Look at lastgood status, and run lastgood undo again.",
+                state="Nothing was changed.",
+            ) from error
+        except OutcomeUnknown as error:
+            raise Stopped(
+                "cannot tell whether the undo took place: the server went away during the commit",
+                hint="When the server answers again, look at lastgood status.",
+                state=f'"{plan.live}" is either as it was or fully switched back; never in between.',
+            ) from error
+        except psycopg.Error as error:
+            failed = server_errors.failed(error, f'switch "{plan.live}" back')
+            failed.state = "Nothing was changed."
+            raise failed from error
+        work = time.monotonic() - started
+        emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms"))
+        report = UndoReport(
+            run=plan.run,
+            undoes=plan.undoes,
+            live=plan.live,
+            kept=plan.kept,
+            seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
+            undo_command=f"lastgood undo {plan.run}",
+        )
+        journal.done("swap", outage=exchanged.outage)
+        journal.write("ended", status="done", report=report.document())
+        return report
+
+
+def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
+    """In the same transaction: the old database is open again under its own comment, the other one says what it is."""
+    live = database.describe(maintenance, plan.live)
+    mark = Mark(
+        role="kept",
+        run=plan.run,
+        live=plan.live,
+        live_oid=plan.live_oid,
+        point=plan.arriving,
+        host=socket.gethostname(),
+        pid=os.getpid(),
+        user=getpass.getuser(),
+        started=server_clock(maintenance),
+        original_comment=live.comment,
+        options={"kind": "undo", "undoes": plan.undoes},
+    )
+    return [
+        database.allow_connections_statement(plan.live, True),
+        database.comment_statement(plan.live, plan.original_comment),
+        database.comment_statement(plan.kept, mark.text()),
+    ]

@@ -1,0 +1,62 @@
+"""The record of a run: durable, readable after a crash in the middle of a write."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from lastgood.errors import UsageError
+from lastgood.journal import Journal
+
+RUN = "20261122-031500-9f3c1a70"
+
+
+def test_entries_come_back_in_order(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, RUN)
+    journal.doing("build")
+    journal.done("build", oid=5)
+    found = Journal.find(tmp_path, RUN)
+    assert found is not None
+    assert [(e["event"], e["step"]) for e in found.replay()] == [("doing", "build"), ("done", "build")]
+    assert found.results() == {"build": {"oid": 5}}
+
+
+def test_a_torn_last_line_is_left_out(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, RUN)
+    journal.done("fence")
+    with journal.path.open("ab") as file:
+        file.write(b'{"at": "2026-11-22T03:15:00", "event": "do')
+    assert [e["step"] for e in journal.replay()] == ["fence"]
+
+
+def test_what_was_undone_is_no_result(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, RUN)
+    journal.done("build", oid=5)
+    journal.write("undone", step="build")
+    assert journal.results() == {}
+
+
+def test_a_run_is_begun_once(tmp_path: Path) -> None:
+    Journal.create(tmp_path, RUN)
+    with pytest.raises(FileExistsError):
+        Journal.create(tmp_path, RUN)
+
+
+def test_journals_are_for_their_owner_only(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, RUN)
+    assert journal.path.stat().st_mode & 0o777 == 0o600
+    assert journal.path.parent.stat().st_mode & 0o777 == 0o700
+
+
+@pytest.mark.parametrize("name", ["", "../../etc/passwd", ".hidden"])
+def test_a_run_name_cannot_leave_the_folder(tmp_path: Path, name: str) -> None:
+    with pytest.raises(UsageError) as raised:
+        Journal.find(tmp_path, name)
+    assert str(raised.value) == f'cannot look up run "{name}": that is no name of a run'
+
+
+def test_all_lists_the_newest_last(tmp_path: Path) -> None:
+    for run in ("20261122-031500-9f3c1a70", "20251104-143000-00000000"):
+        Journal.create(tmp_path, run)
+    assert [j.run for j in Journal.all(tmp_path)] == ["20251104-143000-00000000", "20261122-031500-9f3c1a70"]
