@@ -13,6 +13,9 @@ from lastgood.postgres.errors import rule
 from lastgood.postgres.server import Connection
 
 BATCH = 200  # statements a transaction
+# Warnings by which a GRANT or a REVOKE says that it did not, or not all: privilege_not_revoked, privilege_not_granted.
+# A REVOKE in the name of a role that never granted it "succeeds".
+WITHOUT_EFFECT = ("01006", "01007")
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,7 +28,8 @@ class NotApplied:
 
 
 def apply(connection: Connection, statements: Iterable[sql.Composed]) -> list[NotApplied]:
-    """Runs each statement; what the server refuses is left out and returned.
+    """Runs each statement; what the server refuses is left out and returned, and so is a GRANT or a REVOKE that had
+    no effect.
 
     Some hundred go into one transaction: all in one would need a lock for each object, and the server's lock table
     is small. Cut off in between, it is to be done again from what is there then. Raises psycopg.OperationalError when
@@ -46,6 +50,13 @@ def rehearse(connection: Connection, statements: Iterable[sql.Composed]) -> list
 
 
 def _attempt(connection: Connection, statement: sql.Composed) -> NotApplied | None:
+    warned: list[tuple[str, str]] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        # Read at once: what it reads from is gone after this call.
+        warned.append((notice.sqlstate or "", notice.message_primary or ""))
+
+    connection.add_notice_handler(note)
     try:
         with connection.transaction():
             connection.execute(statement)
@@ -53,7 +64,9 @@ def _attempt(connection: Connection, statement: sql.Composed) -> NotApplied | No
         if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
             raise
         return NotApplied(statement, error.sqlstate, _said(error, error.sqlstate))
-    return None
+    finally:
+        connection.remove_notice_handler(note)
+    return next((NotApplied(statement, *each) for each in warned if each[0] in WITHOUT_EFFECT), None)
 
 
 def _said(error: psycopg.Error, sqlstate: str) -> str:
