@@ -6,11 +6,11 @@ import subprocess
 import sys
 
 import pytest
-from tests.cli.conftest import Lastgood
 
 from lastgood import __version__, config
 from lastgood.cli import exit_status
 from lastgood.errors import LastgoodError
+from tests.cli.conftest import Lastgood
 
 COMMANDS: dict[str, tuple[int, ...]] = {
     "rollback": (3, 4, 5, 6, 7),
@@ -75,7 +75,10 @@ def test_it_runs_as_a_module(module: str, child_environment: dict[str, str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("rolback",), "error: cannot run this command: no such command 'rolback'. Did you mean 'rollback', 'backup'?\n"),
+        (
+            ("rolback",),
+            "error: cannot run this command: no such command 'rolback'. Did you mean 'rollback', 'backup'?\n",
+        ),
         (("status", "--jsn"), "error: cannot run this command: no such option: --jsn (Possible options: --json)\n"),
         (("restore", "x"), "error: cannot run this command: missing option '--into'\n"),
         (("rollback", "--fence", "later"), 'error: cannot use --fence: it must be "now" or "at-swap"\n'),

@@ -16,8 +16,11 @@ from lastgood.undo import UndoPlan, UndoReport
 VERDICTS = {True: "equal", None: "as many rows", False: "DIFFERS"}
 
 
+VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
+
+
 class Proved(Protocol):
-    """One table of a proof; ``digest`` is None where only the rows could be counted."""
+    """One table of a proof; ``equal`` is None where only the numbers of rows could be compared (they agree)."""
 
     @property
     def schema_name(self) -> str: ...
