@@ -13,11 +13,11 @@ from lastgood.report import Report
 from lastgood.restore import RestoreReport
 from lastgood.undo import UndoPlan, UndoReport
 
-VERDICTS = {True: "equal", None: "as many rows", False: "DIFFERS"}
+VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
 class Proved(Protocol):
-    """One table of a proof; ``digest`` is None where only the rows could be counted."""
+    """One table of a proof; ``equal`` is None where only the numbers of rows could be compared (they agree)."""
 
     @property
     def schema_name(self) -> str: ...
@@ -44,9 +44,11 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
     """Every table against the restore point, the largest first."""
     rows = sum(table.rows for table in tables)
     equal = sum(table.equal is True for table in tables)
+    counted = sum(table.equal is None for table in tables)
     screen.say(
         f"Proved: {amounts.number(equal)} of {amounts.counted(len(tables), 'table')} with "
-        f"{amounts.counted(rows, 'row')} equal the restore point.",
+        f"{amounts.counted(rows, 'row')} equal the restore point in every row"
+        + (f"; of {amounts.number(counted)} only the number of rows could be compared." if counted else "."),
         first="  ",
         indent=2,
     )
@@ -59,7 +61,7 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
             (
                 f"{table.schema_name}.{table.name}",
                 amounts.number(table.rows),
-                table.digest[:12] if table.digest else "rows only",
+                table.digest[:12] if table.digest else "none",
                 VERDICTS[table.equal],
             )
             for table in by_rows[:SHOWN]
