@@ -165,9 +165,17 @@ class TestTrap3TheDatabaseWasSetReadOnly:
             with pytest.raises(psycopg.OperationalError) as ended:
                 session.execute("INSERT INTO activities (contact_id, kind, subject) VALUES (1, 'note', 'still here')")
             assert ended.value.sqlstate == "57P01"
-        now = stage.now()
-        assert now.content == stage.before.content
-        assert now.structure == stage.before.structure
+        # All is back; the read-only setting is the operator's, and is still his to lift, as the guide says next.
+        assert stage.before.differences(stage.now()) == ["+ database setting all default_transaction_read_only=on"]
+        with stage.server.target("postgres").connect() as connection:
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(sql.Identifier(stage.database))
+            )
+        assert stage.before.differences(stage.now()) == []
+        with psycopg.connect(stage.server.url(stage.database, user="crm_app"), autocommit=True) as application:
+            application.execute(
+                "INSERT INTO activities (contact_id, kind, subject) VALUES (1, 'note', 'at work again')"
+            )
 
 
 class TestTrap4NoOwnerNoAcl:
