@@ -6,8 +6,8 @@ import os
 import subprocess
 import threading
 from collections import deque
-from collections.abc import Callable, Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
@@ -89,18 +89,22 @@ def run(
 
 @contextmanager
 def stream(
-    arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, stdin: int = subprocess.DEVNULL
+    arguments: Sequence[str | Path],
+    *,
+    environment: Mapping[str, str] | None = None,
+    stdin: int | Iterable[bytes] = subprocess.DEVNULL,
 ) -> Iterator[Iterator[bytes]]:
     """Runs a program and gives its stdout in chunks of at most 256 KiB, in constant memory.
 
-    ``stdin`` is a descriptor for it to read from, which stays the caller's to close (default: nothing to read).
-    When the output is read to its end, a status other than 0 raises ChildFailed from the iterator. Leaving the
-    block early terminates the program.
+    ``stdin`` is what it reads: a descriptor, which stays the caller's to close, or the content itself, which is taken
+    in another thread, to its end even when the program has enough; an error that it raises ends the program and
+    comes out of the iterator. When the output is read to its end, a status other than 0 raises ChildFailed from the
+    iterator. Leaving the block early terminates the program.
     """
     program = Path(arguments[0]).name
     process = subprocess.Popen(
         [str(a) for a in arguments],
-        stdin=stdin,
+        stdin=stdin if isinstance(stdin, int) else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=_environment(environment),
@@ -109,6 +113,7 @@ def stream(
     said: deque[bytes] = deque(maxlen=TAIL_LINES)
     reader = threading.Thread(target=_drain, args=(process.stderr, said), daemon=True)
     reader.start()
+    feeder = None if isinstance(stdin, int) else _Feeder(process, stdin)
     stdout: IO[bytes] = process.stdout
 
     def chunks() -> Iterator[bytes]:
@@ -116,6 +121,8 @@ def stream(
             yield chunk
         status = process.wait()
         reader.join()
+        if feeder is not None:
+            feeder.check(to_its_end=status == 0)
         if status != 0:
             raise ChildFailed(program, status, _tail(b"".join(said)))
 
@@ -130,8 +137,53 @@ def stream(
                 process.kill()
                 process.wait()
         reader.join()
+        if feeder is not None:
+            feeder.stop()
         stdout.close()
         process.stderr.close()
+
+
+class _Feeder:
+    """A thread that writes ``content`` to a program's stdin."""
+
+    def __init__(self, process: subprocess.Popen[bytes], content: Iterable[bytes]) -> None:
+        self._process = process
+        self._content = content
+        self._stopping = False
+        self._failed: BaseException | None = None
+        self._thread = threading.Thread(target=self._feed, daemon=True)
+        self._thread.start()
+
+    def _feed(self) -> None:
+        assert self._process.stdin is not None
+        pipe: IO[bytes] | None = self._process.stdin
+        try:
+            for piece in self._content:
+                if self._stopping:
+                    break
+                if pipe is not None:
+                    try:
+                        pipe.write(piece)
+                    except BrokenPipeError:
+                        pipe = None  # it has enough, or has failed and says so itself
+        except BaseException as error:
+            self._failed = error
+            # It may wait for ever for what does not come.
+            self._process.kill()
+        finally:
+            with suppress(BrokenPipeError):
+                self._process.stdin.close()
+
+    def check(self, *, to_its_end: bool) -> None:
+        """Raises what went wrong in making the content; ``to_its_end``: also of what is not made yet."""
+        self._stopping = not to_its_end
+        self._thread.join()
+        if self._failed is not None:
+            raise self._failed
+
+    def stop(self) -> None:
+        self._stopping = True
+        self._thread.join()
 
 
 def _drain(source: IO[bytes], into: deque[bytes]) -> None:

@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from tests.facts.conftest import facts, snapshot
 from xxhash import xxh3_128_intdigest
 
 from lastgood.errors import Failed, Interrupted, LastgoodError
@@ -23,6 +22,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
+from tests.facts.conftest import facts, snapshot
 
 Make = Callable[..., Target]
 ALL = pytest.mark.postgres(15, 16, 17, 18)
@@ -412,7 +412,7 @@ def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, dat
     role = "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     target = database(role, rich)
     connection, environment = target.child()
-    command = [server.bin / "pg_dump", "-d", connection, "-f", tmp_path / "dump.sql"]
+    command: list[str | Path] = [server.bin / "pg_dump", "-d", connection, "-f", tmp_path / "dump.sql"]
     subprocess.run(command, check=True, env={**environment, "PGTZ": "UTC", "PATH": "/usr/bin:/bin"})
     expected, _ = facts_of_dump(Text(tmp_path / "dump.sql"), time_zone="UTC")
     for found in (facts(target), facts(target, like=expected)):
@@ -538,7 +538,7 @@ def test_interrupted_while_reading(database: Make) -> None:
     with snapshot(target) as connection:
         with pytest.raises(Interrupted) as error:
             facts_of_database(connection, emit=seen.append, cancelled=lambda: len(seen) > 3)
-        assert str(error.value) == "cannot go on reading rows: interrupted"
+        assert str(error.value) == "cannot go on reading the database: interrupted"
         connection.execute("ROLLBACK")
         assert connection.execute("SELECT count(*) FROM public.t").fetchone() == (100000,)
         connection.execute("BEGIN")

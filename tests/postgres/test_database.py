@@ -302,6 +302,27 @@ class TestDrop:
             maintenance.execute("SELECT pg_drop_replication_slot('cdc')")
 
     @pytest.mark.postgres(15, 18)
+    def test_not_with_a_prepared_transaction(
+        self, server: EmbeddedServer, new_database: New, maintenance: Connection
+    ) -> None:
+        live = new_database("app")
+        shadow = like(maintenance, live, f"{live}_shadow")
+        with server.target(shadow.name).connect() as inside:
+            for statement in ("BEGIN", "CREATE TABLE public.t ()", "PREPARE TRANSACTION 'p'"):
+                inside.execute(statement.encode())
+            with pytest.raises(Failed) as failed:
+                database.drop(maintenance, shadow.name, shadow.oid)
+            assert failed.value.message == (
+                f'cannot drop the database "{shadow.name}": database "{shadow.name}" is being used by prepared'
+                " transactions (There is 1 prepared transaction using the database.)"
+            )
+            assert failed.value.hint == (
+                "A prepared transaction, a replication slot or a subscription holds the database."
+                " Run lastgood check to see what holds it."
+            )
+            inside.execute("ROLLBACK PREPARED 'p'")
+
+    @pytest.mark.postgres(15, 18)
     def test_never_one_with_a_subscription(
         self, server: EmbeddedServer, new_database: New, maintenance: Connection
     ) -> None:

@@ -44,6 +44,11 @@ def compression_of(head: bytes) -> Compression:
     return ""
 
 
+def may_become_compressed(start: bytes) -> bool:
+    """Whether a file cut after ``start`` may have been one that we read."""
+    return any(magic.startswith(start) for magics in _MAGIC.values() for magic in magics)
+
+
 class _Member(Protocol):
     """One compressed member. ``take`` gives what some more input contains, all of it, a little at a time; input
     behind the end is kept in ``unused``."""

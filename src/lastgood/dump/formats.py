@@ -6,15 +6,14 @@ import hashlib
 import os
 import stat
 import subprocess
-import threading
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
 from lastgood import child
 from lastgood.dump import recognize
-from lastgood.dump.decompress import READ, Compression, compression_of, decompressed
+from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
 
@@ -122,18 +121,18 @@ class DumpSource:
 
             self._position = position
             try:
-                if self.kind != "plain" and not self.compression:
-                    # pg_restore gets a file that it can seek in, and shares its position with us.
-                    yield from self._restored([], file.fileno())
-                    return
                 content: Iterator[bytes] = iter(lambda: file.read(READ), b"")
                 if self.compression:
                     content = decompressed(file, self.compression, str(self.path), self._notes.append)
                 if self.kind == "plain":
                     yield from content
+                elif self.kind == "tar":
+                    yield from self._restored([], recognize.whole_tar(content, str(self.path)))
+                elif self.compression:
+                    yield from self._restored([], content)
                 else:
-                    with _Feed(content) as feed:
-                        yield from self._restored([], feed.descriptor, feed)
+                    # pg_restore gets a file that it can seek in, and shares its position with us.
+                    yield from self._restored([], file.fileno())
             except Corrupt as error:
                 if (self.kind != "plain" or self.compression) and _went_through_a_terminal(self.path):
                     error.hint = (
@@ -144,7 +143,7 @@ class DumpSource:
             finally:
                 last = position()
 
-    def _restored(self, arguments: list[Path], stdin: int, feed: _Feed | None = None) -> Iterator[bytes]:
+    def _restored(self, arguments: list[Path], stdin: int | Iterator[bytes]) -> Iterator[bytes]:
         """What pg_restore makes of the archive."""
         assert self.archive_version is not None
         if self._pg_restore is None:
@@ -154,21 +153,17 @@ class DumpSource:
             )
         program = self._pg_restore(self.archive_version)
         try:
-            with child.stream([program, "--file=-", *arguments], stdin=stdin) as output:
-                if feed is not None:
-                    feed.handed_over()
+            with ExitStack() as stack:
+                try:
+                    output = stack.enter_context(child.stream([program, "--file=-", *arguments], stdin=stdin))
+                except OSError as error:
+                    raise Refused(
+                        f'cannot run "{program}": {(error.strerror or str(error)).lower()}',
+                        hint="Install PostgreSQL's client programs again.",
+                    ) from error
                 yield from output
         except child.ChildFailed as error:
-            if feed is not None:
-                feed.check()
             raise self._explain(error) from error
-        except OSError as error:
-            raise Refused(
-                f'cannot run "{program}": {(error.strerror or str(error)).lower()}',
-                hint="Install PostgreSQL's client programs again.",
-            ) from error
-        if feed is not None:
-            feed.check(to_its_end=True)
 
     def _explain(self, error: child.ChildFailed) -> BadPoint:
         lines = error.tail.strip().splitlines()
@@ -259,8 +254,10 @@ def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> 
 def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
     """Raises for content that is neither an archive nor perhaps a plain dump."""
     within = f"{compression} data of " if compression else ""
-    if head.startswith(b"PGDMP"):
-        raise Incomplete(f'cannot use "{path}": it is a custom archive that ends within its header', hint=_CUT_OFF)
+    if head.startswith((b"PGDMP", b"toc.dat\0")):
+        raise Incomplete(f'cannot use "{path}": it is {within}an archive that ends within its header', hint=_CUT_OFF)
+    if len(head) < 6 and not compression and may_become_compressed(head):
+        raise Incomplete(f'cannot use "{path}": it ends after {len(head)} bytes', hint=_CUT_OFF)
     if compression and (twice := compression_of(head)):
         raise BadPoint(
             f'cannot use "{path}": it is compressed twice, with {twice} and then with {compression}',
@@ -310,49 +307,3 @@ def _went_through_a_terminal(path: Path) -> bool:
             pairs += (before + data).count(b"\r\n")
             before = data[-1:] if data.endswith(b"\r") else b""
     return 0 < line_feeds == pairs
-
-
-class _Feed:
-    """A pipe into which a thread writes ``content``, for a child to read from ``descriptor``."""
-
-    def __init__(self, content: Iterator[bytes]) -> None:
-        self._content = content
-        self._failed: BaseException | None = None
-        self.descriptor, self._writing = os.pipe()
-        self._open = True
-        self._thread = threading.Thread(target=self._write, daemon=True)
-
-    def __enter__(self) -> _Feed:
-        self._thread.start()
-        return self
-
-    def __exit__(self, *error: object) -> None:
-        self.handed_over()
-        self._thread.join()
-
-    def _write(self) -> None:
-        try:
-            with os.fdopen(self._writing, "wb", buffering=0) as pipe:
-                for piece in self._content:
-                    rest = memoryview(piece)
-                    while rest:
-                        rest = rest[pipe.write(rest) :]
-        except BrokenPipeError:
-            return  # the child has enough, or has failed and says so itself
-        except BaseException as error:
-            self._failed = error
-
-    def handed_over(self) -> None:
-        """The child has it now. Our own copy would keep the pipe whole after the child's death."""
-        if self._open:
-            os.close(self.descriptor)
-            self._open = False
-
-    def check(self, *, to_its_end: bool = False) -> None:
-        """Raises what went wrong in making the content; ``to_its_end``: also of what the child did not ask for."""
-        self._thread.join()
-        if self._failed is not None:
-            raise self._failed
-        if to_its_end:
-            for _ in self._content:
-                pass

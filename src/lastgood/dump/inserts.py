@@ -14,6 +14,7 @@ from lastgood.dump.entries import Rows, RowsEnd, RowsStart
 
 BATCH = 1 << 18
 """Rows are given in portions of about this many bytes."""
+_AT_ONCE = 1000
 
 _IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _LIST = rb"%s(?:\s*,\s*%s)*" % (_IDENTIFIER, _IDENTIFIER)
@@ -181,12 +182,15 @@ class Section:
         self._line = 0
 
     def add(self, lines: list[bytes], offset: int, line: int) -> Iterator[Rows]:
-        if not self._lines:
-            self._offset, self._line = offset, line
-        self._lines += lines
-        self._size += sum(map(len, lines)) + len(lines)
-        if self._size >= BATCH:
-            yield self._batch()
+        """Adds the rows of one INSERT, which may be many: gives a portion whenever one is full."""
+        for start in range(0, len(lines), _AT_ONCE):
+            some = lines[start : start + _AT_ONCE]
+            if not self._lines:
+                self._offset, self._line = offset, line
+            self._lines += some
+            self._size += sum(map(len, some)) + len(some)
+            if self._size >= BATCH:
+                yield self._batch()
 
     def end(self) -> Iterator[Rows | RowsEnd]:
         if self._lines:

@@ -38,6 +38,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def shown(name: object) -> str:
+    """A name from a dump for a message: on one line, without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Relation:
     """A schema-qualified name; ``schema`` is empty where a dump leaves it to the search path and that is unknown."""

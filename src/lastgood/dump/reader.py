@@ -15,7 +15,7 @@ from lastgood.dump import encodings, inserts, names
 from lastgood.dump.checks import check_encoding, check_rows
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.lexer import tokens
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, shown
 from lastgood.dump.repair import repaired
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import Command, CopyTarget, Kind, PsqlCommand, Setting, Verdict, understand_psql
@@ -170,13 +170,9 @@ class Reading:
                 line=line,
                 offset=offset,
             )
-        message = f"cannot restore the dump: line {line} {command.reason}"
-        after_comment = self._comment is not None and self._comment.line + 1 == line
-        if after_comment and self.summary.names_can_break_out:
-            message += (
-                f", after a comment written by pg_dump {self.summary.pg_dump_version}, which CVE-2025-8715 affects"
-            )
-        return Unsafe(message, hint=CHOOSE_ANOTHER, line=line, offset=offset)
+        return Unsafe(
+            f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
+        )
 
     def _placed(self, command: Command) -> Command:
         """The same command, ruled on with regard to where it stands: the section that ``--clean`` writes."""
@@ -215,7 +211,8 @@ class Reading:
                 )
         if command.kind is Kind.TABLE and command.relations[0] in self._made_before:
             raise BadPoint(
-                f"cannot use the file: it holds several dumps, and line {line} makes {command.relations[0]} again",
+                f"cannot use the file: it holds several dumps, and line {line} makes "
+                f"{shown(command.relations[0])} again",
                 hint="Split the file at its headers, and choose one of the parts.",
                 line=line,
                 offset=offset,
@@ -234,7 +231,7 @@ class Reading:
                 if codec is None:
                     line = command.statement.line
                     raise BadPoint(
-                        f'cannot read the dump: line {line} says that it is in the encoding "{value}"',
+                        f'cannot read the dump: line {line} says that it is in the encoding "{shown(value)}"',
                         hint="Make the dump again with pg_dump --encoding=UTF8.",
                         line=line,
                         offset=command.statement.offset,
@@ -250,7 +247,8 @@ class Reading:
             name = command.detail.argument
             if not self.summary.cluster and self._connected not in (None, name):
                 raise BadPoint(
-                    f'cannot use the file: it holds dumps of several databases, "{self._connected}" and "{name}"',
+                    f'cannot use the file: it holds dumps of several databases, "{shown(self._connected)}" and '
+                    f'"{shown(name)}"',
                     hint="Split the file at its headers, and choose one of the parts.",
                     line=token.line,
                     offset=token.offset,
@@ -307,7 +305,7 @@ class Reading:
             raise self._broken_out(self._comment)
 
     def _broken_out(self, comment: Comment) -> Unsafe:
-        by = f", which pg_dump {self.summary.pg_dump_version} lets happen" * self.summary.names_can_break_out
+        by = f", which pg_dump {shown(self.summary.pg_dump_version)} lets happen" * self.summary.names_can_break_out
         return Unsafe(
             f"cannot restore the dump: a name with a line end breaks out of the comment in line {comment.line}{by}",
             hint="This is how an attack through an object's name looks (CVE-2025-8715). " + CHOOSE_ANOTHER,
@@ -450,7 +448,7 @@ class Reading:
                     'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
                     hint=CHOOSE_ANOTHER,
                 )
-            listed = ", ".join(f'"{name}"' for name in summary.databases)
+            listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
             if self._wanted is None:
                 raise BadPoint(
                     f"cannot use the dump: it is of a whole cluster, with the databases {listed}",
@@ -458,8 +456,8 @@ class Reading:
                 )
             if self._wanted not in summary.databases:
                 raise BadPoint(
-                    f'cannot use the dump: it is of a whole cluster, in which there is no database "{self._wanted}", '
-                    f"only {listed}",
+                    "cannot use the dump: it is of a whole cluster, in which there is no database "
+                    f'"{shown(self._wanted)}", only {listed}',
                     hint="Say which of them is meant.",
                 )
         elif self._open:

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import re
 import struct
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
+
+from lastgood.errors import Incomplete
 
 Kind = Literal["plain", "custom", "directory", "tar"]
 ArchiveCompression = Literal["", "gzip", "lz4", "zstd"]
@@ -86,11 +89,47 @@ def tar_members(head: bytes) -> list[bytes]:
     at = 0
     while at + _TAR_BLOCK <= len(head) and is_tar(head[at : at + _TAR_BLOCK]):
         names.append(head[at : at + 100].rstrip(b"\0"))
-        octal = head[at + 124 : at + 136].strip(b"\0 ")
-        if not re.fullmatch(rb"[0-7]+", octal):
-            break
-        at += _TAR_BLOCK * (1 + -(-int(octal, 8) // _TAR_BLOCK))
+        at += _TAR_BLOCK + _tar_size(head[at : at + _TAR_BLOCK])
     return names
+
+
+def whole_tar(content: Iterable[bytes], name: str) -> Iterator[bytes]:
+    """The same bytes. Raises Incomplete when they end inside a member: pg_restore (15 to 18) would wait for ever."""
+    header = b""
+    member = ""
+    left = 0  # of the member's data
+    for piece in content:
+        at = 0
+        while at < len(piece):
+            if left:
+                step = min(left, len(piece) - at)
+                left -= step
+            else:
+                step = min(_TAR_BLOCK - len(header), len(piece) - at)
+                header += piece[at : at + step]
+                if len(header) == _TAR_BLOCK:
+                    member = header[:100].rstrip(b"\0").decode("utf-8", "backslashreplace")
+                    left = _tar_size(header) if is_tar(header) else 0
+                    header = b""
+            at += step
+        yield piece
+    if left or header:
+        where = f'its member "{member}"' if left else "the header of a member"
+        raise Incomplete(
+            f'cannot read "{name}": the tar archive ends inside {where}',
+            hint="The file was cut off, or its maker was stopped: choose another restore point.",
+        )
+
+
+def _tar_size(header: bytes) -> int:
+    """The size of a member's data, padded to whole blocks."""
+    field = header[124:136]
+    if field[0] & 0x80:
+        size = int.from_bytes(field[1:], "big")  # of 8 GB and more
+    else:
+        digits = field.strip(b"\0 ")
+        size = int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else 0
+    return -(-size // _TAR_BLOCK) * _TAR_BLOCK
 
 
 def something_else(head: bytes) -> tuple[str, str] | None:

@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Failed, Refused
-from lastgood.postgres.errors import failed
+from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 
 NAME_BYTES = 63
@@ -182,6 +182,7 @@ def rename(connection: Connection, name: str, new: str) -> None:
         connection,
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(new)),
         f'rename the database "{name}" to "{new}"',
+        "swap",
     )
 
 
@@ -236,6 +237,7 @@ def drop(connection: Connection, name: str, oid: int) -> None:
         connection,
         sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)),
         f'drop the database "{name}"',
+        "drop",
     )
 
 
@@ -263,11 +265,11 @@ def _listed(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _execute(connection: Connection, statement: sql.Composed, doing: str) -> None:
+def _execute(connection: Connection, statement: sql.Composed, doing: str, context: Context = "any") -> None:
     try:
         connection.execute(statement)
     except psycopg.Error as error:
-        raise failed(error, doing) from error
+        raise failed(error, doing, context=context) from error
 
 
 def allow_connections_statement(name: str, allowed: bool) -> sql.Composed:
