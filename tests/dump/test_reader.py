@@ -328,6 +328,8 @@ def test_a_file_without_header_and_footer_needs_consent() -> None:
     # The Supabase command line strips the comments and adds these.
     everything(b"SET session_replication_role = replica;\n" + text + b"RESET ALL;\n")
     refused(b"SET session_replication_role = replica;\n" + text, Incomplete)
+    everything(text.replace(b"CREATE TABLE public.t", b'CREATE TABLE IF NOT EXISTS "public"."t"') + b"RESET ALL;\n")
+    refused(text + b"RESET ALL;\n", Incomplete)
 
 
 def test_several_dumps_in_one_file() -> None:
