@@ -213,7 +213,7 @@ class Reading:
     def _check_run(self, command: Command) -> None:
         line, offset = command.statement.line, command.statement.offset
         if isinstance(command.detail, Setting) and command.detail.name == "row_security":
-            self.summary.row_security = command.detail.value not in ("off", "False", "false")
+            self.summary.row_security = command.detail.value not in ("off", "false")
             if self.summary.row_security and not self._accept_partial:
                 raise Incomplete(
                     f'cannot use the dump: line {line} says "SET row_security = on", so it holds only those rows that '
@@ -241,7 +241,7 @@ class Reading:
                 listed = [part.strip().strip('"') for part in (value or "").split(",")]
                 self._schema = next((part for part in listed if part not in ("", "pg_catalog")), "")
             case Setting(name="standard_conforming_strings", value=value):
-                self._escapes_in_strings = value in ("off", "False", "false")
+                self._escapes_in_strings = value in ("off", "false")
             case Setting(name="client_encoding", value=value):
                 codec = encodings.codec(value or "")
                 if codec is None:
