@@ -17,6 +17,10 @@ NEWEST = 18
 _numbers = itertools.count(1)
 
 
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--campaign", choices=("short", "long"), default="short", help="how much tests/crash tries")
+
+
 class Servers:
     """The clusters of this test process, by major version."""
 

@@ -1,7 +1,7 @@
 """What speaks against a rollback, measured before anything is changed. One function a check; each yields findings.
 
-A refusal is a thing that would make the run fail, or lose something that nobody asked to lose. A caution is a thing that the
-operator has to know. To add a check, write a function and list it in ``CHECKS``.
+A refusal is a thing that would make the run fail, or lose something that nobody asked to lose. A caution is a thing
+that the operator has to know. To add a check, write a function and list it in ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lastgood.points import RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
 from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import unkillable
+from lastgood.postgres.sessions import END_THEM, in_the_way
 
 SUPPORTED = range(15, 19)
 # Tables, indexes and WAL of a restored database, against the size of the live one.
@@ -63,6 +63,27 @@ def _server_version(s: Subject) -> Iterator[Finding]:
             code="older_server",
             text=f"the restore point comes from PostgreSQL {dumped}, the server is {major} and may not understand it",
             hint="Restore it on a server of that version: lastgood restore POINT --into NAME --db URL",
+        )
+
+
+def _pooler(s: Subject) -> Iterator[Finding]:
+    pids = {s.live.execute("SELECT pg_backend_pid()").fetchone() for _ in range(3)}
+    if len(pids) > 1:
+        yield Finding(
+            level="refusal",
+            code="transaction_pooler",
+            text="this connection goes through a transaction pooler: each statement may meet another session",
+            hint="Connect to the server itself, or through the pooler's session mode.",
+        )
+
+
+def _encoding(s: Subject) -> Iterator[Finding]:
+    if s.database.encoding not in (s.summary.encoding, "UTF8", "SQL_ASCII"):
+        yield Finding(
+            level="caution",
+            code="encoding",
+            text=f'the restore point is in {s.summary.encoding}, "{s.database.name}" in {s.database.encoding}: '
+            "a character that it lacks stops the run",
         )
 
 
@@ -136,21 +157,15 @@ def _holders(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal" if holder.blocking else "caution",
             code="holder",
-            text=holder.explanation,
+            text=f"{holder.kind} {holder.what}: {holder.explanation.rstrip('.')}",
             hint=holder.command,
         )
 
 
 def _sessions(s: Subject) -> Iterator[Finding]:
-    stubborn = unkillable(s.maintenance, s.database.oid)
-    if stubborn:
-        who = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn)
-        yield Finding(
-            level="refusal",
-            code="unkillable_sessions",
-            text=f'sessions in "{s.database.name}" that this role may not end stand in the way of the switch: {who}',
-            hint="Connect as a superuser, or end them first.",
-        )
+    text = in_the_way(s.maintenance, s.database.oid, s.database.name)
+    if text:
+        yield Finding(level="refusal", code="unkillable_sessions", text=text, hint=END_THEM)
 
 
 def _locks(s: Subject) -> Iterator[Finding]:
@@ -167,7 +182,7 @@ def _locks(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="too_many_tables",
-            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks in all",
+            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks",
             hint="Run the rollback with --fence at-swap, or raise max_locks_per_transaction.",
         )
 
@@ -189,13 +204,13 @@ def _room(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="note",
             code="room_unknown",
-            text=f"free disk space on the server can't be measured from here; about {_gb(need)} are needed",
+            text=f"free disk space on the server can't be measured from here; about {_size(need)} are needed",
         )
     elif shutil.disk_usage(folder).free < need:
         yield Finding(
             level="refusal",
             code="no_room",
-            text=f"the server's disk has {_gb(shutil.disk_usage(folder).free)} free; about {_gb(need)} are needed",
+            text=f"the server's disk has {_size(shutil.disk_usage(folder).free)} free; about {_size(need)} are needed",
             hint="Make room: lastgood prune lists kept databases and old restore points.",
         )
     here = shutil.disk_usage(s.store if s.store.exists() else s.store.parent).free
@@ -203,7 +218,8 @@ def _room(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f'the store "{s.store}" has {_gb(here)} free; the emergency backup may need {_gb(s.database.size_bytes or 0)}',
+            text=f'the store "{s.store}" has {_size(here)} free; the emergency backup may need '
+            f"{_size(s.database.size_bytes or 0)}",
             hint="Make room there, or name another store with --store.",
         )
 
@@ -237,6 +253,8 @@ def _partial(s: Subject) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _server_version,
+    _pooler,
+    _encoding,
     _privileges,
     _roles,
     _extensions,
@@ -250,5 +268,5 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
 )
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

@@ -35,10 +35,10 @@ def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
 
 
 class CarriedOverReport(_Frozen):
-    """Numbers of what was taken from the live database because the restore point lacks it."""
+    """What was taken from the live database because the restore point lacks it: how many ``settings`` of the database
+    itself, how many owners and grants (``privileges``), and whose reading was tried."""
 
     settings: int
-    owners: int
     privileges: int
     roles_tried: tuple[str, ...]
     remarks: tuple[str, ...]
@@ -121,7 +121,6 @@ def report_of(run: Run, total: float) -> Report:
         tables=proved_tables(comparison),
         carried_over=CarriedOverReport(
             settings=carried.settings,
-            owners=carried.owners,
             privileges=carried.privileges,
             roles_tried=carried.roles_tried,
             remarks=carried.remarks,

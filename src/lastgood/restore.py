@@ -54,8 +54,10 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
     emit(StageStarted("plan", "read the restore point"))
     point = points.choose(store, name=point_name)
     source = points.source_of(point)
-    facts, summary = facts_of_dump(source, emit=emit)
+    facts, summary = facts_of_dump(source, time_zone=point.time_zone, emit=emit, stage="plan")
     points.checked(point, facts, source)
+    if point.manifest is not None:
+        facts = point.manifest.facts  # the same content, and definitions that a dump does not tell
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
     with database.connect_maintenance(target, target.dbname) as maintenance:

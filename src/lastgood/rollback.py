@@ -4,8 +4,8 @@
                            ├─ emergency backup ───┤
                            └─ build ─ carry over ─ prove ┘
 
-``plan`` looks and promises; it changes nothing. ``run`` does what the plan says, or walks back. ``resume`` goes on with a run
-that stopped, on any machine; ``abort`` walks it back.
+``plan`` looks and promises; it changes nothing. ``run`` does what the plan says, or walks back. ``resume`` goes on with
+a run that stopped, on any machine; ``abort`` walks it back.
 """
 
 from __future__ import annotations
@@ -17,11 +17,13 @@ from typing import Any
 import psycopg
 
 from lastgood import interrupts, prepare
+from lastgood.child import ChildFailed
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
 from lastgood.report import Report, report_of
@@ -94,6 +96,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = ST
             raise _told(run, error) from error
         finally:
             release_fence(run)
+            run.maintenance.close()
         report = report_of(run, time.monotonic() - started)
         journal.write("ended", status=report.status, report=report.document())
         return report
@@ -131,6 +134,12 @@ def _told(run: Run, error: BaseException) -> BaseException:
             hint="When the server answers again, look at lastgood status and run the rollback again.",
             state=untouched,
         )
+    if isinstance(error, psycopg.Error):
+        failed = server_errors.failed(error, f'roll back "{live}"')
+        failed.state = untouched
+        return failed
+    if isinstance(error, ChildFailed):
+        return Failed(f"cannot go on: {error}", hint=error.tail.strip()[-500:], state=untouched)
     if isinstance(error, OSError):
         return Failed(
             f"cannot go on: {error.strerror or error}" + (f' ("{error.filename}")' if error.filename else ""),

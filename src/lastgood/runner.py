@@ -9,7 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
 
-from lastgood.errors import Interrupted
+from lastgood.errors import Interrupted, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted
 from lastgood.journal import Journal
 
@@ -61,7 +61,7 @@ class Step(Protocol[R]):
         """Takes back what ``do`` did or began to do; may run again."""
 
     def holds(self, run: R, result: Mapping[str, Any]) -> bool:
-        """Whether the server (or the disk) shows it done, though another process did it; ``result`` is its journal's."""
+        """Whether the server (or the disk) shows it done, by another process; ``result`` is its journal's."""
 
 
 Lane = Sequence[Step[R]]
@@ -98,6 +98,8 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
     except BaseException as error:
         _journal_quietly(run, "failed", reason=str(error), error=type(error).__name__)
         run.carry_on()
+        if isinstance(error, Stopped):
+            raise  # the step itself says that nothing can be told or taken back now
         if any(step.commits and step.holds(run, {}) for step in begun):
             raise AfterCommit(str(error)) from error
         walk_back(run, begun)

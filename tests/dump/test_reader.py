@@ -7,7 +7,6 @@ from collections.abc import Callable, Iterator
 
 import pytest
 from psycopg import sql
-from tests.rich import NAME, Text, dumped
 
 from lastgood.dump import names
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
@@ -16,6 +15,7 @@ from lastgood.dump.reader import Reading, read
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 from lastgood.postgres.embedded import EmbeddedServer
+from tests.rich import NAME, Text, dumped
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 ENDS_EARLY = 'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"'

@@ -353,7 +353,7 @@ class _Lexer(Window):
                 if rows:
                     yield self._take(last, rows)
             end = self._end_of_rows()
-            last = end if end is not None else self.buffer.rfind(b"\n", self.pos)
+            last = end if end is not None else self.buffer.rfind(b"\n", max(self.start, self.pos - 1))
             if last > self.start:
                 rows = self.buffer.count(b"\n", self.start, last)
                 width = (last - self.start) // rows
@@ -392,18 +392,16 @@ class _Lexer(Window):
     def _end_of_rows(self) -> int | None:
         r"""The line end before the line ``\.``; None if that line is not in the buffer."""
         while (found := self.buffer.find(b"\n\\.", self.pos)) >= 0:
-            behind = found + 3
-            if patterns.END_OF_ROWS.match(self.buffer, behind) is not None:
+            if patterns.END_OF_ROWS.match(self.buffer, found + 3) is not None:
                 return found
-            if len(self.buffer) - behind < 2:
-                self.pos = found
+            self.pos = found
+            if len(self.buffer) - found < 5:
                 if self.more():
                     continue
-                if self.buffer[self.pos + 3 :] == b"" or self.buffer[self.pos + 3 :] == b"\r":
+                if self.cut(self.pos + 3, len(self.buffer)) in (b"", b"\r"):
                     return self.pos
-                behind = self.pos + 3
             # A row that only begins like the end: what it means is for the server to say.
-            self.pos = behind
+            self.pos += 1
         return None
 
 

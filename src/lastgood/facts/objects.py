@@ -329,11 +329,10 @@ _QUERIES: tuple[LiteralString, ...] = (
 KINDS = (
     "schema", "table", "foreign table", "column", "index", "primary key", "unique constraint", "exclusion constraint",
     "foreign key", "check constraint", "trigger", "policy", "rule", "view", "materialized view", "sequence", "function",
-    "procedure", "aggregate", "type", "domain", "domain constraint", "event trigger", "publication", "statistics object",
-    "cast", "operator",
-    "operator class", "operator family", "collation", "conversion", "text search configuration",
-    "text search dictionary", "text search parser", "text search template", "foreign-data wrapper", "server",
-    "user mapping", "language", "transform", "access method",
+    "procedure", "aggregate", "type", "domain", "domain constraint", "event trigger", "publication",
+    "statistics object", "cast", "operator", "operator class", "operator family", "collation", "conversion",
+    "text search configuration", "text search dictionary", "text search parser", "text search template",
+    "foreign-data wrapper", "server", "user mapping", "language", "transform", "access method",
 )  # fmt: skip
 
 _ARRAY_CAST = re.compile(r"\(ARRAY\[")

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import LiteralString
 
+import psycopg
 from psycopg import errors, pq, sql
 from xxhash import xxh3_128
 
-from lastgood.errors import Failed, LastgoodError
+from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Progress, silent
 from lastgood.facts import (
     DigestRules,
@@ -80,13 +83,39 @@ def facts_of_database(
     for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
-        return _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+        with _stoppable(connection, cancelled):
+            return _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+    except errors.QueryCanceled as error:
+        if cancelled():
+            raise Interrupted("cannot go on reading the database: interrupted") from error
+        raise
     except errors.InsufficientPrivilege as error:
         why = error.diag.message_primary or "a permission is missing"
         raise Failed(
             f'cannot read all of database "{connection.info.dbname}" as role "{connection.info.user}": {why}',
             hint="Connect as a superuser, or as the owner of all tables with the attribute BYPASSRLS.",
         ) from error
+
+
+@contextlib.contextmanager
+def _stoppable(connection: Connection, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Cancels what the server does for ``connection`` when ``cancelled`` turns true: it may wait hours for a lock."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.25):
+            if cancelled():
+                # Again and again: between two queries there is nothing to cancel.
+                with contextlib.suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=5)
+
+    watcher = threading.Thread(target=watch, name="lastgood-cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _require_snapshot(connection: Connection) -> None:
@@ -185,7 +214,7 @@ def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int
         for name, value in zip(part.dated, values, strict=True):
             if value is not None:
                 stamps.setdefault(name, []).append(value)
-    return rows, {name: max(values) for name, values in stamps.items()}
+    return rows, {name: max(values) for name, values in sorted(stamps.items())}
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:

@@ -27,6 +27,7 @@ from lastgood.facts import (
 )
 from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 
+ZONE_SAMPLES = 100
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
 # Every database has these, made by the server: a dump that names them makes nothing.
@@ -87,6 +88,8 @@ class _Table:
         columns = start.columns or ()
         self.times = tuple(i for i, name in enumerate(columns) if types.get(name) in _TIMES)
         self.zoned = any(_zoned(types.get(name), summary) for name in columns)
+        self.with_offset = {i for i in self.times if types.get(columns[i]) == "timestamp with time zone"}
+        self.zone_samples: dict[bytes, bytes] = {}
         self.tool = migrations.recognise(start.relation.schema, start.relation.name, columns)
         self.migrations: list[migrations.Row] = []
 
@@ -121,6 +124,11 @@ class _Table:
 
     def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
         assert self.columns is not None
+        if place in self.with_offset:
+            # Whatever the offset's form, its last bytes tell one from another: +01, +05:30.
+            for ending in {value[-3:] for value in values} - self.zone_samples.keys():
+                if ending[-2:].isdigit():
+                    self.zone_samples[ending] = next(value for value in values if value.endswith(ending))
         best = _newest(values)
         if best is not None:
             name = self.columns[place]
@@ -260,7 +268,12 @@ class _Gathered:
             migration=self._migration(),
             object_counts=dict(sorted(Counter(one.kind for one in created).items())),
             objects=tuple(sorted(created, key=lambda one: (one.kind, one.identity))),
+            zone_samples=self._zone_samples(),
         )
+
+    def _zone_samples(self) -> tuple[str, ...]:
+        samples = sorted({value for table in self._tables.values() for value in table.zone_samples.values()})
+        return tuple(value.decode("ascii") for value in samples[:: max(1, len(samples) // ZONE_SAMPLES)])
 
     def _objects(self) -> list[ObjectFacts]:
         """What was created, without what a database does not count either: extensions, and the schema public."""

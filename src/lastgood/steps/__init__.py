@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,7 +16,10 @@ from lastgood.facts.compare import Comparison
 from lastgood.journal import Journal
 from lastgood.plan import Plan, Prepared
 from lastgood.postgres.exchange import Exchanged
+from lastgood.postgres.lock import lock_live
 from lastgood.postgres.server import Connection, Target
+
+RECONNECT_SECONDS = 30.0
 
 
 @dataclass(slots=True)
@@ -33,7 +37,6 @@ class CarriedOver:
     """What the restore point lacks and was taken from the live database: numbers of statements and remarks."""
 
     settings: int = 0
-    owners: int = 0
     privileges: int = 0
     roles_tried: tuple[str, ...] = ()
     remarks: tuple[str, ...] = ()
@@ -115,3 +118,21 @@ class Run:
     def carry_on(self) -> None:
         """From here on work is undisturbed: the steps' undo, or what follows the commit point."""
         self._cancelled.clear()
+        try:
+            self.maintenance.execute("SELECT 1")
+        except psycopg.Error:
+            self._reconnect()
+
+    def _reconnect(self) -> None:
+        """For walking back only: the lock is taken again, and a swap is never issued on this connection."""
+        deadline = time.monotonic() + RECONNECT_SECONDS
+        while True:
+            try:
+                name = self.maintenance.info.get_parameters().get("application_name", "lastgood")
+                self.maintenance = self.server.connect(application_name=name)
+                lock_live(self.maintenance, self.plan.live)
+                return
+            except psycopg.OperationalError:
+                if time.monotonic() > deadline:
+                    return  # what needs the server now fails, and says so
+            time.sleep(0.2)  # the server may be restarting; nothing announces its return

@@ -3,7 +3,7 @@ without them. The state of the database itself (owner, settings, ACL, comment) i
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Any
 
 import psycopg
@@ -11,8 +11,8 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import Failed
-from lastgood.postgres import errors as server_errors
 from lastgood.postgres import privileges
+from lastgood.postgres.apply import apply
 from lastgood.postgres.server import Connection
 from lastgood.steps import Run
 
@@ -47,15 +47,19 @@ class CarryOver:
                 carried = privileges.statements(
                     privileges.read(live), privileges.read(shadow), owners=plan.carry_owners, acls=plan.carry_acls
                 )
-                with shadow.transaction():
-                    for statement in carried.statements:
-                        _execute(shadow, statement)
-                found.owners, found.privileges = carried.owners, carried.privileges
-                found.remarks = carried.remarks
+                refused = apply(shadow, carried.statements)
+                if refused:
+                    raise Failed(
+                        f"cannot carry over {len(refused)} of {len(carried.statements)} owners and grants: "
+                        f"{refused[0].message}",
+                        hint="Run the rollback as a superuser, or as the owner of the live database's objects.",
+                    )
+                found.privileges = len(carried.statements)
+                found.remarks = tuple(_remarks(carried))
             fault.point("carry_over.after_objects")
             found.roles_tried = _try_roles(run, live, shadow)
         tried = f"; {len(found.roles_tried)} roles can read" if found.roles_tried else ""
-        return {"detail": f"{found.owners} owners, {found.privileges} grants{tried}", "roles": found.roles_tried}
+        return {"detail": f"{found.privileges} owners and grants{tried}", "roles": found.roles_tried}
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: the shadow goes as a whole."""
@@ -64,11 +68,17 @@ class CarryOver:
         return False  # cheap, and safe to do twice
 
 
-def _execute(connection: Connection, statement: sql.Composed) -> None:
-    try:
-        connection.execute(statement)
-    except psycopg.Error as error:
-        raise server_errors.failed(error, f"carry over {statement.as_string(connection)}") from error
+def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
+    """What the operator should know of it."""
+    for names, text in (
+        (carried.only_shadow, "exist in the restore point only, and keep what it gives them"),
+        (carried.withheld, "are new to the live database's roles, and were left to their owner alone"),
+        (carried.regranted, "have grants by somebody we may not act for; the owner grants them now"),
+        (carried.kept_owner, "could not be made over to their owner"),
+    ):
+        if names:
+            shown = ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            yield f"{len(names)} objects {text}: {shown}"
 
 
 def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[str, ...]:

@@ -54,7 +54,7 @@ class Reopen:
                     raise Stopped(
                         f'cannot log in to "{run.plan.live}" after the switch: {error}',
                         hint=f"When the cause is mended, run: lastgood resume {run.plan.run}; or lastgood undo",
-                        state=f'"{run.plan.live}" is the restored database; the previous one is kept as "{run.plan.kept}".',
+                        state=f'"{run.plan.live}" is the restored database; the previous one is "{run.plan.kept}".',
                     ) from error
             time.sleep(0.1)  # nothing announces that logins are possible again
 

@@ -17,6 +17,7 @@ from lastgood.postgres.apply import rehearse
 from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.mark import marked
+from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.postgres.state import DatabaseState
 from lastgood.steps import Run, fence
 from lastgood.steps.build import mark_of
@@ -34,6 +35,9 @@ class Swap:
         shadow = database.describe(run.maintenance, plan.shadow)
         run.findings.restored_oid = shadow.oid
         statements = self._statements(run)
+        stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
+        if stubborn:
+            raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
         fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
         fault.point("swap.before_transaction")

@@ -1,0 +1,72 @@
+"""Timing one program, and what to say of several runs of it."""
+
+from __future__ import annotations
+
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("launch.py")
+
+
+class ProgramFailed(Exception):
+    """A program that is measured did not end with status 0: there is nothing to measure."""
+
+
+@dataclass(frozen=True, slots=True)
+class Run:
+    """One run of a program: wall-clock seconds, peak resident memory in bytes (the greatest of it and its children,
+    not their sum), and its stdout."""
+
+    seconds: float
+    peak: int
+    output: bytes
+
+
+def run(
+    arguments: Sequence[str | Path], *, stdin: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Run:
+    """Runs a program to its end. Raises ProgramFailed with the end of what it said."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        tempfile.TemporaryFile() as output,
+        tempfile.TemporaryFile() as said,
+        Path(stdin or os.devnull).open("rb") as source,
+    ):
+        result = Path(folder) / "result"
+        subprocess.run(
+            [sys.executable, "-S", "-E", LAUNCHER, result, *arguments],
+            stdin=source,
+            stdout=output,
+            stderr=said,
+            env={**os.environ, **(environment or {})},
+            check=True,
+        )
+        seconds, peak, status = result.read_text().split(" ")
+        output.seek(0)
+        said.seek(0)
+        if status != "0":
+            tail = (said.read() + output.read())[-2000:].decode("utf-8", "replace")
+            raise ProgramFailed(f"{' '.join(map(str, arguments))} ended with {status}: {tail}")
+        return Run(float(seconds), int(peak), output.read())
+
+
+@dataclass(frozen=True, slots=True)
+class Series:
+    """Several runs of the same thing."""
+
+    values: tuple[float, ...]
+
+    @property
+    def median(self) -> float:
+        return statistics.median(self.values)
+
+    def text(self, unit: str, digits: int = 1) -> str:
+        """The median with the smallest and greatest value, as ``4.2 s (4.0–4.9)``."""
+        low, high = min(self.values), max(self.values)
+        return f"{self.median:.{digits}f} {unit} ({low:.{digits}f}–{high:.{digits}f})"

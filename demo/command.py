@@ -1,0 +1,65 @@
+"""The command line of lastgood, run as a user runs it: a program of its own, with ``--json``."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """``status``: its exit status; ``document``: the JSON on stdout, empty when there was none; ``said``: stderr."""
+
+    status: int
+    document: dict[str, Any]
+    said: str
+    seconds: float
+    printed: str
+
+
+class Lastgood:
+    """``Lastgood(url, store=…, state=…)("rollback", "--yes")``. The URL travels in the environment, not in the
+    process list."""
+
+    def __init__(self, url: str, *, store: Path, state: Path) -> None:
+        self.environment: dict[str, str] = {
+            "LASTGOOD_DB": url,
+            "LASTGOOD_STORE": str(store),
+            "LASTGOOD_STATE": str(state),
+        }
+
+    def __call__(
+        self, *arguments: str | Path, as_json: bool = True, environment: Mapping[str, str] | None = None
+    ) -> Answer:
+        """Runs one command to its end and returns what it answered, whatever its status."""
+        started = time.monotonic()
+        process = self.start(*arguments, *(["--json"] if as_json else []), environment=environment)
+        try:
+            printed, said = process.communicate()
+        except BaseException:
+            # The program has a session of its own: one interrupt, passed on once, and it walks its work back.
+            process.send_signal(signal.SIGINT)
+            process.communicate()
+            raise
+        text = printed.decode("utf-8", "replace")
+        document = json.loads(text) if as_json and text.strip() else {}
+        return Answer(process.returncode, document, said.decode("utf-8", "replace"), time.monotonic() - started, text)
+
+    def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+        """Starts one command, for those who want to watch or kill it."""
+        return subprocess.Popen(
+            [sys.executable, "-m", "lastgood.cli", *map(str, arguments)],
+            env={**os.environ, **self.environment, **(environment or {})},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+        )

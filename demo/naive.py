@@ -1,0 +1,58 @@
+"""The rollback as the old procedure did it: pg_dump, then ``psql "$URL" < backup.sql``, exit status believed."""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+import time
+from collections import Counter
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+_ERROR = re.compile(r"^psql:[^\n]*?(?:ERROR|FATAL):\s+(.*)$|^(?:ERROR|FATAL):\s+(.*)$", re.MULTILINE)
+
+
+@dataclass(frozen=True, slots=True)
+class Outcome:
+    """How psql ended and what it said: ``errors`` are the server's messages in order; psql itself may not care."""
+
+    status: int
+    errors: tuple[str, ...]
+    seconds: float
+
+    def most_frequent(self, count: int) -> list[tuple[str, int]]:
+        """The most frequent error messages and how often each came, names and numbers aside."""
+        alike = Counter(re.sub(r'"[^"]*"|\d+', "…", message) for message in self.errors)
+        return alike.most_common(count)
+
+
+def backup(programs: Path, url: str, file: Path, *options: str) -> None:
+    """``pg_dump --no-owner --no-acl --clean --if-exists``, as the old backup script does it; ``options`` are added.
+
+    Raises subprocess.CalledProcessError with what pg_dump said.
+    """
+    subprocess.run(
+        [programs / "pg_dump", "--no-owner", "--no-acl", "--clean", "--if-exists", *options, "--file", file, url],
+        check=True,
+        capture_output=True,
+        stdin=subprocess.DEVNULL,
+    )
+
+
+def restore(programs: Path, url: str, file: Path, options: Sequence[str] = ()) -> Outcome:
+    """``psql "$URL" < backup.sql``, with nothing but an eye on what it prints. Raises nothing when errors happen."""
+    started = time.monotonic()
+    with file.open("rb") as source:
+        done = subprocess.run(
+            [programs / "psql", "--no-psqlrc", *options, url],
+            stdin=source,
+            stdout=subprocess.DEVNULL,
+            stderr=subprocess.PIPE,
+            env={**os.environ, "LC_ALL": "C"},
+            check=False,
+        )
+    said = done.stderr.decode("utf-8", "replace")
+    errors = tuple(first or second for first, second in _ERROR.findall(said))
+    return Outcome(done.returncode, errors, time.monotonic() - started)

@@ -1,0 +1,76 @@
+"""The demo's story on the screen: with colours on a terminal, plain text elsewhere, and a tally of what was claimed."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+from rich.console import Console
+from rich.text import Text
+
+
+class Screen:
+    """Where the story is told. ``failed`` holds every claim that did not hold; what is claimed was checked before."""
+
+    def __init__(self, console: Console | None = None) -> None:
+        self._console = console or Console(highlight=False, markup=False, emoji=False)
+        self._acts = 0
+        self.claims = 0
+        self.failed: list[str] = []
+
+    def title(self, text: str) -> None:
+        """The head of the whole."""
+        self._console.print(Text(text, style="bold"))
+
+    def act(self, text: str) -> None:
+        """A new part of the story."""
+        self._acts += 1
+        self._console.print()
+        self._console.print(Text(f"{self._acts}. {text}", style="bold cyan"))
+
+    def say(self, text: str, *, style: str = "") -> None:
+        """A paragraph."""
+        self._paragraph(text, first="   ", style=style)
+
+    def command(self, text: str) -> None:
+        """A command line, as one would type it."""
+        self._console.print(Text(f"   $ {text}", style="bold"), soft_wrap=True)
+
+    def quote(self, text: str) -> None:
+        """What a program printed, as it is."""
+        for line in text.rstrip().splitlines():
+            self._console.print(Text(f"   | {line}", style="dim"), soft_wrap=True)
+
+    def claim(self, text: str, holds: bool, otherwise: str = "") -> None:
+        """Something that was checked just now; ``otherwise`` says more when it does not hold."""
+        self.claims += 1
+        mark, style = ("[ok]    ", "green") if holds else ("[FAILED]", "bold red")
+        if not holds:
+            self.failed.append(text)
+            text = f"{text}: {otherwise}" if otherwise else text
+        self._paragraph(text, first=f"   {mark} ", marked=style)
+
+    def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
+        """A small table; the first column names things."""
+        table = [columns, *rows]
+        widths = [max(len(row[number]) for row in table) for number in range(len(columns))]
+        for number, row in enumerate(table):
+            line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self._console.print(Text(f"   {line.rstrip()}", style="" if number else "bold"), soft_wrap=True)
+
+    def _paragraph(self, text: str, *, first: str, style: str = "", marked: str = "") -> None:
+        """Text wrapped between words and indented; ``first`` stands before the first line, in a style of its own."""
+        lines = textwrap.wrap(text, max(40, self._console.width - len(first)), break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            start = first if number == 0 else " " * len(first)
+            self._console.print(Text.assemble((start, marked), (line, style)), soft_wrap=True)
+
+    @contextmanager
+    def working(self, text: str) -> Iterator[None]:
+        """Shows on a terminal that something takes its time."""
+        if self._console.is_terminal:
+            with self._console.status(text):
+                yield
+        else:
+            yield

@@ -1,0 +1,51 @@
+"""The command line: thin commands that parse, call the public API and render what comes back."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Sequence
+
+import psycopg
+import typer
+
+from lastgood import fault
+from lastgood.cli import backup, facts, init, points, prune, restore, rollback, status, undo
+from lastgood.cli.application import app
+from lastgood.cli.session import UNKNOWN_STATE, Session
+from lastgood.errors import Interrupted, LastgoodError, UsageError
+from lastgood.postgres import errors as server_errors
+
+# Importing a module registers its commands.
+COMMANDS = (init, backup, points, facts, restore, rollback, undo, status, prune)
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """Runs one command and returns its exit status; the one place where errors become exit statuses."""
+    words = list(sys.argv[1:] if arguments is None else arguments)
+    for stream in (sys.stdout, sys.stderr):
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="replace")  # a name that the terminal can't show must not stop a rollback
+    session = Session(words)
+    try:
+        fault.arm_from_environment()
+        status = app(words, prog_name="lastgood", standalone_mode=False, obj=session)
+    except LastgoodError as error:
+        return session.failed(error)
+    except typer.TyperException as error:
+        return session.failed(_usage(error))
+    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
+        return session.failed(server_errors.failed(error, "go on", state=UNKNOWN_STATE))
+    except (typer.Abort, KeyboardInterrupt):
+        return session.failed(Interrupted("interrupted"))
+    except Exception as error:
+        return session.failed(session.defect(error))
+    return status if isinstance(status, int) else 0
+
+
+def _usage(error: typer.TyperException) -> UsageError:
+    why = error.format_message().rstrip(".")
+    return UsageError(
+        f"cannot run this command: {why[:1].lower()}{why[1:]}",
+        hint="`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
+        state="Nothing was looked at or changed.",
+    )

@@ -1,0 +1,271 @@
+"""Writes docs/reference from the code: ``python -m lastgood.cli.reference [FOLDER]``.
+
+A test compares what stands there with what this would write, so the reference can't fall behind.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import sys
+import types
+import typing
+from collections.abc import Callable, Iterator
+from datetime import datetime
+from pathlib import Path
+from typing import Any, get_args, get_origin
+
+import typer
+from pydantic import BaseModel
+
+from lastgood import config, errors
+from lastgood.cli import exit_status
+from lastgood.cli.application import app
+from lastgood.facts import Facts
+from lastgood.facts.compare import Comparison
+from lastgood.plan import Plan
+from lastgood.present.progress import NAMES
+from lastgood.procedure.survey import Survey
+from lastgood.prune import PrunePlan
+from lastgood.report import Report
+from lastgood.restore import RestoreReport
+from lastgood.status import Status
+from lastgood.undo import UndoPlan, UndoReport
+
+GENERATED = "<!-- Written by `python -m lastgood.cli.reference`; do not edit. -->"
+# Command → the document that it prints with --json.
+DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
+    ("rollback --dry-run", "the document itself", Plan),
+    ("rollback, resume", "the document itself", Report),
+    ("undo --dry-run", "the document itself", UndoPlan),
+    ("undo", "the document itself", UndoReport),
+    ("restore", "the document itself", RestoreReport),
+    ("status", "the document itself", Status),
+    ("prune --dry-run", "the document itself", PrunePlan),
+    ("facts", "under `facts`", Facts),
+    ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
+)
+
+# Documents that are made of few fields.
+SMALL: tuple[tuple[str, str], ...] = (
+    ("backup", "`point`: a restore point as `points` describes it; `seconds`: how long it took."),
+    (
+        "points, points list",
+        "`store`: the folder; `points`: a list, the newest first. Each has `name`, `path`, `kind`, `made_at`, "
+        "`time_source`, `bytes`, `known` (it has a manifest), `emergency`, `problem`; a known one also `database`, "
+        "`label`, `form`, `sha256`, `rows`, `tables`, `migration`.",
+    ),
+    (
+        "points verify",
+        "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `line` and `offset`.",
+    ),
+    ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
+    ("prune", "`live`, `status`, and `removed`: names of databases and files."),
+)
+
+
+def _cell(text: str) -> str:
+    return " ".join(text.replace("|", "\\|").split())
+
+
+def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator[str]:
+    yield "| " + " | ".join(header) + " |"
+    yield "|" + " --- |" * len(header)
+    for row in rows:
+        yield "| " + " | ".join(_cell(cell) for cell in row) + " |"
+    yield ""
+
+
+def commands() -> str:
+    """docs/reference/commands.md."""
+    root = typer.main.get_command(app)
+    lines = ["# Commands", "", GENERATED, "", inspect.cleandoc(root.help or ""), "", "## Options of every command", ""]
+    lines += ["They may stand before and after the command's name.", ""]
+    own = {each.flags[0] for each in config.OPTIONS if each.is_global}
+    lines += _table(
+        ("option", "meaning", "variables"),
+        (
+            (
+                f"`{', '.join(each.flags)}{' ' + each.metavar if each.metavar else ''}`",
+                each.doc,
+                ", ".join(f"`{variable}`" for variable in each.environment),
+            )
+            for each in config.OPTIONS
+            if each.is_global
+        ),
+    )
+    for name, each in _leaves(root, "lastgood"):
+        statuses = inspect.cleandoc(each.epilog or "").replace("\b", "").strip()
+        lines += [f"## `{name}`", "", inspect.cleandoc(each.help or ""), ""]
+        parameters = [p for p in each.params if not set(p.opts) & (own | {"--help"})]
+        lines += _table(
+            ("argument or option", "meaning"),
+            ((f"`{_spelling(p)}`", getattr(p, "help", "") or "") for p in parameters),
+        )
+        lines += ["```", statuses, "```", ""]
+    return "\n".join(lines)
+
+
+def _leaves(group: Any, name: str) -> Iterator[tuple[str, Any]]:
+    for each in group.list_commands(None):
+        found = group.commands[each]
+        if hasattr(found, "commands"):
+            yield from _leaves(found, f"{name} {each}")
+        else:
+            yield f"{name} {each}", found
+
+
+def _spelling(parameter: Any) -> str:
+    if parameter.param_type_name == "argument":
+        return str(parameter.metavar or parameter.name.upper()) + ("…" if parameter.nargs != 1 else "")
+    metavar = "" if parameter.is_flag else f" {parameter.metavar or parameter.name.upper()}"
+    return ", ".join(parameter.opts) + metavar
+
+
+def configuration() -> str:
+    """docs/reference/configuration.md."""
+    lines = ["# Configuration", "", GENERATED, ""]
+    lines += [
+        "An option's value is the first one given by: the command line, its variables in their order, "
+        f"`{config.FILE_NAME}`, its default.",
+        f"`{config.FILE_NAME}` is looked for in the current folder and then in those above it; `lastgood init` writes "
+        "one. Relative folders in it start where the file lies. It may not hold a password, and a key that is not in "
+        "this table is an error.",
+        "",
+        "Without any database named, libpq decides: `PGHOST`, `PGDATABASE`, `PGSERVICE`, `~/.pgpass` and so on.",
+        "",
+    ]
+    lines += _table(
+        ("option", "key in the file", "variables", "default", "meaning"),
+        (
+            (
+                f"`{', '.join(each.flags)}`",
+                f"`{each.name}`" if each.in_file else "",
+                ", ".join(f"`{variable}`" for variable in each.environment),
+                each.default_text,
+                each.doc + (f" One of: {', '.join(each.choices)}." if each.choices else ""),
+            )
+            for each in config.OPTIONS
+        ),
+    )
+    return "\n".join(lines)
+
+
+def statuses() -> str:
+    """docs/reference/exit-status.md."""
+    lines = ["# Exit status", "", GENERATED, ""]
+    lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(exit_status.MEANINGS.items())))
+    lines += [
+        "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
+        "differ.",
+        "",
+        "## Errors",
+        "",
+        'With `--json` an error is one document on stdout: `{"format": 1, "error": {"code", "message", '
+        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point. The codes:',
+        "",
+    ]
+    lines += _table(
+        ("code", "status", "meaning"),
+        ((f"`{each.code}`", f"`{each.exit_status}`", _first(each)) for each in _errors(errors.LastgoodError)),
+    )
+    return "\n".join(lines)
+
+
+def _errors(root: type[errors.LastgoodError]) -> Iterator[type[errors.LastgoodError]]:
+    yield root
+    for each in root.__subclasses__():
+        yield from _errors(each)
+
+
+def _first(thing: Any) -> str:
+    if thing is errors.LastgoodError:
+        return exit_status.MEANINGS[thing.exit_status]
+    return _doc(thing).split("\n\n")[0]
+
+
+def json() -> str:
+    """docs/reference/json.md."""
+    lines = ["# JSON", "", GENERATED, ""]
+    lines += [
+        "With `--json` a command prints one document on stdout, at its end. `format` is 1 and is raised when a field "
+        "changes its meaning; new fields may come at any time. Events are lines on stderr.",
+        "",
+    ]
+    seen: dict[type, None] = {}
+    for command, place, model in DOCUMENTS:
+        lines += [f"## `{command}`", "", f"[{model.__name__}](#{model.__name__.lower()}), {place}.", ""]
+        _collect(model, seen)
+    for command, fields in SMALL:
+        lines += [f"## `{command}`", "", fields, ""]
+    lines += ["## Types", ""]
+    for model in seen:
+        lines += [f"### {model.__name__}", "", _doc(model), ""]
+        lines += _table(("field", "type"), _fields(model))
+    lines += ["## Events", "", "One JSON object a line on stderr, with `format` and `event`.", ""]
+    for kind, name in NAMES.items():
+        lines += [f"### `{name}`", "", _doc(kind), ""]
+        lines += _table(("field", "type"), ((f"`{f.name}`", f"`{f.type}`") for f in dataclasses.fields(kind)))
+    return "\n".join(lines)
+
+
+def _doc(thing: Any) -> str:
+    return (inspect.getdoc(thing) or "").replace("``", "`")
+
+
+def _fields(model: type) -> Iterator[tuple[str, str]]:
+    assert issubclass(model, BaseModel)
+    for name, field in model.model_fields.items():
+        yield f"`{field.serialization_alias or name}`", f"`{_type(field.annotation)}`"
+
+
+def _type(annotation: Any) -> str:
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if annotation is type(None):
+        return "null"
+    if origin in (typing.Union, types.UnionType):
+        return " or ".join(_type(each) for each in arguments)
+    if origin is typing.Literal:
+        return " or ".join(repr(each).replace("'", '"') for each in arguments)
+    if origin in (tuple, list):
+        return f"list of {_type(arguments[0])}"
+    if origin is dict:
+        return f"object of {_type(arguments[1])}"
+    names = {datetime: "time (ISO 8601)", str: "text", int: "integer", float: "number", bool: "true or false"}
+    return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
+
+
+def _collect(model: type, seen: dict[type, None]) -> None:
+    if not (inspect.isclass(model) and issubclass(model, BaseModel)) or model in seen:
+        return
+    seen[model] = None
+    for field in model.model_fields.values():
+        for each in _parts(field.annotation):
+            _collect(each, seen)
+
+
+def _parts(annotation: Any) -> Iterator[Any]:
+    yield annotation
+    for each in get_args(annotation):
+        yield from _parts(each)
+
+
+PAGES: dict[str, Callable[[], str]] = {
+    "commands.md": commands,
+    "configuration.md": configuration,
+    "exit-status.md": statuses,
+    "json.md": json,
+}
+
+
+def write(folder: Path) -> None:
+    """Writes every page into ``folder``."""
+    folder.mkdir(parents=True, exist_ok=True)
+    for name, page in PAGES.items():
+        (folder / name).write_text(page().rstrip() + "\n", encoding="utf-8")
+
+
+if __name__ == "__main__":
+    # The application has its commands only when the whole command line was imported.
+    write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference"))

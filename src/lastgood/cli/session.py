@@ -1,0 +1,158 @@
+"""One call of lastgood: its settings, its screen, and the way from errors to exit statuses."""
+
+from __future__ import annotations
+
+import os
+import sys
+import threading
+import traceback
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+from lastgood import __version__, config, durable, interrupts
+from lastgood.errors import LastgoodError, Refused
+from lastgood.events import Caution, Emit
+from lastgood.postgres.server import Target
+from lastgood.present import errors as shown_errors
+from lastgood.present import progress
+from lastgood.present.screen import Screen
+from lastgood.secrecy import Scrubber
+
+UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
+
+
+class Session:
+    """Made before the command line is read, completed by ``use`` when the settings are known."""
+
+    def __init__(self, arguments: list[str], environment: Mapping[str, str] = os.environ) -> None:
+        self.given: dict[str, config.Value] = {}
+        self.settings = config.Settings(json="--json" in arguments, state=_state(environment))
+        self.scrub = Scrubber()
+        self._arguments = arguments
+        self._environment = environment
+        self._learn(self.scrub)
+        self.screen = Screen(scrub=self.scrub, no_color="--no-color" in arguments)
+
+    def use(self, settings: config.Settings) -> None:
+        """Takes the settings of the command that is about to run."""
+        self.settings = settings
+        keywords = self.target.keywords
+        public = [value for key, value in keywords.items() if key in ("user", "dbname", "host", "hostaddr")]
+        self.scrub = Scrubber()
+        self._learn(self.scrub, public)
+        self.scrub.learn_from(settings.db, self._environment, public)
+        self.scrub.learn((keywords[key] for key in ("password", "sslpassword") if keywords.get(key)), public)
+        self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
+
+    def _learn(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
+        for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
+            scrub.learn_from(text, self._environment, public)
+
+    @property
+    def target(self) -> Target:
+        """The live database; what its settings leave open, libpq decides."""
+        return Target.parse(self.settings.db)
+
+    @contextmanager
+    def events(self) -> Iterator[Emit]:
+        """An ``Emit`` for the length of a ``with`` block."""
+        settings = self.settings
+        with progress.events(self.screen, as_json=settings.json, quiet=settings.quiet) as emit:
+            if settings.origins.get("db") == "--db" and self.target.keywords.get("password"):
+                emit(
+                    Caution(
+                        "the password in --db is visible to other users of this machine while lastgood runs; "
+                        "use LASTGOOD_DB or ~/.pgpass instead"
+                    )
+                )
+            yield emit
+
+    @contextmanager
+    def work(self) -> Iterator[tuple[Emit, Callable[[], bool]]]:
+        """``emit`` and ``cancelled`` for work that leaves nothing behind when it is interrupted.
+
+        The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
+        """
+        wanted = threading.Event()
+        with self.events() as emit:
+
+            def stop() -> None:
+                emit(Caution("stopping; press Ctrl+C again to stop at once"))
+                wanted.set()
+
+            with interrupts.calling(stop):
+                yield emit, wanted.is_set
+
+    @property
+    def interactive(self) -> bool:
+        """Whether there is a person to ask."""
+        return not self.settings.json and sys.stdin.isatty() and self.screen.err.is_terminal
+
+    def answer(self) -> str:
+        """One line from the terminal; the prompt goes to stderr. Raises EOFError."""
+        self.screen.err.file.write("> ")
+        self.screen.err.file.flush()
+        line = sys.stdin.readline()
+        if not line:
+            raise EOFError
+        return line.strip()
+
+    def confirm(self, what: str, expected: str, yes: bool) -> None:
+        """Asks a person at a terminal to type ``expected``, the database's name; ``--yes`` answers for him.
+
+        ``what`` is about to be done, as in "to undo".
+
+        Raises Refused when the answer is another, or when there is nobody to ask.
+        """
+        if yes:
+            return
+        if not self.interactive:
+            raise Refused(
+                "cannot go on: this needs consent, and there is no terminal to ask on",
+                hint="Run the same command with --yes to give it.",
+            )
+        self.screen.say(f"To {what}, type the name of the database, {expected}:", stderr=True, style="bold")
+        if self.answer() != expected:
+            raise Refused(
+                f'cannot go on: "{expected}" was not typed', hint="Run the same command again to be asked again."
+            )
+
+    def result(self, document: dict[str, Any], text: Callable[[], None]) -> None:
+        """The end of a command: one JSON document, or text."""
+        if self.settings.json:
+            self.screen.document(document)
+        else:
+            text()
+
+    def failed(self, error: LastgoodError) -> int:
+        """Shows an error and returns its exit status."""
+        if self.settings.json:
+            self.screen.document(shown_errors.document(error))
+        else:
+            shown_errors.show(self.screen, error)
+        return error.exit_status
+
+    def defect(self, error: BaseException) -> LastgoodError:
+        """Writes a report of an error that nobody foresaw, and says where it lies."""
+        report = "".join(traceback.format_exception(error))
+        text = f"lastgood {__version__}, {datetime.now(UTC).isoformat(timespec='seconds')}\n\n{self.scrub(report)}"
+        place = self.settings.state / "defects" / f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{os.getpid()}.txt"
+        try:
+            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+            with durable.writing(place) as file:
+                file.write(text.encode("utf-8", "backslashreplace"))
+            where = f'The report is in "{place}".'
+        except OSError as trouble:
+            self.screen.say(text, stderr=True)
+            where = f"The report could not be written ({trouble.strerror}) and stands above."
+        return LastgoodError(
+            f"cannot go on: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE
+        )
+
+
+def _state(environment: Mapping[str, str]) -> Path:
+    """Where reports go before the settings are known."""
+    return Path(environment.get("LASTGOOD_STATE") or str(config.option("state").default))

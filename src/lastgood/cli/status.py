@@ -1,0 +1,20 @@
+"""``lastgood status``."""
+
+from __future__ import annotations
+
+from lastgood import status
+from lastgood.cli.application import command
+from lastgood.cli.session import Session
+from lastgood.present import status as shown
+
+
+@command("status", 3, 5, 7)
+def look(session: Session) -> int | None:
+    """Show what state the live database is in.
+
+    Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
+    stopped in between.
+    """
+    found = status.look(session.target)
+    session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
+    return 7 if any(not run.working for run in found.unfinished) else None

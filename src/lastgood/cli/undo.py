@@ -1,0 +1,41 @@
+"""``lastgood undo``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastgood import undo
+from lastgood.cli.application import command
+from lastgood.cli.complete import runs
+from lastgood.cli.rollback import DryRun, Yes
+from lastgood.cli.session import Session
+from lastgood.present import report as shown
+
+
+@command("undo", 3, 5, 7)
+def undo_(
+    session: Session,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="The run to take back; the newest one.", autocompletion=runs),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Take a rollback back: the kept database becomes the live one again.
+
+    One transaction of milliseconds. What was written since is kept in its turn, so an undo can be undone.
+    """
+    target, screen = session.target, session.screen
+    plan = undo.plan(target, target.dbname, run)
+    if dry_run:
+        session.result(plan.model_dump(mode="json"), lambda: shown.show_undo_plan(screen, plan))
+        return
+    if not session.settings.json and not (yes and session.settings.quiet):
+        shown.show_undo_plan(screen, plan)
+    session.confirm("do this", plan.live, yes)
+    with session.events() as emit:
+        report = undo.undo(target, plan, session.settings.state, emit)
+    session.result(report.document(), lambda: shown.show_undo(screen, report))

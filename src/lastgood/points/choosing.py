@@ -1,0 +1,103 @@
+"""Choosing a restore point: by name, the newest, the newest before a time or before a migration."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+from datetime import datetime
+from pathlib import Path
+
+from lastgood.errors import BadPoint
+from lastgood.events import Caution, Emit, silent
+from lastgood.points.point import RestorePoint
+from lastgood.points.store import listing, look_at
+from lastgood.points.verdict import Verdict, verify
+
+SHOWN = 10
+
+
+def choose(
+    store: Path,
+    *,
+    name: str | None = None,
+    before: datetime | None = None,
+    before_migration: str | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RestorePoint:
+    """The restore point that is meant.
+
+    With ``name`` (in the store, or a path): that one, not read yet. Otherwise the newest valid one, made before
+    ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
+    to end, the newest first, and those that are not valid are passed over with a Caution. Raises BadPoint with what
+    there is, Interrupted when ``cancelled`` turned true.
+    """
+    if name is not None:
+        return _named(store, name)
+    there = listing(store)
+    wanted = _wanted(before, before_migration)
+    if not there:
+        raise BadPoint(
+            f'cannot find a restore point in "{store}": there is none', hint="Name another folder with --store."
+        )
+    passed_over: list[str] = []
+    for point in there:
+        if point.is_emergency:
+            continue  # it holds what a rollback got away from; one goes back to it by name only
+        if before is not None and point.made_at >= before:
+            continue
+        if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
+            continue
+        verdict = verify(point, emit=emit, cancelled=cancelled)
+        if not verdict.valid:
+            passed_over.append(point.path.name)
+            emit(Caution(f"{point.path.name} is passed over: {verdict.message}"))
+            continue
+        if not _may_lack(_migration(verdict), before_migration):
+            continue
+        return point
+    why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
+    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(there))
+
+
+def _wanted(before: datetime | None, migration: str | None) -> str:
+    words = f" made before {before.isoformat(' ', 'seconds')}" if before is not None else ""
+    return words + (f' without the migration "{migration}"' if migration is not None else "")
+
+
+def _migration(verdict: Verdict) -> str | None:
+    facts = verdict.facts
+    return facts.migration.version if facts is not None and facts.migration is not None else None
+
+
+def _may_lack(version: str | None, migration: str | None) -> bool:
+    """Is ``migration`` newer than the newest one applied, or none asked for? An unknown ``version`` counts as no."""
+    if migration is None:
+        return True
+    if version is None:
+        return False
+    if version.isdecimal() and migration.isdecimal():
+        return int(version) < int(migration)
+    return version < migration
+
+
+def _named(store: Path, name: str) -> RestorePoint:
+    for path in (store / name, Path(name)):
+        if path.exists():
+            point = look_at(path)
+            # Asked for by name, a file that does not look like a dump is still read, to say what is wrong with it.
+            return point if point is not None else _unknown(path)
+    there = listing(store)
+    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=_what_there_is(there))
+
+
+def _unknown(path: Path) -> RestorePoint:
+    status = path.stat()
+    return RestorePoint(path, datetime.fromtimestamp(status.st_mtime).astimezone(), "file time", status.st_size)
+
+
+def _what_there_is(there: Sequence[RestorePoint]) -> str:
+    if not there:
+        return "There are none; name another folder with --store."
+    names: Iterable[str] = (f"{point.path.name} ({point.made_at.isoformat(' ', 'seconds')})" for point in there[:SHOWN])
+    more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
+    return f"There are: {', '.join(names)}{more}."

@@ -1,0 +1,254 @@
+"""Making a restore point: a dump and its facts out of one snapshot, read back before it counts."""
+
+from __future__ import annotations
+
+import contextlib
+import re
+import shutil
+import threading
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+
+import psycopg
+
+from lastgood import __version__, child, durable, fault
+from lastgood.dump.formats import open_dump
+from lastgood.errors import BadPoint, Failed, Interrupted, LastgoodError
+from lastgood.events import Emit, silent
+from lastgood.facts import Facts
+from lastgood.facts.compare import compare
+from lastgood.facts.of_database import facts_of_database
+from lastgood.facts.of_dump import facts_of_dump
+from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
+from lastgood.points.point import RestorePoint, pg_restore_for
+from lastgood.postgres import binaries
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Connection, Target
+
+EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
+_TRY_AGAIN = "Nothing is left behind. Make another one: lastgood backup."
+
+
+def take(
+    target: Target,
+    store: Path,
+    *,
+    label: str = "",
+    form: Form = "plain",
+    kind: Purpose = "backup",
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> RestorePoint:
+    """Dumps ``target``'s database into ``store`` and returns the point: complete, on disk, read back and equal to what
+    the database contained. Readers and writers of the database go on.
+
+    One snapshot gives the dump and its facts. The server's clock gives the time in the name and in the manifest, so
+    that both are one. Emits Progress of stage ``kind``. Whatever ends it early leaves nothing behind, but for a
+    ``.partial`` file when the process is killed. Raises Failed, Refused (no pg_dump of the server's version), and
+    Interrupted when ``cancelled`` turned true.
+    """
+    with _making(target, store) as connection:
+        moment = _begin(connection)
+        # The program first: without it there is nothing to wait for.
+        program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
+        with _reserved(store, _name(moment, label), form) as (temporary, final):
+            facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
+            fault.point("emergency.after_dump")
+            connection.execute("ROLLBACK")
+            source = open_dump(temporary, pg_restore=pg_restore_for)
+            facts = _read_back(temporary, final.name, facts, kind, emit, cancelled)
+            manifest = Manifest(
+                tool_version=__version__,
+                purpose=kind,
+                label=label,
+                database=moment.database,
+                made_at=moment.time,
+                server_version=moment.server_version,
+                pg_dump_version=program.version,
+                form=form,
+                options=tuple(_options(form)),
+                lsn=moment.lsn,
+                size=source.size,
+                sha256=source.sha256(),
+                facts=facts,
+            )
+            durable.publish(temporary, final)
+            # Last: a dump without a manifest is still a restore point, a manifest without a dump is nothing.
+            write_manifest(final, manifest)
+    return RestorePoint(final, manifest.made_at, "manifest", manifest.size, manifest)
+
+
+@dataclass(frozen=True, slots=True)
+class _Moment:
+    """The snapshot, and the server's own account of when and what."""
+
+    snapshot: str
+    time: datetime
+    database: str
+    server_version: str
+    lsn: str | None
+
+
+@contextlib.contextmanager
+def _making(target: Target, store: Path) -> Iterator[Connection]:
+    """A connection, and every error told as one of ours."""
+    named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
+    try:
+        store.mkdir(parents=True, exist_ok=True)
+        with target.connect(application_name="lastgood backup") as connection:
+            yield connection
+    except psycopg.Error as error:
+        raise server_errors.failed(error, f"back up {named}") from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise Failed(
+            f'cannot back up {named} to "{store}": {why}',
+            hint=f"{_TRY_AGAIN} Another folder is named with --store.",
+        ) from error
+
+
+def _begin(connection: Connection) -> _Moment:
+    connection.execute("BEGIN ISOLATION LEVEL REPEATABLE READ READ ONLY")
+    row = connection.execute(
+        "SELECT pg_catalog.pg_export_snapshot(), statement_timestamp(), current_database()::text,"
+        " current_setting('server_version'),"
+        " CASE WHEN pg_is_in_recovery() THEN pg_last_wal_replay_lsn() ELSE pg_current_wal_lsn() END::text"
+    ).fetchone()
+    assert row is not None  # a SELECT without FROM always gives a row
+    snapshot, time, database, version, lsn = row
+    return _Moment(snapshot, time.astimezone(UTC), database, version, lsn)
+
+
+def _name(moment: _Moment, label: str) -> str:
+    """Without its extension. What a file system or a shell might trip over becomes an underscore."""
+    parts = [moment.database, f"{moment.time:%Y%m%d_%H%M%S}", *([label] if label else [])]
+    return re.sub(r"[^\w.+=@-]", "_", "_".join(parts)).lstrip(".-")[:120]
+
+
+@contextlib.contextmanager
+def _reserved(store: Path, name: str, form: Form) -> Iterator[tuple[Path, Path]]:
+    """An empty file (or folder) that only we may read, and the name that it gets when it is done. When the block
+    fails, neither is left.
+    """
+    number = 1
+    while True:
+        final = store / (name + (f"_{number}" if number > 1 else "") + EXTENSIONS[form])
+        temporary = final.with_name(f".{final.name}.partial")
+        number += 1
+        if final.exists() or manifest_path(final).exists():
+            continue
+        try:
+            if form == "directory":
+                temporary.mkdir(mode=0o700)
+            else:
+                # pg_dump keeps the mode of a file that is there.
+                temporary.touch(mode=0o600, exist_ok=False)
+            break
+        except FileExistsError:
+            # Another one made in the same second, or what a killed one left.
+            continue
+    try:
+        yield temporary, final
+    except BaseException:
+        for path in (temporary, manifest_path(final), final):
+            if path.is_dir():
+                shutil.rmtree(path, ignore_errors=True)
+            else:
+                with contextlib.suppress(OSError):
+                    path.unlink()
+        raise
+
+
+def _options(form: Form) -> list[str]:
+    return [f"--format={form}", "--encoding=UTF8", "--no-sync", "--no-password"]
+
+
+def _dump(
+    target: Target,
+    connection: Connection,
+    moment: _Moment,
+    program: binaries.Program,
+    form: Form,
+    into: Path,
+    kind: Purpose,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+) -> Facts:
+    """pg_dump in a thread, the facts here, both in the snapshot of ``connection``'s transaction."""
+    conninfo, environment = target.child(moment.database)
+    arguments: list[str | Path] = [
+        program.path,
+        *_options(form),
+        f"--snapshot={moment.snapshot}",
+        f"--file={into}",
+        f"--dbname={conninfo}",
+    ]
+    # Time stamps are compared as text: UTC on both sides. TZ is for the times that pg_dump writes of its own.
+    environment = {**environment, "PGTZ": "UTC", "TZ": "UTC", "PGAPPNAME": "lastgood pg_dump"}
+    stop = threading.Event()
+    failed: list[Exception] = []
+
+    def dump() -> None:
+        try:
+            child.run(arguments, environment=environment, cancelled=lambda: stop.is_set() or cancelled())
+        except Exception as error:
+            failed.append(error)
+
+    thread = threading.Thread(target=dump, name="lastgood-pg_dump", daemon=True)
+    thread.start()
+    try:
+        facts = facts_of_database(connection, emit=emit, cancelled=lambda: bool(failed) or cancelled(), stage=kind)
+        thread.join()
+    except Interrupted:
+        if cancelled() or not failed:
+            raise _interrupted(moment.database) from None
+    except BaseException:
+        # Our own error is the cause; a pg_dump that we stop would only say that it was stopped.
+        failed.clear()
+        raise
+    finally:
+        stop.set()
+        thread.join()
+    if cancelled():
+        raise _interrupted(moment.database)
+    if failed:
+        error = failed[0]
+        if isinstance(error, child.ChildFailed):
+            raise Failed(f'cannot back up database "{moment.database}": {error}', hint=_TRY_AGAIN) from error
+        raise error
+    return facts
+
+
+def _interrupted(database: str) -> LastgoodError:
+    return Interrupted(f'cannot finish the backup of database "{database}": interrupted', hint=_TRY_AGAIN)
+
+
+def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]) -> Facts:
+    """What the dump that was just written really contains: the database's facts, with the dump's own sequences.
+
+    nextval is not part of a snapshot: a sequence may go on between two readings.
+    """
+    try:
+        source = open_dump(path, pg_restore=pg_restore_for)
+        found, _ = facts_of_dump(source, time_zone="UTC", emit=emit, cancelled=cancelled, stage=kind)
+    except BadPoint as error:
+        raise Failed(f'cannot use the backup "{name}": {error}', hint=_TRY_AGAIN) from error
+    except Interrupted:
+        raise _interrupted(facts.database or "") from None
+    names = [{(one.schema_name, one.name) for one in side.sequences} for side in (facts, found)]
+    if names[0] == names[1]:
+        facts = facts.model_copy(update={"sequences": found.sequences})
+    comparison = compare(facts, found)
+    if not comparison.exact:
+        first = comparison.differences[0] if comparison.differences else None
+        why = (
+            f"{first.kind} of {first.what}: {first.expected} in the database, {first.found} in the dump"
+            if first is not None
+            else comparison.not_compared[0]
+        )
+        raise Failed(
+            f'cannot use the backup "{name}": it differs from the database that it was made of: {why}', hint=_TRY_AGAIN
+        )
+    return facts

@@ -1,0 +1,72 @@
+"""When a dump that we did not make was made: from its header, its archive's contents, its name or its file time.
+
+Never from the line ``Dumped from database version``: that is the server's version, not a time.
+"""
+
+from __future__ import annotations
+
+import re
+import struct
+import time
+from datetime import UTC, datetime
+from pathlib import Path
+
+from lastgood.dump.formats import DumpSource
+from lastgood.points.point import TimeSource
+
+# pg_dump -v writes it, in its own time zone, which it names as the C library does.
+_STARTED_ON = re.compile(rb"^-- Started on (\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) (\S+)", re.MULTILINE)
+_IN_NAME = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)[T_.\- ]?(\d\d)[:_.\-]?(\d\d)[:_.\-]?(\d\d)(Z?)(?!\d)")
+
+
+def made_at(source: DumpSource, head: bytes) -> tuple[datetime, TimeSource]:
+    """The time and where it was found, best evidence first. ``head`` is the beginning of the dump: of its text, or of
+    the archive's bytes. A time without a zone is taken as this machine's local time, since scripts on it wrote it.
+    """
+    started = _STARTED_ON.search(head)
+    if started is not None:
+        found = _zoned([int(part) for part in started.groups()[:6]], started[7].decode("ascii", "replace"))
+        if found is not None:
+            return found, "header"
+    if source.kind != "plain":
+        created = _created(head)
+        if created is not None:
+            return created, "archive"
+    named = _IN_NAME.search(source.path.name)
+    if named is not None:
+        found = _zoned([int(part) for part in named.groups()[:6]], "UTC" if named[7] else "")
+        if found is not None:
+            return found, "name"
+    return datetime.fromtimestamp(_file(source).stat().st_mtime, UTC), "file time"
+
+
+def _zoned(parts: list[int], zone: str) -> datetime | None:
+    """None for a day that does not exist, and for a zone that is neither UTC nor this machine's own."""
+    try:
+        if zone in ("UTC", "GMT", "Z"):
+            return datetime(*parts).replace(tzinfo=UTC)  # type: ignore[arg-type]  # six integers
+        if zone and zone not in time.tzname:
+            return None
+        return datetime(*parts).astimezone(UTC)  # type: ignore[arg-type]  # six integers
+    except (ValueError, OverflowError):
+        return None
+
+
+def _created(head: bytes) -> datetime | None:
+    """The time in an archive's header (pg_backup_archiver.c, ``ReadHead``), the local time of where it was made."""
+    if not head.startswith(b"PGDMP") or len(head) < 64 or head[7:9] is None:
+        return None
+    version, width = head[5:7], head[8]
+    if width != 4:
+        return None
+    at = 11 + (1 if version >= bytes([1, 15]) else 1 + width)
+    fields = []
+    for number in range(6):
+        sign, value = struct.unpack_from("<BI", head, at + number * (1 + width))
+        fields.append(-value if sign else value)
+    second, minute, hour, day, month, year = fields
+    return _zoned([year + 1900, month + 1, day, hour, minute, second], "")
+
+
+def _file(source: DumpSource) -> Path:
+    return source.path / "toc.dat" if source.kind == "directory" else source.path

@@ -1,0 +1,86 @@
+"""What is written down when a restore point is made, as JSON beside the dump: ``<name>.lastgood.json``."""
+
+from __future__ import annotations
+
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+
+from lastgood import durable
+from lastgood.errors import Corrupt
+from lastgood.facts import Facts
+
+SUFFIX = ".lastgood.json"
+
+Form = Literal["plain", "custom", "directory"]
+Purpose = Literal["backup", "emergency"]
+
+
+class Manifest(BaseModel):
+    """All that is known of a restore point.
+
+    ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
+    (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
+    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    tool_version: str
+    kind: Literal["dump"] = "dump"
+    purpose: Purpose = "backup"
+    label: str = ""
+    database: str
+    made_at: AwareDatetime
+    server_version: str
+    pg_dump_version: str
+    form: Form
+    options: tuple[str, ...]
+    lsn: str | None
+    size: int
+    sha256: str
+    facts: Facts
+
+    @property
+    def migration(self) -> str | None:
+        """The newest migration that was applied, None where no tool's table is known."""
+        return self.facts.migration.version if self.facts.migration is not None else None
+
+    @property
+    def server_clock(self) -> datetime:
+        """``made_at``, in the words of the procedure."""
+        return self.made_at
+
+
+def manifest_path(point: Path) -> Path:
+    """Where the manifest of a dump lies."""
+    return point.with_name(point.name + SUFFIX)
+
+
+def manifest_of(point: Path) -> Manifest | None:
+    """The manifest beside a dump, None when there is none. Raises Corrupt when it is there and can't be understood."""
+    path = manifest_path(point)
+    try:
+        text = path.read_bytes()
+    except FileNotFoundError:
+        return None
+    except OSError as error:
+        raise Corrupt(f'cannot read the manifest "{path}": {(error.strerror or str(error)).lower()}') from error
+    try:
+        return Manifest.model_validate_json(text)
+    except ValidationError as error:
+        first = error.errors(include_url=False, include_input=False)[0]
+        where = ".".join(str(place) for place in first["loc"])
+        raise Corrupt(
+            f'cannot read the manifest "{path}": {where + ": " if where else ""}{first["msg"].lower()}',
+            hint="The dump itself may be whole. Move the manifest away to use the dump without it.",
+        ) from error
+
+
+def write_manifest(point: Path, manifest: Manifest) -> None:
+    """Writes the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
+    with durable.writing(manifest_path(point)) as file:
+        file.write(manifest.model_dump_json(indent=1).encode() + b"\n")

@@ -1,0 +1,59 @@
+"""One restore point, and how to open it."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from lastgood.dump.formats import DumpSource, open_dump
+from lastgood.points.manifest import Manifest
+from lastgood.postgres import binaries
+
+TimeSource = Literal["manifest", "header", "archive", "name", "file time"]
+
+
+@dataclass(frozen=True, slots=True)
+class RestorePoint:
+    """Something that the live database can be put back to.
+
+    ``made_at`` is aware; ``time_source`` says where it was found. ``size`` is in bytes on disk. ``manifest`` is None
+    for a foreign point. ``problem`` says what can be seen to be wrong without reading it whole, empty otherwise.
+    """
+
+    path: Path
+    made_at: datetime
+    time_source: TimeSource
+    size: int
+    manifest: Manifest | None = None
+    problem: str = ""
+    kind: Literal["dump", "snapshot", "timeline"] = "dump"
+
+    @property
+    def is_emergency(self) -> bool:
+        """Whether it was made to save a broken state before a rollback, by us or by a script that names it so."""
+        if self.manifest is not None:
+            return self.manifest.purpose == "emergency"
+        return self.path.name.startswith("emergency")
+
+    @property
+    def time_zone(self) -> str | None:
+        """The time zone that its time stamps are written in, where that is known."""
+        return self.manifest.facts.rules.time_zone if self.manifest is not None else None
+
+
+def source_of(point: RestorePoint) -> DumpSource:
+    """The dump, opened for reading. Raises BadPoint when it is none, or is gone."""
+    return open_dump(point.path, pg_restore=pg_restore_for)
+
+
+def pg_restore_for(version: tuple[int, int, int]) -> Path:
+    """A pg_restore that reads archives of that format version. Raises Refused when none is installed.
+
+    Archive format 1.14 and older is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's; later ones ask for more.
+    """
+    major, minor, _ = version
+    newest = 18 + max(0, minor - 16) if major == 1 else 18
+    at_least = {15: 16, 16: 17}.get(minor, 15 if minor < 15 else newest) if major == 1 else newest
+    return binaries.find("pg_restore", at_least=at_least).path

@@ -1,0 +1,91 @@
+"""A folder in which restore points lie, ours and others'."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Generator
+from pathlib import Path
+
+from lastgood.dump.formats import DumpSource, open_dump
+from lastgood.dump.recognize import HEAD
+from lastgood.errors import BadPoint, LastgoodError
+from lastgood.points.foreign_time import made_at
+from lastgood.points.manifest import SUFFIX, Manifest, manifest_of, manifest_path
+from lastgood.points.point import RestorePoint, pg_restore_for
+
+# What the text of a dump begins with, after comments: a script or a page of documentation does not.
+_SQL = re.compile(rb"(?:^|\n)(?:SET [a-z_]+ = |SELECT pg_catalog\.|COPY \S+ |CREATE [A-Z]+ |INSERT INTO |\\restrict )")
+_HEADER = b"-- PostgreSQL database "
+
+
+def listing(store: Path) -> list[RestorePoint]:
+    """The restore points in a folder, the newest first: those with a manifest, and foreign ones told by their
+    content. Only the beginning of each is read. Unfinished ones (``.….partial``), manifests and other files are left
+    out. A folder that does not exist holds none; raises BadPoint when it can't be read.
+    """
+    try:
+        entries = sorted(store.iterdir())
+    except FileNotFoundError:
+        return []
+    except OSError as error:
+        raise BadPoint(
+            f'cannot look for restore points in "{store}": {(error.strerror or str(error)).lower()}',
+            hint="Name the folder with --store.",
+        ) from error
+    found = []
+    for path in entries:
+        if not path.name.startswith(".") and not path.name.endswith((SUFFIX, ".partial")):
+            point = look_at(path)
+            if point is not None:
+                found.append(point)
+    return sorted(found, key=lambda point: (point.made_at, point.path.name), reverse=True)
+
+
+def look_at(path: Path) -> RestorePoint | None:
+    """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only."""
+    problem = ""
+    manifest: Manifest | None = None
+    has_manifest = manifest_path(path).exists()
+    try:
+        manifest = manifest_of(path)
+    except BadPoint as error:
+        problem = str(error)
+    try:
+        source = open_dump(path, pg_restore=pg_restore_for)
+        head = _head(source)
+    except LastgoodError as error:
+        if manifest is None:
+            return None
+        # One of ours that is no dump any more: it must be seen, not passed over.
+        return RestorePoint(path, manifest.made_at, "manifest", _size(path), manifest, str(error))
+    if manifest is not None:
+        if source.size != manifest.size:
+            problem = f'cannot use "{path}": it has {source.size} bytes, and had {manifest.size} when it was made'
+        return RestorePoint(path, manifest.made_at, "manifest", source.size, manifest, problem)
+    if source.kind == "plain" and not has_manifest and _HEADER not in head and not _SQL.search(head):
+        return None
+    moment, where = made_at(source, head)
+    return RestorePoint(path, moment, where, source.size, None, problem)
+
+
+def _head(source: DumpSource) -> bytes:
+    """The beginning of a plain dump's text, or of an archive's bytes."""
+    if source.kind == "plain":
+        chunks = source.chunks()
+        try:
+            return next(chunks, b"")[:HEAD]
+        finally:
+            # Closes the file: a generator that is left alone does so when it is collected.
+            if isinstance(chunks, Generator):
+                chunks.close()
+    if source.compression:
+        return b""
+    file = source.path / "toc.dat" if source.kind == "directory" else source.path
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
+    # A tar's first member is its table of contents.
+    return head[512:] if head.startswith(b"toc.dat\0") else head
+
+
+def _size(path: Path) -> int:
+    return sum(file.stat().st_size for file in (path.iterdir() if path.is_dir() else [path]))

@@ -1,0 +1,338 @@
+"""Owners and privileges of a database's objects, carried over to one restored from a dump that has none.
+
+A dump made with --no-owner and --no-acl restores every object as the restoring role's, with the defaults of its kind:
+the application loses its grants, and what had been revoked comes back (PUBLIC may execute every new function).
+
+Three cases:
+
+- *On both sides*: the object gets the live one's owner and privileges, grant options and grantors included.
+- *Only in the live database* (made since the restore point): nothing to do.
+- *Only in the shadow* (dropped since): as though made in the live database today, by the role that owns most objects
+  of its kind in its schema: it gets that owner, and what that owner's default privileges give. But a routine that
+  runs with its owner's rights gets no more than its owner: nobody can tell any more from whom it had been withheld.
+
+Objects of extensions, and PostgreSQL's own, keep their owner; their privileges follow the live database's wherever
+those were changed. Extensions' and subscriptions' own owners can't be carried over.
+"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import LiteralString
+
+from psycopg import sql
+
+from lastgood.postgres import grants, securables
+from lastgood.postgres.grants import Acl, Grant, Operator
+from lastgood.postgres.securables import DefaultPrivileges, ObjectName, Securable
+from lastgood.postgres.server import Connection
+
+# Kind → what ALTER … OWNER TO calls it, and what GRANT … ON calls it (None: it has no privileges).
+_WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
+    "schema": ("SCHEMA", "SCHEMA"),
+    "type": ("TYPE", "TYPE"),
+    "table": ("TABLE", "TABLE"),
+    "view": ("VIEW", "TABLE"),
+    "materialized view": ("MATERIALIZED VIEW", "TABLE"),
+    "foreign table": ("FOREIGN TABLE", "TABLE"),
+    "sequence": ("SEQUENCE", "SEQUENCE"),
+    "column": ("", "TABLE"),
+    "routine": ("ROUTINE", "ROUTINE"),
+    "language": ("LANGUAGE", "LANGUAGE"),
+    "foreign data wrapper": ("FOREIGN DATA WRAPPER", "FOREIGN DATA WRAPPER"),
+    "foreign server": ("SERVER", "FOREIGN SERVER"),
+    "large object": ("LARGE OBJECT", "LARGE OBJECT"),
+    "event trigger": ("EVENT TRIGGER", None),
+    "publication": ("PUBLICATION", None),
+    "statistics": ("STATISTICS", None),
+    "collation": ("COLLATION", None),
+    "conversion": ("CONVERSION", None),
+    "operator": ("OPERATOR", None),
+    "operator class": ("OPERATOR CLASS", None),
+    "operator family": ("OPERATOR FAMILY", None),
+    "text search dictionary": ("TEXT SEARCH DICTIONARY", None),
+    "text search configuration": ("TEXT SEARCH CONFIGURATION", None),
+}
+# pg_default_acl's letters: what ALTER DEFAULT PRIVILEGES calls the objects to come, and whose kind they are.
+_TO_COME: dict[str, LiteralString] = {
+    "r": "TABLES",
+    "S": "SEQUENCES",
+    "f": "FUNCTIONS",
+    "T": "TYPES",
+    "n": "SCHEMAS",
+    "L": "LARGE OBJECTS",
+}
+_LETTER = {
+    "table": "r",
+    "view": "r",
+    "materialized view": "r",
+    "foreign table": "r",
+    "sequence": "S",
+    "routine": "f",
+    "type": "T",
+    "schema": "n",
+    "large object": "L",
+}
+_RELATIONS = ("table", "view", "materialized view", "foreign table")
+
+
+@dataclass(frozen=True)
+class Privileges:
+    """The owners and privileges of everything in one database, as ``operator`` saw them."""
+
+    operator: Operator
+    objects: dict[ObjectName, Securable] = field(repr=False)
+    columns: dict[tuple[str, str], frozenset[str]] = field(repr=False)
+    defaults: dict[tuple[str, str, str], DefaultPrivileges] = field(repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class CarryOver:
+    """What to run in the shadow, in this order, each by itself (``apply.apply``), and what to tell.
+
+    ``only_live`` and ``only_shadow`` are the user's objects that exist on one side. ``withheld``: routines that were
+    left to their owner alone. ``regranted``: objects where a grantor that we may not become was replaced by the owner.
+    ``kept_owner``: objects whose live owner we may not make them over to.
+    """
+
+    statements: list[sql.Composed] = field(repr=False)
+    only_live: list[ObjectName]
+    only_shadow: list[ObjectName]
+    withheld: list[ObjectName]
+    regranted: list[ObjectName]
+    kept_owner: list[ObjectName]
+
+
+def read(connection: Connection) -> Privileges:
+    """Owners and privileges of everything in the connection's database. Rows of large objects are read one by one, but
+    all of it is held in memory: some hundred bytes an object."""
+    return Privileges(
+        Operator.read(connection),
+        {found.name: found for found in securables.read(connection)},
+        securables.columns(connection),
+        {found.key: found for found in securables.defaults(connection)},
+    )
+
+
+def statements(live: Privileges, shadow: Privileges, *, owners: bool = True, acls: bool = True) -> CarryOver:
+    """What gives the shadow's objects the live ones' ``owners`` and ``acls``.
+
+    Leave one out where the dump has it. What is equal already needs no statement, so that, when all went well, a
+    second reading of the shadow leaves nothing to run.
+    """
+    return _Carrying(live, shadow, owners, acls).result()
+
+
+class _Carrying:
+    def __init__(self, live: Privileges, shadow: Privileges, owners: bool, acls: bool) -> None:
+        self._live = live
+        self._shadow = shadow
+        self._owners = owners
+        self._acls = acls
+        self._operator = shadow.operator
+        self._adopters = _adopters(live)
+        self._admitted: dict[ObjectName, set[Grant]] = {}
+        self._withheld: list[ObjectName] = []
+        self._regranted: list[ObjectName] = []
+        self._kept_owner: list[ObjectName] = []
+
+    def result(self) -> CarryOver:
+        ours = {name for name, each in self._shadow.objects.items() if each.origin == "user" and name.kind != "column"}
+        theirs = {name for name, each in self._live.objects.items() if each.origin == "user" and name.kind != "column"}
+        done: list[sql.Composed] = []
+        names = sorted(self._names())
+        schemas = [name for name in names if name.kind == "schema"]
+        others = [name for name in names if name.kind != "schema"]
+        # A schema changes hands after what is in it, as then we may have no right to look into it any more.
+        if self._owners:
+            done += self._admit_owners(others)
+            done += [statement for name in (*others, *schemas) for statement in self._owner_statements(name)]
+        # A grantor needs USAGE on the schema.
+        if self._acls or self._admitted:
+            done += [statement for name in schemas for statement in self._acl_statements(name)]
+        if self._acls:
+            done += [statement for name in others for statement in self._acl_statements(name)]
+            done += self._default_statements()
+        return CarryOver(
+            done,
+            only_live=sorted(theirs - ours),
+            only_shadow=sorted(ours - theirs),
+            withheld=self._withheld,
+            regranted=self._regranted,
+            kept_owner=self._kept_owner,
+        )
+
+    def _admit_owners(self, names: list[ObjectName]) -> Iterator[sql.Composed]:
+        """Unless a superuser does it, a new owner needs CREATE on the schema. Given here, and taken back with the rest
+        of what the schema's privileges should not have."""
+        if self._operator.superuser:
+            return
+        for name in names:
+            schema = ObjectName("schema", name.names[:1])
+            present = self._present(name)
+            place = self._shadow.objects.get(schema)
+            owner = self._final_owner(name)
+            if owner == present.owner or name.kind == "column" or len(name.names) < 2 or place is None:
+                continue
+            grant = Grant(place.owner, owner, "CREATE", False)
+            had = any((g.grantee, g.privilege) == (owner, "CREATE") for g in place.acl or ())
+            if owner != place.owner and not had and grant not in self._admitted.setdefault(schema, set()):
+                self._admitted[schema].add(grant)
+                yield from grants.changes(
+                    _securable(schema), place.owner, frozenset([grant]), frozenset(), self._operator
+                )
+
+    def _names(self) -> Iterator[ObjectName]:
+        """All that exists in the shadow and may need a statement."""
+        yield from self._shadow.objects
+        for name, each in self._live.objects.items():
+            if name in self._shadow.objects:
+                continue
+            if name.kind == "column":
+                schema, relation, column = name.names
+                if column in self._shadow.columns.get((schema, relation), ()):
+                    yield name
+            elif each.origin == "system":
+                yield name
+
+    def _final_owner(self, name: ObjectName) -> str:
+        """Who will own it in the shadow when all is done."""
+        present = self._present(name)
+        if not self._owners or present.origin != "user":
+            return present.owner
+        table = self._table(name, present)
+        if table is not None:
+            return self._final_owner(table)
+        wanted = self._live.objects.get(name)
+        if wanted is not None:
+            owner = wanted.owner
+        elif present.owner == self._operator.name:
+            schema = name.names[0] if len(name.names) > 1 else ""
+            owner = self._adopters.get((schema, name.kind)) or self._adopters.get((schema, "")) or present.owner
+        else:
+            owner = present.owner
+        return owner if self._operator.superuser or owner in self._operator.settable else present.owner
+
+    def _table(self, name: ObjectName, present: Securable) -> ObjectName | None:
+        """The relation that owns what ``name`` is: a column's, or that of a sequence bound to a table."""
+        if name.kind == "column":
+            for kind in _RELATIONS:
+                relation = ObjectName(kind, name.names[:2])
+                if relation in self._shadow.objects:
+                    return relation
+        return present.follows if present.follows in self._shadow.objects else None
+
+    def _present(self, name: ObjectName) -> Securable:
+        """The shadow's object; for one that was left out of the list because nothing of it was ever changed, as it is
+        made."""
+        if name in self._shadow.objects:
+            return self._shadow.objects[name]
+        live = self._live.objects[name]
+        owner = live.owner
+        for kind in _RELATIONS if name.kind == "column" else ():
+            relation = self._shadow.objects.get(ObjectName(kind, name.names[:2]))
+            owner = relation.owner if relation is not None else owner
+        return Securable(name, owner, live.initial or frozenset(), live.initial, live.origin, None, False)
+
+    def _owner_statements(self, name: ObjectName) -> Iterator[sql.Composed]:
+        present = self._present(name)
+        if present.origin != "user" or self._table(name, present) is not None:
+            return
+        owner = self._final_owner(name)
+        wanted = self._live.objects.get(name)
+        if wanted is not None and wanted.owner != owner:
+            self._kept_owner.append(name)
+        if owner != present.owner:
+            word, _ = _WORDS[name.kind]
+            yield sql.SQL("ALTER {} {} OWNER TO {}").format(sql.SQL(word), name.reference(), sql.Identifier(owner))
+
+    def _acl_statements(self, name: ObjectName) -> list[sql.Composed]:
+        present = self._present(name)
+        if present.acl is None:
+            return []
+        owner = self._final_owner(name)
+        kept = grants.under_owner(present.acl, present.owner, owner)
+        wanted = self._wanted(name, present, owner) if self._acls else kept
+        reachable = grants.within_reach(wanted, owner, self._operator)
+        if reachable != wanted:
+            self._regranted.append(name)
+        found = grants.under_owner(present.acl | self._admitted.get(name, set()), present.owner, owner)
+        return grants.changes(_securable(name), owner, reachable, found, self._operator)
+
+    def _wanted(self, name: ObjectName, present: Securable, owner: str) -> Acl:
+        live = self._live.objects.get(name)
+        if live is not None and live.acl is not None:
+            return grants.under_owner(live.acl, live.owner, owner)
+        if name.kind == "column":
+            # Where the live database says nothing of a column, it has no privileges of its own.
+            relation = self._table(name, present)
+            lives = relation is not None and relation in self._live.objects
+            return (
+                frozenset() if lives or present.acl is None else grants.under_owner(present.acl, present.owner, owner)
+            )
+        if present.initial is not None:
+            return grants.under_owner(present.initial, present.owner, owner)
+        return self._as_made_today(name, present, owner)
+
+    def _as_made_today(self, name: ObjectName, present: Securable, owner: str) -> Acl:
+        assert present.acl is not None
+        found = grants.under_owner(present.acl, present.owner, owner)
+        letter = _LETTER.get(name.kind)
+        if letter is not None:
+            everywhere = self._live.defaults.get((owner, "", letter))
+            if everywhere is not None:
+                found = everywhere.acl
+            schema = self._live.defaults.get((owner, name.names[0], letter)) if len(name.names) > 1 else None
+            if schema is not None:
+                found = _united(found, schema.acl)
+        if name.kind == "routine" and present.definer and any(grant.grantee != owner for grant in found):
+            self._withheld.append(name)
+            return frozenset(grant for grant in found if grant.grantee == owner)
+        return found
+
+    def _default_statements(self) -> Iterator[sql.Composed]:
+        for key in sorted(self._live.defaults.keys() | self._shadow.defaults.keys()):
+            role, schema, letter = key
+            live, present = self._live.defaults.get(key), self._shadow.defaults.get(key)
+            either = live or present
+            assert either is not None
+            if schema and ObjectName("schema", (schema,)) not in self._shadow.objects:
+                continue
+            before = sql.SQL("ALTER DEFAULT PRIVILEGES FOR ROLE {}").format(sql.Identifier(role))
+            if schema:
+                before += sql.SQL(" IN SCHEMA {}").format(sql.Identifier(schema))
+            yield from grants.changes(
+                grants.Securable(sql.SQL(_TO_COME[letter]), before=before),
+                role,
+                live.acl if live is not None else either.builtin,
+                present.acl if present is not None else either.builtin,
+                self._operator,
+            )
+
+
+def _securable(name: ObjectName) -> grants.Securable:
+    word = _WORDS[name.kind][1]
+    assert word is not None
+    on = sql.SQL("{} {}").format(sql.SQL(word), name.reference())
+    return grants.Securable(on, column=name.names[2] if name.kind == "column" else None)
+
+
+def _united(first: Acl, second: Acl) -> Acl:
+    options: dict[tuple[str, str, str], bool] = {}
+    for grant in first | second:
+        key = (grant.grantor, grant.grantee, grant.privilege)
+        options[key] = options.get(key, False) or grant.grantable
+    return frozenset(Grant(*key, grantable) for key, grantable in options.items())
+
+
+def _adopters(live: Privileges) -> dict[tuple[str, str], str]:
+    """(schema, kind), and (schema, "") for all kinds → who owns most of the user's objects there."""
+    counts: dict[tuple[str, str], Counter[str]] = {}
+    for name, each in live.objects.items():
+        if each.origin == "user" and len(name.names) > 1 and name.kind != "column":
+            for key in ((name.names[0], name.kind), (name.names[0], "")):
+                counts.setdefault(key, Counter())[each.owner] += 1
+    # Of two with as many, the one whose name comes first: the same whenever it is asked.
+    return {key: min(count.items(), key=lambda item: (-item[1], item[0]))[0] for key, count in counts.items()}

@@ -1,0 +1,125 @@
+"""A plan as the operator reads it before he consents: what will be done, what will be lost, what speaks against it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lastgood.plan import Finding, Plan, TableLoss
+from lastgood.present import amounts
+from lastgood.present.screen import Column, Screen
+
+# More tables than this fill a screen; the rest is counted, and the JSON document has all of them.
+SHOWN = 30
+FENCES = {
+    "now": "from the start: writers wait until the swap, readers go on",
+    "at-swap": "for the swap only: writers go on until then, and what they write stays in the kept database",
+}
+LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow"), "note": ("note    ", "")}
+
+
+def show(screen: Screen, plan: Plan) -> None:
+    """The whole plan. Its last line says that nothing has been changed yet."""
+    point = plan.point
+    where = f" ({plan.server})" if plan.server else ""
+    screen.say(f'Plan: put "{plan.live}" back to {Path(point.path).name}', style="bold")
+    screen.out.print()
+    screen.pairs(
+        [
+            (
+                "Live database",
+                f'"{plan.live}", {amounts.size(plan.live_bytes)}, PostgreSQL {plan.server_version}{where}',
+            ),
+            ("Restore point", point.path),
+            ("", f"made {amounts.moment(point.made_at)} ({amounts.ago(point.made_at)}), by its {point.time_source}"),
+            (
+                "",
+                f"{point.kind}, {amounts.size(point.bytes)}, {amounts.counted(point.tables, 'table')}, "
+                f"{amounts.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
+            ),
+            ("Built beside it", f'"{plan.shadow}"'),
+            ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
+            ("Writers kept out", FENCES[plan.fence]),
+        ]
+    )
+    screen.heading("What will be done")
+    for number, step in enumerate(plan.steps, 1):
+        screen.say(f"{step.title}: {step.effect}" if step.effect else step.title, first=f"  {number:>2}  ", indent=6)
+    _losses(screen, plan)
+    findings(screen, plan.findings)
+    screen.out.print()
+    screen.say("Nothing has been changed so far.", style="bold")
+
+
+def findings(screen: Screen, found: tuple[Finding, ...]) -> None:
+    """What the checks found, refusals first, each with what to do about it."""
+    if not found:
+        return
+    screen.heading("What the checks found")
+    for level, (label, style) in LEVELS.items():
+        for finding in found:
+            if finding.level == level:
+                screen.say(finding.text, first=f"  {label}", indent=10, style=style)
+                if finding.hint:
+                    screen.say(finding.hint, first=" " * 10, indent=10)
+
+
+def _changed(loss: TableLoss) -> bool:
+    return loss.live_rows != loss.point_rows or bool(loss.written_since)
+
+
+def _weight(loss: TableLoss) -> int:
+    return max(abs((loss.live_rows or 0) - (loss.point_rows or 0)), loss.written_since or 0)
+
+
+def _losses(screen: Screen, plan: Plan) -> None:
+    changed = sorted((loss for loss in plan.loss if _changed(loss)), key=_weight, reverse=True)
+    screen.heading(f'What "{plan.live}" will lose and get back')
+    if not plan.loss:
+        screen.say("The tables could not be compared.", first="  ", indent=2)
+        return
+    if not changed:
+        screen.say(
+            "No table differs in its number of rows, and no time stamp is newer than the restore point; rows changed "
+            "in place do not show here, and go back too.",
+            first="  ",
+            indent=2,
+        )
+        return
+    columns = (
+        Column("table", fold=True),
+        Column("rows now", right=True),
+        Column("rows then", right=True),
+        Column("change", right=True),
+        Column("written since", right=True),
+    )
+    screen.table(columns, [_loss(loss) for loss in changed[:SHOWN]])
+    if len(changed) > SHOWN:
+        screen.say(f"and {len(changed) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+    if same := len(plan.loss) - len(changed):
+        screen.say(
+            f"{amounts.counted(same, 'other table has', 'other tables have')} the same number of rows and no newer "
+            "time stamp; rows changed in place do not show here, and go back too.",
+            first="  ",
+            indent=2,
+        )
+    screen.say(f'All that is lost stays in "{plan.kept}" and in the emergency backup.', first="  ", indent=2)
+
+
+def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
+    live, point = loss.live_rows, loss.point_rows
+    if live is None:
+        change = "comes back"
+    elif point is None:
+        change = "goes away"
+    else:
+        change = amounts.signed(point - live)
+    since = "unknown" if loss.written_since is None else amounts.number(loss.written_since)
+    if loss.written_since and loss.by:
+        since += f" ({loss.by})"
+    return (
+        f"{loss.schema_name}.{loss.name}",
+        "none" if live is None else amounts.number(live),
+        "none" if point is None else amounts.number(point),
+        change,
+        since,
+    )

@@ -1,0 +1,105 @@
+"""Restore points: what there is to go back to, and whether it can be trusted."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+from lastgood.points import RestorePoint, Verdict
+from lastgood.present import amounts
+from lastgood.present.screen import Column, Screen
+
+
+def document(point: RestorePoint) -> dict[str, Any]:
+    """A restore point for programs; what only a manifest tells is absent without one."""
+    body: dict[str, Any] = {
+        "name": point.path.name,
+        "path": str(point.path),
+        "kind": point.kind,
+        "made_at": point.made_at.isoformat(),
+        "time_source": point.time_source,
+        "bytes": point.size,
+        "known": point.manifest is not None,
+        "emergency": point.is_emergency,
+        "problem": point.problem,
+    }
+    if point.manifest is not None:
+        facts = point.manifest.facts
+        body |= {
+            "database": point.manifest.database,
+            "label": point.manifest.label,
+            "form": point.manifest.form,
+            "sha256": point.manifest.sha256,
+            "rows": facts.rows,
+            "tables": len(facts.tables),
+            "migration": point.manifest.migration,
+        }
+    return body
+
+
+def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> None:
+    """One line each, the newest first."""
+    if not found:
+        screen.say(f'No restore points in "{store}". `lastgood backup` makes one.')
+        return
+    columns = (
+        Column("restore point", fold=True),
+        Column("made"),
+        Column("size", right=True),
+        Column("rows", right=True),
+        Column("known", fold=True),
+    )
+    screen.table(columns, [_row(point) for point in found])
+    screen.out.print()
+    for point in found:
+        if point.problem:
+            screen.say(f"{point.path.name}: {point.problem}", first="DAMAGED ", indent=8, style="bold red")
+    screen.say(
+        f"{amounts.counted(len(found), 'restore point')} in {store}. Whether they are complete: lastgood points verify"
+    )
+
+
+def _row(point: RestorePoint) -> tuple[str, ...]:
+    rows = amounts.number(point.manifest.facts.rows) if point.manifest is not None else ""
+    known = "by its manifest" if point.manifest is not None else f"foreign; time by {point.time_source}"
+    if point.is_emergency:
+        known = "emergency backup"
+    if point.problem:
+        known = "DAMAGED, see below"
+    return point.path.name, amounts.moment(point.made_at).removesuffix(" UTC"), amounts.size(point.size), rows, known
+
+
+def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
+    """A backup that is done."""
+    body = document(point)
+    screen.say(f"Done: {point.path.name}, read back and verified.", style="bold green")
+    screen.pairs(
+        [
+            ("Restore point", str(point.path)),
+            ("Made", amounts.moment(point.made_at)),
+            ("Content", f"{amounts.counted(body['rows'], 'row')} in {amounts.counted(body['tables'], 'table')}"),
+            ("Migration", body["migration"] or ""),
+            ("Size", f"{amounts.size(point.size)}, in {amounts.duration(seconds)}"),
+        ]
+    )
+    screen.heading(f"To go back to it: lastgood rollback {point.path.name}")
+
+
+def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
+    """A verdict for programs."""
+    place = {"line": found.line, "offset": found.offset}
+    told = {"verdict": found.state, "valid": found.valid, "message": found.message, "hint": found.hint}
+    return {**document(point), **told, **place}
+
+
+def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, Verdict]]) -> None:
+    """Each with its verdict; what is wrong, and where, below it."""
+    for point, found in verdicts:
+        style = "" if found.valid else "bold red"
+        screen.say(f"{found.state}: {point.path.name}", style=style)
+        for text in (found.message, found.hint):
+            if text:
+                screen.say(text, first="  ", indent=2)
+    valid = sum(found.valid for _, found in verdicts)
+    screen.say(f"{valid} of {amounts.counted(len(verdicts), 'restore point')} valid.", style="bold")

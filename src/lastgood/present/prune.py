@@ -1,0 +1,45 @@
+"""What a prune would remove, and what it would not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lastgood.present import amounts
+from lastgood.present.screen import Column, Screen
+from lastgood.prune import PrunePlan
+
+
+def show(screen: Screen, plan: PrunePlan) -> None:
+    """Everything that was looked at, what goes first."""
+    going = plan.going
+    if not going:
+        screen.say("Nothing would be removed.", style="bold")
+    else:
+        freed = amounts.size(sum(each.bytes for each in going))
+        screen.say(f"Would remove {amounts.counted(len(going), 'thing')} ({freed}) for good:", style="bold")
+    if not plan.candidates:
+        return
+    screen.out.print()
+    columns = (Column(""), Column("name", fold=True), Column("what"), Column("made"), Column("size", right=True))
+    screen.table(
+        (*columns, Column("why", fold=True)),
+        [
+            (
+                "remove" if each.goes else "keep",
+                each.name,
+                each.kind,
+                amounts.ago(each.made_at),
+                amounts.size(each.bytes),
+                each.why,
+            )
+            for each in sorted(plan.candidates, key=lambda each: not each.goes)
+        ],
+    )
+
+
+def show_done(screen: Screen, document: dict[str, Any]) -> None:
+    """What was removed."""
+    removed = document["removed"]
+    screen.say(f"Done: {amounts.counted(len(removed), 'thing')} removed.", style="bold green")
+    for name in removed:
+        screen.say(name, first="  - ", indent=4)

@@ -1,0 +1,152 @@
+"""What was done, with the proof: the last thing that the operator reads."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from lastgood.present import amounts
+from lastgood.present.plan import SHOWN
+from lastgood.present.screen import Column, Screen
+from lastgood.report import Report
+from lastgood.restore import RestoreReport
+from lastgood.undo import UndoPlan, UndoReport
+
+VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
+
+
+class Proved(Protocol):
+    """One table of a proof; ``equal`` is None where only the numbers of rows could be compared (they agree)."""
+
+    @property
+    def schema_name(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def digest(self) -> str | None: ...
+    @property
+    def equal(self) -> bool | None: ...
+
+
+def show(screen: Screen, report: Report) -> None:
+    """A rollback that is done: the proof, the outages, and how to take it back."""
+    screen.say(f'Done: "{report.live}" is back at {Path(report.point.path).name}.', style="bold green")
+    proof(screen, report.tables, report.not_compared)
+    _remarks(screen, report)
+    _figures(screen, report)
+    screen.heading(f"To take it back: {report.undo_command}")
+
+
+def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str]) -> None:
+    """Every table against the restore point, the largest first."""
+    rows = sum(table.rows for table in tables)
+    equal = sum(table.equal is True for table in tables)
+    counted = sum(table.equal is None for table in tables)
+    screen.say(
+        f"Proved: {amounts.number(equal)} of {amounts.counted(len(tables), 'table')} with "
+        f"{amounts.counted(rows, 'row')} equal the restore point in every row"
+        + (f"; of {amounts.number(counted)} only the number of rows could be compared." if counted else "."),
+        first="  ",
+        indent=2,
+    )
+    screen.heading("Proof")
+    columns = (Column("table", fold=True), Column("rows", right=True), Column("content digest"), Column("verdict"))
+    by_rows = sorted(tables, key=lambda table: (bool(table.equal), -table.rows))
+    screen.table(
+        columns,
+        [
+            (
+                f"{table.schema_name}.{table.name}",
+                amounts.number(table.rows),
+                table.digest[:12] if table.digest else "none",
+                VERDICTS[table.equal],
+            )
+            for table in by_rows[:SHOWN]
+        ],
+    )
+    if len(by_rows) > SHOWN:
+        screen.say(f"and {len(by_rows) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+    for text in not_compared:
+        screen.say(text, first="  not compared: ", indent=4)
+
+
+def show_restore(screen: Screen, report: RestoreReport) -> None:
+    """A restore that is done."""
+    screen.say(f'Done: "{report.into}" is {Path(report.point).name}, restored.', style="bold green")
+    proof(screen, report.tables, report.not_compared)
+    screen.heading("What happened")
+    screen.pairs(
+        [
+            ("Run", report.run),
+            *((name.capitalize(), amounts.duration(seconds)) for name, seconds in report.seconds.items()),
+            ("Left out", amounts.counted(len(report.skipped), "command") if report.skipped else ""),
+        ]
+    )
+
+
+def _remarks(screen: Screen, report: Report) -> None:
+    carried = report.carried_over
+    if not (report.skipped or carried.remarks):
+        return
+    screen.heading("Worth a look")
+    for text in carried.remarks:
+        screen.say(text, first="  - ", indent=4)
+    for skipped in report.skipped[:SHOWN]:
+        screen.say(f"left out line {skipped.line}, {skipped.what}: {skipped.why}", first="  - ", indent=4)
+    if len(report.skipped) > SHOWN:
+        screen.say(
+            f"and {len(report.skipped) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4
+        )
+
+
+def _figures(screen: Screen, report: Report) -> None:
+    seconds, carried = report.seconds, report.carried_over
+    written = report.fence.writes_after
+    screen.heading("What happened")
+    screen.pairs(
+        [
+            ("Run", report.run),
+            ("Read outage", amounts.duration(seconds.read_outage)),
+            ("Write outage", amounts.duration(seconds.write_outage)),
+            ("In all", amounts.duration(seconds.total)),
+            ("Writers kept out", report.fence.proof),
+            (
+                "Written meanwhile",
+                "not known"
+                if written is None
+                else f"{amounts.counted(written, 'row')}" + (", kept" if written else ""),
+            ),
+            (
+                "Carried over",
+                f"{amounts.counted(carried.settings, 'setting')}, "
+                f"{amounts.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
+            ),
+            ("Kept", f'the database as it was before, as "{report.kept}"'),
+            ("Emergency backup", report.emergency_backup or ""),
+        ]
+    )
+
+
+def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
+    """What an undo would do."""
+    screen.say(f'Undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
+    screen.say(
+        f'What "{plan.live}" is now stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
+    )
+    screen.say("Nothing has been changed so far.", style="bold")
+
+
+def show_undo(screen: Screen, report: UndoReport) -> None:
+    """An undo that is done."""
+    screen.say(f'Done: "{report.live}" is what it was before run {report.undoes}.', style="bold green")
+    screen.pairs(
+        [
+            ("Run", report.run),
+            *((name.replace("_", " ").capitalize(), amounts.duration(each)) for name, each in report.seconds.items()),
+            ("Kept", f'the database as it was until now, as "{report.kept}"'),
+        ]
+    )
+    screen.heading(f"To take it back: {report.undo_command}")

@@ -1,0 +1,65 @@
+"""What is on the server, for somebody who was just woken up."""
+
+from __future__ import annotations
+
+from lastgood.present import amounts
+from lastgood.present.screen import Screen
+from lastgood.status import OurDatabase, Status, UnfinishedRun
+
+
+def show(screen: Screen, status: Status) -> None:
+    """The live database first, then what is unfinished, then what can be undone."""
+    live = status.live
+    size = f"{amounts.size(live.bytes)}, " if live.bytes is not None else ""
+    screen.say(
+        f'"{live.name}" is {"open" if live.open else "CLOSED to new connections"}: {size}'
+        f"{amounts.counted(live.sessions, 'session')}, PostgreSQL {status.server_version}",
+        style="bold",
+    )
+    if status.working:
+        screen.say(f"At work on it now: {status.working}", first="  ", indent=2)
+    if status.fence is not None:
+        since = f" since {amounts.moment(status.fence.since)}" if status.fence.since is not None else ""
+        screen.say(
+            f"Writers wait{since}: session {status.fence.pid} ({status.fence.application}) holds locks on "
+            f"{amounts.counted(status.fence.tables, 'table')}. When it ends, they go on.",
+            first="  ",
+            indent=2,
+        )
+    if status.unfinished:
+        screen.heading("Unfinished runs")
+        for run in status.unfinished:
+            _unfinished(screen, run)
+    if status.kept:
+        screen.heading("Kept databases, newest first: each can become the live one again")
+        for each in status.kept:
+            _kept(screen, each)
+    if not status.unfinished and not status.working:
+        screen.out.print()
+        screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
+
+
+def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
+    screen.say(f"{run.run}, stage {run.stage or 'unknown'}", first="  ", indent=4)
+    screen.say(
+        f'building "{run.shadow}", begun {amounts.moment(run.started)} ({amounts.ago(run.started)}) by {run.user} on '
+        f"{run.host}",
+        first="    ",
+        indent=4,
+    )
+    if run.working:
+        screen.say("it is being worked on now: wait, or interrupt it where it runs", first="    ", indent=4)
+    for command in run.commands:
+        screen.say(command, first="    ", indent=4)
+
+
+def _kept(screen: Screen, each: OurDatabase) -> None:
+    size = f", {amounts.size(each.bytes)}" if each.bytes is not None else ""
+    screen.say(f'"{each.name}"{size}', first="  ", indent=4)
+    screen.say(
+        f"{each.origin}, {amounts.moment(each.made_at)} ({amounts.ago(each.made_at)}), by {each.user} on {each.host}",
+        first="    ",
+        indent=4,
+    )
+    if each.undo_command:
+        screen.say(each.undo_command, first="    ", indent=4)

@@ -1,0 +1,68 @@
+"""The facts of anything that can be named: a restore point, or a database by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+from psycopg import IsolationLevel
+
+from lastgood import points, secrecy
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.facts import Facts
+from lastgood.facts.of_database import facts_of_database
+from lastgood.facts.of_dump import facts_of_dump
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Target
+
+
+def of_database(
+    target: Target,
+    *,
+    like: Facts | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Facts:
+    """Reads a database in one snapshot; ``like`` makes the account comparable with another. Raises Failed."""
+    emit(StageStarted("facts", "read the database"))
+    started = monotonic()
+    try:
+        with target.connect(application_name="lastgood facts") as connection:
+            connection.isolation_level = IsolationLevel.REPEATABLE_READ
+            connection.read_only = True
+            with connection.transaction():
+                found = facts_of_database(
+                    connection, like=like, beyond_like=like is not None, emit=emit, cancelled=cancelled
+                )
+    except psycopg.Error as error:
+        raise server_errors.failed(error, "read the database", state="Nothing was changed.") from error
+    emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
+    return found
+
+
+def of_point(store: Path, name: str, *, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Facts:
+    """Reads a restore point from end to end, without restoring it. Raises BadPoint, Interrupted."""
+    emit(StageStarted("facts", f"read {Path(name).name}"))
+    started = monotonic()
+    point = points.choose(store, name=name)
+    source = points.source_of(point)
+    found, _ = facts_of_dump(source, time_zone=point.time_zone, emit=emit, cancelled=cancelled)
+    points.checked(point, found, source)
+    emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
+    return found
+
+
+def of_named(
+    name: str,
+    store: Path,
+    *,
+    like: Facts | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Facts:
+    """The facts of a database when ``name`` is a URL, of a restore point otherwise."""
+    if secrecy.is_url(name):
+        return of_database(Target.parse(name), like=like, emit=emit, cancelled=cancelled)
+    return of_point(store, name, emit=emit, cancelled=cancelled)

@@ -1,0 +1,89 @@
+"""What keeps passwords out of everything that people read: messages, reports, logs.
+
+A URL's password is found the way a person reads it (everything between the first colon of the user part and the
+*last* ``@``), not the way libpq does: libpq cuts a password with a bare ``@`` or ``/`` in two and then names its
+second half in an error as a host.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, unquote
+
+HIDDEN = "***"
+# Shorter ones would blank out half of every word; they are hidden where their place tells what they are.
+SHORTEST = 4
+
+_URL = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@?#'\"]*:)(?P<password>[^\s'\"]*)@")
+_PAIR = re.compile(r"(?P<head>\b(?:ssl)?password\s*=\s*)(?P<password>'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
+_PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+_QUERY = re.compile(r"[?&](?:ssl)?password=([^&\s]*)", re.IGNORECASE)
+_POSTGRES_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+
+
+def is_url(text: str) -> bool:
+    """Whether libpq would read ``text`` as a URL."""
+    return _POSTGRES_URL.match(text) is not None
+
+
+def written_passwords(text: str) -> list[str]:
+    """Every password that stands in a connection URL or string, as it is written there."""
+    if not is_url(text):
+        return [match["password"].strip("'") for match in _PAIR.finditer(text)]
+    found = _QUERY.findall(text)
+    if needs_encoding(text):
+        found += [match["password"] for match in _URL.finditer(text)]
+    else:
+        found += re.findall(r"^\w+://[^@/?:]*:([^@/?]*)@", text)
+    return [password for password in found if password]
+
+
+def needs_encoding(url: str) -> bool:
+    """Whether a URL's password has characters that libpq would take for the end of it, or for a bad escape."""
+    match = _URL.match(url)
+    if match is None:
+        return False
+    after_colon = url[match.end("head") :]
+    user_part = re.match(r"([^@/?]*)@", after_colon)
+    if user_part is not None:
+        rest = after_colon[user_part.end() :].partition("?")[0]
+        return "@" in rest or _PERCENT.search(user_part[1]) is not None
+    # No "@" before the first slash: hosts and ports, or a password with a slash or a question mark in it.
+    hosts_and_ports = re.match(r"\d+(,[^,/?@]*)*(?=[/?]|$)", after_colon) is not None
+    return not hosts_and_ports or "@" in after_colon.partition("?")[0]
+
+
+class Scrubber:
+    """Replaces passwords by ``***``: those it was told, and any that stands where a password stands.
+
+    ``public`` are words that are printed as names anyway (user, database, host): a password equal to one of them is
+    hidden inside URLs only, or every mention of the database "postgres" would be blanked out.
+    """
+
+    def __init__(self) -> None:
+        self._secrets: set[str] = set()
+
+    def learn(self, passwords: Iterable[str], public: Iterable[str] = ()) -> None:
+        """Adds passwords, in the form written and as libpq decodes it."""
+        names = set(public)
+        for password in passwords:
+            for form in {password, unquote(password), quote(password, safe="")}:
+                if len(form) >= SHORTEST and form not in names:
+                    self._secrets.add(form)
+
+    def learn_from(self, conninfo: str, environment: Mapping[str, str], public: Iterable[str] = ()) -> None:
+        """Adds what a connection string or URL and libpq's own variables contain."""
+        passwords = written_passwords(conninfo)
+        if needs_encoding(conninfo):
+            # libpq cuts such a password into pieces and names them in its messages.
+            passwords += [piece for password in passwords for piece in re.split(r"[@/?:]", password)]
+        self.learn(passwords, public)
+        self.learn((environment[name] for name in ("PGPASSWORD", "PGSSLPASSWORD") if environment.get(name)), public)
+
+    def __call__(self, text: str) -> str:
+        """``text`` without passwords."""
+        for secret in sorted(self._secrets, key=len, reverse=True):
+            text = text.replace(secret, HIDDEN)
+        text = _URL.sub(rf"\g<head>{HIDDEN}@", text)
+        return _PAIR.sub(rf"\g<head>{HIDDEN}", text)

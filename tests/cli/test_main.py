@@ -1,0 +1,153 @@
+"""Errors become exit statuses in one place, and no secret gets out there."""
+
+from __future__ import annotations
+
+import subprocess
+from pathlib import Path
+from typing import NoReturn
+
+import psycopg
+import pytest
+
+from lastgood import errors, status
+from tests.cli.conftest import Lastgood, command
+
+PASSWORD = "s3cr%3At%40%2F%25"  # "s3cr:t@/%", as it must be written in a URL
+DECODED = "s3cr:t@/%"
+URL = f"postgresql://app:{PASSWORD}@/crm?host=/nowhere"
+
+
+def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
+    def look(target: object) -> NoReturn:
+        raise error
+
+    monkeypatch.setattr(status, "look", look)
+
+
+@pytest.mark.parametrize(
+    ("error", "number"),
+    [
+        (errors.UsageError("m"), 2),
+        (errors.Refused("m"), 3),
+        (errors.BadPoint("m"), 4),
+        (errors.Incomplete("m"), 4),
+        (errors.Corrupt("m"), 4),
+        (errors.Unsafe("m"), 4),
+        (errors.Failed("m"), 5),
+        (errors.ChecksFailedAfterSwap("m"), 6),
+        (errors.Stopped("m"), 7),
+        (errors.Interrupted("m"), 130),
+    ],
+)
+def test_each_error_has_its_status(
+    lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch, error: errors.LastgoodError, number: int
+) -> None:
+    fail(monkeypatch, error)
+    outcome = lastgood("status")
+    assert (outcome.status, outcome.out) == (number, "")
+    assert outcome.err == "error: m\nstate: The live database was not touched and is open.\n"
+    assert lastgood("status", "--json").document == {
+        "format": 1,
+        "error": {
+            "code": error.code,
+            "message": "m",
+            "hint": "",
+            "state": "The live database was not touched and is open.",
+            "exit_status": number,
+            **({"line": None, "offset": None} if isinstance(error, errors.BadPoint) else {}),
+        },
+    }
+
+
+def test_ctrl_c_is_130(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, KeyboardInterrupt())
+    outcome = lastgood("status")
+    assert (outcome.status, outcome.out) == (130, "")
+    assert outcome.err == "error: interrupted\nstate: The live database was not touched and is open.\n"
+
+
+def test_a_defect_leaves_a_report_without_secrets(
+    lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fail(monkeypatch, KeyError(f"{URL} {DECODED}"))
+    monkeypatch.setenv("LASTGOOD_DB", URL)
+    outcome = lastgood("status")
+    (report,) = (tmp_path / "state" / "defects").iterdir()
+    assert (outcome.status, outcome.out) == (1, "")
+    assert outcome.err == (
+        "error: cannot go on: a defect in lastgood (KeyError)\n"
+        "state: Run `lastgood status` to see in what state the live database is.\n"
+        f'next:  The report is in "{report}".\n'
+    )
+    text = report.read_text()
+    assert "KeyError" in text
+    assert "in look" in text
+    assert DECODED not in text and PASSWORD not in text
+    assert report.stat().st_mode & 0o777 == 0o600
+
+
+def test_a_defect_whose_report_cannot_be_written_is_shown(
+    lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    fail(monkeypatch, KeyError("what"))
+    (tmp_path / "file").write_text("")
+    outcome = lastgood("status", "--state", str(tmp_path / "file"))
+    assert outcome.status == 1
+    assert "KeyError: 'what'" in outcome.err
+    assert outcome.err.endswith("next:  The report could not be written (Not a directory) and stands above.\n")
+
+
+def test_a_server_that_is_not_there_is_said_plainly(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+    outcome = lastgood("status", "--db", "host=/nowhere dbname=crm user=app")
+    assert (outcome.status, outcome.out) == (5, "")
+    assert outcome.err.startswith('error: cannot connect to the maintenance database "postgres": connection')
+    assert "No such file or directory" in outcome.err
+
+
+def test_an_error_of_libpq_that_nobody_caught_is_no_defect(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+    fail(monkeypatch, psycopg.OperationalError("server closed\n\tthe connection"))
+    outcome = lastgood("status")
+    assert (outcome.status, outcome.out) == (5, "")
+    assert outcome.err == (
+        "error: cannot go on: server closed; the connection\n"
+        "state: Run `lastgood status` to see in what state the live database is.\n"
+        "next:  The connection to the server broke. See whether the server runs and can be reached.\n"
+    )
+
+
+@pytest.mark.parametrize(
+    ("arguments", "environment"),
+    [
+        (("--db", URL, "status"), {}),
+        (("status", "--db", URL, "--json"), {}),
+        (("status",), {"LASTGOOD_DB": URL}),
+        (("status",), {"DATABASE_URL": URL}),
+        (("status",), {"LASTGOOD_DB": "postgresql://app@/crm?host=/nowhere", "PGPASSWORD": DECODED}),
+        (("status",), {"DATABASE_URL": f"postgresql://app:{DECODED}@localhost/crm"}),
+        (("status", "--db", f"postgresql://app:{DECODED}@localhost/crm"), {}),
+        (("status", "--db", f"host=/nowhere password={DECODED} user=app"), {}),
+        (("facts", URL), {}),
+        (("facts", f"postgresql://app:{DECODED}@localhost/crm"), {}),
+        (("rollback", URL), {}),
+        (("init", "--db", URL), {}),
+        (("backup", "--db", URL, "--json"), {}),
+    ],
+)
+def test_no_secret_gets_out(
+    lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch, arguments: tuple[str, ...], environment: dict[str, str]
+) -> None:
+    for name, value in environment.items():
+        monkeypatch.setenv(name, value)
+    outcome = lastgood(*arguments)
+    assert outcome.status in (2, 3, 4, 5)
+    for text in (outcome.out, outcome.err):
+        for secret in (PASSWORD, DECODED, "s3cr"):
+            assert secret not in text
+
+
+def test_a_fault_that_does_not_exist_is_a_defect_of_the_test(child_environment: dict[str, str], tmp_path: Path) -> None:
+    environment = {**child_environment, "LASTGOOD_FAULT": "no.such:kill", "LASTGOOD_STATE": str(tmp_path)}
+    done = subprocess.run(command("status"), capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 1
+    assert "LookupError" in done.stderr
+    assert [each.name for each in tmp_path.iterdir()] == ["defects"]

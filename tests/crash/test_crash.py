@@ -1,0 +1,227 @@
+"""Every fault point × every kind of fault: whatever happens, the live name means the old data or the new, whole and
+open, and what is left over can be resumed, aborted or undone by somebody who has only the server."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+from lastgood import fault
+from lastgood.postgres.embedded import EmbeddedServer, programs
+from lastgood.postgres.mark import marked
+
+KINDS = ("kill", "terminate", "enospc")
+# What the short form runs: each phase once, the moments around the commit with every kind.
+SHORT = {
+    ("fence.after_lock", "kill"),
+    ("build.after_create", "kill"),
+    ("build.during_load", "terminate"),
+    ("build.after_load", "kill"),
+    ("emergency.after_dump", "enospc"),
+    ("prove.before_verdict", "terminate"),
+    ("swap.between_renames", "kill"),
+    ("swap.before_commit", "enospc"),
+    ("swap.after_commit", "kill"),
+    ("journal.before_done", "enospc"),
+}
+ROLLBACK_POINTS = [name for name in fault.POINTS if not name.startswith("undo.")]
+OLD, NEW = {"after the deployment"}, {"before the deployment"}
+
+
+@dataclass
+class Scene:
+    """A live database in the state after a bad deployment, and a restore point from before it."""
+
+    server: EmbeddedServer
+    live: str
+    store: Path
+    state: Path
+
+    def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
+        environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
+        if fault_spec:
+            environment["LASTGOOD_FAULT"] = fault_spec
+        return subprocess.run(
+            [
+                sys.executable,
+                "-m",
+                "lastgood",
+                "--db",
+                self.server.url(self.live),
+                "--store",
+                str(self.store),
+                "--state",
+                str(self.state),
+                *arguments,
+            ],
+            capture_output=True,
+            text=True,
+            env=environment,
+            timeout=120,
+            check=False,
+        )
+
+    def content(self) -> set[str]:
+        """Reads *and writes*: an open database takes both."""
+        with self.server.target(self.live).connect() as connection:
+            connection.execute("SET lock_timeout = '10s'")
+            found = {row[0] for row in connection.execute("SELECT state FROM public.news")}
+            connection.execute("UPDATE public.news SET state = state")
+        return found
+
+    def leftovers(self) -> list[str]:
+        with self.server.target("postgres").connect() as connection:
+            return [f.name for f, mark in marked(connection) if mark.live == self.live and mark.role == "shadow"]
+
+
+@pytest.fixture
+def scene(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Scene:
+    live = new_database()
+    with server.target(live).connect() as connection:
+        connection.execute("CREATE TABLE public.news (id int PRIMARY KEY, state text NOT NULL)")
+        connection.execute("INSERT INTO public.news SELECT i, 'before the deployment' FROM generate_series(1, 2000) i")
+    dump = programs(server.major)
+    assert dump is not None
+    subprocess.run(
+        [str(dump / "pg_dump"), "-d", server.url(live), "-f", str(store / "cloud_backup_20251104_143000.sql")],
+        check=True,
+    )
+    with server.target(live).connect() as connection:
+        connection.execute("UPDATE public.news SET state = 'after the deployment'")
+    return Scene(server, live, store, tmp_path / "state")
+
+
+def combinations(config: pytest.Config) -> list[tuple[str, str]]:
+    every = [(name, kind) for name in ROLLBACK_POINTS for kind in KINDS]
+    return every if config.getoption("--campaign") == "long" else [pair for pair in every if pair in SHORT]
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if {"point", "kind"} <= set(metafunc.fixturenames):
+        metafunc.parametrize(("point", "kind"), combinations(metafunc.config))
+
+
+def test_every_point_of_the_short_form_exists() -> None:
+    assert {name for name, _ in SHORT} <= set(ROLLBACK_POINTS)
+
+
+def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(scene: Scene, point: str, kind: str) -> None:
+    done = scene.run("rollback", "--yes", "--json", fault_spec=f"{point}:{kind}")
+    assert done.returncode != 0, f"the fault did not strike: {done.stdout}"
+    found = scene.content()
+    assert found in (OLD, NEW), "half of each under the live name"
+    switched = found == NEW
+    assert switched == (point == "swap.after_commit" or (done.returncode == 7 and found == NEW))
+    if scene.leftovers():
+        # Somebody else, on another machine, without the journal.
+        scene.state = scene.state.with_name("another machine")
+        aborted = scene.run("abort", "--yes", "--json")
+        assert aborted.returncode == 0, aborted.stderr
+        assert scene.leftovers() == []
+        assert scene.content() == found
+    if switched:
+        undone = scene.run("undo", "--yes", "--json")
+        assert undone.returncode == 0, undone.stderr
+        assert scene.content() == OLD
+    again = scene.run("rollback", "cloud_backup_20251104_143000.sql", "--yes", "--json")
+    assert again.returncode == 0, again.stderr
+    assert scene.content() == NEW
+    assert scene.leftovers() == []
+
+
+@pytest.mark.parametrize("point", ["build.during_load", "build.after_load", "prove.before_verdict"])
+def test_a_killed_run_is_resumed_elsewhere(scene: Scene, point: str) -> None:
+    killed = scene.run("rollback", "--yes", "--json", fault_spec=f"{point}:kill")
+    assert killed.returncode == -9
+    assert scene.content() == OLD
+    scene.state = scene.state.with_name("another machine")
+    resumed = scene.run("resume", "--yes", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert scene.content() == NEW
+
+
+def test_a_run_killed_right_after_its_commit_is_finished(scene: Scene) -> None:
+    killed = scene.run("rollback", "--yes", "--json", fault_spec="swap.after_commit:kill")
+    assert killed.returncode == -9
+    assert scene.content() == NEW
+    (run,) = [path.stem for path in (scene.state / "runs").iterdir()]
+    resumed = scene.run("resume", run, "--yes", "--json")
+    assert resumed.returncode == 0, resumed.stderr
+    assert scene.content() == NEW
+    assert scene.run("undo", run, "--yes", "--json").returncode == 0
+    assert scene.content() == OLD
+
+
+def test_cut_connections_before_the_swap_leave_the_live_database_alone(scene: Scene) -> None:
+    """Somebody ends every session of ours, again and again, while the run works."""
+    over = threading.Event()
+
+    def cut() -> None:
+        with scene.server.target("postgres").connect(application_name="the cutter") as connection:
+            while not over.is_set():
+                connection.execute(
+                    "SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+                    " WHERE application_name LIKE 'lastgood build%'"
+                )
+                over.wait(0.02)
+
+    thread = threading.Thread(target=cut)
+    thread.start()
+    try:
+        done = scene.run("rollback", "--yes", "--json")
+    finally:
+        over.set()
+        thread.join()
+    assert done.returncode in (5, 7), done.stderr
+    assert scene.content() == OLD
+
+
+def test_the_server_crashes_during_the_load(new_database: Callable[..., str], tmp_path: Path, store: Path) -> None:
+    """An immediate shutdown of the whole cluster: after it comes back the live database is as it was."""
+    with EmbeddedServer(18, settings={"fsync": "on"}) as server:
+        with server.target("postgres").connect() as connection:
+            connection.execute("CREATE DATABASE app TEMPLATE template0")
+        with server.target("app").connect() as connection:
+            connection.execute("CREATE TABLE public.news (id int PRIMARY KEY, state text NOT NULL)")
+            connection.execute(
+                "INSERT INTO public.news SELECT i, %s FROM generate_series(1, 9000) i", [next(iter(NEW))]
+            )
+        scene = Scene(server, "app", store, tmp_path / "state")
+        dump = programs(18)
+        assert dump is not None
+        subprocess.run([str(dump / "pg_dump"), "-d", server.url("app"), "-f", str(store / "app.sql")], check=True)
+        with server.target("app").connect() as connection:
+            connection.execute("UPDATE public.news SET state = %s", list(OLD))
+        killed = threading.Event()
+
+        def crash() -> None:
+            deadline = time.monotonic() + 60
+            with server.target("postgres").connect() as connection:
+                while time.monotonic() < deadline:
+                    row = connection.execute("SELECT count(*) FROM pg_database WHERE datname ~ 'shadow'").fetchone()
+                    if row is not None and row[0]:
+                        break
+            server.stop(how=signal.SIGQUIT)
+            server.start()
+            killed.set()
+
+        thread = threading.Thread(target=crash)
+        thread.start()
+        done = scene.run("rollback", "--yes", "--json")
+        thread.join()
+        assert killed.is_set()
+        assert done.returncode in (5, 7), (done.returncode, done.stderr)
+        assert scene.content() == OLD
+        if scene.leftovers():
+            assert scene.run("abort", "--yes", "--json").returncode == 0
+        assert scene.run("rollback", "--yes", "--json").returncode == 0
+        assert scene.content() == NEW

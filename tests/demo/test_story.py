@@ -1,0 +1,111 @@
+"""The demo as a user runs it: a program of its own, without a terminal, with one, interrupted, and when it fails."""
+
+from __future__ import annotations
+
+import io
+import os
+import pty
+import re
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Mapping
+from pathlib import Path
+
+import psutil
+from rich.console import Console
+
+from demo.screen import Screen
+
+SCALE = "0.02"
+
+
+def start(folder: Path, output: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
+    return subprocess.Popen(
+        [sys.executable, "-m", "demo", "--scale", SCALE],
+        env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
+        stdin=subprocess.DEVNULL,
+        stdout=output,
+        stderr=subprocess.STDOUT,
+    )
+
+
+def read_until(descriptor: int, words: bytes, seconds: float = 120) -> bytes:
+    """What came until ``words`` did, or until the end."""
+    said, deadline = b"", time.monotonic() + seconds
+    while words not in said and time.monotonic() < deadline:
+        try:
+            chunk = os.read(descriptor, 65536)
+        except OSError:  # a terminal whose other side is gone
+            break
+        if not chunk:
+            break
+        said += chunk
+    return said
+
+
+def test_every_claim_holds(tmp_path: Path) -> None:
+    process = start(tmp_path, subprocess.PIPE)
+    said, _ = process.communicate(timeout=200)
+    text = said.decode()
+    assert process.returncode == 0, text
+    assert "[FAILED]" not in text
+    assert "\x1b" not in text
+    last = text.rstrip().splitlines()[-1]
+    claims = re.fullmatch(r"\s*All (\d+) claims were checked by the demo itself and hold\. \d+ s in all\.\s*", last)
+    assert claims is not None, last
+    assert int(claims[1]) == text.count("[ok]") > 20
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_on_a_terminal_it_has_colours_unless_no_color_is_set(tmp_path: Path) -> None:
+    for environment, coloured in (({"TERM": "xterm-256color"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False)):
+        ours, theirs = pty.openpty()
+        process = start(tmp_path, theirs, environment)
+        os.close(theirs)
+        said = read_until(ours, b"The old backup script makes")
+        process.send_signal(signal.SIGINT)
+        while read_until(ours, b"\x00"):
+            pass
+        process.wait(timeout=60)
+        os.close(ours)
+        assert (b"\x1b[1;36m" in said or b"\x1b[36m" in said) == coloured
+
+
+def test_ctrl_c_during_a_rollback_leaves_nothing_behind(tmp_path: Path) -> None:
+    process = start(tmp_path, subprocess.PIPE)
+    assert process.stdout is not None
+    said = read_until(process.stdout.fileno(), b"$ lastgood rollback --latest --yes")
+    assert b"[FAILED]" not in said
+    family = psutil.Process(process.pid).children(recursive=True)
+    (server,) = {Path(words[2]) for each in family if (words := each.cmdline())[1:2] == ["-D"]}
+    assert server.is_dir()
+    process.send_signal(signal.SIGINT)
+    rest, _ = process.communicate(timeout=90)
+    assert process.returncode == 130, rest.decode()
+    assert rest.decode().rstrip().splitlines()[-1].strip() == "Interrupted; the server and its folder are removed."
+    _, alive = psutil.wait_procs(family, timeout=20)
+    assert alive == []
+    assert not server.parent.exists()
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_rollback_that_fails_ends_the_story_with_status_1(tmp_path: Path) -> None:
+    process = start(tmp_path, subprocess.PIPE, {"LASTGOOD_FAULT": "build.after_load:enospc"})
+    said, _ = process.communicate(timeout=200)
+    assert process.returncode == 1
+    assert "[FAILED] lastgood rollback ends with status 0: it ended with 5" in said.decode()
+    assert said.decode().rstrip().splitlines()[-1].strip() == "The story ends here."
+
+
+def test_a_claim_that_does_not_hold_is_counted_and_explained() -> None:
+    printed = io.StringIO()
+    screen = Screen(Console(file=printed, width=100))
+    screen.claim("two and two are four", True)
+    screen.claim("the rows are there", False, "3 are missing")
+    assert (screen.claims, screen.failed) == (2, ["the rows are there"])
+    assert [line.rstrip() for line in printed.getvalue().splitlines()] == [
+        "   [ok]     two and two are four",
+        "   [FAILED] the rows are there: 3 are missing",
+    ]

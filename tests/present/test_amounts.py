@@ -1,0 +1,67 @@
+"""Numbers as people read them."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta, timezone
+
+import pytest
+
+from lastgood.present import amounts
+
+
+@pytest.mark.parametrize(
+    ("count", "text"),
+    [
+        (0, "0 bytes"),
+        (1023, "1,023 bytes"),
+        (1024, "1.0 kB"),
+        (812 << 20, "812 MB"),
+        (int(1.4 * (1 << 30)), "1.4 GB"),
+        (3 << 50, "3,072 TB"),
+    ],
+)
+def test_sizes(count: int, text: str) -> None:
+    assert amounts.size(count) == text
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.0034, "3 ms"),
+        (0.9999, "1.0 s"),
+        (4.25, "4.2 s"),
+        (59.4, "59 s"),
+        (59.6, "1 min"),
+        (125, "2 min 5 s"),
+        (3600, "1 h"),
+        (4320, "1 h 12 min"),
+        (3 * 86400, "3 days"),
+    ],
+)
+def test_durations(seconds: float, text: str) -> None:
+    assert amounts.duration(seconds) == text
+
+
+def test_counts_and_rates() -> None:
+    assert amounts.counted(1, "table") == "1 table"
+    assert amounts.counted(1200, "table") == "1,200 tables"
+    assert amounts.counted(2, "entry", "entries") == "2 entries"
+    assert [amounts.signed(n) for n in (-1234, 0, 7)] == ["−1,234", "0", "+7"]
+    assert amounts.rate(84 << 20, 1, "bytes") == "84 MB/s"
+    assert amounts.rate(24000, 2, "rows") == "12,000 rows/s"
+    assert amounts.rate(0, 2, "rows") == ""
+
+
+def test_moments_are_in_utc() -> None:
+    when = datetime(2025, 11, 4, 15, 30, tzinfo=timezone(timedelta(hours=1)))
+    assert amounts.moment(when) == "2025-11-04 14:30:00 UTC"
+    assert amounts.moment(datetime(2025, 11, 4, 14, 30)) == "2025-11-04 14:30:00 UTC"
+
+
+def test_distances() -> None:
+    now = datetime(2025, 11, 4, 12, tzinfo=UTC)
+    assert amounts.ago(now - timedelta(hours=9), now) == "9 hours ago"
+    assert amounts.ago(now - timedelta(seconds=1), now) == "1 second ago"
+    assert amounts.ago(now - timedelta(minutes=90), now) == "90 minutes ago"
+    assert amounts.ago(now + timedelta(days=3), now) == "in 3 days"
+    assert amounts.ago(now, now) == "now"

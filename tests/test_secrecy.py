@@ -1,0 +1,77 @@
+"""Passwords never reach what people read: every way of writing one, and libpq's own habit of cutting it in two."""
+
+from __future__ import annotations
+
+import pytest
+
+from lastgood.secrecy import Scrubber, needs_encoding, written_passwords
+
+URLS = {
+    "postgresql://u:geheim@host/db": (False, ["geheim"]),
+    "postgres://u:p%40ss%2Fwort@host:5432/db": (False, ["p%40ss%2Fwort"]),
+    "postgresql://u:p@ss@host/db": (True, ["p@ss"]),
+    "postgresql://u:pa/ss@host/db": (True, ["pa/ss"]),
+    "postgresql://u:12/34@host/db": (True, ["12/34"]),
+    "postgresql://u:pa?ss@host/db": (True, ["pa?ss"]),
+    "postgresql://u:100%@host/db": (True, ["100%"]),
+    "postgresql://u:a:b@host/db": (False, ["a:b"]),
+    "postgresql://u:pw12@[::1]:5432/db": (False, ["pw12"]),
+    "postgresql://u@/db?host=/tmp&password=geheim": (False, ["geheim"]),
+    "postgresql://u@host/db": (False, []),
+    "postgresql://host:5432/db?user=me@example.org": (False, []),
+    "postgresql://h1:5432,h2:5433/db": (False, []),
+    "postgresql:///db": (False, []),
+    "host=x password='a b' dbname=y": (False, ["a b"]),
+    "host=x dbname=y": (False, []),
+    "": (False, []),
+}
+
+
+@pytest.mark.parametrize("text", URLS)
+def test_passwords_are_found_as_they_are_written(text: str) -> None:
+    assert (needs_encoding(text), written_passwords(text)) == URLS[text]
+
+
+@pytest.mark.parametrize("text", [text for text, (_, passwords) in URLS.items() if passwords])
+def test_no_password_survives_in_a_message(text: str) -> None:
+    scrub = Scrubber()
+    said = scrub(f"cannot connect to {text}: refused")
+    for password in written_passwords(text):
+        assert password not in said
+    assert "***" in said
+    assert said.startswith("cannot connect to ")
+
+
+def test_a_password_is_hidden_where_nothing_marks_it_and_in_every_form() -> None:
+    scrub = Scrubber()
+    scrub.learn_from("postgresql://u:p%40ss%2Fwort@host/db", {})
+    assert scrub("server said p@ss/wort, p%40ss%2Fwort") == "server said ***, ***"
+
+
+def test_the_pieces_that_libpq_makes_of_a_bad_url_are_hidden() -> None:
+    scrub = Scrubber()
+    scrub.learn_from("postgresql://u:first@second/third@host/db", {})
+    assert scrub('could not translate host name "second" to address') == (
+        'could not translate host name "***" to address'
+    )
+    assert "third" not in scrub('database "third@host/db" does not exist')
+
+
+def test_the_password_of_the_environment_is_hidden() -> None:
+    scrub = Scrubber()
+    scrub.learn_from("", {"PGPASSWORD": "hunter22"})
+    assert scrub("hunter22 was used") == "*** was used"
+
+
+def test_a_password_that_is_a_name_too_does_not_blank_out_the_name() -> None:
+    scrub = Scrubber()
+    scrub.learn_from("postgresql://postgres:postgres@host/postgres", {}, public=["postgres"])
+    assert scrub('database "postgres" at postgresql://postgres:postgres@host/postgres') == (
+        'database "postgres" at postgresql://postgres:***@host/postgres'
+    )
+
+
+def test_a_short_password_is_hidden_in_its_place_only() -> None:
+    scrub = Scrubber()
+    scrub.learn_from("postgresql://u:a@host/data", {})
+    assert scrub("data at postgresql://u:a@host/data") == "data at postgresql://u:***@host/data"

@@ -1,0 +1,54 @@
+"""The stage for the traps: a CRM, the old procedure's dump of it, and an exact account of what it held then."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+
+from demo import crm, evidence
+from demo.command import Lastgood
+from demo.evidence import Evidence
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import Target
+
+SCALE = 0.02
+SCRIPTS = Path(__file__).parent
+
+
+@dataclass(frozen=True)
+class Stage:
+    """A live database with the CRM; ``before`` is what it held when ``dump`` was made, the old way."""
+
+    server: EmbeddedServer
+    database: str
+    size: crm.Size
+    before: Evidence
+    dump: Path
+    backups: Path
+    lastgood: Lastgood
+
+    @property
+    def target(self) -> Target:
+        return self.server.target(self.database)
+
+    @property
+    def url(self) -> str:
+        return self.server.url(self.database)
+
+    def now(self) -> Evidence:
+        """What the live database holds at this moment."""
+        with self.target.connect() as connection:
+            return evidence.take(connection)
+
+    def script(self, name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
+        """Starts one of the old shell scripts, as the deployment did."""
+        return subprocess.Popen(
+            ["/bin/sh", str(SCRIPTS / name)],
+            env={"PATH": f"{self.server.bin}:{os.environ['PATH']}", "BACKUPS": str(self.backups), **environment},
+            stdin=subprocess.DEVNULL,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.STDOUT,
+        )
