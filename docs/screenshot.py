@@ -5,6 +5,7 @@ Run it from the top folder after a change of what is shown: ``python -m docs.scr
 
 from __future__ import annotations
 
+import io
 import os
 import pty
 import subprocess
@@ -50,7 +51,7 @@ def shown(arguments: list[str], folder: Path, environment: dict[str, str]) -> st
 
 def main() -> None:
     """Breaks a small CRM, rolls it back and undoes that, and draws what was shown."""
-    console = Console(record=True, width=COLUMNS, file=Path(os.devnull).open("w"), force_terminal=True)
+    console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     with EmbeddedServer(18) as server, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         with server.target("postgres").connect() as connection:
