@@ -13,6 +13,7 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
 
@@ -182,41 +183,44 @@ def test_a_rollback_that_is_interrupted_walks_back(
     assert deals(server, database) == 0
 
 
-def complete(environment: dict[str, str], *words: str) -> list[str]:
-    """What bash would be offered for the last of ``words``."""
-    done = subprocess.run(
-        command(),
-        capture_output=True,
-        text=True,
-        env={
-            **environment,
-            "_LASTGOOD_COMPLETE": "complete_bash",
-            "COMP_WORDS": " ".join(("lastgood", *words)),
-            "COMP_CWORD": str(len(words)),
-        },
-        check=False,
-    )
-    assert done.stderr == ""
-    return done.stdout.split()
+class Complete:
+    """What bash would be offered for the last of some words."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._set = monkeypatch.setenv
+        self._said = capsys.readouterr
+
+    def __call__(self, *words: str) -> list[str]:
+        self._set("_LASTGOOD_COMPLETE", "complete_bash")
+        self._set("COMP_WORDS", " ".join(("lastgood", *words)))
+        self._set("COMP_CWORD", str(len(words)))
+        with pytest.raises(SystemExit):
+            main([])
+        said = self._said()
+        assert said.err == ""
+        return said.out.split()
 
 
-def test_completion_offers_commands_points_and_runs(child_environment: dict[str, str], tmp_path: Path) -> None:
-    assert complete(child_environment, "roll") == ["rollback"]
-    assert "--dry-run" in complete(child_environment, "rollback", "--d")
-    assert complete(child_environment, "rollback", "") == []
+def test_completion_offers_commands_points_and_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    complete = Complete(monkeypatch, capsys)
+    assert complete("roll") == ["rollback"]
+    assert "--dry-run" in complete("rollback", "--d")
+    assert complete("rollback", "") == []
     store = tmp_path / "backups"
     store.mkdir()
     for name in ("crm_1.sql", "crm_1.sql.lastgood.json", "crm_2.dump", ".crm_3.sql.partial"):
         (store / name).write_text("")
-    assert complete(child_environment, "rollback", "") == ["crm_2.dump", "crm_1.sql"]
-    assert complete(child_environment, "points", "verify", "crm_1") == ["crm_1.sql"]
+    assert complete("rollback", "") == ["crm_2.dump", "crm_1.sql"]
+    assert complete("points", "verify", "crm_1") == ["crm_1.sql"]
     elsewhere = tmp_path / "elsewhere"
     elsewhere.mkdir()
     (elsewhere / "other.sql").write_text("")
-    assert complete(child_environment, "--store", str(elsewhere), "rollback", "") == ["other.sql"]
+    assert complete("--store", str(elsewhere), "rollback", "") == ["other.sql"]
     runs = tmp_path / "state" / "runs"
     runs.mkdir(parents=True)
     for name in ("20251104-143000-00000001.jsonl", "20251105-143000-00000002.jsonl", "notes.txt"):
         (runs / name).write_text("")
-    assert complete(child_environment, "undo", "") == ["20251105-143000-00000002", "20251104-143000-00000001"]
-    assert complete(child_environment, "resume", "20251104") == ["20251104-143000-00000001"]
+    assert complete("undo", "") == ["20251105-143000-00000002", "20251104-143000-00000001"]
+    assert complete("resume", "20251104") == ["20251104-143000-00000001"]

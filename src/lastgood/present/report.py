@@ -95,7 +95,8 @@ def _remarks(screen: Screen, report: Report) -> None:
     for text in carried.remarks:
         screen.say(text, first="  - ", indent=4)
     for skipped in report.skipped[:SHOWN]:
-        screen.say(f"left out line {skipped.line}, {skipped.what}: {skipped.why}", first="  - ", indent=4)
+        times = f", {amounts.number(skipped.count)} times" if skipped.count > 1 else ""
+        screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)
     if len(report.skipped) > SHOWN:
         screen.say(
             f"and {len(report.skipped) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4
@@ -124,6 +125,7 @@ def _figures(screen: Screen, report: Report) -> None:
                 f"{amounts.counted(carried.settings, 'setting')}, "
                 f"{amounts.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
+            ("Readable as", ", ".join(carried.roles_tried)),
             ("Kept", f'the database as it was before, as "{report.kept}"'),
             ("Emergency backup", report.emergency_backup or ""),
         ]

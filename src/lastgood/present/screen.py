@@ -22,7 +22,7 @@ from rich.text import Text
 
 UNWRAPPED = 10_000
 NARROWEST = 40
-FOLDED = 16  # columns that a name gets at least
+FOLDED = 14  # columns that a long name gets at least
 FORMAT = 1  # of JSON documents and event lines; a change that breaks readers raises it
 
 
@@ -107,7 +107,9 @@ class Screen:
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         widths = [max(len(text) for text in (c.title, *(row[n] for row in cells))) for n, c in enumerate(columns)]
-        needed = sum(FOLDED if column.fold else width for column, width in zip(columns, widths, strict=True))
+        needed = sum(
+            min(width, FOLDED) if column.fold else width for column, width in zip(columns, widths, strict=True)
+        )
         if needed + 2 * len(columns) + 2 > self.out.width:
             for row in cells:
                 self.say(row[0], first="  ", indent=4)
