@@ -25,13 +25,13 @@ def main() -> int:
     """Measures and writes the table. Returns 0, or 1 when a program that is measured failed."""
     parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
     parser.add_argument("--scale", type=float, help="size of the data; 25 is about a dump of 0.9 GB (default)")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured (default 5)")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
     parser.add_argument("--major", type=int, default=18, help="version of PostgreSQL (default 18)")
     parser.add_argument("--short", action="store_true", help="small data and one round")
     parser.add_argument("--output", type=Path, help=f"where the table goes (default {DEFAULT_OUTPUT})")
     given = parser.parse_args()
     scale = given.scale or (0.05 if given.short else 25.0)
-    rounds = given.rounds or (1 if given.short else 5)
+    rounds = given.rounds or (1 if given.short else 3)
     output = given.output or (None if given.short else DEFAULT_OUTPUT)
     try:
         with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:

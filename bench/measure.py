@@ -5,11 +5,13 @@ from __future__ import annotations
 import os
 import statistics
 import subprocess
+import sys
 import tempfile
-import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+
+LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 class ProgramFailed(Exception):
@@ -31,28 +33,27 @@ def run(
 ) -> Run:
     """Runs a program to its end. Raises ProgramFailed with the end of what it said."""
     with (
+        tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryFile() as output,
         tempfile.TemporaryFile() as said,
         Path(stdin or os.devnull).open("rb") as source,
     ):
-        started = time.monotonic()
-        process = subprocess.Popen(
-            [str(argument) for argument in arguments],
+        result = Path(folder) / "result"
+        subprocess.run(
+            [sys.executable, "-S", "-E", LAUNCHER, result, *arguments],
             stdin=source,
             stdout=output,
             stderr=said,
             env={**os.environ, **(environment or {})},
+            check=True,
         )
-        # wait4 tells of this child alone; getrusage(RUSAGE_CHILDREN) would mix all that ever ran.
-        _, status, usage = os.wait4(process.pid, 0)
-        seconds = time.monotonic() - started
-        process.returncode = os.waitstatus_to_exitcode(status)
+        seconds, peak, status = result.read_text().split(" ")
         output.seek(0)
         said.seek(0)
-        if process.returncode != 0:
+        if status != "0":
             tail = (said.read() + output.read())[-2000:].decode("utf-8", "replace")
-            raise ProgramFailed(f"{' '.join(map(str, arguments))} ended with {process.returncode}: {tail}")
-        return Run(seconds, usage.ru_maxrss * 1024, output.read())
+            raise ProgramFailed(f"{' '.join(map(str, arguments))} ended with {status}: {tail}")
+        return Run(float(seconds), int(peak), output.read())
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
+import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
-from rich.padding import Padding
-from rich.table import Table
 from rich.text import Text
 
 
@@ -32,11 +31,11 @@ class Screen:
 
     def say(self, text: str, *, style: str = "") -> None:
         """A paragraph."""
-        self._console.print(Padding(Text(text, style=style), (0, 0, 0, 3), expand=False))
+        self._paragraph(text, first="   ", style=style)
 
     def command(self, text: str) -> None:
         """A command line, as one would type it."""
-        self._console.print(Padding(Text(f"$ {text}", style="bold"), (0, 0, 0, 3), expand=False))
+        self._console.print(Text(f"   $ {text}", style="bold"), soft_wrap=True)
 
     def quote(self, text: str) -> None:
         """What a program printed, as it is."""
@@ -50,18 +49,22 @@ class Screen:
         if not holds:
             self.failed.append(text)
             text = f"{text}: {otherwise}" if otherwise else text
-        line = Table.grid(padding=(0, 1))
-        line.add_row(Text(f"   {mark}", style=style), Text(text))
-        self._console.print(line)
+        self._paragraph(text, first=f"   {mark} ", marked=style)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
         """A small table; the first column names things."""
-        grid = Table(box=None, padding=(0, 3, 0, 0), header_style="bold")
-        for number, column in enumerate(columns):
-            grid.add_column(column, no_wrap=number == 0)
-        for row in rows:
-            grid.add_row(*(Text(cell) for cell in row))
-        self._console.print(Padding(grid, (0, 0, 0, 3), expand=False))
+        table = [columns, *rows]
+        widths = [max(len(row[number]) for row in table) for number in range(len(columns))]
+        for number, row in enumerate(table):
+            line = "   ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True))
+            self._console.print(Text(f"   {line.rstrip()}", style="" if number else "bold"), soft_wrap=True)
+
+    def _paragraph(self, text: str, *, first: str, style: str = "", marked: str = "") -> None:
+        """Text wrapped between words and indented; ``first`` stands before the first line, in a style of its own."""
+        lines = textwrap.wrap(text, max(40, self._console.width - len(first)), break_on_hyphens=False)
+        for number, line in enumerate(lines):
+            start = first if number == 0 else " " * len(first)
+            self._console.print(Text.assemble((start, marked), (line, style)), soft_wrap=True)
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:

@@ -20,7 +20,7 @@ from lastgood.points import RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
 from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import unkillable
+from lastgood.postgres.sessions import END_THEM, in_the_way
 
 SUPPORTED = range(15, 19)
 # Tables, indexes and WAL of a restored database, against the size of the live one.
@@ -157,21 +157,15 @@ def _holders(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal" if holder.blocking else "caution",
             code="holder",
-            text=holder.explanation,
+            text=f"{holder.kind} {holder.what}: {holder.explanation.rstrip('.')}",
             hint=holder.command,
         )
 
 
 def _sessions(s: Subject) -> Iterator[Finding]:
-    stubborn = unkillable(s.maintenance, s.database.oid)
-    if stubborn:
-        who = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn)
-        yield Finding(
-            level="refusal",
-            code="unkillable_sessions",
-            text=f'sessions in "{s.database.name}" that this role may not end stand in the way of the switch: {who}',
-            hint="Connect as a superuser, or end them first.",
-        )
+    text = in_the_way(s.maintenance, s.database.oid, s.database.name)
+    if text:
+        yield Finding(level="refusal", code="unkillable_sessions", text=text, hint=END_THEM)
 
 
 def _locks(s: Subject) -> Iterator[Finding]:
@@ -210,13 +204,13 @@ def _room(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="note",
             code="room_unknown",
-            text=f"free disk space on the server can't be measured from here; about {_gb(need)} are needed",
+            text=f"free disk space on the server can't be measured from here; about {_size(need)} are needed",
         )
     elif shutil.disk_usage(folder).free < need:
         yield Finding(
             level="refusal",
             code="no_room",
-            text=f"the server's disk has {_gb(shutil.disk_usage(folder).free)} free; about {_gb(need)} are needed",
+            text=f"the server's disk has {_size(shutil.disk_usage(folder).free)} free; about {_size(need)} are needed",
             hint="Make room: lastgood prune lists kept databases and old restore points.",
         )
     here = shutil.disk_usage(s.store if s.store.exists() else s.store.parent).free
@@ -224,8 +218,8 @@ def _room(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f'the store "{s.store}" has {_gb(here)} free; the emergency backup may need '
-            f"{_gb(s.database.size_bytes or 0)}",
+            text=f'the store "{s.store}" has {_size(here)} free; the emergency backup may need '
+            f"{_size(s.database.size_bytes or 0)}",
             hint="Make room there, or name another store with --store.",
         )
 
@@ -274,5 +268,5 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
 )
 
 
-def _gb(size: int) -> str:
-    return f"{size / 1e9:.1f} GB"
+def _size(size: int) -> str:
+    return f"{size / 1e9:.1f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"

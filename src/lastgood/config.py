@@ -54,7 +54,7 @@ OPTIONS: tuple[Option, ...] = (
         "db",
         str,
         ("--db",),
-        "The live database: a URL or a libpq connection string. Without a password it can be shown to anybody.",
+        "The live database: a URL or a libpq connection string. Its password belongs into ~/.pgpass or PGPASSWORD.",
         default_text="libpq's own: PGHOST, PGDATABASE, a service file, ~/.pgpass",
         environment=("LASTGOOD_DB", "DATABASE_URL"),
         metavar="URL",

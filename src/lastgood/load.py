@@ -143,8 +143,8 @@ class Loader:
         if self._later:
             first = self._later[0]
             raise Failed(
-                f'cannot fill {what(first)} (line {first.statement.line} of "{self._name}"): it reads another view that is '
-                "not filled, and no order of filling them works",
+                f'cannot fill {what(first)} (line {first.statement.line} of "{self._name}"): it reads another view '
+                "that is not filled, and no order of filling them works",
                 hint="Look at the functions that its definition calls.",
             )
 

@@ -15,9 +15,8 @@ import psycopg
 from lastgood import checks, loss, points
 from lastgood.errors import Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
-from lastgood.facts.of_dump import facts_of_dump
 from lastgood.names import new_run, suffix
-from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
+from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import Mark, marked, server_clock
@@ -33,27 +32,26 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     """The plan of a new rollback. Raises BadPoint, Refused (no such database, cannot connect)."""
     started = time.monotonic()
     emit(StageStarted("plan", "read the restore point and look at the server"))
-    point = points.choose(
+    live_name = request.target.dbname
+    chosen = points.choose(
         request.store,
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
+        database=live_name,
+        emit=emit,
     )
-    source = points.source_of(point)
-    facts, summary = facts_of_dump(
-        source, database=request.target.dbname, time_zone=point.time_zone, emit=emit, stage="plan"
-    )
-    points.checked(point, facts, source)
-    if point.manifest is not None:
-        facts = point.manifest.facts  # the same content, and definitions that a dump does not tell
-    live_name = request.target.dbname
+    point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
         run = request.run or new_run(server_clock(maintenance))
         with _connect(request.target, live_name) as connection:
             subject = checks.Subject(maintenance, connection, live, point, facts, summary, request.fence, request.store)
             findings = checks.findings(subject)
-            lost = loss.losses(connection, facts)
+            try:
+                lost = loss.losses(connection, facts)
+            except psycopg.errors.InsufficientPrivilege as error:
+                lost, findings = (), (_cannot_read(live_name, error), *findings)
         plan = Plan(
             run=run,
             made_at=server_clock(maintenance),
@@ -62,7 +60,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             live=live.name,
             live_oid=live.oid,
             live_bytes=live.size_bytes or 0,
-            maintenance=database.maintenance_name(live_name),
+            maintenance=maintenance.info.dbname,
             shadow=database.fit_name(live.name, suffix("shadow", run)),
             kept=database.fit_name(live.name, suffix("old", run)),
             point=PlannedPoint(
@@ -133,6 +131,15 @@ def unfinished_run(maintenance: Connection, request: Request) -> str:
             state=f'"{live}" is open.',
         )
     return next(iter(shadows))
+
+
+def _cannot_read(live: str, error: psycopg.Error) -> Finding:
+    return Finding(
+        level="refusal",
+        code="cannot_read",
+        text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
+        hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
+    )
 
 
 def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:

@@ -13,7 +13,7 @@ from lastgood.dump.reader import read
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed
 from lastgood.events import Emit
-from lastgood.facts import DigestRules, Facts
+from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.load import Loaded, Loader
@@ -90,9 +90,8 @@ def _prove(connection: Connection, expected: Facts, name: str, emit: Emit, cance
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():
-        like = expected.model_copy(update={"rules": _readable_rules(connection, expected)})
         found = facts_of_database(
-            connection, like=like, beyond_like=True, emit=emit, cancelled=cancelled, stage="prove"
+            connection, like=expected, beyond_like=True, emit=emit, cancelled=cancelled, stage="prove"
         )
         broken = list(_broken(connection))
     fault.point("prove.before_verdict")
@@ -110,20 +109,6 @@ def _prove(connection: Connection, expected: Facts, name: str, emit: Emit, cance
             "lastgood points",
         )
     return comparison
-
-
-def _readable_rules(connection: Connection, expected: Facts) -> DigestRules:
-    """The rules under which to read. A dump made elsewhere does not tell its time zone: UTC when its newest time stamps
-    say so, otherwise the server's own, in which pg_dump most likely ran. A wrong guess can't make unequal rows equal;
-    it makes equal ones look unequal, and ``compare`` then says what was not compared."""
-    rules = expected.rules
-    if rules.time_zone is not None:
-        return rules
-    zoned = [text for table in expected.tables for text in table.newest.values() if text[-3:-2] in ("+", "-")]
-    if zoned and all(text.endswith("+00") for text in zoned):
-        return rules.model_copy(update={"time_zone": "UTC"})
-    row = connection.execute("SELECT current_setting('TimeZone')").fetchone()
-    return rules.model_copy(update={"time_zone": str(row[0]) if row is not None else "UTC"})
 
 
 def _broken(connection: Connection) -> Iterator[str]:

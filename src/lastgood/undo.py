@@ -29,6 +29,7 @@ from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.sessions import END_THEM, in_the_way
 
 
 class UndoPlan(BaseModel):
@@ -102,14 +103,20 @@ def _age(pair: tuple[Database, Mark]) -> datetime:
 def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> UndoReport:
     """Does it. Raises Failed (nothing changed), Refused (another run, sessions that can't be ended), Stopped."""
     started = time.monotonic()
-    server = target.at(database.maintenance_name(plan.live))
-    with server.connect(application_name=f"lastgood undo {plan.run}") as maintenance:
+    with database.connect_maintenance(target, plan.live) as maintenance:
+        maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood undo {plan.run}"])
+        server = target.at(maintenance.info.dbname)
         lock_live(maintenance, plan.live)
-        in_the_way = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
-        if in_the_way:
+        blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
+        if blocking:
             raise Refused(
-                f"cannot undo: {in_the_way[0].explanation}", hint=in_the_way[0].command, state="Nothing was changed."
+                f"cannot undo: {blocking[0].kind} {blocking[0].what}: {blocking[0].explanation.rstrip('.')}",
+                hint=blocking[0].command,
+                state="Nothing was changed.",
             )
+        stubborn = in_the_way(maintenance, plan.live_oid, plan.live)
+        if stubborn:
+            raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state="Nothing was changed.")
         journal = Journal.create(state, plan.run)
         journal.write("begun", kind="undo", plan=plan.model_dump(mode="json"))
         journal.doing("swap")

@@ -16,8 +16,8 @@ from lastgood.errors import Incomplete, LastgoodError
 from lastgood.postgres.embedded import EmbeddedServer, available, programs
 from lastgood.restore import RestoreReport, restore
 from tests.conftest import MAJORS, Servers
+from tests.rich import NAME, make_database
 
-RICH = Path(__file__).parents[1] / "fixtures" / "rich.sql"
 OPTIONS = {
     "plain": [],
     "clean": ["--clean", "--if-exists"],
@@ -35,21 +35,13 @@ NEWER = [(dumped, into) for dumped in MAJORS for into in MAJORS if into > dumped
 
 
 def rich(servers: Servers, major: int) -> EmbeddedServer:
-    """A server that has the database "rich"."""
+    """A server that has the rich database."""
     server = servers.get(major)
-    with server.target("postgres").connect() as connection:
-        if connection.execute("SELECT FROM pg_database WHERE datname = 'rich'").fetchone():
-            return server
-        if not connection.execute("SELECT FROM pg_roles WHERE rolname = 'app'").fetchone():
-            connection.execute("CREATE ROLE app LOGIN")
-        connection.execute("CREATE DATABASE rich TEMPLATE template0")
-    with server.target("rich").connect() as connection:
-        connection.execute("SET search_path = public")
-        connection.execute(RICH.read_bytes())
+    make_database(server)
     return server
 
 
-def dump(server: EmbeddedServer, major: int, to: Path, *options: str, database: str = "rich") -> Path:
+def dump(server: EmbeddedServer, major: int, to: Path, *options: str, database: str = NAME) -> Path:
     """A dump of the server's database, by pg_dump of version ``major``."""
     folder = programs(major)
     assert folder is not None
@@ -59,19 +51,14 @@ def dump(server: EmbeddedServer, major: int, to: Path, *options: str, database: 
 
 def restored(server: EmbeddedServer, path: Path) -> RestoreReport:
     """The proof of a restore into a new database, which is dropped again."""
-    if not needs_role(server):
-        with server.target("postgres").connect() as connection:
-            connection.execute("CREATE ROLE app LOGIN")
+    with server.target("postgres").connect() as connection:
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = 'rich_app'").fetchone() is None:
+            connection.execute("CREATE ROLE rich_app")
     try:
         return restore(server.target("postgres"), path.parent, path.name, "rich_again")
     finally:
         with server.target("postgres").connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE IF EXISTS rich_again WITH (FORCE)"))
-
-
-def needs_role(server: EmbeddedServer) -> bool:
-    with server.target("postgres").connect() as connection:
-        return connection.execute("SELECT FROM pg_roles WHERE rolname = 'app'").fetchone() is not None
 
 
 def whole(report: RestoreReport) -> None:

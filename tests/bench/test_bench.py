@@ -44,7 +44,8 @@ def test_time_and_memory_are_those_of_the_program() -> None:
     small = measure.run([sys.executable, "-S", "-c", "print('x')"])
     large = measure.run([sys.executable, "-S", "-c", "b = bytearray(200 << 20); print(len(b))"])
     assert small.output == b"x\n"
-    assert large.peak - small.peak > 150 << 20
+    assert 0 < small.peak < 30 << 20  # not the tester's own memory
+    assert large.peak > 200 << 20
     assert 0 < small.seconds < 60
 
 

@@ -74,7 +74,8 @@ def database(server: EmbeddedServer, new_database: Callable[..., str], monkeypat
         connection.execute("INSERT INTO supabase_migrations.schema_migrations VALUES ('20251101'), ('20251102')")
         connection.execute("CREATE TABLE public.contacts (id int PRIMARY KEY, name text, created_at timestamptz)")
         connection.execute(
-            "INSERT INTO public.contacts VALUES (1, 'Ann', '2025-11-01'), (2, 'Bo', '2025-11-02'), (3, 'Cy', '2025-11-03')"
+            "INSERT INTO public.contacts"
+            " VALUES (1, 'Ann', '2025-11-01'), (2, 'Bo', '2025-11-02'), (3, 'Cy', '2025-11-03')"
         )
         connection.execute("CREATE TABLE public.deals (id int PRIMARY KEY, contact int REFERENCES public.contacts)")
         connection.execute("INSERT INTO public.deals VALUES (1, 1), (2, 3)")

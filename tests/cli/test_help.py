@@ -75,8 +75,11 @@ def test_it_runs_as_a_module(module: str, child_environment: dict[str, str]) -> 
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (("rolback",), "error: cannot run this command: no such command 'rolback'. Did you mean 'rollback'?\n"),
-        (("status", "--jsn"), "error: cannot run this command: no such option: --jsn Did you mean --json?\n"),
+        (
+            ("rolback",),
+            "error: cannot run this command: no such command 'rolback'. Did you mean 'rollback', 'backup'?\n",
+        ),
+        (("status", "--jsn"), "error: cannot run this command: no such option: --jsn (Possible options: --json)\n"),
         (("restore", "x"), "error: cannot run this command: missing option '--into'\n"),
         (("rollback", "--fence", "later"), 'error: cannot use --fence: it must be "now" or "at-swap"\n'),
         (

@@ -73,19 +73,21 @@ def test_on_a_terminal_it_has_colours_unless_no_color_is_set(tmp_path: Path) -> 
         assert (b"\x1b[1;36m" in said or b"\x1b[36m" in said) == coloured
 
 
-def test_ctrl_c_in_the_middle_of_a_rollback_leaves_nothing_behind(tmp_path: Path) -> None:
+def test_ctrl_c_during_a_rollback_leaves_nothing_behind(tmp_path: Path) -> None:
     process = start(tmp_path, subprocess.PIPE)
     assert process.stdout is not None
     said = read_until(process.stdout.fileno(), b"$ lastgood rollback --latest --yes")
     assert b"[FAILED]" not in said
     family = psutil.Process(process.pid).children(recursive=True)
-    assert family
+    (server,) = {Path(words[2]) for each in family if (words := each.cmdline())[1:2] == ["-D"]}
+    assert server.is_dir()
     process.send_signal(signal.SIGINT)
     rest, _ = process.communicate(timeout=90)
     assert process.returncode == 130, rest.decode()
     assert rest.decode().rstrip().splitlines()[-1].strip() == "Interrupted; the server and its folder are removed."
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
+    assert not server.parent.exists()
     assert list(tmp_path.iterdir()) == []
 
 

@@ -119,6 +119,18 @@ def ruled(text: str) -> Command:
         ("SECURITY LABEL FOR x ON TABLE s1.t IS 'y'", Kind.SECURITY_LABEL, []),
         ("REFRESH MATERIALIZED VIEW s1.m", Kind.REFRESH, []),
         ("BEGIN", Kind.TRANSACTION, []),
+        # What older versions write.
+        ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx HANDLER h", Kind.LANGUAGE, ["language plx"]),
+        ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx", Kind.EXTENSION, ["extension plx"]),
+        (
+            "CREATE TRIGGER t BEFORE INSERT ON s.t FOR EACH ROW EXECUTE PROCEDURE f()",
+            Kind.TRIGGER,
+            ["trigger t on s.t"],
+        ),
+        ("CREATE TABLE s.p1 PARTITION OF s.p FOR VALUES FROM (1) TO (2)", Kind.TABLE, ["table s.p1"]),
+        # What version 18 writes.
+        ("ALTER TABLE s.t ADD CONSTRAINT n NOT NULL a NOT VALID", Kind.NOT_NULL, []),
+        ("CREATE TABLE s.v (a integer, b integer GENERATED ALWAYS AS ((a + 1)))", Kind.TABLE, ["table s.v"]),
         ("COMMIT", Kind.TRANSACTION, []),
         ("SET SESSION AUTHORIZATION 'o1'", Kind.SESSION_AUTHORIZATION, []),
         ("RESET SESSION AUTHORIZATION", Kind.SESSION_AUTHORIZATION, []),
@@ -284,6 +296,12 @@ def test_errors_that_a_restore_passes_over(text: str, states: set[str]) -> None:
     assert ruled(text).optional_sqlstates == states
 
 
+def test_expressions_that_are_nested_deep() -> None:
+    chain = " || ".join(["'x'"] * 3000)
+    assert ruled(f"CREATE VIEW s.v AS SELECT {chain} AS a").verdict is Verdict.RUN
+    assert ruled("CREATE VIEW s.v AS SELECT " + "(" * 50_000 + "1" + ")" * 50_000).verdict is Verdict.REFUSE
+
+
 def test_details() -> None:
     assert ruled("SELECT pg_catalog.set_config('search_path', '', false)").detail == Setting("search_path", "")
     assert ruled("SET search_path = x, pg_catalog").detail == Setting("search_path", "x, pg_catalog")
@@ -300,6 +318,11 @@ def test_details() -> None:
     assert ruled("CREATE EXTENSION x WITH SCHEMA s VERSION '1.2'").detail == Extension("x", "s", "1.2")
     assert ruled('COPY s."T" (a, "B") FROM stdin').detail == CopyTarget(Relation("s", "T"), ("a", "B"))
     assert ruled("COPY s.zero  FROM stdin").detail == CopyTarget(Relation("s", "zero"), None)
+
+
+def test_a_position_beyond_32_bits() -> None:
+    detail = ruled("SELECT pg_catalog.setval('s.q', 9223372036854775807, true)").detail
+    assert detail == SequencePosition(Relation("s", "q"), 9223372036854775807, True)
 
 
 def test_a_tables_definition() -> None:

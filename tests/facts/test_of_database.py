@@ -10,7 +10,6 @@ from pathlib import Path
 import psycopg
 import pytest
 from psycopg import sql
-from tests.facts.conftest import facts, snapshot
 from xxhash import xxh3_128_intdigest
 
 from lastgood.errors import Failed, Interrupted, LastgoodError
@@ -23,6 +22,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
+from tests.facts.conftest import facts, snapshot
 
 Make = Callable[..., Target]
 ALL = pytest.mark.postgres(15, 16, 17, 18)
@@ -382,7 +382,7 @@ def test_a_restored_dump_has_the_facts_of_its_database(
     server: EmbeddedServer, database: Make, new_database: Callable[..., str], tmp_path: Path
 ) -> None:
     rich = (Path(__file__).parent.parent / "fixtures" / "rich.sql").read_text()
-    role = "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     in_list = "CREATE TABLE in_list (v varchar(9) CHECK (v IN ('a', 'b,]', 'it''s')), n int CHECK (n IN (1, 2)))"
     source = database(role, rich, in_list)
     destination = server.target(new_database())
@@ -409,10 +409,10 @@ class Text:
 @ALL
 def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, database: Make, tmp_path: Path) -> None:
     rich = (Path(__file__).parent.parent / "fixtures" / "rich.sql").read_text()
-    role = "DO $$ BEGIN CREATE ROLE app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
+    role = "DO $$ BEGIN CREATE ROLE rich_app LOGIN; EXCEPTION WHEN duplicate_object THEN NULL; END $$"
     target = database(role, rich)
     connection, environment = target.child()
-    command = [server.bin / "pg_dump", "-d", connection, "-f", tmp_path / "dump.sql"]
+    command: list[str | Path] = [server.bin / "pg_dump", "-d", connection, "-f", tmp_path / "dump.sql"]
     subprocess.run(command, check=True, env={**environment, "PGTZ": "UTC", "PATH": "/usr/bin:/bin"})
     expected, _ = facts_of_dump(Text(tmp_path / "dump.sql"), time_zone="UTC")
     for found in (facts(target), facts(target, like=expected)):
@@ -443,6 +443,28 @@ def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, dat
 def _numbers(expected: Facts, kind: str, here: str, there: str, more: int) -> tuple[str, str]:
     count = expected.object_counts[kind]
     return f"{count}{here}", f"{count + more}{there}"
+
+
+@ALL
+def test_unusual_objects_are_counted_alike_and_survive_a_restore(
+    server: EmbeddedServer, database: Make, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    fixtures = Path(__file__).parent.parent / "fixtures"
+    texts = [(fixtures / "unusual.sql").read_text()]
+    if server.major >= 18:
+        texts.append((fixtures / "unusual_18.sql").read_text())
+    source = database(*texts)
+    destination = server.target(new_database())
+    restore(server, source, destination, tmp_path / "dump.sql")
+    expected, _ = facts_of_dump(Text(tmp_path / "dump.sql"), time_zone="UTC")
+    found = facts(source)
+    comparison = compare(expected, found)
+    assert comparison.differences == ()
+    assert comparison.exact
+    assert {(one.kind, one.identity) for one in expected.objects} == {(one.kind, one.identity) for one in found.objects}
+    restored = compare(found, facts(destination, like=found, beyond_like=True))
+    assert restored.differences == ()
+    assert restored.exact
 
 
 def test_in_lists_settle_as_a_restore_shows_them() -> None:
@@ -538,7 +560,7 @@ def test_interrupted_while_reading(database: Make) -> None:
     with snapshot(target) as connection:
         with pytest.raises(Interrupted) as error:
             facts_of_database(connection, emit=seen.append, cancelled=lambda: len(seen) > 3)
-        assert str(error.value) == "cannot go on reading rows: interrupted"
+        assert str(error.value) == "cannot go on reading the database: interrupted"
         connection.execute("ROLLBACK")
         assert connection.execute("SELECT count(*) FROM public.t").fetchone() == (100000,)
         connection.execute("BEGIN")

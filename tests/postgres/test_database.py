@@ -103,7 +103,7 @@ def test_describe(server: EmbeddedServer, new_database: New, maintenance: Connec
         invalid=False,
     )
     assert database.by_oid(maintenance, found.oid) == found == database.find(maintenance, name)
-    assert found in database.every(maintenance)
+    assert replace(found, size_bytes=None) in database.every(maintenance)
 
 
 def test_describe_a_database_that_is_not_there(maintenance: Connection) -> None:
@@ -300,6 +300,27 @@ class TestDrop:
             assert refused.value.hint == "When no consumer needs it: SELECT pg_drop_replication_slot('cdc')"
         finally:
             maintenance.execute("SELECT pg_drop_replication_slot('cdc')")
+
+    @pytest.mark.postgres(15, 18)
+    def test_not_with_a_prepared_transaction(
+        self, server: EmbeddedServer, new_database: New, maintenance: Connection
+    ) -> None:
+        live = new_database("app")
+        shadow = like(maintenance, live, f"{live}_shadow")
+        with server.target(shadow.name).connect() as inside:
+            for statement in ("BEGIN", "CREATE TABLE public.t ()", "PREPARE TRANSACTION 'p'"):
+                inside.execute(statement.encode())
+            with pytest.raises(Failed) as failed:
+                database.drop(maintenance, shadow.name, shadow.oid)
+            assert failed.value.message == (
+                f'cannot drop the database "{shadow.name}": database "{shadow.name}" is being used by prepared'
+                " transactions (There is 1 prepared transaction using the database.)"
+            )
+            assert failed.value.hint == (
+                "A prepared transaction, a replication slot or a subscription holds the database."
+                " Run lastgood check to see what holds it."
+            )
+            inside.execute("ROLLBACK PREPARED 'p'")
 
     @pytest.mark.postgres(15, 18)
     def test_never_one_with_a_subscription(

@@ -94,4 +94,5 @@ def test_marked_databases_are_found_on_the_server(server: EmbeddedServer, new_da
         mark = MARK.model_copy(update={"started": server_clock(connection), "live_oid": model.oid})
         shadow = database.create_like(connection, f"{live}_shadow", model, mark.text())
         connection.execute(sql.SQL("COMMENT ON DATABASE {} IS 'the CRM'").format(sql.Identifier(live)))
-        assert [(each, m) for each, m in marked(connection) if each.name.startswith(live)] == [(shadow, mark)]
+        found = [(each, m) for each, m in marked(connection) if each.name.startswith(live)]
+        assert found == [(shadow, mark)] and shadow.size_bytes

@@ -15,7 +15,7 @@ from psycopg import sql
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.holders import Holder, holders
+from lastgood.postgres.holders import EXTENSIONS, Holder, holders
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import sessions, terminate_all, unkillable
 
@@ -178,10 +178,12 @@ def test_replication_on_both_sides(server: EmbeddedServer, new_database: New, ma
         subscriber.execute("CREATE TABLE public.t (n int PRIMARY KEY)")
         conninfo = sql.Literal(f"host={server.folder} port=5432 user=postgres dbname={source}")
         subscriber.execute(
-            sql.SQL("CREATE SUBSCRIPTION s1 CONNECTION {} PUBLICATION p1 WITH (create_slot = false)").format(conninfo)
+            # Without copy_data: while tables are synchronized, more processes and slots come and go.
+            sql.SQL(
+                "CREATE SUBSCRIPTION s1 CONNECTION {} PUBLICATION p1 WITH (create_slot = false, copy_data = false)"
+            ).format(conninfo)
         )
         try:
-            # While the tables are synchronized, more processes and slots come and go.
             settled = [("background process", False), ("logical replication slot", True), ("publication", True)]
             until(lambda: kinds(holders(maintenance, source, publisher)) == settled)
             until(lambda: ("background process", False) in kinds(holders(maintenance, copy)))
@@ -208,6 +210,26 @@ def test_replication_on_both_sides(server: EmbeddedServer, new_database: New, ma
             )
             maintenance.execute("SELECT pg_drop_replication_slot('s1')")
             drop_roles(maintenance, "operator")
+
+
+def test_extensions_that_hold_on(server: EmbeddedServer, new_database: New, maintenance: Connection) -> None:
+    live = new_database("app")
+    extensions = server.folder / "share" / "extension"
+    extensions.mkdir(parents=True)
+    for name in EXTENSIONS:
+        (extensions / f"{name}.control").write_text("default_version = '1'\nrelocatable = true\n")
+        (extensions / f"{name}--1.sql").write_text("")
+    with server.target(live).connect() as inside:
+        inside.execute(
+            sql.SQL("SET extension_control_path = {}").format(sql.Literal(f"{server.folder / 'share'}:$system"))
+        )
+        for name in EXTENSIONS:
+            inside.execute(sql.SQL("CREATE EXTENSION {} SCHEMA public").format(sql.Identifier(name)))
+        found = holders(maintenance, live, inside)
+    assert [(holder.kind, holder.what, holder.blocking) for holder in found] == [
+        ("extension", f'"{name}"', EXTENSIONS[name][0]) for name in sorted(EXTENSIONS)
+    ]
+    assert found[0].command == ("In the live database: SELECT jobid, schedule, command, database, active FROM cron.job")
 
 
 def test_a_walsender_in_no_database_is_a_standby(

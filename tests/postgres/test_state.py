@@ -160,6 +160,19 @@ def test_secrets_in_settings_are_not_shown(new_database: New, maintenance: Conne
     assert "a \\ secret" not in repr(DatabaseState.read(maintenance, live))
 
 
+def test_security_labels_are_told_but_not_carried(new_database: New, maintenance: Connection) -> None:
+    labelled, plain = new_database("app"), new_database("app")
+    # No build for tests has a label provider; the catalogue's row is what one would leave.
+    maintenance.execute(
+        "INSERT INTO pg_shseclabel SELECT oid, 'pg_database'::regclass, 'selinux', 'secret' FROM pg_database"
+        " WHERE datname = %s",
+        [labelled],
+    )
+    found, other = DatabaseState.read(maintenance, labelled), DatabaseState.read(maintenance, plain)
+    assert found.security_labels == (("selinux", "secret"),)
+    assert found == other and found.statements(plain, other, Operator.read(maintenance)) == []
+
+
 def test_an_invalid_database(new_database: New, maintenance: Connection) -> None:
     live = new_database("app")
     maintenance.execute("UPDATE pg_database SET datconnlimit = -2 WHERE datname = %s", [live])

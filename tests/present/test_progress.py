@@ -30,12 +30,12 @@ class Terminal(io.StringIO):
 
 def told(*, as_json: bool = False, quiet: bool = False, terminal: bool = False) -> str:
     stream = Terminal() if terminal else io.StringIO()
-    screen = Screen(stdout=io.StringIO(), stderr=stream, width=80)
+    stdout = io.StringIO()
+    screen = Screen(stdout=stdout, stderr=stream, width=80)
     with progress.events(screen, as_json=as_json, quiet=quiet) as emit:
         for event in STORY:
             emit(event)
-    assert isinstance(screen.out.file, io.StringIO)
-    assert screen.out.file.getvalue() == ""
+    assert stdout.getvalue() == ""
     return stream.getvalue()
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import json
+import os
 
 import pytest
 
@@ -20,21 +21,27 @@ class Terminal(io.StringIO):
         return True
 
 
-def screen(width: int | None = 80, *, terminal: bool = False, no_color: bool = False) -> Screen:
-    scrub = Scrubber()
-    scrub.learn(["geheim"])
-    make = Terminal if terminal else io.StringIO
-    return Screen(no_color=no_color, scrub=scrub, stdout=make(), stderr=make(), width=width)
+class Recorded(Screen):
+    """A screen that remembers what it showed."""
+
+    def __init__(self, width: int | None = 80, *, terminal: bool = False, no_color: bool = False) -> None:
+        scrub = Scrubber()
+        scrub.learn(["geheim"])
+        make = Terminal if terminal else io.StringIO
+        self.streams = make(), make()
+        super().__init__(no_color=no_color, scrub=scrub, stdout=self.streams[0], stderr=self.streams[1], width=width)
 
 
-def out(screen: Screen) -> str:
-    assert isinstance(screen.out.file, io.StringIO)
-    return screen.out.file.getvalue()
+def screen(width: int | None = 80, *, terminal: bool = False, no_color: bool = False) -> Recorded:
+    return Recorded(width, terminal=terminal, no_color=no_color)
 
 
-def err(screen: Screen) -> str:
-    assert isinstance(screen.err.file, io.StringIO)
-    return screen.err.file.getvalue()
+def out(screen: Recorded) -> str:
+    return screen.streams[0].getvalue()
+
+
+def err(screen: Recorded) -> str:
+    return screen.streams[1].getvalue()
 
 
 def test_passwords_and_control_characters_do_not_get_out() -> None:
@@ -126,3 +133,14 @@ def test_an_error_as_a_document() -> None:
             "offset": 99,
         },
     }
+
+
+def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
+    reading, writing = os.pipe()
+    os.close(reading)
+    with os.fdopen(writing, "w", buffering=1) as stream:
+        it = Screen(stdout=stream, stderr=stream, width=80)
+        for _ in range(3):
+            it.say("a line")
+            it.document({"a": 1})
+            it.table([Column("a")], [["b"]])

@@ -88,9 +88,19 @@ class TestTrap2TheBackupIsCutOff:
         answer = stage.lastgood("rollback", stage.dump, "--yes")
 
         assert answer.status == 4
-        error = answer.document["error"]
-        assert error["code"] == "incomplete_point"
-        assert error["offset"] == stage.dump.stat().st_size
+        text = stage.dump.read_bytes()
+        begins = text.index(b"COPY public.contacts ")
+        line = text.count(b"\n", 0, begins) + 1
+        assert answer.document["error"] == {
+            "code": "incomplete_point",
+            "message": "cannot read the dump: it ends inside the rows of COPY public.contacts, "
+            f"which began at line {line} (byte {begins})",
+            "hint": "The file was cut off, or its maker was stopped: choose another restore point.",
+            "state": "The live database was not touched and is open.",
+            "exit_status": 4,
+            "line": line,
+            "offset": begins,
+        }
         assert stage.now() == stage.before
 
     def test_lastgood_finds_the_nearest_one_that_is_whole(self, stage: Stage) -> None:
@@ -155,9 +165,17 @@ class TestTrap3TheDatabaseWasSetReadOnly:
             with pytest.raises(psycopg.OperationalError) as ended:
                 session.execute("INSERT INTO activities (contact_id, kind, subject) VALUES (1, 'note', 'still here')")
             assert ended.value.sqlstate == "57P01"
-        now = stage.now()
-        assert now.content == stage.before.content
-        assert now.structure == stage.before.structure
+        # All is back; the read-only setting is the operator's, and is still his to lift, as the guide says next.
+        assert stage.before.differences(stage.now()) == ["+ database setting all default_transaction_read_only=on"]
+        with stage.server.target("postgres").connect() as connection:
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} RESET default_transaction_read_only").format(sql.Identifier(stage.database))
+            )
+        assert stage.before.differences(stage.now()) == []
+        with psycopg.connect(stage.server.url(stage.database, user="crm_app"), autocommit=True) as application:
+            application.execute(
+                "INSERT INTO activities (contact_id, kind, subject) VALUES (1, 'note', 'at work again')"
+            )
 
 
 class TestTrap4NoOwnerNoAcl:
@@ -208,7 +226,6 @@ class TestTrap4NoOwnerNoAcl:
 
         assert answer.status == 0, answer.printed
         assert stage.before.differences(stage.now()) == []
-        assert answer.document["carried_over"]["owners"] > 0
         assert answer.document["carried_over"]["privileges"] > 0
         with psycopg.connect(stage.server.url(stage.database, user="crm_app")) as application:
             (contacts,) = application.execute("SELECT count(*) FROM my_contacts").fetchone() or (0,)
@@ -339,18 +356,20 @@ class TestTrap9TwoScriptsTwoClocks:
         made = stage.lastgood("backup")
 
         assert made.status == 0, made.printed
-        assert Path(made.document["path"]).exists()
+        assert Path(made.document["point"]["path"]).exists()
         with stage.target.connect() as connection:
             migration.apply(connection)
-        answer = stage.lastgood("rollback", made.document["path"], "--yes")
+        answer = stage.lastgood("rollback", made.document["point"]["path"], "--yes")
         assert answer.status == 0, answer.printed
         assert stage.before.differences(stage.now()) == []
 
     def test_a_backup_of_lastgood_that_fails_says_so(self, stage: Stage) -> None:
         answer = stage.lastgood("backup", environment={"LASTGOOD_DB": stage.url + "&dbname=does_not_exist"})
 
-        assert answer.status not in (0, 1)
-        assert 'database "does_not_exist" does not exist' in answer.document["error"]["message"]
+        assert answer.status == 5
+        message = answer.document["error"]["message"]
+        assert message.startswith('cannot back up database "does_not_exist": ')
+        assert message.endswith('FATAL:  database "does_not_exist" does not exist')
         assert {path.name for path in stage.backups.iterdir()} == {stage.dump.name}
 
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 import sys
 from collections.abc import Sequence
 
@@ -12,8 +11,9 @@ import typer
 from lastgood import fault
 from lastgood.cli import backup, facts, init, points, prune, restore, rollback, status, undo
 from lastgood.cli.application import app
-from lastgood.cli.session import Session
-from lastgood.errors import Failed, Interrupted, LastgoodError, UsageError
+from lastgood.cli.session import UNKNOWN_STATE, Session
+from lastgood.errors import Interrupted, LastgoodError, UsageError
+from lastgood.postgres import errors as server_errors
 
 # Importing a module registers its commands.
 COMMANDS = (init, backup, points, facts, restore, rollback, undo, status, prune)
@@ -29,19 +29,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         fault.arm_from_environment()
         status = app(words, prog_name="lastgood", standalone_mode=False, obj=session)
-        sys.stdout.flush()
     except LastgoodError as error:
         return session.failed(error)
     except typer.TyperException as error:
         return session.failed(_usage(error))
-    except psycopg.OperationalError as error:
-        return session.failed(_no_connection(error))
+    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
+        return session.failed(server_errors.failed(error, "go on", state=UNKNOWN_STATE))
     except (typer.Abort, KeyboardInterrupt):
         return session.failed(Interrupted("interrupted"))
-    except BrokenPipeError:
-        # Whoever read our output has seen enough. Python would complain about it once more at its end.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
-        return 0
     except Exception as error:
         return session.failed(session.defect(error))
     return status if isinstance(status, int) else 0
@@ -53,13 +48,4 @@ def _usage(error: typer.TyperException) -> UsageError:
         f"cannot run this command: {why[:1].lower()}{why[1:]}",
         hint="`lastgood --help` lists the commands, `lastgood COMMAND --help` explains one.",
         state="Nothing was looked at or changed.",
-    )
-
-
-def _no_connection(error: psycopg.OperationalError) -> LastgoodError:
-    said = "; ".join(line.strip() for line in str(error).splitlines() if line.strip())
-    return Failed(
-        f"cannot work with the server: {said}",
-        hint="See whether the server runs and can be reached; `lastgood --help` says how the database is found.",
-        state="This command changed nothing that was not said above.",
     )

@@ -9,6 +9,7 @@ import typer
 
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
+from lastgood.events import StageDone, StageStarted
 from lastgood.points import dump_point
 from lastgood.present import points as shown
 
@@ -26,9 +27,11 @@ def backup(
     settings = session.settings
     started = monotonic()
     with session.work() as (emit, cancelled):
+        emit(StageStarted("backup", "back up the live database"))
         point = dump_point.take(
             session.target, settings.store, label=label, form=settings.format, emit=emit, cancelled=cancelled
         )
-    seconds = monotonic() - started
+        seconds = monotonic() - started
+        emit(StageDone("backup", seconds, point.path.name))
     document = {"point": shown.document(point), "seconds": round(seconds, 3)}
     session.result(document, lambda: shown.show_made(session.screen, point, seconds))

@@ -34,6 +34,7 @@ def init(
         raise Refused(
             f'cannot write "{place}": it exists already',
             hint="Edit it, or overwrite it with `lastgood init --force`.",
+            state=config.NOTHING_LOOKED_AT,
         )
     target = _ask(session)
     found = survey(target)

@@ -11,6 +11,7 @@ import sys
 import types
 import typing
 from collections.abc import Callable, Iterator
+from datetime import datetime
 from pathlib import Path
 from typing import Any, get_args, get_origin
 
@@ -42,8 +43,25 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("status", "the document itself", Status),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
-    ("facts A B", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
+)
+
+# Documents that are made of few fields.
+SMALL: tuple[tuple[str, str], ...] = (
+    ("backup", "`point`: a restore point as `points` describes it; `seconds`: how long it took."),
+    (
+        "points, points list",
+        "`store`: the folder; `points`: a list, the newest first. Each has `name`, `path`, `kind`, `made_at`, "
+        "`time_source`, `bytes`, `known` (it has a manifest), `emergency`, `problem`; a known one also `database`, "
+        "`label`, `form`, `sha256`, `rows`, `tables`, `migration`.",
+    ),
+    (
+        "points verify",
+        "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `line` and `offset`.",
+    ),
+    ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
+    ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )
 
 
@@ -90,7 +108,8 @@ def commands() -> str:
 
 
 def _leaves(group: Any, name: str) -> Iterator[tuple[str, Any]]:
-    for each, found in group.commands.items():
+    for each in group.list_commands(None):
+        found = group.commands[each]
         if hasattr(found, "commands"):
             yield from _leaves(found, f"{name} {each}")
         else:
@@ -161,7 +180,9 @@ def _errors(root: type[errors.LastgoodError]) -> Iterator[type[errors.LastgoodEr
 
 
 def _first(thing: Any) -> str:
-    return (inspect.getdoc(thing) or "").split("\n\n")[0]
+    if thing is errors.LastgoodError:
+        return exit_status.MEANINGS[thing.exit_status]
+    return _doc(thing).split("\n\n")[0]
 
 
 def json() -> str:
@@ -174,8 +195,10 @@ def json() -> str:
     ]
     seen: dict[type, None] = {}
     for command, place, model in DOCUMENTS:
-        lines += [f"## `{command}`", "", f"`{model.__name__}`, {place}.", ""]
+        lines += [f"## `{command}`", "", f"[{model.__name__}](#{model.__name__.lower()}), {place}.", ""]
         _collect(model, seen)
+    for command, fields in SMALL:
+        lines += [f"## `{command}`", "", fields, ""]
     lines += ["## Types", ""]
     for model in seen:
         lines += [f"### {model.__name__}", "", _doc(model), ""]
@@ -209,7 +232,7 @@ def _type(annotation: Any) -> str:
         return f"list of {_type(arguments[0])}"
     if origin is dict:
         return f"object of {_type(arguments[1])}"
-    names = {str: "text", int: "integer", float: "number", bool: "true or false"}
+    names = {datetime: "time (ISO 8601)", str: "text", int: "integer", float: "number", bool: "true or false"}
     return names.get(annotation, getattr(annotation, "__name__", str(annotation)))
 
 

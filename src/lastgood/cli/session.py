@@ -29,7 +29,7 @@ class Session:
 
     def __init__(self, arguments: list[str], environment: Mapping[str, str] = os.environ) -> None:
         self.given: dict[str, config.Value] = {}
-        self.settings = config.Settings(json="--json" in arguments, state=Path(str(config.option("state").default)))
+        self.settings = config.Settings(json="--json" in arguments, state=_state(environment))
         self.scrub = Scrubber()
         self._arguments = arguments
         self._environment = environment
@@ -151,3 +151,8 @@ class Session:
         return LastgoodError(
             f"cannot go on: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE
         )
+
+
+def _state(environment: Mapping[str, str]) -> Path:
+    """Where reports go before the settings are known."""
+    return Path(environment.get("LASTGOOD_STATE") or str(config.option("state").default))

@@ -6,6 +6,7 @@ import re
 
 from lastgood.dump import encodings
 from lastgood.dump.entries import RowsStart
+from lastgood.dump.names import shown
 from lastgood.dump.tokens import CopyData
 from lastgood.errors import Corrupt
 
@@ -21,7 +22,7 @@ def check_encoding(text: bytes, offset: int, line: int, *, encoding: str, codec:
     column = at - text.rfind(b"\n", 0, at)
     said = "UTF-8 (the dump is from a SQL_ASCII database, which says nothing)" if encoding == "SQL_ASCII" else encoding
     raise Corrupt(
-        f"cannot use the dump: line {line} (byte {column} of it) is not valid {said}",
+        f"cannot use the dump: line {line} (byte {column} of it) is not valid {shown(said)}",
         hint="The file is damaged, or its rows are in another encoding than it says.",
         line=line,
         offset=offset + at,
@@ -35,7 +36,7 @@ def check_rows(start: RowsStart, token: CopyData) -> None:
     if at >= 0:
         line = token.line + data.count(b"\n", 0, at)
         raise Corrupt(
-            f"cannot use the dump: line {line}, a row of {start.relation}, has a bare carriage return",
+            f"cannot use the dump: line {line}, a row of {shown(start.relation)}, has a bare carriage return",
             hint="Something changed the line ends of a part of the file; fetch it again in binary mode.",
             line=line,
             offset=token.offset + at,
@@ -56,14 +57,15 @@ def _find_odd_row(start: RowsStart, token: CopyData, tabs: int) -> None:
         if has != tabs or (row and not start.columns):
             if _MESSAGE.match(row):
                 raise Corrupt(
-                    f"cannot use the dump: line {line}, among the rows of {start.relation}, is a message of pg_dump",
+                    f"cannot use the dump: line {line}, among the rows of {shown(start.relation)}, is a message of "
+                    "pg_dump",
                     hint="It was made with stderr sent to the same file; make it again without 2>&1.",
                     line=line,
                     offset=offset,
                 )
             values = "1 value" if has == 0 else f"{has + 1} values"
             raise Corrupt(
-                f"cannot use the dump: line {line}, a row of {start.relation}, has {values} instead of "
+                f"cannot use the dump: line {line}, a row of {shown(start.relation)}, has {values} instead of "
                 f"{len(start.columns)}",
                 hint="The file is damaged, or something else was written into it.",
                 line=line,

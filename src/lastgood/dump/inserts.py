@@ -8,12 +8,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lastgood.dump.entries import Rows, RowsEnd, RowsStart
+from lastgood.dump.names import Relation, quoted
+from lastgood.dump.tokens import Statement
 
 BATCH = 1 << 18
 """Rows are given in portions of about this many bytes."""
+_AT_ONCE = 1000
 
 _IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _LIST = rb"%s(?:\s*,\s*%s)*" % (_IDENTIFIER, _IDENTIFIER)
@@ -169,6 +172,34 @@ def _unescaped(value: bytes) -> bytes | None:
     return result if plain else None
 
 
+def copy_command(relation: Relation, columns: tuple[str, ...] | None) -> str:
+    """The COPY command that takes rows with these columns; without a list where there are none, or they are unknown."""
+    listed = f" ({', '.join(map(quoted, columns))})" if columns else ""
+    return f"COPY {relation}{listed} FROM stdin"
+
+
+@dataclass(slots=True)
+class Target:
+    """What INSERTs that begin with ``prefix`` are about. ``columns`` are those of each row, None when nothing tells;
+    ``may_default`` those that a row may leave to the server; ``values`` where the values begin, None without any.
+    """
+
+    prefix: bytes
+    relation: Relation
+    columns: tuple[str, ...] | None
+    may_default: frozenset[str]
+    values: int | None
+    codec: str
+    _copies: dict[tuple[str, ...] | None, bytes] = field(default_factory=dict)
+
+    def start(self, columns: tuple[str, ...] | None, at: Statement) -> RowsStart:
+        """The beginning of a section of rows with these columns."""
+        copy = self._copies.get(columns)
+        if copy is None:
+            copy = self._copies[columns] = copy_command(self.relation, columns).encode(self.codec)
+        return RowsStart(self.relation, columns, copy, at.offset, at.line)
+
+
 class Section:
     """Rows of consecutive INSERTs into one table, gathered into batches."""
 
@@ -181,12 +212,15 @@ class Section:
         self._line = 0
 
     def add(self, lines: list[bytes], offset: int, line: int) -> Iterator[Rows]:
-        if not self._lines:
-            self._offset, self._line = offset, line
-        self._lines += lines
-        self._size += sum(map(len, lines)) + len(lines)
-        if self._size >= BATCH:
-            yield self._batch()
+        """Adds the rows of one INSERT, which may be many: gives a portion whenever one is full."""
+        for start in range(0, len(lines), _AT_ONCE):
+            some = lines[start : start + _AT_ONCE]
+            if not self._lines:
+                self._offset, self._line = offset, line
+            self._lines += some
+            self._size += sum(map(len, some)) + len(some)
+            if self._size >= BATCH:
+                yield self._batch()
 
     def end(self) -> Iterator[Rows | RowsEnd]:
         if self._lines:

@@ -38,6 +38,11 @@ def quoted(name: str) -> str:
     return '"' + name.replace('"', '""') + '"'
 
 
+def shown(name: object) -> str:
+    """A name from a dump for a message: on one line, without anything that a terminal would obey."""
+    return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
+
+
 @dataclass(frozen=True, slots=True, order=True)
 class Relation:
     """A schema-qualified name; ``schema`` is empty where a dump leaves it to the search path and that is unknown."""
@@ -75,9 +80,7 @@ def type_identity(node: Any) -> str:
 
 def function_identity(name: Sequence[Any], parameters: Sequence[Any] | None, schema: str) -> str:
     """A function as the catalogue's functions write it: ``s1.f(integer, text)``. Output parameters do not count."""
-    taken = [
-        type_identity(p.argType) for p in parameters or () if p.mode.name not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")
-    ]
+    taken = [type_identity(p.argType) for p in parameters or () if p.mode not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")]
     return f"{of_list(name, schema)}({', '.join(taken)})"
 
 

@@ -94,6 +94,8 @@ class Facts(_Frozen):
 
     ``origin`` is ``dump`` or ``database``; ``database`` the name of the database it was taken from, when known.
     ``server_version`` is the dumped server's. ``object_counts`` has a number for each kind that was counted.
+    ``zone_samples``: time stamps as a dump writes them, at least one for each offset of each table, by which the time
+    zone that it was made in is recognised.
     """
 
     origin: str
@@ -107,6 +109,7 @@ class Facts(_Frozen):
     migration: MigrationFacts | None = None
     object_counts: dict[str, int] = {}
     objects: tuple[ObjectFacts, ...] = ()
+    zone_samples: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

@@ -2,14 +2,17 @@
 
 from __future__ import annotations
 
+import contextlib
+import threading
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import LiteralString
 
+import psycopg
 from psycopg import errors, pq, sql
 from xxhash import xxh3_128
 
-from lastgood.errors import Failed, LastgoodError
+from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Progress, silent
 from lastgood.facts import (
     DigestRules,
@@ -20,6 +23,7 @@ from lastgood.facts import (
     SequenceFacts,
     TableFacts,
     migrations,
+    time_zone,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import KINDS, read_objects
@@ -64,7 +68,8 @@ def facts_of_database(
     REPEATABLE READ (or SERIALIZABLE). Settings are changed for the length of that transaction only.
 
     Without ``like``: the tables that pg_dump would write, in UTC and UTF-8. With it: the same tables, columns, time
-    zone and encoding, so that ``compare`` can compare contents; ``beyond_like`` adds the tables and sequences that
+    zone and encoding, so that ``compare`` can compare contents (a dump's time zone that is not known is recognised by
+    its ``zone_samples``, which the result then has too); ``beyond_like`` adds the tables and sequences that
     ``like`` does not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` leaves
     out the schema objects.
 
@@ -72,21 +77,53 @@ def facts_of_database(
     ``cancelled`` turned true, psycopg.Error for anything else that the server refuses.
     """
     _require_snapshot(connection)
+    zone = like.rules.time_zone if like is not None else None
+    samples: tuple[str, ...] = ()
+    if zone is None and like is not None:
+        zone = time_zone.recognise(connection, like.zone_samples)
+        samples = like.zone_samples if zone is not None else ()
     rules = DigestRules(
         client_encoding=like.rules.client_encoding if like is not None else "UTF8",
-        time_zone=(like.rules.time_zone if like is not None else None) or "UTC",
+        time_zone=zone or "UTC",
         server_major=connection.info.server_version // 10000,
     )
     for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
-        return _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+        with _stoppable(connection, cancelled):
+            found = _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+        return found.model_copy(update={"zone_samples": samples})
+    except errors.QueryCanceled as error:
+        if cancelled():
+            raise Interrupted("cannot go on reading the database: interrupted") from error
+        raise
     except errors.InsufficientPrivilege as error:
         why = error.diag.message_primary or "a permission is missing"
         raise Failed(
             f'cannot read all of database "{connection.info.dbname}" as role "{connection.info.user}": {why}',
             hint="Connect as a superuser, or as the owner of all tables with the attribute BYPASSRLS.",
         ) from error
+
+
+@contextlib.contextmanager
+def _stoppable(connection: Connection, cancelled: Callable[[], bool]) -> Iterator[None]:
+    """Cancels what the server does for ``connection`` when ``cancelled`` turns true: it may wait hours for a lock."""
+    done = threading.Event()
+
+    def watch() -> None:
+        while not done.wait(0.25):
+            if cancelled():
+                # Again and again: between two queries there is nothing to cancel.
+                with contextlib.suppress(psycopg.Error):
+                    connection.cancel_safe(timeout=5)
+
+    watcher = threading.Thread(target=watch, name="lastgood-cancel", daemon=True)
+    watcher.start()
+    try:
+        yield
+    finally:
+        done.set()
+        watcher.join()
 
 
 def _require_snapshot(connection: Connection) -> None:
@@ -185,7 +222,7 @@ def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int
         for name, value in zip(part.dated, values, strict=True):
             if value is not None:
                 stamps.setdefault(name, []).append(value)
-    return rows, {name: max(values) for name, values in stamps.items()}
+    return rows, {name: max(values) for name, values in sorted(stamps.items())}
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:

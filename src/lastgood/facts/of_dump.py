@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 
 from xxhash import xxh3_128
 
-from lastgood.dump.names import Relation
-from lastgood.dump.names import quoted as quoted_name
+from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.reader import Reading, Rows, RowsEnd, RowsStart, Source, read
 from lastgood.dump.statements import Command, Created, Kind, LargeObjectCall, SequencePosition, Verdict
 from lastgood.dump.summary import DumpSummary
@@ -28,6 +27,7 @@ from lastgood.facts import (
 )
 from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 
+ZONE_SAMPLES = 100
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
 # Every database has these, made by the server: a dump that names them makes nothing.
@@ -88,6 +88,8 @@ class _Table:
         columns = start.columns or ()
         self.times = tuple(i for i, name in enumerate(columns) if types.get(name) in _TIMES)
         self.zoned = any(_zoned(types.get(name), summary) for name in columns)
+        self.with_offset = {i for i in self.times if types.get(columns[i]) == "timestamp with time zone"}
+        self.zone_samples: dict[bytes, bytes] = {}
         self.tool = migrations.recognise(start.relation.schema, start.relation.name, columns)
         self.migrations: list[migrations.Row] = []
 
@@ -122,6 +124,11 @@ class _Table:
 
     def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
         assert self.columns is not None
+        if place in self.with_offset:
+            # Whatever the offset's form, its last bytes tell one from another: +01, +05:30.
+            for ending in {value[-3:] for value in values} - self.zone_samples.keys():
+                if ending[-2:].isdigit():
+                    self.zone_samples[ending] = next(value for value in values if value.endswith(ending))
         best = _newest(values)
         if best is not None:
             name = self.columns[place]
@@ -163,7 +170,8 @@ def _zoned(type_name: str | None, summary: DumpSummary, depth: int = 0) -> bool:
         return False
     if "." not in name:
         return name in _ZONED
-    composite = next((d for r, d in summary.tables.items() if str(r) == name), None)
+    relation = parse(name, "")
+    composite = None if relation is None else summary.tables.get(relation)
     return composite is None or any(_zoned(column.type, summary, depth + 1) for column in composite.columns)
 
 
@@ -260,7 +268,12 @@ class _Gathered:
             migration=self._migration(),
             object_counts=dict(sorted(Counter(one.kind for one in created).items())),
             objects=tuple(sorted(created, key=lambda one: (one.kind, one.identity))),
+            zone_samples=self._zone_samples(),
         )
+
+    def _zone_samples(self) -> tuple[str, ...]:
+        samples = sorted({value for table in self._tables.values() for value in table.zone_samples.values()})
+        return tuple(value.decode("ascii") for value in samples[:: max(1, len(samples) // ZONE_SAMPLES)])
 
     def _objects(self) -> list[ObjectFacts]:
         """What was created, without what a database does not count either: extensions, and the schema public."""
@@ -276,7 +289,7 @@ class _Gathered:
         for relation, definition in self._summary.tables.items():
             if definition.carries_rows or definition.partitioned or definition.foreign:
                 found += [
-                    ObjectFacts(kind="column", identity=f"{relation}.{quoted_name(column.name)}")
+                    ObjectFacts(kind="column", identity=f"{relation}.{quoted(column.name)}")
                     for column in self._summary.columns_of(relation) or ()
                 ]
         return found

@@ -75,7 +75,7 @@ def digest_rows(
             failed = failed or errors.error_from_result(first, encoding)
         first = result()
     if stopped:
-        raise Interrupted("cannot go on reading rows: interrupted")
+        raise Interrupted("cannot go on reading the database: interrupted")
     if failed is not None:
         raise failed
     progress(rows, size)

@@ -186,7 +186,7 @@ def _dump(
         f"--dbname={conninfo}",
     ]
     # Time stamps are compared as text: UTC on both sides. TZ is for the times that pg_dump writes of its own.
-    environment = {**environment, "PGTZ": "UTC", "TZ": "UTC", "PGAPPNAME": "lastgood backup"}
+    environment = {**environment, "PGTZ": "UTC", "TZ": "UTC", "PGAPPNAME": "lastgood pg_dump"}
     stop = threading.Event()
     failed: list[Exception] = []
 

@@ -4,12 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field
+from itertools import islice
 
 import psycopg
 from psycopg import sql
 
 from lastgood.postgres.errors import rule
 from lastgood.postgres.server import Connection
+
+BATCH = 200  # statements a transaction
+# Warnings by which a GRANT or a REVOKE says that it did not, or not all: privilege_not_revoked, privilege_not_granted.
+# A REVOKE in the name of a role that never granted it "succeeds".
+WITHOUT_EFFECT = ("01006", "01007")
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,27 +28,45 @@ class NotApplied:
 
 
 def apply(connection: Connection, statements: Iterable[sql.Composed]) -> list[NotApplied]:
-    """Runs each statement, all in one transaction; what the server refuses is left out and returned.
+    """Runs each statement; what the server refuses is left out and returned, and so is a GRANT or a REVOKE that had
+    no effect.
 
-    Raises psycopg.OperationalError when the connection breaks: then nothing of it was done.
+    Some hundred go into one transaction: all in one would need a lock for each object, and the server's lock table
+    is small. Cut off in between, it is to be done again from what is there then. Raises psycopg.OperationalError when
+    the connection breaks.
     """
     refused = []
-    with connection.transaction():
-        for statement in statements:
-            try:
-                with connection.transaction():
-                    connection.execute(statement)
-            except psycopg.Error as error:
-                if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
-                    raise
-                refused.append(NotApplied(statement, error.sqlstate, _said(error, error.sqlstate)))
+    remaining = iter(statements)
+    while batch := list(islice(remaining, BATCH)):
+        with connection.transaction():
+            refused += [failure for statement in batch if (failure := _attempt(connection, statement)) is not None]
     return refused
 
 
 def rehearse(connection: Connection, statements: Iterable[sql.Composed]) -> list[NotApplied]:
-    """The same, with everything taken back: what would be refused? Locks are held for its length."""
+    """The same in one transaction, with everything taken back: what would be refused? Locks are held for its length."""
     with connection.transaction(force_rollback=True):
         return apply(connection, statements)
+
+
+def _attempt(connection: Connection, statement: sql.Composed) -> NotApplied | None:
+    warned: list[tuple[str, str]] = []
+
+    def note(notice: psycopg.errors.Diagnostic) -> None:
+        # Read at once: what it reads from is gone after this call.
+        warned.append((notice.sqlstate or "", notice.message_primary or ""))
+
+    connection.add_notice_handler(note)
+    try:
+        with connection.transaction():
+            connection.execute(statement)
+    except psycopg.Error as error:
+        if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
+            raise
+        return NotApplied(statement, error.sqlstate, _said(error, error.sqlstate))
+    finally:
+        connection.remove_notice_handler(note)
+    return next((NotApplied(statement, *each) for each in warned if each[0] in WITHOUT_EFFECT), None)
 
 
 def _said(error: psycopg.Error, sqlstate: str) -> str:

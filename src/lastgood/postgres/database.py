@@ -14,7 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Failed, Refused
-from lastgood.postgres.errors import failed
+from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 
 NAME_BYTES = 63
@@ -105,8 +105,11 @@ def by_oid(connection: Connection, oid: int) -> Database | None:
 
 
 def every(connection: Connection) -> list[Database]:
-    """All databases of the server, templates and invalid ones too, by name."""
-    return _read(connection, sql.SQL("true"))
+    """All databases of the server, templates and invalid ones too, by name.
+
+    Without their sizes: for each, the server would look at every file of it, and one may be dropped meanwhile.
+    """
+    return _read(connection, sql.SQL("true"), sizes=False)
 
 
 def describe(connection: Connection, name: str) -> Database:
@@ -182,6 +185,7 @@ def rename(connection: Connection, name: str, new: str) -> None:
         connection,
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(new)),
         f'rename the database "{name}" to "{new}"',
+        "swap",
     )
 
 
@@ -236,6 +240,7 @@ def drop(connection: Connection, name: str, oid: int) -> None:
         connection,
         sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)),
         f'drop the database "{name}"',
+        "drop",
     )
 
 
@@ -263,11 +268,11 @@ def _listed(names: list[str]) -> str:
     return ", ".join(f'"{name}"' for name in names)
 
 
-def _execute(connection: Connection, statement: sql.Composed, doing: str) -> None:
+def _execute(connection: Connection, statement: sql.Composed, doing: str, context: Context = "any") -> None:
     try:
         connection.execute(statement)
     except psycopg.Error as error:
-        raise failed(error, doing) from error
+        raise failed(error, doing, context=context) from error
 
 
 def allow_connections_statement(name: str, allowed: bool) -> sql.Composed:
@@ -290,7 +295,7 @@ def _provider(name: str) -> LiteralString:
     )
 
 
-def _read(connection: Connection, condition: sql.Composable) -> list[Database]:
+def _read(connection: Connection, condition: sql.Composable, *, sizes: bool = True) -> list[Database]:
     major = connection.info.server_version // 10000
     locale = sql.Identifier("d", "datlocale" if major >= 17 else "daticulocale")
     rules = sql.SQL("d.daticurules") if major >= 16 else sql.SQL("NULL")
@@ -301,12 +306,17 @@ def _read(connection: Connection, condition: sql.Composable) -> list[Database]:
         SELECT d.oid, d.datname, pg_get_userbyid(d.datdba), pg_encoding_to_char(d.encoding),
                CASE d.datlocprovider {provider} ELSE d.datlocprovider::text END,
                d.datcollate, d.datctype, {locale}, {rules}, t.spcname, d.datallowconn, d.datconnlimit, d.datistemplate,
-               CASE WHEN has_database_privilege(d.oid, 'CONNECT') OR pg_has_role('pg_read_all_stats', 'USAGE')
-                    THEN pg_database_size(d.oid) END,
+               CASE WHEN {sizes} AND (has_database_privilege(d.oid, 'CONNECT')
+                                      OR pg_has_role('pg_read_all_stats', 'USAGE')) THEN pg_database_size(d.oid) END,
                shobj_description(d.oid, 'pg_database'), d.datconnlimit = {invalid}
         FROM pg_database d JOIN pg_tablespace t ON t.oid = d.dattablespace
         WHERE {condition} ORDER BY d.datname""").format(
-        provider=provider, locale=locale, rules=rules, invalid=sql.Literal(INVALID), condition=condition
+        sizes=sql.Literal(sizes),
+        provider=provider,
+        locale=locale,
+        rules=rules,
+        invalid=sql.Literal(INVALID),
+        condition=condition,
     )
     names = [field.name for field in fields(Database)]
     return [Database(**dict(zip(names, row, strict=True))) for row in connection.execute(query)]

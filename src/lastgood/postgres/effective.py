@@ -9,7 +9,8 @@ from psycopg import sql
 from lastgood.postgres import securables
 from lastgood.postgres.server import Connection
 
-# A query for (role, kind, object, privilege) each, and the privileges to ask for
+# A query for (role, kind, object, privilege) each, and the privileges to ask for. Of the system's routines and types,
+# those that not everybody may use.
 _EFFECTIVE: tuple[tuple[LiteralString, LiteralString], ...] = (
     (
         """SELECT r.role, 'relation', format('%I.%I', n.nspname, c.relname), p
@@ -36,13 +37,14 @@ _EFFECTIVE: tuple[tuple[LiteralString, LiteralString], ...] = (
     (
         """SELECT r.role, 'routine', o.oid::regprocedure::text, p
         FROM {roles}, pg_proc o, unnest({privileges}) p
-        WHERE (o.oid >= 16384 OR o.proacl IS NOT NULL) AND has_function_privilege(r.role, o.oid, p)""",
+        WHERE (o.oid >= 16384 OR NOT has_function_privilege('public', o.oid, p))
+          AND has_function_privilege(r.role, o.oid, p)""",
         "EXECUTE",
     ),
     (
         """SELECT r.role, 'type', o.oid::regtype::text, p
         FROM {roles}, pg_type o, unnest({privileges}) p
-        WHERE (o.oid >= 16384 OR o.typacl IS NOT NULL) AND o.typrelid = 0 AND o.typelem = 0
+        WHERE (o.oid >= 16384 OR NOT has_type_privilege('public', o.oid, p)) AND o.typrelid = 0 AND o.typelem = 0
           AND has_type_privilege(r.role, o.oid, p)""",
         "USAGE",
     ),

@@ -17,6 +17,7 @@ import time
 from collections.abc import Callable, Mapping
 from importlib import util
 from pathlib import Path
+from urllib.parse import quote
 
 import psycopg
 
@@ -181,7 +182,7 @@ class EmbeddedServer:
 
     def url(self, dbname: str, *, user: str = SUPERUSER) -> str:
         """The same as a URL, as a person would type it."""
-        return f"postgresql://{user}@/{dbname}?host={self.folder}&port=5432"
+        return f"postgresql://{quote(user)}@/{quote(dbname)}?host={quote(str(self.folder))}&port=5432"
 
     def __enter__(self) -> EmbeddedServer:
         return self

@@ -272,7 +272,8 @@ def failed(error: psycopg.Error, doing: str, *, context: Context = "any", state:
             hint="Check the connection's URL: special characters in a password must be percent-encoded.",
             state=state,
         )
-    said = error.diag.message_primary or "; ".join(str(error).split("\n")).strip("; ") or "the connection broke"
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    said = error.diag.message_primary or "; ".join(lines) or "the connection broke"
     if error.sqlstate in _TELLING_DETAIL and error.diag.message_detail:
         said += f" ({error.diag.message_detail})"
     found = rule(error.sqlstate, context)

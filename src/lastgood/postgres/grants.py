@@ -142,15 +142,19 @@ def changes(securable: Securable, owner: str, wanted: Acl, found: Acl, operator:
             _list(words, securable), securable.on, _role(grantee), option
         )
         statements.append(_whole(securable, grantor, owner, statement, operator))
-    for option_only, grants in ((True, lower), (False, take)):
-        for (_, grantor, grantee, _), words in sorted(_grouped(grants, found, owner).items(), reverse=True):
-            statement = sql.SQL("REVOKE {}{} ON {} FROM {}").format(
-                sql.SQL("GRANT OPTION FOR " if option_only else ""),
-                _list(words, securable),
-                securable.on,
-                _role(grantee),
-            )
-            statements.append(_whole(securable, grantor, owner, statement, operator))
+    revokes = [
+        (key, words, only_option)
+        for only_option, grants in ((True, lower), (False, take))
+        for key, words in _grouped(grants, found, owner).items()
+    ]
+    for (_, grantor, grantee, _), words, only_option in sorted(revokes, reverse=True):
+        statement = sql.SQL("REVOKE {}{} ON {} FROM {}").format(
+            sql.SQL("GRANT OPTION FOR " if only_option else ""),
+            _list(words, securable),
+            securable.on,
+            _role(grantee),
+        )
+        statements.append(_whole(securable, grantor, owner, statement, operator))
     return statements
 
 

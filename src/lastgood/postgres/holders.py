@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from datetime import UTC
 from typing import Any
 
 import psycopg
@@ -80,7 +81,7 @@ def _prepared(connection: Connection, live: str) -> Iterator[Holder]:
         quoted = sql.Literal(gid).as_string(connection)
         yield Holder(
             "prepared transaction",
-            f'"{gid}" of "{owner}", prepared {prepared:%Y-%m-%d %H:%M:%S}',
+            f'"{gid}" of "{owner}", prepared {prepared.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC',
             True,
             "The database can't be renamed while it is open; it can be ended only from inside that database.",
             f'In the database "{live}": COMMIT PREPARED {quoted}, or ROLLBACK PREPARED {quoted}',

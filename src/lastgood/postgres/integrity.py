@@ -116,6 +116,11 @@ def foreign_keys(connection: Connection) -> Iterator[ForeignKey]:
         yield ForeignKey(schema, table, name, f"{other_schema}.{other}", validated, orphans, samples)
 
 
+# A column of pg_dump's stand-in view (createDummyViewAsClause): type, collation and name, which may be quoted, and
+# types may have arguments.
+_BARE_NULL = r"""\(?NULL::([^,;("]|"([^"]|"")*"|\([^)]*\))+"""
+
+
 def findings(connection: Connection) -> list[Finding]:
     """Invalid indexes, materialized views without data, and views that a cut restore left with pg_dump's stand-in
     body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error.
@@ -123,25 +128,25 @@ def findings(connection: Connection) -> list[Finding]:
     found = []
     for kind, what, detail in connection.execute(
         r"""
-        SELECT 'invalid index', format('%I.%I', n.nspname, c.relname),
-               format('on %s%s', i.indrelid::regclass,
+        SELECT 'invalid index', format('%%I.%%I', n.nspname, c.relname),
+               format('on %%s%%s', i.indrelid::regclass,
                       CASE WHEN c.relkind = 'I' THEN ', not all partitions have theirs' ELSE '' END)
         FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE NOT (i.indisvalid AND i.indisready AND i.indislive) AND n.nspname !~ '^pg_temp'
         UNION ALL
-        SELECT 'unpopulated materialized view', format('%I.%I', n.nspname, c.relname), 'reading it is an error'
+        SELECT 'unpopulated materialized view', format('%%I.%%I', n.nspname, c.relname), 'reading it is an error'
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'm' AND NOT c.relispopulated
         UNION ALL
-        SELECT 'unfinished view', format('%I.%I', n.nspname, c.relname), 'every column is a bare NULL'
+        SELECT 'unfinished view', format('%%I.%%I', n.nspname, c.relname), 'every column is a bare NULL'
         FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         WHERE c.relkind = 'v' AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-          AND pg_catalog.pg_get_viewdef(c.oid)
-              ~ '^ *SELECT (NULL::[^,;(]+(\([^)]*\))?[^,;]*,\s+)*NULL::[^,;(]+(\([^)]*\))?[^,;]*;$'
+          AND pg_catalog.pg_get_viewdef(c.oid) ~ %s
           AND pg_catalog.pg_get_viewdef(c.oid) !~ '\sFROM\s'
         ORDER BY 1, 2
-        """
+        """,
+        [rf"^ *SELECT ({_BARE_NULL},\s+)*{_BARE_NULL};$"],
     ):
         found.append(Finding(kind, what, detail))
     return found

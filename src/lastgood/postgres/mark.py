@@ -49,9 +49,17 @@ def read_mark(comment: str | None) -> Mark | None:
 
 
 def marked(connection: Connection) -> list[tuple[Database, Mark]]:
-    """All databases of the server that carry a mark, invalid ones too, by name."""
-    found = [(each, read_mark(each.comment)) for each in database.every(connection)]
-    return [(each, mark) for each, mark in found if mark is not None]
+    """All databases of the server that carry a mark, invalid ones too, by name, with their sizes."""
+    found = []
+    for each in database.every(connection):
+        if read_mark(each.comment) is None:
+            continue
+        # Once more with its size, which costs a look at all its files; it may have gone, or changed, meanwhile.
+        current = database.by_oid(connection, each.oid)
+        mark = read_mark(current.comment) if current is not None else None
+        if current is not None and mark is not None:
+            found.append((current, mark))
+    return found
 
 
 def server_clock(connection: Connection) -> datetime:

@@ -119,7 +119,8 @@ def read(connection: Connection) -> Privileges:
 def statements(live: Privileges, shadow: Privileges, *, owners: bool = True, acls: bool = True) -> CarryOver:
     """What gives the shadow's objects the live ones' ``owners`` and ``acls``.
 
-    Leave one out where the dump has it. Nothing is said twice: what is equal already needs no statement.
+    Leave one out where the dump has it. What is equal already needs no statement, so that, when all went well, a
+    second reading of the shadow leaves nothing to run.
     """
     return _Carrying(live, shadow, owners, acls).result()
 
@@ -132,6 +133,7 @@ class _Carrying:
         self._acls = acls
         self._operator = shadow.operator
         self._adopters = _adopters(live)
+        self._admitted: dict[ObjectName, set[Grant]] = {}
         self._withheld: list[ObjectName] = []
         self._regranted: list[ObjectName] = []
         self._kept_owner: list[ObjectName] = []
@@ -140,16 +142,18 @@ class _Carrying:
         ours = {name for name, each in self._shadow.objects.items() if each.origin == "user" and name.kind != "column"}
         theirs = {name for name, each in self._live.objects.items() if each.origin == "user" and name.kind != "column"}
         done: list[sql.Composed] = []
-        # Schemas first: a new owner needs CREATE on the schema, a grantor USAGE.
-        names = sorted(self._names(), key=lambda name: (name.kind != "schema", name))
+        names = sorted(self._names())
         schemas = [name for name in names if name.kind == "schema"]
         others = [name for name in names if name.kind != "schema"]
-        for group in (schemas, others):
-            if self._owners:
-                done += [statement for name in group for statement in self._owner_statements(name)]
-            if self._acls:
-                done += [statement for name in group for statement in self._acl_statements(name)]
+        # A schema changes hands after what is in it, as then we may have no right to look into it any more.
+        if self._owners:
+            done += self._admit_owners(others)
+            done += [statement for name in (*others, *schemas) for statement in self._owner_statements(name)]
+        # A grantor needs USAGE on the schema.
+        if self._acls or self._admitted:
+            done += [statement for name in schemas for statement in self._acl_statements(name)]
         if self._acls:
+            done += [statement for name in others for statement in self._acl_statements(name)]
             done += self._default_statements()
         return CarryOver(
             done,
@@ -159,6 +163,26 @@ class _Carrying:
             regranted=self._regranted,
             kept_owner=self._kept_owner,
         )
+
+    def _admit_owners(self, names: list[ObjectName]) -> Iterator[sql.Composed]:
+        """Unless a superuser does it, a new owner needs CREATE on the schema. Given here, and taken back with the rest
+        of what the schema's privileges should not have."""
+        if self._operator.superuser:
+            return
+        for name in names:
+            schema = ObjectName("schema", name.names[:1])
+            present = self._present(name)
+            place = self._shadow.objects.get(schema)
+            owner = self._final_owner(name)
+            if owner == present.owner or name.kind == "column" or len(name.names) < 2 or place is None:
+                continue
+            grant = Grant(place.owner, owner, "CREATE", False)
+            had = any((g.grantee, g.privilege) == (owner, "CREATE") for g in place.acl or ())
+            if owner != place.owner and not had and grant not in self._admitted.setdefault(schema, set()):
+                self._admitted[schema].add(grant)
+                yield from grants.changes(
+                    _securable(schema), place.owner, frozenset([grant]), frozenset(), self._operator
+                )
 
     def _names(self) -> Iterator[ObjectName]:
         """All that exists in the shadow and may need a statement."""
@@ -229,13 +253,13 @@ class _Carrying:
         if present.acl is None:
             return []
         owner = self._final_owner(name)
-        wanted = self._wanted(name, present, owner)
+        kept = grants.under_owner(present.acl, present.owner, owner)
+        wanted = self._wanted(name, present, owner) if self._acls else kept
         reachable = grants.within_reach(wanted, owner, self._operator)
         if reachable != wanted:
             self._regranted.append(name)
-        return grants.changes(
-            _securable(name), owner, reachable, grants.under_owner(present.acl, present.owner, owner), self._operator
-        )
+        found = grants.under_owner(present.acl | self._admitted.get(name, set()), present.owner, owner)
+        return grants.changes(_securable(name), owner, reachable, found, self._operator)
 
     def _wanted(self, name: ObjectName, present: Securable, owner: str) -> Acl:
         live = self._live.objects.get(name)

@@ -171,8 +171,9 @@ _KINDS: tuple[_Kind, ...] = (
         "typnamespace",
         acl="o.typacl",
         letter="'T'",
-        # Not those that another object brings along: arrays, row types, multiranges.
-        where="""o.typisdefined AND o.typtype <> 'm'
+        # Not those that another object brings along: arrays, row types, and, since 17, multiranges. Before, a range's
+        # multirange has an owner and privileges of its own.
+        where="""o.typisdefined AND (o.typtype <> 'm' OR current_setting('server_version_num')::int < 170000)
                  AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = o.oid)
                  AND (o.typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = o.typrelid AND c.relkind = 'c'))
                  """,

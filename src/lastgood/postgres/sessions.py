@@ -16,6 +16,8 @@ from psycopg import sql
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 
+END_THEM = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or end them first."
+
 
 @dataclass(frozen=True, slots=True)
 class Session:
@@ -60,6 +62,16 @@ def unkillable(connection: Connection, oid: int) -> list[Session]:
             AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))""")
     found = _read(connection, oid, sql.SQL("NOT ({})").format(ours))
     return [session for session in found if not _autovacuum(session)]
+
+
+def in_the_way(connection: Connection, oid: int, name: str) -> str:
+    """The sessions that would stop a rename, since we may not end them, in words; empty when there is none."""
+    stubborn = unkillable(connection, oid)
+    if not stubborn:
+        return ""
+    who = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn[:5])
+    more = f" and {len(stubborn) - 5} more" if len(stubborn) > 5 else ""
+    return f'sessions in "{name}" that this role may not end stand in the way of the switch: {who}{more}'
 
 
 def terminate_all(connection: Connection, oid: int) -> int:

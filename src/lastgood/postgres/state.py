@@ -106,7 +106,8 @@ class DatabaseState:
         All of it may stand in one transaction block, after renames too (``name`` is the name at that moment). With
         ``keep_owner`` it keeps its owner, who takes the place of this state's owner in the privileges too. A grant
         whose grantor we may not become is made in the owner's name instead. What we lack the rights for is not left
-        out: run ``apply.rehearse`` first.
+        out: run ``apply.rehearse`` first, and before committing read the state again and compare, as the server only
+        warns of a GRANT or REVOKE that had no effect.
         """
         target = sql.Identifier(name)
         result: list[sql.Composed] = []

@@ -23,10 +23,13 @@ def show(screen: Screen, facts: Facts) -> None:
                 "Migration",
                 f"{migration.version} in {migration.table}, {migration.applied} applied" if migration else "",
             ),
-            ("Sequences", amounts.number(len(facts.sequences))),
+            ("Sequences", amounts.number(len(facts.sequences)) if facts.sequences else ""),
             ("Large objects", amounts.number(facts.large_objects.count) if facts.large_objects.count else ""),
             ("Extensions", ", ".join(f"{e.name} {e.version or ''}".strip() for e in facts.extensions)),
-            ("Objects", ", ".join(f"{kind} {number}" for kind, number in sorted(facts.object_counts.items()))),
+            (
+                "Objects",
+                ", ".join(f"{number} {kind}" for kind, number in sorted(facts.object_counts.items()) if number),
+            ),
         ]
     )
     if facts.tables:

@@ -74,6 +74,9 @@ def _weight(loss: TableLoss) -> int:
 def _losses(screen: Screen, plan: Plan) -> None:
     changed = sorted((loss for loss in plan.loss if _changed(loss)), key=_weight, reverse=True)
     screen.heading(f'What "{plan.live}" will lose and get back')
+    if not plan.loss:
+        screen.say("The tables could not be compared.", first="  ", indent=2)
+        return
     if not changed:
         screen.say(
             "No table differs in its number of rows, and no time stamp is newer than the restore point; rows changed "

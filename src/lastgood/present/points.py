@@ -21,6 +21,7 @@ def document(point: RestorePoint) -> dict[str, Any]:
         "time_source": point.time_source,
         "bytes": point.size,
         "known": point.manifest is not None,
+        "emergency": point.is_emergency,
         "problem": point.problem,
     }
     if point.manifest is not None:
@@ -28,7 +29,6 @@ def document(point: RestorePoint) -> dict[str, Any]:
         body |= {
             "database": point.manifest.database,
             "label": point.manifest.label,
-            "purpose": point.manifest.purpose,
             "form": point.manifest.form,
             "sha256": point.manifest.sha256,
             "rows": facts.rows,
@@ -63,6 +63,8 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> Non
 def _row(point: RestorePoint) -> tuple[str, ...]:
     rows = amounts.number(point.manifest.facts.rows) if point.manifest is not None else ""
     known = "by its manifest" if point.manifest is not None else f"foreign; time by {point.time_source}"
+    if point.is_emergency:
+        known = "emergency backup"
     if point.problem:
         known = "DAMAGED, see below"
     return point.path.name, amounts.moment(point.made_at).removesuffix(" UTC"), amounts.size(point.size), rows, known

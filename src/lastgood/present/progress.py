@@ -35,33 +35,26 @@ JSON_PROGRESS_EVERY = 0.25
 def events(screen: Screen, *, as_json: bool = False, quiet: bool = False) -> Iterator[Emit]:
     """An ``Emit`` for the length of a ``with`` block; it may be called from any thread and does not raise.
 
-    ``quiet`` keeps cautions and failed stages only. A stream that is gone (a closed terminal) is written to no more.
+    ``quiet`` keeps cautions and failed stages only.
     """
     if as_json:
-        yield _safe(_JsonLines(screen, quiet))
+        yield _one_at_a_time(_JsonLines(screen, quiet))
     elif quiet or not screen.err.is_terminal:
-        yield _safe(_PlainLines(screen, quiet))
+        yield _one_at_a_time(_PlainLines(screen, quiet))
     else:
         live = _LiveLines(screen)
         try:
-            yield _safe(live)
+            yield _one_at_a_time(live)
         finally:
             live.close()
 
 
-def _safe(render: Emit) -> Emit:
+def _one_at_a_time(render: Emit) -> Emit:
     lock = threading.Lock()
-    gone = False
 
     def emit(event: Event) -> None:
-        nonlocal gone
         with lock:
-            if not gone:
-                try:
-                    render(event)
-                except (OSError, ValueError):
-                    # ValueError is what Python raises for a closed file.
-                    gone = True
+            render(event)
 
     return emit
 
@@ -184,11 +177,7 @@ class _LiveLines:
             self._plain(event)
 
     def close(self) -> None:
-        try:
-            self._live.stop()
-        except (OSError, ValueError):
-            # The terminal is gone; there is nobody to tell.
-            return
+        self._live.stop()
 
 
 class _JsonLines:

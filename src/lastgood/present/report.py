@@ -13,11 +13,11 @@ from lastgood.report import Report
 from lastgood.restore import RestoreReport
 from lastgood.undo import UndoPlan, UndoReport
 
-VERDICTS = {True: "equal", None: "as many rows", False: "DIFFERS"}
+VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
 class Proved(Protocol):
-    """One table of a proof; ``digest`` is None where only the rows could be counted."""
+    """One table of a proof; ``equal`` is None where only the numbers of rows could be compared (they agree)."""
 
     @property
     def schema_name(self) -> str: ...
@@ -44,9 +44,11 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
     """Every table against the restore point, the largest first."""
     rows = sum(table.rows for table in tables)
     equal = sum(table.equal is True for table in tables)
+    counted = sum(table.equal is None for table in tables)
     screen.say(
         f"Proved: {amounts.number(equal)} of {amounts.counted(len(tables), 'table')} with "
-        f"{amounts.counted(rows, 'row')} equal the restore point.",
+        f"{amounts.counted(rows, 'row')} equal the restore point in every row"
+        + (f"; of {amounts.number(counted)} only the number of rows could be compared." if counted else "."),
         first="  ",
         indent=2,
     )
@@ -59,7 +61,7 @@ def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str])
             (
                 f"{table.schema_name}.{table.name}",
                 amounts.number(table.rows),
-                table.digest[:12] if table.digest else "rows only",
+                table.digest[:12] if table.digest else "none",
                 VERDICTS[table.equal],
             )
             for table in by_rows[:SHOWN]
@@ -93,7 +95,8 @@ def _remarks(screen: Screen, report: Report) -> None:
     for text in carried.remarks:
         screen.say(text, first="  - ", indent=4)
     for skipped in report.skipped[:SHOWN]:
-        screen.say(f"left out line {skipped.line}, {skipped.what}: {skipped.why}", first="  - ", indent=4)
+        times = f", {amounts.number(skipped.count)} times" if skipped.count > 1 else ""
+        screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)
     if len(report.skipped) > SHOWN:
         screen.say(
             f"and {len(report.skipped) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4
@@ -122,6 +125,7 @@ def _figures(screen: Screen, report: Report) -> None:
                 f"{amounts.counted(carried.settings, 'setting')}, "
                 f"{amounts.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
+            ("Readable as", ", ".join(carried.roles_tried)),
             ("Kept", f'the database as it was before, as "{report.kept}"'),
             ("Emergency backup", report.emergency_backup or ""),
         ]

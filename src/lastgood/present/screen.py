@@ -6,12 +6,15 @@ terminal; where there is none, they are not wrapped at all, so that they can be 
 
 from __future__ import annotations
 
+import contextlib
+import io
 import json
+import os
 import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from typing import Any, TextIO
+from typing import IO, Any, TextIO, cast
 
 from rich.console import Console, RenderableType
 from rich.table import Table
@@ -19,7 +22,7 @@ from rich.text import Text
 
 UNWRAPPED = 10_000
 NARROWEST = 40
-FOLDED = 16  # columns that a name gets at least
+FOLDED = 14  # columns that a long name gets at least
 FORMAT = 1  # of JSON documents and event lines; a change that breaks readers raises it
 
 
@@ -104,7 +107,9 @@ class Screen:
         """
         cells = [[self.text(cell) for cell in row] for row in rows]
         widths = [max(len(text) for text in (c.title, *(row[n] for row in cells))) for n, c in enumerate(columns)]
-        needed = sum(FOLDED if column.fold else width for column, width in zip(columns, widths, strict=True))
+        needed = sum(
+            min(width, FOLDED) if column.fold else width for column, width in zip(columns, widths, strict=True)
+        )
         if needed + 2 * len(columns) + 2 > self.out.width:
             for row in cells:
                 self.say(row[0], first="  ", indent=4)
@@ -151,10 +156,47 @@ def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
     return value
 
 
-def _console(file: TextIO, no_color: bool, width: int | None) -> Console:
+class _Enduring(io.TextIOBase):
+    """A stream whose reader may go away (``| head``, a closed terminal): what is written then is lost, and the work
+    goes on. A rollback must not stop because nobody looks at it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):  # ValueError is what Python raises for a closed stream
+            return self._drop(len(text))
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._drop(0)
+
+    def _drop(self, written: int) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            # Or Python would flush the rest at its end, fail once more, and change the exit status.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return written
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed declares an attribute; Rich reads it
+        return self._stream.encoding or "utf-8"
+
+
+def _console(stream: TextIO, no_color: bool, width: int | None) -> Console:
+    file = _Enduring(stream)
     terminal = file.isatty()
     return Console(
-        file=file,
+        file=cast(IO[str], file),
         no_color=no_color or None,
         highlight=False,
         markup=False,

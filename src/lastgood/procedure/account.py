@@ -13,7 +13,6 @@ from lastgood import points, secrecy
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.of_database import facts_of_database
-from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 
@@ -42,14 +41,11 @@ def of_database(
     return found
 
 
-def of_point(store: Path, name: str, emit: Emit = silent) -> Facts:
-    """Reads a restore point from end to end, without restoring it. Raises BadPoint."""
+def of_point(store: Path, name: str, *, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Facts:
+    """Reads a restore point from end to end, without restoring it. Raises BadPoint, Interrupted."""
     emit(StageStarted("facts", f"read {Path(name).name}"))
     started = monotonic()
-    point = points.choose(store, name=name)
-    source = points.source_of(point)
-    found, _ = facts_of_dump(source, emit=emit)
-    points.checked(point, found, source)
+    found = points.read_whole(points.find(store, name), stage="facts", emit=emit, cancelled=cancelled).facts
     emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
     return found
 
@@ -65,4 +61,4 @@ def of_named(
     """The facts of a database when ``name`` is a URL, of a restore point otherwise."""
     if secrecy.is_url(name):
         return of_database(Target.parse(name), like=like, emit=emit, cancelled=cancelled)
-    return of_point(store, name, emit)
+    return of_point(store, name, emit=emit, cancelled=cancelled)

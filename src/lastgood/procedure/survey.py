@@ -159,7 +159,7 @@ def _obstacles(found: Survey) -> Iterator[str]:
     if not found.may_create_databases:
         yield (
             f'The role "{found.role}" may not create databases, so no shadow can be built: a superuser can change that '
-            f"with ALTER ROLE {found.role} CREATEDB."
+            f'with ALTER ROLE "{found.role}" CREATEDB.'
         )
     if not found.acts_as_owner:
         yield (
@@ -168,7 +168,7 @@ def _obstacles(found: Survey) -> Iterator[str]:
     if not found.may_end_sessions:
         yield (
             f'The role "{found.role}" may not end the sessions of other roles: a superuser can change that with '
-            f"GRANT pg_signal_backend TO {found.role}."
+            f'GRANT pg_signal_backend TO "{found.role}".'
         )
     if not found.bypasses_row_security:
         yield (

@@ -1,0 +1,27 @@
+"""Starts one program, waits, and writes its seconds, its peak memory in bytes and its status to a file.
+
+A process of its own, and one that imports next to nothing: the peak that the kernel reports of a child begins with the
+memory of the process that it was forked from.
+"""
+
+import os
+import subprocess
+import sys
+import time
+
+
+def main() -> None:
+    """``python -S launch.py RESULT PROGRAM ARGUMENT…``."""
+    result, *arguments = sys.argv[1:]
+    started = time.monotonic()
+    process = subprocess.Popen(arguments)
+    # wait4 tells of this child and those that it waited for; of several at once it tells the greatest.
+    _, status, usage = os.wait4(process.pid, 0)
+    seconds = time.monotonic() - started
+    process.returncode = os.waitstatus_to_exitcode(status)
+    with open(result, "w") as file:  # noqa: PTH123 -- pathlib would be more memory than all of the rest
+        file.write(f"{seconds} {usage.ru_maxrss * 1024} {process.returncode}")
+
+
+if __name__ == "__main__":
+    main()

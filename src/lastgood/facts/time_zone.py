@@ -1,0 +1,38 @@
+"""In which time zone was a dump made that does not say so? In the one in which its time stamps read as they stand."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from psycopg import sql
+
+from lastgood.postgres.server import Connection
+
+
+def recognise(connection: Connection, samples: Sequence[str]) -> str | None:
+    """The time zone in which the server writes every sample just as the dump has it; None when there is none, or
+    nothing to tell it by. The server's own comes first (pg_dump most likely ran in it), then UTC, then all others.
+
+    For use inside a transaction; its setting of TimeZone is changed for its length.
+    """
+    if not samples:
+        return None
+    (own,) = connection.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'TimeZone'").fetchone() or (
+        "",
+    )
+    connection.execute("SET LOCAL DateStyle = 'ISO'")
+    for zone in (own, "UTC"):
+        if _reads_alike(connection, zone, samples):
+            return str(zone)
+    for (zone,) in connection.execute("SELECT name FROM pg_catalog.pg_timezone_names ORDER BY name").fetchall():
+        if _reads_alike(connection, zone, samples):
+            return str(zone)
+    return None
+
+
+def _reads_alike(connection: Connection, zone: str, samples: Sequence[str]) -> bool:
+    connection.execute(sql.SQL("SET LOCAL TimeZone = {}").format(sql.Literal(zone)))
+    row = connection.execute(
+        "SELECT bool_and(sample::timestamptz::text = sample) FROM unnest(%s::text[]) sample", [list(samples)]
+    ).fetchone()
+    return row is not None and bool(row[0])

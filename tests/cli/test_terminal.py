@@ -1,0 +1,226 @@
+"""What needs a real terminal or a real signal: consent, Ctrl+C, colours, completion. lastgood runs as a child."""
+
+from __future__ import annotations
+
+import os
+import pty
+import re
+import select
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+
+from lastgood.cli import main
+from lastgood.postgres.embedded import EmbeddedServer
+from tests.cli.conftest import Lastgood, command
+
+PATIENCE = 30.0
+ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
+
+
+class Terminal:
+    """A child on a pseudo-terminal of 80 columns, and what it showed."""
+
+    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
+        self._master, slave = pty.openpty()
+        self.process = subprocess.Popen(
+            command(*arguments),
+            stdin=slave,
+            stdout=slave,
+            stderr=slave,
+            env={**environment, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"},
+            start_new_session=True,
+        )
+        os.close(slave)
+        self.raw = ""
+
+    def read_until(self, text: str) -> None:
+        """Reads until ``text`` was shown, or the child is gone. Fails after PATIENCE seconds."""
+        deadline = time.monotonic() + PATIENCE
+        while text not in self.shown:
+            if not select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))[0]:
+                self.process.kill()
+                pytest.fail(f"{text!r} was not shown: {self.shown}")
+            try:
+                self.raw += os.read(self._master, 65536).decode()
+            except OSError:  # the child closed its end
+                return
+
+    def type(self, line: str) -> None:
+        os.write(self._master, (line + "\n").encode())
+
+    def end(self) -> int:
+        """Reads to the end and returns the exit status."""
+        self.read_until("\0never shown")
+        os.close(self._master)
+        return self.process.wait(PATIENCE)
+
+    @property
+    def shown(self) -> str:
+        """What was shown, without colours and cursor movements."""
+        return ESCAPES.sub("", self.raw).replace("\r\n", "\n")
+
+
+@pytest.fixture
+def broken(lastgood: Lastgood, server: EmbeddedServer, database: str) -> str:
+    """A restore point of the live database, whose deals were deleted afterwards."""
+    name: str = lastgood("backup", "--json").document["point"]["name"]
+    with server.target(database).connect() as connection:
+        connection.execute("DELETE FROM public.deals")
+    return name
+
+
+def deals(server: EmbeddedServer, database: str) -> int:
+    with server.target(database).connect() as connection:
+        row = connection.execute("SELECT count(*) FROM public.deals").fetchone()
+    assert row is not None
+    return int(row[0])
+
+
+def test_a_rollback_asks_for_the_name_of_the_database(
+    server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
+) -> None:
+    terminal = Terminal("rollback", environment=child_environment)
+    terminal.read_until(f"To do this, type the name of the database, {database}:\n> ")
+    assert "Nothing has been changed so far." in terminal.shown
+    terminal.type("yes")
+    assert terminal.end() == 3
+    assert f'error: cannot go on: "{database}" was not typed\n' in terminal.shown
+    assert deals(server, database) == 0
+
+    terminal = Terminal("rollback", environment=child_environment)
+    terminal.read_until("\n> ")
+    terminal.type(database)
+    assert terminal.end() == 0
+    assert f'Done: "{database}" is back at {broken}.' in terminal.shown
+    assert deals(server, database) == 2
+    # What ended stays on the screen, and no line is wider than it.
+    assert "done    switch the names" in terminal.shown
+    assert max(len(line) for line in terminal.shown.split("\n") if "\r" not in line) <= 80
+
+
+def test_colours_on_a_terminal_unless_forbidden(database: str, child_environment: dict[str, str]) -> None:
+    coloured = Terminal("status", environment=child_environment)
+    assert coloured.end() == 0
+    assert "\x1b[1m" in coloured.raw
+    for arguments, extra in ((("status", "--no-color"), {}), (("status",), {"NO_COLOR": "1"})):
+        plain = Terminal(*arguments, environment={**child_environment, **extra})
+        assert plain.end() == 0
+        assert "\x1b[3" not in plain.raw
+        assert plain.shown == coloured.shown
+
+
+def test_ctrl_c_at_the_question_is_130(
+    server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
+) -> None:
+    terminal = Terminal("rollback", environment=child_environment)
+    terminal.read_until("\n> ")
+    terminal.process.send_signal(signal.SIGINT)
+    assert terminal.end() == 130
+    assert "error: interrupted\n" in terminal.shown
+    assert deals(server, database) == 0
+
+
+def test_end_of_input_at_the_question_is_130(database: str, broken: str, child_environment: dict[str, str]) -> None:
+    terminal = Terminal("rollback", environment=child_environment)
+    terminal.read_until("\n> ")
+    terminal.type("\x04")
+    assert terminal.end() in (3, 130)
+
+
+@pytest.mark.parametrize("how", ["interrupt", "terminate"])
+def test_a_backup_that_is_interrupted_leaves_nothing(
+    database: str, child_environment: dict[str, str], how: str
+) -> None:
+    environment = {**child_environment, "LASTGOOD_FAULT": f"emergency.after_dump:{how}"}
+    done = subprocess.run(command("backup", "--json"), capture_output=True, text=True, env=environment, check=False)
+    assert done.returncode == 130, done.stderr
+    assert '"code": "interrupted"' in done.stdout
+    assert "stopping; press Ctrl+C again to stop at once" in done.stderr
+    assert list(Path("backups").iterdir()) == []
+
+
+def test_a_second_ctrl_c_stops_at_once(
+    server: EmbeddedServer, database: str, child_environment: dict[str, str]
+) -> None:
+    with server.target(database).connect(autocommit=False) as blocker:
+        # The backup waits for this lock, so that it can't look at the first signal.
+        blocker.execute("LOCK TABLE public.deals IN ACCESS EXCLUSIVE MODE")
+        terminal = Terminal("backup", environment=child_environment)
+        _wait_for_lock(server, database)
+        terminal.process.send_signal(signal.SIGINT)
+        terminal.read_until("caution stopping; press Ctrl+C again to stop at once\n")
+        terminal.process.send_signal(signal.SIGINT)
+        assert terminal.end() == 130
+    assert "error: interrupted" in terminal.shown
+    assert list(Path("backups").iterdir()) == []
+
+
+def _wait_for_lock(server: EmbeddedServer, database: str) -> None:
+    deadline = time.monotonic() + PATIENCE
+    with server.target("postgres").connect() as watcher:
+        while time.monotonic() < deadline:
+            row = watcher.execute(
+                "SELECT count(*) FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock'", [database]
+            ).fetchone()
+            if row is not None and row[0]:
+                return
+    pytest.fail("nothing waits for the lock")
+
+
+def test_a_rollback_that_is_interrupted_walks_back(
+    server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
+) -> None:
+    environment = {**child_environment, "LASTGOOD_FAULT": "build.after_load:interrupt"}
+    process = subprocess.run(command("rollback", "--yes"), capture_output=True, text=True, env=environment, check=False)
+    assert process.returncode == 130, process.stderr
+    assert process.stderr.endswith(
+        f'error: interrupted: everything was walked back\nstate: "{database}" was not touched and is open.\n'
+    )
+    assert deals(server, database) == 0
+
+
+class Complete:
+    """What bash would be offered for the last of some words."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]) -> None:
+        self._set = monkeypatch.setenv
+        self._said = capsys.readouterr
+
+    def __call__(self, *words: str) -> list[str]:
+        self._set("_LASTGOOD_COMPLETE", "complete_bash")
+        self._set("COMP_WORDS", " ".join(("lastgood", *words)))
+        self._set("COMP_CWORD", str(len(words)))
+        with pytest.raises(SystemExit):
+            main([])
+        said = self._said()
+        assert said.err == ""
+        return said.out.split()
+
+
+def test_completion_offers_commands_points_and_runs(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], tmp_path: Path
+) -> None:
+    complete = Complete(monkeypatch, capsys)
+    assert complete("roll") == ["rollback"]
+    assert "--dry-run" in complete("rollback", "--d")
+    assert complete("rollback", "") == []
+    store = tmp_path / "backups"
+    store.mkdir()
+    for name in ("crm_1.sql", "crm_1.sql.lastgood.json", "crm_2.dump", ".crm_3.sql.partial"):
+        (store / name).write_text("")
+    assert complete("rollback", "") == ["crm_2.dump", "crm_1.sql"]
+    assert complete("points", "verify", "crm_1") == ["crm_1.sql"]
+    elsewhere = tmp_path / "elsewhere"
+    elsewhere.mkdir()
+    (elsewhere / "other.sql").write_text("")
+    assert complete("--store", str(elsewhere), "rollback", "") == ["other.sql"]
+    runs = tmp_path / "state" / "runs"
+    runs.mkdir(parents=True)
+    for name in ("20251104-143000-00000001.jsonl", "20251105-143000-00000002.jsonl", "notes.txt"):
+        (runs / name).write_text("")
+    assert complete("undo", "") == ["20251105-143000-00000002", "20251104-143000-00000001"]
+    assert complete("resume", "20251104") == ["20251104-143000-00000001"]

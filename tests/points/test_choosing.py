@@ -1,0 +1,100 @@
+"""Which restore point is meant."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from datetime import UTC, datetime
+from pathlib import Path
+
+import pytest
+
+from lastgood import points
+from lastgood.errors import BadPoint, Incomplete
+from lastgood.events import Caution, Event
+from lastgood.points.dump_point import take
+from lastgood.postgres.server import Target
+
+Dump = Callable[..., Path]
+
+
+def three(crm: Target, store: Path, dump: Dump) -> list[Path]:
+    """Foreign dumps of three days, each with one more migration."""
+    made = []
+    for day, version in ((1, "20251101120000"), (2, "20251102120000"), (3, "20251103120000")):
+        with crm.connect() as connection:
+            connection.execute("DELETE FROM supabase_migrations.schema_migrations")
+            insert = "INSERT INTO supabase_migrations.schema_migrations VALUES (%s, 'x')"
+            connection.execute(insert, [version])
+        made.append(dump(crm, store / f"cloud_backup_2025110{day}_130000.sql"))
+    return made
+
+
+def test_by_name_by_path_the_newest_and_before(crm: Target, store: Path, dump: Dump, tmp_path: Path) -> None:
+    first, second, third = three(crm, store, dump)
+    assert points.choose(store, name=second.name).point.path == second
+    assert points.choose(tmp_path, name=str(second)).point.path == second
+    assert points.choose(store).point.path == third
+    noon = datetime(2025, 11, 3, 12, tzinfo=UTC)
+    assert points.choose(store, before=noon).point.path == second
+    assert points.choose(store, before=points.find(store, second.name).made_at).point.path == first
+    assert points.choose(store, before_migration="20251103120000").point.path == second
+    assert points.choose(store, before_migration="20251102120000").point.path == first
+    assert points.choose(store, before=noon, before_migration="20251109000000").point.path == second
+
+
+def test_a_manifest_tells_the_migration(crm: Target, store: Path) -> None:
+    older = take(crm, store)
+    with crm.connect() as connection:
+        connection.execute("INSERT INTO supabase_migrations.schema_migrations VALUES ('20251122000000', 'bad')")
+    take(crm, store)
+    assert points.choose(store, before_migration="20251122000000").point.path == older.path
+
+
+def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None:
+    first, second, third = three(crm, store, dump)
+    third.write_bytes(third.read_bytes()[:-200])
+    second.write_bytes(second.read_bytes().replace(b"contact 7\t", b"contact \xff\t"))
+    said: list[Event] = []
+    assert points.choose(store, emit=said.append).point.path == first
+    cautions = [event.text for event in said if isinstance(event, Caution)]
+    assert len(cautions) == 2
+    assert cautions[0].startswith(f"{third.name} is passed over: cannot ")
+    assert cautions[1].startswith(f"{second.name} is passed over: cannot ")
+    assert points.find(store, third.name).path == third
+    # Asked for by name, it is not passed over: what is wrong with it is said.
+    with pytest.raises(Incomplete):
+        points.choose(store, name=third.name)
+
+
+def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump) -> None:
+    with pytest.raises(BadPoint) as error:
+        points.choose(store)
+    assert str(error.value) == f'cannot find a restore point in "{store}": there is none'
+    assert error.value.hint == "Name another folder with --store."
+    with pytest.raises(BadPoint) as error:
+        points.choose(store, name="yesterday.sql")
+    assert str(error.value) == f'cannot find the restore point "yesterday.sql": it is not in "{store}"'
+    assert error.value.hint == "There are none; name another folder with --store."
+    path = dump(crm, store / "app_20251101_130000.sql")
+    hint = f"There are: {path.name} (2025-11-01 13:00:00+00:00)."
+    with pytest.raises(BadPoint) as error:
+        points.choose(store, name="yesterday.sql")
+    assert error.value.hint == hint
+    with pytest.raises(BadPoint) as error:
+        points.choose(store, before=datetime(2025, 11, 1, tzinfo=UTC))
+    assert str(error.value) == (f'cannot find a valid restore point made before 2025-11-01 00:00:00+00:00 in "{store}"')
+    assert error.value.hint == hint
+    with pytest.raises(BadPoint) as error:
+        points.choose(store, before_migration="20251104140000")
+    assert str(error.value) == f'cannot find a valid restore point without the migration "20251104140000" in "{store}"'
+    path.write_bytes(path.read_bytes()[:-200])
+    with pytest.raises(BadPoint) as error:
+        points.choose(store)
+    assert str(error.value) == f'cannot find a valid restore point in "{store}"; not valid: {path.name}'
+
+
+def test_a_file_that_is_no_dump_can_be_named(store: Path) -> None:
+    (store / "notes.txt").write_text("call Anna\n")
+    point = points.find(store, "notes.txt")
+    assert points.listing(store) == []
+    assert not points.verify(point).valid

@@ -1,0 +1,130 @@
+"""Valid, incomplete, corrupt, unsafe, or something else than was written down."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from lastgood import points
+from lastgood.errors import BadPoint
+from lastgood.points.dump_point import take
+from lastgood.points.manifest import Form, Manifest, manifest_of, manifest_path
+from lastgood.postgres.server import Target
+
+Dump = Callable[..., Path]
+ALL = pytest.mark.postgres(15, 16, 17, 18)
+
+
+def test_one_changed_value_is_told_with_its_table(crm: Target, store: Path) -> None:
+    point = take(crm, store)
+    whole = point.path.read_bytes()
+    point.path.write_bytes(whole.replace(b"contact 77\t", b"contact 78\t"))
+    verdict = points.verify(point)
+    assert verdict.state == "differs"
+    assert not verdict.valid
+    assert verdict.message.startswith(
+        f'cannot use "{point.path}": it is not what was written down when it was made: '
+        "content of public.contacts: digest "
+    )
+    assert verdict.hint == "The file was changed. Choose another restore point: lastgood points."
+    assert verdict.facts is not None
+
+
+def test_a_changed_byte_outside_the_rows_is_told_by_the_sha_256(crm: Target, store: Path) -> None:
+    point = take(crm, store)
+    whole = point.path.read_bytes()
+    assert whole.count(b"-- Name: contacts; Type: TABLE;") == 1
+    point.path.write_bytes(whole.replace(b"-- Name: contacts; Type: TABLE;", b"-- Name: contacto; Type: TABLE;"))
+    verdict = points.verify(point)
+    assert (verdict.state, verdict.message) == (
+        "differs",
+        f'cannot use "{point.path}": its bytes are not those that were written when it was made (SHA-256)',
+    )
+    assert verdict.hint == "The file was changed, though not its rows. Choose another restore point: lastgood points."
+
+
+def test_duplicate_rows_exchanged_do_not_cancel(crm: Target, store: Path) -> None:
+    with crm.connect() as connection:
+        connection.execute("CREATE TABLE public.twice (v text)")
+        connection.execute("INSERT INTO public.twice VALUES ('a'), ('a'), ('b')")
+    point = take(crm, store)
+    point.path.write_bytes(point.path.read_bytes().replace(b"\na\na\nb\n", b"\na\nb\nb\n"))
+    assert points.verify(point).state == "differs"
+
+
+@ALL
+@pytest.mark.parametrize("form", ["plain", "custom", "directory"])
+def test_cut_off(crm: Target, store: Path, form: Form) -> None:
+    point = take(crm, store, form=form)
+    file = point.path
+    if form == "directory":
+        file = max(point.path.glob("*.dat*"), key=lambda one: (one.name != "toc.dat", one.stat().st_size))
+    whole = file.read_bytes()
+    for share in (0.1, 0.7, 0.99):
+        file.write_bytes(whole[: int(len(whole) * share)])
+        verdict = points.verify(point)
+        assert verdict.state in ("incomplete", "corrupt"), share
+        assert verdict.message
+        assert verdict.facts is None
+    # A plain dump without its last byte is complete: only what was written down tells.
+    file.write_bytes(whole[:-1])
+    assert points.verify(point).state == ("differs" if form == "plain" else verdict.state)
+    file.unlink()
+    assert not points.verify(point).valid
+
+
+def test_a_cut_in_the_rows_says_where(crm: Target, store: Path) -> None:
+    point = take(crm, store)
+    whole = point.path.read_bytes()
+    start = whole.index(b"COPY public.contacts")
+    point.path.write_bytes(whole[: start + 500])
+    verdict = points.verify(point)
+    assert verdict.state == "incomplete"
+    assert verdict.line == whole[:start].count(b"\n") + 1
+    assert verdict.offset == start
+    assert f"line {verdict.line}" in verdict.message
+
+
+def test_hostile_and_foreign(crm: Target, store: Path, dump: Dump) -> None:
+    path = dump(crm, store / "foreign.sql")
+    (point,) = points.listing(store)
+    verdict = points.verify(point)
+    assert verdict.valid
+    assert verdict.facts is not None
+    assert verdict.facts.rows == 552
+    path.write_bytes(
+        path.read_bytes().replace(b"SET lock_timeout = 0;", b"\\! touch /tmp/never\nSET lock_timeout = 0;")
+    )
+    (point,) = points.listing(store)
+    verdict = points.verify(point)
+    assert verdict.state == "unsafe"
+    assert verdict.line is not None
+
+
+def test_a_point_that_is_read_whole_is_its_manifests_or_an_error(crm: Target, store: Path) -> None:
+    point = take(crm, store)
+    assert point.manifest is not None
+    whole = points.read_whole(point)
+    assert (whole.point, whole.facts) == (point, point.manifest.facts)
+    less = point.manifest.facts.model_copy(update={"sequences": ()})
+    other = replace(point, manifest=point.manifest.model_copy(update={"facts": less}))
+    with pytest.raises(BadPoint) as error:
+        points.read_whole(other)
+    assert str(error.value) == (
+        f'cannot use "{point.path}": it is not what was written down when it was made: '
+        "sequence of public.contacts_id_seq: absent expected, last value 500 found"
+    )
+
+
+def test_a_manifest_survives_being_written(crm: Target, store: Path) -> None:
+    point = take(crm, store, label="before", kind="emergency")
+    manifest = manifest_of(point.path)
+    assert manifest == point.manifest
+    assert manifest is not None
+    assert manifest.purpose == "emergency"
+    assert manifest_path(point.path).name == point.path.name + ".lastgood.json"
+    assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
+    assert manifest_of(store / "nothing") is None

@@ -1,0 +1,178 @@
+"""What SQLSTATEs mean, and our errors made of a server's."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable
+
+import psycopg
+import pytest
+
+from lastgood.errors import Failed
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.errors import RULES, Context, Policy, explain, failed, policy, policy_of
+from lastgood.postgres.server import Connection, Target
+
+New = Callable[..., str]
+
+POLICIES: list[tuple[str | None, Context, Policy]] = [
+    ("42704", "optional", Policy.IGNORE),
+    ("42704", "any", Policy.STOP),
+    ("42883", "statistics", Policy.IGNORE),
+    ("42501", "optional", Policy.IGNORE),
+    ("42501", "privileges", Policy.IGNORE),
+    ("42501", "any", Policy.STOP),
+    ("42P06", "any", Policy.IGNORE),
+    ("42710", "extension", Policy.IGNORE),
+    ("42710", "any", Policy.STOP),
+    ("40P01", "any", Policy.RETRY),
+    ("40001", "swap", Policy.RETRY),
+    ("55P03", "any", Policy.RETRY),
+    ("XX000", "any", Policy.RETRY),
+    ("23505", "catalogue", Policy.RETRY),
+    ("23505", "extension", Policy.REPAIR),
+    ("23505", "any", Policy.STOP),
+    ("57014", "own timeout", Policy.RETRY),
+    ("57014", "swap", Policy.RETRY),
+    ("57014", "any", Policy.STOP),
+    ("57P01", "any", Policy.RECONNECT),
+    ("57P02", "copy", Policy.RECONNECT),
+    ("57P03", "connect", Policy.RECONNECT),
+    ("08006", "any", Policy.RECONNECT),
+    ("08P01", "copy", Policy.RECONNECT),
+    (None, "any", Policy.RECONNECT),
+    ("3D000", "connect", Policy.RECONNECT),
+    ("3D000", "any", Policy.STOP),
+    ("53300", "any", Policy.RECONNECT),
+    ("55000", "refresh", Policy.REQUEUE),
+    ("55000", "any", Policy.STOP),
+    ("42P01", "function", Policy.REQUEUE),
+    ("42P01", "copy", Policy.REPAIR),
+    ("23514", "copy", Policy.REPAIR),
+    ("23503", "constraint", Policy.STOP),
+    ("22021", "copy", Policy.STOP),
+    ("22P04", "copy", Policy.STOP),
+    ("22P02", "copy", Policy.STOP),
+    ("22P05", "copy", Policy.STOP),
+    ("42601", "any", Policy.STOP),
+    ("0A000", "any", Policy.STOP),
+    ("53100", "any", Policy.STOP),
+    ("53200", "any", Policy.STOP),
+    ("53400", "any", Policy.STOP),
+    ("54000", "any", Policy.STOP),
+    ("54023", "any", Policy.STOP),
+    ("XX001", "any", Policy.STOP),
+    ("XX002", "any", Policy.STOP),
+    ("55006", "swap", Policy.RETRY),
+    ("25P03", "swap", Policy.RETRY),
+    ("55006", "drop", Policy.STOP),
+    ("ZZ999", "any", Policy.STOP),
+]
+
+
+@pytest.mark.parametrize(("sqlstate", "context", "expected"), POLICIES)
+def test_policy(sqlstate: str | None, context: Context, expected: Policy) -> None:
+    assert policy(sqlstate, context) is expected
+
+
+def test_the_table_is_sound() -> None:
+    keys = [(rule.state, rule.context) for rule in RULES]
+    assert len(keys) == len(set(keys))
+    for rule in RULES:
+        assert re.fullmatch(r"[0-9A-Z]{5}|[0-9A-Z]{2}", rule.state), rule
+        assert re.fullmatch(r"[A-Z].*[^.]\.", rule.cause) and re.fullmatch(r"[A-Z].*[^.]\.", rule.next_command), rule
+        if len(rule.state) == 5:
+            assert psycopg.errors.lookup(rule.state), rule
+
+
+def test_explain() -> None:
+    found = explain("53100", 'could not extend file "base/1/2": No space left on device')
+    assert found.cause == (
+        'The server\'s disk is full. The server said: "could not extend file "base/1/2": No space left on device".'
+    )
+    assert found.effect == (
+        "The statement did nothing; the shadow database is kept, and the live database was not touched."
+    )
+    assert found.next_command == "Free space on it, then run lastgood abort to drop the shadow."
+    assert explain("ZZ999").cause == "The server refused it, for a reason that has no entry here."
+
+
+def test_a_servers_error_becomes_ours(server: EmbeddedServer) -> None:
+    with server.target("postgres").connect() as connection:
+        with pytest.raises(psycopg.Error) as raised:
+            connection.execute("SELECT * FROM nowhere")
+        error = failed(raised.value, 'read the table "nowhere"')
+        assert isinstance(error, Failed)
+        assert error.message == 'cannot read the table "nowhere": relation "nowhere" does not exist'
+        assert error.hint == (
+            "A table or view that the command needs does not exist."
+            " Run lastgood points to choose another restore point."
+        )
+        assert error.state == "The live database was not touched and is open."
+
+
+def test_rows_do_not_get_into_messages_but_holders_do(server: EmbeddedServer, new_database: New) -> None:
+    name = new_database("app")
+    with server.target("postgres").connect() as connection, server.target(name).connect() as inside:
+        inside.execute("CREATE TABLE public.t (email text UNIQUE)")
+        inside.execute("INSERT INTO public.t VALUES ('alice@example.org')")
+        with pytest.raises(psycopg.Error) as raised:
+            inside.execute("INSERT INTO public.t VALUES ('alice@example.org')")
+        assert failed(raised.value, "load rows").message == (
+            'cannot load rows: duplicate key value violates unique constraint "t_email_key"'
+        )
+        connection.execute("SET statement_timeout = '20s'")
+        with pytest.raises(psycopg.Error) as raised:
+            connection.execute(f"ALTER DATABASE {name} RENAME TO {name}_x".encode())
+        assert failed(raised.value, "swap", context="swap").message == (
+            f'cannot swap: database "{name}" is being accessed by other users'
+            " (There is 1 other session using the database.)"
+        )
+        assert policy_of(raised.value, "swap") is Policy.RETRY
+
+
+def test_a_password_never_shows() -> None:
+    with pytest.raises(psycopg.Error) as raised:
+        Target.parse("postgresql://alice:s3cr%zzet@db/app")
+    error = failed(raised.value, "read the connection's URL")
+    assert "s3cr" not in error.message + error.hint
+    assert (
+        error.message == "cannot read the connection's URL: the client library refused the request (ProgrammingError)"
+    )
+
+
+def test_nobody_listens(server: EmbeddedServer) -> None:
+    target = Target({"host": str(server.folder), "port": "1", "user": "alice", "password": "s3cret", "dbname": "app"})
+    with pytest.raises(psycopg.Error) as raised:
+        target.connect()
+    assert policy_of(raised.value) is Policy.RECONNECT
+    error = failed(raised.value, "connect")
+    assert error.message == (
+        f'cannot connect: connection is bad: connection to server on socket "{server.folder}/.s.PGSQL.1" failed:'
+        " No such file or directory; Is the server running locally and accepting connections on that socket?"
+    )
+
+
+def test_two_that_make_the_same_schema_are_no_damage(server: EmbeddedServer, new_database: New) -> None:
+    """The loser waits for the winner's commit, and gets 23505 on a catalogue's index."""
+    name = new_database("app")
+    raised: list[psycopg.Error] = []
+
+    def lose(connection: Connection) -> None:
+        try:
+            connection.execute("CREATE SCHEMA twice")
+        except psycopg.Error as error:
+            raised.append(error)
+
+    with server.target(name).connect() as first, server.target(name).connect() as second:
+        with server.target("postgres").connect() as third, first.transaction():
+            first.execute("CREATE SCHEMA twice")
+            thread = threading.Thread(target=lose, args=(second,))
+            thread.start()
+            waits = "SELECT FROM pg_stat_activity WHERE pid = %s AND wait_event_type = 'Lock'"
+            while not third.execute(waits, [second.info.backend_pid]).rowcount:
+                assert thread.is_alive()
+        thread.join()
+    (error,) = raised
+    assert (error.sqlstate, policy_of(error)) == ("23505", Policy.RETRY)
