@@ -15,7 +15,6 @@ import psycopg
 from lastgood import checks, loss, points
 from lastgood.errors import Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
-from lastgood.facts.of_dump import facts_of_dump
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
 from lastgood.postgres import database
@@ -33,20 +32,16 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     """The plan of a new rollback. Raises BadPoint, Refused (no such database, cannot connect)."""
     started = time.monotonic()
     emit(StageStarted("plan", "read the restore point and look at the server"))
-    point = points.choose(
+    live_name = request.target.dbname
+    chosen = points.choose(
         request.store,
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
+        database=live_name,
+        emit=emit,
     )
-    source = points.source_of(point)
-    facts, summary = facts_of_dump(
-        source, database=request.target.dbname, time_zone=point.time_zone, emit=emit, stage="plan"
-    )
-    points.checked(point, facts, source)
-    if point.manifest is not None:
-        facts = point.manifest.facts  # the same content, and definitions that a dump does not tell
-    live_name = request.target.dbname
+    point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
         run = request.run or new_run(server_clock(maintenance))

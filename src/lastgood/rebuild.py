@@ -13,7 +13,7 @@ from lastgood.dump.reader import read
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed
 from lastgood.events import Emit
-from lastgood.facts import Facts, time_zone
+from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.load import Loaded, Loader
@@ -90,10 +90,6 @@ def _prove(connection: Connection, expected: Facts, name: str, emit: Emit, cance
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with connection.transaction():
-        if expected.rules.time_zone is None:
-            zone = time_zone.recognise(connection, expected.zone_samples)
-            rules = expected.rules.model_copy(update={"time_zone": zone})
-            expected = expected.model_copy(update={"rules": rules})
         found = facts_of_database(
             connection, like=expected, beyond_like=True, emit=emit, cancelled=cancelled, stage="prove"
         )

@@ -13,7 +13,6 @@ from pydantic import BaseModel, ConfigDict
 from lastgood import interrupts, points
 from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
-from lastgood.facts.of_dump import facts_of_dump
 from lastgood.names import new_run
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
@@ -52,12 +51,8 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
-    point = points.choose(store, name=point_name)
-    source = points.source_of(point)
-    facts, summary = facts_of_dump(source, time_zone=point.time_zone, emit=emit, stage="plan")
-    points.checked(point, facts, source)
-    if point.manifest is not None:
-        facts = point.manifest.facts  # the same content, and definitions that a dump does not tell
+    chosen = points.choose(store, name=point_name, emit=emit)
+    point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
     with database.connect_maintenance(target, target.dbname) as maintenance:

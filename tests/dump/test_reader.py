@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import subprocess
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 
 import pytest
 from psycopg import sql
@@ -328,6 +328,8 @@ def test_a_file_without_header_and_footer_needs_consent() -> None:
     # The Supabase command line strips the comments and adds these.
     everything(b"SET session_replication_role = replica;\n" + text + b"RESET ALL;\n")
     refused(b"SET session_replication_role = replica;\n" + text, Incomplete)
+    everything(text.replace(b"CREATE TABLE public.t", b'CREATE TABLE IF NOT EXISTS "public"."t"') + b"RESET ALL;\n")
+    refused(text + b"RESET ALL;\n", Incomplete)
 
 
 def test_several_dumps_in_one_file() -> None:
@@ -397,19 +399,17 @@ def test_a_name_that_breaks_out_of_its_comment() -> None:
 
 
 @pytest.mark.postgres(16)
-def test_cve_2025_8715_in_a_real_dump(server: EmbeddedServer) -> None:
+def test_cve_2025_8715_in_a_real_dump(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
     """pg_dump 16.2 writes a partition root's name, line ends included, into a comment."""
-    with server.target("postgres").connect() as connection:
-        connection.execute("DROP DATABASE IF EXISTS breaking_out")
-        connection.execute("CREATE DATABASE breaking_out TEMPLATE template0")
-    with server.target("breaking_out").connect() as connection:
+    name = new_database("breaking_out")
+    with server.target(name).connect() as connection:
         connection.execute("SET search_path = public")
         connection.execute("CREATE TYPE mood AS ENUM ('a')")
         connection.execute(b'CREATE TABLE "hp\n\\! echo PWNED\n--" (m mood) PARTITION BY HASH (m)')
         connection.execute(
             b'CREATE TABLE hp0 PARTITION OF "hp\n\\! echo PWNED\n--" FOR VALUES WITH (MODULUS 1, REMAINDER 0)'
         )
-    target, _ = server.target("breaking_out").child()
+    target, _ = server.target(name).child()
     done = subprocess.run([server.bin / "pg_dump", "-d", target], capture_output=True, check=True)
     assert b'-- load via partition root public."hp\n\\! echo PWNED\n' in done.stdout, "this pg_dump has the fault"
     error = refused(done.stdout, Unsafe)

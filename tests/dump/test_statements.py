@@ -296,6 +296,12 @@ def test_errors_that_a_restore_passes_over(text: str, states: set[str]) -> None:
     assert ruled(text).optional_sqlstates == states
 
 
+def test_expressions_that_are_nested_deep() -> None:
+    chain = " || ".join(["'x'"] * 3000)
+    assert ruled(f"CREATE VIEW s.v AS SELECT {chain} AS a").verdict is Verdict.RUN
+    assert ruled("CREATE VIEW s.v AS SELECT " + "(" * 50_000 + "1" + ")" * 50_000).verdict is Verdict.REFUSE
+
+
 def test_details() -> None:
     assert ruled("SELECT pg_catalog.set_config('search_path', '', false)").detail == Setting("search_path", "")
     assert ruled("SET search_path = x, pg_catalog").detail == Setting("search_path", "x, pg_catalog")

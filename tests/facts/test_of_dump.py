@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import random
 import tempfile
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from psycopg import sql
 from xxhash import xxh3_128_hexdigest, xxh3_128_intdigest
 
 from lastgood.dump.summary import DumpSummary
@@ -326,19 +326,17 @@ def test_progress_and_cancelling() -> None:
 
 
 @ALL
-def test_what_a_restored_dump_contains(server: EmbeddedServer) -> None:
+def test_what_a_restored_dump_contains(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
     """The facts hold for what psql makes of the dump, too."""
-    with server.target("postgres").connect() as connection:
-        connection.execute(sql.SQL("DROP DATABASE IF EXISTS rich_copy"))
-        connection.execute(sql.SQL("CREATE DATABASE rich_copy TEMPLATE template0"))
+    name = new_database("rich_copy")
     text = dumped(server, ["--inserts"])
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder) / "dump.sql"
         path.write_bytes(text)
-        target, _ = server.target("rich_copy").child()
+        target, _ = server.target(name).child()
         run(server, "psql", "-v", "ON_ERROR_STOP=1", "-qd", target, "-o", "/dev/null", "-f", path)
     expected, _ = facts_of_dump(Text(text), time_zone="UTC")
-    with server.target("rich_copy").connect(autocommit=False) as connection:
+    with server.target(name).connect(autocommit=False) as connection:
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ READ ONLY")
         found = facts_of_database(connection, like=expected)
     assert expected.tables == found.tables and expected.large_objects == found.large_objects

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import points
-from lastgood.errors import BadPoint
+from lastgood.errors import BadPoint, Incomplete
 from lastgood.events import Caution, Event
 from lastgood.points.dump_point import take
 from lastgood.postgres.server import Target
@@ -31,15 +31,15 @@ def three(crm: Target, store: Path, dump: Dump) -> list[Path]:
 
 def test_by_name_by_path_the_newest_and_before(crm: Target, store: Path, dump: Dump, tmp_path: Path) -> None:
     first, second, third = three(crm, store, dump)
-    assert points.choose(store, name=second.name).path == second
-    assert points.choose(tmp_path, name=str(second)).path == second
-    assert points.choose(store).path == third
+    assert points.choose(store, name=second.name).point.path == second
+    assert points.choose(tmp_path, name=str(second)).point.path == second
+    assert points.choose(store).point.path == third
     noon = datetime(2025, 11, 3, 12, tzinfo=UTC)
-    assert points.choose(store, before=noon).path == second
-    assert points.choose(store, before=points.choose(store, name=second.name).made_at).path == first
-    assert points.choose(store, before_migration="20251103120000").path == second
-    assert points.choose(store, before_migration="20251102120000").path == first
-    assert points.choose(store, before=noon, before_migration="20251109000000").path == second
+    assert points.choose(store, before=noon).point.path == second
+    assert points.choose(store, before=points.find(store, second.name).made_at).point.path == first
+    assert points.choose(store, before_migration="20251103120000").point.path == second
+    assert points.choose(store, before_migration="20251102120000").point.path == first
+    assert points.choose(store, before=noon, before_migration="20251109000000").point.path == second
 
 
 def test_a_manifest_tells_the_migration(crm: Target, store: Path) -> None:
@@ -47,7 +47,7 @@ def test_a_manifest_tells_the_migration(crm: Target, store: Path) -> None:
     with crm.connect() as connection:
         connection.execute("INSERT INTO supabase_migrations.schema_migrations VALUES ('20251122000000', 'bad')")
     take(crm, store)
-    assert points.choose(store, before_migration="20251122000000").path == older.path
+    assert points.choose(store, before_migration="20251122000000").point.path == older.path
 
 
 def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None:
@@ -55,13 +55,15 @@ def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None
     third.write_bytes(third.read_bytes()[:-200])
     second.write_bytes(second.read_bytes().replace(b"contact 7\t", b"contact \xff\t"))
     said: list[Event] = []
-    assert points.choose(store, emit=said.append).path == first
+    assert points.choose(store, emit=said.append).point.path == first
     cautions = [event.text for event in said if isinstance(event, Caution)]
     assert len(cautions) == 2
     assert cautions[0].startswith(f"{third.name} is passed over: cannot ")
     assert cautions[1].startswith(f"{second.name} is passed over: cannot ")
-    # Asked for by name, it is given as it is: reading it says what is wrong.
-    assert points.choose(store, name=third.name).path == third
+    assert points.find(store, third.name).path == third
+    # Asked for by name, it is not passed over: what is wrong with it is said.
+    with pytest.raises(Incomplete):
+        points.choose(store, name=third.name)
 
 
 def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump) -> None:
@@ -93,6 +95,6 @@ def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump) -> None:
 
 def test_a_file_that_is_no_dump_can_be_named(store: Path) -> None:
     (store / "notes.txt").write_text("call Anna\n")
-    point = points.choose(store, name="notes.txt")
+    point = points.find(store, "notes.txt")
     assert points.listing(store) == []
     assert not points.verify(point).valid

@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lastgood import points
 from lastgood.errors import BadPoint
-from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import Form, Manifest, manifest_of, manifest_path
 from lastgood.postgres.server import Target
@@ -104,17 +104,18 @@ def test_hostile_and_foreign(crm: Target, store: Path, dump: Dump) -> None:
     assert verdict.line is not None
 
 
-def test_checked_gives_the_point_or_raises(crm: Target, store: Path) -> None:
+def test_a_point_that_is_read_whole_is_its_manifests_or_an_error(crm: Target, store: Path) -> None:
     point = take(crm, store)
-    source = points.source_of(point)
-    facts, _ = facts_of_dump(source, time_zone=point.time_zone)
-    assert points.checked(point, facts, source) is point
-    less = facts.model_copy(update={"sequences": ()})
+    assert point.manifest is not None
+    whole = points.read_whole(point)
+    assert (whole.point, whole.facts) == (point, point.manifest.facts)
+    less = point.manifest.facts.model_copy(update={"sequences": ()})
+    other = replace(point, manifest=point.manifest.model_copy(update={"facts": less}))
     with pytest.raises(BadPoint) as error:
-        points.checked(point, less, source)
+        points.read_whole(other)
     assert str(error.value) == (
         f'cannot use "{point.path}": it is not what was written down when it was made: '
-        "sequence of public.contacts_id_seq: last value 500 expected, missing found"
+        "sequence of public.contacts_id_seq: absent expected, last value 500 found"
     )
 
 

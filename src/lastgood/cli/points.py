@@ -43,7 +43,7 @@ def verify(
     Reads each one from end to end. Ends with 4 when one of them is not valid.
     """
     store = session.settings.store
-    wanted = [points.choose(store, name=name) for name in names] if names else points.listing(store)
+    wanted = [points.find(store, name) for name in names] if names else points.listing(store)
     verdicts = []
     with session.work() as (emit, cancelled):
         for point in wanted:

@@ -21,8 +21,9 @@ Compression = Literal["", "gzip", "zstd", "xz", "bzip2"]
 
 READ = 1 << 18
 _GIVE = 1 << 18
-# The most that zstd can make of one read: 4 bytes can stand for 128 KiB.
-_ZSTD_READ = 1 << 13
+# zstd gives all that its input makes at once, and 4 bytes can stand for 128 KiB: it gets little at a time, less after
+# it made much of it.
+_ZSTD_LEAST, _ZSTD_MOST = 1 << 6, 1 << 12
 
 _MAGIC: dict[Compression, tuple[bytes, ...]] = {
     "gzip": (b"\x1f\x8b",),
@@ -102,14 +103,22 @@ class _Buffered:
 class _Zstd:
     def __init__(self) -> None:
         self._inner = zstandard.ZstdDecompressor().decompressobj()
+        self._step = _ZSTD_LEAST
         self.unused = b""
 
     def take(self, data: bytes) -> Iterator[bytes]:
-        for at in range(0, len(data), _ZSTD_READ):
-            yield self._inner.decompress(data[at : at + _ZSTD_READ])
+        at = 0
+        while at < len(data):
+            output = self._inner.decompress(data[at : at + self._step])
+            at += self._step
+            yield output
             if self.ended:
-                self.unused = self._inner.unused_data + data[at + _ZSTD_READ :]
+                self.unused = self._inner.unused_data + data[at:]
                 return
+            if len(output) > _GIVE:
+                self._step = max(self._step // 2, _ZSTD_LEAST)
+            else:
+                self._step = min(self._step * 2, _ZSTD_MOST)
 
     @property
     def ended(self) -> bool:

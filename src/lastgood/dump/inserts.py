@@ -8,9 +8,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 
 from lastgood.dump.entries import Rows, RowsEnd, RowsStart
+from lastgood.dump.names import Relation, quoted
+from lastgood.dump.tokens import Statement
 
 BATCH = 1 << 18
 """Rows are given in portions of about this many bytes."""
@@ -168,6 +170,34 @@ def _unescaped(value: bytes) -> bytes | None:
 
     result = _ESCAPE.sub(replace, value)
     return result if plain else None
+
+
+def copy_command(relation: Relation, columns: tuple[str, ...] | None) -> str:
+    """The COPY command that takes rows with these columns; without a list where there are none, or they are unknown."""
+    listed = f" ({', '.join(map(quoted, columns))})" if columns else ""
+    return f"COPY {relation}{listed} FROM stdin"
+
+
+@dataclass(slots=True)
+class Target:
+    """What INSERTs that begin with ``prefix`` are about. ``columns`` are those of each row, None when nothing tells;
+    ``may_default`` those that a row may leave to the server; ``values`` where the values begin, None without any.
+    """
+
+    prefix: bytes
+    relation: Relation
+    columns: tuple[str, ...] | None
+    may_default: frozenset[str]
+    values: int | None
+    codec: str
+    _copies: dict[tuple[str, ...] | None, bytes] = field(default_factory=dict)
+
+    def start(self, columns: tuple[str, ...] | None, at: Statement) -> RowsStart:
+        """The beginning of a section of rows with these columns."""
+        copy = self._copies.get(columns)
+        if copy is None:
+            copy = self._copies[columns] = copy_command(self.relation, columns).encode(self.codec)
+        return RowsStart(self.relation, columns, copy, at.offset, at.line)
 
 
 class Section:

@@ -382,8 +382,10 @@ class _Lexer(Window):
         find = buffer.find
         last = self.start
         rows = 0
-        while (at := find(b"\n", last + 1, limit)) >= 0:
+        pos = max(self.start + 1, self.pos)  # the beginning of a very long row was looked at before
+        while (at := find(b"\n", pos, limit)) >= 0:
             last = at
+            pos = at + 1
             rows += 1
             if buffer[at + 1] == 0x5C and buffer[at + 2] == 0x2E:
                 break

@@ -80,9 +80,7 @@ def type_identity(node: Any) -> str:
 
 def function_identity(name: Sequence[Any], parameters: Sequence[Any] | None, schema: str) -> str:
     """A function as the catalogue's functions write it: ``s1.f(integer, text)``. Output parameters do not count."""
-    taken = [
-        type_identity(p.argType) for p in parameters or () if p.mode.name not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")
-    ]
+    taken = [type_identity(p.argType) for p in parameters or () if p.mode not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")]
     return f"{of_list(name, schema)}({', '.join(taken)})"
 
 

@@ -18,7 +18,16 @@ from lastgood.dump.lexer import tokens
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.repair import repaired
 from lastgood.dump.rulings import rule
-from lastgood.dump.statements import Command, CopyTarget, Kind, PsqlCommand, Setting, Verdict, understand_psql
+from lastgood.dump.statements import (
+    Command,
+    CopyTarget,
+    Kind,
+    PsqlCommand,
+    Setting,
+    TableDefinition,
+    Verdict,
+    understand_psql,
+)
 from lastgood.dump.summary import DumpSummary, Skipped
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
@@ -79,10 +88,13 @@ class Reading:
         self._made_before: frozenset[Relation] = frozenset()
         self._cluster_ended = False
         self._last: Command | None = None
-        self._first: Command | None = None
+        self._supabase = False
         self._comment: Comment | None = None
         self._empty: RowsStart | None = None
+        # The tables, by name and schema as comments show them.
+        self._by_header: dict[tuple[bytes, bytes], Relation] = {}
         self._group: inserts.Section | None = None
+        self._target: inserts.Target | None = None
 
     def __iter__(self) -> Iterator[Entry]:
         copying: RowsStart | None = None
@@ -137,19 +149,20 @@ class Reading:
         if token.text[:6].upper() == b"INSERT":
             start = self._insert(token)
             if start is not None:
-                yield from self._add(*start)
+                yield from self._add(*start, token)
                 return
+        self._target = None
         yield from self._flush(keep_empty=True)
         command = self._placed(self._ruled(token))
         if command.verdict is Verdict.RUN:
             self._check_run(command)
             self._follow(command)
             self.summary.note_command(command)
+            self._supabase = self._supabase or _made_by_supabase_cli(command)
             if command.kind is Kind.INSERT:
                 self._note_rows(command.relations[0], inserts=True)
         else:
             self._note_skipped(command)
-        self._first = self._first or command
         self._last = command
         yield command
 
@@ -200,7 +213,7 @@ class Reading:
     def _check_run(self, command: Command) -> None:
         line, offset = command.statement.line, command.statement.offset
         if isinstance(command.detail, Setting) and command.detail.name == "row_security":
-            self.summary.row_security = command.detail.value not in ("off", "False", "false")
+            self.summary.row_security = command.detail.value not in ("off", "false")
             if self.summary.row_security and not self._accept_partial:
                 raise Incomplete(
                     f'cannot use the dump: line {line} says "SET row_security = on", so it holds only those rows that '
@@ -219,13 +232,16 @@ class Reading:
             )
 
     def _follow(self, command: Command) -> None:
-        """Keeps track of the settings that say how the rest is to be read."""
+        """Keeps track of what says how the rest is to be read: settings, and the tables that there are."""
         match command.detail:
+            case TableDefinition(relation=relation):
+                name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
+                self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
             case Setting(name="search_path", value=value):
                 listed = [part.strip().strip('"') for part in (value or "").split(",")]
                 self._schema = next((part for part in listed if part not in ("", "pg_catalog")), "")
             case Setting(name="standard_conforming_strings", value=value):
-                self._escapes_in_strings = value in ("off", "False", "false")
+                self._escapes_in_strings = value in ("off", "false")
             case Setting(name="client_encoding", value=value):
                 codec = encodings.codec(value or "")
                 if codec is None:
@@ -333,15 +349,10 @@ class Reading:
         found = _DATA_FOR.match(token.text)
         if found is None or not self._active_comment():
             return
-        key = (found[1], found[2])
-        for relation in self.summary.tables:
-            shown = tuple(
-                re.sub(r"[\r\n]", " ", part).encode(self._codec, "replace") for part in (relation.name, relation.schema)
-            )
-            if shown == key:
-                self.summary.with_data_section.add(relation)
-                self._empty = self._start_of(relation, None, token)
-                return
+        relation = self._by_header.get((found[1], found[2]))
+        if relation is not None:
+            self.summary.with_data_section.add(relation)
+            self._empty = self._start_of(relation, None, token)
 
     def _active_comment(self) -> bool:
         return not self.summary.cluster or (self._wanted is not None and self._connected == self._wanted)
@@ -359,8 +370,7 @@ class Reading:
             known = self.summary.columns_of(relation)
             columns = None if known is None else tuple(column.name for column in known if not column.generated)
         if not copy:
-            listed = f" ({', '.join(map(names.quoted, columns))})" if columns else ""
-            copy = f"COPY {relation}{listed} FROM stdin".encode(self._codec)
+            copy = inserts.copy_command(relation, columns).encode(self._codec)
         return RowsStart(relation, columns, copy, at.offset, at.line)
 
     def _copy(self, token: CopyStart) -> RowsStart:
@@ -382,14 +392,34 @@ class Reading:
 
     # INSERTs ---------------------------------------------------------------------------------------------------
 
-    def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes], int] | None:
+    def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
         """The section that an INSERT of plain literals belongs to, and its rows; None for any other."""
-        head = inserts.head(token.text)
-        if head is None:
-            return None
         self._check_encoding(token.text, token.offset, token.line)
-        relation = names.parse(head.table.decode(self._codec), self._schema)
-        if relation is None:
+        # INSERTs into one table begin with the same bytes: what they mean is found out once.
+        if self._target is None or not token.text.startswith(self._target.prefix):
+            self._target = self._find_target(token)
+            if self._target is None:
+                return None
+        target = self._target
+        if target.values is None:
+            return target.start((), token), [b""]
+        found = inserts.values(token.text, target.values, escapes_in_strings=self._escapes_in_strings)
+        if found is None or (target.columns is not None and len(target.columns) != found.width):
+            return None
+        if target.columns is None:
+            return None if found.defaults else (target.start(None, token), found.lines)
+        if not found.defaults:
+            return target.start(target.columns, token), found.lines
+        # Leaving out a column means its default: but rows must give what the table holds, unless it is computed.
+        if any(target.columns[i] not in target.may_default for i in found.defaults):
+            return None
+        columns = tuple(name for i, name in enumerate(target.columns) if i not in found.defaults)
+        return target.start(columns, token), found.lines
+
+    def _find_target(self, token: Statement) -> inserts.Target | None:
+        head = inserts.head(token.text)
+        relation = None if head is None else names.parse(head.table.decode(self._codec), self._schema)
+        if head is None or relation is None:
             return None
         known = self.summary.columns_of(relation)
         columns: tuple[str, ...] | None = None
@@ -398,26 +428,15 @@ class Reading:
             columns = tuple(column.name for column in parsed if column is not None)
         elif known is not None:
             columns = tuple(column.name for column in known)
-        if head.values is None:
-            # A row of a table without columns; of any other it has defaults, which no text tells.
-            return (self._start_of(relation, (), token), [b""], token.line) if known == () else None
-        found = inserts.values(token.text, head.values, escapes_in_strings=self._escapes_in_strings)
-        if found is None or (columns is not None and len(columns) != found.width):
+        if head.values is None and known != ():
+            # A row of a table with columns has their defaults, which no text tells.
             return None
-        if found.defaults:
-            generated = {column.name for column in known or () if column.generated}
-            if columns is None or (known is not None and any(columns[i] not in generated for i in found.defaults)):
-                return None
-            columns = tuple(name for i, name in enumerate(columns) if i not in found.defaults)
-        if columns is None:
-            start = RowsStart(
-                relation, None, f"COPY {relation} FROM stdin".encode(self._codec), token.offset, token.line
-            )
-        else:
-            start = self._start_of(relation, columns, token)
-        return start, found.lines, token.line
+        may_default = columns or () if known is None else (column.name for column in known if column.generated)
+        return inserts.Target(
+            token.text[: head.values], relation, columns, frozenset(may_default), head.values, self._codec
+        )
 
-    def _add(self, start: RowsStart, lines: list[bytes], line: int) -> Iterator[Entry]:
+    def _add(self, start: RowsStart, lines: list[bytes], token: Statement) -> Iterator[Entry]:
         group = self._group
         if group is None or (group.start.relation, group.start.columns) != (start.relation, start.columns):
             self._empty = None
@@ -425,7 +444,7 @@ class Reading:
             self._note_rows(start.relation, inserts=True)
             group = self._group = inserts.Section(start)
             yield start
-        yield from group.add(lines, start.offset, line)
+        yield from group.add(lines, token.offset, token.line)
 
     def _flush(self, *, keep_empty: bool = False) -> Iterator[Entry]:
         """Ends the section of INSERTs that is open, and gives the empty one that was announced."""
@@ -465,8 +484,10 @@ class Reading:
                 'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
                 hint=CHOOSE_ANOTHER,
             )
-        elif not summary.marked and not self._accept_unmarked and not self._from_supabase_cli():
-            if self._first is None and not summary.has_data:
+        elif not summary.marked and not self._accept_unmarked:
+            if self._supabase and self._last is not None and _resets(self._last.statement):
+                return  # It strips all comments and ends its files with this command.
+            if self._last is None and not summary.has_data:
                 raise Corrupt("cannot use the file: there is no SQL in it", hint=CHOOSE_ANOTHER)
             raise Incomplete(
                 "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so nothing tells "
@@ -474,12 +495,12 @@ class Reading:
                 hint="Make the dump with pg_dump and keep its comments.",
             )
 
-    def _from_supabase_cli(self) -> bool:
-        """Whether it looks like ``supabase db dump``, which strips the comments and ends with RESET ALL."""
-        if self._last is None or self._first is None or not _resets(self._last.statement):
-            return False
-        replica = Setting("session_replication_role", "replica")
-        return self._first.detail == replica or b'IF NOT EXISTS "' in self._first.statement.text
+
+def _made_by_supabase_cli(command: Command) -> bool:
+    """Whether it is one of the commands by which one knows a file of ``supabase db dump``."""
+    return command.detail == Setting("session_replication_role", "replica") or (
+        bool(command.creates) and b' IF NOT EXISTS "' in command.statement.text[:80]
+    )
 
 
 def _resets(token: Statement | CopyStart | MetaCommand) -> bool:

@@ -64,10 +64,13 @@ def compare(expected: Facts, found: Facts) -> Comparison:
     differences: list[Difference] = []
     tables: list[TableComparison] = []
     not_compared: list[str] = []
+    rules = expected.rules
+    if rules.time_zone is None and expected.zone_samples and expected.zone_samples == found.zone_samples:
+        rules = rules.model_copy(update={"time_zone": found.rules.time_zone})
     by_name = {(table.schema_name, table.name): table for table in found.tables}
     for table in expected.tables:
         other = by_name.pop((table.schema_name, table.name), None)
-        result, different, why = _table(table, other, expected.rules, found.rules)
+        result, different, why = _table(table, other, rules, found.rules)
         tables.append(result)
         differences += different
         not_compared += why

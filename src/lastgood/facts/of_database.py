@@ -23,6 +23,7 @@ from lastgood.facts import (
     SequenceFacts,
     TableFacts,
     migrations,
+    time_zone,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import KINDS, read_objects
@@ -67,7 +68,8 @@ def facts_of_database(
     REPEATABLE READ (or SERIALIZABLE). Settings are changed for the length of that transaction only.
 
     Without ``like``: the tables that pg_dump would write, in UTC and UTF-8. With it: the same tables, columns, time
-    zone and encoding, so that ``compare`` can compare contents; ``beyond_like`` adds the tables and sequences that
+    zone and encoding, so that ``compare`` can compare contents (a dump's time zone that is not known is recognised by
+    its ``zone_samples``, which the result then has too); ``beyond_like`` adds the tables and sequences that
     ``like`` does not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` leaves
     out the schema objects.
 
@@ -75,16 +77,22 @@ def facts_of_database(
     ``cancelled`` turned true, psycopg.Error for anything else that the server refuses.
     """
     _require_snapshot(connection)
+    zone = like.rules.time_zone if like is not None else None
+    samples: tuple[str, ...] = ()
+    if zone is None and like is not None:
+        zone = time_zone.recognise(connection, like.zone_samples)
+        samples = like.zone_samples if zone is not None else ()
     rules = DigestRules(
         client_encoding=like.rules.client_encoding if like is not None else "UTF8",
-        time_zone=(like.rules.time_zone if like is not None else None) or "UTC",
+        time_zone=zone or "UTC",
         server_major=connection.info.server_version // 10000,
     )
     for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
         with _stoppable(connection, cancelled):
-            return _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+            found = _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+        return found.model_copy(update={"zone_samples": samples})
     except errors.QueryCanceled as error:
         if cancelled():
             raise Interrupted("cannot go on reading the database: interrupted") from error

@@ -8,8 +8,7 @@ from collections.abc import Callable, Sequence
 
 from xxhash import xxh3_128
 
-from lastgood.dump.names import Relation
-from lastgood.dump.names import quoted as quoted_name
+from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.reader import Reading, Rows, RowsEnd, RowsStart, Source, read
 from lastgood.dump.statements import Command, Created, Kind, LargeObjectCall, SequencePosition, Verdict
 from lastgood.dump.summary import DumpSummary
@@ -171,7 +170,8 @@ def _zoned(type_name: str | None, summary: DumpSummary, depth: int = 0) -> bool:
         return False
     if "." not in name:
         return name in _ZONED
-    composite = next((d for r, d in summary.tables.items() if str(r) == name), None)
+    relation = parse(name, "")
+    composite = None if relation is None else summary.tables.get(relation)
     return composite is None or any(_zoned(column.type, summary, depth + 1) for column in composite.columns)
 
 
@@ -289,7 +289,7 @@ class _Gathered:
         for relation, definition in self._summary.tables.items():
             if definition.carries_rows or definition.partitioned or definition.foreign:
                 found += [
-                    ObjectFacts(kind="column", identity=f"{relation}.{quoted_name(column.name)}")
+                    ObjectFacts(kind="column", identity=f"{relation}.{quoted(column.name)}")
                     for column in self._summary.columns_of(relation) or ()
                 ]
         return found

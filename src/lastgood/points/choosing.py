@@ -10,7 +10,7 @@ from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, silent
 from lastgood.points.point import RestorePoint
 from lastgood.points.store import listing, look_at
-from lastgood.points.verdict import Verdict, verify
+from lastgood.points.verdict import Whole, read_whole
 
 SHOWN = 10
 
@@ -21,18 +21,19 @@ def choose(
     name: str | None = None,
     before: datetime | None = None,
     before_migration: str | None = None,
+    database: str | None = None,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
-) -> RestorePoint:
-    """The restore point that is meant.
+) -> Whole:
+    """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump.
 
-    With ``name`` (in the store, or a path): that one, not read yet. Otherwise the newest valid one, made before
+    With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
     to end, the newest first, and those that are not valid are passed over with a Caution. Raises BadPoint with what
     there is, Interrupted when ``cancelled`` turned true.
     """
     if name is not None:
-        return _named(store, name)
+        return read_whole(find(store, name), database=database, stage="plan", emit=emit, cancelled=cancelled)
     there = listing(store)
     wanted = _wanted(before, before_migration)
     if not there:
@@ -47,14 +48,15 @@ def choose(
             continue
         if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
             continue
-        verdict = verify(point, emit=emit, cancelled=cancelled)
-        if not verdict.valid:
+        try:
+            whole = read_whole(point, database=database, stage="plan", emit=emit, cancelled=cancelled)
+        except BadPoint as error:
             passed_over.append(point.path.name)
-            emit(Caution(f"{point.path.name} is passed over: {verdict.message}"))
+            emit(Caution(f"{point.path.name} is passed over: {error}"))
             continue
-        if not _may_lack(_migration(verdict), before_migration):
-            continue
-        return point
+        migration = whole.facts.migration
+        if _may_lack(migration.version if migration is not None else None, before_migration):
+            return whole
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(there))
 
@@ -62,11 +64,6 @@ def choose(
 def _wanted(before: datetime | None, migration: str | None) -> str:
     words = f" made before {before.isoformat(' ', 'seconds')}" if before is not None else ""
     return words + (f' without the migration "{migration}"' if migration is not None else "")
-
-
-def _migration(verdict: Verdict) -> str | None:
-    facts = verdict.facts
-    return facts.migration.version if facts is not None and facts.migration is not None else None
 
 
 def _may_lack(version: str | None, migration: str | None) -> bool:
@@ -80,7 +77,8 @@ def _may_lack(version: str | None, migration: str | None) -> bool:
     return version < migration
 
 
-def _named(store: Path, name: str) -> RestorePoint:
+def find(store: Path, name: str) -> RestorePoint:
+    """The restore point of that name in the store, or at that path; not read yet. Raises BadPoint."""
     for path in (store / name, Path(name)):
         if path.exists():
             point = look_at(path)

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastgood.dump.formats import DumpSource
+from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
@@ -15,17 +16,24 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.point import RestorePoint, source_of
 
 State = Literal["valid", "incomplete", "corrupt", "unsafe", "differs", "unusable"]
+
+
+class Differs(Corrupt):
+    """A restore point is whole, and is not what its manifest says; ``facts`` is what it really contains."""
+
+    code = "point_differs"
+
+    def __init__(self, message: str, *, hint: str, facts: Facts) -> None:
+        super().__init__(message, hint=hint)
+        self.facts = facts
+
+
 _STATES: tuple[tuple[type[BadPoint], State], ...] = (
+    (Differs, "differs"),
     (Incomplete, "incomplete"),
     (Corrupt, "corrupt"),
     (Unsafe, "unsafe"),
 )
-
-
-class Differs(Corrupt):
-    """A restore point is whole, and is not what its manifest says."""
-
-    code = "point_differs"
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,35 +57,59 @@ class Verdict:
         return self.state == "valid"
 
 
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """A restore point that was read from end to end and is what it should be.
+
+    ``facts`` are those of its manifest, where it has one: the same content, and definitions that a dump does not tell.
+    """
+
+    point: RestorePoint
+    source: DumpSource
+    facts: Facts
+    summary: DumpSummary
+
+
+def read_whole(
+    point: RestorePoint,
+    *,
+    database: str | None = None,
+    stage: str = "verify",
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Whole:
+    """Reads the point to its end and compares it with its manifest. ``database`` chooses one from a cluster dump.
+
+    Raises BadPoint, Refused when a program to read it with is missing, Interrupted when ``cancelled`` turned true.
+    """
+    source = source_of(point)
+    facts, summary = facts_of_dump(
+        source, database=database, time_zone=point.time_zone, emit=emit, cancelled=cancelled, stage=stage
+    )
+    _check(point, facts, source)
+    return Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
+
+
 def verify(point: RestorePoint, *, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Verdict:
     """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
 
     Raises Refused when a program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
-    facts: Facts | None = None
     try:
-        source = source_of(point)
-        facts, _ = facts_of_dump(source, time_zone=point.time_zone, emit=emit, cancelled=cancelled, stage="verify")
-        checked(point, facts, source)
+        whole = read_whole(point, emit=emit, cancelled=cancelled)
     except BadPoint as error:
-        state: State = "unusable"
-        if isinstance(error, Differs):
-            state = "differs"
-        else:
-            facts = None
-            state = next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
+        state: State = next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
+        facts = error.facts if isinstance(error, Differs) else None
         return Verdict(state, str(error), error.hint, error.line, error.offset, facts)
-    return Verdict("valid", facts=facts)
+    return Verdict("valid", facts=whole.facts)
 
 
-def checked(point: RestorePoint, facts: Facts, source: DumpSource) -> RestorePoint:
-    """The point itself, when ``facts``, just read from ``source``, and its SHA-256 are what its manifest says; always
-    for a foreign point. Raises BadPoint: a damaged manifest or file, or one that holds something else.
-    """
+def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
+    """Are ``facts``, just read from ``source``, and its SHA-256 what the manifest says? Raises Differs if not."""
     if point.problem:
-        raise Differs(point.problem, hint="Choose another restore point: lastgood points.")
+        raise Differs(point.problem, hint="Choose another restore point: lastgood points.", facts=facts)
     if point.manifest is None:
-        return point
+        return
     # The content first: it says what is different, a SHA-256 only that something is.
     comparison = compare(point.manifest.facts, facts)
     if comparison.differences:
@@ -88,10 +120,11 @@ def checked(point: RestorePoint, facts: Facts, source: DumpSource) -> RestorePoi
             f"{first.kind} of {first.what}: {first.expected} expected, {first.found} found"
             + (f", and {more} more" if more else ""),
             hint="The file was changed. Choose another restore point: lastgood points.",
+            facts=facts,
         )
     if source.sha256() != point.manifest.sha256:
         raise Differs(
             f'cannot use "{point.path}": its bytes are not those that were written when it was made (SHA-256)',
             hint="The file was changed, though not its rows. Choose another restore point: lastgood points.",
+            facts=facts,
         )
-    return point

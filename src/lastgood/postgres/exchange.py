@@ -71,13 +71,15 @@ def exchange(
     arriving: Renaming,
     statements: Sequence[sql.Composed],
     fault_points: tuple[str, str, str],
+    look_again: Callable[[], None] = lambda: None,
     keep_until_last: int | None = None,
     release_last: Callable[[], None] | None = None,
 ) -> Exchanged:
     """Renames ``leaving`` out of the way, closes it to logins, and gives its name to ``arriving``; all in one
     transaction on ``connection``, which must be to another database (the maintenance database) in autocommit mode.
 
-    ``statements`` run in the same transaction, after both renames. ``keep_until_last`` is the backend that fences
+    ``statements`` run in the same transaction, after both renames; ``look_again`` is called after them and before the
+    commit, and takes everything back by raising. ``keep_until_last`` is the backend that fences
     writers in the leaving database: every other session is ended before ``release_last`` is called to let it go.
     The three ``fault_points`` stand between the renames, before the commit and after it.
 
@@ -91,7 +93,7 @@ def exchange(
         try:
             with crowd:
                 started = time.monotonic()
-                _transaction(connection, leaving, arriving, statements, fault_points, crowd)
+                _transaction(connection, leaving, arriving, statements, fault_points, look_again, crowd)
                 outage = time.monotonic() - started
             return Exchanged(outage, crowd.ended, attempt)
         except psycopg.Error as error:
@@ -110,6 +112,7 @@ def _transaction(
     arriving: Renaming,
     statements: Sequence[sql.Composed],
     fault_points: tuple[str, str, str],
+    look_again: Callable[[], None],
     crowd: _Crowd,
 ) -> None:
     between, before, after = fault_points
@@ -126,6 +129,7 @@ def _transaction(
         connection.execute(rename.format(sql.Identifier(arriving.old), sql.Identifier(arriving.new)))
         for statement in statements:
             connection.execute(statement)
+        look_again()
         fault.point(before)
         # The commit point, and the last thing: everything that could fail has been done.
     fault.point(after)

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from typing import Any, LiteralString
+from typing import Any
 
 import psycopg
-from psycopg import conninfo, sql
+from psycopg import conninfo
 from psycopg.rows import TupleRow
 
 Connection = psycopg.Connection[TupleRow]
@@ -15,8 +15,7 @@ Connection = psycopg.Connection[TupleRow]
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 
 # A role's or a database's own settings hit every new session (a statement_timeout, say); ours must not be cut short.
-SESSION: tuple[tuple[LiteralString, str], ...] = (
-    ("statement_timeout", "0"),
+SESSION: tuple[tuple[str, str], ...] = (
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
     ("idle_session_timeout", "0"),
@@ -77,15 +76,16 @@ class Target:
         }
         connection = psycopg.connect(**keywords, autocommit=True)
         try:
-            # One statement, whatever the version: set_config for each name that this server has.
-            # Those that a role may not set (session_replication_role) are tried alone.
-            known = {row[0] for row in connection.execute("SELECT name FROM pg_settings")}
-            for name, value in SESSION:
-                if name in known:
-                    try:
-                        connection.execute(sql.SQL("SET {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-                    except psycopg.errors.InsufficientPrivilege:
-                        continue
+            # Alone and first: a limit of the database or of the role would cut short what follows.
+            connection.execute("SET statement_timeout = 0")
+            # What this server does not know, and what this role may not set, is left alone.
+            connection.execute(
+                "SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s"
+                " JOIN unnest(%s::text[], %s::text[]) w (name, value) USING (name)"
+                " WHERE s.context = 'user'"
+                " OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)",
+                [[name for name, _ in SESSION], [value for _, value in SESSION]],
+            )
             connection.autocommit = autocommit
         except BaseException:
             connection.close()

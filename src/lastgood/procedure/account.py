@@ -13,7 +13,6 @@ from lastgood import points, secrecy
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.of_database import facts_of_database
-from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 
@@ -46,10 +45,7 @@ def of_point(store: Path, name: str, *, emit: Emit = silent, cancelled: Callable
     """Reads a restore point from end to end, without restoring it. Raises BadPoint, Interrupted."""
     emit(StageStarted("facts", f"read {Path(name).name}"))
     started = monotonic()
-    point = points.choose(store, name=name)
-    source = points.source_of(point)
-    found, _ = facts_of_dump(source, time_zone=point.time_zone, emit=emit, cancelled=cancelled)
-    points.checked(point, found, source)
+    found = points.read_whole(points.find(store, name), stage="facts", emit=emit, cancelled=cancelled).facts
     emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
     return found
 

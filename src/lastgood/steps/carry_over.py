@@ -71,8 +71,14 @@ class CarryOver:
 def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
     """What the operator should know of it."""
     for names, text in (
-        (carried.only_shadow, "exist in the restore point only, and keep what it gives them"),
-        (carried.withheld, "are new to the live database's roles, and were left to their owner alone"),
+        (
+            carried.only_shadow,
+            "are in the restore point only, and get what a new object of the live database gets",
+        ),
+        (
+            carried.withheld,
+            "run with their owner's rights and are in the restore point only: left to him alone",
+        ),
         (carried.regranted, "have grants by somebody we may not act for; the owner grants them now"),
         (carried.kept_owner, "could not be made over to their owner"),
     ):

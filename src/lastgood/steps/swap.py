@@ -34,7 +34,8 @@ class Swap:
         plan = run.plan
         shadow = database.describe(run.maintenance, plan.shadow)
         run.findings.restored_oid = shadow.oid
-        statements = self._statements(run)
+        state = DatabaseState.read(run.maintenance, plan.live)
+        statements = self._statements(run, state)
         stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
         if stubborn:
             raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
@@ -49,6 +50,7 @@ class Swap:
                 arriving=Renaming(shadow.oid, plan.shadow, plan.live),
                 statements=statements,
                 fault_points=("swap.between_renames", "swap.before_commit", "swap.after_commit"),
+                look_again=lambda: self._look_again(run, state),
                 keep_until_last=fence_pid,
                 release_last=lambda: fence.release(run),
             )
@@ -72,14 +74,14 @@ class Swap:
             "detail": f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended",
         }
 
-    def _statements(self, run: Run) -> list[sql.Composed]:
+    def _statements(self, run: Run, state: DatabaseState) -> list[sql.Composed]:
         """What stands in the transaction beside the renames: the state of the live database for the one that takes
         its name, and for the other a mark that says what it is and remembers its comment for the undo.
 
         Tried beforehand on the shadow and taken back: nothing may fail inside the swap that could fail before.
         """
         plan, maintenance = run.plan, run.maintenance
-        state, found = (DatabaseState.read(maintenance, name) for name in (plan.live, plan.shadow))
+        found = DatabaseState.read(maintenance, plan.shadow)
         operator = Operator.read(maintenance)
         for refused in rehearse(maintenance, state.statements(plan.shadow, found, operator)):
             raise Failed(
@@ -92,6 +94,14 @@ class Swap:
             *state.statements(plan.live, found, operator),
             database.comment_statement(plan.kept, kept.text()),
         ]
+
+    def _look_again(self, run: Run, state: DatabaseState) -> None:
+        """A REVOKE that the server ignores is only a warning: what counts is what it shows."""
+        if DatabaseState.read(run.maintenance, run.plan.live) != state:
+            raise Failed(
+                f'cannot carry over the privileges and settings of "{run.plan.live}" itself: the server ignored some',
+                hint="Run the rollback as a superuser, or as the role that granted them.",
+            )
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: before the commit the server rolled it back, after it `lastgood undo` does."""

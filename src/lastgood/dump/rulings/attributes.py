@@ -17,32 +17,32 @@ from lastgood.dump.statements import Command, Kind
 
 
 def _owner(r: Ruling, node: Any) -> Command:
-    if node.objectType.name in GLOBAL:
-        return r.skip(*GLOBAL[node.objectType.name])
+    if node.objectType in GLOBAL:
+        return r.skip(*GLOBAL[node.objectType])
     # A failed event trigger has no owner to change.
-    optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType.name == "OBJECT_EVENT_TRIGGER" else [])]
+    optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType == "OBJECT_EVENT_TRIGGER" else [])]
     return r.run(Kind.OWNER, roles=(node.newowner,), optional=optional)
 
 
 def _comment(r: Ruling, node: Any) -> Command:
-    if node.objtype.name in GLOBAL:
-        return r.skip(*GLOBAL[node.objtype.name])
+    if node.objtype in GLOBAL:
+        return r.skip(*GLOBAL[node.objtype])
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
-    }.get(node.objtype.name, ())
+    }.get(node.objtype, ())
     return r.run(Kind.COMMENT, optional=optional)
 
 
 def _security_label(r: Ruling, node: Any) -> Command:
-    if node.objtype.name in GLOBAL:
-        return r.skip(*GLOBAL[node.objtype.name])
+    if node.objtype in GLOBAL:
+        return r.skip(*GLOBAL[node.objtype])
     return r.run(Kind.SECURITY_LABEL, optional=(INVALID_VALUE, UNDEFINED_OBJECT, MISSING_PRIVILEGE))
 
 
 def _grant(r: Ruling, node: Any) -> Command:
-    if node.objtype.name in GLOBAL:
-        return r.skip(*GLOBAL[node.objtype.name])
+    if node.objtype in GLOBAL:
+        return r.skip(*GLOBAL[node.objtype])
     return r.run(Kind.GRANT, roles=(*(node.grantees or ()), node.grantor))
 
 

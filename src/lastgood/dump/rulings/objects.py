@@ -50,7 +50,7 @@ _DEFINES = {
 
 
 def _define(r: Ruling, node: Any) -> Command:
-    kind = _DEFINES[node.kind.name]
+    kind = _DEFINES[node.kind]
     if kind is Kind.AGGREGATE:
         parameters = node.args[0] if node.args and isinstance(node.args[0], tuple) else None
         identity = names.function_identity(node.defnames, parameters, r.schema)
@@ -81,7 +81,7 @@ def _domain(r: Ruling, node: Any) -> Command:
     domain = r.listed(node.domainname)
     created = [Created(Kind.DOMAIN, str(domain))]
     for constraint in node.constraints or ():
-        if constraint.contype.name == "CONSTR_CHECK" and constraint.conname:
+        if constraint.contype == "CONSTR_CHECK" and constraint.conname:
             created.append(Created(Kind.DOMAIN_CONSTRAINT, f"{names.quoted(constraint.conname)} on {domain}"))
     return r.run(Kind.DOMAIN, creates=created)
 
@@ -134,7 +134,7 @@ def _user_mapping(r: Ruling, node: Any) -> Command:
 def _publication(r: Ruling, node: Any) -> Command:
     tables = [r.relation(o.pubtable.relation) for o in node.pubobjects or () if o.pubtable is not None]
     created = [Created(Kind.PUBLICATION, names.quoted(node.pubname))]
-    return r.run(Kind.PUBLICATION, *tables, creates=created if type(node).__name__ == "CreatePublicationStmt" else ())
+    return r.run(Kind.PUBLICATION, *tables, creates=created if node.tag == "CreatePublicationStmt" else ())
 
 
 def _event_trigger(r: Ruling, node: Any) -> Command:

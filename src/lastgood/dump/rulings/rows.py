@@ -38,7 +38,7 @@ def _insert(r: Ruling, node: Any) -> Command:
 
 
 def _is_value(node: Any) -> bool:
-    kind = type(node).__name__
+    kind = node.tag
     if kind == "TypeCast":
         return _is_value(node.arg)
     if kind == "A_ArrayExpr":

@@ -88,4 +88,4 @@ Handler = Callable[[Ruling, Any], Command]
 
 
 def role_names(roles: Iterable[Any]) -> tuple[str, ...]:
-    return tuple(r.rolename for r in roles if r is not None and r.roletype.name == "ROLESPEC_CSTRING")
+    return tuple(r.rolename for r in roles if r is not None and r.roletype == "ROLESPEC_CSTRING")

@@ -52,19 +52,21 @@ _SETTING_STATES = frozenset({UNDEFINED_OBJECT, INVALID_VALUE, MISSING_PRIVILEGE}
 
 def _constant(node: Any) -> str | None:
     """A literal's text, casts of it left out; None when it is anything else (or NULL)."""
-    while type(node).__name__ == "TypeCast":
+    while node.tag == "TypeCast":
         node = node.arg
-    if type(node).__name__ != "A_Const" or node.isnull:
+    if node.tag != "A_Const" or node.isnull:
         return None
-    value = node.val
-    for attribute in ("sval", "ival", "fval", "boolval", "bsval"):
-        if hasattr(value, attribute):
-            return str(getattr(value, attribute))
-    return None
+    if node.sval is not None:
+        return str(node.sval.sval or "")
+    if node.ival is not None:
+        return str(node.ival.ival or 0)
+    if node.boolval is not None:
+        return "true" if node.boolval.boolval else "false"
+    return str(node.fval.fval) if node.fval is not None else str(node.bsval.bsval)
 
 
 def _set(r: Ruling, node: Any) -> Command:
-    how = node.kind.name
+    how = node.kind
     if how == "VAR_RESET_ALL":
         return r.skip(Kind.SETTING, RESETS)
     if node.is_local or how not in ("VAR_SET_VALUE", "VAR_SET_DEFAULT", "VAR_RESET"):
@@ -113,18 +115,18 @@ def _only_call(node: Any) -> Any:
     target = node.targetList[0].val
     if node.fromClause:
         source = node.fromClause[0]
-        fields = getattr(target, "fields", None) or (None,)
-        starred = len(fields) == 1 and type(fields[0]).__name__ == "A_Star"
-        if len(node.fromClause) != 1 or type(source).__name__ != "RangeFunction" or not starred:
+        fields: tuple[Any, ...] = target.fields or ()
+        starred = len(fields) == 1 and fields[0].tag == "A_Star"
+        if len(node.fromClause) != 1 or source.tag != "RangeFunction" or not starred:
             return None
         if len(source.functions) != 1:
             return None
         target = source.functions[0][0]
-    return target if type(target).__name__ == "FuncCall" else None
+    return target if target.tag == "FuncCall" else None
 
 
 def _set_config(r: Ruling, name: str, values: list[str]) -> Command | None:
-    if len(values) == 3 and values[0] == "search_path" and values[2] == "False":
+    if len(values) == 3 and values[0] == "search_path" and values[2] == "false":
         return r.run(Kind.SETTING, detail=Setting("search_path", values[1]))
     return None
 
@@ -133,7 +135,7 @@ def _setval(r: Ruling, name: str, values: list[str]) -> Command | None:
     sequence = names.parse(values[0], r.schema) if len(values) == 3 else None
     if sequence is None or not re.match(r"-?\d+\Z", values[1]):
         return None
-    position = SequencePosition(sequence, int(values[1]), values[2] in ("True", "true", "t"))
+    position = SequencePosition(sequence, int(values[1]), values[2] in ("true", "t"))
     return r.run(Kind.SEQUENCE_POSITION, sequence, detail=position)
 
 
@@ -167,7 +169,7 @@ _CALLS: dict[str, Callable[[Ruling, str, list[str]], Command | None]] = {
 
 
 def _transaction(r: Ruling, node: Any) -> Command:
-    if node.kind.name in ("TRANS_STMT_BEGIN", "TRANS_STMT_COMMIT") and not node.options and not node.chain:
+    if node.kind in ("TRANS_STMT_BEGIN", "TRANS_STMT_COMMIT") and not node.options and not node.chain:
         return r.run(Kind.TRANSACTION)
     return r.unknown()
 

@@ -12,7 +12,7 @@ from lastgood.dump.statements import Column, Command, Created, Kind, TableDefini
 
 
 def _table(r: Ruling, node: Any) -> Command:
-    foreign = type(node).__name__ == "CreateForeignTableStmt"
+    foreign = node.tag == "CreateForeignTableStmt"
     if foreign:
         node = node.base
     relation = r.relation(node.relation)
@@ -22,10 +22,10 @@ def _table(r: Ruling, node: Any) -> Command:
     columns = []
     others = [relation]
     for element in node.tableElts or ():
-        kind = type(element).__name__
+        kind = element.tag
         if kind == "ColumnDef":
             constraints = element.constraints or ()
-            generated = any(c.contype.name == "CONSTR_GENERATED" for c in constraints)
+            generated = any(c.contype == "CONSTR_GENERATED" for c in constraints)
             if element.typeName is not None:
                 columns.append(Column(element.colname, names.type_identity(element.typeName), generated))
         elif kind == "Constraint":
@@ -61,7 +61,7 @@ _CONSTRAINTS = {
 
 
 def _constraint(node: Any, relation: Relation) -> Iterable[Created]:
-    kind = _CONSTRAINTS.get(node.contype.name)
+    kind = _CONSTRAINTS.get(node.contype)
     if kind is not None and node.conname:
         yield Created(kind, f"{names.quoted(node.conname)} on {relation}")
 
@@ -122,7 +122,7 @@ def _alter_table(r: Ruling, node: Any) -> Command:
 
 
 def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
-    what = command.subtype.name
+    what = command.subtype
     given = command.def_
     if what in _DROPS or (what == "AT_ColumnDefault" and given is None):
         return r.skip(Kind.DROP, DROPS)
@@ -130,7 +130,7 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
         return r.run(Kind.DEFAULT, relation)
     if what == "AT_AddConstraint":
         others = (r.relation(given.pktable),) if given.pktable is not None else ()
-        kind = _CONSTRAINTS.get(given.contype.name, Kind.NOT_NULL)
+        kind = _CONSTRAINTS.get(given.contype, Kind.NOT_NULL)
         return r.run(kind, relation, *others, creates=_constraint(given, relation))
     if what == "AT_AddIdentity":
         # Its sequence belongs to the column: it is no object of its own.
@@ -152,20 +152,20 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
 
 def _view(r: Ruling, node: Any) -> Command:
     view = r.relation(node.view)
-    targets = getattr(node.query, "targetList", None) or ()
-    plain = not getattr(node.query, "fromClause", None) and not getattr(node.query, "whereClause", None)
+    targets = node.query.targetList or ()
+    plain = not node.query.fromClause and not node.query.whereClause
     dummy = plain and bool(targets) and all(_is_null_cast(target.val) for target in targets)
     return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy)
 
 
 def _is_null_cast(node: Any) -> bool:
-    while type(node).__name__ in ("TypeCast", "CollateClause"):
+    while node.tag in ("TypeCast", "CollateClause"):
         node = node.arg
-    return type(node).__name__ == "A_Const" and bool(node.isnull)
+    return node.tag == "A_Const" and bool(node.isnull)
 
 
 def _create_as(r: Ruling, node: Any) -> Command:
-    if node.objtype.name != "OBJECT_MATVIEW":
+    if node.objtype != "OBJECT_MATVIEW":
         return r.unknown()
     view = r.relation(node.into.rel)
     return r.run(Kind.MATERIALIZED_VIEW, view, creates=[Created(Kind.MATERIALIZED_VIEW, str(view))])
@@ -197,8 +197,8 @@ def _on_table(kind: Kind, name: str, table: str) -> Handler:
     def handle(r: Ruling, node: Any) -> Command:
         relation = r.relation(getattr(node, table))
         created = Created(kind, f"{names.quoted(getattr(node, name))} on {relation}")
-        others = [r.relation(node.constrrel)] if getattr(node, "constrrel", None) is not None else []
-        return r.run(kind, relation, *others, creates=[created], roles=getattr(node, "roles", None) or ())
+        others = [r.relation(node.constrrel)] if node.constrrel is not None else []
+        return r.run(kind, relation, *others, creates=[created], roles=node.roles or ())
 
     return handle
 

@@ -1,0 +1,57 @@
+"""PostgreSQL's syntax tree of a statement, as its parser gives it in JSON.
+
+pglast can build Python objects of its own from the same tree; that takes ten times as long, and a schema has
+thousands of statements.
+"""
+
+from __future__ import annotations
+
+import json
+import sys
+from typing import Any
+
+from pglast.parser import parse_sql_json
+
+_DEEP = 10_000
+
+
+class Node:
+    """One node: ``tag`` is its class in PostgreSQL's sources, empty where its place tells. Its attributes are the
+    class's fields: nodes, tuples of nodes, texts (enumerations among them) and numbers; None for what is empty,
+    false or zero. A field whose name is a word of Python has an underscore behind it.
+    """
+
+    __slots__ = ("_fields", "tag")
+
+    def __init__(self, tag: str, fields: dict[str, Any]) -> None:
+        self.tag = tag
+        self._fields = fields
+
+    def __getattr__(self, name: str) -> Any:
+        return _node(self._fields.get(name.removesuffix("_")))
+
+
+def parse(text: str) -> tuple[Node, ...]:
+    """The statements in ``text``. Raises pglast.parser.ParseError, RecursionError for what is nested too deep."""
+    tree = parse_sql_json(text)
+    try:
+        found = json.loads(tree)
+    except RecursionError:
+        # Each operator of a chain (a || b || c …) is a level of its own: 1000 are not out of the question.
+        limit = sys.getrecursionlimit()
+        sys.setrecursionlimit(max(limit, _DEEP))
+        try:
+            found = json.loads(tree)
+        finally:
+            sys.setrecursionlimit(limit)
+    return tuple(_node(raw["stmt"]) for raw in found["stmts"])
+
+
+def _node(value: Any) -> Any:
+    if isinstance(value, dict):
+        if len(value) == 1:
+            ((tag, fields),) = value.items()
+            if tag[:1].isupper():
+                return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
+        return Node("", value)
+    return tuple(map(_node, value)) if isinstance(value, list) else value
