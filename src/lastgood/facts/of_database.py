@@ -163,6 +163,7 @@ def _read(
     tables = []
     before = 0
     total = len(sources)
+    expected = like.rows if like is not None else None
     for number, source in enumerate(sources, 1):
         rows, stamps = newest[source.schema_name, source.name]
         digest = RowsDigest(rows)
@@ -172,7 +173,7 @@ def _read(
                 done = before + digest.rows
 
                 def progress(rows: int, size: int, done: int = done, said: str = said) -> None:
-                    emit(Progress(stage, done + rows, None, "rows", rows=done + rows, detail=said))
+                    emit(Progress(stage, done + rows, expected, "rows", rows=done + rows, detail=said))
 
                 one = digest_rows(connection, copies[part.oid].encode(codec), cancelled=cancelled, progress=progress)
                 digest.rows += one.rows

@@ -44,12 +44,14 @@ def facts_of_dump(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
     stage: str = "facts",
+    measure: Callable[[], tuple[int, int]] | None = None,
 ) -> tuple[Facts, DumpSummary]:
     """What a dump contains, exactly, and what else was learnt by reading it.
 
     ``time_zone`` is that of the session which made the dump, when known (a point of our own: UTC). ``database`` and
     the two consents are those of ``lastgood.dump.reader.read``, and so are the errors: Incomplete, Corrupt, Unsafe,
-    BadPoint. Emits Progress of ``stage`` in bytes of the dump's text. Raises Interrupted when ``cancelled`` turns true.
+    BadPoint. Emits Progress of ``stage`` in bytes: of what ``measure`` tells (read so far,
+    in all), otherwise of the dump's text. Raises Interrupted when ``cancelled`` turns true.
 
     Newest time stamps are compared as text, which is their order within one time zone offset and until the year 9999;
     infinite ones are left out.
@@ -63,7 +65,8 @@ def facts_of_dump(
                 gathered.add(data)
                 rows += entry.rows
                 name = str(gathered.table.relation)
-                emit(Progress(stage, entry.offset + len(data), None, "bytes", rows=rows, detail=name))
+                done, size = measure() if measure is not None else (entry.offset + len(data), None)
+                emit(Progress(stage, done, size, "bytes", rows=rows, detail=name))
                 if cancelled():
                     raise Interrupted("stopped reading the dump: interrupted")
             case RowsStart():

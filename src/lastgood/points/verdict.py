@@ -84,7 +84,13 @@ def read_whole(
     """
     source = source_of(point)
     facts, summary = facts_of_dump(
-        source, database=database, time_zone=point.time_zone, emit=emit, cancelled=cancelled, stage=stage
+        source,
+        database=database,
+        time_zone=point.time_zone,
+        emit=emit,
+        cancelled=cancelled,
+        stage=stage,
+        measure=lambda: (source.position, source.size),
     )
     _check(point, facts, source)
     return Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
