@@ -181,7 +181,9 @@ def test_the_rows_are_those_of_copy(server: EmbeddedServer) -> None:
                 assert b"".join(bytes(piece) for piece in copy).split(b"\n")[:-1] == rows, name
     assert found["s1.zerocol"] == ((), [b"", b""])
     assert found["s1.empty_one"] == (("id", "made"), [])
-    assert found["s1.hp"] == (("m", "n"), [b"sad\t1", b"ok\t2", b"\\N\t3", b"sad\t4"])
+    # Which partition a row lies in depends on the OIDs of the enum's values.
+    columns, rows = found["s1.hp"]
+    assert (columns, sorted(rows)) == (("m", "n"), [b"\\N\t3", b"ok\t2", b"sad\t1", b"sad\t4"])
 
 
 @ALL
