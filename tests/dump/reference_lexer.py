@@ -23,13 +23,13 @@ class Stop(Exception):
     """The text can't be read further."""
 
 
-def _string_end(text: bytes, at: int, escapes: bool) -> int:
+def _string_end(text: bytes, at: int, escapes: bool, doubles: bool) -> int:
     while at < len(text):
-        if (escapes and text[at : at + 1] == b"\\") or text[at : at + 2] == b"''":
+        if (escapes and text[at : at + 1] == b"\\") or (doubles and text[at : at + 2] == b"''"):
             at += 2
         elif text[at : at + 1] == b"'":
             at += 1
-            continued = _CONTINUED.match(text, at) if escapes else None
+            continued = _CONTINUED.match(text, at)
             if continued is None:
                 return at
             at = continued.end()
@@ -55,7 +55,9 @@ def _token(text: bytes, at: int, escapes: bool) -> tuple[str, int]:
         return "comment", end
     if match := _PREFIX.match(text, at):
         prefix = (match[1] or b"").lower()
-        return "string", _string_end(text, match.end(), prefix == b"e" or (prefix == b"" and escapes))
+        return "string", _string_end(
+            text, match.end(), prefix == b"e" or (prefix == b"" and escapes), prefix not in (b"b", b"x")
+        )
     if match := _WORD.match(text, at):
         return "word", match.end()
     if match := _JUNK.match(text, at):

@@ -533,6 +533,8 @@ FUZZ = settings(
 @given(text=TEXTS, sizes=st.lists(st.integers(0, 9), max_size=60), portion=st.integers(1, 20))
 @example(text=b"SELECT $$a$$E'b\\';", sizes=[], portion=1)
 @example(text=b"COPY t FROM stdin;\n\n\\.'", sizes=[], portion=1)
+@example(text=b"COPY a stdin --COPY t FROM stdin;\n;", sizes=[], portion=1)
+@example(text=b"SET standard_conforming_strings = off;X'B''a;\\',';'U&'B''a;\\',';'B'a'\n'\\';", sizes=[], portion=1)
 @example(text=b"SET standard_conforming_strings = off;SELECT U&'\\';", sizes=[1] * 60, portion=1)
 def test_fuzz_against_the_reference_in_any_chunks(text: bytes, sizes: list[int], portion: int) -> None:
     expected, how = reference(text)
@@ -558,3 +560,15 @@ def test_fuzz_any_bytes_give_tokens_or_an_error_of_ours(data: bytes, sizes: list
         found, error = lexed(data, sizes)
     assert found == reference(data)[0]
     assert (error is None) == (reference(data)[1] == "")
+
+
+def test_no_group_is_repeated_possessively() -> None:
+    # Python 3.11.0 to 3.11.4 match (?:…)*+ wrongly (gh-106052), and these tests may run with a later one.
+    sources = (Path(__file__).parents[2] / "src").rglob("*.py")
+    found = [
+        f"{path.name}: {line.strip()}"
+        for path in sources
+        for line in path.read_text().splitlines()
+        if re.search(r"(?<!\\)\)[*+?]\+", line) and "(?:…)*+" not in line
+    ]
+    assert found == []

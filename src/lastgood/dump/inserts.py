@@ -26,13 +26,13 @@ _HEAD = re.compile(
 )
 _ONE = re.compile(_IDENTIFIER)
 _VALUE = re.compile(
-    rb"\s*(?:'([^']*+(?:''[^']*+)*+)'"  # 1: a string
+    rb"\s*(?:'([^']*+(?>(?:''[^']*+)*))'"  # 1: a string
     rb"|(NULL)"  # 2
     rb"|([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"  # 3: a number
     rb"|(true|false)"  # 4
     rb"|[Bb]'([01]*)'"  # 5: bits
     rb"|(DEFAULT)"  # 6
-    rb"|[Ee]'([^'\\]*+(?:(?:''|\\.)[^'\\]*+)*+)'"  # 7: a string with escapes
+    rb"|[Ee]'([^'\\]*+(?>(?:(?:''|\\.)[^'\\]*+)*))'"  # 7: a string with escapes
     rb")\s*",
     re.DOTALL,
 )

@@ -238,6 +238,8 @@ class _Lexer(Window):
             self.pos = string.end()
             if string[1] is not None or (self._escapes and string[0] == b"'"):
                 self._escaped_string(opened)
+            elif self._escapes:
+                self._unescaped_string(opened, doubles=string[2] is not None)
             else:
                 self._behind(b"'", "a string", opened)
             return True
@@ -289,6 +291,18 @@ class _Lexer(Window):
                 if self.buffer[self.pos :] != b"'":
                     raise self._cut_off("a string", opened)
                 self.pos += 1
+                return
+
+    def _unescaped_string(self, opened: int, *, doubles: bool) -> None:
+        """The same where no backslash escapes. It matters only where it would in the ordinary string that could follow.
+
+        ``doubles``: two quotes stand for one.
+        """
+        while True:
+            self._behind(b"'", "a string", opened)
+            if doubles and self.has(1) and self.buffer[self.pos] == 0x27:
+                self.pos += 1
+            elif not self._continued():
                 return
 
     def _continued(self) -> bool:
@@ -438,7 +452,7 @@ def _copied_to(text: bytes) -> bytes | None:
 def _behind_gap(text: bytes | bytearray, pos: int) -> int:
     """The next index at which there is neither white space nor a comment."""
     while True:
-        match = patterns.SPACE_AND_LINE_COMMENTS.match(text, pos)
+        match = patterns.GAP.match(text, pos)
         assert match is not None  # it matches nothing, too
         pos = match.end()
         if not text.startswith(b"/*", pos):

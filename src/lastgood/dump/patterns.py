@@ -1,6 +1,8 @@
 r"""Regular expressions for PostgreSQL's tokens, in bytes; they follow psqlscan.l.
 
-Quantifiers are possessive wherever they can be: nothing is tried twice, so that time is linear in the text.
+Quantifiers are possessive wherever they can be: nothing is tried twice, so that time is linear in the text. Groups
+are repeated as ``(?>(?:…)*)`` and not as ``(?:…)*+``, which is the same, but Python 3.11.0 to 3.11.4 get the second
+wrong (gh-106052): a dump would be split in the wrong place.
 """
 
 from __future__ import annotations
@@ -11,14 +13,15 @@ SPACE = re.compile(rb"[ \t\n\r\f\v]*+")
 LINE_END = re.compile(rb"[\n\r]")
 REST_OF_LINE = re.compile(rb"[ \t\f\v\r]*+(?=([^ \t\f\v\r]))")
 WORD = re.compile(rb"[A-Za-z_\x80-\xff][\w$\x80-\xff]*+")
-STRING = re.compile(rb"(?:([eE])|[bBxX]|[uU]&)?'")
-ESCAPED = re.compile(rb"(?:[^'\\]++|\\[\s\S]|'')*+")
-DOLLAR = re.compile(rb"\$(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*+)?+(\$)?")
-SPACE_AND_LINE_COMMENTS = re.compile(rb"(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\r]))*+")
+STRING = re.compile(rb"(?:([eE])|[bBxX]|([uU]&))?'")
+ESCAPED = re.compile(rb"(?>(?:[^'\\]++|\\[\s\S]|'')*)")
+DOLLAR = re.compile(rb"\$(?>(?:[A-Za-z_\x80-\xff][\w\x80-\xff]*+)?)(\$)?")
+SPACE_AND_LINE_COMMENTS = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\r]))*)")
+GAP = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+)*)")
 COMMENT_MARK = re.compile(rb"/\*|\*/")
 BODY_WORD = re.compile(rb"(?i:begin|atomic|case|end)(?=[^\w$\x80-\xff])")
 END_OF_ROWS = re.compile(rb"\r?\n")
-COPY_PIECE = re.compile(rb"([A-Za-z_\x80-\xff][\w$\x80-\xff]*+)|\"(?:[^\"]|\"\")*+\"|'[^']*+'|[\s\S]")
+COPY_PIECE = re.compile(rb"([A-Za-z_\x80-\xff][\w$\x80-\xff]*+)|\"(?>(?:[^\"]++|\"\")*)\"|'[^']*+'|[\s\S]")
 
 
 def _run(*, escapes: bool, keywords: bool) -> bytes:
@@ -32,10 +35,10 @@ def _run(*, escapes: bool, keywords: bool) -> bytes:
     ahead = rb"(?=[\s\S])"
     word = rb"[A-Za-z_\x80-\xff][\w$\x80-\xff]*+"
     # What a line end may follow is left out: the string may be continued on another line.
-    escaped = rb"'(?:[^'\\]++|\\[\s\S]|'')*+'(?=[^'\s\-])"
+    escaped = rb"'(?>(?:[^'\\]++|\\[\s\S]|'')*)'(?=[^'\s\-])"
     if escapes:
         no_prefix = rb"(?!(?:[eEbBxX]|[uU]&)')(?![uU]&\Z)"
-        strings = [rb"(?:[bBxX]|[uU]&)'[^']*+'", rb"[eE]?" + escaped]
+        strings = [rb"[eE]?" + escaped]
     else:
         no_prefix = rb"(?![eE]')"
         strings = [rb"'[^']*+'", rb"[eE]" + escaped]
@@ -45,7 +48,7 @@ def _run(*, escapes: bool, keywords: bool) -> bytes:
         alternatives = [
             rb"[^\w\x80-\xff'\"$();\\/\-]++",
             no_keyword + no_prefix + word + ahead,
-            rb"\$?[0-9]++(?:" + word + rb")?+" + ahead,
+            rb"\$?[0-9]++(?>(?:" + word + rb")?)" + ahead,
             *strings,
             rb"\"[^\"]*+\"",
             rb"--[^\n\r]*+[\n\r]",
@@ -54,7 +57,7 @@ def _run(*, escapes: bool, keywords: bool) -> bytes:
         ]
         return rb"|".join(alternatives)
 
-    return rb"(?:" + tokens(no_keyword) + rb"|\((?:" + tokens(rb"") + rb")*+\))*+"
+    return rb"(?>(?:" + tokens(no_keyword) + rb"|\((?>(?:" + tokens(rb"") + rb")*)\))*)"
 
 
 RUNS = {

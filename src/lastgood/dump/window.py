@@ -7,7 +7,7 @@ from collections.abc import Iterable
 from lastgood.errors import Corrupt
 
 PORTION = 1 << 18
-"""The text is taken in portions of at least this many bytes (the last may be shorter)."""
+"""The text is taken in portions of at least this many bytes and less than twice as many; the last may be shorter."""
 
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SHOWN_BEHIND_NUL = 16
@@ -21,7 +21,12 @@ class Window:
     """
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        self._chunks = iter(chunks)
+        # A regular expression's memory grows with what it is let loose on.
+        self._chunks = (
+            chunk[at : at + PORTION] if len(chunk) > PORTION else chunk
+            for chunk in chunks
+            for at in range(0, len(chunk), PORTION)
+        )
         self.buffer = bytearray()
         self.base = 0
         self.start = 0
