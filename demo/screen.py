@@ -10,6 +10,9 @@ from rich.console import Console
 from rich.text import Text
 
 
+_QUOTED = "   | "
+
+
 class Screen:
     """Where the story is told. ``failed`` holds every claim that did not hold; what is claimed was checked before."""
 
@@ -38,9 +41,19 @@ class Screen:
         self._console.print(Text(f"   $ {text}", style="bold"), soft_wrap=True)
 
     def quote(self, text: str) -> None:
-        """What a program printed, as it is."""
+        """What a program printed; lines that are too long for the screen go on under themselves."""
         for line in text.rstrip().splitlines():
-            self._console.print(Text(f"   | {line}", style="dim"), soft_wrap=True)
+            indent = " " * (len(line) - len(line.lstrip()))
+            width = max(40, self._console.width - len(_QUOTED))
+            fits = len(line) <= width
+            for part in (
+                [line]
+                if fits
+                else textwrap.wrap(
+                    line.strip(), width, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+                )
+            ):
+                self._console.print(Text(f"{_QUOTED}{part}".rstrip(), style="dim"), soft_wrap=True)
 
     def claim(self, text: str, holds: bool, otherwise: str = "") -> None:
         """Something that was checked just now; ``otherwise`` says more when it does not hold."""
