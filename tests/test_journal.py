@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.errors import UsageError
+from lastgood.errors import Refused, UsageError
 from lastgood.journal import Journal
 
 RUN = "20261122-031500-9f3c1a70"
@@ -39,8 +39,17 @@ def test_what_was_undone_is_no_result(tmp_path: Path) -> None:
 
 def test_a_run_is_begun_once(tmp_path: Path) -> None:
     Journal.create(tmp_path, RUN)
-    with pytest.raises(FileExistsError):
+    with pytest.raises(Refused) as raised:
         Journal.create(tmp_path, RUN)
+    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": file exists'
+
+
+def test_no_record_no_run(tmp_path: Path) -> None:
+    (tmp_path / "runs").write_text("a file where the folder should be")
+    with pytest.raises(Refused) as raised:
+        Journal.create(tmp_path, RUN)
+    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": file exists'
+    assert raised.value.exit_status == 3
 
 
 def test_journals_are_for_their_owner_only(tmp_path: Path) -> None:

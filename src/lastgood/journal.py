@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import durable, fault
-from lastgood.errors import UsageError
+from lastgood.errors import Refused, UsageError
 
 SUFFIX = ".jsonl"
 
@@ -30,12 +30,18 @@ class Journal:
 
     @classmethod
     def create(cls, state: Path, run: str) -> Journal:
-        """A new journal in ``state/runs``; the folder is made. Raises OSError, FileExistsError for a second one."""
+        """A new journal in ``state/runs``; the folder is made. Raises Refused when that can't be done."""
         folder = state / "runs"
-        folder.mkdir(parents=True, exist_ok=True, mode=0o700)
         path = folder / (run + SUFFIX)
-        os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
-        durable.sync_folder(folder)
+        try:
+            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
+            durable.sync_folder(folder)
+        except OSError as error:
+            raise Refused(
+                f'cannot begin the record "{path}": {(error.strerror or str(error)).lower()}',
+                hint="Name a folder that can be written to with --state: nothing is done without a record.",
+            ) from error
         return cls(path)
 
     @classmethod

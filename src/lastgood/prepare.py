@@ -60,7 +60,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             live=live.name,
             live_oid=live.oid,
             live_bytes=live.size_bytes or 0,
-            maintenance=database.maintenance_name(live_name),
+            maintenance=maintenance.info.dbname,
             shadow=database.fit_name(live.name, suffix("shadow", run)),
             kept=database.fit_name(live.name, suffix("old", run)),
             point=PlannedPoint(

@@ -108,10 +108,8 @@ def report_of(run: Run, total: float) -> Report:
     plan, found = run.plan, run.findings
     took, comparison, carried = run.seconds, found.comparison, found.carried_over
     outage = found.exchanged.outage if found.exchanged is not None else 0.0
-    fenced = found.fence.began is not None if found.fence is not None else False
-    between = sum(took.get(step, 0.0) for step in ("fence", "swap")) + max(
-        took.get("emergency", 0.0), sum(took.get(step, 0.0) for step in ("build", "carry_over", "prove"))
-    )
+    began = found.fence.began if found.fence is not None else None
+    fenced = found.switched - began if began is not None and found.switched is not None else outage
     return Report(
         run=plan.run,
         point=plan.point,
@@ -136,7 +134,7 @@ def report_of(run: Run, total: float) -> Report:
             build=round(took.get("build", 0.0) + took.get("carry_over", 0.0), 3),
             prove=round(took.get("prove", 0.0), 3),
             swap=round(took.get("swap", 0.0), 3),
-            write_outage=round(between if fenced else outage, 3),
+            write_outage=round(fenced, 3),
             read_outage=round(outage, 3),
             total=round(total, 3),
         ),

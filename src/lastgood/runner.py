@@ -97,6 +97,8 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
                 _side_by_side(run, lanes, begun, finished)
     except BaseException as error:
         _journal_quietly(run, "failed", reason=str(error), error=type(error).__name__)
+        if isinstance(error, KeyboardInterrupt):
+            raise  # interrupted twice: everything is left to resume or abort
         run.carry_on()
         if isinstance(error, Stopped):
             raise  # the step itself says that nothing can be told or taken back now

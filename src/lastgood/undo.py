@@ -103,8 +103,9 @@ def _age(pair: tuple[Database, Mark]) -> datetime:
 def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> UndoReport:
     """Does it. Raises Failed (nothing changed), Refused (another run, sessions that can't be ended), Stopped."""
     started = time.monotonic()
-    server = target.at(database.maintenance_name(plan.live))
-    with server.connect(application_name=f"lastgood undo {plan.run}") as maintenance:
+    with database.connect_maintenance(target, plan.live) as maintenance:
+        maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood undo {plan.run}"])
+        server = target.at(maintenance.info.dbname)
         lock_live(maintenance, plan.live)
         blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
         if blocking:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import re
+import signal
+import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.cli.conftest import Lastgood
+from tests.cli.conftest import Lastgood, command
 
 RUN = r"\d{8}-\d{6}-[0-9a-f]{8}"
 
@@ -124,7 +126,7 @@ def test_facts_of_a_database_and_of_a_point_agree(lastgood: Lastgood, broken: st
     }
     outcome = lastgood("facts", broken)
     assert outcome.status == 0
-    assert outcome.out.startswith("7 rows in 3 tables\n")
+    assert outcome.out.startswith(f'7 rows in 3 tables of "{database}"\n')
     assert f"  public.contacts                           3  {tables['contacts'][1][:12]}    2025-11-03" in outcome.out
 
 
@@ -328,3 +330,53 @@ def test_names_with_odd_characters(
         outcome = lastgood(*arguments)
         assert outcome.status == 0, outcome.err
         assert "\x1b" not in outcome.out + outcome.err
+
+
+def test_a_password_on_the_command_line_is_warned_of_once(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str
+) -> None:
+    url = server.url(database).replace("postgres@", "postgres:s3cr%40t@")
+    outcome = lastgood("rollback", "--yes", "--quiet", "--db", url)
+    assert outcome.status == 0
+    assert outcome.err == (
+        "caution the password in --db is visible to other users of this machine while lastgood runs; "
+        "use LASTGOOD_DB or ~/.pgpass instead\n"
+    )
+    journals = "".join(each.read_text() for each in Path("state/runs").iterdir())
+    manifests = "".join(each.read_text() for each in Path("backups").glob("*.json"))
+    for text in (outcome.out, journals, manifests):
+        assert text
+        assert "s3cr" not in text
+
+
+def killed(arguments: tuple[str, ...], fault: str, environment: dict[str, str]) -> None:
+    done = subprocess.run(
+        command(*arguments), capture_output=True, env={**environment, "LASTGOOD_FAULT": f"{fault}:kill"}, check=False
+    )
+    assert done.returncode == -signal.SIGKILL, done.stderr
+
+
+def test_a_run_that_was_killed_is_aborted_or_resumed(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
+) -> None:
+    killed(("rollback", "--yes"), "build.after_load", child_environment)
+    status = lastgood("status")
+    assert status.status == 7
+    assert status.out.startswith(f'"{database}" is open: ')
+    commands = re.findall(rf"^    lastgood (\w+) ({RUN})$", status.out, re.MULTILINE)
+    assert [name for name, _ in commands] == ["resume", "abort"]
+    run = commands[0][1]
+    asked = lastgood("resume", run)
+    assert asked.status == 3
+    aborted = lastgood("abort", run, "--yes")
+    assert aborted.status == 0
+    assert re.fullmatch(rf'Done: run {run} is aborted; "{database}_shadow_[0-9a-f]{{8}}" was removed\.\n', aborted.out)
+    assert lastgood("status").status == 0
+    assert names(server, database) == ["broken", "broken", "Di", "Ed"]
+
+    killed(("rollback", "--yes"), "build.after_load", child_environment)
+    resumed = lastgood("resume", "--yes")
+    assert resumed.status == 0, resumed.err
+    assert resumed.out.startswith(f'Done: "{database}" is back at {broken}.\n')
+    assert names(server, database) == ["Ann", "Bo", "Cy"]
+    assert lastgood("status").status == 0

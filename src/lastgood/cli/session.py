@@ -32,6 +32,7 @@ class Session:
         self.settings = config.Settings(json="--json" in arguments, state=_state(environment))
         self.scrub = Scrubber()
         self._arguments = arguments
+        self._warned = False
         self._environment = environment
         self._learn(self.scrub)
         self.screen = Screen(scrub=self.scrub, no_color="--no-color" in arguments)
@@ -61,7 +62,8 @@ class Session:
         """An ``Emit`` for the length of a ``with`` block."""
         settings = self.settings
         with progress.events(self.screen, as_json=settings.json, quiet=settings.quiet) as emit:
-            if settings.origins.get("db") == "--db" and self.target.keywords.get("password"):
+            if settings.origins.get("db") == "--db" and self.target.keywords.get("password") and not self._warned:
+                self._warned = True
                 emit(
                     Caution(
                         "the password in --db is visible to other users of this machine while lastgood runs; "

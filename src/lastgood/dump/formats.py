@@ -133,13 +133,8 @@ class DumpSource:
                 else:
                     # pg_restore gets a file that it can seek in, and shares its position with us.
                     yield from self._restored([], file.fileno())
-            except Corrupt as error:
-                if (self.kind != "plain" or self.compression) and _went_through_a_terminal(self.path):
-                    error.hint = (
-                        "Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
-                        'Make it anew without "docker exec -t", or remove each CR that stands before an LF in a copy.'
-                    )
-                raise
+            except (Corrupt, Incomplete) as error:
+                raise _with_its_cause(error, self.path) from error
             finally:
                 last = position()
 
@@ -239,10 +234,10 @@ def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> 
             head += piece
             if len(head) >= HEAD:
                 break
-    except BadPoint:
-        # Reading the whole will say so again, and where.
+    except (Corrupt, Incomplete) as error:
+        # Otherwise reading the whole will say so again, and where.
         if not head:
-            raise
+            raise _with_its_cause(error, path) from error
     if not head:
         raise Incomplete(
             f'cannot use "{path}": it is {compression} data of nothing',
@@ -297,13 +292,22 @@ def _sha256(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _went_through_a_terminal(path: Path) -> bool:
-    """Whether each LF of a file follows a CR: in binary data of some length that is no accident."""
+def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:
+    """The error for an archive or compressed data; with what ruined it, when each LF of the file follows a CR.
+
+    In binary data of some length that is no accident. Plain text raises no such error.
+    """
     line_feeds = pairs = 0
     before = b""
     with path.open("rb", buffering=0) as file:
-        while data := file.read(READ):
+        while line_feeds == pairs and (data := file.read(READ)):
             line_feeds += data.count(b"\n")
             pairs += (before + data).count(b"\r\n")
-            before = data[-1:] if data.endswith(b"\r") else b""
-    return 0 < line_feeds == pairs
+            before = data[-1:]
+    if not 0 < line_feeds == pairs:
+        return error
+    return Corrupt(
+        error.message,
+        hint="Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
+        'Make it anew without "docker exec -t", or remove each CR that stands before an LF in a copy.',
+    )

@@ -17,7 +17,7 @@ HEAD = 1 << 12
 """So many bytes are enough for everything here."""
 
 _TAR_BLOCK = 512
-_KINDS: dict[int, Kind] = {1: "custom", 3: "tar", 5: "directory"}
+_CUSTOM, _TAR, _DIRECTORY = 1, 3, 5
 _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
 
 # What people have had in a file named like a dump, and what to do about it.
@@ -62,12 +62,17 @@ class Archive:
 def archive(head: bytes) -> Archive | None:
     """The archive that begins so; None if it is none, or cut within its header.
 
-    The format is that of pg_backup_archiver.c, ``ReadHead``. A tar has it as its first member, toc.dat.
+    The format is that of pg_backup_archiver.c, ``ReadHead``. A tar has it as its first member, toc.dat; the toc.dat of
+    a directory says that it is of a tar.
     """
+    kind: Kind = "directory"
     if is_tar(head) and head.startswith(b"toc.dat\0"):
+        kind = "tar"
         head = head[_TAR_BLOCK:]
-    if not head.startswith(b"PGDMP") or len(head) < 16 or head[10] not in _KINDS:
+    if not head.startswith(b"PGDMP") or len(head) < 16 or head[10] not in (_CUSTOM, _TAR, _DIRECTORY):
         return None
+    if head[10] == _CUSTOM:
+        kind = "custom"
     version = (head[5], head[6], head[7])
     if version >= (1, 15, 0):
         compression = _ALGORITHMS[head[11]] if head[11] < len(_ALGORITHMS) else ""
@@ -75,7 +80,7 @@ def archive(head: bytes) -> Archive | None:
         # Until version 1.14 a level: a sign, and as many bytes as the header says.
         (level,) = struct.unpack_from("<I", head, 12)
         compression = "gzip" if level else ""
-    return Archive(_KINDS[head[10]], version, compression)
+    return Archive(kind, version, compression)
 
 
 def is_tar(head: bytes) -> bool:

@@ -74,7 +74,7 @@ _EFFECTS = {
 
 _STATUS = "Run lastgood status to see what is there."
 _AGAIN = "Run the same command again."
-_CHECK = "Run lastgood check to see what the operator's role lacks."
+_CHECK = "Run lastgood rollback --dry-run to see what the operator's role lacks."
 _POINTS = "Run lastgood points to choose another restore point."
 _LOG = "Read the server's log of this minute."
 
@@ -206,7 +206,7 @@ RULES: tuple[Rule, ...] = (
         "swap",
         R,
         "Somebody is connected to the database, or a prepared transaction or subscription holds it.",
-        "Run lastgood check to see who holds the database.",
+        "Run lastgood rollback --dry-run to see who holds the database.",
     ),
     Rule("57014", "swap", R, "The swap did not get through in its time, and was rolled back.", _AGAIN),
     Rule("25P03", "swap", R, "The swap stood still for too long, and was rolled back.", _AGAIN),
@@ -215,9 +215,9 @@ RULES: tuple[Rule, ...] = (
         "drop",
         S,
         "A prepared transaction, a replication slot or a subscription holds the database.",
-        "Run lastgood check to see what holds it.",
+        "Run lastgood rollback --dry-run to see what holds it.",
     ),
-    Rule("55006", "any", S, "The object is in use.", "Run lastgood check to see who holds it."),
+    Rule("55006", "any", S, "The object is in use.", "Run lastgood rollback --dry-run to see who holds it."),
     Rule("57014", "any", S, "Somebody cancelled the statement, or a timeout did.", _AGAIN),
     Rule("25P03", "any", S, "The session stood idle in a transaction for longer than the server allows.", _AGAIN),
     Rule("25P04", "any", S, "The transaction took longer than transaction_timeout allows.", _AGAIN),

@@ -52,6 +52,7 @@ class Findings:
     emergency: Path | None = None
     restored_oid: int | None = None
     exchanged: Exchanged | None = None
+    switched: float | None = None
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     shadow_kept: bool = False
 

@@ -62,9 +62,9 @@ class Fence:
             return {"baseline": baseline, "detail": "at the swap: writers go on until then"}
         connection = run.target.connect(autocommit=False, application_name=f"lastgood fence {run.plan.run}")
         run.fence_connection = connection
+        began = time.monotonic()
         tables = _lock_all(run, connection)
         fault.point("fence.after_lock")
-        began = time.monotonic()
         run.findings.fence = FenceProof("table locks", f"SHARE locks on {tables} of {tables} tables", None, began)
         return {"tables": tables, "detail": f"{tables} tables locked against writes"}
 

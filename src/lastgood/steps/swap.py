@@ -3,6 +3,7 @@ exchange backwards."""
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
 from typing import Any
 
@@ -67,7 +68,7 @@ class Swap:
             ) from error
         except psycopg.Error as error:
             raise server_errors.failed(error, f'switch "{plan.live}" to the restored database') from error
-        run.findings.exchanged = exchanged
+        run.findings.exchanged, run.findings.switched = exchanged, time.monotonic()
         return {
             "outage": exchanged.outage,
             "ended": exchanged.ended,
