@@ -14,6 +14,7 @@ import time
 import uuid
 from collections import Counter
 from collections.abc import Callable, Collection
+from contextlib import suppress
 from dataclasses import dataclass, field
 from types import TracebackType
 
@@ -27,6 +28,7 @@ from lastgood.postgres.server import Connection, Target
 # renamed), shutdown and "too many", and transactions that the server gave up for another.
 _AGAIN = ("08", "57", "53", "40", "3D000", "55000")
 _PAUSE = 0.01
+_GRACE = 1.0
 
 
 @dataclass(slots=True)
@@ -74,6 +76,7 @@ class Application:
         self._lock = threading.Lock()
         self._lap = Lap()
         self._acknowledged: list[str] = []
+        self._open: set[psycopg.Connection] = set()
         self._threads = [
             threading.Thread(target=self._work, args=(number, work), daemon=True, name=f"crm {number}")
             for number, work in enumerate([self._read] * readers + [self._write] * writers)
@@ -115,6 +118,12 @@ class Application:
     ) -> None:
         self._stop.set()
         for thread in self._threads:
+            thread.join(_GRACE)
+        # A writer may stand before a lock for as long as the server allows: nobody waits for its answer any more.
+        for connection in self._open.copy():
+            with suppress(psycopg.Error):
+                connection.cancel_safe(timeout=_GRACE)
+        for thread in self._threads:
             thread.join(self._patience)
 
     def _work(self, number: int, request: Callable[[psycopg.Connection, random.Random, str], None]) -> None:
@@ -142,10 +151,12 @@ class Application:
             try:
                 if connection is None:
                     connection = psycopg.connect(self._conninfo, autocommit=True, prepare_threshold=None)
+                    self._open.add(connection)
                 request(connection, chance, reference)
             except (psycopg.Error, LookupError) as error:
                 again = isinstance(error, psycopg.Error) and _again(error)
                 if connection is not None and (connection.closed or not again):
+                    self._open.discard(connection)
                     connection.close()
                     connection = None
                 late = time.monotonic() - started > self._patience

@@ -7,11 +7,14 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+from lastgood import interrupts
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,16 +42,18 @@ class Lastgood:
     def __call__(
         self, *arguments: str | Path, as_json: bool = True, environment: Mapping[str, str] | None = None
     ) -> Answer:
-        """Runs one command to its end and returns what it answered, whatever its status."""
+        """Runs one command to its end and returns what it answered, whatever its status.
+
+        Ctrl+C is passed on to the command, which walks its work back; then KeyboardInterrupt is raised here.
+        """
         started = time.monotonic()
-        process = self.start(*arguments, *(["--json"] if as_json else []), environment=environment)
-        try:
-            printed, said = process.communicate()
-        except BaseException:
-            # The program has a session of its own: one interrupt, passed on once, and it walks its work back.
-            process.send_signal(signal.SIGINT)
-            process.communicate()
-            raise
+        stop = threading.Event()
+        # Not by catching KeyboardInterrupt: it could come after the program was started and before we know of it.
+        with interrupts.calling(stop.set):
+            process = self.start(*arguments, *(["--json"] if as_json else []), environment=environment)
+            printed, said = _to_its_end(process, stop)
+        if stop.is_set():
+            raise KeyboardInterrupt
         text = printed.decode("utf-8", "replace")
         document = json.loads(text) if as_json and text.strip() else {}
         return Answer(process.returncode, document, said.decode("utf-8", "replace"), time.monotonic() - started, text)
@@ -63,3 +68,20 @@ class Lastgood:
             stderr=subprocess.PIPE,
             start_new_session=True,
         )
+
+
+def _to_its_end(process: subprocess.Popen[bytes], stop: threading.Event) -> tuple[bytes, bytes]:
+    """What a program printed, and what it said on stderr; ``stop`` interrupts it, once."""
+    passed_on = False
+    try:
+        while True:
+            try:
+                return process.communicate(timeout=0.1)
+            except subprocess.TimeoutExpired:
+                if stop.is_set() and not passed_on:
+                    process.send_signal(signal.SIGINT)
+                    passed_on = True
+    except KeyboardInterrupt:
+        process.kill()
+        process.communicate()
+        raise

@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 from rich.console import Console
 from rich.text import Text
+
+_QUOTED = "   | "
 
 
 class Screen:
@@ -38,9 +41,16 @@ class Screen:
         self._console.print(Text(f"   $ {text}", style="bold"), soft_wrap=True)
 
     def quote(self, text: str) -> None:
-        """What a program printed, as it is."""
+        """What a program printed; long lines go on below their last column, rows of tables stay as they are."""
+        width = max(40, self._console.width - len(_QUOTED))
         for line in text.rstrip().splitlines():
-            self._console.print(Text(f"   | {line}", style="dim"), soft_wrap=True)
+            columns = list(re.finditer(r"(?:^|(?<=  ))\S", line))
+            indent = columns[-1].start() if columns else 0
+            fits = len(line) <= width or len(columns) > 2
+            rest = textwrap.wrap(line[indent:], max(20, width - indent), break_on_hyphens=False, break_long_words=False)
+            for number, part in enumerate([line[indent:]] if fits else rest):
+                lead = line[:indent] if number == 0 else " " * indent
+                self._console.print(Text(f"{_QUOTED}{lead}{part}".rstrip(), style="dim"), soft_wrap=True)
 
     def claim(self, text: str, holds: bool, otherwise: str = "") -> None:
         """Something that was checked just now; ``otherwise`` says more when it does not hold."""

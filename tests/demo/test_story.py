@@ -10,7 +10,8 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from pathlib import Path
 
 import psutil
@@ -21,14 +22,26 @@ from demo.screen import Screen
 SCALE = "0.02"
 
 
-def start(folder: Path, output: int, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-    return subprocess.Popen(
+@contextmanager
+def started(
+    folder: Path, output: int, environment: Mapping[str, str] | None = None
+) -> Iterator[subprocess.Popen[bytes]]:
+    """The demo, running; interrupted and waited for when the test did not see it to its end."""
+    process = subprocess.Popen(
         [sys.executable, "-m", "demo", "--scale", SCALE],
         env={**os.environ, "TMPDIR": str(folder), "PYTHONPATH": os.pathsep.join(sys.path), **(environment or {})},
         stdin=subprocess.DEVNULL,
         stdout=output,
         stderr=subprocess.STDOUT,
     )
+    try:
+        yield process
+    finally:
+        if process.poll() is None:
+            process.send_signal(signal.SIGINT)
+            process.wait(timeout=60)
+        if process.stdout is not None:
+            process.stdout.close()
 
 
 def read_until(descriptor: int, words: bytes, seconds: float = 120) -> bytes:
@@ -45,9 +58,17 @@ def read_until(descriptor: int, words: bytes, seconds: float = 120) -> bytes:
     return said
 
 
+def command_line(process: psutil.Process) -> list[str]:
+    """As it was started; nothing of one that has ended meanwhile, as a server's backends do all the time."""
+    try:
+        return list(process.cmdline())
+    except psutil.NoSuchProcess:
+        return []
+
+
 def test_every_claim_holds(tmp_path: Path) -> None:
-    process = start(tmp_path, subprocess.PIPE)
-    said, _ = process.communicate(timeout=200)
+    with started(tmp_path, subprocess.PIPE) as process:
+        said, _ = process.communicate(timeout=200)
     text = said.decode()
     assert process.returncode == 0, text
     assert "[FAILED]" not in text
@@ -62,29 +83,28 @@ def test_every_claim_holds(tmp_path: Path) -> None:
 def test_on_a_terminal_it_has_colours_unless_no_color_is_set(tmp_path: Path) -> None:
     for environment, coloured in (({"TERM": "xterm-256color"}, True), ({"TERM": "xterm", "NO_COLOR": "1"}, False)):
         ours, theirs = pty.openpty()
-        process = start(tmp_path, theirs, environment)
-        os.close(theirs)
-        said = read_until(ours, b"The old backup script makes")
-        process.send_signal(signal.SIGINT)
-        while read_until(ours, b"\x00"):
-            pass
-        process.wait(timeout=60)
+        with started(tmp_path, theirs, environment) as process:
+            os.close(theirs)
+            said = read_until(ours, b"The old backup script makes")
+            process.send_signal(signal.SIGINT)
+            while read_until(ours, b"\x00"):
+                pass
         os.close(ours)
         assert (b"\x1b[1;36m" in said or b"\x1b[36m" in said) == coloured
 
 
 def test_ctrl_c_during_a_rollback_leaves_nothing_behind(tmp_path: Path) -> None:
-    process = start(tmp_path, subprocess.PIPE)
-    assert process.stdout is not None
-    said = read_until(process.stdout.fileno(), b"$ lastgood rollback --latest --yes")
-    assert b"[FAILED]" not in said
-    family = psutil.Process(process.pid).children(recursive=True)
-    (server,) = {Path(words[2]) for each in family if (words := each.cmdline())[1:2] == ["-D"]}
-    assert server.is_dir()
-    process.send_signal(signal.SIGINT)
-    rest, _ = process.communicate(timeout=90)
-    assert process.returncode == 130, rest.decode()
-    assert rest.decode().rstrip().splitlines()[-1].strip() == "Interrupted; the server and its folder are removed."
+    with started(tmp_path, subprocess.PIPE) as process:
+        assert process.stdout is not None
+        said = read_until(process.stdout.fileno(), b"$ lastgood rollback --latest --yes")
+        assert b"[FAILED]" not in said
+        family = psutil.Process(process.pid).children(recursive=True)
+        (server,) = {Path(words[2]) for each in family if (words := command_line(each))[1:2] == ["-D"]}
+        assert server.is_dir()
+        process.send_signal(signal.SIGINT)
+        rest, _ = process.communicate(timeout=90)
+        assert process.returncode == 130, rest.decode()
+        assert rest.decode().rstrip().splitlines()[-1].strip() == "Interrupted; the server and its folder are removed."
     _, alive = psutil.wait_procs(family, timeout=20)
     assert alive == []
     assert not server.parent.exists()
@@ -92,8 +112,8 @@ def test_ctrl_c_during_a_rollback_leaves_nothing_behind(tmp_path: Path) -> None:
 
 
 def test_a_rollback_that_fails_ends_the_story_with_status_1(tmp_path: Path) -> None:
-    process = start(tmp_path, subprocess.PIPE, {"LASTGOOD_FAULT": "build.after_load:enospc"})
-    said, _ = process.communicate(timeout=200)
+    with started(tmp_path, subprocess.PIPE, {"LASTGOOD_FAULT": "build.after_load:enospc"}) as process:
+        said, _ = process.communicate(timeout=200)
     assert process.returncode == 1
     assert "[FAILED] lastgood rollback ends with status 0: it ended with 5" in said.decode()
     assert said.decode().rstrip().splitlines()[-1].strip() == "The story ends here."
