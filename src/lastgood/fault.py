@@ -48,6 +48,11 @@ def _terminate() -> None:
     os.kill(os.getpid(), signal.SIGTERM)
 
 
+def _stop() -> None:
+    # Until the test sends SIGCONT: meanwhile it cuts our connections, say.
+    os.kill(os.getpid(), signal.SIGSTOP)
+
+
 def _enospc() -> None:
     raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
 
@@ -56,6 +61,7 @@ _ACTIONS: dict[str, Callable[[], None]] = {
     "kill": _kill,
     "interrupt": _interrupt,
     "terminate": _terminate,
+    "stop": _stop,
     "enospc": _enospc,
 }
 

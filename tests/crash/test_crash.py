@@ -13,13 +13,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
 import pytest
 
 from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.mark import marked
 
-KINDS = ("kill", "terminate", "enospc")
+KINDS = ("kill", "terminate", "enospc", "cut")
 # What the short form runs: each phase once, the moments around the commit with every kind.
 SHORT = {
     ("fence.after_lock", "kill"),
@@ -31,8 +32,14 @@ SHORT = {
     ("swap.between_renames", "kill"),
     ("swap.before_commit", "enospc"),
     ("swap.after_commit", "kill"),
+    ("swap.after_commit", "cut"),
+    ("swap.between_renames", "cut"),
+    ("build.after_load", "cut"),
+    ("fence.after_lock", "cut"),
     ("journal.before_done", "enospc"),
 }
+# Where a run needs none of its connections any more, or makes a new one.
+SURVIVED = {"swap.after_commit"}
 ROLLBACK_POINTS = [name for name in fault.POINTS if not name.startswith("undo.")]
 OLD, NEW = {"after the deployment"}, {"before the deployment"}
 
@@ -47,28 +54,30 @@ class Scene:
     state: Path
 
     def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
+        """The command line in a process of its own. The fault ``POINT:cut`` ends all its sessions at that point."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
         if fault_spec:
-            environment["LASTGOOD_FAULT"] = fault_spec
-        return subprocess.run(
-            [
-                sys.executable,
-                "-m",
-                "lastgood",
-                "--db",
-                self.server.url(self.live),
-                "--store",
-                str(self.store),
-                "--state",
-                str(self.state),
-                *arguments,
-            ],
-            capture_output=True,
-            text=True,
-            env=environment,
-            timeout=120,
-            check=False,
-        )
+            environment["LASTGOOD_FAULT"] = fault_spec.replace(":cut", ":stop")
+        options = ["--db", self.server.url(self.live), "--store", str(self.store), "--state", str(self.state)]
+        command = [sys.executable, "-m", "lastgood", *options, *arguments]
+        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        if fault_spec.endswith(":cut"):
+            self.cut(psutil.Process(process.pid))
+        said, errors = process.communicate(timeout=120)
+        return subprocess.CompletedProcess(command, process.returncode, said, errors)
+
+    def cut(self, process: psutil.Process) -> None:
+        """Waits until the process has stopped itself, ends its sessions, and lets it go on."""
+        deadline = time.monotonic() + 60
+        while process.status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline and process.is_running(), "it never came to the fault point"
+            time.sleep(0.01)
+        with self.server.target("postgres").connect(application_name="the cutter") as connection:
+            connection.execute(
+                "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
+                " WHERE application_name LIKE 'lastgood%' AND pid <> pg_backend_pid()"
+            )
+        process.send_signal(signal.SIGCONT)
 
     def content(self) -> set[str]:
         """Reads *and writes*: an open database takes both."""
@@ -116,10 +125,14 @@ def test_every_point_of_the_short_form_exists() -> None:
 
 def test_a_fault_leaves_the_old_or_the_new_and_a_way_on(scene: Scene, point: str, kind: str) -> None:
     done = scene.run("rollback", "--yes", "--json", fault_spec=f"{point}:{kind}")
-    assert done.returncode != 0, f"the fault did not strike: {done.stdout}"
     found = scene.content()
     assert found in (OLD, NEW), "half of each under the live name"
     switched = found == NEW
+    if kind == "cut" and point in SURVIVED:
+        assert (done.returncode, switched) == (0, True), done.stderr
+        assert scene.run("undo", "--yes", "--json").returncode == 0
+        return
+    assert done.returncode != 0, f"the fault did not strike: {done.stdout}"
     assert switched == (point == "swap.after_commit" or (done.returncode == 7 and found == NEW))
     if scene.leftovers():
         # Somebody else, on another machine, without the journal.
