@@ -77,6 +77,21 @@ def _pooler(s: Subject) -> Iterator[Finding]:
         )
 
 
+def _read_only(s: Subject) -> Iterator[Finding]:
+    row = s.maintenance.execute(
+        "SELECT 1 FROM pg_catalog.pg_db_role_setting WHERE setdatabase = %s AND setrole = 0"
+        " AND 'default_transaction_read_only=on' = ANY (setconfig)",
+        [s.database.oid],
+    ).fetchone()
+    if row is not None:
+        yield Finding(
+            level="caution",
+            code="set_read_only",
+            text=f'"{s.database.name}" is set read-only (default_transaction_read_only = on), and will be afterwards too',
+            hint=f'To lift it: ALTER DATABASE "{s.database.name}" RESET default_transaction_read_only',
+        )
+
+
 def _encoding(s: Subject) -> Iterator[Finding]:
     if s.database.encoding not in (s.summary.encoding, "UTF8", "SQL_ASCII"):
         yield Finding(
@@ -254,6 +269,7 @@ def _partial(s: Subject) -> Iterator[Finding]:
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _server_version,
     _pooler,
+    _read_only,
     _encoding,
     _privileges,
     _roles,

@@ -5,6 +5,8 @@ The live database is no oracle (it is broken, that is why one rolls back); it is
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import psycopg
 from psycopg import IsolationLevel, sql
 
@@ -14,7 +16,18 @@ from lastgood.postgres.server import Connection
 
 COUNT_TIMEOUT = "60s"
 # A row's own time of birth tells best what was written since; a change of an old row comes after.
-BIRTH = ("created_at", "inserted_at", "createdat", "created", "created_on", "date_created", "occurred_at")
+BIRTH = (
+    "created_at",
+    "inserted_at",
+    "createdat",
+    "created",
+    "created_on",
+    "date_created",
+    "occurred_at",
+    "happened_at",
+    "logged_at",
+    "ts",
+)
 CHANGE = ("updated_at", "modified_at", "updatedat", "updated", "changed_at")
 
 _TABLES = """
@@ -48,7 +61,7 @@ def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
                 continue  # counted through its root, as the dump does
             point = expected.get(key)
             count = _count(live, schema, name, estimate, whole=kind == "p")
-            since, by = _written_since(live, point) if point is not None else (None, None)
+            since, by = _written_since(live, point, count)
             found.append(
                 TableLoss(
                     schema_name=schema,
@@ -77,13 +90,13 @@ def _count(live: Connection, schema: str, name: str, estimate: int, *, whole: bo
     return int(row[0]) if row is not None else 0
 
 
-def _written_since(live: Connection, point: TableFacts) -> tuple[int | None, str | None]:
+def _written_since(live: Connection, point: TableFacts | None, count: int) -> tuple[int | None, str | None]:
     """Rows of the live table that are newer than everything in the restore point, by its most telling column."""
-    by_name = {name.lower(): name for name in point.newest}
-    for candidate in (*BIRTH, *CHANGE):
-        column = by_name.get(candidate)
-        if column is None:
-            continue
+    if point is None:
+        return None, None
+    if point.rows == 0:
+        return count, None
+    for column in _telling(point):
         query = sql.SQL("SELECT count(*) FROM {} WHERE {} > {}").format(
             sql.Identifier(point.schema_name, point.name), sql.Identifier(column), sql.Literal(point.newest[column])
         )
@@ -95,3 +108,11 @@ def _written_since(live: Connection, point: TableFacts) -> tuple[int | None, str
             continue  # the column is gone or has another type in the live table: another one may tell
         return (int(row[0]) if row is not None else None), column
     return None, None
+
+
+def _telling(point: TableFacts) -> Iterator[str]:
+    """Columns that may say when a row was written, the best first; the only time stamp of a table whatever its name."""
+    by_name = {name.lower(): name for name in point.newest}
+    named = [by_name[name] for name in (*BIRTH, *CHANGE) if name in by_name]
+    stamps = [name for name, newest in point.newest.items() if ":" in newest]
+    yield from named or (stamps if len(stamps) == 1 else [])
