@@ -87,7 +87,7 @@ def _read_only(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="set_read_only",
-            text=f'"{s.database.name}" is set read-only (default_transaction_read_only = on), and will be afterwards too',
+            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), and stays so afterwards',
             hint=f'To lift it: ALTER DATABASE "{s.database.name}" RESET default_transaction_read_only',
         )
 
