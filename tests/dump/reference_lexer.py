@@ -147,6 +147,10 @@ def _rows_follow(words: list[tuple[str, bytes]]) -> bool:
         return False
     depth = 0
     for number in range(1, len(words)):
+        kind, word = words[number]
+        escape = len(word) == 3 and lower[number - 1] == b"uescape"
+        if kind not in ("word", "quoted", ".", ",", "(", ")", "&") and not (kind == "string" and escape):
+            return False
         depth += {"(": 1, ")": -1}.get(words[number][0], 0)
         if (
             depth == 0

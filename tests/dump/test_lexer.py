@@ -535,6 +535,7 @@ FUZZ = settings(
 @example(text=b"COPY t FROM stdin;\n\n\\.'", sizes=[], portion=1)
 @example(text=b"COPY a stdin --COPY t FROM stdin;\n;", sizes=[], portion=1)
 @example(text=b"SET standard_conforming_strings = off;X'B''a;\\',';'U&'B''a;\\',';'B'a'\n'\\';", sizes=[], portion=1)
+@example(text=b"COPY t'a'FROM stdin;COPY 1TO FROM stdin;COPY x.UESCAPE 'a' FROM stdin;\n", sizes=[], portion=1)
 @example(text=b"SET standard_conforming_strings = off;SELECT U&'\\';", sizes=[1] * 60, portion=1)
 def test_fuzz_against_the_reference_in_any_chunks(text: bytes, sizes: list[int], portion: int) -> None:
     expected, how = reference(text)

@@ -426,15 +426,16 @@ def _copied_to(text: bytes) -> bytes | None:
     depth = 0
     pos = first = _behind_gap(text, len(b"copy"))
     name_end = 0
-    after_from = after_period = False
+    after_from = False
+    previous = b""
     while (match := patterns.COPY_PIECE.match(text, pos)) is not None:
-        word = (match[1] or b"").lower() if not after_period else b""
+        word = (match[1] or b"").lower() if previous != b"." else b""
         if after_from:
             # PostgreSQL takes either word for the client, whatever the direction.
             return text[first:name_end].rstrip() if word in (b"stdin", b"stdout") else None
+        if (match[2] is not None and previous != b"uescape") or (match[0] == b"(" and pos == first):
+            return None  # no string may stand here; COPY (query) TO …
         if match[0] == b"(":
-            if pos == first:
-                return None  # COPY (query) TO …
             name_end = name_end or pos
             depth += 1
         elif match[0] == b")":
@@ -444,7 +445,7 @@ def _copied_to(text: bytes) -> bytes | None:
         elif depth == 0 and word == b"from":
             name_end = name_end or pos
             after_from = True
-        after_period = match[0] == b"."
+        previous = match[0].lower()
         pos = _behind_gap(text, match.end())
     return None
 

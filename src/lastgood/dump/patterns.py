@@ -21,7 +21,10 @@ GAP = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+)*)")
 COMMENT_MARK = re.compile(rb"/\*|\*/")
 BODY_WORD = re.compile(rb"(?i:begin|atomic|case|end)(?=[^\w$\x80-\xff])")
 END_OF_ROWS = re.compile(rb"\r?\n")
-COPY_PIECE = re.compile(rb"([A-Za-z_\x80-\xff][\w$\x80-\xff]*+)|\"(?>(?:[^\"]++|\"\")*)\"|'[^']*+'|[\s\S]")
+# What may stand between COPY and FROM stdin: 1 is a word, 2 the escape character of the U&"name" before it.
+COPY_PIECE = re.compile(
+    rb"(?!(?:[eEbBxX]|[uU]&)')([A-Za-z_\x80-\xff][\w$\x80-\xff]*+)|\"(?>(?:[^\"]++|\"\")*)\"|('[^']')|[.,()&]"
+)
 
 
 def _run(*, escapes: bool, keywords: bool) -> bytes:
