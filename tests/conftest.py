@@ -8,9 +8,14 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer, available
+
+# Shared machines are slow at times: how long an example takes says nothing here.
+settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
+settings.load_profile("lastgood")
 
 MAJORS = (15, 16, 17, 18)
 NEWEST = 18
