@@ -49,7 +49,8 @@ def _terminate() -> None:
 
 
 def _stop() -> None:
-    # Until the test sends SIGCONT: meanwhile it cuts our connections, say.
+    # Until the test sends SIGCONT: meanwhile it cuts our connections, say. Once is enough.
+    _armed.clear()
     os.kill(os.getpid(), signal.SIGSTOP)
 
 
