@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood import points
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
 from lastgood.plan import Fence, Finding
@@ -20,7 +21,7 @@ from lastgood.points import RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
 from lastgood.postgres.server import Connection
-from lastgood.postgres.sessions import END_THEM, in_the_way
+from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
 
 SUPPORTED = range(15, 19)
 # Tables, indexes and WAL of a restored database, against the size of the live one.
@@ -183,6 +184,23 @@ def _sessions(s: Subject) -> Iterator[Finding]:
         yield Finding(level="refusal", code="unkillable_sessions", text=text, hint=END_THEM)
 
 
+def _shut(s: Subject) -> Iterator[Finding]:
+    shut = shut_tables(s.live)
+    for pid in sorted({each.pid for each in shut}):
+        held = [each for each in shut if each.pid == pid]
+        names = ", ".join(f'"{each.schema}"."{each.name}"' for each in held[:5])
+        more = f" and {len(held) - 5} more" if len(held) > 5 else ""
+        who = f'process {pid} of "{held[0].user}"' if held[0].user else f"process {pid}"
+        called = f' ("{held[0].application_name}")' if held[0].application_name else ""
+        yield Finding(
+            level="caution",
+            code="shut_tables",
+            text=f"{who}{called} has locked {names}{more} against readers: the rows shown for it are an estimate, and "
+            + ("the run ends that session" if s.fence == "now" else "the run waits for it"),
+            hint=f"To end it yourself: SELECT pg_terminate_backend({pid})",
+        )
+
+
 def _locks(s: Subject) -> Iterator[Finding]:
     if s.fence != "now":
         return
@@ -249,12 +267,11 @@ def _same_database(s: Subject) -> Iterator[Finding]:
 
 
 def _partial(s: Subject) -> Iterator[Finding]:
-    if not s.summary.has_schema or not s.summary.has_data:
-        part = "tables" if not s.summary.has_schema else "data"
+    if lacking := points.lacking(s.point, s.summary):
         yield Finding(
             level="refusal",
             code="partial_point",
-            text=f"the restore point has no {part}: it can't replace a whole database",
+            text=f"the restore point has no {lacking}: it can't replace a whole database",
             hint="Choose a complete one: lastgood points",
         )
     if s.summary.tables_without_data:
@@ -277,6 +294,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _tablespaces,
     _holders,
     _sessions,
+    _shut,
     _locks,
     _room,
     _same_database,

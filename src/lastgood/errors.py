@@ -9,6 +9,8 @@ from __future__ import annotations
 from typing import ClassVar
 
 UNTOUCHED = "The live database was not touched and is open."
+# Where we have not been in it, nobody knows whether it is open.
+NOT_REACHED = "Nothing was changed."
 
 
 class LastgoodError(Exception):

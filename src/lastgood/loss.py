@@ -13,8 +13,11 @@ from psycopg import IsolationLevel, sql
 from lastgood.facts import Facts, TableFacts
 from lastgood.plan import TableLoss
 from lastgood.postgres.server import Connection
+from lastgood.postgres.sessions import shut_tables
 
 COUNT_TIMEOUT = "60s"
+# A table that somebody holds (a migration left open) must not keep the plan from being shown.
+LOCK_TIMEOUT = "2s"
 # A row's own time of birth tells best what was written since; a change of an old row comes after.
 BIRTH = (
     "created_at",
@@ -42,14 +45,17 @@ ORDER BY 1, 2
 
 
 def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
-    """One entry for each table of either side that carries rows. A count that takes more than a minute is the
-    server's estimate. ``live`` is put into one read-only snapshot."""
+    """One entry for each table of either side that carries rows. A count that takes more than a minute, or of a table
+    that another session has locked against readers, is the server's estimate. ``live`` is put into one read-only
+    snapshot."""
     live.isolation_level = IsolationLevel.REPEATABLE_READ
     live.read_only = True
     expected = {(t.schema_name, t.name): t for t in facts.tables}
     found = []
     with live.transaction():
         live.execute("SET LOCAL row_security = off")
+        live.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+        shut = {(each.schema, each.name) for each in shut_tables(live)}
         rows = live.execute(_TABLES).fetchall()
         there = {(schema, name) for schema, name, *_ in rows}
         roots = {key for key in expected if any(r[3] == "p" and (r[0], r[1]) == key for r in rows)}
@@ -60,8 +66,10 @@ def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
             if is_leaf and roots and key not in expected:
                 continue  # counted through its root, as the dump does
             point = expected.get(key)
-            count = _count(live, schema, name, estimate, whole=kind == "p")
-            since, by = _written_since(live, point, count)
+            count, since, by = estimate, None, None
+            if key not in shut:
+                count = _count(live, schema, name, estimate, whole=kind == "p")
+                since, by = _written_since(live, point, count)
             found.append(
                 TableLoss(
                     schema_name=schema,
@@ -85,7 +93,7 @@ def _count(live: Connection, schema: str, name: str, estimate: int, *, whole: bo
         with live.transaction():
             live.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(COUNT_TIMEOUT))
             row = live.execute(query).fetchone()
-    except psycopg.errors.QueryCanceled:
+    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
         return estimate
     return int(row[0]) if row is not None else 0
 

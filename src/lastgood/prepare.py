@@ -13,7 +13,7 @@ from pathlib import Path
 import psycopg
 
 from lastgood import checks, loss, points
-from lastgood.errors import Refused, Stopped
+from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
@@ -123,12 +123,17 @@ def unfinished_run(maintenance: Connection, request: Request) -> str:
                 state=f'"{live}" is open.',
             )
         return request.run
-    if len(shadows) != 1:
-        names = ", ".join(sorted(shadows)) or "none"
+    if not shadows:
         raise Refused(
-            f'cannot tell which run of "{live}" is meant: unfinished are {names}',
-            hint="Name it: lastgood resume RUN, or lastgood abort RUN." if shadows else "There is nothing to do.",
-            state=f'"{live}" is open.',
+            f'cannot resume or abort: no run of "{live}" is unfinished',
+            hint="There is nothing to do. Look at lastgood status.",
+            state=NOT_REACHED,
+        )
+    if len(shadows) != 1:
+        raise Refused(
+            f'cannot tell which run of "{live}" is meant: unfinished are {", ".join(sorted(shadows))}',
+            hint="Name it: lastgood resume RUN, or lastgood abort RUN.",
+            state=NOT_REACHED,
         )
     return next(iter(shadows))
 
@@ -153,7 +158,7 @@ def _connect(target: Target, dbname: str) -> Connection:
     try:
         return target.at(dbname).connect()
     except psycopg.Error as error:
-        raise server_errors.failed(error, f'connect to "{dbname}"') from error
+        raise server_errors.failed(error, f'connect to "{dbname}"', context="connect", state=NOT_REACHED) from error
 
 
 def _steps(request: Request) -> tuple[PlannedStep, ...]:

@@ -95,7 +95,7 @@ def plan(
                 why=why,
             )
         )
-    stored = sorted(points.listing(store), key=lambda point: point.made_at, reverse=True)
+    stored = [point for point in points.listing(store) if _concerns(point, live) or point.path.name in named]
     for place, point in enumerate(stored):
         goes, why = _verdict(point.path.name, place, point.made_at, now, older_than, keep, named)
         if goes and str(point.path) in in_use:
@@ -122,6 +122,11 @@ def plan(
     return PrunePlan(live=live, candidates=tuple(found))
 
 
+def _concerns(point: RestorePoint, live: str) -> bool:
+    """A store may be shared: what is known to be of another database neither goes nor counts."""
+    return point.manifest is None or point.manifest.database == live
+
+
 def _verdict(
     name: str,
     place: int,
@@ -141,7 +146,11 @@ def _verdict(
 
 
 def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]) -> list[Candidate]:
-    """If no valid restore point would stay, the newest valid one that would go stays. Points are read to know."""
+    """If no valid restore point would stay, the newest valid one that would go stays. Points are read to know.
+
+    Emergency backups hold what a rollback got away from: one does not stand in for a restore point.
+    """
+    stored = [point for point in stored if not point.is_emergency]
     result = list(found)
     by_path = {each.path: index for index, each in enumerate(result) if each.path is not None}
     going = [point for point in stored if result[by_path[str(point.path)]].goes]

@@ -130,8 +130,8 @@ def _told(run: Run, error: BaseException) -> BaseException:
         return error
     if isinstance(error, psycopg.OperationalError):
         return Failed(
-            f"cannot go on: the connection to the server was lost: {str(error).strip()}",
-            hint="When the server answers again, look at lastgood status and run the rollback again.",
+            f"cannot go on: a connection to the server was lost or refused: {str(error).strip()}",
+            hint="When the server lets us in again, look at lastgood status and run the rollback again.",
             state=untouched,
         )
     if isinstance(error, psycopg.Error):

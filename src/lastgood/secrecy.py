@@ -18,6 +18,8 @@ SHORTEST = 4
 _URL = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@?#'\"]*:)(?P<password>[^\s'\"]*)@")
 _PAIR = re.compile(r"(?P<head>\b(?:ssl)?password\s*=\s*)(?P<password>'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
+# Hosts with their ports, before the slash of the database's name.
+_HOSTS = re.compile(r"(?:(?:\[[^\]/]*\]|[^:/,\[\]]*)(?::\d*)?(?:,|(?=/|$)))+(?:/|$)")
 _QUERY = re.compile(r"[?&](?:ssl)?password=([^&\s]*)", re.IGNORECASE)
 _POSTGRES_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
 
@@ -47,8 +49,9 @@ def needs_encoding(url: str) -> bool:
     after_colon = url[match.end("head") :]
     user_part = re.match(r"([^@/?]*)@", after_colon)
     if user_part is not None:
-        rest = after_colon[user_part.end() :].partition("?")[0]
-        return "@" in rest or _PERCENT.search(user_part[1]) is not None
+        rest, _, query = after_colon[user_part.end() :].partition("?")
+        cut = "@" in rest or ("@" in query and "=" not in query.partition("@")[0])
+        return cut or _HOSTS.match(rest) is None or _PERCENT.search(user_part[1]) is not None
     # No "@" before the first slash: hosts and ports, or a password with a slash or a question mark in it.
     hosts_and_ports = re.match(r"\d+(,[^,/?@]*)*(?=[/?]|$)", after_colon) is not None
     return not hosts_and_ports or "@" in after_colon.partition("?")[0]

@@ -19,6 +19,7 @@ from lastgood import fault, prune, rollback, undo
 from lastgood.errors import Refused
 from lastgood.events import Caution, Event
 from lastgood.plan import Choice, Request
+from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
@@ -364,6 +365,28 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     assert [each.name for each in named.going] == [second.kept]
     prune.run(target, named)
     assert stage.names() == [stage.live]
+
+
+def test_prune_leaves_what_belongs_to_another_database(stage: Stage, new_database: Callable[..., str]) -> None:
+    target, store = stage.request.target, stage.request.store
+    neighbour = take(stage.server.target(new_database("billing")), store)
+    stage.rollback()
+    plan = prune.plan(target, store, keep=0)
+    assert neighbour.path.name not in {each.name for each in plan.candidates}
+    # An emergency backup is no restore point to go back to: it does not count as the last valid one.
+    stays = {each.name for each in plan.candidates if not each.goes and each.kind == "restore point"}
+    assert stays == {"good.sql"}
+
+
+def test_an_empty_database_can_be_put_back(stage: Stage, new_database: Callable[..., str]) -> None:
+    empty = stage.server.target(new_database("empty"))
+    point = take(empty, stage.request.store)
+    with empty.connect() as connection:
+        connection.execute("CREATE TABLE public.later (i int)")
+    request = replace(stage.request, target=empty, choice=Choice(point=point.path.name))
+    assert rollback.run(rollback.plan(request)).status == "done"
+    with empty.connect() as connection:
+        assert connection.execute("SELECT to_regclass('public.later')").fetchone() == (None,)
 
 
 def test_marks_hold_no_secret(stage: Stage) -> None:

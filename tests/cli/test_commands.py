@@ -298,7 +298,11 @@ def test_resume_and_abort_with_nothing_unfinished(lastgood: Lastgood, database: 
     for arguments in (("resume", "--yes"), ("abort", "--yes")):
         outcome = lastgood(*arguments)
         assert (outcome.status, outcome.out) == (3, "")
-        assert f'state: "{database}" is open.\n' in outcome.err
+        assert outcome.err == (
+            f'error: cannot resume or abort: no run of "{database}" is unfinished\n'
+            "state: Nothing was changed.\n"
+            "next:  There is nothing to do. Look at lastgood status.\n"
+        )
 
 
 def test_a_file_names_the_database(

@@ -10,6 +10,7 @@ import psycopg
 import pytest
 
 from lastgood import errors, status
+from lastgood.cli import main
 from tests.cli.conftest import Lastgood, command
 
 PASSWORD = "s3cr%3At%40%2F%25"  # "s3cr:t@/%", as it must be written in a URL
@@ -151,3 +152,10 @@ def test_a_fault_that_does_not_exist_is_a_defect_of_the_test(child_environment: 
     assert done.returncode == 1
     assert "LookupError" in done.stderr
     assert [each.name for each in tmp_path.iterdir()] == ["defects"]
+
+
+def test_closed_streams_are_no_reason_to_fail(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("sys.stdout", None)
+    monkeypatch.setattr("sys.stderr", None)
+    assert main(["--version"]) == 0
+    assert main(["status", "--db", "host=/nowhere dbname=crm user=app"]) == 5

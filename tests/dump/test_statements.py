@@ -209,6 +209,16 @@ def test_what_pg_dump_writes_is_run(text: str, kind: Kind, created: list[str]) -
                 ],
             ),
             (Kind.SETTING, "resets the session, which ends anyway", ["RESET ALL"]),
+            (
+                Kind.SETTING,
+                "limits how long a command may take; a restore takes as long as it takes",
+                ["SET statement_timeout = 1", "SET lock_timeout = '5s'"],
+            ),
+            (
+                Kind.SETTING,
+                "makes the session read-only, and nothing could be restored",
+                ["SET default_transaction_read_only = on"],
+            ),
         ]
         for text in texts
     ],

@@ -12,6 +12,7 @@ from lastgood import points
 from lastgood.errors import BadPoint, Incomplete
 from lastgood.events import Caution, Event
 from lastgood.points.dump_point import take
+from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 
 Dump = Callable[..., Path]
@@ -98,3 +99,40 @@ def test_a_file_that_is_no_dump_can_be_named(store: Path) -> None:
     point = points.find(store, "notes.txt")
     assert points.listing(store) == []
     assert not points.verify(point).valid
+
+
+def test_a_shared_folder_holds_backups_of_other_databases(
+    crm: Target, store: Path, dump: Dump, server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
+    ours = take(crm, store)
+    neighbour = server.target(new_database("billing"))
+    with neighbour.connect() as connection:
+        connection.execute("CREATE TABLE public.invoices (id int)")
+    theirs = take(neighbour, store)
+    archive = dump(neighbour, store / "newest.sql", "--create")
+    assert points.choose(store, database=crm.dbname).point.path == ours.path
+    # By its name it can still be had: a staging copy is put back to production's backup.
+    assert points.choose(store, name=theirs.path.name, database=crm.dbname).point.path == theirs.path
+    ours.path.unlink()
+    with pytest.raises(BadPoint) as error:
+        points.choose(store, database=crm.dbname)
+    other = f'(of "{neighbour.dbname}")'
+    assert str(error.value) in (
+        f'cannot find a valid restore point in "{store}"; of another database: {names}'
+        for names in (
+            f"{archive.name} {other}, {theirs.path.name} {other}",
+            f"{theirs.path.name} {other}, {archive.name} {other}",
+        )
+    )
+
+
+def test_a_dump_of_the_schema_alone_is_passed_over(crm: Target, store: Path, dump: Dump) -> None:
+    whole = dump(crm, store / "cloud_backup_20251101_130000.sql")
+    schema = dump(crm, store / "cloud_backup_20251102_130000.sql", "--schema-only")
+    rows = dump(crm, store / "cloud_backup_20251103_130000.sql", "--data-only")
+    said: list[Event] = []
+    assert points.choose(store, emit=said.append).point.path == whole
+    assert [event.text for event in said if isinstance(event, Caution)] == [
+        f"{rows.name} is passed over: it has no tables",
+        f"{schema.name} is passed over: it has no data",
+    ]

@@ -5,11 +5,15 @@ from __future__ import annotations
 import re
 import threading
 from collections.abc import Callable
+from datetime import UTC, datetime
 
 import psycopg
 import pytest
+from psycopg import sql
 
+from lastgood.cli.application import ORDER
 from lastgood.errors import Failed
+from lastgood.postgres.database import connect_maintenance
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.errors import RULES, Context, Policy, explain, failed, policy, policy_of
 from lastgood.postgres.server import Connection, Target
@@ -176,3 +180,49 @@ def test_two_that_make_the_same_schema_are_no_damage(server: EmbeddedServer, new
         thread.join()
     (error,) = raised
     assert (error.sqlstate, policy_of(error)) == ("23505", Policy.RETRY)
+
+
+def test_hints_name_commands_and_options_that_exist() -> None:
+    said = " ".join(each.next_command for each in RULES)
+    assert set(re.findall(r"lastgood ([a-z]+)", said)) <= set(ORDER)
+    assert set(re.findall(r"--[a-z-]+", said)) <= {"--dry-run", "--list"}  # psql --list
+
+
+def test_a_connection_that_did_not_come_about_does_not_claim_to_know_the_database(server: EmbeddedServer) -> None:
+    target = server.target("postgres", user="nobody_of_that_name")
+    with pytest.raises(Failed) as caught:
+        connect_maintenance(target, "crm")
+    assert caught.value.state == "Nothing was changed."
+    assert caught.value.hint == (
+        "The server could not be reached, or did not let us in. "
+        "Check the host, the port, the database's name, the user, the password and the limits of connections."
+    )
+
+
+@pytest.mark.postgres(15, 17, 18)
+def test_settings_of_a_role_and_of_a_database_do_not_reach_our_sessions(
+    server: EmbeddedServer, new_database: New
+) -> None:
+    name = new_database("crm")
+    settings = {"statement_timeout": "1ms", "DateStyle": "German", "standard_conforming_strings": "off"}
+    settings |= {"default_transaction_read_only": "on", "IntervalStyle": "sql_standard", "search_path": "evil"}
+    if server.major >= 17:
+        settings["transaction_timeout"] = "50ms"
+    with server.target("postgres").connect() as connection:
+        for key, value in settings.items():
+            connection.execute(
+                sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+                    sql.Identifier(name), sql.Identifier(key), sql.Literal(value)
+                )
+            )
+    with server.target(name).connect() as connection:
+        assert connection.execute("SELECT timestamptz 'epoch', pg_sleep(0.1)::text").fetchone() == (
+            datetime(1970, 1, 1, tzinfo=UTC),
+            "",
+        )
+        connection.execute("CREATE TABLE public.t (i int)")
+
+
+def test_the_name_of_a_database_is_told_without_going_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PGDATABASE", "a b")
+    assert Target({"host": "/nowhere"}).dbname == "a b"

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import io
+import logging
 import sys
 from collections.abc import Sequence
 
@@ -22,9 +24,14 @@ COMMANDS = (init, backup, points, facts, restore, rollback, undo, status, prune)
 def main(arguments: Sequence[str] | None = None) -> int:
     """Runs one command and returns its exit status; the one place where errors become exit statuses."""
     words = list(sys.argv[1:] if arguments is None else arguments)
+    # A caller that closed them (a cron job, a daemon) does not want to hear; that is no reason to fail.
+    sys.stdout = sys.stdout or io.StringIO()
+    sys.stderr = sys.stderr or io.StringIO()
     for stream in (sys.stdout, sys.stderr):
         if hasattr(stream, "reconfigure"):
             stream.reconfigure(errors="replace")  # a name that the terminal can't show must not stop a rollback
+    # psycopg's own warnings (a lost connection) tell an operator nothing, and would break the JSON lines on stderr.
+    logging.getLogger("psycopg").addHandler(logging.NullHandler())
     session = Session(words)
     try:
         fault.arm_from_environment()

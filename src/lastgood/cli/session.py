@@ -97,7 +97,11 @@ class Session:
         """One line from the terminal; the prompt goes to stderr. Raises EOFError."""
         self.screen.err.file.write("> ")
         self.screen.err.file.flush()
-        line = sys.stdin.readline()
+        try:
+            line = sys.stdin.readline()
+        except KeyboardInterrupt:
+            self.screen.err.file.write("\n")  # the terminal shows ^C after the prompt
+            raise
         if not line:
             raise EOFError
         return line.strip()

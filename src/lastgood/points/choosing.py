@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
+from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, silent
 from lastgood.points.point import RestorePoint
@@ -29,8 +30,9 @@ def choose(
 
     With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
-    to end, the newest first, and those that are not valid are passed over with a Caution. Raises BadPoint with what
-    there is, Interrupted when ``cancelled`` turned true.
+    to end, the newest first, and those that are not valid, or hold no more than a schema or rows, are passed over with
+    a Caution. One that says it is of another database than ``database`` is taken by name only. Raises BadPoint with
+    what there is, Interrupted when ``cancelled`` turned true.
     """
     if name is not None:
         return read_whole(find(store, name), database=database, stage="plan", emit=emit, cancelled=cancelled)
@@ -41,11 +43,15 @@ def choose(
             f'cannot find a restore point in "{store}": there is none', hint="Name another folder with --store."
         )
     passed_over: list[str] = []
+    others: list[str] = []
     for point in there:
         if point.is_emergency:
             continue  # it holds what a rollback got away from; one goes back to it by name only
         if before is not None and point.made_at >= before:
             continue
+        if point.manifest is not None and database not in (None, point.manifest.database):
+            others.append(f'{point.path.name} (of "{point.manifest.database}")')
+            continue  # a store may be shared; the newest backup of a neighbour is no restore point of this one
         if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
             continue
         try:
@@ -54,11 +60,29 @@ def choose(
             passed_over.append(point.path.name)
             emit(Caution(f"{point.path.name} is passed over: {error}"))
             continue
+        if database is not None and whole.facts.database not in (None, database):
+            others.append(f'{point.path.name} (of "{whole.facts.database}")')
+            continue
+        if part := lacking(point, whole.summary):
+            passed_over.append(point.path.name)
+            emit(Caution(f"{point.path.name} is passed over: it has no {part}"))
+            continue
         migration = whole.facts.migration
         if _may_lack(migration.version if migration is not None else None, before_migration):
             return whole
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
+    why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(there))
+
+
+def lacking(point: RestorePoint, summary: DumpSummary) -> str:
+    """What a restore point lacks to replace a whole database: "tables", "data", or "" for nothing.
+
+    One that lastgood made is of the whole database, however empty that was: its manifest says so.
+    """
+    if point.manifest is not None or (summary.has_schema and summary.has_data):
+        return ""
+    return "data" if summary.has_schema else "tables"
 
 
 def _wanted(before: datetime | None, migration: str | None) -> str:

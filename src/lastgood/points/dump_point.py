@@ -15,8 +15,8 @@ import psycopg
 
 from lastgood import __version__, child, durable, fault
 from lastgood.dump.formats import open_dump
-from lastgood.errors import BadPoint, Failed, Interrupted, LastgoodError
-from lastgood.events import Emit, silent
+from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError
+from lastgood.events import Caution, Emit, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_of_database
@@ -26,6 +26,7 @@ from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.sessions import shut_tables
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = "Nothing is left behind. Make another one: lastgood backup."
@@ -49,7 +50,7 @@ def take(
     ``.partial`` file when the process is killed. Raises Failed, Refused (no pg_dump of the server's version), and
     Interrupted when ``cancelled`` turned true.
     """
-    with _making(target, store) as connection:
+    with _making(target, store, emit) as connection:
         moment = _begin(connection)
         # The program first: without it there is nothing to wait for.
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
@@ -92,12 +93,23 @@ class _Moment:
 
 
 @contextlib.contextmanager
-def _making(target: Target, store: Path) -> Iterator[Connection]:
+def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
     """A connection, and every error told as one of ours."""
     named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
     try:
         store.mkdir(parents=True, exist_ok=True)
-        with target.connect(application_name="lastgood backup") as connection:
+        try:
+            connection = target.connect(application_name="lastgood backup")
+        except psycopg.OperationalError as error:
+            raise server_errors.failed(error, f"back up {named}", context="connect", state=NOT_REACHED) from error
+        with connection:
+            for each in shut_tables(connection):
+                emit(
+                    Caution(
+                        f'process {each.pid} has locked "{each.schema}"."{each.name}" against readers; the backup '
+                        f"waits for it. To end it: SELECT pg_terminate_backend({each.pid})"
+                    )
+                )
             yield connection
     except psycopg.Error as error:
         raise server_errors.failed(error, f"back up {named}") from error

@@ -13,7 +13,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
-from lastgood.errors import Failed, Refused
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 
@@ -73,11 +73,15 @@ def connect_maintenance(target: Target, live: str) -> Connection:
         try:
             other = target.at("template1").connect()
         except psycopg.OperationalError:
-            raise failed(error, f'connect to the maintenance database "{name}"') from error
+            raise _not_connected(error, name) from error
         if name != "template1" and find(other, name) is None:
             return other
         other.close()
-        raise failed(error, f'connect to the maintenance database "{name}"') from error
+        raise _not_connected(error, name) from error
+
+
+def _not_connected(error: psycopg.OperationalError, name: str) -> LastgoodError:
+    return failed(error, f'connect to the maintenance database "{name}"', context="connect", state=NOT_REACHED)
 
 
 def fit_name(base: str, suffix: str) -> str:
@@ -119,6 +123,7 @@ def describe(connection: Connection, name: str) -> Database:
         raise Refused(
             f'cannot find the database "{name}": the server has none of that name',
             hint="Run psql --list to see the names; upper and lower case matter.",
+            state=NOT_REACHED,
         )
     return found
 

@@ -74,7 +74,8 @@ _EFFECTS = {
 
 _STATUS = "Run lastgood status to see what is there."
 _AGAIN = "Run the same command again."
-_CHECK = "Run lastgood rollback --dry-run to see what the operator's role lacks."
+_CHECK = "Run lastgood rollback --dry-run to see what the role or the server lacks."
+_HOLDER = "Run lastgood rollback --dry-run to see who holds it."
 _POINTS = "Run lastgood points to choose another restore point."
 _LOG = "Read the server's log of this minute."
 
@@ -110,6 +111,14 @@ RULES: tuple[Rule, ...] = (
     Rule("57P02", "any", N, "Another server process crashed, and the server ended all sessions.", _LOG),
     Rule("57P03", "any", N, "The server is starting, shutting down or recovering.", "Wait, then run it again."),
     Rule("57P05", "any", N, "The session was idle for longer than idle_session_timeout allows.", _AGAIN),
+    # libpq names no SQLSTATE for a connection that did not come about: a dead server and a wrong password look alike.
+    Rule(
+        "08",
+        "connect",
+        N,
+        "The server could not be reached, or did not let us in.",
+        "Check the host, the port, the database's name, the user, the password and the limits of connections.",
+    ),
     Rule("08", "any", N, "The connection to the server broke.", "See whether the server runs and can be reached."),
     Rule(
         "3D000",
@@ -123,7 +132,7 @@ RULES: tuple[Rule, ...] = (
         "any",
         N,
         "The server, the database or the role has no connection left.",
-        "Run it again with fewer --jobs, or end sessions that are not needed.",
+        "End sessions that are not needed, or raise the limit, then run it again.",
     ),
     Rule("28", "any", S, "The server refused the login.", "Check the user name, the password and pg_hba.conf."),
     Rule("3D000", "any", S, "No database of that name exists.", "Run psql --list to see the names."),
@@ -177,8 +186,14 @@ RULES: tuple[Rule, ...] = (
     Rule(
         "53100", "any", S, "The server's disk is full.", "Free space on it, then run lastgood abort to drop the shadow."
     ),
-    Rule("53200", "any", S, "The server ran out of memory or of locks.", "Run it again with fewer --jobs."),
-    Rule("53400", "any", S, "A limit of the server's configuration was reached.", "Run it again with fewer --jobs."),
+    Rule(
+        "53200",
+        "any",
+        S,
+        "The server ran out of memory or of locks.",
+        "Give it more memory, or raise max_locks_per_transaction, then run it again.",
+    ),
+    Rule("53400", "any", S, "A limit of the server's configuration was reached.", _LOG),
     Rule("54", "any", S, "A limit of PostgreSQL was exceeded.", _LOG),
     Rule("25006", "any", S, "The session or the server is read-only: a standby, or a fence.", _CHECK),
     Rule(
@@ -206,7 +221,7 @@ RULES: tuple[Rule, ...] = (
         "swap",
         R,
         "Somebody is connected to the database, or a prepared transaction or subscription holds it.",
-        "Run lastgood rollback --dry-run to see who holds the database.",
+        _HOLDER,
     ),
     Rule("57014", "swap", R, "The swap did not get through in its time, and was rolled back.", _AGAIN),
     Rule("25P03", "swap", R, "The swap stood still for too long, and was rolled back.", _AGAIN),
@@ -215,9 +230,9 @@ RULES: tuple[Rule, ...] = (
         "drop",
         S,
         "A prepared transaction, a replication slot or a subscription holds the database.",
-        "Run lastgood rollback --dry-run to see what holds it.",
+        _HOLDER,
     ),
-    Rule("55006", "any", S, "The object is in use.", "Run lastgood rollback --dry-run to see who holds it."),
+    Rule("55006", "any", S, "The object is in use.", _HOLDER),
     Rule("57014", "any", S, "Somebody cancelled the statement, or a timeout did.", _AGAIN),
     Rule("25P03", "any", S, "The session stood idle in a transaction for longer than the server allows.", _AGAIN),
     Rule("25P04", "any", S, "The transaction took longer than transaction_timeout allows.", _AGAIN),

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import psycopg
-from psycopg import conninfo
+from psycopg import conninfo, pq
 from psycopg.rows import TupleRow
 
 Connection = psycopg.Connection[TupleRow]
@@ -32,6 +32,10 @@ SESSION: tuple[tuple[str, str], ...] = (
     ("synchronous_commit", "local"),
     ("session_replication_role", "origin"),
     ("search_path", ""),
+    # As pg_settings spells them. psycopg can read no other style of dates.
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
+    ("standard_conforming_strings", "on"),
     ("jit", "off"),
 )
 
@@ -56,6 +60,11 @@ class Target:
         """The database that libpq would connect to. Raises OSError, psycopg.Error when only a connection can tell."""
         if self.keywords.get("dbname"):
             return self.keywords["dbname"]
+        if not self.keywords.get("service"):
+            # The database need not let us in to tell its name: it may be full, or have a login trigger that fails.
+            for default in pq.Conninfo.get_defaults():
+                if default.keyword == b"dbname" and default.val:
+                    return default.val.decode()
         with self.connect() as connection:
             return connection.info.dbname
 
@@ -78,6 +87,8 @@ class Target:
         try:
             # Alone and first: a limit of the database or of the role would cut short what follows.
             connection.execute("SET statement_timeout = 0")
+            if connection.info.server_version >= 170000:
+                connection.execute("SET transaction_timeout = 0")
             # What this server does not know, and what this role may not set, is left alone.
             connection.execute(
                 "SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s"

@@ -108,6 +108,34 @@ def _autovacuum(session: Session) -> bool:
     return session.user is None and session.backend_type in (None, "autovacuum worker")
 
 
+@dataclass(frozen=True, slots=True)
+class Shut:
+    """A table that nobody can read at this moment, and the process that holds it or waits to."""
+
+    schema: str
+    name: str
+    pid: int
+    user: str | None
+    application_name: str
+
+
+def shut_tables(connection: Connection) -> list[Shut]:
+    """The tables of the connection's database that another session has locked against readers, or waits to lock (who
+    comes after it waits too): what a migration that was left open does. In the order of their names."""
+    rows = connection.execute("""
+        SELECT DISTINCT ON (n.nspname, c.relname)
+               n.nspname, c.relname, l.pid, a.usename, coalesce(a.application_name, '')
+        FROM pg_catalog.pg_locks l
+        JOIN pg_catalog.pg_class c ON c.oid = l.relation
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+        WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()
+          AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+          AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
+        ORDER BY n.nspname, c.relname, l.granted DESC""").fetchall()
+    return [Shut(*row) for row in rows]
+
+
 def _read(connection: Connection, oid: int, condition: sql.Composable) -> list[Session]:
     query = sql.SQL("""
         SELECT a.pid, a.usename, coalesce(r.rolsuper, false), coalesce(a.application_name, ''), host(a.client_addr),

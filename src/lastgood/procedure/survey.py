@@ -6,10 +6,13 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import LiteralString
 
+import psycopg
 from psycopg.rows import TupleRow
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.errors import NOT_REACHED
 from lastgood.facts import migrations
+from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
 
 # How many statements are asked outside a transaction: a pooler that shares sessions may give each another backend.
@@ -100,8 +103,12 @@ class Survey(_Frozen):
 
 
 def survey(target: Target) -> Survey:
-    """Looks at a database; changes nothing. Raises psycopg.Error."""
-    with target.connect(application_name="lastgood init") as connection:
+    """Looks at a database; changes nothing. Raises Failed when it can't connect, psycopg.Error."""
+    try:
+        connected = target.connect(application_name="lastgood init")
+    except psycopg.OperationalError as error:
+        raise failed(error, "connect to the database", context="connect", state=NOT_REACHED) from error
+    with connected as connection:
         pooled = _is_pooled(connection)
         database, owner, version, major, size, acts_as_owner, standby = _row(connection, _DATABASE)
         role, superuser, createdb, bypass, signal = _row(connection, _ROLE)

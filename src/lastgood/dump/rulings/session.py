@@ -81,6 +81,10 @@ def _set(r: Ruling, node: Any) -> Command:
         return Command(r.statement, Kind.SESSION_AUTHORIZATION, roles=roles, detail=Setting(name, value))
     if name == "default_with_oids" and value not in (None, "false", "off"):
         return r.refuse(Kind.SETTING, "makes tables with OIDs, which no supported server has")
+    if name.endswith("_timeout") and value not in (None, "0"):
+        return r.skip(Kind.SETTING, "limits how long a command may take; a restore takes as long as it takes")
+    if name == "default_transaction_read_only" and value not in (None, "off", "false"):
+        return r.skip(Kind.SETTING, "makes the session read-only, and nothing could be restored")
     if name in _OPTIONAL_SETTINGS:
         return r.run(Kind.SETTING, optional=_SETTING_STATES, detail=Setting(name, value))
     if name in _SETTINGS:
