@@ -13,6 +13,8 @@ from lastgood.plan import TableLoss
 from lastgood.postgres.server import Connection
 
 COUNT_TIMEOUT = "60s"
+# A deployment that hangs in the middle may hold a table; the plan must not wait for it.
+LOCK_TIMEOUT = "2s"
 # A row's own time of birth tells best what was written since; a change of an old row comes after.
 BIRTH = ("created_at", "inserted_at", "createdat", "created", "created_on", "date_created", "occurred_at")
 CHANGE = ("updated_at", "modified_at", "updatedat", "updated", "changed_at")
@@ -29,14 +31,15 @@ ORDER BY 1, 2
 
 
 def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
-    """One entry for each table of either side that carries rows. A count that takes more than a minute is the
-    server's estimate. ``live`` is put into one read-only snapshot."""
+    """One entry for each table of either side that carries rows. A count that takes more than a minute, or that a lock
+    keeps waiting, is the server's estimate. ``live`` is put into one read-only snapshot."""
     live.isolation_level = IsolationLevel.REPEATABLE_READ
     live.read_only = True
     expected = {(t.schema_name, t.name): t for t in facts.tables}
     found = []
     with live.transaction():
         live.execute("SET LOCAL row_security = off")
+        live.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
         rows = live.execute(_TABLES).fetchall()
         there = {(schema, name) for schema, name, *_ in rows}
         roots = {key for key in expected if any(r[3] == "p" and (r[0], r[1]) == key for r in rows)}
@@ -72,7 +75,7 @@ def _count(live: Connection, schema: str, name: str, estimate: int, *, whole: bo
         with live.transaction():
             live.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(COUNT_TIMEOUT))
             row = live.execute(query).fetchone()
-    except psycopg.errors.QueryCanceled:
+    except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
         return estimate
     return int(row[0]) if row is not None else 0
 
@@ -91,6 +94,8 @@ def _written_since(live: Connection, point: TableFacts) -> tuple[int | None, str
             with live.transaction():
                 live.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(COUNT_TIMEOUT))
                 row = live.execute(query).fetchone()
+        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+            break
         except psycopg.Error:
             continue  # the column is gone or has another type in the live table: another one may tell
         return (int(row[0]) if row is not None else None), column

@@ -1,0 +1,71 @@
+"""Databases that make a rollback hard: what hangs in them, what hides in them, what fires in them."""
+
+from __future__ import annotations
+
+import subprocess
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+import pytest
+
+from lastgood import fault, rollback
+from lastgood.errors import Failed
+from lastgood.postgres.embedded import EmbeddedServer, programs
+from tests.acceptance.test_rollback import Stage, stage_of
+
+
+@pytest.fixture
+def stage(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Stage:
+    return stage_of(server, new_database(), store, tmp_path / "state")
+
+
+def dump(stage: Stage, *options: str) -> None:
+    """Makes "good.sql" anew."""
+    folder = programs(stage.server.major)
+    assert folder is not None
+    file = stage.request.store / "good.sql"
+    subprocess.run([str(folder / "pg_dump"), *options, "-d", stage.server.url(stage.live), "-f", str(file)], check=True)
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_view_that_reads_another_one_through_a_function_is_filled_in_time(stage: Stage) -> None:
+    """pg_dump sees no order between them and goes by the alphabet."""
+    stage.execute("CREATE MATERIALIZED VIEW public.zbase AS SELECT count(*) AS n FROM public.account")
+    stage.execute(
+        "CREATE FUNCTION public.base() RETURNS bigint LANGUAGE plpgsql"
+        " AS 'BEGIN RETURN (SELECT n FROM public.zbase); END'"
+    )
+    stage.execute("CREATE MATERIALIZED VIEW public.atop AS SELECT public.base() AS n")
+    dump(stage)
+    stage.rollback()
+    assert stage.value("SELECT n::int FROM public.atop") == 500
+
+
+def test_rows_without_a_match_stop_the_run_with_the_cause(stage: Stage) -> None:
+    stage.execute("CREATE TABLE public.entry (id int PRIMARY KEY, account int REFERENCES public.account)")
+    with stage.server.target(stage.live).connect() as connection:
+        connection.execute("SET session_replication_role = replica")
+        connection.execute("INSERT INTO public.entry VALUES (1, 99999)")
+    dump(stage)
+    with pytest.raises(Failed) as raised:
+        stage.rollback()
+    assert "violates foreign key constraint" in str(raised.value)
+    assert raised.value.hint == (
+        "Rows point to rows that the restore point does not have: it was broken when it was made. "
+        "Run lastgood points to choose another restore point."
+    )
+    assert stage.names() == [stage.live]
+
+
+def test_a_plan_does_not_wait_for_a_deployment_that_hangs(stage: Stage) -> None:
+    with stage.server.target(stage.live).connect(autocommit=False) as hung:
+        hung.execute("LOCK TABLE public.account IN ACCESS EXCLUSIVE MODE")
+        began = time.monotonic()
+        plan = rollback.plan(stage.request).plan
+    assert time.monotonic() - began < 30
+    (loss,) = plan.loss
+    assert loss.written_since is None
