@@ -69,3 +69,41 @@ def test_a_plan_does_not_wait_for_a_deployment_that_hangs(stage: Stage) -> None:
     assert time.monotonic() - began < 30
     (loss,) = plan.loss
     assert loss.written_since is None
+
+
+@contextmanager
+def elsewhere(stage: Stage, statement: str) -> Iterator[list[str]]:
+    """Begins a statement of the application behind the fence, in a thread; gives what became of it."""
+    became: list[str] = []
+
+    def work() -> None:
+        try:
+            with stage.server.target(stage.live).connect(application_name="app") as connection:
+                connection.execute(statement.encode())
+                became.append("done")
+        except psycopg.Error as error:
+            became.append(error.sqlstate or "connection lost")
+
+    thread = threading.Thread(target=work)
+
+    def begin() -> None:
+        thread.start()
+        deadline = time.monotonic() + 10
+        waiting = "SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'app' AND wait_event_type = 'Lock'"
+        while not became and not stage.value(waiting) and time.monotonic() < deadline:
+            pass
+
+    with fault.armed("fence.after_lock", begin):
+        yield became
+    thread.join()
+
+
+@pytest.mark.postgres(15, 18)
+def test_readers_do_not_wait_behind_a_command_that_waits_for_the_fence(stage: Stage) -> None:
+    """Neither does our own backup, which would wait for ever: the fence stays until the backup is done."""
+    said: list[str] = []
+    with elsewhere(stage, "TRUNCATE public.account") as became:
+        stage.rollback(lambda event: said.append(getattr(event, "text", "")))
+    assert became == ["57014"]
+    assert any("it wanted a table for itself, and readers would have waited behind it" in text for text in said)
+    assert stage.balance() == 50_000

@@ -70,6 +70,7 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.findings = Findings()
         self.fence_connection: Connection | None = None
+        self.fence_over = threading.Event()
         self.interrupted = False
         self._cancelled = threading.Event()
         self._busy: set[Connection] = set()
