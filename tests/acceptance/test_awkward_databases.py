@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lastgood import fault, rollback
+from lastgood import fault, rollback, undo
 from lastgood.errors import Failed
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from tests.acceptance.test_rollback import Stage, stage_of
@@ -89,7 +89,9 @@ def elsewhere(stage: Stage, statement: str) -> Iterator[list[str]]:
     def begin() -> None:
         thread.start()
         deadline = time.monotonic() + 10
-        waiting = "SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'app' AND wait_event_type = 'Lock'"
+        waiting = (
+            "SELECT count(*)::int FROM pg_stat_activity WHERE application_name = 'app' AND wait_event_type = 'Lock'"
+        )
         while not became and not stage.value(waiting) and time.monotonic() < deadline:
             pass
 
@@ -107,3 +109,69 @@ def test_readers_do_not_wait_behind_a_command_that_waits_for_the_fence(stage: St
     assert became == ["57014"]
     assert any("it wanted a table for itself, and readers would have waited behind it" in text for text in said)
     assert stage.balance() == 50_000
+
+
+def test_large_objects_are_not_said_to_be_fenced(stage: Stage) -> None:
+    stage.execute("SELECT lo_from_bytea(4242, 'before')")
+    dump(stage)
+    with elsewhere(stage, "SELECT lo_put(4242, 0, 'behind')") as became:
+        report = stage.rollback()
+    assert became == ["done"]
+    assert report.fence.writes_after is None
+    assert report.fence.proof.endswith("s until the swap; large objects can't be locked")
+    stage.open_kept(report.kept)
+    assert stage.value("SELECT convert_from(lo_get(4242), 'UTF8')", database=report.kept) == "behind"
+    assert stage.value("SELECT convert_from(lo_get(4242), 'UTF8')") == "before"
+
+
+def with_role(stage: Stage, role: str) -> None:
+    with stage.maintenance() as connection:
+        if connection.execute("SELECT FROM pg_roles WHERE rolname = %s", [role]).fetchone() is None:
+            connection.execute(f"CREATE ROLE {role} LOGIN".encode())
+
+
+@pytest.mark.postgres(15, 18)
+def test_an_event_trigger_that_forbids_ddl_does_not_stop_the_carrying_over(stage: Stage) -> None:
+    with_role(stage, "later_app")
+    stage.execute("GRANT SELECT ON public.account TO later_app")
+    stage.execute(
+        "CREATE FUNCTION public.forbid() RETURNS event_trigger LANGUAGE plpgsql AS $$BEGIN RAISE 'no ddl'; END$$"
+    )
+    stage.execute("CREATE EVENT TRIGGER forbid ON ddl_command_start EXECUTE FUNCTION public.forbid()")
+    dump(stage, "--no-owner", "--no-acl")
+    report = stage.rollback()
+    assert report.carried_over.privileges > 0
+    assert "later_app" in report.carried_over.roles_tried
+    with pytest.raises(psycopg.errors.RaiseException):
+        stage.execute("CREATE TABLE public.t ()")
+
+
+def test_a_grant_made_after_the_restore_point_is_told_and_does_not_stop_the_run(stage: Stage) -> None:
+    with_role(stage, "sooner_app")
+    with_role(stage, "later_app")
+    stage.execute("GRANT SELECT ON public.account TO sooner_app")
+    dump(stage)
+    stage.execute("GRANT SELECT ON public.account TO later_app")
+    report = stage.rollback()
+    assert report.carried_over.remarks == (
+        'role "later_app" can read public.account today, and could not at the restore point',
+    )
+    assert "sooner_app" in report.carried_over.roles_tried
+
+
+def test_a_record_that_can_not_be_written_after_the_switch_does_not_hide_that_it_is_done(stage: Stage) -> None:
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    stage.rollback()
+    said: list[str] = []
+    target = stage.request.target
+    with fault.armed("journal.before_done", full):
+        undo.undo(
+            target,
+            undo.plan(target, stage.live),
+            stage.request.state,
+            lambda event: said.append(getattr(event, "text", "")),
+        )
+    assert stage.balance() == 0
+    assert any(text.startswith("the undo is done, but ") for text in said)
