@@ -19,7 +19,7 @@ import psycopg
 from lastgood import interrupts, prepare
 from lastgood.child import ChildFailed
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
-from lastgood.events import Emit, Note, silent
+from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
@@ -98,7 +98,10 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = ST
             release_fence(run)
             run.maintenance.close()
         report = report_of(run, time.monotonic() - started)
-        journal.write("ended", status=report.status, report=report.document())
+        try:
+            journal.write("ended", status=report.status, report=report.document())
+        except OSError as error:
+            emit(Caution(f'the rollback is done, but "{journal.path}" could not be written: {error.strerror}'))
         return report
 
 
