@@ -7,13 +7,14 @@ import threading
 import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
 from lastgood import fault, rollback, undo
-from lastgood.errors import Failed
+from lastgood.errors import Failed, Stopped
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from tests.acceptance.test_rollback import Stage, stage_of
 
@@ -175,3 +176,54 @@ def test_a_record_that_can_not_be_written_after_the_switch_does_not_hide_that_it
         )
     assert stage.balance() == 0
     assert any(text.startswith("the undo is done, but ") for text in said)
+
+
+def test_what_came_since_the_plan_is_looked_at_again_before_the_switch(stage: Stage) -> None:
+    prepared = rollback.plan(stage.request)
+
+    def subscribe() -> None:
+        stage.execute("SELECT pg_create_logical_replication_slot('came_later', 'test_decoding')")
+
+    try:
+        with fault.armed("prove.before_verdict", subscribe), pytest.raises(Failed) as raised:
+            rollback.run(prepared)
+    finally:
+        stage.execute("SELECT pg_drop_replication_slot('came_later')")
+    assert str(raised.value).startswith(
+        'cannot switch: logical replication slot "came_later" (test_decoding, not in use)'
+    )
+    assert raised.value.state == f'"{stage.live}" was not touched and is open.'
+    assert stage.names() == [stage.live]
+
+
+def test_interrupted_twice_right_after_the_commit_says_that_it_is_switched(stage: Stage) -> None:
+    def interrupt() -> None:
+        raise KeyboardInterrupt
+
+    prepared = rollback.plan(stage.request)
+    with fault.armed("swap.after_commit", interrupt), pytest.raises(Stopped) as raised:
+        rollback.run(prepared)
+    assert str(raised.value) == "cannot finish the run after the switch: interrupted"
+    assert raised.value.state == (
+        f'"{stage.live}" is the restored database; the previous one is kept as "{prepared.plan.kept}".'
+    )
+    assert stage.balance() == 50_000
+
+
+def test_a_finished_switch_whose_resume_fails_is_not_called_untouched(stage: Stage) -> None:
+    def stop() -> None:
+        raise KeyboardInterrupt
+
+    def full() -> None:
+        raise OSError(28, "No space left on device")
+
+    prepared = rollback.plan(stage.request)
+    with fault.armed("swap.after_commit", stop), pytest.raises(Stopped):
+        rollback.run(prepared)
+    again = replace(stage.request, run=prepared.plan.run)
+    with fault.armed("journal.after_doing", full), pytest.raises(Stopped) as raised:
+        rollback.resume(again)
+    assert str(raised.value) == "cannot finish the run after the switch: [Errno 28] No space left on device"
+    assert f'"{stage.live}" is the restored database' in raised.value.state
+    rollback.resume(again)
+    assert stage.balance() == 50_000
