@@ -7,13 +7,14 @@ to. ``create_like`` and ``drop`` need autocommit; all others may stand in a tran
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import LiteralString
 
 import psycopg
 from psycopg import sql
 
-from lastgood.errors import Failed, Refused
+from lastgood.errors import Failed, LastgoodError, Refused
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 
@@ -171,10 +172,17 @@ def create_like(connection: Connection, name: str, model: Database, comment: str
     create, *prepare = creation(name, model, comment, template=describe(connection, "template0").tablespace)
     try:
         connection.execute(create)
+    except psycopg.Error as error:
+        raise failed(error, f'create the database "{name}"') from error
+    made = describe(connection, name)
+    try:
         with connection.transaction():
             for statement in prepare:
                 connection.execute(statement)
     except psycopg.Error as error:
+        # Without its comment nobody would know it again.
+        with suppress(psycopg.Error, LastgoodError):
+            drop(connection, name, made.oid)
         raise failed(error, f'create the database "{name}"') from error
     return describe(connection, name)
 
