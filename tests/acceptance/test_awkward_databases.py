@@ -14,7 +14,9 @@ import psycopg
 import pytest
 
 from lastgood import fault, rollback, undo
-from lastgood.errors import Failed, Stopped
+from lastgood.errors import Failed, Interrupted, Stopped
+from lastgood.points.dump_point import take
+from lastgood.postgres import binaries
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from tests.acceptance.test_rollback import Stage, stage_of
 
@@ -227,3 +229,23 @@ def test_a_finished_switch_whose_resume_fails_is_not_called_untouched(stage: Sta
     assert f'"{stage.live}" is the restored database' in raised.value.state
     rollback.resume(again)
     assert stage.balance() == 50_000
+
+
+def test_a_backup_that_waits_for_a_lock_can_be_interrupted(stage: Stage) -> None:
+    over = threading.Event()
+    with stage.server.target(stage.live).connect(autocommit=False) as hung:
+        hung.execute("LOCK TABLE public.account IN ACCESS EXCLUSIVE MODE")
+        timer = threading.Timer(1, over.set)
+        timer.start()
+        began = time.monotonic()
+        with pytest.raises(Interrupted):
+            take(stage.request.target, stage.request.store, cancelled=over.is_set)
+        timer.join()
+    assert time.monotonic() - began < 30
+    assert [path.name for path in stage.request.store.iterdir()] == ["good.sql"]
+
+
+def test_without_pg_dump_the_plan_refuses_before_anything_begins(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(binaries, "places", list)
+    (refusal,) = rollback.plan(stage.request).plan.refusals
+    assert refusal.text == ("no emergency backup can be made: cannot find pg_dump 18 or newer: it is not installed")
