@@ -124,16 +124,22 @@ def test_a_step_that_was_begun_is_undone_though_it_had_held(tmp_path: Path) -> N
 
 def test_lanes_run_side_by_side_and_the_first_failure_stops_the_others(tmp_path: Path) -> None:
     run = World(Journal.create(tmp_path, RUN), fails="x")
-    waited = threading.Event()
+    began, waited = threading.Event(), threading.Event()
+
+    class Fails(Letter):
+        def do(self, run: World) -> Mapping[str, Any]:
+            assert began.wait(10), "the other lane begins"
+            return super().do(run)
 
     class Waits(Letter):
         def do(self, run: World) -> Mapping[str, Any]:
+            began.set()
             assert run.stopped.wait(10), "the other lane's failure stops this one"
             waited.set()
             raise Interrupted("a consequence")
 
     with pytest.raises(ValueError, match="x failed"):
-        drive(run, [[[Letter("a")]], [[Letter("x")], [Waits("w")]]])
+        drive(run, [[[Letter("a")]], [[Fails("x")], [Waits("w")]]])
     assert waited.is_set()
     assert sorted(run.happened[-3:]) == ["-a", "-w", "-x"]
     assert not run.cancelled()

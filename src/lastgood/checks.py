@@ -15,9 +15,11 @@ import psycopg
 
 from lastgood import points
 from lastgood.dump.summary import DumpSummary
+from lastgood.errors import Refused
 from lastgood.facts import Facts
 from lastgood.plan import Fence, Finding
 from lastgood.points import RestorePoint
+from lastgood.postgres import binaries
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
 from lastgood.postgres.server import Connection
@@ -64,6 +66,25 @@ def _server_version(s: Subject) -> Iterator[Finding]:
             code="older_server",
             text=f"the restore point comes from PostgreSQL {dumped}, the server is {major} and may not understand it",
             hint="Restore it on a server of that version: lastgood restore POINT --into NAME --db URL",
+        )
+
+
+def _standby(s: Subject) -> Iterator[Finding]:
+    if (s.maintenance.execute("SELECT pg_is_in_recovery()").fetchone() or (False,))[0]:
+        yield Finding(
+            level="refusal",
+            code="standby",
+            text="this server is a standby, or still recovering: nothing can be written to it",
+            hint="Connect to the primary.",
+        )
+
+
+def _programs(s: Subject) -> Iterator[Finding]:
+    try:
+        binaries.find("pg_dump", at_least=s.maintenance.info.server_version // 10000)
+    except Refused as error:
+        yield Finding(
+            level="refusal", code="no_pg_dump", text=f"no emergency backup can be made: {error}", hint=error.hint
         )
 
 
@@ -285,6 +306,8 @@ def _partial(s: Subject) -> Iterator[Finding]:
 
 CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _server_version,
+    _standby,
+    _programs,
     _pooler,
     _read_only,
     _encoding,

@@ -26,6 +26,7 @@ from lastgood.postgres.server import Connection
 
 TUNING: tuple[tuple[LiteralString, str], ...] = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 MORE_ROUNDS = 10
+_CONTEXTS: dict[Kind, server_errors.Context] = {Kind.REFRESH: "refresh", Kind.FOREIGN_KEY: "constraint"}
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 
 
@@ -112,14 +113,15 @@ class Loader:
         try:
             self._connection.execute(self._text(command))
         except psycopg.Error as error:
-            if command.kind is Kind.REFRESH and server_errors.policy_of(error) is server_errors.Policy.REQUEUE:
+            context = _CONTEXTS.get(command.kind, "any")
+            if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
                 self._later.append(command)
                 return
             if error.sqlstate is not None and error.sqlstate in command.optional_sqlstates:
                 said = error.diag.message_primary or str(error)
                 self.loaded.skip(command, said)
                 return
-            raise self._failed(error, command.statement.line, what(command)) from error
+            raise self._failed(error, command.statement.line, what(command), context) from error
         self.loaded.commands += 1
 
     def _text(self, command: Command) -> bytes:
@@ -173,7 +175,7 @@ class Loader:
                         fault.point("build.during_load")
                         self._emit(Progress("build", self._position(), self._size, "bytes", self.loaded.rows, named))
         except psycopg.Error as error:
-            raise self._failed(error, start.line + _row_in(error), named) from error
+            raise self._failed(error, start.line + _row_in(error), named, "copy") from error
 
     def _ordinary(self, relation: Relation) -> bool:
         """Whether it is an ordinary table: a partitioned one can't take frozen rows."""
@@ -183,8 +185,8 @@ class Loader:
         ).fetchone()
         return found is not None and bool(found[0])
 
-    def _failed(self, error: psycopg.Error, line: int, named: str) -> LastgoodError:
-        return server_errors.failed(error, f'load line {line} of "{self._name}" ({named})')
+    def _failed(self, error: psycopg.Error, line: int, named: str, context: server_errors.Context) -> LastgoodError:
+        return server_errors.failed(error, f'load line {line} of "{self._name}" ({named})', context=context)
 
 
 def what(command: Command) -> str:

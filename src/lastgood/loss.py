@@ -112,6 +112,8 @@ def _written_since(live: Connection, point: TableFacts | None, count: int) -> tu
             with live.transaction():
                 live.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(COUNT_TIMEOUT))
                 row = live.execute(query).fetchone()
+        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+            break
         except psycopg.Error:
             continue  # the column is gone or has another type in the live table: another one may tell
         return (int(row[0]) if row is not None else None), column

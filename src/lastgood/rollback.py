@@ -19,11 +19,12 @@ import psycopg
 from lastgood import interrupts, prepare
 from lastgood.child import ChildFailed
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
-from lastgood.events import Emit, Note, silent
+from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.exchange import names
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
 from lastgood.report import Report, report_of
@@ -89,6 +90,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = ST
     with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
         lock_live(maintenance, plan.live)
         run = Run(prepared, maintenance, journal, emit)
+        run.at_swap = stages is not STAGES
         try:
             with interrupts.calling(run.interrupt):
                 drive(run, stages)
@@ -98,31 +100,40 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = ST
             release_fence(run)
             run.maintenance.close()
         report = report_of(run, time.monotonic() - started)
-        journal.write("ended", status=report.status, report=report.document())
+        try:
+            journal.write("ended", status=report.status, report=report.document())
+        except OSError as error:
+            emit(Caution(f'the rollback is done, but "{journal.path}" could not be written: {error.strerror}'))
         return report
 
 
 def _told(run: Run, error: BaseException) -> BaseException:
     """The error as the user is to see it: with the state that the live database is really in."""
     live, name = run.plan.live, run.plan.run
-    switched = f'"{live}" is the restored database; the previous one is kept as "{run.plan.kept}".'
-    if isinstance(error, AfterCommit):
+    switched = _switched(run)
+    if switched is None and not isinstance(error, Stopped):
         return Stopped(
-            f"cannot finish the run after the switch: {error}",
-            hint=f"Run: lastgood resume {name} to finish, or lastgood undo to go back.",
-            state=switched,
+            f"cannot tell whether the switch took place: the server does not answer ({_words(error)})",
+            hint=f"When it answers again, look at lastgood status, then run: lastgood resume {name}",
+            state=f'"{live}" is either as it was or fully switched; never in between.',
         )
-    if isinstance(error, WalkBackFailed | KeyboardInterrupt):
+    if switched and not isinstance(error, Stopped):
+        return Stopped(
+            f"cannot finish the run after the switch: {_words(error)}",
+            hint=f"Run: lastgood resume {name} to finish, or lastgood undo to go back.",
+            state=f'"{live}" is the restored database; the previous one is kept as "{run.plan.kept}".',
+        )
+    untouched = f'"{live}" was not touched and is open.'
+    if isinstance(error, WalkBackFailed | AfterCommit | KeyboardInterrupt):
         why = f"{error.__cause__}" if error.__cause__ else "interrupted twice"
         return Stopped(
             f"cannot walk the run back: {why}",
             hint=f'Run: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} to go on.',
-            state=f'"{live}" was not touched and is open.',
+            state=untouched,
         )
-    untouched = f'"{live}" was not touched and is open.'
     if run.findings.shadow_kept:
         untouched += f' The restored database is kept for inspection as "{run.plan.shadow}".'
-    if run.interrupted:
+    if run.interrupted and not isinstance(error, Stopped):
         return Interrupted("interrupted: everything was walked back", state=untouched)
     if isinstance(error, LastgoodError):
         if not isinstance(error, Stopped):
@@ -147,6 +158,25 @@ def _told(run: Run, error: BaseException) -> BaseException:
             state=untouched,
         )
     return error
+
+
+def _words(error: BaseException) -> str:
+    return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).strip()
+
+
+def _switched(run: Run) -> bool | None:
+    """Whether the database that was live has the kept name now; None when it may, and the server can't be asked.
+
+    Asked of the server, by OID, whatever the run believes: an interrupt or a lost connection may come at any moment.
+    """
+    if not run.at_swap:
+        return False
+    try:
+        with run.server.connect() as connection:
+            found = names(connection, [run.plan.live_oid])
+    except psycopg.Error:
+        return None
+    return found.get(run.plan.live_oid) == run.plan.kept
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:

@@ -102,10 +102,18 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
         run.carry_on()
         if isinstance(error, Stopped):
             raise  # the step itself says that nothing can be told or taken back now
-        if any(step.commits and step.holds(run, {}) for step in begun):
+        if _committed(run, begun):
             raise AfterCommit(str(error)) from error
         walk_back(run, begun)
         raise
+
+
+def _committed(run: R, begun: Sequence[Step[R]]) -> bool:
+    """Whether the commit point is behind us, or may be: where nobody can be asked, nothing may be taken back."""
+    try:
+        return any(step.commits and step.holds(run, {}) for step in begun)
+    except Exception:
+        return True
 
 
 def _take(run: R, step: Step[R], begun: list[Step[R]], finished: Mapping[str, Mapping[str, Any]]) -> None:

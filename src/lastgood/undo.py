@@ -18,7 +18,7 @@ import psycopg
 from pydantic import BaseModel, ConfigDict
 
 from lastgood.errors import Failed, Refused, Stopped
-from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.events import Caution, Emit, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
 from lastgood.postgres import database
@@ -118,8 +118,15 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
         if stubborn:
             raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state="Nothing was changed.")
         journal = Journal.create(state, plan.run)
-        journal.write("begun", kind="undo", plan=plan.model_dump(mode="json"))
-        journal.doing("swap")
+        try:
+            journal.write("begun", kind="undo", plan=plan.model_dump(mode="json"))
+            journal.doing("swap")
+        except OSError as error:
+            raise Refused(
+                f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
+                hint="Name another folder with --state: nothing is done without a record.",
+                state="Nothing was changed.",
+            ) from error
         emit(StageStarted("swap", "switch the names back (readers reconnect)"))
         try:
             exchanged = exchange(
@@ -156,8 +163,12 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
             seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
             undo_command=f"lastgood undo {plan.run}",
         )
-        journal.done("swap", outage=exchanged.outage)
-        journal.write("ended", status="done", report=report.document())
+        try:
+            journal.done("swap", outage=exchanged.outage)
+            journal.write("ended", status="done", report=report.document())
+        except OSError as error:
+            # It is done, whatever the disk says; the kept database's mark tells the same.
+            emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {error.strerror}'))
         return report
 
 

@@ -207,15 +207,20 @@ def _dump(
             child.run(arguments, environment=environment, cancelled=lambda: stop.is_set() or cancelled())
         except Exception as error:
             failed.append(error)
+            # The reading beside it may wait for a lock that somebody holds for hours, and look at nothing meanwhile.
+            with contextlib.suppress(psycopg.Error):
+                connection.cancel_safe(timeout=5)
 
     thread = threading.Thread(target=dump, name="lastgood-pg_dump", daemon=True)
     thread.start()
     try:
         facts = facts_of_database(connection, emit=emit, cancelled=lambda: bool(failed) or cancelled(), stage=kind)
         thread.join()
-    except Interrupted:
-        if cancelled() or not failed:
+    except (Interrupted, psycopg.errors.QueryCanceled) as ended:
+        if cancelled() or (isinstance(ended, Interrupted) and not failed):
             raise _interrupted(moment.database) from None
+        if not failed:
+            raise
     except BaseException:
         # Our own error is the cause; a pg_dump that we stop would only say that it was stopped.
         failed.clear()

@@ -7,6 +7,7 @@ to. ``create_like`` and ``drop`` need autocommit; all others may stand in a tran
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import LiteralString
 
@@ -176,10 +177,17 @@ def create_like(connection: Connection, name: str, model: Database, comment: str
     create, *prepare = creation(name, model, comment, template=describe(connection, "template0").tablespace)
     try:
         connection.execute(create)
+    except psycopg.Error as error:
+        raise failed(error, f'create the database "{name}"') from error
+    made = describe(connection, name)
+    try:
         with connection.transaction():
             for statement in prepare:
                 connection.execute(statement)
     except psycopg.Error as error:
+        # Without its comment nobody would know it again.
+        with suppress(psycopg.Error, LastgoodError):
+            drop(connection, name, made.oid)
         raise failed(error, f'create the database "{name}"') from error
     return describe(connection, name)
 

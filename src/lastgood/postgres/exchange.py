@@ -89,7 +89,8 @@ def exchange(
         found = names(connection, [leaving.oid, arriving.oid])
         if found != {leaving.oid: leaving.old, arriving.oid: arriving.old}:
             raise NamesChanged(f"expected {leaving.old!r} and {arriving.old!r}, found {sorted(found.values())}")
-        crowd = _Crowd(target, leaving.oid, arriving.oid, connection.info.backend_pid, keep_until_last, release_last)
+        pid = connection.info.backend_pid
+        crowd = _Crowd(target, leaving.oid, arriving.oid, pid, keep_until_last, release_last)
         try:
             with crowd:
                 started = time.monotonic()
@@ -98,7 +99,7 @@ def exchange(
             return Exchanged(outage, crowd.ended, attempt)
         except psycopg.Error as error:
             if connection.broken:
-                if _committed(target, leaving, arriving):
+                if _committed(target, pid, leaving, arriving):
                     return Exchanged(time.monotonic() - started, crowd.ended, attempt)
                 raise
             if error.sqlstate not in RETRIED or attempt == TRIES:
@@ -135,14 +136,25 @@ def _transaction(
     fault.point(after)
 
 
-def _committed(target: Target, leaving: Renaming, arriving: Renaming) -> bool:
-    """Whether the exchange took place, asked on a new connection after the old one broke."""
+def _committed(target: Target, pid: int, leaving: Renaming, arriving: Renaming) -> bool:
+    """Whether the exchange took place, asked on a new connection after the old one broke.
+
+    Not before the server process that did it is gone: it may still be at its COMMIT.
+    """
     deadline = time.monotonic() + 30
     while True:
         try:
             with target.connect() as connection:
-                found = names(connection, [leaving.oid, arriving.oid])
-            return found == {leaving.oid: leaving.new, arriving.oid: arriving.new}
+                busy = connection.execute(
+                    "SELECT FROM pg_stat_activity WHERE pid = %s AND pid <> pg_backend_pid()"
+                    " AND datname = current_database()",
+                    [pid],
+                ).fetchone()
+                if busy is None:
+                    found = names(connection, [leaving.oid, arriving.oid])
+                    return found == {leaving.oid: leaving.new, arriving.oid: arriving.new}
+            if time.monotonic() > deadline:
+                raise OutcomeUnknown("the session that switches does not end")
         except psycopg.OperationalError as error:
             if time.monotonic() > deadline:
                 raise OutcomeUnknown(str(error)) from error

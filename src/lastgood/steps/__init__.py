@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood.errors import Refused
 from lastgood.events import Emit
 from lastgood.facts.compare import Comparison
 from lastgood.journal import Journal
@@ -70,7 +71,9 @@ class Run:
         self.seconds: dict[str, float] = {}
         self.findings = Findings()
         self.fence_connection: Connection | None = None
+        self.fence_over = threading.Event()
         self.interrupted = False
+        self.at_swap = False  # from here on only the server can tell what the live name means
         self._cancelled = threading.Event()
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
@@ -129,11 +132,16 @@ class Run:
         deadline = time.monotonic() + RECONNECT_SECONDS
         while True:
             try:
-                name = self.maintenance.info.get_parameters().get("application_name", "lastgood")
-                self.maintenance = self.server.connect(application_name=name)
+                self.maintenance = self.server.connect(application_name=f"lastgood rollback {self.plan.run}")
                 lock_live(self.maintenance, self.plan.live)
                 return
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:
                     return  # what needs the server now fails, and says so
+            except Refused:
+                # The server has not noticed yet that our old session is gone; or somebody else came in between, and
+                # then nothing of the run may be touched.
+                self.maintenance.close()
+                if time.monotonic() > deadline:
+                    return
             time.sleep(0.2)  # the server may be restarting; nothing announces its return

@@ -4,6 +4,7 @@ without them. The state of the database itself (owner, settings, ACL, comment) i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -11,6 +12,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import Failed
+from lastgood.events import Caution
 from lastgood.postgres import privileges
 from lastgood.postgres.apply import apply
 from lastgood.postgres.server import Connection
@@ -43,6 +45,7 @@ class CarryOver:
     def do(self, run: Run) -> Mapping[str, Any]:
         plan, found = run.plan, run.findings.carried_over
         with run.connected(plan.live, "reads grants") as live, run.connected(plan.shadow, "carry over") as shadow:
+            _quiet_event_triggers(shadow)
             if plan.carry_owners or plan.carry_acls:
                 carried = privileges.statements(
                     privileges.read(live), privileges.read(shadow), owners=plan.carry_owners, acls=plan.carry_acls
@@ -57,7 +60,8 @@ class CarryOver:
                 found.privileges = len(carried.statements)
                 found.remarks = tuple(_remarks(carried))
             fault.point("carry_over.after_objects")
-            found.roles_tried = _try_roles(run, live, shadow)
+            found.roles_tried, lost = _try_roles(run, live, shadow)
+            found.remarks += lost
         tried = f"; {len(found.roles_tried)} roles can read" if found.roles_tried else ""
         return {"detail": f"{found.privileges} owners and grants{tried}", "roles": found.roles_tried}
 
@@ -66,6 +70,16 @@ class CarryOver:
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # cheap, and safe to do twice
+
+
+def _quiet_event_triggers(shadow: Connection) -> None:
+    """The shadow has its event triggers already; one that forbids DDL must not stop the grants. Only a superuser may;
+    for others they fire, as they would for any owner's GRANT."""
+    with suppress(psycopg.errors.InsufficientPrivilege), shadow.transaction():
+        if shadow.info.server_version >= 170000:
+            shadow.execute("SET event_triggers = off")
+        else:
+            shadow.execute("SET session_replication_role = replica")
 
 
 def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
@@ -87,13 +101,15 @@ def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
             yield f"{len(names)} objects {text}: {shown}"
 
 
-def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[str, ...]:
-    """Reads, *as* each role of the application, tables that this role can read in the live database today.
+def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Reads, *as* each role of the application, tables that this role can read in the live database today. Returns the
+    roles that can, and remarks about those that lose it because the restore point's own grants are older.
 
     A role that we may not become is left out; tables that the restore point does not have are too.
     """
     tables = {(n, c) for n, c in shadow.execute("SELECT schemaname, tablename FROM pg_catalog.pg_tables").fetchall()}
     tried: dict[str, None] = {}
+    lost: list[str] = []
     for role, schema, table in live.execute(_READERS).fetchall():
         if (schema, table) not in tables or not _may_become(shadow, role):
             continue
@@ -102,13 +118,17 @@ def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[str, ...
         if not _reads(live, become, query):
             continue  # a policy that fails for this role today may fail tomorrow too
         if not _reads(shadow, become, query):
+            if not run.plan.carry_acls:
+                lost.append(f'role "{role}" can read {schema}.{table} today, and could not at the restore point')
+                run.emit(Caution(lost[-1]))
+                continue
             raise Failed(
                 f'cannot switch: role "{role}" can read {schema}.{table} in "{run.plan.live}" but not in the restored '
                 "database",
                 hint="Run the rollback again with --keep-shadow, and compare the grants of that table.",
             )
         tried[role] = None
-    return tuple(tried)
+    return tuple(tried), tuple(lost)
 
 
 def _may_become(connection: Connection, role: str) -> bool:

@@ -4,10 +4,14 @@ One session of ours holds SHARE locks on every table of the live database. The s
 superusers included; nothing is changed that would have to be changed back; and they end with our session, so a dead
 tool locks nobody out. What waits behind them is ended by the swap and meets the restored database when it
 comes back. The locks are let go only after every other session was ended inside the swap.
+
+A command that wants a table to itself (ALTER TABLE, TRUNCATE) would wait behind our locks, and every reader behind it,
+our own backup too: it is cancelled as soon as it waits.
 """
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
@@ -33,6 +37,15 @@ WRITING = (
     "AccessExclusiveLock",
 )
 
+# The readers' only enemy, where it waits for us.
+_WAITING_ALONE = """
+SELECT DISTINCT a.pid, a.usename, a.application_name FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.database = %s AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND NOT l.granted
+  AND a.backend_type = 'client backend' AND %s = ANY (pg_catalog.pg_blocking_pids(l.pid))
+"""
+POLL_SECONDS = 0.2
+
 _TABLES = """
 SELECT n.nspname, c.relname
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -46,6 +59,8 @@ JOIN pg_catalog.pg_locks l ON l.locktype = 'relation' AND l.relation = c.oid AND
  AND l.pid = pg_backend_pid()
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 """
+# Large objects live in a catalogue whose readers take a writer's lock: to lock it would keep readers out, too.
+_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 
 
 class Fence:
@@ -64,6 +79,7 @@ class Fence:
         run.fence_connection = connection
         began = time.monotonic()
         tables = _lock_all(run, connection)
+        _Guard(run, connection.info.backend_pid).start()
         fault.point("fence.after_lock")
         run.findings.fence = FenceProof("table locks", f"SHARE locks on {tables} of {tables} tables", None, began)
         return {"tables": tables, "detail": f"{tables} tables locked against writes"}
@@ -76,8 +92,40 @@ class Fence:
         return False
 
 
+class _Guard(threading.Thread):
+    """While the fence stands, cancels what waits for a table of its own. Ends with the fence."""
+
+    def __init__(self, run: Run, fence: int) -> None:
+        super().__init__(name="lastgood-fence", daemon=True)
+        self._run = run
+        self._fence = fence
+
+    def run(self) -> None:
+        run, over = self._run, self._run.fence_over
+        told: set[int] = set()
+        try:
+            with run.connected(run.plan.maintenance, "guards the fence of") as connection:
+                while not over.wait(POLL_SECONDS):
+                    rows = connection.execute(_WAITING_ALONE, [run.plan.live_oid, self._fence]).fetchall()
+                    for pid, user, application in rows:
+                        with suppress(psycopg.errors.InsufficientPrivilege):
+                            connection.execute("SELECT pg_cancel_backend(%s)", [pid])
+                        if pid not in told:
+                            told.add(pid)
+                            run.emit(
+                                Caution(
+                                    f'cancelled a command of session {pid} of "{user}" ({application or "no name"}): '
+                                    "it wanted a table for itself, and readers would have waited behind it"
+                                )
+                            )
+        except psycopg.Error as error:
+            if not over.is_set() and not run.cancelled():
+                run.emit(Caution(f"nobody keeps the way free for readers any more: {str(error).strip()}"))
+
+
 def release(run: Run) -> None:
     """Lets writers go on. May be called twice, and from another thread."""
+    run.fence_over.set()
     connection, run.fence_connection = run.fence_connection, None
     if connection is not None:
         with suppress(psycopg.Error):  # a session that is gone holds no locks
@@ -105,6 +153,7 @@ def verify(run: Run) -> None:
             raise psycopg.OperationalError("the fence's session is gone")
         (held,) = connection.execute(_HELD).fetchone() or (0,)
         there = len(connection.execute(_TABLES).fetchall())
+        (large_objects,) = connection.execute(_LARGE_OBJECTS).fetchone() or (True,)
     except psycopg.Error as error:
         proof.proof = f"the session that held the locks was lost: {error}"
         run.emit(
@@ -113,8 +162,13 @@ def verify(run: Run) -> None:
         return
     seconds = time.monotonic() - (proof.began or 0.0)
     proof.proof = f"SHARE locks on {held} of {there} tables, held by one session for {seconds:.1f} s until the swap"
+    if large_objects:
+        proof.proof += "; large objects can't be locked"
+        run.emit(
+            Caution("large objects may have been written behind the fence; the kept database has what was written")
+        )
     if held == there:
-        proof.writes_after = 0
+        proof.writes_after = None if large_objects else 0
     else:
         run.emit(Caution(f"{there - held} tables were created behind the fence; the kept database has them"))
 

@@ -17,6 +17,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
 from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.grants import Operator
+from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import marked
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.postgres.state import DatabaseState
@@ -37,12 +38,19 @@ class Swap:
         run.findings.restored_oid = shadow.oid
         state = DatabaseState.read(run.maintenance, plan.live)
         statements = self._statements(run, state)
+        # What came since the plan was made, or since the run that is resumed was planned.
+        for holder in holders(run.maintenance, plan.live):
+            if holder.blocking:
+                raise Failed(
+                    f"cannot switch: {holder.kind} {holder.what}: {holder.explanation.rstrip('.')}", hint=holder.command
+                )
         stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
         if stubborn:
             raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
         fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
         fault.point("swap.before_transaction")
+        run.at_swap = True
         try:
             exchanged = exchange(
                 run.maintenance,
@@ -68,6 +76,12 @@ class Swap:
             ) from error
         except psycopg.Error as error:
             raise server_errors.failed(error, f'switch "{plan.live}" to the restored database') from error
+        if exchanged.tries > 1 and run.findings.fence is not None:
+            # A try that failed may have let the fence go already.
+            run.findings.fence.writes_after = None
+            run.findings.fence.proof += (
+                f"; the switch took {exchanged.tries} tries, and writers may have come in between"
+            )
         run.findings.exchanged, run.findings.switched = exchanged, time.monotonic()
         return {
             "outage": exchanged.outage,
