@@ -12,9 +12,10 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def calling(first: Callable[[], None]) -> Iterator[None]:
-    """While the block runs, the first signal calls ``first`` (in a thread: a handler must not wait for a server), the
-    second raises KeyboardInterrupt where the main thread stands. Does nothing outside the main thread."""
+def calling(first: Callable[[], None], *, mark: Callable[[], None] = lambda: None) -> Iterator[None]:
+    """While the block runs, the first signal calls ``mark`` at once, which may do no more than set a variable, and
+    ``first`` in a thread (a handler must not wait for a server or a lock); the second raises KeyboardInterrupt where
+    the main thread stands. Does nothing outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
@@ -23,6 +24,7 @@ def calling(first: Callable[[], None]) -> Iterator[None]:
     def handler(number: int, frame: FrameType | None) -> None:
         came.append(number)
         if len(came) == 1:
+            mark()
             threading.Thread(target=first, name="lastgood-interrupt", daemon=True).start()
         else:
             raise KeyboardInterrupt

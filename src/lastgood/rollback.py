@@ -92,7 +92,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = ST
         run = Run(prepared, maintenance, journal, emit)
         run.at_swap = stages is not STAGES
         try:
-            with interrupts.calling(run.interrupt):
+            with interrupts.calling(run.stop, mark=run.mark_interrupted):
                 drive(run, stages)
         except BaseException as error:
             raise _told(run, error) from error

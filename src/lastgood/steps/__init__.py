@@ -74,6 +74,7 @@ class Run:
         self.fence_over = threading.Event()
         self.interrupted = False
         self.at_swap = False  # from here on only the server can tell what the live name means
+        self._asked_to_stop = False
         self._cancelled = threading.Event()
         self._busy: set[Connection] = set()
         self._lock = threading.Lock()
@@ -103,7 +104,7 @@ class Run:
 
     def cancelled(self) -> bool:
         """Whether the run is to stop."""
-        return self._cancelled.is_set()
+        return self._asked_to_stop or self._cancelled.is_set()
 
     def stop(self) -> None:
         """Stops the run: what its sessions execute is cancelled. May be called from any thread."""
@@ -114,13 +115,13 @@ class Run:
             with suppress(psycopg.Error):  # it may have just ended by itself
                 connection.cancel_safe(timeout=5)
 
-    def interrupt(self) -> None:
-        """Stops the run because the user said so."""
-        self.interrupted = True
-        self.stop()
+    def mark_interrupted(self) -> None:
+        """Notes that the user wants the run to stop; takes no lock, so a signal handler may call it."""
+        self.interrupted = self._asked_to_stop = True
 
     def carry_on(self) -> None:
         """From here on work is undisturbed: the steps' undo, or what follows the commit point."""
+        self._asked_to_stop = False
         self._cancelled.clear()
         try:
             self.maintenance.execute("SELECT 1")

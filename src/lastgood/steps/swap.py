@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
-from lastgood.errors import Failed, Stopped
+from lastgood.errors import Failed, Interrupted, Stopped
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
@@ -111,7 +111,10 @@ class Swap:
         ]
 
     def _look_again(self, run: Run, state: DatabaseState) -> None:
-        """A REVOKE that the server ignores is only a warning: what counts is what it shows."""
+        """The last moment to think better of it. A REVOKE that the server ignores is only a warning: what counts is
+        what it shows."""
+        if run.cancelled():
+            raise Interrupted("interrupted before the switch was committed")
         if DatabaseState.read(run.maintenance, run.plan.live) != state:
             raise Failed(
                 f'cannot carry over the privileges and settings of "{run.plan.live}" itself: the server ignored some',
