@@ -124,7 +124,7 @@ def test_facts_of_a_database_and_of_a_point_agree(lastgood: Lastgood, broken: st
     }
     outcome = lastgood("facts", broken)
     assert outcome.status == 0
-    assert outcome.out.startswith("7 rows in 3 tables\n")
+    assert outcome.out.startswith(f'7 rows in 3 tables of "{database}"\n')
     assert f"  public.contacts                           3  {tables['contacts'][1][:12]}    2025-11-03" in outcome.out
 
 
