@@ -21,7 +21,7 @@ class ChildFailed(Exception):
 
     def __init__(self, program: str, status: int | None, tail: str) -> None:
         why = "ran out of time" if status is None else f"ended with status {status}"
-        super().__init__(f"{program} {why}" + (f": {tail.strip().splitlines()[-1]}" if tail.strip() else ""))
+        super().__init__(f"{program} {why}" + (f": {_telling(tail)}" if tail.strip() else ""))
         self.program = program
         self.status = status
         self.tail = tail
@@ -189,6 +189,12 @@ class _Feeder:
 def _drain(source: IO[bytes], into: deque[bytes]) -> None:
     for line in source:
         into.append(line)
+
+
+def _telling(tail: str) -> str:
+    """The line that says what went wrong: PostgreSQL's programs put details and the query behind their error."""
+    lines = tail.strip().splitlines()
+    return next((line for line in lines if ": error: " in line), lines[-1])
 
 
 def _tail(said: bytes) -> str:

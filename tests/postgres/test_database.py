@@ -318,7 +318,7 @@ class TestDrop:
             )
             assert failed.value.hint == (
                 "A prepared transaction, a replication slot or a subscription holds the database."
-                " Run lastgood rollback --dry-run to see what holds it."
+                " Run lastgood rollback --dry-run to see who holds it."
             )
             inside.execute("ROLLBACK PREPARED 'p'")
 

@@ -75,7 +75,9 @@ def _losses(screen: Screen, plan: Plan) -> None:
     changed = sorted((loss for loss in plan.loss if _changed(loss)), key=_weight, reverse=True)
     screen.heading(f'What "{plan.live}" will lose and get back')
     if not plan.loss:
-        screen.say("The tables could not be compared.", first="  ", indent=2)
+        unread = any(finding.code == "cannot_read" for finding in plan.findings)
+        said = "The tables could not be compared." if unread else "No tables: neither side has any."
+        screen.say(said, first="  ", indent=2)
         return
     if not changed:
         screen.say(

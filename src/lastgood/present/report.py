@@ -118,7 +118,9 @@ def _figures(screen: Screen, report: Report) -> None:
                 "Written meanwhile",
                 "not known"
                 if written is None
-                else f"{amounts.counted(written, 'row')}" + (", kept" if written else ""),
+                else f"at most {amounts.counted(written, 'row')}, kept"
+                if written
+                else "0 rows",
             ),
             (
                 "Carried over",

@@ -10,6 +10,7 @@ import psycopg
 from psycopg import IsolationLevel
 
 from lastgood import points, secrecy
+from lastgood.errors import NOT_REACHED
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.of_database import facts_of_database
@@ -36,7 +37,9 @@ def of_database(
                     connection, like=like, beyond_like=like is not None, emit=emit, cancelled=cancelled
                 )
     except psycopg.Error as error:
-        raise server_errors.failed(error, "read the database", state="Nothing was changed.") from error
+        # Nothing told us that we were ever let in: a refused login is what it most likely is.
+        context: server_errors.Context = "connect" if error.sqlstate is None else "any"
+        raise server_errors.failed(error, "read the database", context=context, state=NOT_REACHED) from error
     emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
     return found
 

@@ -28,7 +28,8 @@ class Reopen:
             proof.writes_after = max(0, fence.writes(run.maintenance, run.plan.live_oid) - baseline)
             proof.proof = (
                 "every session of the old database was ended inside the swap; "
-                f"{proof.writes_after} rows were written since the run began, by the server's counters"
+                f"at most {proof.writes_after} rows were written since the run began, by the server's counters, "
+                "which count its own catalogs too"
             )
         found = self._answers(run)
         if found == run.plan.live_oid or run.findings.restored_oid not in (None, found):
