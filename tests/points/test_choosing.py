@@ -12,6 +12,7 @@ from lastgood import points
 from lastgood.errors import BadPoint, Incomplete
 from lastgood.events import Caution, Event
 from lastgood.points.dump_point import take
+from lastgood.points.point import RestorePoint
 from lastgood.postgres.server import Target
 
 Dump = Callable[..., Path]
@@ -98,3 +99,11 @@ def test_a_file_that_is_no_dump_can_be_named(store: Path) -> None:
     point = points.find(store, "notes.txt")
     assert points.listing(store) == []
     assert not points.verify(point).valid
+
+
+def test_an_emergency_backup_that_lost_its_manifest_is_not_taken_for_a_good_state(store: Path) -> None:
+    """It is written first, its manifest after it: a tool killed in between leaves it alone."""
+    now = datetime.now(UTC)
+    assert RestorePoint(store / "app_20251104_143000_emergency.sql", now, "name", 1).is_emergency
+    assert RestorePoint(store / "emergency_20251104_143000.sql", now, "name", 1).is_emergency
+    assert not RestorePoint(store / "app_20251104_143000.sql", now, "name", 1).is_emergency
