@@ -95,7 +95,9 @@ def plan(
                 why=why,
             )
         )
-    stored = sorted(points.listing(store), key=lambda point: point.made_at, reverse=True)
+    # Several databases may share a store: another one's points are neither touched nor counted as what is left.
+    mine = [each for each in points.listing(store) if each.manifest is None or each.manifest.database == live]
+    stored = sorted(mine, key=lambda point: point.made_at, reverse=True)
     for place, point in enumerate(stored):
         goes, why = _verdict(point.path.name, place, point.made_at, now, older_than, keep, named)
         if goes and str(point.path) in in_use:

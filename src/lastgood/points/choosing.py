@@ -25,7 +25,8 @@ def choose(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
-    """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump.
+    """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump, and only
+    points made of it are taken unless one is named.
 
     With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
@@ -44,6 +45,8 @@ def choose(
     for point in there:
         if point.is_emergency:
             continue  # it holds what a rollback got away from; one goes back to it by name only
+        if point.manifest is not None and database is not None and point.manifest.database != database:
+            continue  # several databases may share a store
         if before is not None and point.made_at >= before:
             continue
         if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
@@ -53,6 +56,12 @@ def choose(
         except BadPoint as error:
             passed_over.append(point.path.name)
             emit(Caution(f"{point.path.name} is passed over: {error}"))
+            continue
+        if database is not None and whole.facts.database not in (None, database):
+            passed_over.append(point.path.name)
+            emit(
+                Caution(f'{point.path.name} is passed over: it was made of "{whole.facts.database}"; name it to use it')
+            )
             continue
         migration = whole.facts.migration
         if _may_lack(migration.version if migration is not None else None, before_migration):
