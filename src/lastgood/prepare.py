@@ -52,6 +52,12 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost, findings = (), (_cannot_read(live_name, error), *findings)
+        gone = [each for each in lost if each.point_rows is None]
+        if len(gone) > len(lost) // 2:
+            text = (
+                f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables only?"
+            )
+            findings = (*findings, Finding(level="caution", code="tables_go_away", text=text))
         plan = Plan(
             run=run,
             made_at=server_clock(maintenance),

@@ -129,7 +129,7 @@ def _told(run: Run, error: BaseException) -> BaseException:
         return Stopped(
             f"cannot walk the run back: {why}",
             hint=f'Run: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} to go on.',
-            state=untouched,
+            state=f'"{live}" was not touched.',
         )
     if run.findings.shadow_kept:
         untouched += f' The restored database is kept for inspection as "{run.plan.shadow}".'

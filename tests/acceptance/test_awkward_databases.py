@@ -8,13 +8,15 @@ import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import replace
+from datetime import timedelta
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from lastgood import fault, rollback, undo
+from lastgood import fault, prune, rollback, undo
 from lastgood.errors import Failed, Interrupted, Stopped
+from lastgood.plan import Choice
 from lastgood.points.dump_point import take
 from lastgood.postgres import binaries
 from lastgood.postgres.embedded import EmbeddedServer, programs
@@ -249,3 +251,20 @@ def test_without_pg_dump_the_plan_refuses_before_anything_begins(stage: Stage, m
     monkeypatch.setattr(binaries, "places", list)
     (refusal,) = rollback.plan(stage.request).plan.refusals
     assert refusal.text == ("no emergency backup can be made: cannot find pg_dump 18 or newer: it is not installed")
+
+
+def test_databases_that_share_a_store_do_not_get_each_others_points(
+    stage: Stage, new_database: Callable[..., str]
+) -> None:
+    (stage.request.store / "good.sql").unlink()
+    own = take(stage.request.target, stage.request.store)
+    other = new_database("other")
+    stage.execute("CREATE TABLE public.t AS SELECT 1 AS a", database=other)
+    newer = take(stage.server.target(other), stage.request.store)
+    assert rollback.plan(stage.request).plan.point.path == str(own.path)
+    candidates = prune.plan(stage.request.target, stage.request.store, older_than=timedelta(0)).candidates
+    assert [(each.name, each.goes, each.why) for each in candidates] == [
+        (own.path.name, False, "the last valid restore point")
+    ]
+    named = replace(stage.request, choice=Choice(point=newer.path.name))
+    assert "other_database" in {finding.code for finding in rollback.plan(named).plan.findings}

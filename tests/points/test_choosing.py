@@ -12,6 +12,7 @@ from lastgood import points
 from lastgood.errors import BadPoint, Incomplete
 from lastgood.events import Caution, Event
 from lastgood.points.dump_point import take
+from lastgood.points.point import RestorePoint
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 
@@ -136,3 +137,11 @@ def test_a_dump_of_the_schema_alone_is_passed_over(crm: Target, store: Path, dum
         f"{rows.name} is passed over: it has no tables",
         f"{schema.name} is passed over: it has no data",
     ]
+
+
+def test_an_emergency_backup_that_lost_its_manifest_is_not_taken_for_a_good_state(store: Path) -> None:
+    """It is written first, its manifest after it: a tool killed in between leaves it alone."""
+    now = datetime.now(UTC)
+    assert RestorePoint(store / "app_20251104_143000_emergency.sql", now, "name", 1).is_emergency
+    assert RestorePoint(store / "emergency_20251104_143000.sql", now, "name", 1).is_emergency
+    assert not RestorePoint(store / "app_20251104_143000.sql", now, "name", 1).is_emergency

@@ -26,7 +26,8 @@ def choose(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
-    """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump.
+    """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump, and only
+    points made of it are taken unless one is named.
 
     With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end

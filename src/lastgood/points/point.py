@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -35,7 +36,8 @@ class RestorePoint:
         """Whether it was made to save a broken state before a rollback, by us or by a script that names it so."""
         if self.manifest is not None:
             return self.manifest.purpose == "emergency"
-        return self.path.name.startswith("emergency")
+        # Ours end so, and may have lost their manifest: it is written last.
+        return re.search(r"(^|_)emergency", self.path.name) is not None
 
     @property
     def time_zone(self) -> str | None:
