@@ -98,7 +98,7 @@ def plan(
     stored = [point for point in points.listing(store) if _concerns(point, live) or point.path.name in named]
     for place, point in enumerate(stored):
         goes, why = _verdict(point.path.name, place, point.made_at, now, older_than, keep, named)
-        if goes and str(point.path) in in_use:
+        if goes and str(point.path.absolute()) in in_use:
             goes, why = False, "an unfinished run needs it"
         found.append(
             Candidate(

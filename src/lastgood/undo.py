@@ -17,6 +17,7 @@ from typing import Any, Literal
 import psycopg
 from pydantic import BaseModel, ConfigDict
 
+from lastgood import interrupts
 from lastgood.errors import Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted, silent
 from lastgood.journal import Journal
@@ -129,14 +130,16 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
             ) from error
         emit(StageStarted("swap", "switch the names back (readers reconnect)"))
         try:
-            exchanged = exchange(
-                maintenance,
-                server,
-                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
-                arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
-                statements=_statements(maintenance, plan),
-                fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
-            )
+            # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt.
+            with interrupts.calling(lambda: None):
+                exchanged = exchange(
+                    maintenance,
+                    server,
+                    leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+                    arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
+                    statements=_statements(maintenance, plan),
+                    fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
+                )
         except NamesChanged as error:
             raise Failed(
                 "cannot undo: the databases' names changed since the plan was made",

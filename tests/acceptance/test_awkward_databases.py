@@ -268,3 +268,18 @@ def test_databases_that_share_a_store_do_not_get_each_others_points(
     ]
     named = replace(stage.request, choice=Choice(point=newer.path.name))
     assert "other_database" in {finding.code for finding in rollback.plan(named).plan.findings}
+
+
+@pytest.mark.postgres(17, 18)
+def test_a_login_trigger_that_lets_nobody_in_does_not_keep_a_superuser_from_the_way_back(stage: Stage) -> None:
+    with stage.server.target(stage.live).connect() as connection:
+        connection.execute(
+            "CREATE FUNCTION public.shut() RETURNS event_trigger LANGUAGE plpgsql"
+            " AS $$BEGIN RAISE EXCEPTION 'nobody comes in'; END$$"
+        )
+        connection.execute("CREATE EVENT TRIGGER shut ON login EXECUTE FUNCTION public.shut()")
+    with pytest.raises(psycopg.OperationalError, match="nobody comes in"):
+        stage.balance()
+    report = stage.rollback()
+    assert stage.balance() == 50_000
+    assert report.emergency_backup is not None

@@ -72,6 +72,12 @@ class Target:
         """The same server and role, another database."""
         return Target({**self.keywords, "dbname": dbname})
 
+    def without_event_triggers(self) -> Target:
+        """The same, with sessions in which no event trigger fires: for superusers of 17 and newer, whom a trigger ON
+        login might otherwise keep out."""
+        options = f"{self.keywords.get('options', '')} -c event_triggers=off".strip()
+        return Target({**self.keywords, "options": options})
+
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings; those that the server does not know or allow are left alone.
 

@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 from collections.abc import Mapping
+from pathlib import Path
 from typing import Any, Literal
 
 from lastgood import fault
@@ -82,7 +83,7 @@ def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", origi
         run=plan.run,
         live=plan.live,
         live_oid=plan.live_oid,
-        point=plan.point.path,
+        point=str(Path(plan.point.path).absolute()),  # whoever resumes may stand elsewhere
         host=socket.gethostname(),
         pid=os.getpid(),
         user=getpass.getuser(),
