@@ -33,6 +33,7 @@ format: $(STAMP) ## rewrite the sources in the project's format
 
 bench: $(STAMP) ## ratios against psql on the same data, in one run
 	$(BIN)/python -m bench
+	$(BIN)/python -m bench.wide --output docs/measurements.md
 
 crash: $(STAMP) ## every fault point × {killed, connection cut, disk full}
 	$(BIN)/python -m pytest tests/crash --campaign=long

@@ -33,6 +33,11 @@ class Servers:
         self._running: dict[int, EmbeddedServer] = {}
 
     def get(self, major: int) -> EmbeddedServer:
+        """The running server of that version. Where it is not installed the test is skipped, but not in CI."""
+        if major not in available():
+            if os.environ.get("CI"):
+                pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
+            pytest.skip(f"PostgreSQL {major} is not on this machine")
         if major not in self._running:
             self._running[major] = EmbeddedServer(major)
         return self._running[major]
@@ -60,10 +65,6 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 def server(request: pytest.FixtureRequest, servers: Servers) -> EmbeddedServer:
     """A running server of the version that the test's ``postgres`` marker names (default: the newest)."""
     major: int = request.param
-    if major not in available():
-        if os.environ.get("CI"):
-            pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
-        pytest.skip(f"PostgreSQL {major} is not on this machine")
     return servers.get(major)
 
 
