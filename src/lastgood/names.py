@@ -2,21 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import secrets
 from datetime import UTC, datetime
-
-_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
 def new_run(now: datetime) -> str:
     """A run's name: the server's time in UTC and eight hex digits, ``20261122-031500-9f3c1a70``. Sorts by time."""
     return f"{now.astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(4)}"
-
-
-def is_run(text: str) -> bool:
-    """Whether ``text`` has the form of a run's name."""
-    return _RUN.fullmatch(text) is not None
 
 
 def suffix(kind: str, run: str) -> str:
