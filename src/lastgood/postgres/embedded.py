@@ -98,6 +98,8 @@ class EmbeddedServer:
         # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
         self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir="/tmp"))
         self.folder.chmod(0o755)
+        # A link may lead out of a folder that nobody else may enter: what counts is where the programs really lie.
+        found = found.resolve()
         self.bin = found if self._user is None or _reachable(found) else _copied(found)
         self.data = self.folder / "data"
         self.log = self.folder / "log"
