@@ -143,6 +143,19 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHEN",
         choices=("now", "at-swap"),
     ),
+    Option(
+        "reopen_when",
+        str,
+        ("--reopen-when",),
+        "When the restored database goes into service: when everything is built (full), or as soon as the application "
+        "can work with it (usable; indexes that nothing uses and the last look at foreign keys are done then).",
+        default="full",
+        default_text="full",
+        environment=("LASTGOOD_REOPEN_WHEN",),
+        is_global=False,
+        metavar="WHEN",
+        choices=("full", "usable"),
+    ),
 )
 
 
@@ -159,7 +172,7 @@ class Settings:
     """What one call of lastgood works with. ``db`` may hold a password and is not part of ``repr``.
 
     ``origins`` says for each option who gave its value: a flag, a variable, a file, or "default". ``file`` is the
-    ``lastgood.toml`` that was read, None without one. ``fence``, ``format``: see OPTIONS.
+    ``lastgood.toml`` that was read, None without one. ``fence``, ``format``, ``reopen_when``: see OPTIONS.
     """
 
     db: str = field(repr=False, default="")
@@ -170,6 +183,7 @@ class Settings:
     no_color: bool = False
     format: Literal["plain", "custom", "directory"] = "plain"
     fence: Literal["now", "at-swap"] = "now"
+    reopen_when: Literal["full", "usable"] = "full"
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 

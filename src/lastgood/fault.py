@@ -29,6 +29,9 @@ POINTS: dict[str, str] = {
     "swap.between_renames": "the first rename is done, nothing committed",
     "swap.before_commit": "all of the swap is done, nothing committed",
     "swap.after_commit": "the swap is committed, the journal does not know",
+    "finish.before_task": "the live database is usable, and one thing that was put off is about to be done",
+    "finish.after_index": "an index is built, the journal does not know",
+    "finish.before_forget": "all that was put off is done, its list is still there",
     "undo.before_commit": "all of the undo is done, nothing committed",
     "undo.after_commit": "the undo is committed, the journal does not know",
 }

@@ -51,6 +51,7 @@ class Loader:
 
     ``position`` tells how many bytes of the file on disk (``size``) were read, for the progress that is emitted.
     ``extensions`` are the versions to install (those of the live database); others get the server's default.
+    ``text_of`` is what to run for a command; None for one that is left for later.
     """
 
     def __init__(
@@ -63,8 +64,10 @@ class Loader:
         extensions: Mapping[str, str],
         emit: Emit,
         cancelled: Callable[[], bool],
+        text_of: Callable[[Command], bytes | None] = lambda command: command.statement.text,
     ) -> None:
         self._connection = connection
+        self._text_of = text_of
         self._name = name
         self._position = position
         self._size = size
@@ -110,8 +113,11 @@ class Loader:
 
     def _run(self, command: Command) -> None:
         """Runs one command; a refusal that a rule allows is recorded, a view that waits for another is put back."""
+        text = self._text(command)
+        if text is None:
+            return
         try:
-            self._connection.execute(self._text(command))
+            self._connection.execute(text)
         except psycopg.Error as error:
             context = _CONTEXTS.get(command.kind, "any")
             if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
@@ -124,11 +130,16 @@ class Loader:
             raise self._failed(error, command.statement.line, what(command), context) from error
         self.loaded.commands += 1
 
-    def _text(self, command: Command) -> bytes:
+    def _text(self, command: Command) -> bytes | None:
         """The command, an extension's with the version that the live database has."""
-        text = command.statement.text
+        text = self._text_of(command)
         extension = command.detail
-        if isinstance(extension, Extension) and extension.version is None and extension.name in self._extensions:
+        if (
+            text is not None
+            and isinstance(extension, Extension)
+            and extension.version is None
+            and extension.name in self._extensions
+        ):
             return text + b" VERSION " + sql.Literal(self._extensions[extension.name]).as_bytes(self._connection)
         return text
 

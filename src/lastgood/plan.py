@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
@@ -20,6 +21,7 @@ from lastgood.points import RestorePoint
 from lastgood.postgres.server import Target
 
 Fence = Literal["now", "at-swap"]
+ReopenWhen = Literal["full", "usable"]
 
 
 class _Frozen(BaseModel):
@@ -44,6 +46,7 @@ class Request:
     state: Path
     choice: Choice = Choice()
     fence: Fence = "now"
+    reopen_when: ReopenWhen = "full"
     keep_shadow: bool = False
     run: str | None = None
 
@@ -95,7 +98,8 @@ class PlannedStep(_Frozen):
 
 
 class Plan(_Frozen):
-    """A rollback, before it happens. Names of databases are those on the server."""
+    """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
+    the reopening."""
 
     format: Literal[1] = 1
     run: str
@@ -110,6 +114,8 @@ class Plan(_Frozen):
     kept: str
     point: PlannedPoint
     fence: Fence
+    reopen_when: ReopenWhen = "full"
+    deferred: tuple[str, ...] = ()
     keep_shadow: bool
     carry_owners: bool
     carry_acls: bool
@@ -125,7 +131,8 @@ class Plan(_Frozen):
 
 @dataclass(frozen=True, slots=True)
 class Prepared:
-    """A plan with what it was made from: what a run needs beside it."""
+    """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
+    reopening, None when nothing may be."""
 
     request: Request
     plan: Plan
@@ -134,3 +141,4 @@ class Prepared:
     facts: Facts
     summary: DumpSummary
     seconds: float
+    division: Division | None = None

@@ -15,6 +15,7 @@ import psycopg
 from lastgood import checks, loss, points
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
+from lastgood.finishing.choice import choose
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
 from lastgood.postgres import database
@@ -47,12 +48,16 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         run = request.run or new_run(server_clock(maintenance))
         request = _let_in(request, maintenance)
         with _connect(request.target, live_name) as connection:
+            # First: what we read ourselves counts as use of an index, too.
+            choice = choose(connection, summary.deferrable) if request.reopen_when == "usable" else None
             subject = checks.Subject(maintenance, connection, live, point, facts, summary, request.fence, request.store)
             findings = checks.findings(subject)
             try:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost, findings = (), (_cannot_read(live_name, error), *findings)
+        if choice is not None:
+            findings = (*findings, *(Finding(level="caution", code="deferral", text=each) for each in choice.remarks))
         gone = [each for each in lost if each.point_rows is None]
         if len(gone) > len(lost) // 2:
             text = (
@@ -81,6 +86,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 migration=facts.migration.version if facts.migration is not None else None,
             ),
             fence=request.fence,
+            reopen_when=request.reopen_when,
+            deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
             keep_shadow=request.keep_shadow,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
@@ -90,7 +97,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         )
     seconds = time.monotonic() - started
     emit(StageDone("plan", seconds, f"{point.path.name}: {facts.rows:,} rows in {len(facts.tables)} tables"))
-    return Prepared(request, plan, point, source, facts, summary, seconds)
+    division = choice.division if choice is not None else None
+    return Prepared(request, plan, point, source, facts, summary, seconds, division)
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
@@ -112,6 +120,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         run=name,
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
+        reopen_when="usable" if mark.options.get("reopen_when") == "usable" else "full",
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
@@ -182,7 +191,7 @@ def _connect(target: Target, dbname: str) -> Connection:
 
 def _steps(request: Request) -> tuple[PlannedStep, ...]:
     now = request.fence == "now"
-    return (
+    steps = (
         PlannedStep(
             name="fence",
             title="Keep writers out" if now else "Leave writers alone until the switch",
@@ -194,4 +203,12 @@ def _steps(request: Request) -> tuple[PlannedStep, ...]:
         PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
         PlannedStep(name="swap", title="Switch the names", effect="all sessions are ended once, and reconnect"),
         PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
+    )
+    if request.reopen_when == "full":
+        return steps
+    return (
+        *steps,
+        PlannedStep(
+            name="finish", title="Finish what could wait", effect="the application works meanwhile; undo stays possible"
+        ),
     )

@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lastgood.facts.compare import Comparison
+from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
 from lastgood.steps import Run
 
@@ -60,6 +61,7 @@ class Seconds(_Frozen):
     build: float
     prove: float
     swap: float
+    finish: float = 0.0
     write_outage: float
     read_outage: float
     total: float
@@ -79,8 +81,50 @@ def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skip
     return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
 
 
+class FinishedReport(_Frozen):
+    """What was done after the reopening: indexes built, foreign keys validated, tables analyzed. ``gone``: what was
+    dropped meanwhile and needed nothing more."""
+
+    indexes: int
+    foreign_keys: int
+    analyzed: int
+    gone: tuple[str, ...]
+
+
+class FinishReport(_Frozen):
+    """What a run had put off until after the reopening is done: the database lacks nothing any more."""
+
+    format: Literal[1] = 1
+    run: str
+    status: Literal["done"] = "done"
+    live: str
+    finished: FinishedReport
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json")
+
+
+def finished_of(finished: Finished) -> FinishedReport:
+    """What was finished, as data."""
+    return FinishedReport(
+        indexes=finished.indexes,
+        foreign_keys=finished.foreign_keys,
+        analyzed=finished.analyzed,
+        gone=tuple(finished.gone),
+    )
+
+
+def finish_report(run: str, live: str, finished: Finished, seconds: float) -> FinishReport:
+    """The report of a resume that had only this left to do."""
+    return FinishReport(run=run, live=live, finished=finished_of(finished), seconds=round(seconds, 3))
+
+
 class Report(_Frozen):
-    """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``."""
+    """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
+
+    ``finished`` is what was done after the reopening, null when nothing was put off."""
 
     format: Literal[1] = 1
     run: str
@@ -96,6 +140,7 @@ class Report(_Frozen):
     emergency_backup: str | None
     skipped: tuple[Skipped, ...]
     not_compared: tuple[str, ...]
+    finished: FinishedReport | None = None
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -134,6 +179,7 @@ def report_of(run: Run, total: float) -> Report:
             build=round(took.get("build", 0.0) + took.get("carry_over", 0.0), 3),
             prove=round(took.get("prove", 0.0), 3),
             swap=round(took.get("swap", 0.0), 3),
+            finish=round(took.get("finish", 0.0), 3),
             write_outage=round(fenced, 3),
             read_outage=round(outage, 3),
             total=round(total, 3),
@@ -141,5 +187,6 @@ def report_of(run: Run, total: float) -> Report:
         emergency_backup=str(found.emergency) if found.emergency is not None else None,
         skipped=skipped_of(found.skipped),
         not_compared=comparison.not_compared if comparison is not None else (),
+        finished=finished_of(found.finished) if found.finished is not None else None,
         undo_command=f"lastgood undo {plan.run}",
     )

@@ -7,18 +7,25 @@ import time
 from pathlib import Path
 from typing import Any, Literal
 
+import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts, points
-from lastgood.errors import Interrupted, LastgoodError, Refused
+from lastgood.dump.deferral import Division
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.finishing import remainder
+from lastgood.finishing.choice import choose
+from lastgood.finishing.work import Finished, finish
 from lastgood.names import new_run
+from lastgood.plan import ReopenWhen
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import prove, rebuild
-from lastgood.report import ProvedTable, Skipped, proved_tables, skipped_of
+from lastgood.report import FinishedReport, ProvedTable, Skipped, finished_of, proved_tables, skipped_of
 
 
 class RestoreReport(BaseModel):
@@ -34,6 +41,7 @@ class RestoreReport(BaseModel):
     tables: tuple[ProvedTable, ...]
     skipped: tuple[Skipped, ...]
     not_compared: tuple[str, ...]
+    finished: FinishedReport | None = None
     seconds: dict[str, float]
 
     def document(self) -> dict[str, Any]:
@@ -41,11 +49,14 @@ class RestoreReport(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit = silent) -> RestoreReport:
+def restore(
+    target: Target, store: Path, point_name: str, into: str, emit: Emit = silent, *, reopen_when: ReopenWhen = "full"
+) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
 
-    Raises BadPoint, Refused, Failed, Interrupted.
+    With ``usable`` it is opened before indexes are built that nothing in ``target``'s database uses, and the rest is
+    done then. From there on ``into`` stays, whatever happens. Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
     untouched = "No other database was touched."
     started = time.monotonic()
@@ -60,6 +71,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
             raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)
         model = database.describe(maintenance, target.dbname)
         run = new_run(server_clock(maintenance))
+        division = _division(target, summary, emit) if reopen_when == "usable" else None
         made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
         try:
@@ -71,14 +83,16 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
                 stopper = _cancel_when(stop, connection)
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))
-                loaded = rebuild(connection, source, summary, point.path.name, {}, emit, stop.is_set)
+                loaded = rebuild(connection, source, summary, point.path.name, {}, emit, stop.is_set, division)
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
                 emit(StageStarted("prove", "prove that it equals the restore point"))
-                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside)
+                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside, division=division)
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
+                if division is not None:
+                    remainder.write(beside, run, division.later)
                 stop.set()
                 stopper.join()
             database.comment(maintenance, into, None)
@@ -92,6 +106,11 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
             raise
     for text in comparison.not_compared:
         emit(Note(text))
+    finished = None
+    if division is not None:
+        began = time.monotonic()
+        finished = finished_of(_finish(target.at(into), run, made.oid, emit))
+        took["finish"] = time.monotonic() - began
     took["total"] = time.monotonic() - started
     return RestoreReport(
         run=run,
@@ -100,8 +119,35 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
         tables=proved_tables(comparison),
         skipped=skipped_of(loaded.skipped),
         not_compared=comparison.not_compared,
+        finished=finished,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
+
+
+def _division(target: Target, summary: DumpSummary, emit: Emit) -> Division:
+    with target.connect() as live:
+        chosen = choose(live, summary.deferrable)
+    for text in chosen.remarks:
+        emit(Note(text))
+    return chosen.division
+
+
+def _finish(target: Target, run: str, oid: int, emit: Emit) -> Finished:
+    """Does what was put off. The database is in service: it stays, whatever happens here."""
+    stop = threading.Event()
+    hint = f"Run: lastgood resume {run} with --db naming that database."
+    state = f'"{target.dbname}" is restored, proved and open; only what could wait is missing.'
+    emit(StageStarted("finish", "finish what could wait"))
+    began = time.monotonic()
+    try:
+        with interrupts.calling(stop.set):
+            done = finish(target, run, oid=oid, emit=emit, cancelled=stop.is_set)
+    except Interrupted as error:
+        raise Stopped("interrupted: something is left to finish", hint=hint, state=state) from error
+    except psycopg.Error as error:
+        raise Stopped(f"cannot finish: {str(error).strip()}", hint=hint, state=state) from error
+    emit(StageDone("finish", time.monotonic() - began, str(done)))
+    return done
 
 
 def _cancel_when(stop: threading.Event, connection: Connection) -> threading.Thread:

@@ -1,8 +1,10 @@
 """THE STORY: how a database is put back to its last good state.
 
-    choose ─ plan ─ check ─┬─ fence ──────────────┬─ swap ─ reopen
+    choose ─ plan ─ check ─┬─ fence ──────────────┬─ swap ─ reopen ─ (finish)
                            ├─ emergency backup ───┤
                            └─ build ─ carry over ─ prove ┘
+
+With ``--reopen-when usable`` some indexes and the last look at foreign keys wait for ``finish``.
 
 ``plan`` looks and promises; it changes nothing. ``run`` does what the plan says, or walks back. ``resume`` goes on with
 a run that stopped, on any machine; ``abort`` walks it back.
@@ -27,14 +29,15 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.exchange import names
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
-from lastgood.report import Report, report_of
+from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import AfterCommit, Step, WalkBackFailed, drive
-from lastgood.steps import Run
+from lastgood.steps import Run, finish
 from lastgood.steps.build import Build
 from lastgood.steps.carry_over import CarryOver
 from lastgood.steps.emergency import Emergency
 from lastgood.steps.fence import Fence
 from lastgood.steps.fence import release as release_fence
+from lastgood.steps.finish import Finish
 from lastgood.steps.prove import Prove
 from lastgood.steps.reopen import Reopen
 from lastgood.steps.swap import Swap
@@ -48,6 +51,8 @@ STAGES: Stages = (
     [[Swap()]],
     [[Reopen()]],
 )
+# With --reopen-when usable, one more.
+FINISH: Stages = ([[Finish()]],)
 
 
 def plan(request: Request, emit: Emit = silent) -> Prepared:
@@ -69,28 +74,36 @@ def run(prepared: Prepared, emit: Emit = silent) -> Report:
     return _drive(prepared, journal, emit)
 
 
-def resume(request: Request, emit: Emit = silent) -> Report:
+def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     """Goes on with the run ``request.run``, or with the only unfinished one of the live database.
 
     What already holds on the server is not done again; everything is proved again before the swap. Works without
-    the journal: the shadow's mark tells the restore point.
+    the journal: the shadow's mark tells the restore point. After the swap not even that is needed.
     """
+    started = time.monotonic()
+    left = finish.left(request)
+    if left is not None:
+        done = finish.resume(request, left, emit)
+        return finish_report(left, request.target.dbname, done, time.monotonic() - started)
     prepared, switched = prepare.prepare_again(request, emit)
     journal = Journal.find(request.state, prepared.plan.run)
     if journal is None:
         emit(Note("this machine has no journal of the run; going on from what the server tells"))
         journal = Journal.create(request.state, prepared.plan.run)
     journal.write("resumed", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
-    return _drive(prepared, journal, emit, STAGES[-1:] if switched else STAGES)
+    return _drive(prepared, journal, emit, switched=switched)
 
 
-def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = STAGES) -> Report:
+def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
     with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
         lock_live(maintenance, plan.live)
         run = Run(prepared, maintenance, journal, emit)
-        run.at_swap = stages is not STAGES
+        run.at_swap = switched
+        stages = STAGES[-1:] if switched else STAGES
+        if plan.reopen_when == "usable":
+            stages = (*stages, *FINISH)
         try:
             with interrupts.calling(run.stop, mark=run.mark_interrupted):
                 drive(run, stages)

@@ -2,12 +2,21 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from datetime import datetime
 from typing import Literal
 
+import psycopg
+from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.dump.statements import Kind
+from lastgood.errors import Refused
+from lastgood.finishing import remainder
+from lastgood.finishing.watch import said
+from lastgood.finishing.work import lock_key
 from lastgood.postgres import database, lock
+from lastgood.postgres.database import Database
 from lastgood.postgres.mark import marked
 from lastgood.postgres.server import Connection, Target
 
@@ -58,6 +67,20 @@ class UnfinishedRun(_Frozen):
     commands: tuple[str, ...]
 
 
+class Finishing(_Frozen):
+    """A run whose database is in service and that left something to finish: so many ``tasks``, ``left`` of them.
+    ``working`` says who is at it, ``doing`` how far he is; both empty when nobody is."""
+
+    run: str
+    tasks: int
+    left: int
+    indexes_left: int
+    foreign_keys_left: int
+    working: str
+    doing: str
+    commands: tuple[str, ...]
+
+
 class FenceStatus(_Frozen):
     """The session that keeps writers out, if there is one."""
 
@@ -78,6 +101,7 @@ class Status(_Frozen):
     shadows: tuple[OurDatabase, ...]
     kept: tuple[OurDatabase, ...]
     unfinished: tuple[UnfinishedRun, ...]
+    finishing: tuple[Finishing, ...] = ()
 
 
 def look(target: Target) -> Status:
@@ -138,7 +162,41 @@ def look(target: Target) -> Status:
             shadows=tuple(each for each in ours if each.role == "shadow"),
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(unfinished),
+            finishing=_finishing(target, live),
         )
+
+
+# Who holds the advisory lock of the one who finishes, in the database itself.
+_AT_IT = sql.SQL("""
+SELECT a.pid, a.usename, a.application_name
+FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
+  AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
+  AND (l.classid::int8 << 32) | l.objid::int8 = {}""")
+
+
+def _finishing(target: Target, live: Database) -> tuple[Finishing, ...]:
+    """What the live database has of lists; nothing where it does not let us in."""
+    found = []
+    with suppress(psycopg.Error, Refused), target.at(live.name).connect() as connection:
+        for run in remainder.runs(connection):
+            tasks = remainder.read(connection, run)
+            left = [task for task in tasks if task.state in ("open", "invalid")]
+            indexes = sum(task.later.kind is Kind.INDEX for task in left)
+            row = connection.execute(_AT_IT.format(lock_key(run))).fetchone()
+            found.append(
+                Finishing(
+                    run=run,
+                    tasks=len(tasks),
+                    left=len(left),
+                    indexes_left=indexes,
+                    foreign_keys_left=len(left) - indexes,
+                    working=f'"{row[2]}", as "{row[1]}", server process {row[0]}' if row is not None else "",
+                    doing=said(connection, row[0]).removeprefix(": ") if row is not None else "",
+                    commands=() if row is not None else (f"lastgood resume {run}",),
+                )
+            )
+    return tuple(found)
 
 
 def _origin(role: str, kind: str, run: str) -> str:

@@ -27,7 +27,7 @@ from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.survey import Survey
 from lastgood.prune import PrunePlan
-from lastgood.report import Report
+from lastgood.report import FinishReport, Report
 from lastgood.restore import RestoreReport
 from lastgood.status import Status
 from lastgood.undo import UndoPlan, UndoReport
@@ -37,6 +37,7 @@ GENERATED = "<!-- Written by `python -m lastgood.cli.reference`; do not edit. --
 DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("rollback --dry-run", "the document itself", Plan),
     ("rollback, resume", "the document itself", Report),
+    ("resume after the switch", "the document itself", FinishReport),
     ("undo --dry-run", "the document itself", UndoPlan),
     ("undo", "the document itself", UndoReport),
     ("restore", "the document itself", RestoreReport),

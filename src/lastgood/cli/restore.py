@@ -13,7 +13,7 @@ from lastgood.cli.session import Session
 from lastgood.present import report as shown
 
 
-@command("restore", 3, 4, 5)
+@command("restore", 3, 4, 5, 7, options=("reopen_when",))
 def restore_(
     session: Session,
     point: Annotated[
@@ -23,8 +23,10 @@ def restore_(
 ) -> None:
     """Restore into a new database beside the live one, and prove it.
 
-    Touches no other database. When it fails or is interrupted, the new database is removed again.
+    Touches no other database. When it fails or is interrupted, the new database is removed again; with
+    --reopen-when usable only as long as it is not usable.
     """
+    settings = session.settings
     with session.events() as emit:
-        report = restore.restore(session.target, session.settings.store, point, into, emit)
+        report = restore.restore(session.target, settings.store, point, into, emit, reopen_when=settings.reopen_when)
     session.result(report.document(), lambda: shown.show_restore(session.screen, report))

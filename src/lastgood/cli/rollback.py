@@ -15,6 +15,7 @@ from lastgood.errors import UsageError
 from lastgood.plan import Choice, Request
 from lastgood.present import plan as shown_plan
 from lastgood.present import report as shown_report
+from lastgood.report import FinishReport
 
 Point = Annotated[
     str | None, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
@@ -26,7 +27,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
 
 
-@command("rollback", 3, 4, 5, 6, 7, options=("fence",))
+@command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when"))
 def roll_back(
     session: Session,
     point: Point = None,
@@ -71,6 +72,7 @@ def roll_back(
         state=settings.state,
         choice=choice,
         fence=settings.fence,
+        reopen_when=settings.reopen_when,
         keep_shadow=keep_shadow,
     )
     with session.events() as emit:
@@ -91,15 +93,23 @@ def roll_back(
 
 @command("resume", 3, 4, 5, 6, 7)
 def resume(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Go on with a rollback that stopped in between.
+    """Go on with a rollback that stopped in between, or finish what it left for after the reopening.
 
-    Works on any machine that reaches the server and the restore point; what holds already is not done again.
+    Works on any machine that reaches the server and, before the switch, the restore point; what holds already is not
+    done again.
     """
     request = _request(session, run)
     session.confirm("go on", request.target.dbname, yes)
     with session.events() as emit:
         report = rollback.resume(request, emit)
-    session.result(report.document(), lambda: shown_report.show(session.screen, report))
+
+    def show() -> None:
+        if isinstance(report, FinishReport):
+            shown_report.show_finish(session.screen, report)
+        else:
+            shown_report.show(session.screen, report)
+
+    session.result(report.document(), show)
 
 
 @command("abort", 3, 5, 7)

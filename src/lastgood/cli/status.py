@@ -17,4 +17,5 @@ def look(session: Session) -> int | None:
     """
     found = status.look(session.target)
     session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
-    return 7 if any(not run.working for run in found.unfinished) else None
+    stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
+    return 7 if stopped else None

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
+from lastgood.dump.deferral import Deferrable
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import (
     Column,
@@ -54,8 +55,8 @@ class DumpSummary:
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
-    they'd be empty. ``plain_types``: enums, whose text depends on
-    nothing. ``created`` is every object that is made, once, in the dump's order.
+    they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object that is made,
+    once, in the dump's order; ``deferrable`` tells what can wait until the application is back.
     """
 
     server_version: str | None = None
@@ -88,6 +89,7 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
+    deferrable: Deferrable = field(default_factory=Deferrable, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
     @property
@@ -134,6 +136,7 @@ class DumpSummary:
         """Learns from a command that will run."""
         self.roles.update(command.roles)
         self.created.update(dict.fromkeys(command.creates))
+        self.deferrable.note(command)
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in _POST_DATA
         # With --use-set-session-authorization objects are made by their owners.

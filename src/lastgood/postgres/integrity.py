@@ -67,53 +67,106 @@ ORDER BY n.nspname, c.relname, k.conname
 """
 
 
-def foreign_keys(connection: Connection) -> Iterator[ForeignKey]:
-    """Looks up every row of every foreign key, one key at a time: an anti-join each, in the caller's transaction.
+@dataclass(frozen=True, slots=True)
+class Key:
+    """A foreign key as the catalogue has it: what ``look_up`` needs to know."""
 
-    A key with a column that is NULL has no match to look for (MATCH SIMPLE); under MATCH FULL, only when all are.
-    A key with PERIOD (18) must be covered by the union of the matching rows' periods.
+    schema_name: str
+    table: str
+    name: str
+    other_schema: str
+    other: str
+    validated: bool
+    full: bool
+    period: bool
+    columns: tuple[str, ...]
+    keys: tuple[str, ...]
+    operators: tuple[tuple[str, str], ...]
+    partitioned: bool
+    other_partitioned: bool
+
+
+def keys(connection: Connection) -> list[Key]:
+    """Every foreign key of the database, parts of partitioned ones left out. Raises psycopg.Error."""
+    found = []
+    for *plain, columns, keys, places, operators, partitioned, other in connection.execute(_FOREIGN_KEYS).fetchall():
+        schema, table, name, other_schema, other_table, validated, full, period = plain
+        pairs = tuple(zip(places, operators, strict=True))
+        found.append(
+            Key(
+                schema,
+                table,
+                name,
+                other_schema,
+                other_table,
+                validated,
+                full,
+                period,
+                tuple(columns),
+                tuple(keys),
+                pairs,
+                partitioned,
+                other,
+            )
+        )
+    return found
+
+
+def foreign_keys(connection: Connection) -> Iterator[ForeignKey]:
+    """Looks up every row of every foreign key, one key at a time, in the caller's transaction.
+
     Raises psycopg.Error.
     """
-    for row in connection.execute(_FOREIGN_KEYS).fetchall():
-        schema, table, name, other_schema, other, validated, full, period, columns, keys, places, operators, *whole = (
-            row
+    for key in keys(connection):
+        yield look_up(connection, key)
+
+
+def look_up(connection: Connection, key: Key) -> ForeignKey:
+    """Looks up every row of one foreign key: an anti-join. Different keys may be looked up on several connections at
+    the same time.
+
+    A key with a column that is NULL has no match to look for (MATCH SIMPLE); under MATCH FULL, only when all are.
+    A key with PERIOD (18) must be covered by the union of the matching rows' periods. Raises psycopg.Error.
+    """
+    pairs = list(zip(key.columns, key.keys, key.operators, strict=True))
+    equal = sql.SQL(" AND ").join(
+        sql.SQL("r.{} OPERATOR({}.{}) l.{}").format(
+            # An operator's name can't be quoted; it comes from the catalogue and has no letters in it.
+            sql.Identifier(other),
+            sql.Identifier(place),
+            sql.SQL(operator),
+            sql.Identifier(column),
         )
-        only = [sql.SQL("" if partitioned else "ONLY ") for partitioned in whole]
-        pairs = list(zip(columns, keys, places, operators, strict=True))
-        equal = sql.SQL(" AND ").join(
-            sql.SQL("r.{} OPERATOR({}.{}) l.{}").format(
-                # An operator's name can't be quoted; it comes from the catalogue and has no letters in it.
-                sql.Identifier(key),
-                sql.Identifier(place),
-                sql.SQL(operator),
-                sql.Identifier(column),
+        for column, other, (place, operator) in (pairs[:-1] if key.period else pairs)
+    )
+    there = sql.SQL("FROM {}{} r WHERE {}").format(
+        sql.SQL("" if key.other_partitioned else "ONLY "), sql.Identifier(key.other_schema, key.other), equal
+    )
+    if key.period:
+        covered = sql.SQL("coalesce(l.{} OPERATOR(pg_catalog.<@) (SELECT pg_catalog.range_agg(r.{}) {}), false)")
+        has_match = covered.format(sql.Identifier(key.columns[-1]), sql.Identifier(key.keys[-1]), there)
+    else:
+        has_match = sql.SQL("EXISTS (SELECT {})").format(there)
+    given = sql.SQL(" OR " if key.full else " AND ").join(
+        sql.SQL("l.{} IS NOT NULL").format(sql.Identifier(column)) for column in key.columns
+    )
+    orphan = sql.SQL("FROM {}{} l WHERE ({}) AND NOT {}").format(
+        sql.SQL("" if key.partitioned else "ONLY "), sql.Identifier(key.schema_name, key.table), given, has_match
+    )
+    found = connection.execute(sql.SQL("SELECT count(*) ") + orphan).fetchone()
+    orphans = found[0] if found is not None else 0
+    samples: tuple[str, ...] = ()
+    if orphans:
+        key_text = sql.SQL("concat_ws(', ', {})").format(
+            sql.SQL(", ").join(
+                sql.SQL("coalesce(l.{}::text, 'NULL')").format(sql.Identifier(column)) for column in key.columns
             )
-            for column, key, place, operator in (pairs[:-1] if period else pairs)
         )
-        there = sql.SQL("FROM {}{} r WHERE {}").format(only[1], sql.Identifier(other_schema, other), equal)
-        if period:
-            covered = sql.SQL("coalesce(l.{} OPERATOR(pg_catalog.<@) (SELECT pg_catalog.range_agg(r.{}) {}), false)")
-            has_match = covered.format(sql.Identifier(columns[-1]), sql.Identifier(keys[-1]), there)
-        else:
-            has_match = sql.SQL("EXISTS (SELECT {})").format(there)
-        given = sql.SQL(" OR " if full else " AND ").join(
-            sql.SQL("l.{} IS NOT NULL").format(sql.Identifier(column)) for column in columns
-        )
-        orphan = sql.SQL("FROM {}{} l WHERE ({}) AND NOT {}").format(
-            only[0], sql.Identifier(schema, table), given, has_match
-        )
-        found = connection.execute(sql.SQL("SELECT count(*) ") + orphan).fetchone()
-        orphans = found[0] if found is not None else 0
-        samples: tuple[str, ...] = ()
-        if orphans:
-            key_text = sql.SQL("concat_ws(', ', {})").format(
-                sql.SQL(", ").join(
-                    sql.SQL("coalesce(l.{}::text, 'NULL')").format(sql.Identifier(column)) for column in columns
-                )
-            )
-            distinct = sql.SQL("SELECT DISTINCT {} {} ORDER BY 1 LIMIT {}").format(key_text, orphan, SAMPLES)
-            samples = tuple(text for (text,) in connection.execute(distinct))
-        yield ForeignKey(schema, table, name, f"{other_schema}.{other}", validated, orphans, samples)
+        distinct = sql.SQL("SELECT DISTINCT {} {} ORDER BY 1 LIMIT {}").format(key_text, orphan, SAMPLES)
+        samples = tuple(text for (text,) in connection.execute(distinct))
+    return ForeignKey(
+        key.schema_name, key.table, key.name, f"{key.other_schema}.{key.other}", key.validated, orphans, samples
+    )
 
 
 # A column of pg_dump's stand-in view (createDummyViewAsClause): type, collation and name, which may be quoted, and

@@ -47,6 +47,11 @@ def lock_live(connection: Connection, live: str) -> None:
     )
 
 
+def unlock(connection: Connection) -> None:
+    """Gives back what ``lock_live`` took on this connection: from here on others may work on the live database."""
+    connection.execute("SELECT pg_advisory_unlock_all()")
+
+
 def holder(connection: Connection, live: str) -> str | None:
     """Who works on the live database now, in words; None when nobody does."""
     return _holder(connection, lock_key(live))

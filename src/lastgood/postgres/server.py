@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -118,3 +119,13 @@ class Target:
 
     def __str__(self) -> str:
         return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})
+
+
+def quiet_event_triggers(connection: Connection) -> None:
+    """Keeps event triggers from firing in this session: one that forbids DDL must not stop our work. Only a superuser
+    may; for others they fire, as they would for any owner's DDL."""
+    with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        if connection.info.server_version >= 170000:
+            connection.execute("SET event_triggers = off")
+        else:
+            connection.execute("SET session_replication_role = replica")

@@ -39,6 +39,7 @@ def show(screen: Screen, plan: Plan) -> None:
             ("Built beside it", f'"{plan.shadow}"'),
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),
+            ("Done after it", _deferred(plan)),
         ]
     )
     screen.heading("What will be done")
@@ -48,6 +49,16 @@ def show(screen: Screen, plan: Plan) -> None:
     findings(screen, plan.findings)
     screen.out.print()
     screen.say("Nothing has been changed so far.", style="bold")
+
+
+def _deferred(plan: Plan) -> str:
+    if plan.reopen_when == "full":
+        return ""
+    indexes = sum(each.startswith("index ") for each in plan.deferred)
+    return (
+        f"{amounts.counted(indexes, 'index', 'indexes')} that nothing uses, the server's own look at "
+        f"{amounts.counted(len(plan.deferred) - indexes, 'foreign key')} (proved before), statistics of small tables"
+    )
 
 
 def findings(screen: Screen, found: tuple[Finding, ...]) -> None:

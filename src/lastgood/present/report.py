@@ -9,7 +9,7 @@ from typing import Protocol
 from lastgood.present import amounts
 from lastgood.present.plan import SHOWN
 from lastgood.present.screen import Column, Screen
-from lastgood.report import Report
+from lastgood.report import FinishedReport, FinishReport, Report
 from lastgood.restore import RestoreReport
 from lastgood.undo import UndoPlan, UndoReport
 
@@ -83,8 +83,28 @@ def show_restore(screen: Screen, report: RestoreReport) -> None:
             ("Run", report.run),
             *((name.capitalize(), amounts.duration(seconds)) for name, seconds in report.seconds.items()),
             ("Left out", amounts.counted(len(report.skipped), "command") if report.skipped else ""),
+            ("Finished", _finished(report.finished)),
         ]
     )
+
+
+def show_finish(screen: Screen, report: FinishReport) -> None:
+    """What was left for after the reopening is done."""
+    screen.say(f'Done: "{report.live}" lacks nothing any more.', style="bold green")
+    screen.pairs(
+        [("Run", report.run), ("Finished", _finished(report.finished)), ("In all", amounts.duration(report.seconds))]
+    )
+
+
+def _finished(finished: FinishedReport | None) -> str:
+    if finished is None:
+        return ""
+    said = (
+        f"{amounts.counted(finished.indexes, 'index', 'indexes')} built, "
+        f"{amounts.counted(finished.foreign_keys, 'foreign key')} validated, "
+        f"{amounts.counted(finished.analyzed, 'table')} analyzed"
+    )
+    return said + (f"; dropped meanwhile: {', '.join(finished.gone)}" if finished.gone else "")
 
 
 def _remarks(screen: Screen, report: Report) -> None:
@@ -112,6 +132,7 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Run", report.run),
             ("Read outage", amounts.duration(seconds.read_outage)),
             ("Write outage", amounts.duration(seconds.write_outage)),
+            ("Finished after it", _finished(report.finished)),
             ("In all", amounts.duration(seconds.total)),
             ("Writers kept out", report.fence.proof),
             (

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.present import amounts
 from lastgood.present.screen import Screen
-from lastgood.status import OurDatabase, Status, UnfinishedRun
+from lastgood.status import Finishing, OurDatabase, Status, UnfinishedRun
 
 
 def show(screen: Screen, status: Status) -> None:
@@ -30,11 +30,15 @@ def show(screen: Screen, status: Status) -> None:
         screen.heading("Unfinished runs")
         for run in status.unfinished:
             _unfinished(screen, run)
+    if status.finishing:
+        screen.heading("In service, and not finished yet")
+        for left in status.finishing:
+            _finishing(screen, left)
     if status.kept:
         screen.heading("Kept databases, newest first: each can become the live one again")
         for each in status.kept:
             _kept(screen, each)
-    if not status.unfinished and not status.working:
+    if not status.unfinished and not status.finishing and not status.working:
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
 
@@ -49,6 +53,20 @@ def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
     )
     if run.working:
         screen.say("it is being worked on now: wait, or interrupt it where it runs", first="    ", indent=4)
+    for command in run.commands:
+        screen.say(command, first="    ", indent=4)
+
+
+def _finishing(screen: Screen, run: Finishing) -> None:
+    screen.say(
+        f"{run.run}: {run.tasks - run.left} of {amounts.counted(run.tasks, 'thing')} done; left are "
+        f"{amounts.counted(run.indexes_left, 'index', 'indexes')} to build and "
+        f"{amounts.counted(run.foreign_keys_left, 'foreign key')} to validate",
+        first="  ",
+        indent=4,
+    )
+    if run.working:
+        screen.say(f"at it now: {run.working}" + (f" ({run.doing})" if run.doing else ""), first="    ", indent=4)
     for command in run.commands:
         screen.say(command, first="    ", indent=4)
 

@@ -11,9 +11,11 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood.dump.deferral import Division
 from lastgood.errors import Refused
 from lastgood.events import Emit
 from lastgood.facts.compare import Comparison
+from lastgood.finishing.work import Finished
 from lastgood.journal import Journal
 from lastgood.plan import Plan, Prepared
 from lastgood.postgres.exchange import Exchanged
@@ -56,6 +58,8 @@ class Findings:
     switched: float | None = None
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     shadow_kept: bool = False
+    division: Division | None = None
+    finished: Finished | None = None
 
 
 class Run:

@@ -42,8 +42,10 @@ class Build:
                     extensions,
                     run.emit,
                     run.cancelled,
+                    run.prepared.division,
                 )
             run.findings.skipped = loaded.skipped
+            run.findings.division = run.prepared.division
             fault.point("build.after_load")
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
         return {"oid": made.oid, "rows": loaded.rows, "detail": f"{loaded.rows:,} rows in {plan.shadow}"}
@@ -89,5 +91,11 @@ def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", origi
         user=getpass.getuser(),
         started=server_clock(run.maintenance),
         original_comment=original_comment,
-        options={"kind": "rollback", "stage": stage, "fence": plan.fence, "kept": plan.kept},
+        options={
+            "kind": "rollback",
+            "stage": stage,
+            "fence": plan.fence,
+            "kept": plan.kept,
+            "reopen_when": plan.reopen_when,
+        },
     )

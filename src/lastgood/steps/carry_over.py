@@ -4,7 +4,6 @@ without them. The state of the database itself (owner, settings, ACL, comment) i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
-from contextlib import suppress
 from typing import Any
 
 import psycopg
@@ -13,9 +12,10 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.errors import Failed
 from lastgood.events import Caution
+from lastgood.finishing import remainder
 from lastgood.postgres import privileges
 from lastgood.postgres.apply import apply
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.steps import Run
 
 # Roles that can log in, are no superusers, and may read a table: whom the application could be.
@@ -45,7 +45,9 @@ class CarryOver:
     def do(self, run: Run) -> Mapping[str, Any]:
         plan, found = run.plan, run.findings.carried_over
         with run.connected(plan.live, "reads grants") as live, run.connected(plan.shadow, "carry over") as shadow:
-            _quiet_event_triggers(shadow)
+            # The shadow has its event triggers already.
+            quiet_event_triggers(shadow)
+            remainder.forget(shadow, plan.run)  # of an earlier try, cut off before its swap
             if plan.carry_owners or plan.carry_acls:
                 carried = privileges.statements(
                     privileges.read(live), privileges.read(shadow), owners=plan.carry_owners, acls=plan.carry_acls
@@ -70,16 +72,6 @@ class CarryOver:
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # cheap, and safe to do twice
-
-
-def _quiet_event_triggers(shadow: Connection) -> None:
-    """The shadow has its event triggers already; one that forbids DDL must not stop the grants. Only a superuser may;
-    for others they fire, as they would for any owner's GRANT."""
-    with suppress(psycopg.errors.InsufficientPrivilege), shadow.transaction():
-        if shadow.info.server_version >= 170000:
-            shadow.execute("SET event_triggers = off")
-        else:
-            shadow.execute("SET session_replication_role = replica")
 
 
 def _remarks(carried: privileges.CarryOver) -> Iterator[str]:

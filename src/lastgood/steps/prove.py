@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from lastgood.events import Note
+from lastgood.finishing import choice, remainder
 from lastgood.rebuild import prove
 from lastgood.steps import Run
 
@@ -20,7 +21,16 @@ class Prove:
     def do(self, run: Run) -> Mapping[str, Any]:
         name = run.plan.shadow
         with run.connected(name, "prove") as shadow, run.connected(name, "analyze") as beside:
-            comparison = prove(shadow, run.prepared.facts, name, run.emit, run.cancelled, beside=beside)
+            division = run.findings.division
+            if division is None and run.plan.reopen_when == "usable":
+                # Another process built it.
+                division = choice.built(shadow, run.prepared.summary.deferrable)
+            comparison = prove(
+                shadow, run.prepared.facts, name, run.emit, run.cancelled, beside=beside, division=division
+            )
+            if division is not None:
+                # Not before the proof: it is no part of the restore point.
+                remainder.write(beside, run.plan.run, division.later)
         run.findings.comparison = comparison
         for text in comparison.not_compared:
             run.emit(Note(text))

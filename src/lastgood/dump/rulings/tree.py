@@ -55,3 +55,15 @@ def _node(value: Any) -> Any:
                 return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
         return Node("", value)
     return tuple(map(_node, value)) if isinstance(value, list) else value
+
+
+def shape(text: str) -> list[Any]:
+    """The syntax tree of each statement in ``text`` as plain data without positions: equal for texts that mean the
+    same. Raises as ``parse`` does."""
+    return [_unplaced(raw["stmt"]) for raw in json.loads(parse_sql_json(text))["stmts"]]
+
+
+def _unplaced(value: Any) -> Any:
+    if isinstance(value, dict):
+        return {key: _unplaced(each) for key, each in value.items() if key != "location"}
+    return [_unplaced(each) for each in value] if isinstance(value, list) else value

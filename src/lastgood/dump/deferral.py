@@ -1,0 +1,351 @@
+"""What of a dump can wait until the application is back, and in what form it is then done.
+
+Two things take long and are not needed for the first query: an index that nothing uses, and the server's own look at
+every row of a foreign key. Primary keys, unique and exclusion constraints and unique indexes never wait: they are what
+keeps the data right, and ON CONFLICT, foreign keys and replica identities stand on them. Partitioned indexes and their
+parts never wait either: the whole is only valid when all parts are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Collection, Iterator, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from pglast.parser import ParseError, scan
+
+from lastgood.dump import encodings, names
+from lastgood.dump.names import Relation, quoted
+from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.tree import parse, shape
+from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Verdict
+from lastgood.dump.tokens import Statement
+
+# Settings that change what CREATE INDEX means.
+_MEANINGFUL = frozenset({"search_path", "default_tablespace", "standard_conforming_strings", "xmloption"})
+_ON_INDEX = re.compile(rb"COMMENT\s+ON\s+INDEX\b", re.IGNORECASE)
+_DEPENDS = re.compile(rb"ALTER\s+INDEX\b", re.IGNORECASE)
+_STATISTICS_OF = re.compile(rb"'schemaname',\s*'((?:[^']|'')*)',\s*'relname',\s*'((?:[^']|'')*)'")
+# What may follow an index that is built later: it only says something of it, or is only about its own upkeep.
+_FOLLOWING = frozenset({"AT_ClusterOn", "AT_SetStatistics"})
+
+
+@dataclass(frozen=True, slots=True)
+class Later:
+    """One thing that is done after the reopening. ``kind`` is INDEX (it is built) or FOREIGN_KEY (it is validated);
+    ``table`` its table, ``name`` its own name, without the schema.
+
+    ``settings`` are statements that set up the session as the dump does; ``statements`` do the work, in this order,
+    each by itself and outside of a transaction.
+    """
+
+    kind: Kind
+    table: Relation
+    name: str
+    settings: tuple[str, ...]
+    statements: tuple[str, ...]
+
+    def __str__(self) -> str:
+        if self.kind is Kind.INDEX:
+            return f"index {Relation(self.table.schema, self.name)}"
+        return f"foreign key {quoted(self.name)} on {self.table}"
+
+
+@dataclass(frozen=True, slots=True)
+class Division:
+    """What is done before the reopening, and what after it. ``later`` is in the order in which it is to be done."""
+
+    later: tuple[Later, ...] = ()
+    _instead: Mapping[int, bytes | None] = field(default_factory=dict)
+
+    def text_of(self, command: Command) -> bytes | None:
+        """What is run for the command now: its own text, another one, or nothing (None)."""
+        return self._instead.get(command.statement.offset, command.statement.text)
+
+    @property
+    def indexes(self) -> tuple[Relation, ...]:
+        """The indexes that are built later."""
+        return tuple(Relation(each.table.schema, each.name) for each in self.later if each.kind is Kind.INDEX)
+
+    @property
+    def unproved(self) -> frozenset[tuple[Relation, str]]:
+        """The foreign keys, by table and name, that enter without the server's look at their rows."""
+        return frozenset((each.table, each.name) for each in self.later if each.kind is Kind.FOREIGN_KEY)
+
+
+@dataclass(frozen=True, slots=True)
+class _Noted:
+    """A command that may have to do with it, and what was set when it came."""
+
+    command: Command
+    settings: tuple[bytes, ...]
+
+
+@dataclass(slots=True)
+class Deferrable:
+    """Gathers, while a dump is read, what ``divide`` needs: a few commands, never rows."""
+
+    _settings: dict[str, bytes] = field(default_factory=dict)
+    _codec: str = "utf-8"
+    _partitioned: set[Relation] = field(default_factory=set)
+    _tables: set[Relation] = field(default_factory=set)
+    _noted: list[_Noted] = field(default_factory=list)
+    _named: set[tuple[str, str]] = field(default_factory=set)
+
+    def note(self, command: Command) -> None:
+        """Takes in the next command of the dump; those that a restore leaves out don't count."""
+        if command.verdict is not Verdict.RUN:
+            return
+        match command.detail:
+            case Setting(name=name, value=value):
+                if name == "client_encoding":
+                    self._codec = encodings.codec(value or "") or self._codec
+                elif name in _MEANINGFUL:
+                    self._settings[name] = command.statement.text
+            case TableDefinition(relation=relation, partitioned=partitioned, foreign=False):
+                self._tables.add(relation)
+                if partitioned:
+                    self._partitioned.add(relation)
+        if command.kind is Kind.MATERIALIZED_VIEW:
+            self._tables.update(command.relations)
+        if self._concerns(command):
+            self._noted.append(_Noted(command, tuple(self._settings.values())))
+
+    def _concerns(self, command: Command) -> bool:
+        text = command.statement.text
+        if command.kind is Kind.INDEX:
+            index = names.parse(command.creates[0].identity, "")
+            if index is not None:
+                self._named.add((index.schema, index.name))
+            return True
+        if command.kind is Kind.COMMENT:
+            return _ON_INDEX.match(text) is not None
+        if command.kind is Kind.STATISTICS_CALL:
+            # Those of tables hold histograms of every column: a great deal, and they don't concern us.
+            return self._statistics_of(text) in self._named
+        return command.kind in (
+            Kind.FOREIGN_KEY,
+            Kind.PRIMARY_KEY,
+            Kind.UNIQUE,
+            Kind.PARTITION,
+            Kind.TABLE_PROPERTY,
+        )
+
+    def _statistics_of(self, text: bytes) -> tuple[str, str]:
+        found = _STATISTICS_OF.search(text)
+        if found is None:
+            return "", ""
+        schema, name = (part.decode(self._codec, "replace").replace("''", "'") for part in found.groups())
+        return schema, name
+
+    def divide(self, in_use: Collection[Relation]) -> Division:
+        """What can wait, when the indexes ``in_use`` can't. Only what is fully understood is put off."""
+        instead: dict[int, bytes | None] = {}
+        indexes: dict[Relation, _Index] = {}
+        keys: list[_Key] = []
+        covered: list[tuple[Relation, tuple[str, ...]]] = []
+        needed: set[Relation] = set(in_use)
+        for noted in self._noted:
+            command = noted.command
+            text = command.statement.text.decode(self._codec)
+            (node,) = parse(text)
+            if command.kind is Kind.INDEX:
+                index = _Index(noted, text, node)
+                if node.unique and node.whereClause is None:
+                    covered.append((index.table, index.columns))
+                if not node.unique and index.table in self._tables - self._partitioned and not index.only:
+                    indexes[index.relation] = index
+            elif command.kind is Kind.FOREIGN_KEY:
+                keys.append(_Key(noted, text, node))
+            elif command.kind in (Kind.PRIMARY_KEY, Kind.UNIQUE):
+                columns = tuple(key.sval for key in node.cmds[0].def_.keys or ())
+                covered.append((command.relations[0], columns))
+            else:
+                _follow(self, noted, text, node, indexes, needed)
+        needed.update(_for_keys(keys, covered, indexes))
+        later = []
+        for relation, index in indexes.items():
+            statement = _concurrently(index.text)
+            if relation in needed or statement is None:
+                continue
+            for each in (index.noted, *index.followers, *index.statistics):
+                instead[each.command.statement.offset] = None
+            later.append(
+                Later(
+                    Kind.INDEX,
+                    index.table,
+                    relation.name,
+                    self._texts(index.noted.settings),
+                    (statement, *self._texts(each.command.statement.text for each in index.followers)),
+                )
+            )
+        plain = self._tables - self._partitioned
+        for key in keys:
+            # A partitioned table takes no key that is not valid, or (17 and older) forgets its parts when validating.
+            rewritten = _not_valid(key.text) if key.table in plain and key.references in plain else None
+            if rewritten is None:
+                continue
+            instead[key.noted.command.statement.offset] = rewritten.encode(self._codec)
+            statement = f"ALTER TABLE {key.table} VALIDATE CONSTRAINT {quoted(key.name)}"
+            later.append(Later(Kind.FOREIGN_KEY, key.table, key.name, self._texts(key.noted.settings), (statement,)))
+        return Division(tuple(later), instead)
+
+    def _texts(self, texts: Any) -> tuple[str, ...]:
+        return tuple(text.decode(self._codec) for text in texts)
+
+
+class _Index:
+    """A CREATE INDEX. ``columns`` are its leading plain columns, empty where its first is an expression."""
+
+    def __init__(self, noted: _Noted, text: str, node: Any) -> None:
+        self.noted = noted
+        self.text = text
+        self.table = noted.command.relations[0]
+        self.relation = Relation(self.table.schema, node.idxname)
+        self.only = not node.relation.inh  # ON ONLY: of a partitioned table
+        self.partial = node.whereClause is not None
+        self.method = node.accessMethod or "btree"
+        plain = [element.name for element in node.indexParams]
+        self.columns: tuple[str, ...] = tuple(plain[: plain.index(None)] if None in plain else plain)
+        self.followers: list[_Noted] = []
+        self.statistics: list[_Noted] = []  # not run at all: building it and ANALYZE make better ones
+
+
+class _Key:
+    """An ALTER TABLE … ADD FOREIGN KEY."""
+
+    def __init__(self, noted: _Noted, text: str, node: Any) -> None:
+        given = node.cmds[0].def_
+        self.noted = noted
+        self.text = text
+        self.table = noted.command.relations[0]
+        self.references = noted.command.relations[-1]
+        self.name: str = given.conname or ""
+        self.columns = tuple(column.sval for column in given.fk_attrs or ())
+
+
+def _follow(
+    gathered: Deferrable, noted: _Noted, text: str, node: Any, indexes: dict[Relation, _Index], needed: set[Relation]
+) -> None:
+    """Statements that name an index: they come after it, or it can't wait."""
+    command = noted.command
+    if node.tag == "CommentStmt":
+        schema = command.relations[0].schema if command.relations else ""
+        found = indexes.get(names.of_list(node.object, schema))
+        if found is not None:
+            found.followers.append(noted)
+        elif len(node.object) == 1:  # by the search path: an old dump
+            needed.update(relation for relation in indexes if relation.name == node.object[0].sval)
+        return
+    if command.kind is Kind.STATISTICS_CALL:
+        found = indexes.get(Relation(*gathered._statistics_of(command.statement.text)))
+        if found is not None:
+            found.statistics.append(noted)
+        return
+    if node.tag != "AlterTableStmt":
+        if _DEPENDS.match(command.statement.text):
+            needed.update(Relation(node.relation.schemaname or r.schema, node.relation.relname) for r in indexes)
+        return
+    for mentioned in _mentioned(command, node):
+        index = indexes.get(mentioned)
+        if index is None:
+            continue
+        if len(node.cmds) == 1 and node.cmds[0].subtype in _FOLLOWING:
+            index.followers.append(noted)
+        else:
+            needed.add(mentioned)
+
+
+def _mentioned(command: Command, node: Any) -> Iterator[Relation]:
+    """The relations that an ALTER TABLE or ALTER INDEX names, and the indexes that it names without their schema,
+    which is their table's."""
+    yield from command.relations
+    for each in node.cmds:
+        if each.subtype == "AT_ClusterOn":
+            yield Relation(command.relations[0].schema, each.name)
+        elif each.subtype == "AT_ReplicaIdentity" and each.def_.name:
+            yield Relation(command.relations[0].schema, each.def_.name)
+
+
+def _for_keys(
+    keys: list[_Key], covered: list[tuple[Relation, tuple[str, ...]]], indexes: dict[Relation, _Index]
+) -> Iterator[Relation]:
+    """For each foreign key the smallest index by which its rows are found when a referenced row goes, unless a unique
+    one does it anyway."""
+    for key in keys:
+        if any(table == key.table and _leads(columns, key.columns) for table, columns in covered):
+            continue
+        fitting = [
+            index
+            for index in indexes.values()
+            if index.table == key.table
+            and not index.partial
+            and index.method in ("btree", "hash")
+            and _leads(index.columns, key.columns)
+        ]
+        if fitting:
+            yield min(fitting, key=lambda index: len(index.columns)).relation
+
+
+def _leads(columns: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
+    return bool(wanted) and set(columns[: len(wanted)]) == set(wanted)
+
+
+def _not_valid(text: str) -> str | None:
+    """An ADD FOREIGN KEY with NOT VALID behind its last word; None where that would mean anything else."""
+    words = [token for token in scan(text) if "COMMENT" not in token.name]
+    end = words[-1].end + 1
+    rewritten = f"{text[:end]} NOT VALID{text[end:]}"
+    wanted = shape(text)
+    try:
+        given = wanted[0]["AlterTableStmt"]["cmds"][0]["AlterTableCmd"]["def"]["Constraint"]
+        # One that is NOT ENFORCED (18) is never looked at.
+        if given.get("skip_validation") or not given.get("is_enforced") or not given.get("conname"):
+            return None
+        given["skip_validation"] = True
+        given.pop("initially_valid", None)
+        return rewritten if shape(rewritten) == wanted else None
+    except (KeyError, IndexError, ParseError):
+        return None
+
+
+def _concurrently(text: str) -> str | None:
+    """A CREATE INDEX with CONCURRENTLY behind the word INDEX; None where that would mean anything else."""
+    words = (token for token in scan(text) if token.name == "INDEX")
+    end = next(words).end + 1
+    rewritten = f"{text[:end]} CONCURRENTLY{text[end:]}"
+    wanted = shape(text)
+    wanted[0]["IndexStmt"]["concurrent"] = True
+    try:
+        return rewritten if shape(rewritten) == wanted else None
+    except ParseError:
+        return None
+
+
+def may_run(later: Later) -> bool:
+    """Whether a list that was found on a server holds only what ``divide`` puts into one. The list travels with the
+    database, and so through dumps: its text is data from outside too."""
+    return all(_is_setting(text) for text in later.settings) and all(_finishes(text) for text in later.statements)
+
+
+def _is_setting(text: str) -> bool:
+    found = rule(Statement(text.encode(), 0, 1))
+    return found.kind is Kind.SETTING and isinstance(found.detail, Setting) and found.detail.name in _MEANINGFUL
+
+
+def _finishes(text: str) -> bool:
+    try:
+        found = parse(text)
+    except (ParseError, RecursionError):
+        return False
+    if len(found) != 1:
+        return False
+    (node,) = found
+    if node.tag == "IndexStmt":
+        return bool(node.concurrent) and not node.unique
+    if node.tag == "CommentStmt":
+        return bool(node.objtype == "OBJECT_INDEX")
+    if node.tag == "AlterTableStmt":
+        return all(each.subtype in _FOLLOWING | {"AT_ValidateConstraint"} for each in node.cmds)
+    return False

@@ -1,0 +1,163 @@
+"""The list of what is left to do, in a schema of its own in the database that it concerns.
+
+There it goes through the swap, an undo and an undo of the undo with its database, and whoever reaches the server can
+finish it, on any machine, without the restore point. Nothing in it is ever changed: what is done already, the
+catalogue tells. When all is done the schema is dropped.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any, Literal, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from lastgood.dump.deferral import Later, may_run
+from lastgood.dump.names import Relation
+from lastgood.dump.statements import Kind
+from lastgood.errors import Refused
+from lastgood.postgres.server import Connection
+
+PREFIX = "lastgood_"
+_TABLE = "unfinished"
+
+State = Literal["open", "invalid", "done", "gone"]
+"""``invalid``: an index whose building was cut off. ``gone``: its table or constraint was dropped since."""
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """One thing on the list, and how it stands."""
+
+    later: Later
+    state: State
+
+
+def schema_of(run: str) -> str:
+    """The schema that holds the list of a run."""
+    return PREFIX + run
+
+
+def write(connection: Connection, run: str, items: Sequence[Later]) -> None:
+    """Puts the list into the connection's database, in one transaction; replaces one of the same run.
+
+    It belongs to the connection's role, whoever owns the database: what is on it will be run by an operator.
+    Raises psycopg.Error.
+    """
+    schema = sql.Identifier(schema_of(run))
+    with connection.transaction():
+        forget(connection, run)
+        connection.execute(sql.SQL("CREATE SCHEMA {} AUTHORIZATION CURRENT_USER").format(schema))
+        connection.execute(
+            sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
+                schema,
+                sql.Literal(
+                    f"What run {run} of lastgood left for later. `lastgood resume {run}` does it, and drops this."
+                ),
+            )
+        )
+        connection.execute(
+            sql.SQL(
+                "CREATE TABLE {}.{} (number integer PRIMARY KEY, kind text NOT NULL, schema_name text NOT NULL,"
+                " table_name text NOT NULL, name text NOT NULL, settings text[] NOT NULL, statements text[] NOT NULL)"
+            ).format(schema, sql.Identifier(_TABLE))
+        )
+        with connection.cursor() as cursor:
+            cursor.executemany(
+                sql.SQL("INSERT INTO {}.{} VALUES (%s, %s, %s, %s, %s, %s, %s)").format(schema, sql.Identifier(_TABLE)),
+                [
+                    (
+                        number,
+                        str(each.kind),
+                        each.table.schema,
+                        each.table.name,
+                        each.name,
+                        list(each.settings),
+                        list(each.statements),
+                    )
+                    for number, each in enumerate(items, 1)
+                ],
+            )
+
+
+def forget(connection: Connection, run: str) -> None:
+    """Drops the list of a run, if there is one. Never more than that: not what somebody else put into its schema."""
+    schema = sql.Identifier(schema_of(run))
+    with connection.transaction():
+        found = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [schema_of(run)])
+        if found.fetchone() is not None:
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}.{}").format(schema, sql.Identifier(_TABLE)))
+            connection.execute(sql.SQL("DROP SCHEMA {}").format(schema))
+
+
+def runs(connection: Connection) -> list[str]:
+    """The runs that left a list in the connection's database, the oldest first."""
+    return [
+        str(name).removeprefix(PREFIX)
+        for (name,) in connection.execute(
+            "SELECT n.nspname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
+            " WHERE starts_with(n.nspname, %s) AND c.relname = %s AND c.relkind = 'r' ORDER BY 1",
+            [PREFIX, _TABLE],
+        )
+    ]
+
+
+_TASKS: LiteralString = """
+SELECT u.kind, u.schema_name, u.table_name, u.name, u.settings, u.statements,
+       CASE WHEN t.oid IS NULL THEN 'gone'
+            WHEN u.kind = 'index' AND x.indexrelid IS NULL THEN 'open'
+            WHEN u.kind = 'index' THEN CASE WHEN x.indisvalid THEN 'done' ELSE 'invalid' END
+            WHEN k.oid IS NULL THEN 'gone'
+            WHEN k.convalidated THEN 'done' ELSE 'open' END
+FROM {}.{} u
+LEFT JOIN pg_catalog.pg_namespace n ON n.nspname = u.schema_name
+LEFT JOIN pg_catalog.pg_class t ON t.relnamespace = n.oid AND t.relname = u.table_name
+LEFT JOIN pg_catalog.pg_class c ON u.kind = 'index' AND c.relnamespace = n.oid AND c.relname = u.name
+LEFT JOIN pg_catalog.pg_index x ON x.indexrelid = c.oid AND x.indrelid = t.oid
+LEFT JOIN pg_catalog.pg_constraint k
+  ON u.kind <> 'index' AND k.conrelid = t.oid AND k.conname = u.name AND k.contype = 'f'
+"""
+
+
+def read(connection: Connection, run: str) -> tuple[Task, ...]:
+    """The list of a run, each thing with its present state.
+
+    Raises Refused for a list that holds anything else than what lastgood puts into one: it came with a dump, perhaps.
+    """
+    schema = schema_of(run)
+    query = sql.SQL(_TASKS + "ORDER BY u.number").format(sql.Identifier(schema), sql.Identifier(_TABLE))
+    try:
+        rows = connection.execute(query).fetchall()
+    except psycopg.errors.InsufficientPrivilege as error:
+        raise Refused(
+            f'cannot read what run "{run}" left to do: {error.diag.message_primary}',
+            hint="Connect as a superuser, or as the role that began the run.",
+            state="Nothing was changed.",
+        ) from error
+    tasks = [_task(row) for row in rows]
+    if None in tasks:
+        raise Refused(
+            f'cannot finish run "{run}": its list in "{connection.info.dbname}" holds what lastgood never writes',
+            hint=f'Look at the table "{schema}"."{_TABLE}"; when it is of no use: DROP SCHEMA "{schema}" CASCADE',
+            state="Nothing was changed.",
+        )
+    return tuple(task for task in tasks if task is not None)
+
+
+def _task(row: Sequence[Any]) -> Task | None:
+    kind, schema, table, name, settings, statements, state = row
+    if kind not in (Kind.INDEX, Kind.FOREIGN_KEY) or not statements:
+        return None
+    later = Later(Kind(kind), Relation(schema, table), name, tuple(settings), tuple(statements))
+    return Task(later, state) if may_run(later) else None
+
+
+def state_of(connection: Connection, run: str, later: Later) -> State:
+    """How one thing on the list stands now."""
+    query = sql.SQL(_TASKS + "WHERE (u.kind, u.schema_name, u.table_name, u.name) = (%s, %s, %s, %s)").format(
+        sql.Identifier(schema_of(run)), sql.Identifier(_TABLE)
+    )
+    row = connection.execute(query, [str(later.kind), later.table.schema, later.table.name, later.name]).fetchone()
+    return row[-1] if row is not None else "gone"
