@@ -54,7 +54,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
-    chosen = points.choose(store, name=point_name, emit=emit)
+    chosen = points.choose(store, name=point_name, skim=True, emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
@@ -88,6 +88,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
                         beside=beside,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
+                        again=lambda: points.read_whole(point, stage="prove", emit=emit, cancelled=stop.is_set).facts,
                     )
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
