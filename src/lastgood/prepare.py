@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from lastgood import checks, loss, points
+from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
@@ -49,7 +50,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         request = _let_in(request, maintenance)
         with _connect(request.target, live_name) as connection:
             # First: what we read ourselves counts as use of an index, too.
-            choice = choose(connection, summary.deferrable) if request.reopen_when == "usable" else None
+            choice = None
+            if request.reopen_when == "usable":
+                choice = choose(connection, Deferrable.of(summary.script))
             subject = checks.Subject(maintenance, connection, live, point, facts, summary, request.fence, request.store)
             findings = checks.findings(subject)
             try:

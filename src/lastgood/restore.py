@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
@@ -12,8 +14,8 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts, points
-from lastgood.dump.deferral import Division
-from lastgood.dump.summary import DumpSummary
+from lastgood.dump.deferral import Deferrable, Division
+from lastgood.dump.script import Script
 from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.finishing import remainder
@@ -62,7 +64,7 @@ def restore(
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
-    chosen = points.choose(store, name=point_name, emit=emit)
+    chosen = points.choose(store, name=point_name, skim=True, emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
@@ -71,30 +73,41 @@ def restore(
             raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)
         model = database.describe(maintenance, target.dbname)
         run = new_run(server_clock(maintenance))
-        division = _division(target, summary, emit) if reopen_when == "usable" else None
+        division = _division(target, summary.script, emit) if reopen_when == "usable" else None
         made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
         try:
-            with (
-                interrupts.calling(stop.set),
-                target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
-                target.at(into).connect(application_name=f"lastgood analyze {run}") as beside,
-            ):
-                stopper = _cancel_when(stop, connection)
+            with interrupts.calling(stop.set):
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))
-                loaded = rebuild(connection, source, summary, point.path.name, {}, emit, stop.is_set, division)
+
+                def connect(purpose: str) -> AbstractContextManager[Connection]:
+                    return _cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
+
+                loaded = rebuild(
+                    connect, source, summary, facts, point.path.name, {}, emit, stop.is_set, division=division
+                )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
                 emit(StageStarted("prove", "prove that it equals the restore point"))
-                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside, division=division)
+                with connect("prove") as connection, connect("look up keys") as beside:
+                    comparison = prove(
+                        connection,
+                        facts,
+                        into,
+                        emit,
+                        stop.is_set,
+                        beside=beside,
+                        same=loaded.same,
+                        keys=summary.keys_before_rows,
+                        again=lambda: points.read_whole(point, stage="prove", emit=emit, cancelled=stop.is_set).facts,
+                        division=division,
+                    )
+                    if division is not None:
+                        remainder.write(beside, run, division.later)
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
-                if division is not None:
-                    remainder.write(beside, run, division.later)
-                stop.set()
-                stopper.join()
             database.comment(maintenance, into, None)
             maintenance.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)))
         except BaseException as error:
@@ -108,6 +121,7 @@ def restore(
         emit(Note(text))
     finished = None
     if division is not None:
+        took["usable"] = time.monotonic() - started
         began = time.monotonic()
         finished = finished_of(_finish(target.at(into), run, made.oid, emit))
         took["finish"] = time.monotonic() - began
@@ -124,9 +138,9 @@ def restore(
     )
 
 
-def _division(target: Target, summary: DumpSummary, emit: Emit) -> Division:
+def _division(target: Target, script: Script, emit: Emit) -> Division:
     with target.connect() as live:
-        chosen = choose(live, summary.deferrable)
+        chosen = choose(live, Deferrable.of(script))
     for text in chosen.remarks:
         emit(Note(text))
     return chosen.division
@@ -150,14 +164,22 @@ def _finish(target: Target, run: str, oid: int, emit: Emit) -> Finished:
     return done
 
 
-def _cancel_when(stop: threading.Event, connection: Connection) -> threading.Thread:
-    """Cancels what the connection executes when the event is set; ends with it."""
+@contextmanager
+def _cancelled_with(stop: threading.Event, target: Target, name: str) -> Iterator[Connection]:
+    """A session; what it executes is cancelled when the event is set."""
+    ended = threading.Event()
+    with target.connect(application_name=name) as connection:
 
-    def wait() -> None:
-        stop.wait()
-        if not connection.closed:
-            connection.cancel_safe(timeout=5)
+        def wait() -> None:
+            while not ended.wait(0.1):
+                if stop.is_set():
+                    with suppress(psycopg.Error):  # it may have just ended by itself
+                        connection.cancel_safe(timeout=5)
 
-    thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
-    thread.start()
-    return thread
+        thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
+        thread.start()
+        try:
+            yield connection
+        finally:
+            ended.set()
+            thread.join()

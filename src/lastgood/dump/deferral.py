@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Collection, Iterator, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 from pglast.parser import ParseError, scan
@@ -19,6 +19,7 @@ from lastgood.dump import encodings, names
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.tree import parse, shape
+from lastgood.dump.script import Item, Script, Step
 from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Verdict
 from lastgood.dump.tokens import Statement
 
@@ -59,9 +60,18 @@ class Division:
     later: tuple[Later, ...] = ()
     _instead: Mapping[int, bytes | None] = field(default_factory=dict)
 
-    def text_of(self, command: Command) -> bytes | None:
-        """What is run for the command now: its own text, another one, or nothing (None)."""
-        return self._instead.get(command.statement.offset, command.statement.text)
+    def now(self, script: Script) -> Script:
+        """What is left to do before the reopening."""
+        return replace(script, items=[kept for item in script.items if (kept := self._now(item)) is not None])
+
+    def _now(self, item: Item) -> Item | None:
+        if not isinstance(item, Step) or item.command.statement.offset not in self._instead:
+            return item
+        text = self._instead[item.command.statement.offset]
+        if text is None:
+            return None
+        statement = replace(item.command.statement, text=text)
+        return replace(item, command=replace(item.command, statement=statement))
 
     @property
     def indexes(self) -> tuple[Relation, ...]:
@@ -84,7 +94,7 @@ class _Noted:
 
 @dataclass(slots=True)
 class Deferrable:
-    """Gathers, while a dump is read, what ``divide`` needs: a few commands, never rows."""
+    """Those commands of a dump that may have to do with what can wait."""
 
     _settings: dict[str, bytes] = field(default_factory=dict)
     _codec: str = "utf-8"
@@ -92,6 +102,15 @@ class Deferrable:
     _tables: set[Relation] = field(default_factory=set)
     _noted: list[_Noted] = field(default_factory=list)
     _named: set[tuple[str, str]] = field(default_factory=set)
+
+    @classmethod
+    def of(cls, script: Script) -> Deferrable:
+        """Those of a script."""
+        found = cls()
+        for item in script.items:
+            if isinstance(item, Step):
+                found.note(item.command)
+        return found
 
     def note(self, command: Command) -> None:
         """Takes in the next command of the dump; those that a restore leaves out don't count."""

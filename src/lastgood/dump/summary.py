@@ -5,8 +5,8 @@ from __future__ import annotations
 import re
 from dataclasses import dataclass, field
 
-from lastgood.dump.deferral import Deferrable
 from lastgood.dump.names import Relation
+from lastgood.dump.script import Script, Step
 from lastgood.dump.statements import (
     Column,
     Command,
@@ -55,8 +55,8 @@ class DumpSummary:
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
-    they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object that is made,
-    once, in the dump's order; ``deferrable`` tells what can wait until the application is back.
+    they'd be empty. ``plain_types``: enums, whose text depends on
+    nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore runs.
     """
 
     server_version: str | None = None
@@ -89,7 +89,7 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
-    deferrable: Deferrable = field(default_factory=Deferrable, repr=False)
+    script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
     @property
@@ -117,6 +117,17 @@ class DumpSummary:
             if definition.carries_rows and relation not in self.with_data_section
         )
 
+    @property
+    def keys_before_rows(self) -> bool:
+        """Whether the server may not have looked at every foreign key: made before its rows were, or passed over."""
+        seen = False
+        for item in self.script.items:
+            if isinstance(item, Step):
+                seen = seen or any(created.kind is Kind.FOREIGN_KEY for created in item.command.creates)
+            elif seen:
+                return True
+        return self.replica_role
+
     def columns_of(self, relation: Relation) -> tuple[Column, ...] | None:
         """A table's columns in the server's order, inherited ones first; None when the dump does not make it."""
         definition = self.tables.get(relation)
@@ -136,7 +147,6 @@ class DumpSummary:
         """Learns from a command that will run."""
         self.roles.update(command.roles)
         self.created.update(dict.fromkeys(command.creates))
-        self.deferrable.note(command)
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in _POST_DATA
         # With --use-set-session-authorization objects are made by their owners.

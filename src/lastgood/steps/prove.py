@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from lastgood.dump.deferral import Deferrable
 from lastgood.events import Note
 from lastgood.finishing import choice, remainder
 from lastgood.rebuild import prove
@@ -24,9 +25,18 @@ class Prove:
             division = run.findings.division
             if division is None and run.plan.reopen_when == "usable":
                 # Another process built it.
-                division = choice.built(shadow, run.prepared.summary.deferrable)
+                division = choice.built(shadow, Deferrable.of(run.prepared.summary.script))
             comparison = prove(
-                shadow, run.prepared.facts, name, run.emit, run.cancelled, beside=beside, division=division
+                shadow,
+                run.prepared.facts,
+                name,
+                run.emit,
+                run.cancelled,
+                beside=beside,
+                same=run.findings.same,
+                keys=run.prepared.summary.keys_before_rows,
+                again=lambda: run.prepared.facts,
+                division=division,
             )
             if division is not None:
                 # Not before the proof: it is no part of the restore point.
