@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from types import TracebackType
 from typing import Any, LiteralString, Protocol
 
@@ -47,6 +48,14 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
                   WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.inherited IS NULL
                     AND c.reltuples > 0))
 ORDER BY c.relpages DESC, 1, 2
+"""
+
+
+_OF_EXPRESSIONS = """
+SELECT 1 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_index i ON i.indexrelid = c.oid AND i.indexprs IS NOT NULL
+WHERE n.nspname = %s AND c.relname = %s
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
 """
 
 
@@ -191,11 +200,12 @@ class _Worker:
         """Does one thing. What the server refuses is noted, and the next one is done."""
         try:
             if later.kind is Kind.INDEX:
-                self._attempts(f"build {later}", lambda: self._build(later), wait="0")
+                self._attempts(f"build {later}", partial(self._build, later), wait="0")
                 for statement in later.statements[1:]:
-                    self._attempts(f"complete {later}", lambda statement=statement: self._run_one(later, statement))  # type: ignore[misc]  # mypy can't infer a lambda with a default
+                    self._attempts(f"complete {later}", partial(self._run_one, later, statement))
+                self._attempts(f"analyze {later}", partial(self._analyze_expressions, later))
             else:
-                self._attempts(f"validate {later}", lambda: self._validate(later))
+                self._attempts(f"validate {later}", partial(self._validate, later))
         except _Failed as failed:
             self._failures.append(str(failed))
             self._emit(Caution(str(failed)))
@@ -212,16 +222,12 @@ class _Worker:
         self._connection.execute(later.statements[0].encode())
         self.finished.indexes += 1
         fault.point("finish.after_index")
-        if self._of_expressions(later):
-            # Its statistics are made by ANALYZE alone.
-            self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
 
-    def _of_expressions(self, later: Later) -> bool:
-        row = self._connection.execute(
-            "SELECT indexprs IS NOT NULL FROM pg_catalog.pg_index WHERE indexrelid = to_regclass(%s)",
-            [sql.Identifier(later.table.schema, later.name).as_string(self._connection)],
-        ).fetchone()
-        return row is not None and bool(row[0])
+    def _analyze_expressions(self, later: Later) -> None:
+        """An index of expressions has statistics of its own, which ANALYZE alone makes."""
+        row = self._connection.execute(_OF_EXPRESSIONS, [later.table.schema, later.name]).fetchone()
+        if row is not None:
+            self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
 
     def _validate(self, later: Later) -> None:
         state = remainder.state_of(self._connection, self._run, later)
@@ -252,11 +258,14 @@ class _Worker:
         for schema, table in self._connection.execute(_NEVER_ANALYZED, [remainder.PREFIX]).fetchall():
             query = sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table))
             try:
-                self._attempts("analyze", lambda query=query: self._connection.execute(query))  # type: ignore[misc]  # as above
+                self._attempts("analyze", partial(self._execute, query))
                 self.finished.analyzed += 1
             except _Failed as failed:
                 # Autovacuum will do it.
                 self._emit(Note(f"{schema}.{table} was not analyzed: {failed}"))
+
+    def _execute(self, query: sql.Composed) -> None:
+        self._connection.execute(query)
 
     def _attempts(self, doing: str, act: Callable[[], Any], *, wait: str = SHORT_WAIT) -> None:
         """Calls ``act``; again after a deadlock, a lock that was not free, a lost connection. Raises _Failed."""
@@ -287,10 +296,11 @@ class _Worker:
                 self._connection = self._connect()
                 self._watch.follow(self._connection)
                 return
-            except psycopg.OperationalError:
+            except (psycopg.OperationalError, Refused):
+                # The server may be restarting, or not have noticed yet that our old session is gone.
                 if attempt == TRIES:
                     raise
-                self._pause.wait(attempt)  # the server may be restarting; nothing announces its return
+                self._pause.wait(attempt)
 
 
 class _Failed(Exception):
