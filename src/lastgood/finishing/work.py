@@ -186,7 +186,7 @@ class _Worker:
             if record is not None:
                 record.done(step)
         if self._failures:
-            first = f"{len(self._failures)} of {total} things are left" + "".join(f"\n  {f}" for f in self._failures)
+            first = f"{len(self._failures)} of {total} failed" + "".join(f"\n  {f}" for f in self._failures)
             raise Stopped(
                 f'cannot finish run "{self._run}": {first}',
                 hint=f"When the cause is mended, run: lastgood resume {self._run}",
@@ -258,7 +258,7 @@ class _Worker:
         for schema, table in self._connection.execute(_NEVER_ANALYZED, [remainder.PREFIX]).fetchall():
             query = sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table))
             try:
-                self._attempts("analyze", partial(self._execute, query))
+                self._attempts("analyze", partial(self._execute, query), tries=1)
                 self.finished.analyzed += 1
             except _Failed as failed:
                 # Autovacuum will do it.
@@ -267,13 +267,14 @@ class _Worker:
     def _execute(self, query: sql.Composed) -> None:
         self._connection.execute(query)
 
-    def _attempts(self, doing: str, act: Callable[[], Any], *, wait: str = SHORT_WAIT) -> None:
+    def _attempts(self, doing: str, act: Callable[[], Any], *, wait: str = "", tries: int = 0) -> None:
         """Calls ``act``; again after a deadlock, a lock that was not free, a lost connection. Raises _Failed."""
-        for attempt in range(1, TRIES + 1):
+        tries = tries or TRIES
+        for attempt in range(1, tries + 1):
             if self._cancelled():
                 raise Interrupted("interrupted")
             try:
-                self._connection.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(wait)))
+                self._connection.execute(sql.SQL("SET lock_timeout = {}").format(sql.Literal(wait or SHORT_WAIT)))
                 act()
                 return
             except psycopg.Error as error:
@@ -281,7 +282,7 @@ class _Worker:
                     raise Interrupted("interrupted") from error
                 policy = server_errors.policy_of(error)
                 state = error.sqlstate or ""
-                if attempt == TRIES or policy not in (server_errors.Policy.RETRY, server_errors.Policy.RECONNECT):
+                if attempt == tries or policy not in (server_errors.Policy.RETRY, server_errors.Policy.RECONNECT):
                     if self._connection.broken or state.startswith(_GENERAL):
                         raise
                     raise _Failed(_said(error, doing)) from error
