@@ -2,17 +2,25 @@
 
 from __future__ import annotations
 
+import json
+import os
+import subprocess
+import sys
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 import pytest
 
-from lastgood import fault, restore, rollback
+from lastgood import fault, prune, restore, rollback, undo
+from lastgood.errors import Interrupted, Refused, Stopped
 from lastgood.events import Event
 from lastgood.plan import Request
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.report import Report
+from lastgood.rebuild import ProofFailed
+from lastgood.report import FinishReport, Report
 from lastgood.status import look
 from tests import shop
 
@@ -92,3 +100,225 @@ def test_what_is_finished_later_equals_what_is_restored_at_once(stage: Stage, ne
         assert never.fetchall() == []
         assert live.execute("SELECT count(*) FROM pg_stats_ext WHERE inherited IS NULL").fetchone() == (0,)
     assert look(stage.request.target).finishing == ()
+
+
+def lastgood(stage: Stage, *arguments: str, state: Path, faulty: str = "") -> subprocess.CompletedProcess[str]:
+    """The command line, as somebody calls it on a machine whose journals are in ``state``."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
+    options = ["--db", stage.server.url(stage.live), "--store", str(stage.request.store), "--state", str(state)]
+    return subprocess.run(
+        [sys.executable, "-m", "lastgood", *options, *arguments],
+        capture_output=True,
+        text=True,
+        env={**environment, "LASTGOOD_FAULT": faulty} if faulty else environment,
+        timeout=120,
+    )
+
+
+@pytest.mark.postgres(15, 18)
+def test_killed_while_it_finishes_another_machine_goes_on(stage: Stage, tmp_path: Path) -> None:
+    killed = lastgood(
+        stage, "rollback", "--yes", "--reopen-when", "usable", state=tmp_path / "one", faulty="finish.after_index:kill"
+    )
+    assert killed.returncode == -9
+    status = lastgood(stage, "status", "--json", state=tmp_path / "two")
+    assert status.returncode == 7
+    (left,) = json.loads(status.stdout)["finishing"]
+    assert (left["tasks"], left["left"], left["indexes_left"], left["foreign_keys_left"]) == (13, 12, 9, 3)
+    assert (left["working"], left["commands"]) == ("", [f"lastgood resume {left['run']}"])
+    shown = lastgood(stage, "status", state=tmp_path / "two").stdout
+    assert "In service, and not finished yet" in shown
+    assert f"{left['run']}: 1 of 13 things done; left are 9 indexes to build and 3 foreign keys to validate" in shown
+    # Without its restore point and its journal.
+    (stage.request.store / "good.sql").unlink()
+    resumed = lastgood(stage, "resume", "--yes", "--json", state=tmp_path / "two")
+    assert resumed.returncode == 0, resumed.stderr
+    document = json.loads(resumed.stdout)
+    assert (document["run"], document["live"], document["status"]) == (left["run"], stage.live, "done")
+    assert (document["finished"]["indexes"], document["finished"]["foreign_keys"]) == (9, 3)
+    assert stage.missing() == (set(), set())
+    assert lastgood(stage, "status", state=tmp_path / "two").returncode == 0
+    again = lastgood(stage, "resume", "--yes", state=tmp_path / "two")
+    assert again.returncode == 3
+    assert f'no run of "{stage.live}" is unfinished' in again.stderr
+
+
+def test_interrupted_while_it_finishes_says_what_holds(stage: Stage, tmp_path: Path) -> None:
+    stopped = lastgood(
+        stage, "rollback", "-y", "--reopen-when", "usable", state=tmp_path / "s", faulty="finish.before_task:interrupt"
+    )
+    assert stopped.returncode == 7
+    (left,) = look(stage.request.target).finishing
+    assert "cannot finish the run after the switch: interrupted" in stopped.stderr
+    assert f"lastgood resume {left.run}" in " ".join(stopped.stderr.split())
+    assert left.left == 13
+
+
+def stop_at(point: str, stage: Stage) -> None:
+    """A run that is interrupted at a point of its finishing."""
+
+    def interrupt() -> None:
+        raise Interrupted("interrupted")
+
+    with fault.armed(point, interrupt), pytest.raises(Stopped):
+        stage.rollback()
+
+
+@pytest.mark.postgres(15, 18)
+def test_an_undo_takes_back_what_is_not_finished_and_an_undo_of_it_brings_it_back(stage: Stage) -> None:
+    stop_at("finish.after_index", stage)
+    target, state = stage.request.target, stage.request.state
+    (left,) = look(target).finishing
+    first = undo.undo(target, undo.plan(target, stage.live), state)
+    assert stage.missing() == (set(), set())
+    assert look(target).finishing == ()
+    with pytest.raises(Refused) as raised:
+        rollback.resume(replace(stage.request, run=left.run))
+    assert str(raised.value) == f'cannot find run "{left.run}": the server has no database of it'
+    undo.undo(target, undo.plan(target, stage.live, first.run), state)
+    assert look(target).finishing == (left,)
+    done = rollback.resume(replace(stage.request, run=left.run))
+    assert isinstance(done, FinishReport)
+    assert (done.finished.indexes, done.finished.foreign_keys) == (left.indexes_left, left.foreign_keys_left)
+    assert stage.missing() == (set(), set())
+
+
+def test_an_undo_does_not_wait_for_the_one_who_finishes(stage: Stage) -> None:
+    target = stage.request.target
+    undone: list[undo.UndoReport] = []
+
+    def undo_it() -> None:
+        if not undone:
+            with ThreadPoolExecutor(1) as pool:  # as on another machine
+                plan = undo.plan(target, stage.live)
+                undone.append(pool.submit(undo.undo, target, plan, stage.request.state).result())
+
+    with fault.armed("finish.after_index", undo_it), pytest.raises(Stopped) as raised:
+        stage.rollback()
+    assert str(raised.value).endswith(f'"{stage.live}" is another database now')
+    assert stage.missing() == (set(), set())
+    with stage.connect() as live:
+        assert live.execute("SELECT count(*) > 0 FROM shop.customer WHERE note = 'lost'").fetchone() == (True,)
+
+
+def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
+    stop_at("finish.before_task", stage)
+    target = stage.request.target
+    (kept,) = look(target).kept
+    plan = prune.plan(target, stage.request.store, named=[kept.name, "good.sql"])
+    assert [(each.name, each.goes) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
+    prune.run(target, plan)
+    rollback.resume(replace(stage.request, run=None))
+    assert stage.missing() == (set(), set())
+
+
+@pytest.mark.postgres(15, 18)
+def test_rows_without_a_match_are_found_before_the_switch(
+    server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
+) -> None:
+    live = new_database()
+    with server.target(live).connect() as connection:
+        connection.execute("SET search_path = public")
+        connection.execute("CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p int)")
+        connection.execute("ALTER TABLE c ADD CONSTRAINT c_p FOREIGN KEY (p) REFERENCES p")
+        connection.execute("SET session_replication_role = replica; INSERT INTO c VALUES (1, 7), (2, 7), (3, NULL)")
+    (store / "bad.sql").write_bytes(shop.dump(server, live))
+    request = Request(server.target(live), store, tmp_path / "state", reopen_when="usable")
+    with pytest.raises(ProofFailed) as raised:
+        rollback.run(rollback.plan(request))
+    assert str(raised.value).endswith(
+        "it differs from the restore point in 1 thing\n"
+        "  foreign key c_p of public.c: 2 rows have no match in public.p, 7 for example"
+    )
+    assert look(server.target(live)).kept == ()
+
+
+def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> None:
+    """The live database's statistics may tell another story by then: what counts is what is there."""
+    killed = lastgood(
+        stage,
+        "rollback",
+        "-y",
+        "--reopen-when",
+        "usable",
+        state=stage.request.state,
+        faulty="prove.before_verdict:kill",
+    )
+    assert killed.returncode == -9
+    with stage.connect() as live:
+        live.execute("SELECT pg_stat_reset()")
+    seen: list[tuple[set[str], set[str]]] = []
+
+    def look_at_it() -> None:
+        seen.append(stage.missing())
+
+    with fault.armed("finish.before_task", look_at_it):
+        report = rollback.resume(replace(stage.request, reopen_when="full"))
+    assert seen[0] == (WAITING, KEYS)
+    assert isinstance(report, Report)
+    assert report.finished is not None
+    assert report.finished.indexes == len(WAITING)
+
+
+def test_statistics_that_tell_nothing_let_nothing_wait_but_keys(
+    server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
+) -> None:
+    live = new_database()
+    shop.fill(server, live)
+    (store / "good.sql").write_bytes(shop.dump(server, live))
+    with server.target(live).connect() as connection:
+        connection.execute("SELECT pg_stat_reset()")
+    plan = rollback.plan(Request(server.target(live), store, tmp_path / "state", reopen_when="usable")).plan
+    assert [each.split()[0] for each in plan.deferred] == ["foreign"] * 3
+    (finding,) = [each for each in plan.findings if each.code == "deferral"]
+    assert (finding.level, finding.text) == (
+        "caution",
+        f'no index of "{live}" was used since its statistics began, so that they tell nothing: all 11 that could wait '
+        "are built before the reopening",
+    )
+
+
+def test_young_statistics_are_used_and_said_to_be_young(stage: Stage) -> None:
+    plan = rollback.plan(stage.request).plan
+    assert len(plan.deferred) == len(WAITING) + len(KEYS)
+    (finding,) = [each for each in plan.findings if each.code == "deferral"]
+    assert finding.text == (
+        f'the statistics of "{stage.live}" are 0 hours old: an index that is used more seldom than that is built after '
+        "the reopening"
+    )
+    assert plan.steps[-1].name == "finish"
+
+
+def test_an_index_that_the_live_database_lacks_does_not_wait(stage: Stage) -> None:
+    with stage.connect() as live:
+        live.execute("DROP INDEX shop.order_made")
+        live.execute("ALTER INDEX shop.customer_words RENAME TO another_name")
+    plan = rollback.plan(stage.request).plan
+    waiting = {each for each in plan.deferred if each.startswith("index")}
+    assert "index shop.order_made" not in waiting
+    assert "index shop.customer_words" not in waiting
+    assert len(waiting) == len(WAITING) - 2
+
+
+def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_database: Callable[..., str]) -> None:
+    into = new_database("other") + "_new"
+    with fault.armed("finish.before_forget", lambda: None):
+        report = restore.restore(stage.request.target, stage.request.store, "good.sql", into, reopen_when="usable")
+    assert report.finished is not None
+    assert (report.finished.indexes, report.finished.foreign_keys) == (len(WAITING), len(KEYS))
+    assert report.seconds["usable"] <= report.seconds["total"]
+
+    def stop() -> None:
+        raise Interrupted("interrupted")
+
+    second = into + "_2"
+    with fault.armed("finish.after_index", stop), pytest.raises(Stopped) as raised:
+        restore.restore(stage.request.target, stage.request.store, "good.sql", second, reopen_when="usable")
+    assert str(raised.value) == "interrupted: something is left to finish"
+    assert raised.value.state == f'"{second}" is restored, proved and open; only what could wait is missing.'
+    request = replace(stage.request, target=stage.server.target(second))
+    (left,) = look(request.target).finishing
+    assert raised.value.hint == f"Run: lastgood resume {left.run} with --db naming that database."
+    rollback.resume(request)
+    with stage.connect(into) as one, stage.connect(second) as other:
+        assert shop.catalogue(one) == shop.catalogue(other)

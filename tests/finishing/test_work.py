@@ -28,6 +28,7 @@ RUN = "20261123-020000-0123abcd"
 A = Later(
     Kind.INDEX, Relation("public", "t"), "t_a", (), ("CREATE INDEX CONCURRENTLY t_a ON public.t USING btree (a)",)
 )
+GONE = Later(Kind.INDEX, Relation("public", "gone"), "g", (), ("CREATE INDEX CONCURRENTLY g ON public.gone (x)",))
 B = Later(
     Kind.INDEX,
     Relation("public", "t"),
@@ -123,9 +124,7 @@ def test_nobody_has_to_wait_while_it_works_and_it_waits_for_nobody_for_long(scen
         other.execute("BEGIN")
         other.execute("UPDATE public.t SET a = a + 1 WHERE a = 5")
         working = pool.submit(scene.finish)
-        waits = (
-            f'index public.t_a: waits for process {other.info.backend_pid} of "postgres" (lastgood), in a transaction'
-        )
+        waits = f'index public.t_a: waits for process {other.info.backend_pid} of "postgres" (lastgood), in a trans'
         until(lambda: any(said.startswith(waits) for said in scene.said()))
         with scene.connect() as writer:
             writer.execute("SET lock_timeout = '2s'")
@@ -222,17 +221,7 @@ def test_what_a_dead_process_left_at_work_is_ended(scene: Scene) -> None:
 def test_what_was_dropped_meanwhile_is_not_missed(scene: Scene) -> None:
     with scene.connect() as connection:
         connection.execute("ALTER TABLE public.t DROP CONSTRAINT t_p")
-        remainder.write(
-            connection,
-            RUN,
-            [
-                A,
-                Later(
-                    Kind.INDEX, Relation("public", "gone"), "g", (), ("CREATE INDEX CONCURRENTLY g ON public.gone (x)",)
-                ),
-            ]
-            + [KEY],
-        )
+        remainder.write(connection, RUN, [A, GONE, KEY])
     assert scene.states() == ["open", "gone", "gone"]
     done = scene.finish()
     assert done.indexes == 1
