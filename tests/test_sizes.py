@@ -37,3 +37,9 @@ def test_what_is_no_size(text: str) -> None:
 def test_sizes_are_said_as_they_are_read() -> None:
     for text in ("12 bytes", "8.0 kB", "500 MB", "1.5 GB", "3.0 TB"):
         assert sizes.said(sizes.parse(text)) == text
+    assert [sizes.said(n) for n in ((1 << 30) - 1, 1023 << 20, 1023, 1 << 50)] == [
+        "1.0 GB",
+        "1,023 MB",
+        "1,023 bytes",
+        "1,024 TB",
+    ]

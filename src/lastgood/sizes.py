@@ -21,7 +21,7 @@ def said(count: int | float) -> str:
     """As ``pg_size_pretty`` means them, with one more digit where it tells something: ``812 MB``, ``1.4 GB``."""
     value = float(count)
     for unit in _UNITS[:-1]:
-        if abs(value) < 1024:
+        if abs(value) < (1024 if unit == "bytes" else 1023.5):  # which would be said as 1,024
             return _short(value, unit)
         value /= 1024
     return _short(value, _UNITS[-1])
