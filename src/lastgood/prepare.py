@@ -47,7 +47,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         run = request.run or new_run(server_clock(maintenance))
         request = _let_in(request, maintenance)
         with _connect(request.target, live_name) as connection:
-            subject = checks.Subject(maintenance, connection, live, point, facts, summary, request.fence, request.store)
+            subject = checks.Subject(
+                maintenance, connection, live, point, facts, summary, request.fence, request.store, request.pace
+            )
             findings = checks.findings(subject)
             try:
                 lost = loss.losses(connection, facts)

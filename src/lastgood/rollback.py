@@ -24,7 +24,7 @@ from lastgood.journal import Journal
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.exchange import names
+from lastgood.postgres.exchange import helper_session, names
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
 from lastgood.report import Report, report_of
@@ -92,12 +92,15 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = ST
         run = Run(prepared, maintenance, journal, emit)
         run.at_swap = stages is not STAGES
         try:
+            run.helper = helper_session(server)
             with interrupts.calling(run.stop, mark=run.mark_interrupted):
                 drive(run, stages)
         except BaseException as error:
             raise _told(run, error) from error
         finally:
             release_fence(run)
+            if run.helper is not None:
+                run.helper.close()
             run.maintenance.close()
         report = report_of(run, time.monotonic() - started)
         try:
