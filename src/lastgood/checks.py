@@ -23,6 +23,7 @@ from lastgood.postgres import binaries
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
+from lastgood.postgres.machine import machine
 from lastgood.postgres.risks import risks
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
@@ -255,12 +256,8 @@ def _room(s: Subject) -> Iterator[Finding]:
     except psycopg.errors.InsufficientPrivilege:
         row = None
     folder = Path(row[0]) if row is not None else None
-    local = (s.maintenance.info.host or "/").startswith("/") or s.maintenance.info.host in (
-        "localhost",
-        "127.0.0.1",
-        "::1",
-    )
-    if folder is None or not local or not folder.exists():
+    # Behind "localhost" there may be a container or a tunnel, and the folder of that name here be another server's.
+    if folder is None or not machine(s.maintenance).here or not folder.exists():
         yield Finding(
             level="note",
             code="room_unknown",

@@ -325,11 +325,32 @@ def test_the_rate_is_shared_by_all_workers(server: EmbeddedServer) -> None:
         pressure.throttle(1 << 40, lambda: True)  # a worker that is to stop does not wait
 
 
-def test_readers_are_told_apart(server: EmbeddedServer, connection: Connection) -> None:
+@pytest.mark.postgres(15, 18)
+def test_a_logical_slot_is_not_held_back_by_our_own_transaction(server: EmbeddedServer, connection: Connection) -> None:
     connection.execute("SELECT pg_create_logical_replication_slot('cdc', 'test_decoding')")
     try:
         write_wal(connection, 1)
         (reader,) = wal(connection).readers
         assert reader == Reader("slot", "cdc", reader.behind, active=False) and reader.behind > MB
+        reading = server._popen(
+            "pg_recvlogical",
+            *("-d", "postgres", "-h", str(server.folder), "-p", "5432", "-U", "postgres"),
+            *("-S", "cdc", "--start", "-f", "-", "-s", "1", "-F", "1"),
+            output=subprocess.DEVNULL,
+        )
+        try:
+            with server.target("postgres").connect() as worker, worker.transaction():
+                worker.execute("SELECT pg_logical_emit_message(true, 'test', 'the beginning of a long COPY')")
+                write_wal(connection, 30)
+                connection.execute("CHECKPOINT")
+                until(lambda: any(each.kind == "slot" and each.active for each in wal(connection).readers))
+                until(lambda: behind(connection, "slot") < MB)
+                (kept,) = connection.execute(
+                    "SELECT pg_wal_lsn_diff(pg_current_wal_lsn(), restart_lsn)::int8 FROM pg_replication_slots"
+                ).fetchone() or (0,)
+                assert kept > 30 * MB
+        finally:
+            reading.send_signal(signal.SIGINT)
+            reading.wait(timeout=DEADLINE_SECONDS)
     finally:
         connection.execute("SELECT pg_drop_replication_slot('cdc')")

@@ -94,6 +94,20 @@ def test_a_standby_that_applies_late_on_purpose_is_given_up() -> None:
     assert found[5] == Verdict()
 
 
+def test_a_slot_whose_reader_does_not_move_is_a_matter_of_the_disk() -> None:
+    late = slot(2 * GB, active=True)
+    found = looks(seen(slot(0, active=True)), *[seen(late)] * 4, step=60)
+    assert [bool(each.wait) for each in found] == [False, True, True, False, False]
+    assert found[3].say == (
+        Caution('the replication slot "cdc" is 2.0 GB behind and does not move: no longer waited for'),
+    )
+    blind = looks(seen(slot(0, active=True), disks=()), *[seen(late, disks=())] * 4, step=60)
+    assert stopped(blind[3]) == (
+        'cannot go on loading: the replication slot "cdc" is 2.0 GB behind, and that did not get less for 120 s',
+        "Look at it, or allow more with --max-wal-lag.",
+    )
+
+
 def test_a_slot_that_nobody_reads_is_a_matter_of_the_disk() -> None:
     first, second, third = looks(seen(slot(0)), seen(slot(2 * GB)), seen(slot(3 * GB)))
     assert (first, third) == (Verdict(), Verdict())
