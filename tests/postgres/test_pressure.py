@@ -352,5 +352,6 @@ def test_a_logical_slot_is_not_held_back_by_our_own_transaction(server: Embedded
         finally:
             reading.send_signal(signal.SIGINT)
             reading.wait(timeout=DEADLINE_SECONDS)
+            until(lambda: not any(each.active for each in wal(connection).readers))
     finally:
         connection.execute("SELECT pg_drop_replication_slot('cdc')")
