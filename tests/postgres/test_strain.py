@@ -196,9 +196,18 @@ def test_an_archive_that_fails() -> None:
     )
 
 
+def test_a_slot_that_is_no_longer_waited_for_is_not_lost_all_the_same() -> None:
+    late = slot(2 * GB, active=True)
+    found = looks(
+        seen(slot(0, active=True)), *[seen(late)] * 4, *[seen(replace(late, left=MB))] * 4, step=60, limits=Limits()
+    )
+    assert [bool(each.wait) for each in found] == [False, True, True, False, False, True, True, False, False]
+    assert stopped(found[7])[0].startswith('cannot go on loading: the replication slot "cdc" is 2.0 GB behind; the ')
+
+
 def test_what_can_not_be_seen_is_said_once() -> None:
     blind = replace(seen(disks=()), hidden=("how far the standbys are", "how much room is left for WAL"), kept=3 * GB)
-    first, second = looks(blind, blind)
+    first, second = looks(blind, replace(blind, kept=4 * GB))
     assert second == Verdict()
     assert first.say == (
         Note(

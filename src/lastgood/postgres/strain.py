@@ -102,21 +102,20 @@ class Judge:
         """``now`` in seconds of a clock that never goes back."""
         self._say = []
         if found.hidden:
-            self._once(Note(f"not watched, because it can't be seen from here: {', '.join(found.hidden)}"))
+            self._once("hidden", Note(f"not watched, because it can't be seen from here: {', '.join(found.hidden)}"))
         if not found.room_known and found.kept is not None and found.kept > found.usual + self.limits.max_wal_lag:
-            self._once(
-                Caution(f"pg_wal has grown to {sizes.said(found.kept)}, more than the server's settings explain")
-            )
+            text = f"pg_wal has grown to {sizes.said(found.kept)}, more than the server's settings explain"
+            self._once("grown", Caution(text))
         for disk in found.disks:
             if text := disk_is_full(disk, self.limits):
                 stop = Failed(f"cannot go on loading: {text}", hint="Make room there, and run it again.")
                 return Verdict(stop=stop, say=tuple(self._say))
-        obstacles = [each for each in (*self._archive(found), *self._readers(found)) if each.key not in self._given_up]
-        return self._verdict(obstacles, now)
+        obstacles = (*self._archive(found), *self._readers(found))
+        return self._verdict([each for each in obstacles if each.late or each.key not in self._given_up], now)
 
-    def _once(self, event: Note | Caution) -> None:
-        if event.text not in self._said:
-            self._said.add(event.text)
+    def _once(self, what: str, event: Note | Caution) -> None:
+        if what not in self._said:
+            self._said.add(what)
             self._say.append(event)
 
     def _verdict(self, obstacles: list[_Obstacle], now: float) -> Verdict:
@@ -135,7 +134,7 @@ class Judge:
                 stop = stop or Failed(f"cannot go on loading: {each.words}{each.late}", hint=each.hint)
             else:
                 self._given_up.add(each.key)
-                self._once(Caution(f"{each.words} and does not move: no longer waited for"))
+                self._once(each.words, Caution(f"{each.words} and does not move: no longer waited for"))
         worst = max(waits, key=lambda each: (bool(each.late), each.behind), default=None)
         return Verdict("" if stop or worst is None else worst.words, stop, tuple(self._say))
 
@@ -144,7 +143,7 @@ class Judge:
         if not found.archive_trouble:
             self._trouble_at = None
             return
-        self._once(Caution(f"{found.archive_trouble}: WAL piles up on the server"))
+        self._once("archive", Caution(f"{found.archive_trouble}: WAL piles up on the server"))
         if self._trouble_at is None:
             self._trouble_at = found.written
         since = found.written - self._trouble_at
@@ -175,9 +174,8 @@ class Judge:
                 )
             elif over and not reader.active and found.room_known:
                 # A matter of the disk, which is watched: waiting does not help.
-                self._once(
-                    Caution(f'nobody reads the replication slot "{reader.name}": the server keeps all WAL for it')
-                )
+                text = f'nobody reads the replication slot "{reader.name}": the server keeps all WAL for it'
+                self._once(text, Caution(text))
             elif over and not reader.active:
                 yield _Obstacle(
                     key,
