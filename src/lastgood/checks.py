@@ -23,7 +23,7 @@ from lastgood.postgres import binaries
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
-from lastgood.postgres.machine import machine
+from lastgood.postgres.machine import is_here
 from lastgood.postgres.risks import risks
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
@@ -257,7 +257,7 @@ def _room(s: Subject) -> Iterator[Finding]:
         row = None
     folder = Path(row[0]) if row is not None else None
     # Behind "localhost" there may be a container or a tunnel, and the folder of that name here be another server's.
-    if folder is None or not machine(s.maintenance).here or not folder.exists():
+    if folder is None or not is_here(s.maintenance) or not folder.exists():
         yield Finding(
             level="note",
             code="room_unknown",

@@ -26,20 +26,25 @@ class Machine:
     ram: int | None = None
 
 
-def machine(connection: Connection, proc: Path = PROC, cgroups: Path = CGROUPS) -> Machine:
-    """The machine behind the connection.
+def is_here(connection: Connection, proc: Path = PROC) -> bool:
+    """Whether the server behind the connection runs on this machine, outside of any container.
 
     An address tells little: behind ``localhost`` there may be a container or a tunnel. So the server's own process is
-    looked for among ours; what limits that process (a container, a service manager) limits what is counted.
+    looked for among ours.
     """
+    if not proc.is_dir():
+        # There is only the socket to go by.
+        return sys.platform != "win32" and (connection.info.host or "").startswith("/")
     (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
-    if proc.is_dir():
-        here = _is_server(proc / str(pid))
-    else:
-        # Without /proc there is only the socket to go by.
-        here = sys.platform != "win32" and (connection.info.host or "").startswith("/")
-    if not here:
+    return _is_server(proc / str(pid))
+
+
+def machine(connection: Connection, proc: Path = PROC, cgroups: Path = CGROUPS) -> Machine:
+    """The machine behind the connection. What limits the server's own process (a service manager) limits what is
+    counted."""
+    if not is_here(connection, proc):
         return Machine(False)
+    (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
     cpus, ram = os.cpu_count(), _installed()
     for controller, folder in _groups(proc / str(pid), cgroups):
         if controller != "cpu" and (most := _memory(folder)) is not None and (ram is None or most < ram):

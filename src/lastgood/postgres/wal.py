@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lastgood.postgres.machine import machine
+from lastgood.postgres.machine import is_here
 from lastgood.postgres.server import Connection
 
 WAL_DISK = "pg_wal"
@@ -154,7 +154,7 @@ def _disks(connection: Connection) -> Iterator[Disk]:
     (role_may,) = connection.execute("SELECT pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE')").fetchone() or (
         False,
     )
-    if not role_may or not machine(connection).here:
+    if not role_may or not is_here(connection):
         return
     (folder,) = connection.execute("SELECT pg_catalog.current_setting('data_directory')").fetchone() or ("",)
     seen: set[tuple[int, int]] = set()
