@@ -84,17 +84,17 @@ def plan(
     kept = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
     in_use = {mark.point for _, mark in ours if mark.role == "shadow"}
     found: list[Candidate] = []
-    for place, (one, mark) in enumerate(kept):
-        goes, why = _verdict(one.name, place, mark.started, now, older_than, keep, named)
-        if place == 0 and goes and one.name not in named:
+    for place, (each, mark) in enumerate(kept):
+        goes, why = _verdict(each.name, place, mark.started, now, older_than, keep, named)
+        if place == 0 and goes and each.name not in named:
             goes, why = False, "the undo of the last run; name it to remove it"
         found.append(
             Candidate(
                 kind="kept database",
-                name=one.name,
-                oid=one.oid,
+                name=each.name,
+                oid=each.oid,
                 made_at=mark.started,
-                bytes=one.size_bytes or 0,
+                bytes=each.size_bytes or 0,
                 goes=goes,
                 why=why,
             )
@@ -116,12 +116,17 @@ def plan(
             )
         )
     found = _keep_a_valid_one(found, stored)
-    for each in left:
-        goes = each.name in named
-        why = "named" if goes else "never marked by the run that made it; name it to remove it"
+    for unmarked in left:
+        goes = unmarked.name in named
         found.append(
             Candidate(
-                kind="leftover", name=each.name, oid=each.oid, made_at=None, bytes=each.bytes or 0, goes=goes, why=why
+                kind="leftover",
+                name=unmarked.name,
+                oid=unmarked.oid,
+                made_at=None,
+                bytes=unmarked.bytes or 0,
+                goes=goes,
+                why="named" if goes else "never marked by the run that made it; name it to remove it",
             )
         )
     missing = set(named) - {each.name for each in found}
@@ -187,9 +192,11 @@ def run(target: Target, plan: PrunePlan, emit: Emit = silent) -> dict[str, Any]:
         for each in plan.going:
             emit(StageStarted("prune", f"remove {each.name}"))
             if each.kind == "leftover":
-                for left in leftovers(maintenance, plan.live):
-                    if left.oid == each.oid:
-                        drop_leftover(maintenance, target, left, plan.live)
+                unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
+                if unmarked is None:
+                    emit(Note(f'"{each.name}" is no leftover any more; left alone'))
+                    continue
+                drop_leftover(maintenance, target, unmarked, plan.live)
             elif each.oid is not None:
                 mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
                 if each.oid not in mine:

@@ -10,6 +10,7 @@ from psycopg import sql
 
 from lastgood import fault, prune, rollback, status
 from lastgood.errors import Refused
+from lastgood.events import Event, Note
 from lastgood.journal import Journal
 from lastgood.plan import Request
 from lastgood.points.dump_point import take
@@ -59,6 +60,9 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     assert [each.name for each in plan.going] == [name]
     assert prune.run(target, plan)["removed"] == [name]
     assert not is_there(server, name) and status.look(target).leftovers == ()
+    said: list[Event] = []
+    assert prune.run(target, plan, said.append)["removed"] == []
+    assert Note(f'"{name}" is no leftover any more; left alone') in said
 
 
 @pytest.mark.parametrize("named", ["20261122-031500-9f3c1a70", "9f3c1a70", None])
