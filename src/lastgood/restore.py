@@ -17,6 +17,7 @@ from lastgood import interrupts, points
 from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
+from lastgood.plan import AS_IT_FITS, Pace
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
@@ -44,7 +45,9 @@ class RestoreReport(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit = silent) -> RestoreReport:
+def restore(
+    target: Target, store: Path, point_name: str, into: str, emit: Emit = silent, pace: Pace = AS_IT_FITS
+) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
 
