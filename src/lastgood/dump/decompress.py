@@ -12,12 +12,13 @@ import lzma
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Literal, Protocol, cast
 
+import lz4.frame
 import zstandard
 from isal import isal_zlib
 
 from lastgood.errors import Corrupt, Incomplete
 
-Compression = Literal["", "gzip", "zstd", "xz", "bzip2"]
+Compression = Literal["", "gzip", "zstd", "lz4", "xz", "bzip2"]
 
 READ = 1 << 18
 _GIVE = 1 << 18
@@ -25,20 +26,28 @@ _GIVE = 1 << 18
 # it made much of it.
 _ZSTD_LEAST, _ZSTD_MOST = 1 << 6, 1 << 12
 
+# A frame to be skipped, which pzstd and others put in front or between; lz4 has the same.
+_SKIPPED = tuple(bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60))
 _MAGIC: dict[Compression, tuple[bytes, ...]] = {
     "gzip": (b"\x1f\x8b",),
-    # The second kind is a frame to be skipped, which pzstd and others put in front or between.
-    "zstd": (b"\x28\xb5\x2f\xfd", *(bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60))),
+    "zstd": (b"\x28\xb5\x2f\xfd", *_SKIPPED),
+    "lz4": (b"\x04\x22\x4d\x18", *_SKIPPED),
     "xz": (b"\xfd7zXZ\x00",),
     "bzip2": (b"BZh",),
 }
 # isal's type information takes this class for an instance of it.
 _GZIP_DAMAGE = cast("type[Exception]", isal_zlib.error)
-_DAMAGE: tuple[type[Exception], ...] = (_GZIP_DAMAGE, zstandard.ZstdError, lzma.LZMAError, OSError)
+# RuntimeError is lz4's.
+_DAMAGE: tuple[type[Exception], ...] = (_GZIP_DAMAGE, zstandard.ZstdError, lzma.LZMAError, OSError, RuntimeError)
 
 
 def compression_of(head: bytes) -> Compression:
     """How a file that begins so is compressed; empty when it is not, or not in a way that we read."""
+    behind = head
+    while behind.startswith(_SKIPPED) and len(behind) >= 8:
+        behind = behind[8 + int.from_bytes(behind[4:8], "little") :]
+    if behind.startswith(_MAGIC["lz4"][:1]):
+        return "lz4"
     for name, magics in _MAGIC.items():
         if head.startswith(magics):
             return name
@@ -82,10 +91,22 @@ class _Gzip:
         return bool(self._inner.eof)
 
 
-class _Buffered:
-    """bzip2 and xz: the libraries keep input that was too much."""
+class _KeepsInput(Protocol):
+    """What a decompressor of the standard library looks like, and lz4's."""
 
-    def __init__(self, inner: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class _Buffered:
+    """bzip2, xz and lz4: the libraries keep input that was too much."""
+
+    def __init__(self, inner: _KeepsInput) -> None:
         self._inner = inner
         self.unused = b""
 
@@ -93,7 +114,8 @@ class _Buffered:
         yield self._inner.decompress(data, _GIVE)
         while not self.ended and not self._inner.needs_input:
             yield self._inner.decompress(b"", _GIVE)
-        self.unused = self._inner.unused_data
+        # lz4 says None where there is nothing.
+        self.unused = self._inner.unused_data or b""
 
     @property
     def ended(self) -> bool:
@@ -128,6 +150,7 @@ class _Zstd:
 _MEMBERS: dict[Compression, Callable[[], _Member]] = {
     "gzip": _Gzip,
     "zstd": _Zstd,
+    "lz4": lambda: _Buffered(lz4.frame.LZ4FrameDecompressor()),
     "xz": lambda: _Buffered(lzma.LZMADecompressor(lzma.FORMAT_XZ)),
     "bzip2": lambda: _Buffered(bz2.BZ2Decompressor()),
 }

@@ -24,7 +24,7 @@ _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
 _OTHERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern), what, hint)
     for pattern, what, hint in (
-        (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "lz4 data", 'Decompress it with "lz4 -d", and use the result.'),
+        (rb"\x02\x21\x4c\x18", "lz4 data of the old kind", 'Decompress it with "lz4 -d", and use the result.'),
         (rb"PK\x03\x04", "a zip file", 'Take the dump out of it with "unzip", and use that.'),
         (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip file", 'Take the dump out of it with "7z x", and use that.'),
         (rb"Rar!\x1a\x07", "a RAR file", "Take the dump out of it, and use that."),
