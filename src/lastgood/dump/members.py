@@ -23,7 +23,7 @@ from lastgood.dump.archive_data import Block, Range
 from lastgood.dump.decompress import READ, Method, Readable, decompressed
 from lastgood.dump.formats import DumpSource, explained
 from lastgood.dump.recognize import TAR_BLOCK, ArchiveCompression
-from lastgood.dump.toc import TABLE_DATA, VERSIONS, TocEntry, entries_with_data
+from lastgood.dump.toc import LARGE_OBJECTS, TABLE_DATA, VERSIONS, TocEntry, entries_with_data
 from lastgood.errors import Corrupt, Incomplete
 
 _ANOTHER = "Choose another restore point."
@@ -83,17 +83,23 @@ def _of_custom(source: DumpSource) -> tuple[Member, ...] | None:
     with source.path.open("rb", buffering=READ) as file:
         entries = list(entries_with_data(file, str(source.path), source.size))
         begin = file.tell()
-    wanted = [entry for entry in entries if entry.desc == TABLE_DATA]
-    if not _all_copied(wanted) or any(entry.offset is None for entry in wanted):
+    wanted = _tables(entries)
+    if wanted is None or any(entry.offset is None for entry in entries):
         return None
     # Each block ends where the next one, of whatever kind, begins.
     bounds = sorted({entry.offset for entry in entries if entry.offset is not None} | {source.size})
+    if entries and bounds[0] != begin:
+        raise Corrupt(
+            f'cannot read "{source.path}": its table of contents ends at byte {begin}, and its data begins at byte '
+            f"{bounds[0]}",
+            hint=_ANOTHER,
+        )
     method = _INSIDE_CUSTOM[source.archive_compression]
     found = []
     for entry in wanted:
         offset, what = entry.offset, _named(entry, source.path)
         assert offset is not None
-        if not begin <= offset < source.size:
+        if offset >= source.size:
             raise Incomplete(
                 f"cannot read {what}: its data begins at byte {offset}, and the file ends at byte {source.size}",
                 hint=_CUT_OFF,
@@ -111,8 +117,8 @@ def _of_directory(source: DumpSource) -> tuple[Member, ...] | None:
         end = file.seek(0, os.SEEK_END)
         file.seek(0)
         entries = list(entries_with_data(file, str(source.path / "toc.dat"), end))
-    wanted = [entry for entry in entries if entry.desc == TABLE_DATA]
-    if not _all_copied(wanted):
+    wanted = _tables(entries)
+    if wanted is None:
         return None
     found = []
     for entry in wanted:
@@ -146,8 +152,8 @@ def _of_tar(source: DumpSource) -> tuple[Member, ...] | None:
             raise Corrupt(f'cannot read "{source.path}": it has no table of contents any more', hint=_ANOTHER)
         file.seek(offset)
         entries = list(entries_with_data(file, str(source.path), offset + size))
-        wanted = [entry for entry in entries if entry.desc == TABLE_DATA]
-        if not _all_copied(wanted):
+        wanted = _tables(entries)
+        if wanted is None:
             return None
         lying = {entry.file: (0, -1) for entry in wanted}
         missing = set(lying)
@@ -192,8 +198,12 @@ def _headers(file: BinaryIO, source: DumpSource) -> Iterator[tuple[str, int, int
 # All of them -------------------------------------------------------------------------------------------------------
 
 
-def _all_copied(entries: list[TocEntry]) -> bool:
-    return all(entry.copy.startswith(b"COPY ") for entry in entries)
+def _tables(entries: list[TocEntry]) -> list[TocEntry] | None:
+    """Those with rows; None when some have no COPY command, or there is data of a kind that is not known here."""
+    if any(entry.desc not in (TABLE_DATA, LARGE_OBJECTS) for entry in entries):
+        return None
+    wanted = [entry for entry in entries if entry.desc == TABLE_DATA]
+    return wanted if all(entry.copy.startswith(b"COPY ") for entry in wanted) else None
 
 
 def _member(entry: TocEntry, size: int, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]) -> Member:

@@ -8,7 +8,6 @@ length in it is believed before the file is known to be that long, and what is n
 from __future__ import annotations
 
 import os
-import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import BinaryIO
@@ -19,7 +18,9 @@ from lastgood.errors import BadPoint, Corrupt, Incomplete
 VERSIONS = ((1, 14), (1, 15), (1, 16))
 """The archive versions that are understood: those of pg_dump 12 to 15, 16, and 17 and 18."""
 
-TABLE_DATA = b"TABLE DATA"
+TABLE_DATA, LARGE_OBJECTS = b"TABLE DATA", b"BLOBS"
+"""What entries with data are."""
+
 INTEGER = 5
 """So many bytes is an integer long: a sign, and four bytes, the lowest first."""
 
@@ -27,14 +28,13 @@ INTEGER = 5
 _LONGEST = 1 << 20
 _CUSTOM, _TAR = 1, 3
 _NOT_SET, _SET, _NO_DATA = 1, 2, 3
-_FILE = re.compile(rb"[0-9]+\.dat")
 _ANOTHER = "Choose another restore point."
 _CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
 
 
 @dataclass(frozen=True, slots=True)
 class TocEntry:
-    """An entry that has data: the rows of a table, or large objects.
+    """An entry that has data.
 
     ``copy`` is the command that goes before the rows, as in the archive; empty when they are INSERT commands. Of a
     custom archive ``offset`` is the byte at which the data begins, None when its maker could not go back to note it. Of
@@ -68,6 +68,7 @@ def entries_with_data(file: BinaryIO, name: str, end: int) -> Iterator[TocEntry]
         entry = contents.entry()
         if entry is not None:
             yield entry
+    contents.check_end()
 
 
 class _Contents:
@@ -126,14 +127,20 @@ class _Contents:
         self._skip()  # WITH OIDS, once
         while self._skip():  # what it depends on
             pass
-        offset, file = (self._offset(dump_id), "") if self._custom else (None, self._text())
+        state, offset = self._offset() if self._custom else (_SET, None)
+        file = b"" if self._custom else self._text()
+        if bool(has_data) != (state != _NO_DATA if self._custom else bool(file)):
+            raise self._corrupt(f"entry {dump_id} does not say clearly whether it has data")
         if not has_data:
             return None
-        if isinstance(file, bytes):
-            if not _FILE.fullmatch(file) and desc == TABLE_DATA:
-                raise self._corrupt(f"entry {dump_id} has its data in a file named {file!r}")
-            file = file.decode("ascii", "backslashreplace")
-        return TocEntry(dump_id, desc, tag, namespace, copy, offset, file)
+        if file and desc == TABLE_DATA and file != b"%d.dat" % dump_id:
+            raise self._corrupt(f"entry {dump_id} does not have its data in {dump_id}.dat")
+        return TocEntry(dump_id, desc, tag, namespace, copy, offset, file.decode("ascii", "backslashreplace"))
+
+    def check_end(self) -> None:
+        """Nothing may follow the last entry, where the table of contents is a file or member of its own."""
+        if not self._custom and self._file.tell() != self._end:
+            raise self._corrupt("more follows its last entry")
 
     def integer(self) -> int:
         """``ReadInt``."""
@@ -163,12 +170,12 @@ class _Contents:
             raise self._incomplete()
         return length
 
-    def _offset(self, dump_id: int) -> int | None:
+    def _offset(self) -> tuple[int, int | None]:
         """``ReadOffset``."""
         state, *data = self._bytes(1 + self._offset_bytes)
         if state not in (_NOT_SET, _SET, _NO_DATA):
-            raise self._corrupt(f"entry {dump_id} says in no known way where its data is")
-        return int.from_bytes(data, "little") if state == _SET else None
+            raise self._corrupt("an entry says in no known way where its data is")
+        return state, int.from_bytes(data, "little") if state == _SET else None
 
     def _bytes(self, count: int) -> bytes:
         data = self._file.read(count)
