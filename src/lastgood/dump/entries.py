@@ -13,7 +13,7 @@ class RowsStart:
     """Rows of one table follow, up to ``RowsEnd``. One table may have several such sections.
 
     ``columns``: those that each row has, in order; None when the dump does not tell. ``copy`` is the COPY command to
-    send, made up where the dump has INSERTs.
+    send, made up where the dump has INSERTs. ``in_place``: the rows stand in the dump's text as COPY takes them.
     """
 
     relation: Relation
@@ -21,6 +21,7 @@ class RowsStart:
     copy: bytes
     offset: int
     line: int
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,6 +29,22 @@ class Rows:
     """Whole rows in COPY text form, each with its line end (LF): ``rows`` of them. ``line`` is that of the first."""
 
     data: bytes
+    rows: int
+    offset: int
+    line: int
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Skimmed:
+    """Whole rows that were passed over: ``size`` bytes, of which only the ``first`` row is given, without line end."""
+
+    first: bytes
+    size: int
     rows: int
     offset: int
     line: int
@@ -40,4 +57,4 @@ class RowsEnd:
     rows: int
 
 
-Entry = Command | RowsStart | Rows | RowsEnd
+Entry = Command | RowsStart | Rows | Skimmed | RowsEnd
