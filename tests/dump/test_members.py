@@ -113,7 +113,7 @@ def compressions(server: EmbeddedServer, kind: str) -> list[str]:
     if server.major == 15:
         return ["0", "1", "9"]
     known = ["none", "gzip", "gzip:1", "lz4", "zstd", "zstd:long"]
-    made = [server.bin / "pg_dump", "-Fc", "-d", "host=/nonexistent"]
+    made: list[str | Path] = [server.bin / "pg_dump", "-Fc", "-d", "host=/nonexistent"]
     said = {z: subprocess.run([*made, f"-Z{z}"], capture_output=True, text=True).stderr for z in known}
     return [z for z in known if "compression" not in said[z]]
 
