@@ -22,7 +22,7 @@ from lastgood.finishing import remainder
 from lastgood.finishing.choice import choose
 from lastgood.finishing.work import Finished, finish
 from lastgood.names import new_run
-from lastgood.plan import ReopenWhen
+from lastgood.plan import AS_IT_FITS, Pace, ReopenWhen
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
@@ -52,7 +52,14 @@ class RestoreReport(BaseModel):
 
 
 def restore(
-    target: Target, store: Path, point_name: str, into: str, emit: Emit = silent, *, reopen_when: ReopenWhen = "full"
+    target: Target,
+    store: Path,
+    point_name: str,
+    into: str,
+    emit: Emit = silent,
+    pace: Pace = AS_IT_FITS,
+    *,
+    reopen_when: ReopenWhen = "full",
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again.

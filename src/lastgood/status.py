@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from contextlib import suppress
 from datetime import datetime
 from typing import Literal
@@ -17,6 +19,7 @@ from lastgood.finishing.watch import said
 from lastgood.finishing.work import lock_key
 from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
+from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
 from lastgood.postgres.server import Connection, Target
 
@@ -81,6 +84,16 @@ class Finishing(_Frozen):
     commands: tuple[str, ...]
 
 
+class LeftoverStatus(_Frozen):
+    """A closed database without a mark that is named like a shadow: a run was killed as it made it. ``command``
+    removes it, if it is empty."""
+
+    name: str
+    oid: int
+    bytes: int | None
+    command: str
+
+
 class FenceStatus(_Frozen):
     """The session that keeps writers out, if there is one."""
 
@@ -102,6 +115,7 @@ class Status(_Frozen):
     kept: tuple[OurDatabase, ...]
     unfinished: tuple[UnfinishedRun, ...]
     finishing: tuple[Finishing, ...] = ()
+    leftovers: tuple[LeftoverStatus, ...] = ()
 
 
 def look(target: Target) -> Status:
@@ -163,6 +177,15 @@ def look(target: Target) -> Status:
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(unfinished),
             finishing=_finishing(target, live),
+            # A run at work may be about to mark what it has just made.
+            leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
+        )
+
+
+def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:
+    for each in leftovers(maintenance, live):
+        yield LeftoverStatus(
+            name=each.name, oid=each.oid, bytes=each.bytes, command=f"lastgood prune {shlex.quote(each.name)}"
         )
 
 

@@ -9,11 +9,11 @@ import typer
 from lastgood import restore
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
-from lastgood.cli.session import Session
+from lastgood.cli.session import PACE, Session
 from lastgood.present import report as shown
 
 
-@command("restore", 3, 4, 5, 7, options=("reopen_when",))
+@command("restore", 3, 4, 5, 7, options=("reopen_when", *PACE))
 def restore_(
     session: Session,
     point: Annotated[
@@ -28,5 +28,7 @@ def restore_(
     """
     settings = session.settings
     with session.events() as emit:
-        report = restore.restore(session.target, settings.store, point, into, emit, reopen_when=settings.reopen_when)
+        report = restore.restore(
+            session.target, settings.store, point, into, emit, session.pace, reopen_when=settings.reopen_when
+        )
     session.result(report.document(), lambda: shown.show_restore(session.screen, report))

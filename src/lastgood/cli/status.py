@@ -18,4 +18,4 @@ def look(session: Session) -> int | None:
     found = status.look(session.target)
     session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
-    return 7 if stopped else None
+    return 7 if found.leftovers or stopped else None

@@ -32,13 +32,19 @@ def show(screen: Screen, status: Status) -> None:
             _unfinished(screen, run)
     if status.finishing:
         screen.heading("In service, and not finished yet")
-        for left in status.finishing:
-            _finishing(screen, left)
+        for rest in status.finishing:
+            _finishing(screen, rest)
+    if status.leftovers:
+        screen.heading("Left over: made by a run that was killed before it could say whose they are")
+        for left in status.leftovers:
+            size = f", {amounts.size(left.bytes)}" if left.bytes is not None else ""
+            screen.say(f'"{left.name}"{size}: closed; removed if it is empty by', first="  ", indent=4)
+            screen.say(left.command, first="    ", indent=4)
     if status.kept:
         screen.heading("Kept databases, newest first: each can become the live one again")
         for each in status.kept:
             _kept(screen, each)
-    if not status.unfinished and not status.finishing and not status.working:
+    if not (status.unfinished or status.finishing or status.leftovers or status.working):
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
 
