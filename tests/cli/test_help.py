@@ -23,7 +23,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "points list": (),
     "points verify": (3, 4),
     "facts": (3, 4, 5),
-    "restore": (3, 4, 5),
+    "restore": (3, 4, 5, 7),
     "prune": (3, 5),
     "init": (3, 5),
 }

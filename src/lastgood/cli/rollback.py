@@ -94,10 +94,10 @@ def roll_back(
 
 @command("resume", 3, 4, 5, 6, 7, options=PACE)
 def resume(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Go on with a rollback that stopped in between, or finish what it left for after the reopening.
+    """Go on with a rollback that stopped in between.
 
-    Works on any machine that reaches the server and, before the switch, the restore point; what holds already is not
-    done again.
+    Works on any machine that reaches the server and the restore point; what holds already is not done again. After
+    the switch it finishes what --reopen-when usable left for later, and needs nothing but the server.
     """
     request = _request(session, run)
     session.confirm("go on", request.target.dbname, yes)
