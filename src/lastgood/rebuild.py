@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterator, Mapping
+import sys
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing
+from contextlib import closing, suppress
 
 from psycopg import IsolationLevel
 
@@ -28,6 +30,8 @@ from lastgood.postgres.server import Connection
 
 SHOWN = 20
 JOBS = 2
+# A hash of the referenced keys in memory: measured, 0.6 × of the time with 4 MB.
+_LOOK_UP = "SET work_mem = '64MB'"
 TUNING = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 
 
@@ -100,7 +104,7 @@ def prove(
     emit: Emit,
     cancelled: Callable[[], bool],
     *,
-    beside: Connection,
+    connect: Connect,
     same: Mapping[Relation, int],
     keys: bool,
     again: Callable[[], Facts],
@@ -108,7 +112,7 @@ def prove(
 ) -> Comparison:
     """Reads the database in one snapshot and compares it with the restore point's facts, which are the oracle. Tables
     in ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
-    Meanwhile ``beside``, a second connection in autocommit mode, looks up every foreign key if ``keys`` says that the
+    Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` says that the
     server did not do so itself, and those that entered unproved because of ``division``; what that left for later is
     not missed. ``again`` reads the restore point's rows, where they were only counted.
 
@@ -116,8 +120,9 @@ def prove(
     """
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
+    unproved = division.unproved if division is not None else frozenset()
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
-        broken = pool.submit(_broken, beside, keys, division.unproved if division is not None else frozenset())
+        broken = pool.submit(_broken, connect, expected, keys, unproved)
         with connection.transaction():
             known = _unchanged(connection, expected, same)
             if any(
@@ -180,18 +185,37 @@ def _compared(expected: Facts, found: Facts, same: Collection[Relation], divisio
     return comparison.model_copy(update={"not_compared": (*comparison.not_compared, remark)})
 
 
-def _broken(connection: Connection, keys: bool, unproved: Collection[tuple[Relation, str]]) -> list[str]:
+def _broken(connect: Connect, expected: Facts, keys: bool, unproved: Collection[tuple[Relation, str]]) -> list[str]:
     """What the catalogue calls sound and is not. A view left without data, or an index that lacks a partition's,
     may be just what the restore point holds."""
-    with connection.transaction():
-        return [*_orphans(connection, keys, unproved), *_unsound(connection)]
+    with connect("look around") as connection:
+        wanted = [
+            key
+            for key in integrity.keys(connection)
+            if (keys and key.validated) or (Relation(key.schema_name, key.table), key.name) in unproved
+        ]
+        unsound = list(_unsound(connection))
+    rows = {(table.schema_name, table.name): table.rows for table in expected.tables}
+    wanted.sort(key=lambda key: rows.get((key.schema_name, key.table), sys.maxsize), reverse=True)
+    return [*_orphans(connect, wanted), *unsound]
 
 
-def _orphans(connection: Connection, keys: bool, unproved: Collection[tuple[Relation, str]]) -> Iterator[str]:
-    for each in integrity.keys(connection):
-        if not (keys and each.validated) and (Relation(each.schema_name, each.table), each.name) not in unproved:
-            continue
-        key = integrity.look_up(connection, each)
+def _orphans(connect: Connect, keys: Sequence[integrity.Key]) -> Iterator[str]:
+    """The largest first, on several sessions."""
+    left = deque(keys)
+    found: list[integrity.ForeignKey] = []
+
+    def work() -> None:
+        with connect("look up keys") as connection:
+            connection.execute(_LOOK_UP)
+            with suppress(IndexError):  # none is left
+                while True:
+                    found.append(integrity.look_up(connection, left.popleft()))
+
+    with ThreadPoolExecutor(JOBS, thread_name_prefix="lastgood-keys") as pool:
+        for done in [pool.submit(work) for _ in range(min(JOBS, len(keys)))]:
+            done.result()
+    for key in sorted(found, key=lambda key: (key.schema_name, key.table, key.name)):
         if key.orphans:
             yield (
                 f"foreign key {key.name} of {key.schema_name}.{key.table}: {key.orphans} rows have no match in "

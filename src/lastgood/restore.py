@@ -98,21 +98,22 @@ def restore(
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
                 emit(StageStarted("prove", "prove that it equals the restore point"))
-                with connect("prove") as connection, connect("look up keys") as beside:
+                with connect("prove") as connection:
                     comparison = prove(
                         connection,
                         facts,
                         into,
                         emit,
                         stop.is_set,
-                        beside=beside,
+                        connect=connect,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
                         again=lambda: points.read_whole(point, stage="prove", emit=emit, cancelled=stop.is_set).facts,
                         division=division,
                     )
-                    if division is not None:
-                        remainder.write(beside, run, division.later)
+                if division is not None:
+                    with connect("notes what is left") as connection:
+                        remainder.write(connection, run, division.later)
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
             database.comment(maintenance, into, None)

@@ -120,6 +120,15 @@ def test_what_waits_of_a_real_dump(dump: Callable[..., bytes], options: tuple[st
     assert len(before) - len(now) == sum(len(work) for name, work in WORK.items() if name.startswith("index"))
 
 
+def test_since_18_keys_of_partitioned_tables_wait_too(dump: Callable[..., bytes]) -> None:
+    script = script_of(dump())
+    assert set(names(Deferrable.of(script).divide((), server_major=18))) - set(WORK) == {
+        "foreign key event_customer_fkey on shop.event",
+        "foreign key seen_event_day_fkey on shop.seen",
+    }
+    assert set(names(Deferrable.of(script).divide((), server_major=17))) == set(WORK)
+
+
 @ALL
 def test_an_index_in_use_does_not_wait_nor_does_what_is_said_of_it(dump: Callable[..., bytes]) -> None:
     script = script_of(dump())

@@ -158,8 +158,12 @@ class Deferrable:
         schema, name = (part.decode(self._codec, "replace").replace("''", "'") for part in found.groups())
         return schema, name
 
-    def divide(self, in_use: Collection[Relation]) -> Division:
-        """What can wait, when the indexes ``in_use`` can't. Only what is fully understood is put off."""
+    def divide(self, in_use: Collection[Relation], *, server_major: int = 0) -> Division:
+        """What can wait, when the indexes ``in_use`` can't. Only what is fully understood is put off.
+
+        Before 18 (``server_major``) a partitioned table takes no foreign key that is not valid, and one that points to
+        such a table forgets its parts when it is validated: those do not wait.
+        """
         instead: dict[int, bytes | None] = {}
         indexes: dict[Relation, _Index] = {}
         keys: list[_Key] = []
@@ -199,10 +203,9 @@ class Deferrable:
                     (statement, *self._texts(each.command.statement.text for each in index.followers)),
                 )
             )
-        plain = self._tables - self._partitioned
+        fit = self._tables if server_major >= 18 else self._tables - self._partitioned
         for key in keys:
-            # A partitioned table takes no key that is not valid, or (17 and older) forgets its parts when validating.
-            rewritten = _not_valid(key.text) if key.table in plain and key.references in plain else None
+            rewritten = _not_valid(key.text) if {key.table, key.references} <= fit else None
             if rewritten is None:
                 continue
             instead[key.noted.command.statement.offset] = rewritten.encode(self._codec)

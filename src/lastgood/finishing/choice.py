@@ -38,13 +38,14 @@ def choose(live: Connection, deferrable: Deferrable) -> Choice:
     An index counts as used when it was scanned since the statistics began, when the live database has none of that
     name, and when no index at all was ever scanned there. Raises psycopg.Error.
     """
+    major = live.info.server_version // 10000
     candidates = deferrable.divide(()).indexes
     scans = {Relation(schema, name): int(count or 0) for schema, name, count in live.execute(_SCANS)}
     if not candidates:
-        return Choice(deferrable.divide(()))
+        return Choice(deferrable.divide((), server_major=major))
     if not any(scans.values()):
         return Choice(
-            deferrable.divide(candidates),
+            deferrable.divide(candidates, server_major=major),
             (
                 f'no index of "{live.info.dbname}" was used since its statistics began, so that they tell nothing: all '
                 f"{len(candidates)} that could wait are built before the reopening",
@@ -60,13 +61,13 @@ def choose(live: Connection, deferrable: Deferrable) -> Choice:
             f'the statistics of "{live.info.dbname}" are {age} old: an index that is used more seldom than that is '
             "built after the reopening"
         )
-    return Choice(deferrable.divide(used), tuple(remarks))
+    return Choice(deferrable.divide(used, server_major=major), tuple(remarks))
 
 
 def built(shadow: Connection, deferrable: Deferrable) -> Division:
     """What was put off when another process built the shadow: what is not there."""
     candidates = deferrable.divide(()).indexes
-    return deferrable.divide(_existing(shadow, candidates))
+    return deferrable.divide(_existing(shadow, candidates), server_major=shadow.info.server_version // 10000)
 
 
 def _existing(connection: Connection, candidates: Collection[Relation]) -> set[Relation]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import partial
 from typing import Any
 
 from lastgood.dump.deferral import Deferrable
@@ -21,7 +22,7 @@ class Prove:
 
     def do(self, run: Run) -> Mapping[str, Any]:
         name = run.plan.shadow
-        with run.connected(name, "prove") as shadow, run.connected(name, "analyze") as beside:
+        with run.connected(name, "prove") as shadow:
             division = run.findings.division
             if division is None and run.plan.reopen_when == "usable":
                 # Another process built it.
@@ -32,15 +33,16 @@ class Prove:
                 name,
                 run.emit,
                 run.cancelled,
-                beside=beside,
+                connect=partial(run.connected, name),
                 same=run.findings.same,
                 keys=run.prepared.summary.keys_before_rows,
                 again=lambda: run.prepared.facts,
                 division=division,
             )
-            if division is not None:
-                # Not before the proof: it is no part of the restore point.
-                remainder.write(beside, run.plan.run, division.later)
+        if division is not None:
+            # Not before the proof: it is no part of the restore point.
+            with run.connected(name, "notes what is left") as shadow:
+                remainder.write(shadow, run.plan.run, division.later)
         run.findings.comparison = comparison
         for text in comparison.not_compared:
             run.emit(Note(text))
