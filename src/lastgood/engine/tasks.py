@@ -174,7 +174,7 @@ class _Graph:
             return  # what is set is part of the state of what follows
         if kind is Kind.MATERIALIZED_VIEW:
             self._empty.update(relations[:1])
-        if self._open or self._whole:
+        if self._whole or not self._rows or (self._open and kind in _TRAILING):
             self._barred(step)
         elif kind in _TRAILING:
             self._trailing.append(step)

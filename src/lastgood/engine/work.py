@@ -6,7 +6,6 @@ import re
 import threading
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -17,24 +16,16 @@ from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine import rows
 from lastgood.engine.loaded import Loaded, what
+from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
 from lastgood.engine.supply import Supply
 from lastgood.engine.tasks import Task, Work
 from lastgood.errors import Failed, Interrupted
-from lastgood.events import Emit, Progress
+from lastgood.events import Progress
 
 MORE_ROUNDS = 10
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
-
-
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How rows are read back: under ``settings``, those that the dump's text was written with. Tables in ``zoned``
-    are left out: their text depends on a time zone that is not known."""
-
-    settings: tuple[tuple[str, str], ...]
-    left_out: frozenset[Relation] = frozenset()
 
 
 class Job:
@@ -45,18 +36,14 @@ class Job:
         script: Script,
         summary: DumpSummary,
         supply: Supply,
-        reading: Reading | None,
-        emit: Emit,
-        cancelled: Callable[[], bool],
-        idle: Callable[[], int],
+        options: Options,
+        parallel: Callable[[], int],
     ) -> None:
         self.loaded = Loaded()
         self._script = script
         self._supply = supply
-        self._reading = reading
-        self._emit = emit
-        self._cancelled = cancelled
-        self._idle = idle
+        self._options = options
+        self._parallel = parallel
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._done = 0
@@ -90,7 +77,7 @@ class Job:
 
     def stopped(self) -> bool:
         """Whether to end."""
-        return self._stop.is_set() or self._cancelled()
+        return self._stop.is_set() or self._options.cancelled()
 
     def do(self, task: Task, session: Session) -> None:
         """Does one task. Raises Failed, Interrupted, BadPoint."""
@@ -111,6 +98,8 @@ class Job:
                     self._run(item, task, session)
 
     def _check(self) -> None:
+        """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
+        self._options.pressure.wait_if_needed(self.stopped)
         if self.stopped():
             raise Interrupted("interrupted while the dump was loaded")
 
@@ -124,7 +113,7 @@ class Job:
             return
         session.enter(step.state)
         if task.work in (Work.INDEX, Work.KEY):
-            session.parallel(self._idle())
+            session.parallel(self._parallel())
             self._tell(what(command))
         try:
             session.run(command)
@@ -140,6 +129,7 @@ class Job:
         def progress(sent: int) -> None:
             self._check()
             fault.point("build.during_load")
+            self._options.pressure.throttle(sent, self.stopped)
             with self._lock:
                 self._done += sent
             self._tell(named)
@@ -153,14 +143,15 @@ class Job:
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
 
     def _tell(self, detail: str) -> None:
-        self._emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
+        self._options.emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
 
     def _read_back(self, section: object, session: Session) -> None:
         assert isinstance(section, Section)
-        reading, relation = self._reading, section.start.relation
+        reading, relation = self._options.reading, section.start.relation
         sent = self._sent.get(relation)
         if reading is None or sent is None or not section.start.columns or relation in reading.left_out:
             return
+        self._check()
         session.pin(reading.settings)
         found = rows.read_back(session, section, self.stopped)
         if found.digest == sent.digest:
