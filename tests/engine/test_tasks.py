@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 
 import pytest
 
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Section, Step
+from lastgood.engine.rows import Shared
 from lastgood.engine.schedule import Schedule, simulate
 from lastgood.engine.tasks import Lock, Task, Work, conflict, tasks_of
 from lastgood.facts.of_dump import facts_of_dump
@@ -20,6 +22,7 @@ SET client_encoding = 'UTF8';
 SELECT pg_catalog.set_config('search_path', '', false);
 """
 FOOT = "\n--\n-- PostgreSQL database dump complete\n--\n\n"
+VIEW = "CREATE VIEW public.v AS SELECT id FROM public.a GROUP BY id"
 TWO_TABLES = """
 CREATE TABLE public.a (id integer, b integer);
 CREATE TABLE public.b (id integer);
@@ -92,13 +95,12 @@ def test_what_is_not_recognised_is_a_barrier() -> None:
         tasks(
             TWO_TABLES
             + "CREATE INDEX i ON public.a USING btree (id);\n"
-            + "CREATE VIEW public.v AS SELECT id FROM public.a GROUP BY id;\n"
+            + f"{VIEW};\n"
             + "CREATE INDEX j ON public.b USING btree (id);\n"
         )
     )
-    view = "CREATE VIEW public.v AS SELECT id FROM public.a GROUP BY id"
-    assert {"rows public.a", "rows public.b", "CREATE INDEX i ON public.a USING btree (id)"} <= found[view]
-    assert found["CREATE INDEX j ON public.b USING btree (id)"] == {view}
+    assert {"rows public.a", "rows public.b", "CREATE INDEX i ON public.a USING btree (id)"} <= found[VIEW]
+    assert found["CREATE INDEX j ON public.b USING btree (id)"] == {VIEW}
 
 
 def test_comments_wait_for_the_end_and_nothing_waits_for_them() -> None:
@@ -295,6 +297,27 @@ def _looks(found: list[Task]) -> int:
             running.append(task)
         schedule.done(running.pop(0))
     return seen
+
+
+def test_a_table_that_dominates_is_loaded_by_several() -> None:
+    _, summary = facts_of_dump(Text(HEAD + TWO_TABLES + FOOT))
+    items = [
+        replace(item, size=400 << 20, rows=1_000_000) if isinstance(item, Section) and item.number == 0 else item
+        for item in summary.script.items
+    ]
+    alone = tasks_of(items, summary, workers=1)
+    assert [task.parts for task in alone if task.work is Work.ROWS] == [1, 1]
+    shared = [task for task in tasks_of(items, summary, workers=3) if task.work is Work.ROWS]
+    assert [(said(task), task.parts) for task in shared] == [("rows public.a", 3)] * 3 + [("rows public.b", 1)]
+    (read,) = [task for task in tasks_of(items, summary, workers=3) if said(task) == "read back public.a"]
+    assert read.after == {task.number for task in shared if task.parts == 3}
+
+
+def test_several_sessions_get_each_line_once() -> None:
+    blocks = [b"one\ntw", b"o\nthree\n", b"fo", b"u", b"r\n", b""]
+    shared = Shared(iter(blocks))
+    one, other = iter(shared), iter(shared)
+    assert [next(one), next(other), *one, *other] == [b"one\n", b"two\nthree\n", b"four\n"]
 
 
 def test_relations_are_those_of_the_dump() -> None:

@@ -44,7 +44,8 @@ class _Crew:
         self._options = options
         self.job = Job(script, summary, supply, options, self.parallel)
         read_back = options.reading is not None
-        self._schedule = Schedule(tasks_of(script.items, summary, read_back=read_back), in_order=supply.in_order)
+        tasks = tasks_of(script.items, summary, workers=options.capacity.jobs, read_back=read_back)
+        self._schedule = Schedule(tasks, in_order=supply.in_order)
         self._changed = threading.Condition()
         self._sessions: list[Session] = []
         self._busy = 0

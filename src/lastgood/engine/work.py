@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -26,6 +27,14 @@ from lastgood.events import Progress
 MORE_ROUNDS = 10
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
+
+
+@dataclass(slots=True)
+class _Division:
+    """A section that one session loads, or several: ``left`` of them are not done."""
+
+    left: int
+    blocks: Iterable[bytes]
 
 
 class Job:
@@ -49,6 +58,7 @@ class Job:
         self._done = 0
         self._size = sum(section.size for section in script.sections)
         self._sent: dict[Relation, rows.Sent] = {}
+        self._divisions: dict[int, _Division] = {}
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
         sections: dict[Relation, int] = {}
@@ -87,7 +97,7 @@ class Job:
         for item in task.items:
             match item:
                 case Section():
-                    self._load(item, session)
+                    self._load(item, task.parts, session)
                 case Bulk():
                     session.enter(item.state)
                     for command in self._supply.commands(item):
@@ -120,10 +130,10 @@ class Job:
         except Later:
             self._later.append(command)
 
-    def _load(self, section: Section, session: Session) -> None:
+    def _load(self, section: Section, parts: int, session: Session) -> None:
         relation = section.start.relation
         session.enter(section.state)
-        fresh = relation in self._whole and section.size >= rows.FREEZE_FROM
+        fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
         named = f"rows of {relation}"
 
         def progress(sent: int) -> None:
@@ -134,11 +144,23 @@ class Job:
                 self._done += sent
             self._tell(named)
 
-        sent = rows.send(session, section, self._supply.rows(section), fresh=fresh, progress=progress)
+        with self._lock:
+            division = self._divisions.get(section.number)
+            if division is None:
+                blocks = self._supply.rows(section)
+                division = self._divisions[section.number] = _Division(
+                    parts, rows.Shared(blocks) if parts > 1 else blocks
+                )
+        sent = rows.send(session, section, division.blocks, fresh=fresh, lines=parts > 1, progress=progress)
         self.loaded.count(rows=sent.rows)
-        if relation in self._whole:
-            self._sent[relation] = sent
-        if sent.rows and relation not in self._with_statistics:
+        with self._lock:
+            division.left -= 1
+            before = self._sent.setdefault(relation, sent)
+            if before is not sent:
+                before.add(sent)
+            if division.left:
+                return
+        if self._sent[relation].rows and relation not in self._with_statistics:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
 
@@ -148,13 +170,12 @@ class Job:
     def _read_back(self, section: object, session: Session) -> None:
         assert isinstance(section, Section)
         reading, relation = self._options.reading, section.start.relation
-        sent = self._sent.get(relation)
-        if reading is None or sent is None or not section.start.columns or relation in reading.left_out:
+        sent = self._sent[relation]
+        if reading is None or relation not in self._whole or not section.start.columns or relation in reading.left_out:
             return
         self._check()
         session.pin(reading.settings)
-        found = rows.read_back(session, section, self.stopped)
-        if found.digest == sent.digest:
+        if rows.is_there(session, section, sent, self.stopped):
             self.loaded.same[relation] = sent.rows
 
     def refresh_the_rest(self, session: Session) -> None:
