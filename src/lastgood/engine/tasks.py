@@ -14,9 +14,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, parse
 from lastgood.dump.script import Bulk, Item, Section, Step
-from lastgood.dump.statements import Kind, Verdict
+from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 
 # A table loaded by several sessions can't be frozen, and its hint bits have to be set: below this it is not worth it.
@@ -110,6 +110,7 @@ _OF_RELATIONS = frozenset(
         Kind.TRIGGER,
     }
 )
+_MAKES = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
 # On a partitioned table alone: its partitions have indexes of their own, which are attached later.
 _ONLY = re.compile(rb"ALTER\s+TABLE\s+ONLY\s|CREATE\s+(?:UNIQUE\s+)?INDEX\s.*?\sON\s+ONLY\s", re.DOTALL | re.IGNORECASE)
 # Nothing depends on these: they wait for the next barrier, so that none of them is one.
@@ -173,6 +174,15 @@ def ranked(tasks: list[Task]) -> list[Task]:
     return tasks
 
 
+def _index_of(command: Command) -> tuple[Relation, ...]:
+    """The index that a command makes, as a relation: that of a constraint has the constraint's name."""
+    schema = command.relations[0].schema
+    # An index's identity is qualified; a constraint's is its name, then the table's: ``a_pkey on public.a``.
+    names = (one.identity.rpartition(" on ")[0] or one.identity for one in command.creates)
+    found = (parse(name, schema) for name in names)
+    return tuple(relation for relation in found if relation is not None)
+
+
 class _Graph:
     def __init__(self, summary: DumpSummary, costs: Costs, parts: Mapping[int, int]) -> None:
         self.tasks: list[Task] = []
@@ -188,6 +198,7 @@ class _Graph:
         self._rows: defaultdict[Relation, int] = defaultdict(int)
         self._sections: defaultdict[Relation, list[Task]] = defaultdict(list)
         self._empty: set[Relation] = set()  # materialized views: they are filled at the end
+        self._there: set[Relation] = set()  # tables, views and indexes that are made
         self._whole = False  # rows went in through a partitioned table: which tables they are in is not known
 
     def add(self, item: Item) -> None:
@@ -214,6 +225,8 @@ class _Graph:
             return  # what is set is part of the state of what follows
         if kind is Kind.MATERIALIZED_VIEW:
             self._empty.update(relations[:1])
+        if kind in _MAKES:
+            self._there.update(relations[:1])
         if self._whole or not self._rows or (self._open and kind in _TRAILING):
             self._barred(step)
         elif kind in _TRAILING:
@@ -222,12 +235,14 @@ class _Graph:
             self._build(step, relations[0], _BUILDS[kind])
         elif kind is Kind.FOREIGN_KEY and len(relations) == 2 and all(map(self._ordinary, relations)):
             self._key(step)
-        elif (kind in _OF_RELATIONS and relations) or (kind in _BUILDS and self._without_rows(step)):
+        elif (kind in _OF_RELATIONS and relations and self._there.issuperset(relations)) or (
+            kind in _BUILDS and self._without_rows(step)
+        ):
             task = self._new(Work.COMMANDS, step, cost=self._costs.command, serial=True)
             for relation in relations:
                 task.after.update(other.number for other in self._on[relation])
                 task.locks[relation] = Lock.ALONE
-            self._note(task, *relations)
+            self._note(task, *relations, *_index_of(command))
         else:
             self._barred(step)
 
@@ -264,7 +279,7 @@ class _Graph:
         task = self._new(Work.INDEX, step, cost=cost + self._costs.command)
         task.after.update(other.number for other in self._on[table] if other.work is not Work.INDEX)
         task.locks[table] = lock
-        self._note(task, table)
+        self._note(task, table, *_index_of(step.command))
 
     def _key(self, step: Step) -> None:
         table, other = step.command.relations
@@ -310,6 +325,7 @@ class _Graph:
         return task
 
     def _note(self, task: Task, *relations: Relation) -> None:
+        self._there.update(relations)
         for relation in dict.fromkeys(relations):
             self._on[relation].append(task)
 
