@@ -182,7 +182,7 @@ class _Graph:
             self._build(step, relations[0], _BUILDS[kind])
         elif kind is Kind.FOREIGN_KEY and len(relations) == 2 and all(map(self._ordinary, relations)):
             self._key(step)
-        elif (kind in _OF_RELATIONS and relations) or (kind in _BUILDS and self._without_rows(step)):
+        elif self._of_relations(kind, relations) or (kind in _BUILDS and self._without_rows(step)):
             task = self._new(Work.COMMANDS, step, cost=self._costs.command, serial=True)
             for relation in relations:
                 task.after.update(other.number for other in self._on[relation])
@@ -190,6 +190,14 @@ class _Graph:
             self._note(task, *relations)
         else:
             self._barred(step)
+
+    def _of_relations(self, kind: Kind, relations: Sequence[Relation]) -> bool:
+        """Whether it belongs to the tables and views that it names alone. ALTER INDEX names an index, and not the table
+        of which it is: nobody would know which task makes it."""
+        of_index = kind is Kind.TABLE_PROPERTY and not all(
+            relation in self._summary.tables or relation in self._empty for relation in relations
+        )
+        return kind in _OF_RELATIONS and bool(relations) and not of_index
 
     def _without_rows(self, step: Step) -> bool:
         """Whether an index or key is of something that has no rows: a partitioned table alone, a view to be filled."""
