@@ -9,7 +9,7 @@ from pathlib import Path
 
 from psycopg import sql
 
-from bench import measure
+from bench import host, measure
 from demo import crm
 from demo.command import Lastgood
 from lastgood.postgres.embedded import EmbeddedServer

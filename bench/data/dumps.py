@@ -1,0 +1,52 @@
+"""Dumps of a data set, in the forms that the contestants read."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from bench import data, host, measure
+from lastgood.postgres.embedded import FAST, EmbeddedServer
+
+# What pg_dump is asked for, by the name that the dump gets after the data set's.
+FORMS: dict[str, tuple[str, ...]] = {
+    ".sql": ("-Fp",),
+    ".uncompressed.dump": ("-Fc", "-Z0"),
+    ".dump": ("-Fc",),
+    ".folder": ("-Fd",),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Dumps:
+    """The same data in each form; ``plain_bytes`` is the size of the plain one."""
+
+    plain: Path
+    uncompressed: Path
+    custom: Path
+    folder: Path
+
+    @property
+    def plain_bytes(self) -> int:
+        return self.plain.stat().st_size
+
+    @classmethod
+    def at(cls, folder: Path, name: str) -> Dumps:
+        """Where the dumps of that data set lie, or will lie."""
+        plain, uncompressed, custom, directory = (folder / f"{name}{form}" for form in FORMS)
+        return cls(plain, uncompressed, custom, directory)
+
+
+def make(folder: Path, name: str, scale: float, major: int) -> Dumps:
+    """Makes a data set on a server that lives as long as this, and its dumps in ``folder``, which must exist.
+
+    Raises ProgramFailed, RuntimeError, psycopg.Error.
+    """
+    # How the data came to be is not measured: a server that syncs nothing.
+    with EmbeddedServer(major, settings={**host.SETTINGS, **FAST}) as server:
+        host.create(server, name)
+        with server.target(name).connect() as connection:
+            data.make(connection, name, scale)
+        for form, options in FORMS.items():
+            measure.run([server.bin / "pg_dump", *options, "--file", folder / f"{name}{form}", server.url(name)])
+    return Dumps.at(folder, name)
