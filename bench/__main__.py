@@ -13,9 +13,9 @@ import tempfile
 from datetime import UTC, datetime
 from pathlib import Path
 
-from bench import contests, data
+from bench import contests, live
 from bench.contests import MIB, Restores, Swaps
-from bench.data import Bench
+from bench.live import Bench
 from bench.measure import ProgramFailed, Series
 
 DEFAULT_OUTPUT = Path("docs/measurements.md")
@@ -36,7 +36,7 @@ def main() -> int:
     try:
         with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
             _say(f"making the data at scale {scale}")
-            with data.prepared(Path(folder), scale, given.major) as bench:
+            with live.prepared(Path(folder), scale, given.major) as bench:
                 restores = contests.restores(bench, rounds, _say)
                 facts, facts_peak = contests.facts(bench, rounds, _say)
                 swaps = contests.swaps(bench, rounds, _say)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from bench import measure
-from bench.data import LIVE, Bench
+from bench.live import LIVE, Bench
 from bench.measure import Series
 from demo.application import Application
 

@@ -7,24 +7,12 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg import sql
-
 from bench import host, measure
 from demo import crm
 from demo.command import Lastgood
 from lastgood.postgres.embedded import EmbeddedServer
 
 LIVE = "crm"
-# Like a small production server: durable, with some memory. Everything that is compared runs on it.
-SETTINGS = {
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    "shared_buffers": "512MB",
-    "maintenance_work_mem": "256MB",
-    "max_wal_size": "4GB",
-    "wal_level": "replica",
-}
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,14 +32,11 @@ class Bench:
 
     def create(self, name: str) -> None:
         """Makes an empty database."""
-        with self.server.target("postgres").connect() as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+        host.create(self.server, name)
 
     def drop(self, name: str) -> None:
-        """Drops a database, and writes all that is dirty, so that the next run does not pay for it."""
-        with self.server.target("postgres").connect() as admin:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-            admin.execute("CHECKPOINT")
+        """Drops a database, and writes all that is dirty."""
+        host.drop(self.server, name)
 
 
 @contextmanager
@@ -59,9 +44,8 @@ def prepared(folder: Path, scale: float, major: int) -> Iterator[Bench]:
     """The bench for the length of a ``with`` block. The same scale gives the same rows every time."""
     store = folder / "backups"
     store.mkdir()
-    with EmbeddedServer(major, settings=SETTINGS) as server:
-        with server.target("postgres").connect() as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(LIVE)))
+    with EmbeddedServer(major, settings=host.SETTINGS) as server:
+        host.create(server, LIVE)
         with server.target(LIVE).connect() as connection:
             size = crm.create(connection, scale)
             (size_of,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)

@@ -1,4 +1,4 @@
-"""``python -m bench.data NAME --output FOLDER``: a data set as plain, custom, uncompressed custom and directory dump."""
+"""``python -m bench.data NAME --output FOLDER``: a data set as plain, custom (twice) and directory dump."""
 
 from __future__ import annotations
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -38,7 +39,8 @@ class Dumps:
 
 
 def make(folder: Path, name: str, scale: float, major: int) -> Dumps:
-    """Makes a data set on a server that lives as long as this, and its dumps in ``folder``, which must exist.
+    """Makes a data set on a server that lives as long as this, and its dumps in ``folder``, which must exist;
+    older ones of that name are replaced.
 
     Raises ProgramFailed, RuntimeError, psycopg.Error.
     """
@@ -48,5 +50,8 @@ def make(folder: Path, name: str, scale: float, major: int) -> Dumps:
         with server.target(name).connect() as connection:
             data.make(connection, name, scale)
         for form, options in FORMS.items():
-            measure.run([server.bin / "pg_dump", *options, "--file", folder / f"{name}{form}", server.url(name)])
+            path = folder / f"{name}{form}"
+            if path.is_dir():  # pg_dump writes into an empty folder only
+                shutil.rmtree(path)
+            measure.run([server.bin / "pg_dump", *options, "--file", path, server.url(name)])
     return Dumps.at(folder, name)

@@ -16,7 +16,7 @@ INSERT INTO public.contacts
 SELECT i, CASE WHEN bench.draw(i, 21, 20) > 0 THEN 1 + bench.draw(i, 22, bench.rows(100000)) END,
        initcap(bench.word(i, 23)), initcap(bench.word(i, 24)), bench.word(i, 25) || '.' || i || '@' || bench.word(i, 26) || '.example',
        CASE WHEN bench.draw(i, 27, 3) > 0 THEN '+1-555-' || to_char(bench.draw(i, 28, 10000000), 'FM0000000') END,
-       jsonb_build_object('language', bench.word(i, 29), 'score', bench.draw(i, 30, 1000) / 10.0, 'account', md5(i::text)),
+       jsonb_build_object('language', bench.word(i, 29), 'score', bench.draw(i, 30, 1000), 'account', md5(i::text)),
        CASE WHEN bench.draw(i, 31, 2) > 0 THEN bench.phrase(i, 32) END, bench.moment(i, 33), bench.moment(i, 34)
 FROM generate_series(1, bench.rows(1000000)) AS i;
 

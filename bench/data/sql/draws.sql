@@ -18,7 +18,7 @@ CREATE FUNCTION bench.moment(i bigint, salt int) RETURNS timestamptz LANGUAGE sq
 -- A word of seven letters on average.
 CREATE FUNCTION bench.word(i bigint, salt int) RETURNS text LANGUAGE sql IMMUTABLE AS
   $$ SELECT ('{amber,bridge,castle,delivery,evening,forest,garden,harbor,invoice,journey,kitchen,lantern,market,northern,
-orchard,pepper,quarter,river,summit,timber,upland,velvet,window,yearly,café,Zürich,señor,Ålesund,brown,silver,crescent,
+orchard,pepper,quarter,river,summit,timber,upland,velvet,window,yearly,café,menü,rosé,canapé,brown,silver,crescent,
 meadow}'::text[])[1 + bench.draw(i, salt, 32)] $$;
 
 -- A phrase of about 38 letters.
