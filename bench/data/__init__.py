@@ -6,9 +6,9 @@ Each set is a file ``sql/NAME.sql`` of statements that use what ``sql/draws.sql`
   plain dump of 1.2 GB, about 250 bytes a row;
 * ``giant``: one table of 1 GB with a primary key and two indexes;
 * ``small``: 2,000 tables of some rows, each with a primary key and an index, a third of them with a foreign key;
-* ``wide``: JSON documents of 1 to 100 KB, 0.5 GB of them;
-* ``indexes``: eight tables of 0.2 million rows with 10 indexes each and 15 foreign keys between them;
-* ``pgbench``: what ``pgbench --initialize --scale=50 --foreign-keys`` makes, with filled histories.
+* ``wide``: JSON documents of 1 to 100 KB, 0.5 GB of them, half as jsonb, half as json;
+* ``indexes``: eight tables of 0.2 million rows with 10 indexes each besides the primary key, 13 foreign keys between;
+* ``pgbench``: what ``pgbench --initialize --scale=50 --foreign-keys`` makes, with a filled history.
 """
 
 from __future__ import annotations
