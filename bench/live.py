@@ -1,4 +1,4 @@
-"""The data that is measured with: the demo's CRM at a given scale, its dump, and the server that holds it."""
+"""A live database to roll back: the demo's CRM at a given scale, a dump of it in a store, and their server."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ LIVE = "crm"
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Live:
     """A running server with the CRM, and a plain dump of it in the store."""
 
     server: EmbeddedServer
@@ -30,17 +30,9 @@ class Bench:
     def dump_bytes(self) -> int:
         return self.dump.stat().st_size
 
-    def create(self, name: str) -> None:
-        """Makes an empty database."""
-        host.create(self.server, name)
-
-    def drop(self, name: str) -> None:
-        """Drops a database, and writes all that is dirty."""
-        host.drop(self.server, name)
-
 
 @contextmanager
-def prepared(folder: Path, scale: float, major: int) -> Iterator[Bench]:
+def prepared(folder: Path, scale: float, major: int) -> Iterator[Live]:
     """The bench for the length of a ``with`` block. The same scale gives the same rows every time."""
     store = folder / "backups"
     store.mkdir()
@@ -56,4 +48,4 @@ def prepared(folder: Path, scale: float, major: int) -> Iterator[Bench]:
         dump = store / "cloud_backup_20260112_093000.sql"
         measure.run([server.bin / "pg_dump", "--file", dump, server.url(LIVE)])
         lastgood = Lastgood(server.url(LIVE), store=store, state=folder / "state")
-        yield Bench(server, lastgood, dump, size, rows, size_of)
+        yield Live(server, lastgood, dump, size, rows, size_of)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -55,3 +56,17 @@ def make(folder: Path, name: str, scale: float, major: int) -> Dumps:
                 shutil.rmtree(path)
             measure.run([server.bin / "pg_dump", *options, "--file", path, server.url(name)])
     return Dumps.at(folder, name)
+
+
+def kept(folder: Path, name: str, scale: float, major: int) -> Dumps:
+    """The dumps that an earlier call left below ``folder``, or else new ones. Raises what ``make`` raises."""
+    place = folder / f"{major}" / f"{name}-{scale:.4g}"
+    if not place.exists():
+        # Half a set is none: it gets its name when it is complete.
+        with tempfile.TemporaryDirectory(dir=folder) as unfinished:
+            made = Path(unfinished) / name
+            made.mkdir()
+            make(made, name, scale, major)
+            place.parent.mkdir(exist_ok=True)
+            made.rename(place)
+    return Dumps.at(place, name)

@@ -1,0 +1,39 @@
+"""How the time of a restore grows with the dump."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+from bench import contest
+from bench.contestants import LASTGOOD, PSQL
+from bench.data import dumps
+from bench.results import Contest
+
+DATA = "crm"
+# Plain dumps of 0.1, 0.3, 0.6 and 1.2 GB.
+SCALES = (1 / 12, 1 / 4, 1 / 2, 1.0)
+
+
+def measured(folder: Path, major: int, scale: float, rounds: int, say: Callable[[str], None]) -> tuple[Contest, ...]:
+    """lastgood and psql with the CRM at ``scale`` times each of SCALES, smallest first. ``folder`` keeps the dumps."""
+    return tuple(
+        contest.held(
+            dumps.kept(folder, DATA, scale * part, major),
+            name=DATA,
+            major=major,
+            scale=scale * part,
+            rounds=rounds,
+            who=(PSQL, LASTGOOD),
+            say=say,
+        )
+        for part in SCALES
+    )
+
+
+def off_the_line(contests: tuple[Contest, ...], contestant: str = LASTGOOD) -> float | None:
+    """How much more a byte of the largest dump costs than a byte of the smallest: 0.1 is 10 % more, and -0.1 less.
+    None when either was not measured."""
+    ends = [(c.contestants.get(contestant), c.plain_bytes) for c in (contests[:1] + contests[-1:])]
+    costs = [who.median() / size for who, size in ends if who is not None and who.runs]
+    return costs[1] / costs[0] - 1 if len(costs) == 2 else None
