@@ -34,6 +34,7 @@ class Session:
     folder: Path
     scale: float
     rounds: int
+    short: bool
     keep: Path | None
     output: Path | None
     results: Results
@@ -64,6 +65,7 @@ def main() -> int:
                 folder=folder or Path(temporary),
                 scale=given.scale or scale,
                 rounds=given.rounds or rounds,
+                short=given.short,
                 keep=keep,
                 output=output,
                 results=old.model_copy(update={"machine": machine}),
@@ -119,7 +121,8 @@ def _restores(session: Session, majors: Sequence[int], sets: Sequence[str], who:
 
 def _growth(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     for major in majors:
-        found = growth.measured(session.folder, major, session.scale, session.rounds, _say)
+        parts = growth.SCALES[:: len(growth.SCALES) - 1] if session.short else growth.SCALES
+        found = growth.measured(session.folder, major, session.scale, session.rounds, _say, parts)
         session.add(growth={**session.results.growth, major: found})
 
 

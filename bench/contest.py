@@ -16,7 +16,7 @@ from bench.results import Contest, Contestant, Run
 from demo import crm
 from lastgood.postgres.embedded import EmbeddedServer
 
-SHOWN = 300
+SHOWN = 1000
 
 
 def held(

@@ -76,8 +76,7 @@ def _simulated(cores: int) -> Callable[[Results, int], float | None]:
         costs = results.costs.get(major)
         if costs is None:
             return None
-        schedule = simulate.of_gigabytes(costs, cores=cores)
-        return schedule.bound / schedule.makespan
+        return simulate.of_gigabytes(costs, cores=cores).efficiency
 
     return value
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 from bench import contest
@@ -15,8 +15,13 @@ DATA = "crm"
 SCALES = (1 / 12, 1 / 4, 1 / 2, 1.0)
 
 
-def measured(folder: Path, major: int, scale: float, rounds: int, say: Callable[[str], None]) -> tuple[Contest, ...]:
-    """lastgood and psql with the CRM at ``scale`` times each of SCALES, smallest first. ``folder`` keeps the dumps."""
+def measured(
+    folder: Path, major: int, scale: float, rounds: int, say: Callable[[str], None], parts: Sequence[float] = SCALES
+) -> tuple[Contest, ...]:
+    """lastgood and psql with the CRM at ``scale`` times each of ``parts``, smallest first. ``folder`` keeps the dumps.
+
+    Raises what making dumps raises.
+    """
     return tuple(
         contest.held(
             dumps.kept(folder, DATA, scale * part, major),
@@ -27,7 +32,7 @@ def measured(folder: Path, major: int, scale: float, rounds: int, say: Callable[
             who=(PSQL, LASTGOOD),
             say=say,
         )
-        for part in SCALES
+        for part in parts
     )
 
 

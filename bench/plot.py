@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import statistics
 from pathlib import Path
 from typing import Any
 
@@ -39,20 +40,23 @@ def contests(results: Results, path: Path) -> bool:
         for contest in found:
             panel = panels[sets.index(contest.data)][majors.index(contest.major)]
             panel.set_axis_on()
-            ran = [(name, who) for name, who in contest.contestants.items() if who.runs][::-1]
-            seconds = [who.median() for _, who in ran]
+            shown = [*contest.contestants.items()][::-1]
+            # One that failed has a place, but no bar.
+            runs = [[run.seconds for run in who.runs] or [0.0] for _, who in shown]
+            seconds = [statistics.median(each) for each in runs]
             spread = [
-                [median - min(r.seconds for r in who.runs) for median, (_, who) in zip(seconds, ran, strict=True)],
-                [max(r.seconds for r in who.runs) - median for median, (_, who) in zip(seconds, ran, strict=True)],
+                [middle - min(each) for middle, each in zip(seconds, runs, strict=True)],
+                [max(each) - middle for middle, each in zip(seconds, runs, strict=True)],
             ]
             bars = panel.barh(
-                [name for name, _ in ran],
+                [name for name, _ in shown],
                 seconds,
                 xerr=spread,
-                color=[_color(name) for name, _ in ran],
+                color=[_color(name) for name, _ in shown],
                 error_kw={"linewidth": 0.8, "ecolor": "#555555"},
             )
-            panel.bar_label(bars, [f"{value:.1f}" for value in seconds], padding=4, fontsize=8)
+            labels = [f"{who.median():.1f}" if who.runs else "failed" for _, who in shown]
+            panel.bar_label(bars, labels, padding=4, fontsize=8)
             panel.margins(x=0.15)
             panel.set_title(
                 f"{contest.data}, {contest.plain_bytes / 1e9:.2g} GB, PostgreSQL {contest.major}",

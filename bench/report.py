@@ -104,10 +104,10 @@ def _contest(contest: Contest) -> Iterator[str]:
     )
     for name, who in contest.contestants.items():
         if not who.runs:
-            yield f"| {name} | failed: {(who.error or '').splitlines()[-1:] or ['']} | | | | | | |"
+            yield f"| {name} | failed: {_telling(who.error or '')} | | | | | | |"
             continue
         yield (
-            f"| {name} | {Series(tuple(run.seconds for run in who.runs)).text('s')} | {_over(who, psql)} | "
+            f"| {name} | {_seconds(who)} | {_over(who, psql)} | "
             f"{_over(who, best)} | {who.median('client'):.1f} s | {who.median('server'):.1f} s | "
             f"{who.median('wal') / 1e6:,.0f} MB | {who.peak / MIB:.0f} MiB |"
         )
@@ -117,6 +117,16 @@ def _contest(contest: Contest) -> Iterator[str]:
             stages = ", ".join(f"{part} {who.part(part):.1f} s" for part in who.runs[0].parts if part != "total")
             yield f"* {name}: {stages}."
     yield ""
+
+
+def _seconds(who: Contestant) -> str:
+    return Series(tuple(run.seconds for run in who.runs)).text("s", 1 if who.median() >= 10 else 2)
+
+
+def _telling(said: str) -> str:
+    """The line of what a failed program said that tells why."""
+    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
 
 
 def _over(who: Contestant, other: Contestant | None) -> str:

@@ -37,12 +37,14 @@ class Task:
 
 @dataclass(frozen=True, slots=True)
 class Schedule:
-    """What came out: ``begins`` and ``ends`` by task, in seconds from the start."""
+    """What came out. ``begins`` and ``ends`` by task, in seconds from the start; ``work`` is the sum of all tasks,
+    ``longest`` the longest; ``path`` the chain of tasks, each waiting for the one before, that takes longest."""
 
     cores: int
     begins: Mapping[str, float]
     ends: Mapping[str, float]
     work: float
+    longest: float
     path: tuple[str, ...]
     path_seconds: float
 
@@ -56,14 +58,14 @@ class Schedule:
         return self.work / self.cores
 
     @property
-    def efficiency(self) -> float:
-        """The share of the ideal speed-up that is reached."""
-        return self.ideal / self.makespan if self.makespan else 1.0
+    def possible(self) -> float:
+        """No schedule is shorter: all cores at work, or the longest task, which one core must do alone."""
+        return max(self.ideal, self.longest)
 
     @property
-    def bound(self) -> float:
-        """No schedule is shorter: all cores at work, or the longest chain of tasks that wait for each other."""
-        return max(self.ideal, self.path_seconds)
+    def efficiency(self) -> float:
+        """The share of what is possible that is reached."""
+        return self.possible / self.makespan if self.makespan else 1.0
 
 
 def scheduled(tasks: Sequence[Task], cores: int) -> Schedule:
@@ -110,7 +112,13 @@ def scheduled(tasks: Sequence[Task], cores: int) -> Schedule:
                 heapq.heappush(ready, (-tail[follower], follower))
     path = _path(followers, tail, [name for name, task in by_name.items() if not task.after])
     return Schedule(
-        cores, begins, ends, sum(task.seconds for task in tasks), path, max((tail[name] for name in path), default=0.0)
+        cores,
+        begins,
+        ends,
+        work=sum(task.seconds for task in tasks),
+        longest=max((task.seconds for task in tasks), default=0.0),
+        path=path,
+        path_seconds=max((tail[name] for name in path), default=0.0),
     )
 
 
@@ -186,13 +194,13 @@ def of_gigabytes(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES, read
 def table_of(schedules: Sequence[Schedule]) -> str:
     """What the schedules show, as a Markdown table."""
     lines = [
-        "| cores | restore | ideal: work / cores | reached | longest chain | reached of what is possible |",
-        "| --- | --- | --- | --- | --- | --- |",
+        "| cores | restore | work / cores | longest task | longest chain | of the ideal | of what is possible |",
+        "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in schedules:
         lines.append(
-            f"| {one.cores} | {one.makespan:,.0f} s | {one.ideal:,.0f} s | {one.efficiency:.2f} | "
-            f"{one.path_seconds:,.0f} s | {one.bound / one.makespan if one.makespan else 1:.2f} |"
+            f"| {one.cores} | {one.makespan:,.0f} s | {one.ideal:,.0f} s | {one.longest:,.0f} s | "
+            f"{one.path_seconds:,.0f} s | {one.ideal / one.makespan:.2f} | {one.efficiency:.2f} |"
         )
     if schedules:
         steps = dict.fromkeys(name.partition(PART)[0] for name in schedules[-1].path)
