@@ -1,8 +1,9 @@
 """``python -m bench``: medians of interleaved runs on reproducible data, as tables and plots.
 
-Everything by default, which takes some hours; what is measured is kept in a file at once, beside what was measured
-before, so that one part can be measured anew. ``--short`` is for seeing that everything works: small data, one round,
-nothing kept unless ``--output`` says where. Returns 1 when lastgood failed.
+Everything by default, which takes some hours. What is measured is kept in a file at once, beside what was measured
+before, so that one part can be measured anew; ``python -m bench.report`` shows it at any time. ``--short`` is for
+seeing that everything works: small data, one round, nothing kept unless ``--output`` says where. Returns 1 when
+lastgood failed.
 """
 
 from __future__ import annotations
@@ -29,14 +30,13 @@ MAJORS = (15, 18)
 
 @dataclass(slots=True)
 class Session:
-    """What is measured, how, and where the results go. ``folder`` keeps the dumps."""
+    """What is measured, how, and where the results are kept. ``folder`` keeps the dumps."""
 
     folder: Path
     scale: float
     rounds: int
     short: bool
     keep: Path | None
-    output: Path | None
     results: Results
 
     def add(self, **found: object) -> None:
@@ -44,8 +44,6 @@ class Session:
         self.results = self.results.model_copy(update=found)
         if self.keep is not None:
             self.results.written(self.keep)
-        if self.output is not None:
-            report.written(self.results, self.output)
 
 
 def main() -> int:
@@ -67,7 +65,6 @@ def main() -> int:
                 rounds=given.rounds or rounds,
                 short=given.short,
                 keep=keep,
-                output=output,
                 results=old.model_copy(update={"machine": machine}),
             )
             session.folder.mkdir(parents=True, exist_ok=True)
