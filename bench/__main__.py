@@ -17,6 +17,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+import psutil
+
 from bench import contest, costs, data, facts, growth, report, service
 from bench.contestants import CONTESTANTS, LASTGOOD_ALL
 from bench.data import DEMO_SCALE, dumps
@@ -56,7 +58,8 @@ def main() -> int:
     output = given.output or (None if given.short else report.OUTPUT)
     keep = output.with_suffix(".json") if output is not None else None
     old = Results.at(keep) if keep is not None else Results()
-    machine = f"{os.cpu_count()} processors ({platform.machine()}), Python {platform.python_version()}"
+    memory = f"{psutil.virtual_memory().total / 1e9:.0f} GB of memory"
+    machine = f"{os.cpu_count()} processors ({platform.machine()}), {memory}, Python {platform.python_version()}"
     try:
         with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as temporary:
             session = Session(
