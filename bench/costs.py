@@ -87,10 +87,12 @@ class ForeignKey(_Frozen):
 
 
 class Costs(_Frozen):
-    """Of one restore. ``reading``: the seconds that one process takes to read, check and digest the plain dump."""
+    """Of one restore. ``reading``: the seconds that one process takes to read, check and digest the plain dump;
+    ``definitions``: that dump without its rows."""
 
     major: int
     plain_bytes: int
+    definitions: str
     reading: float
     tables: tuple[Table, ...]
     foreign_keys: tuple[ForeignKey, ...]
@@ -117,10 +119,23 @@ def measured(folder: Path, scale: float, major: int) -> Costs:
     return Costs(
         major=major,
         plain_bytes=dump.stat().st_size,
+        definitions=_without_rows(dump),
         reading=reading,
         tables=tuple(table.model_copy(update={"proof": proof * table.bytes / total}) for table in tables),
         foreign_keys=keys,
     )
+
+
+def _without_rows(dump: Path) -> str:
+    kept: list[str] = []
+    with dump.open(encoding="utf-8") as file:
+        inside = False
+        for line in file:
+            inside = inside and line != "\\.\n"
+            if not inside:
+                kept.append(line)
+                inside = line.startswith("COPY ") and line.endswith(" FROM stdin;\n")
+    return "".join(kept)
 
 
 def _tables(source: Connection, copy: Connection, folder: Path) -> Iterator[Table]:

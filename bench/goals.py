@@ -76,7 +76,7 @@ def _simulated(cores: int) -> Callable[[Results, int], float | None]:
         costs = results.costs.get(major)
         if costs is None:
             return None
-        return simulate.of_gigabytes(costs, cores=cores).efficiency
+        return simulate.forecast(costs, cores=cores).efficiency
 
     return value
 

@@ -163,11 +163,12 @@ def _simulated(results: Results) -> Iterator[str]:
     for major, costs in sorted(results.costs.items()):
         yield f"## Simulated, PostgreSQL {major}\n"
         yield (
-            f"{simulate.GIGABYTES:.0f} GB of the CRM's shape, scheduled on more cores with the costs that "
-            "`python -m bench.costs` measured, one piece after the other, on one core. Memory and disk are assumed to "
-            "keep up, and sessions not to stand in each other's way.\n"
+            f"{simulate.GIGABYTES:.0f} GB of the CRM's shape on more cores: the engine's tasks in the order of its "
+            "schedule, each with the cost that was measured for it, one after the other, on one core. Memory and disk "
+            "are assumed to keep up, and sessions not to stand in each other's way. Before the tasks, one process "
+            "reads the dump.\n"
         )
-        yield simulate.table_of([simulate.of_gigabytes(costs, cores=cores) for cores in simulate.CORES])
+        yield simulate.table_of([simulate.forecast(costs, cores=cores) for cores in simulate.CORES])
         yield ""
 
 
