@@ -121,7 +121,7 @@ def _restores(session: Session, majors: Sequence[int], sets: Sequence[str], who:
 
 def _growth(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
     for major in majors:
-        parts = growth.SCALES[:: len(growth.SCALES) - 1] if session.short else growth.SCALES
+        parts = growth.SCALES[:1] if session.short else growth.SCALES
         found = growth.measured(session.folder, major, session.scale, session.rounds, _say, parts)
         session.add(growth={**session.results.growth, major: found})
 

@@ -38,7 +38,8 @@ def measured(
 
 def off_the_line(contests: tuple[Contest, ...], contestant: str = LASTGOOD) -> float | None:
     """How much more a byte of the largest dump costs than a byte of the smallest: 0.1 is 10 % more, and -0.1 less.
-    None when either was not measured."""
-    ends = [(c.contestants.get(contestant), c.plain_bytes) for c in (contests[:1] + contests[-1:])]
-    costs = [who.median() / size for who, size in ends if who is not None and who.runs]
+    None when they were not measured, or are one."""
+    ends = (contests[0], contests[-1]) if contests[1:] else ()
+    ran = [(who, end.plain_bytes) for end in ends if (who := end.contestants.get(contestant)) and who.runs]
+    costs = [who.median() / size for who, size in ran]
     return costs[1] / costs[0] - 1 if len(costs) == 2 else None
