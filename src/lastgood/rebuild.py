@@ -15,24 +15,23 @@ from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
-from lastgood.engine import Loaded, Options, load
-from lastgood.engine.crew import Connect
-from lastgood.engine.supply import supply_for
-from lastgood.engine.work import Reading
+from lastgood.engine import Connect, Loaded, Options, Reading, load, supply_for
+from lastgood.engine.pace import Pace
 from lastgood.errors import Corrupt, Failed
-from lastgood.events import Emit
+from lastgood.events import Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.postgres import integrity
+from lastgood.postgres.capacity import capacity
+from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
+from lastgood.postgres.strain import Limits
 
 SHOWN = 20
-JOBS = 2
 # A hash of the referenced keys in memory: measured, 0.6 × of the time with 4 MB.
 _LOOK_UP = "SET work_mem = '64MB'"
-TUNING = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 
 
 class ProofFailed(Failed):
@@ -52,30 +51,32 @@ def rebuild(
     expected: Facts,
     name: str,
     extensions: Mapping[str, str],
+    pace: Pace,
+    watch: Callable[[], Connection],
     emit: Emit,
     cancelled: Callable[[], bool],
     *,
     division: Division | None = None,
 ) -> Loaded:
     """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
-    read back on the way, under the rules of ``expected``. ``extensions``: name → version to install. ``division``: what
-    is left for later, if anything may be.
+    read back on the way, under the rules of ``expected``. ``extensions``: name → version to install. ``watch`` opens
+    the session that watches the server meanwhile. ``division``: what is left for later, if anything may be.
 
-    Raises Failed at the first error that no rule allows, Corrupt when the file changed since it was checked.
+    Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
+    changed since it was checked.
     """
     before = source.fingerprint()
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
-    with closing(supply), connect("look around") as connection:
-        options = Options(
-            name=name,
-            jobs=JOBS,
-            settings=TUNING,
-            extensions=extensions,
-            reading=_reading(connection, expected),
-            emit=emit,
-            cancelled=cancelled,
-            large_only=division is not None,
-        )
+    limits = Limits(max_wal_lag=pace.max_wal_lag)
+    with (
+        closing(supply),
+        connect("look around") as connection,
+        Pressure(watch, limits, emit, rate=pace.throttle) as pressure,
+    ):
+        room = capacity(connection, jobs=pace.jobs, others=0)
+        emit(Note(room.reasons[0]))
+        reading = _reading(connection, expected)
+        options = Options(name, room, pressure, extensions, reading, emit, cancelled, division is not None)
         script = summary.script if division is None else division.now(summary.script)
         loaded = load(connect, script, summary, supply, options)
     if source.fingerprint() != before:
@@ -105,6 +106,7 @@ def prove(
     cancelled: Callable[[], bool],
     *,
     connect: Connect,
+    pace: Pace,
     same: Mapping[Relation, int],
     keys: bool,
     again: Callable[[], Facts],
@@ -122,7 +124,7 @@ def prove(
     connection.read_only = True
     unproved = division.unproved if division is not None else frozenset()
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
-        broken = pool.submit(_broken, connect, expected, keys, unproved)
+        broken = pool.submit(_broken, connect, pace, expected, keys, unproved)
         with connection.transaction():
             known = _unchanged(connection, expected, same)
             if any(
@@ -185,7 +187,9 @@ def _compared(expected: Facts, found: Facts, same: Collection[Relation], divisio
     return comparison.model_copy(update={"not_compared": (*comparison.not_compared, remark)})
 
 
-def _broken(connect: Connect, expected: Facts, keys: bool, unproved: Collection[tuple[Relation, str]]) -> list[str]:
+def _broken(
+    connect: Connect, pace: Pace, expected: Facts, keys: bool, unproved: Collection[tuple[Relation, str]]
+) -> list[str]:
     """What the catalogue calls sound and is not. A view left without data, or an index that lacks a partition's,
     may be just what the restore point holds."""
     with connect("look around") as connection:
@@ -195,13 +199,14 @@ def _broken(connect: Connect, expected: Facts, keys: bool, unproved: Collection[
             if (keys and key.validated) or (Relation(key.schema_name, key.table), key.name) in unproved
         ]
         unsound = list(_unsound(connection))
+        jobs = capacity(connection, jobs=pace.jobs, others=0).jobs if wanted else 1
     rows = {(table.schema_name, table.name): table.rows for table in expected.tables}
     wanted.sort(key=lambda key: rows.get((key.schema_name, key.table), sys.maxsize), reverse=True)
-    return [*_orphans(connect, wanted), *unsound]
+    return [*_orphans(connect, wanted, min(jobs, len(wanted))), *unsound]
 
 
-def _orphans(connect: Connect, keys: Sequence[integrity.Key]) -> Iterator[str]:
-    """The largest first, on several sessions."""
+def _orphans(connect: Connect, keys: Sequence[integrity.Key], jobs: int) -> Iterator[str]:
+    """The largest first, on so many sessions."""
     left = deque(keys)
     found: list[integrity.ForeignKey] = []
 
@@ -212,8 +217,8 @@ def _orphans(connect: Connect, keys: Sequence[integrity.Key]) -> Iterator[str]:
                 while True:
                     found.append(integrity.look_up(connection, left.popleft()))
 
-    with ThreadPoolExecutor(JOBS, thread_name_prefix="lastgood-keys") as pool:
-        for done in [pool.submit(work) for _ in range(min(JOBS, len(keys)))]:
+    with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="lastgood-keys") as pool:
+        for done in [pool.submit(work) for _ in range(jobs)]:
             done.result()
     for key in sorted(found, key=lambda key: (key.schema_name, key.table, key.name)):
         if key.orphans:

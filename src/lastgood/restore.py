@@ -16,13 +16,14 @@ from pydantic import BaseModel, ConfigDict
 from lastgood import interrupts, points
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
+from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.finishing import remainder
 from lastgood.finishing.choice import choose
 from lastgood.finishing.work import Finished, finish
 from lastgood.names import new_run
-from lastgood.plan import AS_IT_FITS, Pace, ReopenWhen
+from lastgood.plan import ReopenWhen
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
@@ -92,7 +93,17 @@ def restore(
                     return _cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
                 loaded = rebuild(
-                    connect, source, summary, facts, point.path.name, {}, emit, stop.is_set, division=division
+                    connect,
+                    source,
+                    summary,
+                    facts,
+                    point.path.name,
+                    {},
+                    pace,
+                    lambda: target.connect(application_name=f"lastgood watch {run}"),
+                    emit,
+                    stop.is_set,
+                    division=division,
                 )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
@@ -106,6 +117,7 @@ def restore(
                         emit,
                         stop.is_set,
                         connect=connect,
+                        pace=pace,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
                         again=lambda: points.read_whole(point, stage="prove", emit=emit, cancelled=stop.is_set).facts,

@@ -34,6 +34,7 @@ class Prove:
                 run.emit,
                 run.cancelled,
                 connect=partial(run.connected, name),
+                pace=run.prepared.request.pace,
                 same=run.findings.same,
                 keys=run.prepared.summary.keys_before_rows,
                 again=lambda: run.prepared.facts,
