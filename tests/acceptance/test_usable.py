@@ -143,7 +143,7 @@ def test_killed_while_it_finishes_another_machine_goes_on(stage: Stage, tmp_path
     shown = lastgood(stage, "status", state=tmp_path / "two").stdout
     assert "In service, and not finished yet" in shown
     assert (
-        f"{left['run']}: 1 of {10 + keys} things done; left are 9 indexes to build and {keys} foreign keys to validate"
+        f"{left['run']}: 1 of {10 + keys} things done; left: 9 indexes to build, {keys}"
         in shown
     )
     # Without its restore point and its journal.

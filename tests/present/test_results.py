@@ -15,8 +15,17 @@ from lastgood.points import RestorePoint, Verdict
 from lastgood.present import amounts, facts, plan, points, prune, report, status
 from lastgood.present.screen import Screen
 from lastgood.prune import Candidate, PrunePlan
-from lastgood.report import CarriedOverReport, FenceReport, ProvedTable, Report, Seconds, Skipped
-from lastgood.status import FenceStatus, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
+from lastgood.report import (
+    CarriedOverReport,
+    FenceReport,
+    FinishedReport,
+    FinishReport,
+    ProvedTable,
+    Report,
+    Seconds,
+    Skipped,
+)
+from lastgood.status import FenceStatus, Finishing, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
 
 RUN = "20251104-143000-9f3c1a70"
 WHEN = datetime(2025, 11, 4, 14, 30, tzinfo=UTC)
@@ -347,4 +356,62 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
         "          name     what           made           size  why\n"
         "  remove  old.sql  restore point  9 hours ago  1.0 MB  beyond the 1 newest\n"
         "  keep    new.sql  restore point  9 hours ago  1.0 MB  among the 1 newest\n"
+    )
+
+
+def test_a_plan_says_what_waits(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    later = ("index public.a_b", "index public.c_d", "foreign key k on public.t")
+    plan.show(screen, a_plan().model_copy(update={"reopen_when": "usable", "deferred": later}))
+    assert (
+        "  Done after it     2 indexes that nothing uses, the server's own look at 1\n"
+        "                    foreign key (proved before), statistics of small tables\n"
+    ) in stream.getvalue()
+
+
+def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    rest = Finishing(
+        run=RUN,
+        tasks=12,
+        left=4,
+        indexes_left=1,
+        foreign_keys_left=3,
+        working=f'"lastgood finish {RUN}", as "ann", server process 4711',
+        doing="building index: scanning table, 45 %",
+        commands=(),
+    )
+    stopped = rest.model_copy(update={"working": "", "doing": "", "commands": (f"lastgood resume {RUN}",)})
+    status.show(screen, a_status().model_copy(update={"finishing": (rest, stopped)}))
+    assert stream.getvalue() == (
+        '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        "\n"
+        "In service, and not finished yet\n"
+        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        "    foreign keys to validate\n"
+        f'    at it now: "lastgood finish {RUN}", as "ann", server\n'
+        "    process 4711 (building index: scanning table, 45 %)\n"
+        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        "    foreign keys to validate\n"
+        f"    lastgood resume {RUN}\n"
+    )
+
+
+FINISHED = FinishedReport(indexes=1, foreign_keys=9, analyzed=40, gone=("index public.a_b",))
+
+
+def test_what_was_finished_stands_in_every_report(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    report.show(screen, a_report(()).model_copy(update={"finished": FINISHED}))
+    said = " ".join(stream.getvalue().split())
+    assert "Finished after it 1 index built, 9 foreign keys validated, 40 tables analyzed; dropped meanwhile: " in said
+    stream.truncate(0)
+    stream.seek(0)
+    report.show_finish(screen, FinishReport(run=RUN, live="crm", finished=FINISHED, seconds=61.2))
+    assert stream.getvalue() == (
+        'Done: "crm" lacks nothing any more.\n'
+        f"  Run       {RUN}\n"
+        "  Finished  1 index built, 9 foreign keys validated, 40 tables analyzed; dropped\n"
+        "            meanwhile: index public.a_b\n"
+        "  In all    1 min 1 s\n"
     )

@@ -65,8 +65,8 @@ def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
 
 def _finishing(screen: Screen, run: Finishing) -> None:
     screen.say(
-        f"{run.run}: {run.tasks - run.left} of {amounts.counted(run.tasks, 'thing')} done; left are "
-        f"{amounts.counted(run.indexes_left, 'index', 'indexes')} to build and "
+        f"{run.run}: {run.tasks - run.left} of {amounts.number(run.tasks)} things done; left: "
+        f"{amounts.counted(run.indexes_left, 'index', 'indexes')} to build, "
         f"{amounts.counted(run.foreign_keys_left, 'foreign key')} to validate",
         first="  ",
         indent=4,
