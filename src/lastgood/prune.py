@@ -123,8 +123,10 @@ def plan(
 
 
 def _concerns(point: RestorePoint, live: str) -> bool:
-    """A store may be shared: what is known to be of another database neither goes nor counts."""
-    return point.manifest is None or point.manifest.database == live
+    """A store may be shared: what is known to be of another database neither goes nor counts, and neither does a file
+    that only has a name like a dump's.
+    """
+    return not point.problem if point.manifest is None else point.manifest.database == live
 
 
 def _verdict(

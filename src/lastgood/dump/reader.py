@@ -7,16 +7,18 @@ was written (``Corrupt``), and an end that is not the end (``Incomplete``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names
+from lastgood.dump import encodings, inserts, names, noise
 from lastgood.dump.checks import check_encoding, check_rows
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
-from lastgood.dump.lexer import tokens
+from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
+from lastgood.dump.parts import Parted, naming
 from lastgood.dump.repair import repaired
+from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import (
     Command,
@@ -29,12 +31,22 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.summary import DumpSummary, Skipped
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Source", "read"]
+__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Source", "WhichDatabase", "read"]
 
 CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
+
+
+class WhichDatabase(BadPoint):
+    """The restore point is of a whole cluster, and nothing says which of its ``databases`` is meant."""
+
+    code = "which_database"
+
+    def __init__(self, message: str, *, databases: Iterable[str]) -> None:
+        super().__init__(message, hint="Name one of them: lastgood restore POINT --into NAME --database DATABASE.")
+        self.databases = tuple(databases)
 
 
 class Source(Protocol):
@@ -51,8 +63,10 @@ def read(
     A refused statement never comes out: it raises. A skipped one does, with its reason. ``database`` chooses one from
     a cluster dump (pg_dumpall) and means nothing otherwise. ``accept_unmarked``: the operator vouches for a file
     without pg_dump's header and footer, whose completeness can't be known. ``accept_partial``: the same for a dump
-    made under row security. The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end:
-    nothing that was read is to be trusted before that.
+    made under row security. A source that is ``Parted`` is read file by file, lines and offsets counted in each.
+
+    The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end: nothing that was read is to
+    be trusted before that.
     """
     return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
 
@@ -63,6 +77,11 @@ _STARTED_ON = b"-- Started on "
 _DATA_FOR = re.compile(rb"-- Data for Name: (.*); Type: TABLE DATA; Schema: (.*?); Owner: ", re.DOTALL)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
+_NOT_MADE = "is about something that none of the files makes"
+_BY_SUPABASE = (
+    "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
+    "the platform maintains"
+)
 _HARMLESS_BEFORE_ENTRIES = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 
@@ -76,6 +95,12 @@ class Reading:
         self._wanted = database
         self._accept_unmarked = accept_unmarked
         self._accept_partial = accept_partial
+        # The tables, by name and schema as comments show them.
+        self._by_header: dict[tuple[bytes, bytes], Relation] = {}
+        self._begin_text()
+
+    def _begin_text(self) -> None:
+        """What holds for one text: nothing of it goes over to the next file of a set."""
         self._codec = "utf-8"
         self._schema = ""
         self._escapes_in_strings = False
@@ -85,51 +110,82 @@ class Reading:
         self._ended = False
         self._entries = False
         self._headed = False
-        self._made_before: frozenset[Relation] = frozenset()
+        self._made_before = frozenset(self.summary.tables)
+        self._marked = False
         self._cluster_ended = False
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
         self._empty: RowsStart | None = None
-        # The tables, by name and schema as comments show them.
-        self._by_header: dict[tuple[bytes, bytes], Relation] = {}
         self._group: inserts.Section | None = None
         self._target: inserts.Target | None = None
+        self._copying: RowsStart | None = None
+        self._rows = 0
+        self._noise = noise.Seen()
 
     def __iter__(self) -> Iterator[Entry]:
-        copying: RowsStart | None = None
-        rows = 0
-        for token in tokens(repaired(self._source.chunks(), self.summary.notes)):
-            match token:
-                case CopyData():
-                    if copying is not None:
-                        self._check_encoding(token.data, token.offset, token.line)
-                        check_rows(copying, token)
-                        rows += token.rows
-                        yield Rows(token.data, token.rows, token.offset, token.line)
-                case CopyEnd():
-                    if copying is not None:
-                        yield RowsEnd(rows)
-                    copying, rows = None, 0
-                case CopyStart():
-                    self._check_header()
-                    self._empty = None
-                    yield from self._flush()
-                    if self._active(token):
-                        copying = self._copy(token)
-                        yield copying
-                case Comment():
-                    yield from self._note_comment(token)
-                    self._comment = token
-                case MetaCommand():
-                    yield from self._flush()
-                    yield from self._psql(token)
-                case Statement():
-                    self._check_header()
-                    if self._active(token):
-                        yield from self._statement(token)
+        if not isinstance(self._source, Parted):
+            yield from self._text(self._source)
+            return
+        for part in self._source.parts:
+            with naming(part.name, self.summary.notes):
+                if part.is_roles:
+                    for command in role_commands(part.source, self.summary.notes):
+                        self.summary.roles.update(command.roles)
+                        self._note_skipped(command)
+                        yield command
+                else:
+                    self._begin_text()
+                    yield from self._text(part.source)
+        if self.summary.rows_without_table:
+            named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
+            self.summary.notes.append(f"none of the files makes {named}: rows of it were left out")
+
+    def _text(self, source: Source) -> Iterator[Entry]:
+        """One file, from its beginning to its end."""
+        for token in self._tokens(source):
+            yield from self._take(token)
         yield from self._flush()
+        self.summary.notes += self._noise.notes()
         self._check_end()
+
+    def _tokens(self, source: Source) -> Iterator[Token]:
+        lexer = Lexer(repaired(source.chunks(), self.summary.notes))
+        for token in lexer.tokens():
+            yield token
+            lexer.ended = self._ended
+
+    def _take(self, token: Token) -> Iterator[Entry]:
+        match token:
+            case CopyData():
+                if self._copying is not None:
+                    self._check_encoding(token.data, token.offset, token.line)
+                    check_rows(self._copying, token)
+                    self._rows += token.rows
+                    yield Rows(token.data, token.rows, token.offset, token.line)
+            case CopyEnd():
+                if self._copying is not None:
+                    yield RowsEnd(self._rows)
+                self._copying, self._rows = None, 0
+            case CopyStart():
+                self._check_header()
+                self._empty = None
+                yield from self._flush()
+                if self._active(token) and (start := self._copy(token)) is not None:
+                    self._copying = start
+                    yield start
+            case Comment():
+                yield from self._note_comment(token)
+                self._comment = token
+            case MetaCommand():
+                yield from self._flush()
+                yield from self._psql(token)
+            case Noise():
+                self._noise.add(token, ended=self._ended)
+            case Statement():
+                self._check_header()
+                if self._active(token):
+                    yield from self._statement(token)
 
     # Statements ------------------------------------------------------------------------------------------------
 
@@ -149,11 +205,12 @@ class Reading:
         if token.text[:6].upper() == b"INSERT":
             start = self._insert(token)
             if start is not None:
-                yield from self._add(*start, token)
+                if not self._without_table(start[0].relation):
+                    yield from self._add(*start, token)
                 return
         self._target = None
         yield from self._flush(keep_empty=True)
-        command = self._placed(self._ruled(token))
+        command = self._made_here(self._placed(self._ruled(token)))
         if command.verdict is Verdict.RUN:
             self._check_run(command)
             self._follow(command)
@@ -174,14 +231,19 @@ class Reading:
         return command
 
     def _refusal(self, command: Command) -> BadPoint:
-        line, offset = command.statement.line, command.statement.offset
-        text = command.statement.text
-        if text.startswith((b"pg_dump: ", b"pg_dumpall: ", b"pg_restore: ")):
+        line, offset, text = command.statement.line, command.statement.offset, command.statement.text
+        if (mixed := self._noise.within(command.statement)) is not None:
+            return mixed
+        if command.not_sql_at is not None:
+            before = text.decode(self._codec)[: command.not_sql_at]
+            at = offset + len(before.encode(self._codec))
+            within = f", in the command that begins at line {line}" if "\n" in before else ""
+            line += before.count("\n")
             return Corrupt(
-                f"cannot restore the dump: line {line} is a message of pg_dump, not part of the dump",
-                hint="It was made with stderr sent to the same file; make it again without 2>&1.",
+                f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
+                hint="The file is damaged there, or something else was written into it. " + CHOOSE_ANOTHER,
                 line=line,
-                offset=offset,
+                offset=at,
             )
         return Unsafe(
             f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
@@ -199,7 +261,7 @@ class Reading:
                     offset=command.statement.offset,
                 )
             self.summary.clean = True
-        elif command.dummy and not self._entries and (self.summary.clean or (self.summary.marked and not self._headed)):
+        elif command.dummy and not self._entries and (self.summary.clean or (self._marked and not self._headed)):
             # Among the drops pg_dump --clean replaces a view by one without references: unguarded, it fails where
             # there is no such view.
             self.summary.clean = True
@@ -337,7 +399,7 @@ class Reading:
                 line=token.line,
                 offset=token.offset,
             )
-        self._open = self.summary.marked = True
+        self._open = self._marked = self.summary.marked = True
         self._ended = self._entries = self._headed = False
         self._made_before = frozenset(self.summary.tables)
 
@@ -373,10 +435,31 @@ class Reading:
             copy = inserts.copy_command(relation, columns).encode(self._codec)
         return RowsStart(relation, columns, copy, at.offset, at.line)
 
-    def _copy(self, token: CopyStart) -> RowsStart:
+    def _without_table(self, relation: Relation) -> bool:
+        """Whether rows belong to a table that none of several files makes: ``supabase db dump`` gives rows of auth and
+        storage, and leaves these schemas to the platform.
+        """
+        if not isinstance(self._source, Parted) or not self.summary.tables or relation in self.summary.tables:
+            return False
+        self.summary.rows_without_table[relation] = None
+        return True
+
+    def _made_here(self, command: Command) -> Command:
+        """The same command, left out where it gives rows or a position to what none of several files makes."""
+        if command.verdict is not Verdict.RUN:
+            return command
+        if command.kind is Kind.SEQUENCE_POSITION and isinstance(self._source, Parted) and self.summary.tables:
+            left_out = command.relations[0].schema not in {made.schema for made in self.summary.tables}
+        else:
+            left_out = command.kind is Kind.INSERT and self._without_table(command.relations[0])
+        return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE) if left_out else command
+
+    def _copy(self, token: CopyStart) -> RowsStart | None:
         self._empty = None
         command = self._ruled(token)
         assert isinstance(command.detail, CopyTarget)
+        if self._without_table(command.detail.relation):
+            return None
         self._entries = True
         self._note_rows(command.detail.relation)
         return self._start_of(command.detail.relation, command.detail.columns, token, token.text)
@@ -469,23 +552,25 @@ class Reading:
                 )
             listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
             if self._wanted is None:
-                raise BadPoint(
+                raise WhichDatabase(
                     f"cannot use the dump: it is of a whole cluster, with the databases {listed}",
-                    hint="Say which of them is meant.",
+                    databases=summary.databases,
                 )
             if self._wanted not in summary.databases:
-                raise BadPoint(
+                raise WhichDatabase(
                     "cannot use the dump: it is of a whole cluster, in which there is no database "
                     f'"{shown(self._wanted)}", only {listed}',
-                    hint="Say which of them is meant.",
+                    databases=summary.databases,
                 )
         elif self._open:
             raise Incomplete(
                 'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
                 hint=CHOOSE_ANOTHER,
             )
-        elif not summary.marked and not self._accept_unmarked:
+        elif not self._marked and not self._accept_unmarked:
             if self._supabase and self._last is not None and _resets(self._last.statement):
+                if _BY_SUPABASE not in summary.notes:
+                    summary.notes.append(_BY_SUPABASE)
                 return  # It strips all comments and ends its files with this command.
             if self._last is None and not summary.has_data:
                 raise Corrupt("cannot use the file: there is no SQL in it", hint=CHOOSE_ANOTHER)

@@ -10,7 +10,7 @@ from typing import Literal
 
 from lastgood.errors import Incomplete
 
-Kind = Literal["plain", "custom", "directory", "tar"]
+Kind = Literal["plain", "custom", "directory", "tar", "set"]
 ArchiveCompression = Literal["", "gzip", "lz4", "zstd"]
 
 HEAD = 1 << 12

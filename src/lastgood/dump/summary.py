@@ -55,7 +55,8 @@ class DumpSummary:
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
     they'd be empty. ``plain_types``: enums, whose text depends on
-    nothing. ``created`` is every object that is made, once, in the dump's order.
+    nothing. ``created`` is every object that is made, once, in the dump's order. ``rows_without_table``: tables of
+    which a set of files has rows that were left out since none of the files makes the table.
     """
 
     server_version: str | None = None
@@ -88,6 +89,7 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
+    rows_without_table: dict[Relation, None] = field(default_factory=dict)
     _made_as: str | None = field(default=None, repr=False)
 
     @property
