@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, Literal
 
@@ -41,9 +42,19 @@ class RestoreReport(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit = silent) -> RestoreReport:
+def restore(
+    target: Target,
+    store: Path,
+    point_name: str | Sequence[str],
+    into: str,
+    emit: Emit = silent,
+    *,
+    database_name: str | None = None,
+) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
+
+    Several names are the files of one dump; ``database_name`` chooses one from a cluster dump.
 
     Raises BadPoint, Refused, Failed, Interrupted.
     """
@@ -51,7 +62,8 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
-    chosen = points.choose(store, name=point_name, emit=emit)
+    names = [point_name] if isinstance(point_name, str) else point_name
+    chosen = points.read_whole(points.gather(store, names), database=database_name, stage="plan", emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))

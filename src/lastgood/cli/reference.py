@@ -58,7 +58,8 @@ SMALL: tuple[tuple[str, str], ...] = (
     ),
     (
         "points verify",
-        "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `line` and `offset`.",
+        "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `notes`, `line` and "
+        "`offset`.",
     ),
     ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),

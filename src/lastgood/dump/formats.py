@@ -30,10 +30,11 @@ _ENDS_EARLY = ("end of file", "could not read from input file", "short tar heade
 class DumpSource:
     """A dump on disk. Made by ``open_dump``; holds no file open between calls.
 
-    ``kind`` is ``plain``, ``custom``, ``directory``, ``tar`` or ``set`` (of several files: ``FileSet``); ``compression`` is that of the file as a whole (``""``,
-    ``gzip``, ``zstd``, ``lz4``, ``xz``, ``bzip2``), ``archive_compression`` that of the data inside an archive (``""``,
-    ``gzip``, ``lz4``, ``zstd``), which its pg_restore must have been built with. ``archive_version`` is None for plain
-    dumps. ``size`` is in bytes on disk, of a directory the sum of its files.
+    ``kind`` is ``plain``, ``custom``, ``directory``, ``tar`` or ``set`` (of several files: ``FileSet``);
+    ``compression`` is that of the file as a whole (``""``, ``gzip``, ``zstd``, ``lz4``, ``xz``, ``bzip2``),
+    ``archive_compression`` that of the data inside an archive (``""``, ``gzip``, ``lz4``, ``zstd``), which its
+    pg_restore must have been built with. ``archive_version`` is None for plain dumps. ``size`` is in bytes on disk, of
+    a directory the sum of its files.
     """
 
     def __init__(

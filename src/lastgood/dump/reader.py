@@ -30,7 +30,7 @@ from lastgood.dump.statements import (
     Verdict,
     understand_psql,
 )
-from lastgood.dump.summary import DumpSummary, Skipped
+from lastgood.dump.summary import POST_DATA, DumpSummary, Skipped
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
@@ -127,6 +127,7 @@ class Reading:
         if not isinstance(self._source, Parted):
             yield from self._text(self._source)
             return
+        held: list[Command] = []
         for part in self._source.parts:
             with naming(part.name, self.summary.notes):
                 if part.is_roles:
@@ -136,7 +137,8 @@ class Reading:
                         yield command
                 else:
                     self._begin_text()
-                    yield from self._text(part.source)
+                    yield from _rows_first(self._text(part.source), held)
+        yield from held
         if self.summary.rows_without_table:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
             self.summary.notes.append(f"none of the files makes {named}: rows of it were left out")
@@ -579,6 +581,25 @@ class Reading:
                 "whether it is complete",
                 hint="Make the dump with pg_dump and keep its comments.",
             )
+
+
+def _rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
+    """The entries of one of several files, without what goes behind the rows of the files that follow: keys, indexes,
+    triggers, and whatever stands behind them. That is added to ``held``.
+    """
+    behind: list[Command] = []
+    for entry in entries:
+        if isinstance(entry, Command) and (behind or (entry.verdict is Verdict.RUN and entry.kind in POST_DATA)):
+            if entry.kind is Kind.TABLE:
+                # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
+                yield from behind
+                behind.clear()
+                yield entry
+            else:
+                behind.append(entry)
+        else:
+            yield entry
+    held += behind
 
 
 def _made_by_supabase_cli(command: Command) -> bool:

@@ -18,7 +18,7 @@ from lastgood.dump.statements import (
     TableDefinition,
 )
 
-_POST_DATA = frozenset(
+POST_DATA = frozenset(
     {
         Kind.INDEX,
         Kind.PRIMARY_KEY,
@@ -137,7 +137,7 @@ class DumpSummary:
         self.roles.update(command.roles)
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
-        self.has_post_data = self.has_post_data or command.kind in _POST_DATA
+        self.has_post_data = self.has_post_data or command.kind in POST_DATA
         # With --use-set-session-authorization objects are made by their owners.
         self.has_owners = self.has_owners or command.kind is Kind.OWNER or bool(self._made_as and command.creates)
         self.has_acls = self.has_acls or command.kind in (Kind.GRANT, Kind.DEFAULT_PRIVILEGES)

@@ -45,8 +45,8 @@ class Verdict:
     """What reading a restore point to its end showed.
 
     ``message`` and ``hint`` say what is wrong, ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
-    0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it is
-    whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over in it.
+    0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it
+    is whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over.
     """
 
     state: State
@@ -102,7 +102,8 @@ def read_whole(
     """Reads the point to its end and compares it with its manifest; emits Note of what was passed over in it.
 
     ``database`` chooses one from a cluster dump; without it, one that holds a single database besides those that every
-    cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when a program to read it with is missing, Interrupted when ``cancelled`` turned true.
+    cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when
+    a program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
     source = source_of(point)
 

@@ -1,0 +1,163 @@
+"""Dumps in several files, of a whole cluster, and on standard input, from the command line."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from lastgood.postgres.embedded import EmbeddedServer
+from tests.cli.conftest import Lastgood, command
+from tests.rich import run
+
+
+def dumped(server: EmbeddedServer, database: str, name: str, *options: str, program: str = "pg_dump") -> Path:
+    target, _ = server.target(database).child()
+    run(server, program, "-d", target, "-f", name, *options)
+    return Path(name)
+
+
+def contacts(server: EmbeddedServer, database: str) -> object:
+    with server.target(database).connect() as connection:
+        row = connection.execute("SELECT count(*) FROM public.contacts").fetchone()
+    assert row is not None
+    return row[0]
+
+
+def test_files_of_one_dump(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    dumped(server, database, "schema.sql", "--schema-only")
+    dumped(server, database, "data.sql", "--data-only")
+    into = f"{database}_beside"
+    outcome = lastgood("restore", "data.sql", "schema.sql", "--into", into)
+    assert outcome.status == 0, outcome.err
+    assert outcome.out.startswith(
+        f'Done: "{into}" is data.sql + schema.sql, restored.\n'
+        "  Proved: 3 of 3 tables with 7 rows equal the restore point in every row.\n"
+    )
+    assert contacts(server, into) == 3
+    facts = lastgood("facts", "schema.sql", "data.sql", "--json").document["facts"]
+    assert sum(table["rows"] for table in facts["tables"]) == 7
+    equal = lastgood("facts", "schema.sql", "data.sql", "--live")
+    assert (equal.status, equal.out) == (0, "Equal: schema.sql + data.sql and the live database, 3 tables, 7 rows.\n")
+
+
+def test_a_rollback_to_a_folder_of_files(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    folder = Path("backups/cloud_20251104_143000")
+    folder.mkdir(parents=True)
+    dumped(server, database, f"{folder}/schema.sql", "--schema-only")
+    dumped(server, database, f"{folder}/data.sql", "--data-only")
+    with server.target(database).connect() as connection:
+        connection.execute("DELETE FROM public.deals")
+        connection.execute("DELETE FROM public.contacts")
+    listed = lastgood("points", "--json").document["points"]
+    assert [point["name"] for point in listed] == [folder.name]
+    assert lastgood("points", "verify").out == f"valid: {folder.name}\n1 of 1 restore point valid.\n"
+    outcome = lastgood("rollback", "--yes")
+    assert outcome.status == 0, outcome.err
+    assert contacts(server, database) == 3
+
+
+def test_one_database_of_a_cluster_dump(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    into, other = f"{database}_beside", f"{database}_other"
+    with server.target("postgres").connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE {}").format(sql.Identifier(other), sql.Identifier(database))
+        )
+        names = [row[0] for row in connection.execute("SELECT datname FROM pg_database")]
+    leave_out = [
+        f"--exclude-database={name}" for name in names if not name.startswith((database, "postgres", "template1"))
+    ]
+    dumped(server, database, "cluster.sql", *leave_out, program="pg_dumpall")
+    outcome = lastgood("restore", "cluster.sql", "--into", into)
+    assert outcome.status == 4
+    for name in ("template1", "postgres", database, other):
+        assert f'"{name}"' in outcome.err
+    assert "Name one of them: lastgood restore POINT --into NAME --database DATABASE.\n" in outcome.err
+    assert lastgood("points", "verify", "cluster.sql").status == 0
+    outcome = lastgood("restore", "cluster.sql", "--into", into, "--database", other)
+    assert outcome.status == 0, outcome.err
+    assert contacts(server, into) == 3
+    facts = lastgood("facts", "cluster.sql", "--database", other, "--json").document["facts"]
+    assert (facts["database"], sum(table["rows"] for table in facts["tables"])) == (other, 7)
+
+
+def test_standard_input(server: EmbeddedServer, database: str, child_environment: dict[str, str]) -> None:
+    whole = dumped(server, database, "app.sql").read_bytes()
+    folder = Path("spool")
+    folder.mkdir()
+    environment = {**child_environment, "TMPDIR": str(folder.absolute())}
+    into = f"{database}_beside"
+    done = subprocess.run(
+        command("restore", "-", "--into", into, "--json"), input=whole, capture_output=True, env=environment
+    )
+    assert done.returncode == 0, done.stderr
+    assert json.loads(done.stdout)["point"] == "standard input"
+    assert contacts(server, into) == 3
+    assert list(folder.iterdir()) == []
+    facts = subprocess.run(command("facts", "-", "--live"), input=whole, capture_output=True, env=environment)
+    assert facts.stdout.decode() == "Equal: standard input and the live database, 3 tables, 7 rows.\n"
+    assert f'standard input is kept in "{folder.absolute()}/.lastgood-' in facts.stderr.decode()
+    for broken in (b"", whole[:-100], b"<html>"):
+        failed = subprocess.run(command("facts", "-"), input=broken, capture_output=True, env=environment)
+        assert failed.returncode == 4, failed.stderr
+        assert list(folder.iterdir()) == []
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_an_interrupt_leaves_nothing_of_standard_input(
+    database: str, child_environment: dict[str, str], number: signal.Signals
+) -> None:
+    folder = Path("spool")
+    folder.mkdir()
+    environment = {**child_environment, "TMPDIR": str(folder.absolute())}
+    process = subprocess.Popen(
+        command("restore", "-", "--into", "never"),
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.PIPE,
+        env=environment,
+    )
+    assert process.stdin is not None
+    process.stdin.write(b"--\n-- PostgreSQL database dump\n--\n")
+    process.stdin.flush()
+    deadline = time.monotonic() + 60
+    while not (files := list(folder.glob("*/standard-input"))):
+        assert time.monotonic() < deadline
+        os.sched_yield()
+    assert [file.stat().st_mode & 0o777 for file in (*files, files[0].parent)] == [0o600, 0o700]
+    process.send_signal(number)
+    _, said = process.communicate(timeout=60)
+    assert process.returncode == 130
+    assert b"error: interrupted while standard input was read\n" in said
+    assert list(folder.iterdir()) == []
+
+
+def test_a_full_disk_is_told(database: str, child_environment: dict[str, str]) -> None:
+    folder = Path("spool")
+    folder.mkdir()
+    # A limit of the process stands for a full disk: both end the same write.
+    limited = ["sh", "-c", 'ulimit -f 100; trap "" XFSZ; exec "$@"', "sh"]
+    done = subprocess.run(
+        [*limited, *command("facts", "-")],
+        input=bytes(1_000_000),
+        capture_output=True,
+        env={**child_environment, "TMPDIR": str(folder.absolute())},
+    )
+    assert done.returncode == 5
+    said = done.stderr.decode()
+    assert f'error: cannot keep standard input in "{folder.absolute()}/.lastgood-' in said.replace("\n", " ")
+    assert "file too large after" in " ".join(said.split())
+    assert "Make room there, or name a folder that has more in TMPDIR." in " ".join(said.split())
+    assert list(folder.iterdir()) == []
+
+
+def test_standard_input_only_once(lastgood: Lastgood, database: str) -> None:
+    outcome = lastgood("facts", "-", "-")
+    assert outcome.status == 2
+    assert outcome.err.startswith("error: cannot read standard input twice\n")
