@@ -16,8 +16,9 @@ from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
 from lastgood.postgres import database
+from lastgood.postgres.cancel import cancel_when
 from lastgood.postgres.mark import server_clock
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Target
 from lastgood.rebuild import prove, rebuild
 from lastgood.report import ProvedTable, Skipped, proved_tables, skipped_of
 
@@ -80,7 +81,7 @@ def restore(
                 target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
                 target.at(into).connect(application_name=f"lastgood analyze {run}") as beside,
             ):
-                stopper = _cancel_when(stop, connection)
+                stopper = cancel_when(stop, connection)
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))
                 loaded = rebuild(connection, source, summary, point.path.name, {}, emit, stop.is_set)
@@ -114,16 +115,3 @@ def restore(
         not_compared=comparison.not_compared,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
-
-
-def _cancel_when(stop: threading.Event, connection: Connection) -> threading.Thread:
-    """Cancels what the connection executes when the event is set; ends with it."""
-
-    def wait() -> None:
-        stop.wait()
-        if not connection.closed:
-            connection.cancel_safe(timeout=5)
-
-    thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
-    thread.start()
-    return thread

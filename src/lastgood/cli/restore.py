@@ -6,12 +6,13 @@ from typing import Annotated
 
 import typer
 
-from lastgood import restore
+from lastgood import restore, restore_readable
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
 from lastgood.cli.session import Session
 from lastgood.present import report as shown
+from lastgood.present import salvage as shown_salvage
 
 
 @command("restore", 3, 4, 5)
@@ -27,14 +28,29 @@ def restore_(
     ],
     into: Annotated[str, typer.Option("--into", metavar="NAME", help="The database to make; it must not exist.")],
     database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
+    salvage: Annotated[
+        bool,
+        typer.Option("--salvage-readable", help="Of a damaged dump, load what can be read, and say what is missing."),
+    ] = False,
 ) -> None:
     """Restore into a new database beside the live one, and prove it.
 
     Touches no other database. When it fails or is interrupted, the new database is removed again.
+
+    With --salvage-readable nothing is proved: rows and commands that are damaged are left out and listed, table by
+    table, and the status is 0 however much that is. Read the report, or with --json each table's `state`.
     """
     store = session.settings.store
+    named = {"point": SHOWN} if STDIN in point else {}
     with session.events() as emit, operands(point, store, emit) as names:
-        report = restore.restore(session.target, store, names, into, emit, database_name=database)
-    if STDIN in point:
-        report = report.model_copy(update={"point": SHOWN})
-    session.result(report.document(), lambda: shown.show_restore(session.screen, report))
+        if salvage:
+            left = restore_readable.restore_readable(
+                session.target, store, names, into, emit, database_name=database
+            ).model_copy(update=named)
+        else:
+            report = restore.restore(session.target, store, names, into, emit, database_name=database)
+            report = report.model_copy(update=named)
+    if salvage:
+        session.result(left.document(), lambda: shown_salvage.show(session.screen, left))
+    else:
+        session.result(report.document(), lambda: shown.show_restore(session.screen, report))

@@ -22,6 +22,7 @@ Compression = Literal["", "gzip", "zstd", "lz4", "xz", "bzip2"]
 
 READ = 1 << 18
 _GIVE = 1 << 18
+_FINE = 1 << 9
 # zstd gives all that its input makes at once, and 4 bytes can stand for 128 KiB: it gets little at a time, less after
 # it made much of it.
 _ZSTD_LEAST, _ZSTD_MOST = 1 << 6, 1 << 12
@@ -147,6 +148,15 @@ class _Zstd:
         return self._inner.eof
 
 
+def _fine(member: _Member, data: bytes) -> Iterator[bytes]:
+    """The same a few bytes of input at a time: what an error takes with it is what these make."""
+    for at in range(0, len(data), _FINE):
+        yield from member.take(data[at : at + _FINE])
+        if member.ended:
+            member.unused += data[at + _FINE :]
+            return
+
+
 _MEMBERS: dict[Compression, Callable[[], _Member]] = {
     "gzip": _Gzip,
     "zstd": _Zstd,
@@ -156,26 +166,35 @@ _MEMBERS: dict[Compression, Callable[[], _Member]] = {
 }
 
 
-def decompressed(file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None]) -> Iterator[bytes]:
+def decompressed(
+    file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None], *, fine: bool = False
+) -> Iterator[bytes]:
     """The content of ``file`` in portions of about 256 KiB; ``name`` is for messages.
 
     What follows the last complete member and is no other member is left out, and ``note`` is told; zeros there are
-    padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged.
+    padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged, after giving all that came
+    before; ``fine`` loses less of that, and is slower.
     """
     gathered: list[bytes] = []
     size = 0
-    for piece in _pieces(file, compression, name, note):
-        gathered.append(piece)
-        size += len(piece)
-        if size >= _GIVE:
-            yield b"".join(gathered)
-            gathered.clear()
-            size = 0
+    try:
+        for piece in _pieces(file, compression, name, note, fine):
+            gathered.append(piece)
+            size += len(piece)
+            if size >= _GIVE:
+                yield b"".join(gathered)
+                gathered.clear()
+                size = 0
+    except (Corrupt, Incomplete):
+        yield b"".join(gathered)
+        raise
     if size:
         yield b"".join(gathered)
 
 
-def _pieces(file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None]) -> Iterator[bytes]:
+def _pieces(
+    file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None], fine: bool
+) -> Iterator[bytes]:
     magics = _MAGIC[compression]
     longest = max(map(len, magics))
     data = b""
@@ -195,7 +214,7 @@ def _pieces(file: BinaryIO, compression: Compression, name: str, note: Callable[
         member = _MEMBERS[compression]()
         while True:
             try:
-                yield from member.take(data)
+                yield from _fine(member, data) if fine else member.take(data)
             except _DAMAGE as error:
                 raise Corrupt(
                     f'cannot read "{name}": its {compression} data is damaged before byte {file.tell()} of the file: '

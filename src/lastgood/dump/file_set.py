@@ -54,10 +54,10 @@ class FileSet(DumpSource):
             whole.update(source.path.name.encode("utf-8", "surrogateescape") + b"\0" + source.sha256().encode() + b"\n")
         return whole.hexdigest()
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         """The text of all its files. Whoever reads it as SQL takes the ``parts`` instead: each is a text of its own."""
         for source in self.sources:
-            yield from source.chunks()
+            yield from source.chunks(*options, damage=damage)
             yield b"\n"
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -93,24 +93,25 @@ class DumpSource:
                 whole.update(os.fsencode(name) + b"\0" + _sha256(file).encode() + b"\n")
             return whole.hexdigest()
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         r"""The dump as plain SQL, from its beginning at each call, in portions of up to about 256 KiB.
 
         Archives go through pg_restore, which makes up a new key for ``\restrict`` each time. Raises Incomplete or
         Corrupt where the dump is cut or damaged, BadPoint when it can't be read, and Refused when there is no
-        pg_restore for it.
+        pg_restore for it. ``options`` are for pg_restore. With ``damage`` all that can be read is given, and what is
+        wrong with the rest is added there instead of being raised.
         """
         self._notes.clear()
         with _explained(self.path):
             if self.kind == "directory":
                 self._position = lambda: 0
-                yield from self._restored([self.path], subprocess.DEVNULL)
+                yield from self._restored([*options, self.path], subprocess.DEVNULL)
             else:
-                yield from self._file_chunks()
+                yield from self._file_chunks(options, damage)
         # Padding at the end of a tar, and whatever else pg_restore had no need of, counts as read.
         self._position = lambda: self.size
 
-    def _file_chunks(self) -> Iterator[bytes]:
+    def _file_chunks(self, options: Sequence[str], damage: list[BadPoint] | None) -> Iterator[bytes]:
         with self.path.open("rb", buffering=0) as file:
             last = 0
 
@@ -124,22 +125,26 @@ class DumpSource:
             try:
                 content: Iterator[bytes] = iter(lambda: file.read(READ), b"")
                 if self.compression:
-                    content = decompressed(file, self.compression, str(self.path), self._notes.append)
+                    content = decompressed(
+                        file, self.compression, str(self.path), self._notes.append, fine=damage is not None
+                    )
+                    if damage is not None:
+                        content = _until_the_damage(content, damage)
                 if self.kind == "plain":
                     yield from content
                 elif self.kind == "tar":
-                    yield from self._restored([], recognize.whole_tar(content, str(self.path)))
+                    yield from self._restored(options, recognize.whole_tar(content, str(self.path), damage))
                 elif self.compression:
-                    yield from self._restored([], content)
+                    yield from self._restored(options, content)
                 else:
                     # pg_restore gets a file that it can seek in, and shares its position with us.
-                    yield from self._restored([], file.fileno())
+                    yield from self._restored(options, file.fileno())
             except (Corrupt, Incomplete) as error:
                 raise _with_its_cause(error, self.path) from error
             finally:
                 last = position()
 
-    def _restored(self, arguments: list[Path], stdin: int | Iterator[bytes]) -> Iterator[bytes]:
+    def _restored(self, arguments: Sequence[str | Path], stdin: int | Iterator[bytes]) -> Iterator[bytes]:
         """What pg_restore makes of the archive."""
         assert self.archive_version is not None
         if self._pg_restore is None:
@@ -272,6 +277,13 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
     if other is not None:
         what, hint = other
         raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or _ANOTHER)
+
+
+def _until_the_damage(content: Iterator[bytes], damage: list[BadPoint]) -> Iterator[bytes]:
+    try:
+        yield from content
+    except (Corrupt, Incomplete) as error:
+        damage.append(error)
 
 
 @contextmanager

@@ -13,6 +13,7 @@ Memory is bounded by the longest command or row, or by a portion (see window.py)
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
@@ -72,6 +73,14 @@ class Lexer(Window):
         super().__init__(chunks)
         self.ended = False
         self._escapes = False  # standard_conforming_strings is off
+
+    def restarted(self, text: bytes, line: int, behind: int) -> Lexer:
+        """Another one that goes on with ``text``, which begins on ``line``, and then with the buffer from the index
+        ``behind`` on. For damaged dumps: this one took what it should not. Offsets are then only about right.
+        """
+        again = Lexer(itertools.chain([text, self.cut(behind, len(self.buffer))], self._chunks))
+        again.base, again._line, again._escapes = self.base + self.start, line, self._escapes
+        return again
 
     def _cut_off(self, what: str, offset: int, line: int | None = None) -> BadPoint:
         """The error for a text that ends inside something that began at ``offset``."""

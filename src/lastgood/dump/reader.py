@@ -137,7 +137,7 @@ class Reading:
                         yield command
                 else:
                     self._begin_text()
-                    yield from _rows_first(self._text(part.source), held)
+                    yield from rows_first(self._text(part.source), held)
         yield from held
         if self.summary.rows_without_table:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
@@ -583,7 +583,7 @@ class Reading:
             )
 
 
-def _rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
+def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
     """The entries of one of several files, without what goes behind the rows of the files that follow: keys, indexes,
     triggers, and whatever stands behind them. That is added to ``held``.
     """
