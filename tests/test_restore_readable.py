@@ -6,7 +6,7 @@ import bz2
 import gzip
 import lzma
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -24,11 +24,11 @@ from lastgood.restore_readable import SalvagedTable, SalvageReport, restore_read
 
 ENDS = pytest.mark.postgres(15, 18)
 ROWS = 30_000
-CONTENT = f"""
+CONTENT = """
 CREATE TABLE public.a_first (id int PRIMARY KEY, t text NOT NULL);
-INSERT INTO public.a_first SELECT i, md5(i::text) FROM generate_series(1, {ROWS}) i;
+INSERT INTO public.a_first SELECT i, md5(i::text) FROM generate_series(1, 30000) i;
 CREATE TABLE public.b_second (id int PRIMARY KEY, first int REFERENCES public.a_first, t text);
-INSERT INTO public.b_second SELECT i, i, md5((i * 7)::text) FROM generate_series(1, {ROWS}) i;
+INSERT INTO public.b_second SELECT i, i, md5((i * 7)::text) FROM generate_series(1, 30000) i;
 CREATE TABLE public.c_third (id int PRIMARY KEY, t text);
 INSERT INTO public.c_third SELECT i, md5((i * 3)::text) FROM generate_series(1, 1000) i;
 CREATE FUNCTION public.f() RETURNS int LANGUAGE sql AS $$ SELECT count(*)::int FROM public.c_third $$;
@@ -81,7 +81,7 @@ class Stage:
 
 
 @pytest.fixture
-def stage(server: EmbeddedServer, new_database: Callable[..., str], store: Path) -> Iterator[Stage]:
+def stage(server: EmbeddedServer, new_database: Callable[..., str], store: Path) -> Stage:
     name = new_database("damaged")
     live = server.target(name)
     with live.connect() as connection:
@@ -122,7 +122,7 @@ def test_a_cut_plain_dump(stage: Stage) -> None:
     line = line_of(stage.text, b"COPY public.b_second")
     offset = stage.text.index(b"COPY public.b_second")
     assert report.damage[0] == (
-        "cannot read the dump: it ends inside the rows of COPY public.b_second (id, first, t), which began at line "
+        "cannot read the dump: it ends inside the rows of COPY public.b_second, which began at line "
         f"{line} (byte {offset})"
     )
     assert {name: (table.state, table.rows, table.why) for name, table in tables.items()} == {
@@ -193,7 +193,7 @@ def test_odd_rows_are_left_out_and_named(stage: Stage) -> None:
 def test_a_lost_end_of_rows_does_not_take_the_rest(stage: Stage) -> None:
     start = stage.text.index(b"COPY public.b_second")
     end = stage.text.index(b"\n\\.\n", start)
-    report, tables = stage.salvaged(stage.text[:end] + stage.text[end + 3 :])
+    _, tables = stage.salvaged(stage.text[:end] + stage.text[end + 3 :])
     assert {name: table.rows for name, table in tables.items()} == {"a_first": ROWS, "b_second": ROWS, "c_third": 1000}
     assert (tables["b_second"].state, tables["b_second"].why) == ("partial", "the end of its rows is damaged")
     assert tables["c_third"].state == "whole"
@@ -253,7 +253,7 @@ def test_a_cut_archive(stage: Stage, form: str) -> None:
         second.unlink()
     else:
         data = path.read_bytes()
-        path.write_bytes(data[: data.index(b"\n20000\t", data.index(b"\n29999\t")) + 3])
+        path.write_bytes(data[: data.index(b"20000\t20000\t") + 3])
     report, tables = stage.salvaged(None)
     assert report.damage
     assert tables["a_first"].state == "whole"

@@ -17,7 +17,7 @@ from lastgood import interrupts, points
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
-from lastgood.errors import NOT_REACHED, Corrupt, Interrupted, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, BadPoint, Corrupt, Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.load_readable import ReadableLoader, TableLoad
 from lastgood.names import new_run
@@ -149,7 +149,7 @@ def restore_readable(
                     raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=_ANOTHER)
         except BaseException as error:
             database.drop(maintenance, into, made.oid)
-            if stop.is_set() and not isinstance(error, Refused):
+            if stop.is_set() and not isinstance(error, Refused | BadPoint):
                 raise Interrupted(f'interrupted: "{into}" was removed again', state=untouched) from error
             if isinstance(error, LastgoodError):
                 error.state = f'"{into}" was removed again. {untouched}'

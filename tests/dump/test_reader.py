@@ -11,7 +11,7 @@ from psycopg import sql
 from lastgood.dump import names
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
-from lastgood.dump.reader import Reading, read
+from lastgood.dump.reader import Reading, WhichDatabase, read
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 from lastgood.postgres.embedded import EmbeddedServer
@@ -222,9 +222,9 @@ def test_one_database_is_chosen_from_a_cluster_dump(server: EmbeddedServer) -> N
     assert {"postgres", "template1", NAME} <= set(reading.summary.databases)
     assert not [c for c in commands(entries) if b"ROLE" in c.statement.text.upper()[:12]]
     listed = ", ".join(f'"{name}"' for name in reading.summary.databases)
-    error = refused(text, BadPoint)
+    error = refused(text, WhichDatabase)
     assert str(error) == f"cannot use the dump: it is of a whole cluster, with the databases {listed}"
-    error = refused(text, BadPoint, database="nope")
+    error = refused(text, WhichDatabase, database="nope")
     assert str(error) == (
         f'cannot use the dump: it is of a whole cluster, in which there is no database "nope", only {listed}'
     )

@@ -59,10 +59,8 @@ def _rows(source: DumpSource, note: Note) -> Iterator[Text]:
         wanted = Path(folder) / "list"
         while entries:
             wanted.write_bytes(b"".join(entries))
-            counted = _Counted(lambda told: _noted(source, ["--section=data", f"--use-list={wanted}"], told))
+            counted = _Counted(lambda told: _noted(source, ["--section=data", f"--use-list={wanted}"], told), note)
             yield counted
-            for error in counted.failed:
-                note(error)
             # A file that is cut has nothing behind the cut; a folder has the other tables' files.
             go_on = source.kind == "directory" or any(type(error) is Corrupt for error in counted.failed)
             entries = _behind(entries, counted.begun) if counted.failed and go_on else []
@@ -71,18 +69,23 @@ def _rows(source: DumpSource, note: Note) -> Iterator[Text]:
 class _Counted:
     """A text of rows; ``begun`` is the number of the tables in it so far, ``failed`` what ended it early."""
 
-    def __init__(self, make: Callable[[Note], Iterator[bytes]]) -> None:
+    def __init__(self, make: Callable[[Note], Iterator[bytes]], note: Note) -> None:
         self._make = make
+        self._note = note
         self.begun = 0
         self.failed: list[BadPoint] = []
 
     def chunks(self) -> Iterator[bytes]:
         tail = b"\n"
-        for chunk in self._make(self.failed.append):
+        for chunk in self._make(self._fail):
             text = tail + chunk
             self.begun += text.count(_DATA)
             tail = text[-len(_DATA) + 1 :]
             yield chunk
+
+    def _fail(self, error: BadPoint) -> None:
+        self.failed.append(error)
+        self._note(error)
 
 
 def _behind(entries: list[bytes], number: int) -> list[bytes]:

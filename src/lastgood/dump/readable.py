@@ -29,7 +29,6 @@ LIMIT = 1 << 27
 # Stands for a NUL byte: in no encoding do these two occur in a row of pg_dump's.
 _NUL = b"\xff\r"
 _HEADER = re.compile(rb"^-- (?:Name|Data for Name|Statistics for Name): .*; Type: .*; Schema: ", re.MULTILINE)
-_ENTRY = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?); Schema: ", re.DOTALL)
 _SKIPPED_AHEAD = 1 << 9
 
 
@@ -70,7 +69,6 @@ class ReadableReading(Reading):
         self.damage: list[str] = []
         self.commands: list[LeftOut] = []
         self.tables: dict[Relation, TableDamage] = {}
-        self._entry = ""
         self._again: tuple[bytes, int] | None = None
 
     def __iter__(self) -> Iterator[Entry]:
@@ -119,7 +117,11 @@ class ReadableReading(Reading):
                         following = lexer.restarted(text, line, behind)
                         break
             except BadPoint as error:
-                self._note_damage(error)
+                if self._copying is None and self._entry:
+                    # It began to read this command, and found no end of it.
+                    self.commands.append(LeftOut(lexer.line(), _plain(error), self._entry))
+                else:
+                    self._note_damage(error)
                 following = _at_next_header(lexer)
             lexer = following
 
@@ -127,8 +129,6 @@ class ReadableReading(Reading):
         if isinstance(token, CopyData):
             yield from self._sound_rows(token)
             return
-        if isinstance(token, Comment) and (entry := _ENTRY.match(token.text.decode("utf-8", "replace"))):
-            self._entry = shown(f"{entry[2].lower()} {entry[1]}")
         try:
             if isinstance(token, Statement | CopyStart) and _NUL in token.text:
                 raise Corrupt(f"line {token.line} holds NUL bytes")
@@ -140,8 +140,7 @@ class ReadableReading(Reading):
         self._comment = None
         line = error.line or token.line
         if not isinstance(token, Comment | Noise | CopyEnd):
-            why = re.sub(r"^cannot \w+ the (?:dump|file): ", "", error.message)
-            self.commands.append(LeftOut(line, why, self._entry))
+            self.commands.append(LeftOut(line, _plain(error), self._entry))
         if isinstance(token, Statement) and (found := _HEADER.search(token.text, 1)) is not None:
             # A quote that was lost took what follows for a part of the command.
             self._again = token.text[found.start() :] + b";", token.line + token.text.count(b"\n", 0, found.start())
@@ -214,6 +213,10 @@ class ReadableReading(Reading):
                 return "is a message of pg_dump"
             return f"has {has + 1} value{'s' * (has > 0)} instead of {0 if empty else tabs + 1}"
         return ""
+
+
+def _plain(error: BadPoint) -> str:
+    return re.sub(r"^cannot \w+ the (?:dump|file): ", "", error.message)
 
 
 def _readable(chunks: Iterator[bytes], note: Callable[[BadPoint], None]) -> Iterator[bytes]:

@@ -75,6 +75,7 @@ _DUMPED_FROM = b"-- Dumped from database version "
 _DUMPED_BY = b"-- Dumped by pg_dump version "
 _STARTED_ON = b"-- Started on "
 _DATA_FOR = re.compile(rb"-- Data for Name: (.*); Type: TABLE DATA; Schema: (.*?); Owner: ", re.DOTALL)
+_HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?); Schema: ", re.DOTALL)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
 _NOT_MADE = "is about something that none of the files makes"
@@ -116,6 +117,7 @@ class Reading:
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
+        self._entry = ""
         self._empty: RowsStart | None = None
         self._group: inserts.Section | None = None
         self._target: inserts.Target | None = None
@@ -145,11 +147,24 @@ class Reading:
 
     def _text(self, source: Source) -> Iterator[Entry]:
         """One file, from its beginning to its end."""
-        for token in self._tokens(source):
+        tokens = self._tokens(source)
+        while (token := self._next(tokens)) is not None:
             yield from self._take(token)
         yield from self._flush()
         self.summary.notes += self._noise.notes()
         self._check_end()
+
+    def _next(self, tokens: Iterator[Token]) -> Token | None:
+        try:
+            return next(tokens, None)
+        except (Corrupt, Incomplete) as error:
+            # Bytes alone tell nobody what was lost.
+            within = f"the rows of {shown(self._copying.relation)}" if self._copying is not None else self._entry
+            named = str(self._copying.relation) if self._copying is not None else self._entry
+            if within and shown(named) not in error.message:
+                error.message += f", in {within}"
+                error.args = (error.message,)
+            raise
 
     def _tokens(self, source: Source) -> Iterator[Token]:
         lexer = Lexer(repaired(source.chunks(), self.summary.notes))
@@ -371,6 +386,8 @@ class Reading:
         elif text.startswith(_ENTRY):
             yield from self._flush()
             self._headed = True
+            if (entry := _HEADING.match(text.decode("utf-8", "replace"))) is not None:
+                self._entry = shown(f"{entry[2].lower()} {entry[1]}")
             self._data_section(token)
         elif text.startswith(_VIA_ROOT):
             root = names.parse(text[len(_VIA_ROOT) :].decode(self._codec, "replace"), self._schema)
