@@ -11,6 +11,7 @@ from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
 from lastgood.cli.session import Session
+from lastgood.errors import Corrupt, Incomplete
 from lastgood.present import report as shown
 from lastgood.present import salvage as shown_salvage
 
@@ -48,7 +49,11 @@ def restore_(
                 session.target, store, names, into, emit, database_name=database
             ).model_copy(update=named)
         else:
-            report = restore.restore(session.target, store, names, into, emit, database_name=database)
+            try:
+                report = restore.restore(session.target, store, names, into, emit, database_name=database)
+            except (Corrupt, Incomplete) as error:
+                error.hint += " To get out what is left of it, add --salvage-readable."
+                raise
             report = report.model_copy(update=named)
     if salvage:
         session.result(left.document(), lambda: shown_salvage.show(session.screen, left))

@@ -65,6 +65,8 @@ def files_of_set(folder: Path) -> list[Path]:
     """The files in ``folder`` that make a set, in their order: schema.sql and data.sql, perhaps roles.sql and those of
     the migrations' history, compressed or not; none when they are not both there. Raises OSError.
     """
+    if (folder / "toc.dat").exists():
+        return []
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = re.fullmatch(rf"({'|'.join(_NAMES)}){_ENDING}", path.name)
@@ -75,7 +77,7 @@ def files_of_set(folder: Path) -> list[Path]:
 
 def open_any(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
     """The dump at ``path``: a file, an archive's folder, or a folder that holds a set. Raises BadPoint."""
-    if path.is_dir() and not (path / "toc.dat").exists():
+    if path.is_dir():
         try:
             files = files_of_set(path)
         except OSError as error:

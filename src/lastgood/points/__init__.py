@@ -1,5 +1,6 @@
 """What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
 
+from lastgood.dump.file_set import files_of_set
 from lastgood.points.choosing import choose, find, gather
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing
@@ -10,6 +11,7 @@ __all__ = [
     "Verdict",
     "Whole",
     "choose",
+    "files_of_set",
     "find",
     "gather",
     "lacking",

@@ -93,7 +93,7 @@ def _may_lack(version: str | None, migration: str | None) -> bool:
 
 def find(store: Path, name: str) -> RestorePoint:
     """The restore point of that name in the store, or at that path; not read yet. Raises BadPoint."""
-    for path in (store / name, Path(name)):
+    for path in (store / name, Path(name), *([store] if name == store.name else [])):
         if path.exists():
             point = look_at(path)
             # Asked for by name, a file that does not look like a dump is still read, to say what is wrong with it.
