@@ -17,9 +17,9 @@ from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut
 from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.engine.loaded import what
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Progress
-from lastgood.load import what
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
@@ -16,9 +17,9 @@ from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
 from lastgood.postgres import database
-from lastgood.postgres.cancel import cancel_when
+from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import prove, rebuild
 from lastgood.report import ProvedTable, Skipped, proved_tables, skipped_of
 
@@ -76,24 +77,31 @@ def restore(
         made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
         try:
-            with (
-                interrupts.calling(stop.set),
-                target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
-                target.at(into).connect(application_name=f"lastgood analyze {run}") as beside,
-            ):
-                stopper = cancel_when(stop, connection)
+            with interrupts.calling(stop.set):
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))
-                loaded = rebuild(connection, source, summary, point.path.name, {}, emit, stop.is_set)
+
+                def connect(purpose: str) -> AbstractContextManager[Connection]:
+                    return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
+
+                loaded = rebuild(connect, source, summary, facts, point.path.name, {}, emit, stop.is_set)
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
                 emit(StageStarted("prove", "prove that it equals the restore point"))
-                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside)
+                with connect("prove") as connection, connect("look up keys") as beside:
+                    comparison = prove(
+                        connection,
+                        facts,
+                        into,
+                        emit,
+                        stop.is_set,
+                        beside=beside,
+                        same=loaded.same,
+                        keys=summary.keys_before_rows,
+                    )
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
-                stop.set()
-                stopper.join()
             database.comment(maintenance, into, None)
             maintenance.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)))
         except BaseException as error:

@@ -17,13 +17,13 @@ from lastgood import interrupts, points
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
-from lastgood.errors import NOT_REACHED, BadPoint, Corrupt, Interrupted, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Corrupt, Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.load_readable import ReadableLoader, TableLoad
 from lastgood.names import new_run
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
-from lastgood.postgres.cancel import cancel_when
+from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
 
@@ -126,9 +126,8 @@ def restore_readable(
         try:
             with (
                 interrupts.calling(stop.set),
-                target.at(into).connect(application_name=f"lastgood salvage {run}") as connection,
+                cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
             ):
-                stopper = cancel_when(stop, connection)
                 emit(StageStarted("build", f"read what can be read into {into}"))
                 loader = ReadableLoader(
                     connection,
@@ -139,17 +138,12 @@ def restore_readable(
                 loader.load(iter(reading))
                 rows = sum(table.rows for table in loader.tables.values())
                 emit(StageDone("build", time.monotonic() - started, f"{rows:,} rows"))
-                interrupted = stop.is_set()
-                stop.set()
-                stopper.join()
-                if interrupted:
-                    raise Interrupted("interrupted while the dump was loaded")
                 if not reading.summary.tables and not loader.tables:
                     why = f": {reading.damage[0]}" if reading.damage else ""
                     raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=_ANOTHER)
         except BaseException as error:
             database.drop(maintenance, into, made.oid)
-            if stop.is_set() and not isinstance(error, Refused | BadPoint):
+            if stop.is_set() and not isinstance(error, Refused):
                 raise Interrupted(f'interrupted: "{into}" was removed again', state=untouched) from error
             if isinstance(error, LastgoodError):
                 error.state = f'"{into}" was removed again. {untouched}'

@@ -452,7 +452,7 @@ class Reading:
             columns = None if known is None else tuple(column.name for column in known if not column.generated)
         if not copy:
             copy = inserts.copy_command(relation, columns).encode(self._codec)
-        return RowsStart(relation, columns, copy, at.offset, at.line)
+        return RowsStart(relation, columns, copy, at.offset, at.line, in_place=isinstance(at, CopyStart))
 
     def _without_table(self, relation: Relation) -> bool:
         """Whether rows belong to a table that none of several files makes: ``supabase db dump`` gives rows of auth and
@@ -605,7 +605,10 @@ def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]
     triggers, and whatever stands behind them. That is added to ``held``.
     """
     behind: list[Command] = []
+    settings: dict[str, Command] = {}
     for entry in entries:
+        if isinstance(entry, Command) and isinstance(entry.detail, Setting) and not behind:
+            settings[entry.detail.name] = entry
         if isinstance(entry, Command) and (behind or (entry.verdict is Verdict.RUN and entry.kind in POST_DATA)):
             if entry.kind is Kind.TABLE:
                 # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
@@ -616,7 +619,9 @@ def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]
                 behind.append(entry)
         else:
             yield entry
-    held += behind
+    if behind:
+        # They are written for these, and run after another file has set its own.
+        held += [*settings.values(), *behind]
 
 
 def _made_by_supabase_cli(command: Command) -> bool:

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
+from lastgood.dump.script import Script, Step
 from lastgood.dump.statements import (
     Column,
     Command,
@@ -55,8 +56,9 @@ class DumpSummary:
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
     they'd be empty. ``plain_types``: enums, whose text depends on
-    nothing. ``created`` is every object that is made, once, in the dump's order. ``rows_without_table``: tables of
-    which a set of files has rows that were left out since none of the files makes the table.
+    nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore runs.
+    ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
+    the table.
     """
 
     server_version: str | None = None
@@ -90,6 +92,7 @@ class DumpSummary:
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
     rows_without_table: dict[Relation, None] = field(default_factory=dict)
+    script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
     @property
@@ -116,6 +119,17 @@ class DumpSummary:
             for relation, definition in self.tables.items()
             if definition.carries_rows and relation not in self.with_data_section
         )
+
+    @property
+    def keys_before_rows(self) -> bool:
+        """Whether the server may not have looked at every foreign key: made before its rows were, or passed over."""
+        seen = False
+        for item in self.script.items:
+            if isinstance(item, Step):
+                seen = seen or any(created.kind is Kind.FOREIGN_KEY for created in item.command.creates)
+            elif seen:
+                return True
+        return self.replica_role
 
     def columns_of(self, relation: Relation) -> tuple[Column, ...] | None:
         """A table's columns in the server's order, inherited ones first; None when the dump does not make it."""

@@ -3,18 +3,30 @@
 from __future__ import annotations
 
 import threading
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
-from lastgood.postgres.server import Connection
+import psycopg
+
+from lastgood.postgres.server import Connection, Target
 
 
-def cancel_when(stop: threading.Event, connection: Connection) -> threading.Thread:
-    """Cancels what the connection executes when the event is set; ends with it."""
+@contextmanager
+def cancelled_with(stop: threading.Event, target: Target, name: str) -> Iterator[Connection]:
+    """A session; what it executes is cancelled when the event is set."""
+    ended = threading.Event()
+    with target.connect(application_name=name) as connection:
 
-    def wait() -> None:
-        stop.wait()
-        if not connection.closed:
-            connection.cancel_safe(timeout=5)
+        def wait() -> None:
+            while not ended.wait(0.1):
+                if stop.is_set():
+                    with suppress(psycopg.Error):  # it may have just ended by itself
+                        connection.cancel_safe(timeout=5)
 
-    thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
-    thread.start()
-    return thread
+        thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
+        thread.start()
+        try:
+            yield connection
+        finally:
+            ended.set()
+            thread.join()

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood.dump.names import Relation
 from lastgood.errors import Refused
 from lastgood.events import Emit
 from lastgood.facts.compare import Comparison
@@ -55,6 +56,7 @@ class Findings:
     exchanged: Exchanged | None = None
     switched: float | None = None
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    same: dict[Relation, int] = field(default_factory=dict)
     shadow_kept: bool = False
 
 

@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -33,16 +34,17 @@ class Build:
             fault.point("build.after_create")
             with run.connected(plan.live, "reads extensions") as live:
                 extensions = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
-            with run.connected(plan.shadow, "build") as shadow:
-                loaded = rebuild(
-                    shadow,
-                    run.prepared.source,
-                    run.prepared.summary,
-                    run.prepared.point.path.name,
-                    extensions,
-                    run.emit,
-                    run.cancelled,
-                )
+            loaded = rebuild(
+                partial(run.connected, plan.shadow),
+                run.prepared.source,
+                run.prepared.summary,
+                run.prepared.facts,
+                run.prepared.point.path.name,
+                extensions,
+                run.emit,
+                run.cancelled,
+            )
+            run.findings.same = loaded.same
             run.findings.skipped = loaded.skipped
             fault.point("build.after_load")
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
