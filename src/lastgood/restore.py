@@ -65,7 +65,7 @@ def restore(
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
     names = [point_name] if isinstance(point_name, str) else point_name
-    chosen = points.read_whole(points.gather(store, names), database=database_name, stage="plan", emit=emit)
+    chosen = points.read_whole(points.gather(store, names), database=database_name, skim=True, stage="plan", emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
@@ -99,6 +99,7 @@ def restore(
                         beside=beside,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
+                        again=lambda: points.read_whole(point, stage="prove", emit=emit, cancelled=stop.is_set).facts,
                     )
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))

@@ -64,7 +64,7 @@ class ReadableReading(Reading):
     """
 
     def __init__(self, source: DumpSource, *, database: str | None = None) -> None:
-        super().__init__(source, database=database, accept_unmarked=True, accept_partial=True)
+        super().__init__(source, database=database, accept_unmarked=True, accept_partial=True, skim=False)
         self._dump = source
         self.damage: list[str] = []
         self.commands: list[LeftOut] = []

@@ -13,7 +13,7 @@ from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise
 from lastgood.dump.checks import check_encoding, check_rows
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import Parted, naming
@@ -31,10 +31,10 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.summary import POST_DATA, DumpSummary, Skipped
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Source", "WhichDatabase", "read"]
+__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
 
 CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
 
@@ -56,19 +56,25 @@ class Source(Protocol):
 
 
 def read(
-    source: Source, *, database: str | None = None, accept_unmarked: bool = False, accept_partial: bool = False
+    source: Source,
+    *,
+    database: str | None = None,
+    accept_unmarked: bool = False,
+    accept_partial: bool = False,
+    skim: bool = False,
 ) -> Reading:
     """Reads a dump from its beginning. Iterate over the result to its end, then ask its ``summary``.
 
     A refused statement never comes out: it raises. A skipped one does, with its reason. ``database`` chooses one from
     a cluster dump (pg_dumpall) and means nothing otherwise. ``accept_unmarked``: the operator vouches for a file
     without pg_dump's header and footer, whose completeness can't be known. ``accept_partial``: the same for a dump
-    made under row security. A source that is ``Parted`` is read file by file, lines and offsets counted in each.
+    made under row security. ``skim``: rows are counted, not looked at; ``Skimmed`` takes the place of ``Rows``, except
+    for INSERTs. A source that is ``Parted`` is read file by file, lines and offsets counted in each.
 
     The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end: nothing that was read is to
     be trusted before that.
     """
-    return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
+    return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
 
 
 _DUMPED_FROM = b"-- Dumped from database version "
@@ -90,12 +96,15 @@ _AFTER_END = 'Look at the end of the file; what stands after the line "-- Postgr
 class Reading:
     """See ``read``. ``summary`` is complete when the iteration has ended."""
 
-    def __init__(self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool) -> None:
+    def __init__(
+        self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool, skim: bool
+    ) -> None:
         self.summary = DumpSummary()
         self._source = source
         self._wanted = database
         self._accept_unmarked = accept_unmarked
         self._accept_partial = accept_partial
+        self._skim = skim
         # The tables, by name and schema as comments show them.
         self._by_header: dict[tuple[bytes, bytes], Relation] = {}
         self._begin_text()
@@ -167,7 +176,7 @@ class Reading:
             raise
 
     def _tokens(self, source: Source) -> Iterator[Token]:
-        lexer = Lexer(repaired(source.chunks(), self.summary.notes))
+        lexer = Lexer(repaired(source.chunks(), self.summary.notes), skim=self._skim)
         for token in lexer.tokens():
             yield token
             lexer.ended = self._ended
@@ -180,6 +189,10 @@ class Reading:
                     check_rows(self._copying, token)
                     self._rows += token.rows
                     yield Rows(token.data, token.rows, token.offset, token.line)
+            case CopySpan():
+                if self._copying is not None:
+                    self._rows += token.rows
+                    yield Skimmed(token.first, token.size, token.rows, token.offset, token.line)
             case CopyEnd():
                 if self._copying is not None:
                     yield RowsEnd(self._rows)

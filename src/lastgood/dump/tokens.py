@@ -58,6 +58,17 @@ class CopyData:
 
 
 @dataclass(frozen=True, slots=True)
+class CopySpan:
+    """The same, passed over: ``size`` bytes, ``rows`` of them; only the first is given, without its line end."""
+
+    first: bytes
+    size: int
+    rows: int
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class CopyEnd:
     r"""The ``\.`` line was read."""
 
@@ -76,4 +87,4 @@ class Noise:
     line: int
 
 
-Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopyEnd | Noise
+Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopySpan | CopyEnd | Noise
