@@ -16,6 +16,7 @@ from lastgood import interrupts, points
 from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
+from lastgood.plan import AS_IT_FITS, Pace
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
@@ -50,6 +51,7 @@ def restore(
     point_name: str | Sequence[str],
     into: str,
     emit: Emit = silent,
+    pace: Pace = AS_IT_FITS,
     *,
     database_name: str | None = None,
 ) -> RestoreReport:

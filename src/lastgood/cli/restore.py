@@ -10,13 +10,13 @@ from lastgood import restore, restore_readable
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
-from lastgood.cli.session import Session
+from lastgood.cli.session import PACE, Session
 from lastgood.errors import Corrupt, Incomplete
 from lastgood.present import report as shown
 from lastgood.present import salvage as shown_salvage
 
 
-@command("restore", 3, 4, 5)
+@command("restore", 3, 4, 5, options=PACE)
 def restore_(
     session: Session,
     point: Annotated[
@@ -50,7 +50,7 @@ def restore_(
             ).model_copy(update=named)
         else:
             try:
-                report = restore.restore(session.target, store, names, into, emit, database_name=database)
+                report = restore.restore(session.target, store, names, into, emit, session.pace, database_name=database)
             except (Corrupt, Incomplete) as error:
                 error.hint += " To get out what is left of it, add --salvage-readable."
                 raise

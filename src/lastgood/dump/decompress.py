@@ -10,7 +10,7 @@ from __future__ import annotations
 import bz2
 import lzma
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
 import lz4.frame
 import zstandard
@@ -19,6 +19,8 @@ from isal import isal_zlib
 from lastgood.errors import Corrupt, Incomplete
 
 Compression = Literal["", "gzip", "zstd", "lz4", "xz", "bzip2"]
+Method = Literal[Compression, "zlib"]
+"""With the one that is only met inside other files, since two bytes of text may look like it."""
 
 READ = 1 << 18
 _GIVE = 1 << 18
@@ -36,6 +38,7 @@ _MAGIC: dict[Compression, tuple[bytes, ...]] = {
     "xz": (b"\xfd7zXZ\x00",),
     "bzip2": (b"BZh",),
 }
+_ZLIB = (b"\x78",)
 # isal's type information takes this class for an instance of it.
 _GZIP_DAMAGE = cast("type[Exception]", isal_zlib.error)
 # RuntimeError is lz4's.
@@ -60,6 +63,13 @@ def may_become_compressed(start: bytes) -> bool:
     return any(magic.startswith(start) for magics in _MAGIC.values() for magic in magics)
 
 
+class Readable(Protocol):
+    """The compressed data; nothing read means its end. ``tell`` gives the byte of the file on disk, for messages."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def tell(self) -> int: ...
+
+
 class _Member(Protocol):
     """One compressed member. ``take`` gives what some more input contains, all of it, a little at a time; input
     behind the end is kept in ``unused``."""
@@ -73,8 +83,10 @@ class _Member(Protocol):
 
 
 class _Gzip:
-    def __init__(self) -> None:
-        self._inner = isal_zlib.decompressobj(31)
+    """gzip and zlib: the same data, with another header and another checksum."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._inner = isal_zlib.decompressobj(window_bits)
         self.unused = b""
 
     def take(self, data: bytes) -> Iterator[bytes]:
@@ -157,8 +169,9 @@ def _fine(member: _Member, data: bytes) -> Iterator[bytes]:
             return
 
 
-_MEMBERS: dict[Compression, Callable[[], _Member]] = {
-    "gzip": _Gzip,
+_MEMBERS: dict[Method, Callable[[], _Member]] = {
+    "gzip": lambda: _Gzip(31),
+    "zlib": lambda: _Gzip(15),
     "zstd": _Zstd,
     "lz4": lambda: _Buffered(lz4.frame.LZ4FrameDecompressor()),
     "xz": lambda: _Buffered(lzma.LZMADecompressor(lzma.FORMAT_XZ)),
@@ -167,9 +180,9 @@ _MEMBERS: dict[Compression, Callable[[], _Member]] = {
 
 
 def decompressed(
-    file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None], *, fine: bool = False
+    file: Readable, compression: Method, what: str, note: Callable[[str], None], *, fine: bool = False
 ) -> Iterator[bytes]:
-    """The content of ``file`` in portions of about 256 KiB; ``name`` is for messages.
+    """The content of ``file`` in portions of about 256 KiB; ``what`` it is, for messages (``"/backups/x.gz"``, quoted).
 
     What follows the last complete member and is no other member is left out, and ``note`` is told; zeros there are
     padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged, after giving all that came
@@ -178,7 +191,7 @@ def decompressed(
     gathered: list[bytes] = []
     size = 0
     try:
-        for piece in _pieces(file, compression, name, note, fine):
+        for piece in _pieces(file, compression, what, note, fine):
             gathered.append(piece)
             size += len(piece)
             if size >= _GIVE:
@@ -192,10 +205,8 @@ def decompressed(
         yield b"".join(gathered)
 
 
-def _pieces(
-    file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None], fine: bool
-) -> Iterator[bytes]:
-    magics = _MAGIC[compression]
+def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str], None], fine: bool) -> Iterator[bytes]:
+    magics = _ZLIB if compression == "zlib" else _MAGIC[compression]
     longest = max(map(len, magics))
     data = b""
     first = True
@@ -217,7 +228,7 @@ def _pieces(
                 yield from _fine(member, data) if fine else member.take(data)
             except _DAMAGE as error:
                 raise Corrupt(
-                    f'cannot read "{name}": its {compression} data is damaged before byte {file.tell()} of the file: '
+                    f"cannot read {what}: its {compression} data is damaged before byte {file.tell()} of the file: "
                     f"{str(error) or 'it does not decompress'}",
                     hint="Choose another restore point.",
                 ) from error
@@ -226,7 +237,7 @@ def _pieces(
             data = file.read(READ)
             if not data:
                 raise Incomplete(
-                    f'cannot read "{name}": its {compression} data ends before its end, after {file.tell()} bytes',
+                    f"cannot read {what}: its {compression} data ends before its end, after {file.tell()} bytes",
                     hint="The file was cut off, or its maker was stopped: choose another restore point.",
                 )
         data = member.unused

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastgood import child
-from lastgood.dump import recognize
+from lastgood.dump import directory, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
@@ -73,7 +73,7 @@ class DumpSource:
 
         Raises BadPoint when the dump is gone.
         """
-        with _explained(self.path):
+        with explained(self.path):
             return tuple(
                 (name, status.st_size, status.st_mtime_ns, status.st_ino)
                 for name, file in self._files()
@@ -85,7 +85,7 @@ class DumpSource:
 
         Raises BadPoint when it can't be read.
         """
-        with _explained(self.path):
+        with explained(self.path):
             if self.kind != "directory":
                 return _sha256(self.path)
             whole = hashlib.sha256()
@@ -102,9 +102,11 @@ class DumpSource:
         wrong with the rest is added there instead of being raised.
         """
         self._notes.clear()
-        with _explained(self.path):
+        with explained(self.path):
             if self.kind == "directory":
                 self._position = lambda: 0
+                if damage is None:
+                    directory.check_whole(self.path)
                 yield from self._restored([*options, self.path], subprocess.DEVNULL)
             else:
                 yield from self._file_chunks(options, damage)
@@ -126,7 +128,7 @@ class DumpSource:
                 content: Iterator[bytes] = iter(lambda: file.read(READ), b"")
                 if self.compression:
                     content = decompressed(
-                        file, self.compression, str(self.path), self._notes.append, fine=damage is not None
+                        file, self.compression, f'"{self.path}"', self._notes.append, fine=damage is not None
                     )
                     if damage is not None:
                         content = _until_the_damage(content, damage)
@@ -188,7 +190,7 @@ def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
     ``pg_restore`` is asked when an archive is read. Raises BadPoint (Incomplete, Corrupt) with what it is instead, when
     it is no dump: nothing at all, an empty file, a web page, something encrypted …
     """
-    with _explained(path):
+    with explained(path):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             return _open_directory(path, pg_restore)
@@ -236,7 +238,7 @@ def _open_directory(path: Path, pg_restore: PgRestore | None) -> DumpSource:
 def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> bytes:
     head = b""
     try:
-        for piece in decompressed(file, compression, str(path), lambda _: None):
+        for piece in decompressed(file, compression, f'"{path}"', lambda _: None):
             head += piece
             if len(head) >= HEAD:
                 break
@@ -287,7 +289,7 @@ def _until_the_damage(content: Iterator[bytes], damage: list[BadPoint]) -> Itera
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turns an OSError into a BadPoint that says what is the matter with the file."""
     try:
         yield

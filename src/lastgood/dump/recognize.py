@@ -16,7 +16,7 @@ ArchiveCompression = Literal["", "gzip", "lz4", "zstd"]
 HEAD = 1 << 12
 """So many bytes are enough for everything here."""
 
-_TAR_BLOCK = 512
+TAR_BLOCK = 512
 _FILL = 1 << 18
 _CUSTOM, _TAR, _DIRECTORY = 1, 3, 5
 _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
@@ -69,7 +69,7 @@ def archive(head: bytes) -> Archive | None:
     kind: Kind = "directory"
     if is_tar(head) and head.startswith(b"toc.dat\0"):
         kind = "tar"
-        head = head[_TAR_BLOCK:]
+        head = head[TAR_BLOCK:]
     if not head.startswith(b"PGDMP") or len(head) < 16 or head[10] not in (_CUSTOM, _TAR, _DIRECTORY):
         return None
     if head[10] == _CUSTOM:
@@ -93,9 +93,9 @@ def tar_members(head: bytes) -> list[bytes]:
     """The names of the members of a tar whose headers lie in ``head``; the first at least."""
     names = []
     at = 0
-    while at + _TAR_BLOCK <= len(head) and is_tar(head[at : at + _TAR_BLOCK]):
+    while at + TAR_BLOCK <= len(head) and is_tar(head[at : at + TAR_BLOCK]):
         names.append(head[at : at + 100].rstrip(b"\0"))
-        at += _TAR_BLOCK + _tar_size(head[at : at + _TAR_BLOCK])
+        at += TAR_BLOCK + padded(tar_size(head[at : at + TAR_BLOCK]))
     return names
 
 
@@ -113,11 +113,11 @@ def whole_tar(content: Iterable[bytes], name: str, damage: list[BadPoint] | None
                 step = min(left, len(piece) - at)
                 left -= step
             else:
-                step = min(_TAR_BLOCK - len(header), len(piece) - at)
+                step = min(TAR_BLOCK - len(header), len(piece) - at)
                 header += piece[at : at + step]
-                if len(header) == _TAR_BLOCK:
+                if len(header) == TAR_BLOCK:
                     member = header[:100].rstrip(b"\0").decode("utf-8", "backslashreplace")
-                    left = _tar_size(header) if is_tar(header) else 0
+                    left = padded(tar_size(header)) if is_tar(header) else 0
                     header = b""
             at += step
         yield piece
@@ -130,20 +130,23 @@ def whole_tar(content: Iterable[bytes], name: str, damage: list[BadPoint] | None
         if damage is None:
             raise error
         damage.append(error)
-        left += (_TAR_BLOCK - len(header)) % _TAR_BLOCK + 2 * _TAR_BLOCK
+        left += (TAR_BLOCK - len(header)) % TAR_BLOCK + 2 * TAR_BLOCK
         for at in range(0, left, _FILL):
             yield bytes(min(_FILL, left - at))
 
 
-def _tar_size(header: bytes) -> int:
-    """The size of a member's data, padded to whole blocks."""
+def tar_size(header: bytes) -> int:
+    """The size of a member's data; 0 where its header does not tell."""
     field = header[124:136]
     if field[0] & 0x80:
-        size = int.from_bytes(field[1:], "big")  # of 8 GB and more
-    else:
-        digits = field.strip(b"\0 ")
-        size = int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else 0
-    return -(-size // _TAR_BLOCK) * _TAR_BLOCK
+        return int.from_bytes(field[1:], "big")  # of 8 GB and more
+    digits = field.strip(b"\0 ")
+    return int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else 0
+
+
+def padded(size: int) -> int:
+    """What data of that size takes up in a tar: whole blocks."""
+    return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
 def something_else(head: bytes) -> tuple[str, str] | None:
