@@ -161,3 +161,45 @@ def test_standard_input_only_once(lastgood: Lastgood, database: str) -> None:
     outcome = lastgood("facts", "-", "-")
     assert outcome.status == 2
     assert outcome.err.startswith("error: cannot read standard input twice\n")
+
+
+def test_what_is_left_of_a_damaged_dump(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    text = dumped(server, database, "damaged.sql").read_bytes()
+    Path("damaged.sql").write_bytes(
+        text[: text.index(b"COPY supabase_migrations")].replace(b"2\tBo", b"2\tBo\tx").replace(b"1\t1\n", b"x\t1\n")
+    )
+    into = f"{database}_left"
+    refused = lastgood("restore", "damaged.sql", "--into", into)
+    assert refused.status == 4
+    assert refused.err.splitlines()[-1].endswith("To get out what is left of it, add --salvage-readable.")
+    outcome = lastgood("restore", "damaged.sql", "--into", into, "--salvage-readable")
+    assert outcome.status == 0
+    assert outcome.out.startswith(
+        f'INCOMPLETE: "{into}" is what could be read of damaged.sql. It is not proved.\n'
+        "  3 rows read; 0 of 3 tables without a known loss.\n"
+        "\nDamage\n  - it ends without its footer\n"
+        "\nTables\n"
+        "  table                                  rows  of  left out  verdict\n"
+        "  supabase_migrations.schema_migrations     0   ?            MISSING\n"
+        "  public.contacts                           2   ?         1  PARTIAL\n"
+        "  public.deals                              1   ?         1  PARTIAL\n"
+        "\nRows left out\n"
+    ), outcome.out
+    line = text[: text.index(b"2\tBo")].count(b"\n") + 1
+    assert f"  - public.contacts, line {line}: has 4 values instead of 3\n" in outcome.out
+    assert "  - public.deals, line " in outcome.out
+    assert outcome.out.endswith(
+        f'Only the owner and superusers may connect to "{into}"; its comment says what it is.\n'
+    )
+    with server.target(database).connect() as connection:
+        row = connection.execute("SELECT has_database_privilege('public', %s, 'CONNECT')", [into]).fetchone()
+    assert row == (False,)
+    document = lastgood("restore", "damaged.sql", "--into", f"{into}_again", "--salvage-readable", "--json").document
+    assert (document["status"], document["damage"]) == ("salvaged", ["it ends without its footer"])
+    assert [(table["name"], table["state"], table["rows"]) for table in document["tables"]] == [
+        ("contacts", "partial", 2),
+        ("deals", "partial", 1),
+        ("schema_migrations", "missing", 0),
+    ]
+    live = lastgood("restore", "damaged.sql", "--into", database, "--salvage-readable")
+    assert live.status == 3

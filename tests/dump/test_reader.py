@@ -547,12 +547,14 @@ def test_a_damaged_command_is_told_by_line_and_byte() -> None:
     line, at = line_of(text, b"CREATE TABLE") + 2, text.index(b", x")
     assert (error.line, error.offset) == (line, at)
     assert str(error) == (
-        f"cannot read the dump: line {line} (byte {at}) is not SQL, in the command that begins at line {line - 2}"
+        f"cannot read the dump: line {line} (byte {at}) is not SQL, in the command that begins at line {line - 2}, "
+        "in table t"
     )
     text = HEAD + TABLE + b"nonsense;\n" + FOOT
     at = text.index(b"nonsense")
     assert (
-        str(refused(text, Corrupt)) == f"cannot read the dump: line {line_of(text, b'nonsense')} (byte {at}) is not SQL"
+        str(refused(text, Corrupt))
+        == f"cannot read the dump: line {line_of(text, b'nonsense')} (byte {at}) is not SQL, in table t"
     )
 
 

@@ -171,6 +171,8 @@ class DumpSource:
     def _explain(self, error: child.ChildFailed) -> BadPoint:
         lines = error.tail.strip().splitlines()
         said = lines[-1].removeprefix("pg_restore: ").removeprefix("error: ") if lines else f"status {error.status}"
+        if not lines and error.status is not None and error.status < 0:
+            said = f"it crashed over it (signal {-error.status})"
         message = f'cannot read "{self.path}": pg_restore stopped: {said}'
         if "unsupported version" in said or "does not support compression" in said:
             return BadPoint(message, hint="Install the client programs of the PostgreSQL version that made the dump.")

@@ -80,6 +80,7 @@ class ReadableReading(Reading):
         yield from held
 
     def _text(self, source: Source) -> Iterator[Entry]:
+        known = len(self.damage)
         for token in self._tokens(source):
             if self.summary.cluster and self._wanted is None:
                 raise BadPoint(
@@ -89,6 +90,8 @@ class ReadableReading(Reading):
             yield from self._guarded(token)
         if self._copying is not None:
             yield from self._end_rows("the dump ends within its rows")
+        if self._open or len(self.damage) > known:
+            self._empty = None  # its heading was there: whether it had rows, nobody knows
         yield from self._flush()
         if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
             self._note_damage(Corrupt("it ends without its footer"))
@@ -129,6 +132,8 @@ class ReadableReading(Reading):
         if isinstance(token, CopyData):
             yield from self._sound_rows(token)
             return
+        if self._copying is not None and not isinstance(token, CopyEnd):
+            yield from self._end_rows("its rows could not be read to their end")
         try:
             if isinstance(token, Statement | CopyStart) and _NUL in token.text:
                 raise Corrupt(f"line {token.line} holds NUL bytes")
@@ -137,7 +142,7 @@ class ReadableReading(Reading):
             self._leave_out(token, error)
 
     def _leave_out(self, token: Token, error: BadPoint) -> None:
-        self._comment = None
+        self._comment = self._empty = None
         line = error.line or token.line
         if not isinstance(token, Comment | Noise | CopyEnd):
             self.commands.append(LeftOut(line, _plain(error), self._entry))

@@ -268,6 +268,7 @@ class Reading:
             before = text.decode(self._codec)[: command.not_sql_at]
             at = offset + len(before.encode(self._codec))
             within = f", in the command that begins at line {line}" if "\n" in before else ""
+            within += f", in {self._entry}" if self._entry else ""
             line += before.count("\n")
             return Corrupt(
                 f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",

@@ -43,7 +43,7 @@ def rule(statement: Statement | CopyStart, *, schema: str = "", encoding: str = 
     """
     ruling = Ruling(statement, schema)
     written = _LOWRITE.match(statement.text)
-    if written:
+    if written and len(written[1]) % 2 == 0:
         return ruling.run(
             Kind.LARGE_OBJECT, detail=LargeObjectCall("lowrite", None, bytes.fromhex(written[1].decode()))
         )
