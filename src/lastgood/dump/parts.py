@@ -8,7 +8,10 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
 
+from lastgood.dump.entries import Entry
 from lastgood.dump.names import shown
+from lastgood.dump.statements import Command, Kind, Setting, Verdict
+from lastgood.dump.summary import POST_DATA
 from lastgood.errors import BadPoint
 
 
@@ -51,3 +54,27 @@ def naming(name: str, notes: list[str]) -> Iterator[None]:
 
 def _escaped(name: str) -> str:
     return shown(name).replace("\\", "\\\\")
+
+
+def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
+    """The entries of one of several files, without what goes behind the rows of the files that follow: keys, indexes,
+    triggers, and whatever stands behind them. That is added to ``held``.
+    """
+    behind: list[Command] = []
+    settings: dict[str, Command] = {}
+    for entry in entries:
+        if isinstance(entry, Command) and isinstance(entry.detail, Setting) and not behind:
+            settings[entry.detail.name] = entry
+        if isinstance(entry, Command) and (behind or (entry.verdict is Verdict.RUN and entry.kind in POST_DATA)):
+            if entry.kind is Kind.TABLE:
+                # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
+                yield from behind
+                behind.clear()
+                yield entry
+            else:
+                behind.append(entry)
+        else:
+            yield entry
+    if behind:
+        # They are written for these, and run after another file has set its own.
+        held += [*settings.values(), *behind]

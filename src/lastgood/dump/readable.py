@@ -18,7 +18,8 @@ from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.reader import Reading, Source, rows_first
+from lastgood.dump.parts import rows_first
+from lastgood.dump.reader import Reading, Source
 from lastgood.dump.repair import repaired
 from lastgood.dump.statements import Command
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, Noise, Statement, Token

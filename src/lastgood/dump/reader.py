@@ -7,16 +7,18 @@ was written (``Corrupt``), and an end that is not the end (``Incomplete``).
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise
 from lastgood.dump.checks import check_encoding, check_rows
+from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.parts import Parted, naming
+from lastgood.dump.parts import Parted, naming, rows_first
+from lastgood.dump.refusal import refusal
 from lastgood.dump.repair import repaired
 from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
@@ -30,23 +32,11 @@ from lastgood.dump.statements import (
     Verdict,
     understand_psql,
 )
-from lastgood.dump.summary import POST_DATA, DumpSummary, Skipped
+from lastgood.dump.summary import DumpSummary, Skipped
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
 __all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
-
-CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
-
-
-class WhichDatabase(BadPoint):
-    """The restore point is of a whole cluster, and nothing says which of its ``databases`` is meant."""
-
-    code = "which_database"
-
-    def __init__(self, message: str, *, databases: Iterable[str]) -> None:
-        super().__init__(message, hint="Name one of them: lastgood restore POINT --into NAME --database DATABASE.")
-        self.databases = tuple(databases)
 
 
 class Source(Protocol):
@@ -85,10 +75,6 @@ _HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
 _NOT_MADE = "is about something that none of the files makes"
-_BY_SUPABASE = (
-    "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
-    "the platform maintains"
-)
 _HARMLESS_BEFORE_ENTRIES = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 
@@ -161,7 +147,14 @@ class Reading:
             yield from self._take(token)
         yield from self._flush()
         self.summary.notes += self._noise.notes()
-        self._check_end()
+        check_end(
+            self.summary,
+            wanted=self._wanted,
+            cut_off=self._open,
+            complete=self._cluster_ended if self.summary.cluster else self._marked or self._accept_unmarked,
+            last=self._last if self._supabase else None,
+            anything=self._last is not None or self.summary.has_data,
+        )
 
     def _next(self, tokens: Iterator[Token]) -> Token | None:
         try:
@@ -221,7 +214,7 @@ class Reading:
 
     def _active(self, token: Statement | CopyStart) -> bool:
         """Whether this part of the file is the one to restore."""
-        if self._ended and not self.summary.cluster and not _resets(token):
+        if self._ended and not self.summary.cluster and not resets(token):
             raise Corrupt(
                 f"cannot use the dump: line {token.line} has text after the dump's end",
                 hint=_AFTER_END,
@@ -245,7 +238,7 @@ class Reading:
             self._check_run(command)
             self._follow(command)
             self.summary.note_command(command)
-            self._supabase = self._supabase or _made_by_supabase_cli(command)
+            self._supabase = self._supabase or made_by_supabase_cli(command)
             if command.kind is Kind.INSERT:
                 self._note_rows(command.relations[0], inserts=True)
         else:
@@ -257,28 +250,8 @@ class Reading:
         self._check_encoding(token.text, token.offset, token.line)
         command = rule(token, schema=self._schema, encoding=self._codec)
         if command.verdict is Verdict.REFUSE:
-            raise self._refusal(command)
+            raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
-
-    def _refusal(self, command: Command) -> BadPoint:
-        line, offset, text = command.statement.line, command.statement.offset, command.statement.text
-        if (mixed := self._noise.within(command.statement)) is not None:
-            return mixed
-        if command.not_sql_at is not None:
-            before = text.decode(self._codec)[: command.not_sql_at]
-            at = offset + len(before.encode(self._codec))
-            within = f", in the command that begins at line {line}" if "\n" in before else ""
-            within += f", in {self._entry}" if self._entry else ""
-            line += before.count("\n")
-            return Corrupt(
-                f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
-                hint="The file is damaged there, or something else was written into it. " + CHOOSE_ANOTHER,
-                line=line,
-                offset=at,
-            )
-        return Unsafe(
-            f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
-        )
 
     def _placed(self, command: Command) -> Command:
         """The same command, ruled on with regard to where it stands: the section that ``--clean`` writes."""
@@ -351,7 +324,7 @@ class Reading:
     def _psql(self, token: MetaCommand) -> Iterator[Entry]:
         command = understand_psql(token)
         if command.verdict is Verdict.REFUSE:
-            raise self._refusal(command)
+            raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         if isinstance(command.detail, PsqlCommand) and command.detail.name == r"\connect":
             name = command.detail.argument
             if not self.summary.cluster and self._connected not in (None, name):
@@ -572,78 +545,3 @@ class Reading:
             self._note_rows(start.relation, inserts=True)
             yield start
             yield RowsEnd(0)
-
-    # The end ---------------------------------------------------------------------------------------------------
-
-    def _check_end(self) -> None:
-        summary = self.summary
-        if summary.cluster:
-            if not self._cluster_ended:
-                raise Incomplete(
-                    'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
-                    hint=CHOOSE_ANOTHER,
-                )
-            listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
-            if self._wanted is None:
-                raise WhichDatabase(
-                    f"cannot use the dump: it is of a whole cluster, with the databases {listed}",
-                    databases=summary.databases,
-                )
-            if self._wanted not in summary.databases:
-                raise WhichDatabase(
-                    "cannot use the dump: it is of a whole cluster, in which there is no database "
-                    f'"{shown(self._wanted)}", only {listed}',
-                    databases=summary.databases,
-                )
-        elif self._open:
-            raise Incomplete(
-                'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
-                hint=CHOOSE_ANOTHER,
-            )
-        elif not self._marked and not self._accept_unmarked:
-            if self._supabase and self._last is not None and _resets(self._last.statement):
-                if _BY_SUPABASE not in summary.notes:
-                    summary.notes.append(_BY_SUPABASE)
-                return  # It strips all comments and ends its files with this command.
-            if self._last is None and not summary.has_data:
-                raise Corrupt("cannot use the file: there is no SQL in it", hint=CHOOSE_ANOTHER)
-            raise Incomplete(
-                "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so nothing tells "
-                "whether it is complete",
-                hint="Make the dump with pg_dump and keep its comments.",
-            )
-
-
-def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
-    """The entries of one of several files, without what goes behind the rows of the files that follow: keys, indexes,
-    triggers, and whatever stands behind them. That is added to ``held``.
-    """
-    behind: list[Command] = []
-    settings: dict[str, Command] = {}
-    for entry in entries:
-        if isinstance(entry, Command) and isinstance(entry.detail, Setting) and not behind:
-            settings[entry.detail.name] = entry
-        if isinstance(entry, Command) and (behind or (entry.verdict is Verdict.RUN and entry.kind in POST_DATA)):
-            if entry.kind is Kind.TABLE:
-                # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
-                yield from behind
-                behind.clear()
-                yield entry
-            else:
-                behind.append(entry)
-        else:
-            yield entry
-    if behind:
-        # They are written for these, and run after another file has set its own.
-        held += [*settings.values(), *behind]
-
-
-def _made_by_supabase_cli(command: Command) -> bool:
-    """Whether it is one of the commands by which one knows a file of ``supabase db dump``."""
-    return command.detail == Setting("session_replication_role", "replica") or (
-        bool(command.creates) and b' IF NOT EXISTS "' in command.statement.text[:80]
-    )
-
-
-def _resets(token: Statement | CopyStart | MetaCommand) -> bool:
-    return re.fullmatch(rb"(?i)reset\s+all", token.text) is not None
