@@ -203,3 +203,31 @@ def test_what_is_left_of_a_damaged_dump(lastgood: Lastgood, server: EmbeddedServ
     ]
     live = lastgood("restore", "damaged.sql", "--into", database, "--salvage-readable")
     assert live.status == 3
+
+
+def test_prune_takes_the_files_of_a_dump_and_nothing_else(
+    lastgood: Lastgood, server: EmbeddedServer, database: str
+) -> None:
+    folder = Path("backups/cloud_20251104_143000")
+    folder.mkdir(parents=True)
+    dumped(server, database, f"{folder}/schema.sql", "--schema-only")
+    dumped(server, database, f"{folder}/data.sql", "--data-only")
+    (folder / "notes.txt").write_text("mine")
+    Path("backups/broken.sql").write_text("")
+    assert lastgood("backup").status == 0
+    outcome = lastgood("prune", "--keep", "1", "--yes", "--json")
+    assert outcome.status == 0, outcome.err
+    assert outcome.document["removed"] == [folder.name]
+    assert [file.name for file in folder.iterdir()] == ["notes.txt"]
+    assert Path("backups/broken.sql").exists()
+
+
+def test_a_store_that_is_one_dump_is_not_pruned(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    folder = Path("backups")
+    folder.mkdir()
+    dumped(server, database, "backups/schema.sql", "--schema-only")
+    dumped(server, database, "backups/data.sql", "--data-only")
+    assert [point["name"] for point in lastgood("points", "--json").document["points"]] == ["backups"]
+    assert lastgood("prune", "--older-than", "0d", "--yes", "--json").document.get("removed", []) == []
+    assert sorted(file.name for file in folder.iterdir()) == ["data.sql", "schema.sql"]
+    assert lastgood("points", "verify").status == 0

@@ -26,7 +26,7 @@ from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, Noise, S
 from lastgood.errors import BadPoint, Corrupt
 
 SHOWN = 10
-LIMIT = 1 << 27
+LIMIT = 1 << 26
 # Stands for a NUL byte: in no encoding do these two occur in a row of pg_dump's.
 _NUL = b"\xff\r"
 _HEADER = re.compile(rb"^-- (?:Name|Data for Name|Statistics for Name): .*; Type: .*; Schema: ", re.MULTILINE)
