@@ -21,6 +21,7 @@ from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from lastgood.restore_readable import SalvagedTable, SalvageReport, restore_readable
+from tests.rich import run
 
 ENDS = pytest.mark.postgres(15, 18)
 ROWS = 30_000
@@ -304,3 +305,38 @@ def test_never_into_the_live_name_and_nothing_is_left_of_nothing(stage: Stage) -
     assert str(error.value).startswith('cannot read any table of "nothing.sql"')
     with database.connect_maintenance(stage.live, stage.live.dbname) as maintenance:
         assert database.find(maintenance, stage.into) is None
+
+
+def test_files_of_one_dump_and_one_database_of_a_cluster(stage: Stage) -> None:
+    stage.dump("schema.sql", "--schema-only")
+    data = stage.dump("data.sql", "--data-only")
+    text = data.read_bytes()
+    data.write_bytes(text[: text.index(b"\n700\t", text.index(b"COPY public.c_third")) + 3])
+    report = restore_readable(stage.live, stage.store, ["data.sql", "schema.sql"], stage.into)
+    assert {table.name: (table.state, table.rows) for table in report.tables} == {
+        "a_first": ("whole", ROWS),
+        "b_second": ("whole", ROWS),
+        "c_third": ("partial", 699),
+    }
+    assert report.commands == ()
+    with database.connect_maintenance(stage.live, stage.live.dbname) as maintenance:
+        made = database.describe(maintenance, stage.into)
+        database.drop(maintenance, made.name, made.oid)
+        others = [row[0] for row in maintenance.execute("SELECT datname FROM pg_database")]
+    connection, _ = stage.live.child()
+    path = stage.store / "cluster.sql"
+    leave_out = [f"--exclude-database={name}" for name in others if name != stage.live.dbname]
+    run(stage.server, "pg_dumpall", "-d", connection, "-f", path, *leave_out)
+    path.write_bytes(path.read_bytes()[:-400])
+    with pytest.raises(BadPoint) as error:
+        restore_readable(stage.live, stage.store, ["cluster.sql"], stage.into)
+    assert str(error.value) == (
+        "cannot use the dump: it is of a whole cluster, and nothing says which database is meant"
+    )
+    assert error.value.hint == "Name it with --database."
+    report = restore_readable(stage.live, stage.store, ["cluster.sql"], stage.into, database_name=stage.live.dbname)
+    assert [(table.name, table.state) for table in report.tables] == [
+        ("a_first", "whole"),
+        ("b_second", "whole"),
+        ("c_third", "whole"),
+    ]
