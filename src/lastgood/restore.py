@@ -13,10 +13,10 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts, points
+from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
-from lastgood.plan import AS_IT_FITS, Pace
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
@@ -86,7 +86,18 @@ def restore(
                 def connect(purpose: str) -> AbstractContextManager[Connection]:
                     return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
-                loaded = rebuild(connect, source, summary, facts, point.path.name, {}, emit, stop.is_set)
+                loaded = rebuild(
+                    connect,
+                    source,
+                    summary,
+                    facts,
+                    point.path.name,
+                    {},
+                    pace,
+                    lambda: target.connect(application_name=f"lastgood watch {run}"),
+                    emit,
+                    stop.is_set,
+                )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()

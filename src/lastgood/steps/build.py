@@ -42,6 +42,8 @@ class Build:
                 run.prepared.facts,
                 run.prepared.point.path.name,
                 extensions,
+                run.prepared.request.pace,
+                lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 run.emit,
                 run.cancelled,
             )
