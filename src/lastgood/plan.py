@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
+from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.facts import Facts
 from lastgood.points import RestorePoint
 from lastgood.postgres.server import Target
@@ -46,6 +47,7 @@ class Request:
     fence: Fence = "now"
     keep_shadow: bool = False
     run: str | None = None
+    pace: Pace = AS_IT_FITS
 
 
 class PlannedPoint(_Frozen):

@@ -14,6 +14,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts, points
+from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
@@ -44,7 +45,9 @@ class RestoreReport(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit = silent) -> RestoreReport:
+def restore(
+    target: Target, store: Path, point_name: str, into: str, emit: Emit = silent, pace: Pace = AS_IT_FITS
+) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
 
@@ -73,7 +76,18 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
                 def connect(purpose: str) -> AbstractContextManager[Connection]:
                     return _cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
-                loaded = rebuild(connect, source, summary, facts, point.path.name, {}, emit, stop.is_set)
+                loaded = rebuild(
+                    connect,
+                    source,
+                    summary,
+                    facts,
+                    point.path.name,
+                    {},
+                    pace,
+                    lambda: target.connect(application_name=f"lastgood watch {run}"),
+                    emit,
+                    stop.is_set,
+                )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()

@@ -400,7 +400,11 @@ FOREIGN = [
     (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "it is a picture, not a dump", ANOTHER),
     (b"%PDF-1.7", "it is a PDF document, not a dump", ANOTHER),
     (b"PK\x03\x04\x14\0", "it is a zip file, not a dump", 'Take the dump out of it with "unzip", and use that.'),
-    (b"\x02\x21\x4c\x18\x64", "it is lz4 data of the old kind, not a dump", 'Decompress it with "lz4 -d", and use the result.'),
+    (
+        b"\x02\x21\x4c\x18\x64",
+        "it is lz4 data of the old kind, not a dump",
+        'Decompress it with "lz4 -d", and use the result.',
+    ),
     (b"SQLite format 3\0", "it is an SQLite database, not a dump", ANOTHER),
     (b"-- MySQL dump 10.13\n", "it is a dump of MySQL or MariaDB, not a dump", ANOTHER),
     (b"age-encryption.org/v1\n", "it is encrypted with age, not a dump", "Decrypt it first."),

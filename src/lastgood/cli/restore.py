@@ -9,11 +9,11 @@ import typer
 from lastgood import restore
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
-from lastgood.cli.session import Session
+from lastgood.cli.session import PACE, Session
 from lastgood.present import report as shown
 
 
-@command("restore", 3, 4, 5)
+@command("restore", 3, 4, 5, options=PACE)
 def restore_(
     session: Session,
     point: Annotated[
@@ -26,5 +26,5 @@ def restore_(
     Touches no other database. When it fails or is interrupted, the new database is removed again.
     """
     with session.events() as emit:
-        report = restore.restore(session.target, session.settings.store, point, into, emit)
+        report = restore.restore(session.target, session.settings.store, point, into, emit, session.pace)
     session.result(report.document(), lambda: shown.show_restore(session.screen, report))

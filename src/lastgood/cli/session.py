@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import __version__, config, durable, interrupts
+from lastgood.engine.pace import Pace
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Caution, Emit
 from lastgood.postgres.server import Target
@@ -21,6 +22,8 @@ from lastgood.present import progress
 from lastgood.present.screen import Screen
 from lastgood.secrecy import Scrubber
 
+# The options that make a Pace.
+PACE = ("jobs", "max_wal_lag", "throttle")
 UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
 
 
@@ -56,6 +59,11 @@ class Session:
     def target(self) -> Target:
         """The live database; what its settings leave open, libpq decides."""
         return Target.parse(self.settings.db)
+
+    @property
+    def pace(self) -> Pace:
+        """How hard a load may press on the server."""
+        return Pace(self.settings.jobs, self.settings.max_wal_lag, self.settings.throttle)
 
     @contextmanager
     def events(self) -> Iterator[Emit]:

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastgood import child
-from lastgood.dump import recognize
+from lastgood.dump import directory, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
@@ -103,6 +103,7 @@ class DumpSource:
         with explained(self.path):
             if self.kind == "directory":
                 self._position = lambda: 0
+                directory.check_whole(self.path)
                 yield from self._restored([self.path], subprocess.DEVNULL)
             else:
                 yield from self._file_chunks()

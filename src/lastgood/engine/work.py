@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,24 +17,24 @@ from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine import rows
 from lastgood.engine.loaded import Loaded, what
+from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
 from lastgood.engine.supply import Supply
 from lastgood.engine.tasks import Task, Work
 from lastgood.errors import Failed, Interrupted
-from lastgood.events import Emit, Progress
+from lastgood.events import Progress
 
 MORE_ROUNDS = 10
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How rows are read back: under ``settings``, those that the dump's text was written with. Tables in ``zoned``
-    are left out: their text depends on a time zone that is not known."""
+@dataclass(slots=True)
+class _Division:
+    """A section that one session loads, or several: ``left`` of them are not done."""
 
-    settings: tuple[tuple[str, str], ...]
-    left_out: frozenset[Relation] = frozenset()
+    left: int
+    blocks: Iterable[bytes]
 
 
 class Job:
@@ -45,23 +45,20 @@ class Job:
         script: Script,
         summary: DumpSummary,
         supply: Supply,
-        reading: Reading | None,
-        emit: Emit,
-        cancelled: Callable[[], bool],
-        idle: Callable[[], int],
+        options: Options,
+        parallel: Callable[[], int],
     ) -> None:
         self.loaded = Loaded()
         self._script = script
         self._supply = supply
-        self._reading = reading
-        self._emit = emit
-        self._cancelled = cancelled
-        self._idle = idle
+        self._options = options
+        self._parallel = parallel
         self._stop = threading.Event()
         self._lock = threading.Lock()
         self._done = 0
         self._size = sum(section.size for section in script.sections)
         self._sent: dict[Relation, rows.Sent] = {}
+        self._divisions: dict[int, _Division] = {}
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
         sections: dict[Relation, int] = {}
@@ -90,7 +87,7 @@ class Job:
 
     def stopped(self) -> bool:
         """Whether to end."""
-        return self._stop.is_set() or self._cancelled()
+        return self._stop.is_set() or self._options.cancelled()
 
     def do(self, task: Task, session: Session) -> None:
         """Does one task. Raises Failed, Interrupted, BadPoint."""
@@ -100,7 +97,7 @@ class Job:
         for item in task.items:
             match item:
                 case Section():
-                    self._load(item, session)
+                    self._load(item, task.parts, session)
                 case Bulk():
                     session.enter(item.state)
                     for command in self._supply.commands(item):
@@ -111,6 +108,8 @@ class Job:
                     self._run(item, task, session)
 
     def _check(self) -> None:
+        """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
+        self._options.pressure.wait_if_needed(self.stopped)
         if self.stopped():
             raise Interrupted("interrupted while the dump was loaded")
 
@@ -124,46 +123,59 @@ class Job:
             return
         session.enter(step.state)
         if task.work in (Work.INDEX, Work.KEY):
-            session.parallel(self._idle())
+            session.parallel(self._parallel())
             self._tell(what(command))
         try:
             session.run(command)
         except Later:
             self._later.append(command)
 
-    def _load(self, section: Section, session: Session) -> None:
+    def _load(self, section: Section, parts: int, session: Session) -> None:
         relation = section.start.relation
         session.enter(section.state)
-        fresh = relation in self._whole and section.size >= rows.FREEZE_FROM
+        fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
         named = f"rows of {relation}"
 
         def progress(sent: int) -> None:
             self._check()
             fault.point("build.during_load")
+            self._options.pressure.throttle(sent, self.stopped)
             with self._lock:
                 self._done += sent
             self._tell(named)
 
-        sent = rows.send(session, section, self._supply.rows(section), fresh=fresh, progress=progress)
+        with self._lock:
+            division = self._divisions.get(section.number)
+            if division is None:
+                blocks = self._supply.rows(section)
+                division = self._divisions[section.number] = _Division(
+                    parts, rows.Shared(blocks) if parts > 1 else blocks
+                )
+        sent = rows.send(session, section, division.blocks, fresh=fresh, lines=parts > 1, progress=progress)
         self.loaded.count(rows=sent.rows)
-        if relation in self._whole:
-            self._sent[relation] = sent
-        if sent.rows and relation not in self._with_statistics:
+        with self._lock:
+            division.left -= 1
+            before = self._sent.setdefault(relation, sent)
+            if before is not sent:
+                before.add(sent)
+            if division.left:
+                return
+        if self._sent[relation].rows and relation not in self._with_statistics:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
 
     def _tell(self, detail: str) -> None:
-        self._emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
+        self._options.emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
 
     def _read_back(self, section: object, session: Session) -> None:
         assert isinstance(section, Section)
-        reading, relation = self._reading, section.start.relation
-        sent = self._sent.get(relation)
-        if reading is None or sent is None or not section.start.columns or relation in reading.left_out:
+        reading, relation = self._options.reading, section.start.relation
+        sent = self._sent[relation]
+        if reading is None or relation not in self._whole or not section.start.columns or relation in reading.left_out:
             return
+        self._check()
         session.pin(reading.settings)
-        found = rows.read_back(session, section, self.stopped)
-        if found.digest == sent.digest:
+        if rows.is_there(session, section, sent, self.stopped):
             self.loaded.same[relation] = sent.rows
 
     def refresh_the_rest(self, session: Session) -> None:

@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lastgood import fault
 from lastgood.errors import Refused
 from lastgood.postgres import database
+from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.rebuild import rebuild
 from lastgood.steps import Run
@@ -41,6 +42,8 @@ class Build:
                 run.prepared.facts,
                 run.prepared.point.path.name,
                 extensions,
+                run.prepared.request.pace,
+                lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 run.emit,
                 run.cancelled,
             )
@@ -69,6 +72,9 @@ class Build:
                     run.findings.shadow_kept = True
                 else:
                     database.drop(run.maintenance, found.name, found.oid)
+        for left in leftovers(run.maintenance, run.plan.live):
+            if left.name == run.plan.shadow:  # made, and the connection was lost before it was marked
+                drop_leftover(run.maintenance, run.target, left, run.plan.live)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return any(
