@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
@@ -17,16 +16,18 @@ from lastgood import interrupts, points
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
 from lastgood.engine.pace import AS_IT_FITS, Pace
-from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
+from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.finishing import remainder
 from lastgood.finishing.choice import choose
-from lastgood.finishing.work import Finished, finish
+from lastgood.finishing.work import Finished, finish, in_service
 from lastgood.names import new_run
 from lastgood.plan import ReopenWhen
 from lastgood.postgres import database
+from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.strain import Limits
 from lastgood.rebuild import prove, rebuild
 from lastgood.report import FinishedReport, ProvedTable, Skipped, finished_of, proved_tables, skipped_of
 
@@ -55,24 +56,29 @@ class RestoreReport(BaseModel):
 def restore(
     target: Target,
     store: Path,
-    point_name: str,
+    point_name: str | Sequence[str],
     into: str,
     emit: Emit = silent,
     pace: Pace = AS_IT_FITS,
     *,
     reopen_when: ReopenWhen = "full",
+    database_name: str | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
 
     With ``usable`` it is opened before indexes are built that nothing in ``target``'s database uses, and the rest is
-    done then. From there on ``into`` stays, whatever happens. Raises BadPoint, Refused, Failed, Interrupted, Stopped.
+    done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
+    ``database_name`` chooses one from a cluster dump.
+
+    Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
     untouched = "No other database was touched."
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
-    chosen = points.choose(store, name=point_name, skim=True, emit=emit)
+    names = [point_name] if isinstance(point_name, str) else point_name
+    chosen = points.read_whole(points.gather(store, names), database=database_name, skim=True, stage="plan", emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
@@ -90,7 +96,7 @@ def restore(
                 emit(StageStarted("build", f"build {into}"))
 
                 def connect(purpose: str) -> AbstractContextManager[Connection]:
-                    return _cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
+                    return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
                 loaded = rebuild(
                     connect,
@@ -143,7 +149,7 @@ def restore(
     if division is not None:
         took["usable"] = time.monotonic() - started
         began = time.monotonic()
-        finished = finished_of(_finish(target.at(into), run, made.oid, emit))
+        finished = finished_of(_finish(target.at(into), run, made.oid, emit, Limits(max_wal_lag=pace.max_wal_lag)))
         took["finish"] = time.monotonic() - began
     took["total"] = time.monotonic() - started
     return RestoreReport(
@@ -166,40 +172,14 @@ def _division(target: Target, script: Script, emit: Emit) -> Division:
     return chosen.division
 
 
-def _finish(target: Target, run: str, oid: int, emit: Emit) -> Finished:
+def _finish(target: Target, run: str, oid: int, emit: Emit, limits: Limits) -> Finished:
     """Does what was put off. The database is in service: it stays, whatever happens here."""
     stop = threading.Event()
     hint = f"Run: lastgood resume {run} with --db naming that database."
     state = f'"{target.dbname}" is restored, proved and open; only what could wait is missing.'
     emit(StageStarted("finish", "finish what could wait"))
     began = time.monotonic()
-    try:
-        with interrupts.calling(stop.set):
-            done = finish(target, run, oid=oid, emit=emit, cancelled=stop.is_set)
-    except Interrupted as error:
-        raise Stopped("interrupted: something is left to finish", hint=hint, state=state) from error
-    except psycopg.Error as error:
-        raise Stopped(f"cannot finish: {str(error).strip()}", hint=hint, state=state) from error
+    with in_service(run, hint, state), interrupts.calling(stop.set):
+        done = finish(target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set)
     emit(StageDone("finish", time.monotonic() - began, str(done)))
     return done
-
-
-@contextmanager
-def _cancelled_with(stop: threading.Event, target: Target, name: str) -> Iterator[Connection]:
-    """A session; what it executes is cancelled when the event is set."""
-    ended = threading.Event()
-    with target.connect(application_name=name) as connection:
-
-        def wait() -> None:
-            while not ended.wait(0.1):
-                if stop.is_set():
-                    with suppress(psycopg.Error):  # it may have just ended by itself
-                        connection.cancel_safe(timeout=5)
-
-        thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
-        thread.start()
-        try:
-            yield connection
-        finally:
-            ended.set()
-            thread.join()

@@ -21,8 +21,9 @@ from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.tree import parse, shape
 from lastgood.dump.script import Item, Script, Step
 from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Verdict
-from lastgood.dump.tokens import Statement
+from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
+_Text = Statement | CopyStart | MetaCommand
 # Settings that change what CREATE INDEX means.
 _MEANINGFUL = frozenset({"search_path", "default_tablespace", "standard_conforming_strings", "xmloption"})
 _ON_INDEX = re.compile(rb"COMMENT\s+ON\s+INDEX\b", re.IGNORECASE)
@@ -58,16 +59,16 @@ class Division:
     """What is done before the reopening, and what after it. ``later`` is in the order in which it is to be done."""
 
     later: tuple[Later, ...] = ()
-    _instead: Mapping[int, bytes | None] = field(default_factory=dict)
+    _instead: Mapping[_Text, bytes | None] = field(default_factory=dict)
 
     def now(self, script: Script) -> Script:
         """What is left to do before the reopening."""
         return replace(script, items=[kept for item in script.items if (kept := self._now(item)) is not None])
 
     def _now(self, item: Item) -> Item | None:
-        if not isinstance(item, Step) or item.command.statement.offset not in self._instead:
+        if not isinstance(item, Step) or item.command.statement not in self._instead:
             return item
-        text = self._instead[item.command.statement.offset]
+        text = self._instead[item.command.statement]
         if text is None:
             return None
         statement = replace(item.command.statement, text=text)
@@ -164,7 +165,7 @@ class Deferrable:
         Before 18 (``server_major``) a partitioned table takes no foreign key that is not valid, and one that points to
         such a table forgets its parts when it is validated: those do not wait.
         """
-        instead: dict[int, bytes | None] = {}
+        instead: dict[_Text, bytes | None] = {}
         indexes: dict[Relation, _Index] = {}
         keys: list[_Key] = []
         covered: list[tuple[Relation, tuple[str, ...]]] = []
@@ -193,7 +194,7 @@ class Deferrable:
             if relation in needed or statement is None:
                 continue
             for each in (index.noted, *index.followers, *index.statistics):
-                instead[each.command.statement.offset] = None
+                instead[each.command.statement] = None
             later.append(
                 Later(
                     Kind.INDEX,
@@ -208,7 +209,7 @@ class Deferrable:
             rewritten = _not_valid(key.text) if {key.table, key.references} <= fit else None
             if rewritten is None:
                 continue
-            instead[key.noted.command.statement.offset] = rewritten.encode(self._codec)
+            instead[key.noted.command.statement] = rewritten.encode(self._codec)
             statement = f"ALTER TABLE {key.table} VALIDATE CONSTRAINT {quoted(key.name)}"
             later.append(Later(Kind.FOREIGN_KEY, key.table, key.name, self._texts(key.noted.settings), (statement,)))
         return Division(tuple(later), instead)

@@ -8,8 +8,8 @@ anyone; an undo ends it by ending its sessions.
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
@@ -21,12 +21,14 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.dump.deferral import Later
 from lastgood.dump.statements import Kind
-from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
+from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, Progress
 from lastgood.finishing import remainder
 from lastgood.finishing.watch import Watch
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
+from lastgood.postgres.strain import Limits
 
 TRIES = 5
 # What waits for a lock only at its beginning gives up soon and comes back: nothing is lost by that. CREATE INDEX
@@ -92,15 +94,46 @@ def lock_key(run: str) -> sql.Composed:
 
 
 def finish(
-    target: Target, run: str, *, oid: int, emit: Emit, cancelled: Callable[[], bool], record: Record | None = None
+    target: Target,
+    run: str,
+    *,
+    oid: int,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    record: Record | None = None,
+    limits: Limits | None = None,
 ) -> Finished:
     """Does what ``run`` left in ``target``'s database, which must be the one with that ``oid``, and drops the list.
 
-    What fails is passed over, and the rest is done. Raises Stopped when something is left, naming it, or when the
-    database was switched away meanwhile; Interrupted; Refused when somebody else is at it; OSError of the record.
+    What fails is passed over, and the rest is done. ``limits``: how far the server may be strained; before each thing
+    it is waited for. Raises Stopped when something is left, naming it, or when the
+    database was switched away meanwhile; Interrupted; Refused when somebody else is at it; Failed when production is at
+    risk; OSError of the record.
     """
-    with _Worker(target, run, oid, emit, cancelled) as worker:
-        return worker.work(record)
+
+    def watch() -> Connection:
+        return target.connect(application_name=f"lastgood watch {run}")
+
+    with _Worker(target, run, oid, emit, cancelled) as worker, Pressure(watch, limits or Limits(), emit) as pressure:
+        return worker.work(record, pressure)
+
+
+@contextmanager
+def in_service(run: str, hint: str, state: str) -> Iterator[None]:
+    """Whatever cuts finishing off, the database is in service: turns it into Stopped, with ``hint`` and ``state``."""
+    try:
+        yield
+    except Interrupted as error:
+        raise Stopped("interrupted: something is left to finish", hint=hint, state=state) from error
+    except Failed as error:
+        raise Stopped(error.message, hint=f"{error.hint} {hint}".strip(), state=state) from error
+    except psycopg.Error as error:
+        raise Stopped(f'cannot finish run "{run}": {str(error).strip()}', hint=hint, state=state) from error
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise Stopped(
+            f'cannot finish run "{run}": its record can\'t be written: {why}', hint=hint, state=state
+        ) from error
 
 
 class _Worker:
@@ -168,7 +201,7 @@ class _Worker:
         done, total = self._progress
         self._emit(Progress("finish", done, total, "tasks", detail=f"{self._what}{detail}"))
 
-    def work(self, record: Record | None) -> Finished:
+    def work(self, record: Record | None, pressure: Pressure) -> Finished:
         tasks = remainder.read(self._connection, self._run)
         total = len(tasks)
         self._progress = (0, total or 1)
@@ -178,6 +211,7 @@ class _Worker:
         for number, task in enumerate(tasks):
             self._progress, self._what = (number, total), str(task.later)
             self._said("")
+            pressure.wait_if_needed(self._cancelled)
             step = f"finish {task.later}"
             if record is not None:
                 record.doing(step)

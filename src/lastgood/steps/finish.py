@@ -19,6 +19,7 @@ from lastgood.plan import Request
 from lastgood.postgres import database
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.mark import marked
+from lastgood.postgres.strain import Limits
 from lastgood.steps import Run
 
 
@@ -33,8 +34,9 @@ class Finish:
         oid = run.findings.restored_oid or database.describe(run.maintenance, run.plan.live).oid
         # It may take hours, and an undo must be possible all the time. It has a lock of its own.
         unlock(run.maintenance)
+        limits = Limits(max_wal_lag=run.prepared.request.pace.max_wal_lag)
         run.findings.finished = finish(
-            run.target, run.plan.run, oid=oid, emit=run.emit, cancelled=run.cancelled, record=run.journal
+            run.target, run.plan.run, oid=oid, limits=limits, emit=run.emit, cancelled=run.cancelled, record=run.journal
         )
         return {"detail": str(run.findings.finished)}
 
@@ -78,7 +80,8 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     hint = f"Run: lastgood resume {run} to go on."
     try:
         with interrupts.calling(stop.set):
-            done = finish(request.target, run, oid=oid, emit=emit, cancelled=stop.is_set, record=journal)
+            limits = Limits(max_wal_lag=request.pace.max_wal_lag)
+            done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)
     except Interrupted as error:
         raise Stopped("interrupted: something is left to finish", hint=hint, state=state) from error
     except psycopg.Error as error:
