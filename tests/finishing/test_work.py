@@ -15,11 +15,12 @@ from lastgood import fault
 from lastgood.dump.deferral import Later
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
-from lastgood.errors import Interrupted, Refused, Stopped
+from lastgood.errors import Failed, Interrupted, Refused, Stopped
 from lastgood.events import Event, Note, Progress
 from lastgood.finishing import remainder, work
 from lastgood.finishing.work import Finished, finish
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.strain import Limits
 from tests.points.test_dump_point import until
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
@@ -350,3 +351,24 @@ def test_a_list_is_replaced_and_forgotten_with_nothing_else(scene: Scene) -> Non
         remainder.forget(connection, RUN)
         remainder.forget(connection, RUN)
         assert remainder.runs(connection) == []
+
+
+def test_a_schema_that_is_only_named_alike_is_no_list(scene: Scene) -> None:
+    with scene.connect() as connection:
+        for name in ("lastgood_../../x", "lastgood_20261123-020000-0123abcd\n", "lastgood_mine", "lastgood_"):
+            schema = sql.Identifier(name)
+            connection.execute(sql.SQL("CREATE SCHEMA {}").format(schema))
+            connection.execute(sql.SQL("CREATE TABLE {}.unfinished (x int)").format(schema))
+        empty = sql.Identifier("lastgood_20261123-020000-0123abce")
+        connection.execute(sql.SQL("CREATE SCHEMA {}").format(empty))
+    assert scene.runs() == [RUN]
+
+
+def test_a_server_that_runs_out_of_room_is_not_driven_on(scene: Scene) -> None:
+    limits = Limits(least_free=1 << 60)
+    with pytest.raises(Failed) as raised:
+        finish(scene.target, RUN, oid=scene.oid, emit=scene.events.append, cancelled=scene.stop.is_set, limits=limits)
+    assert str(raised.value).startswith("cannot go on loading: the disk of ")
+    assert scene.states() == ["open", "open", "open"]
+    scene.finish()
+    assert scene.whole()

@@ -22,6 +22,7 @@ from lastgood.postgres.server import Connection
 
 PREFIX = "lastgood_"
 _TABLE = "unfinished"
+_RUN = "[0-9]{8}-[0-9]{6}-[0-9a-f]{8}"  # nothing else comes near a terminal, or the name of a journal
 
 State = Literal["open", "invalid", "done", "gone"]
 """``invalid``: an index whose building was cut off. ``gone``: its table or constraint was dropped since."""
@@ -98,8 +99,8 @@ def runs(connection: Connection) -> list[str]:
         str(name).removeprefix(PREFIX)
         for (name,) in connection.execute(
             "SELECT n.nspname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
-            " WHERE starts_with(n.nspname, %s) AND c.relname = %s AND c.relkind = 'r' ORDER BY 1",
-            [PREFIX, _TABLE],
+            " WHERE n.nspname ~ %s AND c.relname = %s AND c.relkind = 'r' ORDER BY 1",
+            [f"^{PREFIX}{_RUN}$", _TABLE],
         )
     ]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Mapping
 from contextlib import suppress
 from typing import Any
@@ -10,10 +11,10 @@ from typing import Any
 import psycopg
 
 from lastgood import interrupts
-from lastgood.errors import Interrupted, Refused, Stopped
+from lastgood.errors import Refused
 from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.finishing import remainder
-from lastgood.finishing.work import Finished, finish
+from lastgood.finishing.work import Finished, finish, in_service
 from lastgood.journal import Journal
 from lastgood.plan import Request
 from lastgood.postgres import database
@@ -68,25 +69,19 @@ def left(request: Request) -> str | None:
 
 
 def resume(request: Request, run: str, emit: Emit) -> Finished:
-    """Goes on with what ``run`` left to do, with nothing but the server. Raises Refused, Stopped, Interrupted."""
+    """Goes on with what ``run`` left to do, with nothing but the server. Raises Refused, Stopped."""
     live = request.target.dbname
     state = f'"{live}" is the restored database, open and complete in its data.'
     journal = Journal.find(request.state, run) or Journal.create(request.state, run)
     stop = threading.Event()
     with database.connect_maintenance(request.target, live) as maintenance:
         oid = database.describe(maintenance, live).oid
+    began = time.monotonic()
     emit(StageStarted(Finish.name, Finish.title))
     journal.write("resumed", kind="finish")
     hint = f"Run: lastgood resume {run} to go on."
-    try:
-        with interrupts.calling(stop.set):
-            limits = Limits(max_wal_lag=request.pace.max_wal_lag)
-            done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)
-    except Interrupted as error:
-        raise Stopped("interrupted: something is left to finish", hint=hint, state=state) from error
-    except psycopg.Error as error:
-        raise Stopped(f'cannot finish run "{run}": {str(error).strip()}', hint=hint, state=state) from error
-    except OSError as error:
-        raise Stopped(f'cannot write the record "{journal.path}": {error.strerror}', hint=hint, state=state) from error
-    emit(StageDone(Finish.name, 0.0, str(done)))
+    limits = Limits(max_wal_lag=request.pace.max_wal_lag)
+    with in_service(run, hint, state), interrupts.calling(stop.set):
+        done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)
+    emit(StageDone(Finish.name, time.monotonic() - began, str(done)))
     return done
