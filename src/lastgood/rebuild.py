@@ -183,7 +183,8 @@ def _compared(expected: Facts, found: Facts, same: Collection[Relation], divisio
     objects = tuple(each for each in expected.objects if not (each.kind == "index" and each.identity in later))
     less = expected.model_copy(update={"object_counts": counts, "objects": objects})
     comparison = compare(less, found, same=same)
-    remark = f"Indexes that are built after the reopening were not compared: {', '.join(sorted(later))}."
+    shown = ", ".join(sorted(later)[:SHOWN]) + (f" and {len(later) - SHOWN} more" if len(later) > SHOWN else "")
+    remark = f"Indexes that are built after the reopening were not compared: {shown}."
     return comparison.model_copy(update={"not_compared": (*comparison.not_compared, remark)})
 
 

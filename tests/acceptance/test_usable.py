@@ -13,6 +13,7 @@ from pathlib import Path
 
 import psycopg
 import pytest
+from psycopg import sql
 
 from lastgood import fault, prune, restore, rollback, undo
 from lastgood.errors import Interrupted, Refused, Stopped
@@ -336,3 +337,54 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     rollback.resume(request)
     with stage.connect(into) as one, stage.connect(second) as other:
         assert shop.catalogue(one) == shop.catalogue(other)
+
+
+@pytest.mark.postgres(15, 18)
+def test_an_owner_who_is_no_superuser_can_do_all_of_it(
+    server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
+) -> None:
+    live = new_database()
+    role = sql.Identifier(f"owner_{live}")
+    with server.target("postgres").connect() as admin:
+        admin.execute(sql.SQL("CREATE ROLE {} LOGIN CREATEDB").format(role))
+        admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(live), role))
+    target = server.target(live, user=f"owner_{live}")
+    try:
+        with target.connect() as connection:
+            connection.execute("CREATE SCHEMA mine; CREATE TABLE mine.p (id int PRIMARY KEY)")
+            connection.execute("CREATE TABLE mine.c (id int PRIMARY KEY, p int REFERENCES mine.p, v int)")
+            connection.execute("CREATE INDEX c_v ON mine.c (v); CREATE INDEX c_p ON mine.c (p)")
+            connection.execute(
+                "INSERT INTO mine.p VALUES (1); INSERT INTO mine.c SELECT i, 1, i FROM generate_series(1, 9) i"
+            )
+        (store / "good.sql").write_bytes(shop.dump(server, live))
+        with target.connect() as connection:
+            connection.execute(
+                "SET enable_seqscan = off; SELECT FROM mine.c WHERE p = 1; DELETE FROM mine.c WHERE p = 1"
+            )
+            connection.execute("SELECT pg_stat_force_next_flush()")
+        request = Request(target, store, tmp_path / "state", reopen_when="usable")
+
+        def stop() -> None:
+            raise Interrupted("interrupted")
+
+        with fault.armed("finish.before_task", stop), pytest.raises(Stopped):
+            rollback.run(rollback.plan(request))
+        (left,) = look(target).finishing
+        assert (left.indexes_left, left.foreign_keys_left) == (1, 1)
+        rollback.resume(request)
+        assert look(target).finishing == ()
+        with target.connect() as connection:
+            found = connection.execute(
+                "SELECT (SELECT count(*) FROM pg_indexes WHERE indexname = 'c_v'),"
+                " (SELECT convalidated FROM pg_constraint WHERE conname = 'c_p_fkey')"
+            )
+            assert found.fetchone() == (1, True)
+    finally:
+        with server.target("postgres").connect() as admin:
+            for (name,) in admin.execute(
+                "SELECT datname FROM pg_database WHERE datname LIKE %s", [live + "%"]
+            ).fetchall():
+                admin.execute(sql.SQL("ALTER DATABASE {} OWNER TO postgres").format(sql.Identifier(name)))
+                admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+            admin.execute(sql.SQL("DROP ROLE {}").format(role))

@@ -228,8 +228,8 @@ def test_what_was_dropped_meanwhile_is_not_missed(scene: Scene) -> None:
     assert done.indexes == 1
     assert done.gone == ["index public.g", "foreign key t_p on public.t"]
     assert [event.text for event in scene.events if isinstance(event, Note)] == [
-        "index public.g is not needed any more: it, or its table, was dropped meanwhile",
-        "foreign key t_p on public.t is not needed any more: it, or its table, was dropped meanwhile",
+        "index public.g is not needed any more: it, or its table, was dropped or renamed meanwhile",
+        "foreign key t_p on public.t is not needed any more: it, or its table, was dropped or renamed meanwhile",
     ]
     assert scene.runs() == []
 

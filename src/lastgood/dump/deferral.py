@@ -90,14 +90,19 @@ class _Noted:
     """A command that may have to do with it, and what was set when it came."""
 
     command: Command
-    settings: tuple[bytes, ...]
+    settings: tuple[str, ...]
+    codec: str
+
+    @property
+    def text(self) -> str:
+        return self.command.statement.text.decode(self.codec)
 
 
 @dataclass(slots=True)
 class Deferrable:
     """Those commands of a dump that may have to do with what can wait."""
 
-    _settings: dict[str, bytes] = field(default_factory=dict)
+    _settings: dict[str, str] = field(default_factory=dict)
     _codec: str = "utf-8"
     _partitioned: set[Relation] = field(default_factory=set)
     _tables: set[Relation] = field(default_factory=set)
@@ -122,15 +127,16 @@ class Deferrable:
                 if name == "client_encoding":
                     self._codec = encodings.codec(value or "") or self._codec
                 elif name in _MEANINGFUL:
-                    self._settings[name] = command.statement.text
-            case TableDefinition(relation=relation, partitioned=partitioned, foreign=False):
+                    self._settings[name] = command.statement.text.decode(self._codec)
+            # Without its schema nobody could find it later.
+            case TableDefinition(relation=relation, partitioned=partitioned, foreign=False) if relation.schema:
                 self._tables.add(relation)
                 if partitioned:
                     self._partitioned.add(relation)
         if command.kind is Kind.MATERIALIZED_VIEW:
-            self._tables.update(command.relations)
+            self._tables.update(view for view in command.relations if view.schema)
         if self._concerns(command):
-            self._noted.append(_Noted(command, tuple(self._settings.values())))
+            self._noted.append(_Noted(command, tuple(self._settings.values()), self._codec))
 
     def _concerns(self, command: Command) -> bool:
         text = command.statement.text
@@ -172,25 +178,24 @@ class Deferrable:
         needed: set[Relation] = set(in_use)
         for noted in self._noted:
             command = noted.command
-            text = command.statement.text.decode(self._codec)
-            (node,) = parse(text)
+            (node,) = parse(noted.text)
             if command.kind is Kind.INDEX:
-                index = _Index(noted, text, node)
+                index = _Index(noted, node)
                 if node.unique and node.whereClause is None:
                     covered.append((index.table, index.columns))
                 if not node.unique and index.table in self._tables - self._partitioned and not index.only:
                     indexes[index.relation] = index
             elif command.kind is Kind.FOREIGN_KEY:
-                keys.append(_Key(noted, text, node))
+                keys.append(_Key(noted, node))
             elif command.kind in (Kind.PRIMARY_KEY, Kind.UNIQUE):
                 columns = tuple(key.sval for key in node.cmds[0].def_.keys or ())
                 covered.append((command.relations[0], columns))
             else:
-                _follow(self, noted, text, node, indexes, needed)
+                _follow(self, noted, node, indexes, needed)
         needed.update(_for_keys(keys, covered, indexes))
         later = []
         for relation, index in indexes.items():
-            statement = _concurrently(index.text)
+            statement = _concurrently(index.noted.text)
             if relation in needed or statement is None:
                 continue
             for each in (index.noted, *index.followers, *index.statistics):
@@ -200,30 +205,26 @@ class Deferrable:
                     Kind.INDEX,
                     index.table,
                     relation.name,
-                    self._texts(index.noted.settings),
-                    (statement, *self._texts(each.command.statement.text for each in index.followers)),
+                    index.noted.settings,
+                    (statement, *(each.text for each in index.followers)),
                 )
             )
         fit = self._tables if server_major >= 18 else self._tables - self._partitioned
         for key in keys:
-            rewritten = _not_valid(key.text) if {key.table, key.references} <= fit else None
+            rewritten = _not_valid(key.noted.text) if {key.table, key.references} <= fit else None
             if rewritten is None:
                 continue
-            instead[key.noted.command.statement] = rewritten.encode(self._codec)
+            instead[key.noted.command.statement] = rewritten.encode(key.noted.codec)
             statement = f"ALTER TABLE {key.table} VALIDATE CONSTRAINT {quoted(key.name)}"
-            later.append(Later(Kind.FOREIGN_KEY, key.table, key.name, self._texts(key.noted.settings), (statement,)))
+            later.append(Later(Kind.FOREIGN_KEY, key.table, key.name, key.noted.settings, (statement,)))
         return Division(tuple(later), instead)
-
-    def _texts(self, texts: Any) -> tuple[str, ...]:
-        return tuple(text.decode(self._codec) for text in texts)
 
 
 class _Index:
     """A CREATE INDEX. ``columns`` are its leading plain columns, empty where its first is an expression."""
 
-    def __init__(self, noted: _Noted, text: str, node: Any) -> None:
+    def __init__(self, noted: _Noted, node: Any) -> None:
         self.noted = noted
-        self.text = text
         self.table = noted.command.relations[0]
         self.relation = Relation(self.table.schema, node.idxname)
         self.only = not node.relation.inh  # ON ONLY: of a partitioned table
@@ -238,10 +239,9 @@ class _Index:
 class _Key:
     """An ALTER TABLE … ADD FOREIGN KEY."""
 
-    def __init__(self, noted: _Noted, text: str, node: Any) -> None:
+    def __init__(self, noted: _Noted, node: Any) -> None:
         given = node.cmds[0].def_
         self.noted = noted
-        self.text = text
         self.table = noted.command.relations[0]
         self.references = noted.command.relations[-1]
         self.name: str = given.conname or ""
@@ -249,7 +249,7 @@ class _Key:
 
 
 def _follow(
-    gathered: Deferrable, noted: _Noted, text: str, node: Any, indexes: dict[Relation, _Index], needed: set[Relation]
+    gathered: Deferrable, noted: _Noted, node: Any, indexes: dict[Relation, _Index], needed: set[Relation]
 ) -> None:
     """Statements that name an index: they come after it, or it can't wait."""
     command = noted.command

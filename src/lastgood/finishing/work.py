@@ -278,7 +278,7 @@ class _Worker:
     def _is_gone(self, later: Later, state: remainder.State) -> bool:
         if state == "gone" and str(later) not in self.finished.gone:
             self.finished.gone.append(str(later))
-            self._emit(Note(f"{later} is not needed any more: it, or its table, was dropped meanwhile"))
+            self._emit(Note(f"{later} is not needed any more: it, or its table, was dropped or renamed meanwhile"))
         return state == "gone"
 
     def _set_up(self, later: Later) -> None:
