@@ -54,7 +54,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             # First: what we read ourselves counts as use of an index, too.
             choice = None
             if request.reopen_when == "usable":
-                choice = choose(connection, Deferrable.of(summary.script))
+                choice = choose(connection, Deferrable.of(summary.script), replaces=True)
             subject = checks.Subject(
                 maintenance, connection, live, point, facts, summary, request.fence, request.store, request.pace
             )

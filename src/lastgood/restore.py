@@ -67,7 +67,7 @@ def restore(
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
 
-    With ``usable`` it is opened before indexes are built that nothing in ``target``'s database uses, and the rest is
+    With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
     ``database_name`` chooses one from a cluster dump.
 
@@ -166,7 +166,7 @@ def restore(
 
 def _division(target: Target, script: Script, emit: Emit) -> Division:
     with target.connect() as live:
-        chosen = choose(live, Deferrable.of(script))
+        chosen = choose(live, Deferrable.of(script), replaces=False)
     for text in chosen.remarks:
         emit(Note(text))
     return chosen.division

@@ -1,6 +1,7 @@
 """Which indexes can wait: judged by what the live database's own statistics say of their use.
 
-Unsure means in use: an index too many costs minutes once, one too few may bring the application down again.
+Where an application is waiting, unsure means in use: an index too many costs minutes once, one too few may bring the
+application down again.
 """
 
 from __future__ import annotations
@@ -32,35 +33,35 @@ class Choice:
     remarks: tuple[str, ...] = ()
 
 
-def choose(live: Connection, deferrable: Deferrable) -> Choice:
-    """What of a dump can wait while ``live``, a connection to the live database, knows which indexes are used.
+def choose(live: Connection, deferrable: Deferrable, *, replaces: bool) -> Choice:
+    """What of a dump can wait while ``live``, a connection to the live database, knows which indexes are used: those
+    that were scanned since its statistics began.
 
-    An index counts as used when it was scanned since the statistics began, when the live database has none of that
-    name, and when no index at all was ever scanned there. Raises psycopg.Error.
+    ``replaces``: the application goes straight over from the live database to the new one. Then an index counts as
+    used also when the live database has none of that name, and when no index at all was ever scanned there. A
+    database that nobody works with yet is wanted early: there, what is not known to be used waits. Raises
+    psycopg.Error.
     """
     major = live.info.server_version // 10000
-    candidates = deferrable.divide(()).indexes
+    candidates = deferrable.divide((), server_major=major).indexes
     scans = {Relation(schema, name): int(count or 0) for schema, name, count in live.execute(_SCANS)}
-    if not candidates:
-        return Choice(deferrable.divide((), server_major=major))
-    if not any(scans.values()):
-        return Choice(
-            deferrable.divide(candidates, server_major=major),
-            (
-                f'no index of "{live.info.dbname}" was used since its statistics began, so that they tell nothing: all '
-                f"{len(candidates)} that could wait are built before the reopening",
-            ),
-        )
-    used = {index for index in candidates if scans.get(index, 1)}
-    row = live.execute(_SINCE).fetchone()
+    used = {index for index in candidates if scans.get(index, int(replaces))}
     remarks = []
-    if row is not None and row[0] is not None and row[0] < YOUNG and len(used) < len(candidates):
-        hours = int(row[0].total_seconds() // 3600)
-        age = f"{hours} hours" if hours != 1 else "1 hour"
+    if candidates and not any(scans.values()):
+        used = set(candidates) if replaces else set()
         remarks.append(
-            f'the statistics of "{live.info.dbname}" are {age} old: an index that is used more seldom than that is '
-            "built after the reopening"
+            f'no index of "{live.info.dbname}" was used since its statistics began, so that they tell nothing: '
+            f"{len(candidates)} that could wait are built {'before' if replaces else 'after'} the reopening"
         )
+    elif len(used) < len(candidates):
+        row = live.execute(_SINCE).fetchone()
+        if row is not None and row[0] is not None and row[0] < YOUNG:
+            hours = int(row[0].total_seconds() // 3600)
+            age = f"{hours} hours" if hours != 1 else "1 hour"
+            remarks.append(
+                f'the statistics of "{live.info.dbname}" are {age} old: an index that is used more seldom than that is '
+                "built after the reopening"
+            )
     return Choice(deferrable.divide(used, server_major=major), tuple(remarks))
 
 
