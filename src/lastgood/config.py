@@ -143,6 +143,25 @@ OPTIONS: tuple[Option, ...] = (
         metavar="WHEN",
         choices=("now", "at-swap"),
     ),
+    Option(
+        "strict",
+        bool,
+        ("--strict",),
+        "Stop at the first command of the dump that would be left out or repaired.",
+        default=False,
+        default_text="off",
+        is_global=False,
+    ),
+    Option(
+        "allow_orphans",
+        bool,
+        ("--allow-orphans",),
+        "Allow rows without a match: their foreign key is added NOT VALID, and the report says so.",
+        default=False,
+        default_text="off",
+        in_file=False,
+        is_global=False,
+    ),
 )
 
 
@@ -159,7 +178,7 @@ class Settings:
     """What one call of lastgood works with. ``db`` may hold a password and is not part of ``repr``.
 
     ``origins`` says for each option who gave its value: a flag, a variable, a file, or "default". ``file`` is the
-    ``lastgood.toml`` that was read, None without one. ``fence``, ``format``: see OPTIONS.
+    ``lastgood.toml`` that was read, None without one. All others: see OPTIONS.
     """
 
     db: str = field(repr=False, default="")
@@ -170,6 +189,8 @@ class Settings:
     no_color: bool = False
     format: Literal["plain", "custom", "directory"] = "plain"
     fence: Literal["now", "at-swap"] = "now"
+    strict: bool = False
+    allow_orphans: bool = False
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 

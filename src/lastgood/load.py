@@ -8,7 +8,7 @@ this module's place behind the same function.
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Any, LiteralString
 
@@ -18,39 +18,35 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.dump.names import Relation
 from lastgood.dump.reader import Entry, Rows, RowsEnd, RowsStart
-from lastgood.dump.statements import Command, Extension, Kind, Verdict
-from lastgood.errors import Failed, Interrupted, LastgoodError
+from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.errors import Failed, Interrupted
 from lastgood.events import Emit, Progress
-from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
+from lastgood.repairs import Commands, Repaired, Rules, what
 
 TUNING: tuple[tuple[LiteralString, str], ...] = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 MORE_ROUNDS = 10
-_CONTEXTS: dict[Kind, server_errors.Context] = {Kind.REFRESH: "refresh", Kind.FOREIGN_KEY: "constraint"}
+# What a dump has after its rows and its indexes.
+_AFTER_INDEXES = frozenset({Kind.RULE, Kind.TRIGGER, Kind.FOREIGN_KEY, Kind.POLICY, Kind.ROW_SECURITY, Kind.REFRESH})
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 
 
 @dataclass(slots=True)
 class Loaded:
     """What a load did. ``skipped``: (what, why) → (first line, how many) of commands left out by rule, or that the
-    server may refuse and did."""
+    server may refuse and did. ``repaired``: what is there in another way than the dump has it."""
 
     commands: int = 0
     rows: int = 0
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-
-    def skip(self, command: Command, why: str) -> None:
-        """Records a command that was left out."""
-        key = (what(command), why)
-        line, count = self.skipped.get(key, (command.statement.line, 0))
-        self.skipped[key] = (line, count + 1)
+    repaired: list[Repaired] = field(default_factory=list)
 
 
 class Loader:
     """One load. ``connection`` is to the empty database, in autocommit mode, and is good for nothing else after.
 
     ``position`` tells how many bytes of the file on disk (``size``) were read, for the progress that is emitted.
-    ``extensions`` are the versions to install (those of the live database); others get the server's default.
+    ``rules`` say what may be left out or repaired.
     """
 
     def __init__(
@@ -60,7 +56,7 @@ class Loader:
         name: str,
         position: Callable[[], int],
         size: int,
-        extensions: Mapping[str, str],
+        rules: Rules,
         emit: Emit,
         cancelled: Callable[[], bool],
     ) -> None:
@@ -68,14 +64,15 @@ class Loader:
         self._name = name
         self._position = position
         self._size = size
-        self._extensions = extensions
         self._emit = emit
         self._cancelled = cancelled
         self._created: set[Relation] = set()
         self._filled: set[Relation] = set()
+        self._checks_put_off = False
         self._later: list[Command] = []
         self._last: list[Command] = []
-        self.loaded = Loaded()
+        self._commands = Commands(name, rules, emit=emit, cancelled=cancelled)
+        self.loaded = Loaded(skipped=self._commands.record.skipped, repaired=self._commands.record.repaired)
 
     def load(self, entries: Iterator[Entry]) -> Loaded:
         """Runs everything. Raises Failed at the first error that no rule allows, Interrupted when cancelled."""
@@ -88,6 +85,7 @@ class Loader:
                 self._command(entry)
             elif isinstance(entry, RowsStart):
                 self._rows(entry, entries)
+        self._bring_checks_back()
         self._refresh_the_rest()
         # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
         for command in self._last:
@@ -97,7 +95,7 @@ class Loader:
     def _command(self, command: Command) -> None:
         if command.verdict is Verdict.SKIP:
             if command.kind is not Kind.PSQL:
-                self.loaded.skip(command, command.reason)
+                self._commands.leave_out(command, command.reason)
             return
         if command.kind is Kind.TABLE:
             self._created.update(command.relations[:1])
@@ -109,28 +107,18 @@ class Loader:
         self._run(command)
 
     def _run(self, command: Command) -> None:
-        """Runs one command; a refusal that a rule allows is recorded, a view that waits for another is put back."""
-        try:
-            self._connection.execute(self._text(command))
-        except psycopg.Error as error:
-            context = _CONTEXTS.get(command.kind, "any")
-            if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
-                self._later.append(command)
-                return
-            if error.sqlstate is not None and error.sqlstate in command.optional_sqlstates:
-                said = error.diag.message_primary or str(error)
-                self.loaded.skip(command, said)
-                return
-            raise self._failed(error, command.statement.line, what(command), context) from error
-        self.loaded.commands += 1
+        """Runs one command; a view that waits for another is put back."""
+        if command.kind in _AFTER_INDEXES:
+            self._bring_checks_back()
+        if self._commands.run(self._connection, command):
+            self.loaded.commands += 1
+        else:
+            self._later.append(command)
 
-    def _text(self, command: Command) -> bytes:
-        """The command, an extension's with the version that the live database has."""
-        text = command.statement.text
-        extension = command.detail
-        if isinstance(extension, Extension) and extension.version is None and extension.name in self._extensions:
-            return text + b" VERSION " + sql.Literal(self._extensions[extension.name]).as_bytes(self._connection)
-        return text
+    def _bring_checks_back(self) -> None:
+        if self._checks_put_off:
+            self._checks_put_off = False
+            self._commands.after_rows(self._connection)
 
     def _refresh_the_rest(self) -> None:
         """A view may read another through a function, which no order tells: go round until nothing moves."""
@@ -154,6 +142,11 @@ class Loader:
         relation = start.relation
         named = f"rows of {relation}"
         fresh = relation in self._created and relation not in self._filled
+        if not self._filled:
+            self._checks_put_off = True
+            self._commands.before_rows(self._connection)
+        if relation not in self._filled:
+            self._commands.make_room(self._connection, relation, start.line)
         self._filled.add(relation)
         copy = start.copy
         try:
@@ -175,7 +168,8 @@ class Loader:
                         fault.point("build.during_load")
                         self._emit(Progress("build", self._position(), self._size, "bytes", self.loaded.rows, named))
         except psycopg.Error as error:
-            raise self._failed(error, start.line + _row_in(error), named, "copy") from error
+            line = start.line + _row_in(error)
+            raise self._commands.failed(error, line, named, context="copy") from error
 
     def _ordinary(self, relation: Relation) -> bool:
         """Whether it is an ordinary table: a partitioned one can't take frozen rows."""
@@ -184,16 +178,6 @@ class Loader:
             [_identifier(relation).as_string(self._connection)],
         ).fetchone()
         return found is not None and bool(found[0])
-
-    def _failed(self, error: psycopg.Error, line: int, named: str, context: server_errors.Context) -> LastgoodError:
-        return server_errors.failed(error, f'load line {line} of "{self._name}" ({named})', context=context)
-
-
-def what(command: Command) -> str:
-    """A command in a few words: ``index public.a_b_idx``, ``grant on public.t``."""
-    if command.creates:
-        return f"{command.creates[0].kind} {command.creates[0].identity}"
-    return f"{command.kind} on {command.relations[0]}" if command.relations else str(command.kind)
 
 
 def _identifier(relation: Relation) -> sql.Identifier:

@@ -37,7 +37,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed."""
+    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
+    ``allow_orphans``: see ``lastgood.repairs.Rules``."""
 
     target: Target
     store: Path
@@ -45,6 +46,8 @@ class Request:
     choice: Choice = Choice()
     fence: Fence = "now"
     keep_shadow: bool = False
+    strict: bool = False
+    allow_orphans: bool = False
     run: str | None = None
 
 

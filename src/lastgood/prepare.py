@@ -112,6 +112,8 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         run=name,
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
+        strict="strict" in mark.options,
+        allow_orphans="allow_orphans" in mark.options,
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 
 from psycopg import IsolationLevel
@@ -12,13 +12,16 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.reader import read
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Corrupt, Failed
-from lastgood.events import Emit
+from lastgood.events import Caution, Emit
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.load import Loaded, Loader
 from lastgood.postgres import integrity
 from lastgood.postgres.server import Connection
+from lastgood.postgres.statistics import analyze
+from lastgood.repairs import USUAL_PATH, Rules
+from lastgood.repairs.accepted import accepted
 
 SHOWN = 20
 
@@ -33,16 +36,27 @@ class ProofFailed(Failed):
         self.comparison = comparison
 
 
+def rules_for(live: Connection, facts: Facts, *, strict: bool, allow_orphans: bool) -> Rules:
+    """The rules of a load: extensions get the version that the restore point knows, else that of the live database;
+    and what its sessions find without naming a schema, repairs may use."""
+    versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
+    versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
+    # Ours is empty; theirs comes from the settings of the role and of the database.
+    row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
+    path = row[0] if row is not None else USUAL_PATH
+    return Rules(strict=strict, allow_orphans=allow_orphans, extensions=versions, search_path=path)
+
+
 def rebuild(
     connection: Connection,
     source: DumpSource,
     summary: DumpSummary,
     name: str,
-    extensions: Mapping[str, str],
+    rules: Rules,
     emit: Emit,
     cancelled: Callable[[], bool],
 ) -> Loaded:
-    """Loads the whole dump over ``connection``, to an empty database. ``extensions``: name → version to install.
+    """Loads the whole dump over ``connection``, to an empty database; ``rules`` say what may be left out or repaired.
 
     Raises Failed at the first error that no rule allows, Corrupt when the file changed since it was checked.
     """
@@ -52,7 +66,7 @@ def rebuild(
         name=name,
         position=lambda: source.position,
         size=source.size,
-        extensions=extensions,
+        rules=rules,
         emit=emit,
         cancelled=cancelled,
     )
@@ -83,13 +97,13 @@ def prove(
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
-        broken = pool.submit(_settle, beside)
+        broken = pool.submit(_settle, beside, emit)
         with connection.transaction():
             found = facts_of_database(
                 connection, like=expected, beyond_like=True, emit=emit, cancelled=cancelled, stage="prove"
             )
+            comparison = accepted(connection, compare(expected, found))
         fault.point("prove.before_verdict")
-        comparison = compare(expected, found)
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
         raise ProofFailed(
@@ -104,9 +118,10 @@ def prove(
     return comparison
 
 
-def _settle(connection: Connection) -> list[str]:
+def _settle(connection: Connection, emit: Emit) -> list[str]:
     """Statistics first: the look-ups are planned with them. Returns what is broken."""
-    connection.execute("ANALYZE")
+    for each in analyze(connection):
+        emit(Caution(each))
     with connection.transaction():
         return list(_broken(connection))
 

@@ -17,8 +17,8 @@ from lastgood.names import new_run
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
-from lastgood.rebuild import prove, rebuild
-from lastgood.report import ProvedTable, Skipped, proved_tables, skipped_of
+from lastgood.rebuild import prove, rebuild, rules_for
+from lastgood.report import ProvedTable, RepairReport, Skipped, proved_tables, repaired_of, skipped_of
 
 
 class RestoreReport(BaseModel):
@@ -33,6 +33,7 @@ class RestoreReport(BaseModel):
     into: str
     tables: tuple[ProvedTable, ...]
     skipped: tuple[Skipped, ...]
+    repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -41,9 +42,19 @@ class RestoreReport(BaseModel):
         return self.model_dump(mode="json", by_alias=True)
 
 
-def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit = silent) -> RestoreReport:
+def restore(
+    target: Target,
+    store: Path,
+    point_name: str,
+    into: str,
+    emit: Emit = silent,
+    *,
+    strict: bool = False,
+    allow_orphans: bool = False,
+) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict`` and
+    ``allow_orphans``: see ``lastgood.repairs.Rules``.
 
     Raises BadPoint, Refused, Failed, Interrupted.
     """
@@ -71,7 +82,9 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
                 stopper = _cancel_when(stop, connection)
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))
-                loaded = rebuild(connection, source, summary, point.path.name, {}, emit, stop.is_set)
+                with target.connect(application_name=f"lastgood restore {run}") as model_connection:
+                    rules = rules_for(model_connection, facts, strict=strict, allow_orphans=allow_orphans)
+                loaded = rebuild(connection, source, summary, point.path.name, rules, emit, stop.is_set)
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
@@ -99,6 +112,7 @@ def restore(target: Target, store: Path, point_name: str, into: str, emit: Emit 
         into=into,
         tables=proved_tables(comparison),
         skipped=skipped_of(loaded.skipped),
+        repaired=repaired_of(loaded.repaired),
         not_compared=comparison.not_compared,
         seconds={name: round(value, 3) for name, value in took.items()},
     )

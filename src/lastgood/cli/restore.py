@@ -13,7 +13,7 @@ from lastgood.cli.session import Session
 from lastgood.present import report as shown
 
 
-@command("restore", 3, 4, 5)
+@command("restore", 3, 4, 5, options=("strict", "allow_orphans"))
 def restore_(
     session: Session,
     point: Annotated[
@@ -26,5 +26,13 @@ def restore_(
     Touches no other database. When it fails or is interrupted, the new database is removed again.
     """
     with session.events() as emit:
-        report = restore.restore(session.target, session.settings.store, point, into, emit)
+        report = restore.restore(
+            session.target,
+            session.settings.store,
+            point,
+            into,
+            emit,
+            strict=session.settings.strict,
+            allow_orphans=session.settings.allow_orphans,
+        )
     session.result(report.document(), lambda: shown.show_restore(session.screen, report))
