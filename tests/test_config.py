@@ -78,7 +78,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     file = written(tmp_path, 'stor = "x"\n')
     assert refused({}, {}, tmp_path) == (f'cannot read "{file}": unknown key "stor"', 'Did you mean "store"?', NOTHING)
     written(tmp_path, 'zzz = "x"\n')
-    assert refused({}, {}, tmp_path)[1] == "The known keys are: db, store, state, format, fence."
+    assert refused({}, {}, tmp_path)[1] == "The known keys are: db, store, state, format, fence, strict."
 
 
 @pytest.mark.parametrize(

@@ -2,28 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import closing
 
 from psycopg import IsolationLevel
 
 from lastgood import fault
 from lastgood.dump.formats import DumpSource
-from lastgood.dump.reader import read
+from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
+from lastgood.engine import Loaded, Options, load
+from lastgood.engine.crew import Connect
+from lastgood.engine.supply import supply_for
+from lastgood.engine.work import Reading
 from lastgood.errors import Corrupt, Failed
-from lastgood.events import Caution, Emit
-from lastgood.facts import Facts
+from lastgood.events import Emit
+from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
-from lastgood.facts.of_database import facts_of_database
-from lastgood.load import Loaded, Loader
+from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.postgres import integrity
 from lastgood.postgres.server import Connection
-from lastgood.postgres.statistics import analyze
 from lastgood.repairs import USUAL_PATH, Rules
 from lastgood.repairs.accepted import accepted
 
 SHOWN = 20
+JOBS = 2
+TUNING = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 
 
 class ProofFailed(Failed):
@@ -48,35 +53,50 @@ def rules_for(live: Connection, facts: Facts, *, strict: bool, allow_orphans: bo
 
 
 def rebuild(
-    connection: Connection,
+    connect: Connect,
     source: DumpSource,
     summary: DumpSummary,
+    expected: Facts,
     name: str,
     rules: Rules,
     emit: Emit,
     cancelled: Callable[[], bool],
 ) -> Loaded:
-    """Loads the whole dump over ``connection``, to an empty database; ``rules`` say what may be left out or repaired.
+    """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
+    read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired.
 
     Raises Failed at the first error that no rule allows, Corrupt when the file changed since it was checked.
     """
     before = source.fingerprint()
-    loader = Loader(
-        connection,
-        name=name,
-        position=lambda: source.position,
-        size=source.size,
-        rules=rules,
-        emit=emit,
-        cancelled=cancelled,
-    )
-    loaded = loader.load(iter(read(source, database=summary.database)))
+    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+    with closing(supply), connect("look around") as connection:
+        options = Options(
+            name=name,
+            jobs=JOBS,
+            settings=TUNING,
+            rules=rules,
+            reading=_reading(connection, expected),
+            emit=emit,
+            cancelled=cancelled,
+        )
+        loaded = load(connect, summary.script, summary, supply, options)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{name}": the file changed while it was read',
             hint="Find out what writes to it, and begin again.",
         )
     return loaded
+
+
+def _reading(connection: Connection, expected: Facts) -> Reading:
+    """How the rows' text comes out as the dump has it."""
+    zone = expected.rules.time_zone
+    if zone is None:
+        with connection.transaction(force_rollback=True):
+            zone = time_zone.recognise(connection, expected.zone_samples)
+    zoned = (Relation(table.schema_name, table.name) for table in expected.tables if table.zoned and zone is None)
+    settings = (*PINNED, ("TimeZone", zone or "UTC"), ("client_encoding", expected.rules.client_encoding))
+    return Reading(settings, frozenset(zoned))
 
 
 def prove(
@@ -87,20 +107,29 @@ def prove(
     cancelled: Callable[[], bool],
     *,
     beside: Connection,
+    same: Mapping[Relation, int],
+    keys: bool,
 ) -> Comparison:
-    """Reads the whole database in one snapshot and compares it with the restore point's facts, which are the oracle.
-    Meanwhile ``beside``, a second connection to it in autocommit mode, gathers the planner's statistics and looks up
-    every foreign key: that is the server's work, reading is ours.
+    """Reads the database in one snapshot and compares it with the restore point's facts, which are the oracle. Tables
+    in ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
+    Meanwhile ``beside``, a second connection in autocommit mode, looks up every foreign key if ``keys`` says that the
+    server did not do so itself.
 
     Raises ProofFailed, with every difference.
     """
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
-        broken = pool.submit(_settle, beside, emit)
+        broken = pool.submit(_broken, beside, keys)
         with connection.transaction():
             found = facts_of_database(
-                connection, like=expected, beyond_like=True, emit=emit, cancelled=cancelled, stage="prove"
+                connection,
+                like=expected,
+                beyond_like=True,
+                known=_unchanged(connection, expected, same),
+                emit=emit,
+                cancelled=cancelled,
+                stage="prove",
             )
             comparison = accepted(connection, compare(expected, found))
         fault.point("prove.before_verdict")
@@ -118,23 +147,39 @@ def prove(
     return comparison
 
 
-def _settle(connection: Connection, emit: Emit) -> list[str]:
-    """Statistics first: the look-ups are planned with them. Returns what is broken."""
-    for each in analyze(connection):
-        emit(Caution(each))
-    with connection.transaction():
-        return list(_broken(connection))
+def _unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:
+    """Of the tables that were read back, those to which nothing was done since, by the server's own counters."""
+    written = {
+        Relation(schema, name): (inserted, changed)
+        for schema, name, inserted, changed in connection.execute(
+            "SELECT schemaname, relname, n_tup_ins, n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_user_tables"
+        )
+    }
+    tables = {Relation(table.schema_name, table.name): table for table in expected.tables}
+    return {
+        relation: tables[relation]
+        for relation, rows in same.items()
+        if relation in tables and tables[relation].rows == rows and written.get(relation) == (rows, 0)
+    }
 
 
-def _broken(connection: Connection) -> Iterator[str]:
+def _broken(connection: Connection, keys: bool) -> list[str]:
     """What the catalogue calls sound and is not. A view left without data, or an index that lacks a partition's,
     may be just what the restore point holds."""
+    with connection.transaction():
+        return [*(_orphans(connection) if keys else ()), *_unsound(connection)]
+
+
+def _orphans(connection: Connection) -> Iterator[str]:
     for key in integrity.foreign_keys(connection):
         if key.validated and key.orphans:
             yield (
                 f"foreign key {key.name} of {key.schema_name}.{key.table}: {key.orphans} rows have no match in "
                 f"{key.references}, {', '.join(key.samples)} for example"
             )
+
+
+def _unsound(connection: Connection) -> Iterator[str]:
     for finding in integrity.findings(connection):
         if finding.kind == "invalid index" and "not all partitions" not in finding.detail:
             yield f"index {finding.what} is not valid ({finding.detail})"

@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Iterator
+from contextlib import AbstractContextManager, contextmanager, suppress
 from pathlib import Path
 from typing import Any, Literal
 
+import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
@@ -74,26 +77,33 @@ def restore(
         made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
         try:
-            with (
-                interrupts.calling(stop.set),
-                target.at(into).connect(application_name=f"lastgood restore {run}") as connection,
-                target.at(into).connect(application_name=f"lastgood analyze {run}") as beside,
-            ):
-                stopper = _cancel_when(stop, connection)
+            with interrupts.calling(stop.set):
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))
-                with target.connect(application_name=f"lastgood restore {run}") as model_connection:
-                    rules = rules_for(model_connection, facts, strict=strict, allow_orphans=allow_orphans)
-                loaded = rebuild(connection, source, summary, point.path.name, rules, emit, stop.is_set)
+
+                def connect(purpose: str) -> AbstractContextManager[Connection]:
+                    return _cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
+
+                with target.connect(application_name=f"lastgood restore {run}") as like:
+                    rules = rules_for(like, facts, strict=strict, allow_orphans=allow_orphans)
+                loaded = rebuild(connect, source, summary, facts, point.path.name, rules, emit, stop.is_set)
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()
                 emit(StageStarted("prove", "prove that it equals the restore point"))
-                comparison = prove(connection, facts, into, emit, stop.is_set, beside=beside)
+                with connect("prove") as connection, connect("look up keys") as beside:
+                    comparison = prove(
+                        connection,
+                        facts,
+                        into,
+                        emit,
+                        stop.is_set,
+                        beside=beside,
+                        same=loaded.same,
+                        keys=summary.keys_before_rows,
+                    )
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
-                stop.set()
-                stopper.join()
             database.comment(maintenance, into, None)
             maintenance.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)))
         except BaseException as error:
@@ -118,14 +128,22 @@ def restore(
     )
 
 
-def _cancel_when(stop: threading.Event, connection: Connection) -> threading.Thread:
-    """Cancels what the connection executes when the event is set; ends with it."""
+@contextmanager
+def _cancelled_with(stop: threading.Event, target: Target, name: str) -> Iterator[Connection]:
+    """A session; what it executes is cancelled when the event is set."""
+    ended = threading.Event()
+    with target.connect(application_name=name) as connection:
 
-    def wait() -> None:
-        stop.wait()
-        if not connection.closed:
-            connection.cancel_safe(timeout=5)
+        def wait() -> None:
+            while not ended.wait(0.1):
+                if stop.is_set():
+                    with suppress(psycopg.Error):  # it may have just ended by itself
+                        connection.cancel_safe(timeout=5)
 
-    thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
-    thread.start()
-    return thread
+        thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
+        thread.start()
+        try:
+            yield connection
+        finally:
+            ended.set()
+            thread.join()

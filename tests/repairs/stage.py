@@ -3,12 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from contextlib import closing
 from dataclasses import dataclass, field
+from pathlib import Path
 
+from lastgood.dump.formats import open_dump
 from lastgood.dump.reader import read
+from lastgood.engine import Loaded, Options, load
+from lastgood.engine.supply import supply_for
 from lastgood.errors import Failed
 from lastgood.events import Event
-from lastgood.load import Loaded, Loader
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
 from lastgood.repairs import Rules
@@ -51,6 +55,7 @@ class Stage:
 
     server: EmbeddedServer
     database: str
+    folder: Path
     said: list[Event] = field(default_factory=list)
 
     def connect(self, user: str = "postgres") -> Connection:
@@ -66,18 +71,16 @@ class Stage:
             return connection.execute(query.encode()).fetchall()
 
     def load(self, text: str, rules: Rules | None = None, *, user: str = "postgres") -> Loaded:
-        source = Text(PROLOGUE + text + EPILOGUE)
-        with self.connect(user) as connection:
-            loader = Loader(
-                connection,
-                name="good.sql",
-                position=lambda: 0,
-                size=0,
-                rules=rules or Rules(),
-                emit=self.said.append,
-                cancelled=lambda: False,
-            )
-            return loader.load(iter(read(source)))
+        file = self.folder / "good.sql"
+        file.write_text(PROLOGUE + text + EPILOGUE)
+        source = open_dump(file)
+        reading = read(source)
+        summary = reading.summary
+        for _ in summary.script.recording(reading):
+            pass
+        options = Options(name="good.sql", rules=rules or Rules(), emit=self.said.append)
+        with closing(supply_for(source, summary.script, database=None, in_place=True)) as supply:
+            return load(lambda purpose: self.connect(user), summary.script, summary, supply, options)
 
     def fails(self, text: str, rules: Rules | None = None, *, user: str = "postgres") -> tuple[str, str]:
         """Loads what must fail; returns the message and the hint."""

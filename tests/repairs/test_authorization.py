@@ -55,13 +55,15 @@ def test_a_member_grants_in_the_roles_name(roles: Stage) -> None:
 
 @pytest.mark.postgres(*MAJORS)
 def test_who_is_no_member_grants_in_his_own_name(roles: Stage) -> None:
-    text = GRANTS.format(member=MEMBER, by=f"{MEMBER};\nSET SESSION AUTHORIZATION {STRANGER}", reader=READER)
+    twice = f"{MEMBER};\nGRANT SELECT ON TABLE public.t TO {STRANGER};\nSET SESSION AUTHORIZATION {STRANGER}"
+    text = GRANTS.format(member=MEMBER, by=twice, reader=READER)
     loaded = roles.load(text, user=OURS)
     assert [why for _, why in repaired(loaded)] == [
         f'only a superuser takes the name of "{MEMBER}"; what follows was done as a member of it',
         f'this role can neither take the name of "{STRANGER}" nor is it a member of it; what follows was done by this '
         "role itself",
     ]
+    assert roles.rows(GRANTED.format(STRANGER)) == [("SELECT", MEMBER)]
     assert roles.rows(GRANTED.format(READER)) == [("INSERT", OURS), ("SELECT", OURS)]
 
 

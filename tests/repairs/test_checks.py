@@ -63,13 +63,13 @@ def test_a_check_that_rows_break_is_left_not_valid_and_told(stage: Stage) -> Non
 
 @pytest.mark.postgres(15, 18)
 def test_strict_puts_no_check_off(stage: Stage) -> None:
-    message, hint = stage.fails(LATER.format(lookup="public.lookup", id=1), Rules(strict=True))
+    message, hint = stage.fails(LATER.format(lookup="lookup", id=1), Rules(strict=True))
     assert message == (
-        'cannot load line 20 of "good.sql" (rows of public.aaa): '
-        'new row for relation "aaa" violates check constraint "known_id" [SQLSTATE 23514]'
+        'cannot load line 20 of "good.sql" (rows of public.aaa): relation "lookup" does not exist [SQLSTATE 42P01]'
     )
     assert hint == (
-        "A check constraint reads tables that are loaded later. Run lastgood points to choose another restore point."
+        "A check constraint or a trigger reads a table that is loaded later. "
+        "Run lastgood points to choose another restore point."
     )
 
 

@@ -13,7 +13,7 @@ class RowsStart:
     """Rows of one table follow, up to ``RowsEnd``. One table may have several such sections.
 
     ``columns``: those that each row has, in order; None when the dump does not tell. ``copy`` is the COPY command to
-    send, made up where the dump has INSERTs.
+    send, made up where the dump has INSERTs. ``in_place``: the rows stand in the dump's text as COPY takes them.
     """
 
     relation: Relation
@@ -21,6 +21,7 @@ class RowsStart:
     copy: bytes
     offset: int
     line: int
+    in_place: bool = False
 
 
 @dataclass(frozen=True, slots=True)

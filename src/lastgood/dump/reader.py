@@ -371,7 +371,7 @@ class Reading:
             columns = None if known is None else tuple(column.name for column in known if not column.generated)
         if not copy:
             copy = inserts.copy_command(relation, columns).encode(self._codec)
-        return RowsStart(relation, columns, copy, at.offset, at.line)
+        return RowsStart(relation, columns, copy, at.offset, at.line, in_place=isinstance(at, CopyStart))
 
     def _copy(self, token: CopyStart) -> RowsStart:
         self._empty = None

@@ -6,6 +6,7 @@ import re
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
+from lastgood.dump.script import Script, Step
 from lastgood.dump.statements import (
     Column,
     Command,
@@ -55,7 +56,7 @@ class DumpSummary:
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
     they'd be empty. ``plain_types``: enums, whose text depends on
-    nothing. ``created`` is every object that is made, once, in the dump's order.
+    nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore runs.
     """
 
     server_version: str | None = None
@@ -88,6 +89,7 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
+    script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
     @property
@@ -114,6 +116,17 @@ class DumpSummary:
             for relation, definition in self.tables.items()
             if definition.carries_rows and relation not in self.with_data_section
         )
+
+    @property
+    def keys_before_rows(self) -> bool:
+        """Whether the server may not have looked at every foreign key: made before its rows were, or passed over."""
+        seen = False
+        for item in self.script.items:
+            if isinstance(item, Step):
+                seen = seen or any(created.kind is Kind.FOREIGN_KEY for created in item.command.creates)
+            elif seen:
+                return True
+        return self.replica_role
 
     def columns_of(self, relation: Relation) -> tuple[Column, ...] | None:
         """A table's columns in the server's order, inherited ones first; None when the dump does not make it."""

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import threading
 from collections import Counter
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import LiteralString
 
 import psycopg
 from psycopg import errors, pq, sql
 from xxhash import xxh3_128
 
+from lastgood.dump.names import Relation
 from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Progress, silent
 from lastgood.facts import (
@@ -60,6 +61,7 @@ def facts_of_database(
     beyond_like: bool = False,
     digests: bool = True,
     objects: bool = True,
+    known: Mapping[Relation, TableFacts] | None = None,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
     stage: str = "facts",
@@ -71,7 +73,7 @@ def facts_of_database(
     zone and encoding, so that ``compare`` can compare contents (a dump's time zone that is not known is recognised by
     its ``zone_samples``, which the result then has too); ``beyond_like`` adds the tables and sequences that
     ``like`` does not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` leaves
-    out the schema objects.
+    out the schema objects. Tables in ``known`` are not read: their rows are these.
 
     Emits Progress of ``stage`` in rows. Raises Failed when the role may not read everything, Interrupted when
     ``cancelled`` turned true, psycopg.Error for anything else that the server refuses.
@@ -91,7 +93,7 @@ def facts_of_database(
         connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
     try:
         with _stoppable(connection, cancelled):
-            found = _read(connection, rules, like, beyond_like, digests, objects, emit, cancelled, stage)
+            found = _read(connection, rules, like, beyond_like, digests, objects, known or {}, emit, cancelled, stage)
         return found.model_copy(update={"zone_samples": samples})
     except errors.QueryCanceled as error:
         if cancelled():
@@ -140,6 +142,7 @@ def _read(
     beyond_like: bool,
     digests: bool,
     objects: bool,
+    known: Mapping[Relation, TableFacts],
     emit: Emit,
     cancelled: Callable[[], bool],
     stage: str,
@@ -154,7 +157,11 @@ def _read(
     sequences = _sequences(connection, like if not beyond_like else None)
     large_objects = _large_objects(connection)
     migration = _migration(connection, sources)
-    newest = {(source.schema_name, source.name): _newest(connection, source, count=not digests) for source in sources}
+    newest = {
+        (source.schema_name, source.name): _newest(connection, source, count=not digests)
+        for source in sources
+        if Relation(source.schema_name, source.name) not in known
+    }
 
     copies = {part.oid: part.copy().as_string(connection) for source in sources for part in source.parts}
     connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(rules.client_encoding)))
@@ -165,6 +172,11 @@ def _read(
     total = len(sources)
     expected = like.rows if like is not None else None
     for number, source in enumerate(sources, 1):
+        already = known.get(Relation(source.schema_name, source.name))
+        if already is not None:
+            before += already.rows
+            tables.append(already.model_copy(update={"columns": source.columns, "zoned": source.zoned}))
+            continue
         rows, stamps = newest[source.schema_name, source.name]
         digest = RowsDigest(rows)
         if digests:

@@ -59,7 +59,7 @@ def facts_of_dump(
     reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
     gathered = _Gathered(reading.summary)
     rows = 0
-    for entry in reading:
+    for entry in reading.summary.script.recording(reading):
         match entry:
             case Rows(data=data):
                 gathered.add(data)

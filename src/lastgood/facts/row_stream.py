@@ -4,10 +4,11 @@ from __future__ import annotations
 
 import select
 from collections.abc import Callable
+from dataclasses import dataclass
 
 import psycopg
 from psycopg import errors, pq
-from xxhash import xxh3_128_intdigest
+from xxhash import xxh3_128, xxh3_128_intdigest
 
 from lastgood.errors import Interrupted
 from lastgood.facts.digest import RowsDigest
@@ -31,32 +32,10 @@ def digest_rows(
     """
     # psycopg's Copy object costs about twice as much for each row: measured 24 against 100 MB/s with rows of 70
     # bytes. libpq hands out a row a time, so this loop is the price of a row; nothing else belongs in it.
-    pgconn = connection.pgconn
-    encoding = connection.info.encoding
-    pgconn.send_query(copy)
-    # poll, not select: a process with many connections has descriptors above 1023.
-    socket = select.poll()
-    socket.register(pgconn.socket, select.POLLIN)
-    stopped = False
-
-    def wait() -> None:
-        nonlocal stopped
-        if not stopped and cancelled():
-            stopped = True
-            pgconn.get_cancel().cancel()
-        if socket.poll(POLL_MILLISECONDS):
-            pgconn.consume_input()
-
-    def result() -> pq.abc.PGresult | None:
-        pgconn.flush()
-        while pgconn.is_busy():
-            wait()
-        return pgconn.get_result()
-
-    first = result()
+    out = _CopyOut(connection, copy, cancelled)
     rows = total = size = 0
-    if first is not None and first.status == pq.ExecStatus.COPY_OUT:
-        get_copy_data = pgconn.get_copy_data
+    if out.began:
+        get_copy_data = connection.pgconn.get_copy_data
         while True:
             length, row = get_copy_data(1)
             if length > 0:
@@ -65,18 +44,84 @@ def digest_rows(
                 size += length
             elif length == 0:
                 progress(rows, size)
-                wait()
+                out.wait()
             else:
                 break
-        first = result()
-    failed: psycopg.Error | None = None
-    while first is not None:
-        if first.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
-            failed = failed or errors.error_from_result(first, encoding)
-        first = result()
-    if stopped:
-        raise Interrupted("cannot go on reading the database: interrupted")
-    if failed is not None:
-        raise failed
+    out.end()
     progress(rows, size)
     return RowsDigest(rows, total)
+
+
+@dataclass(frozen=True, slots=True)
+class StreamDigest:
+    """The XXH3-128 of a whole COPY text, line ends and order included, as 32 hex digits; and its size in bytes."""
+
+    digest: str
+    size: int
+
+
+def digest_stream(
+    connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
+) -> StreamDigest:
+    """The same for the text as a whole: about twice as fast, for rows that must come in one order."""
+    out = _CopyOut(connection, copy, cancelled)
+    digest = xxh3_128()
+    size = 0
+    if out.began:
+        get_copy_data, update = connection.pgconn.get_copy_data, digest.update
+        while True:
+            length, row = get_copy_data(1)
+            if length > 0:
+                update(row)
+                size += length
+            elif length == 0:
+                out.wait()
+            else:
+                break
+    out.end()
+    return StreamDigest(digest.hexdigest(), size)
+
+
+class _CopyOut:
+    """A COPY … TO STDOUT under way; ``began``: rows follow."""
+
+    def __init__(self, connection: Connection, copy: bytes, cancelled: Callable[[], bool]) -> None:
+        self._pgconn = connection.pgconn
+        self._encoding = connection.info.encoding
+        self._cancelled = cancelled
+        self._stopped = False
+        self._pgconn.send_query(copy)
+        # poll, not select: a process with many connections has descriptors above 1023.
+        self._socket = select.poll()
+        self._socket.register(self._pgconn.socket, select.POLLIN)
+        self._first = self._result()
+        self.began = self._first is not None and self._first.status == pq.ExecStatus.COPY_OUT
+        if self.began:
+            self._first = None
+
+    def wait(self) -> None:
+        """Waits for more to arrive."""
+        if not self._stopped and self._cancelled():
+            self._stopped = True
+            self._pgconn.get_cancel().cancel()
+        if self._socket.poll(POLL_MILLISECONDS):
+            self._pgconn.consume_input()
+
+    def end(self) -> None:
+        """Takes what comes behind the rows. Raises psycopg.Error, Interrupted."""
+        failed: psycopg.Error | None = None
+        result = self._first or self._result()
+        while result is not None:
+            if result.status not in (pq.ExecStatus.COMMAND_OK, pq.ExecStatus.TUPLES_OK):
+                failed = failed or errors.error_from_result(result, self._encoding)
+            result = self._result()
+        if self._stopped:
+            raise Interrupted("cannot go on reading the database: interrupted")
+        if failed is not None:
+            raise failed
+
+    def _result(self) -> pq.abc.PGresult | None:
+        self._pgconn.flush()
+        while self._pgconn.is_busy():
+            self.wait()
+        return self._pgconn.get_result()

@@ -9,7 +9,8 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -138,17 +139,28 @@ class Commands:
                 line,
             )
 
-    def after_rows(self, connection: Connection) -> None:
+    def after_rows(self, connections: Sequence[Connection]) -> None:
         """To be called when all rows are loaded, and best after the indexes: checks look rows up. Not to be called
-        while other connections alter tables."""
-        put_off, self._put_off = self._put_off, []
-        checks.bring_back(connection, put_off)
-        for each in put_off:
-            if self._cancelled():
-                raise Interrupted("interrupted while the dump was loaded")
-            told = checks.validate(connection, each, self._rules)
-            if told is not None:
-                self._repaired(each.what, told, self._declared.get(each.what, 0))
+        while anybody else alters tables; the work is shared out among ``connections``."""
+        left, self._put_off = self._put_off, []
+        if not left:
+            return
+        checks.bring_back(connections[0], left)
+
+        def work(connection: Connection) -> None:
+            while not self._cancelled():
+                try:
+                    each = left.pop()
+                except IndexError:
+                    return
+                told = checks.validate(connection, each, self._rules)
+                if told is not None:
+                    self._repaired(each.what, told, self._declared.get(each.what, 0))
+
+        with ThreadPoolExecutor(len(connections), thread_name_prefix="lastgood-checks") as pool:
+            list(pool.map(work, connections))
+        if self._cancelled():
+            raise Interrupted("interrupted while the dump was loaded")
 
     def _settle(self, connection: Connection, command: Command, error: psycopg.Error) -> bool:
         """What becomes of a command that failed for good."""
@@ -197,8 +209,8 @@ class Commands:
         return None
 
     def _repaired(self, named: str, why: str, line: int) -> None:
-        self.record.repair(Repaired(named, why, line))
-        self._emit(Caution(f"{named} (line {line}) is not loaded as it stands: {why}"))
+        if self.record.repair(Repaired(named, why, line)):
+            self._emit(Caution(f"{named} (line {line}) is not loaded as it stands: {why}"))
 
     def _stopped(self, connection: Connection, command: Command, error: psycopg.Error) -> LastgoodError:
         """The error of a command that nothing helps, with what the operator may do about it."""

@@ -24,19 +24,26 @@ class Record:
 
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     repaired: list[Repaired] = field(default_factory=list)
+    _left_out: set[int] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def skip(self, command: Command, why: str) -> None:
-        """Records a command that was left out."""
+        """Records a command that was left out; once, though each session may have tried it."""
         key = (what(command), why)
         with self._lock:
+            if command.statement.offset in self._left_out:
+                return
+            self._left_out.add(command.statement.offset)
             line, count = self.skipped.get(key, (command.statement.line, 0))
             self.skipped[key] = (min(line, command.statement.line), count + 1)
 
-    def repair(self, done: Repaired) -> None:
-        """Records a repair."""
+    def repair(self, done: Repaired) -> bool:
+        """Records a repair; False when it was known already, from another session."""
         with self._lock:
+            if done in self.repaired:
+                return False
             self.repaired.append(done)
+            return True
 
 
 def what(command: Command) -> str:

@@ -11,6 +11,7 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood.dump.names import Relation
 from lastgood.errors import Refused
 from lastgood.events import Emit
 from lastgood.facts.compare import Comparison
@@ -57,6 +58,7 @@ class Findings:
     switched: float | None = None
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     repaired: list[Repaired] = field(default_factory=list)
+    same: dict[Relation, int] = field(default_factory=dict)
     shadow_kept: bool = False
 
 

@@ -6,6 +6,7 @@ import getpass
 import os
 import socket
 from collections.abc import Mapping
+from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
@@ -34,16 +35,17 @@ class Build:
             with run.connected(plan.live, "reads extensions") as live:
                 request = run.prepared.request
                 rules = rules_for(live, run.prepared.facts, strict=request.strict, allow_orphans=request.allow_orphans)
-            with run.connected(plan.shadow, "build") as shadow:
-                loaded = rebuild(
-                    shadow,
-                    run.prepared.source,
-                    run.prepared.summary,
-                    run.prepared.point.path.name,
-                    rules,
-                    run.emit,
-                    run.cancelled,
-                )
+            loaded = rebuild(
+                partial(run.connected, plan.shadow),
+                run.prepared.source,
+                run.prepared.summary,
+                run.prepared.facts,
+                run.prepared.point.path.name,
+                rules,
+                run.emit,
+                run.cancelled,
+            )
+            run.findings.same = loaded.same
             run.findings.skipped, run.findings.repaired = loaded.skipped, loaded.repaired
             fault.point("build.after_load")
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())

@@ -20,7 +20,16 @@ class Prove:
     def do(self, run: Run) -> Mapping[str, Any]:
         name = run.plan.shadow
         with run.connected(name, "prove") as shadow, run.connected(name, "analyze") as beside:
-            comparison = prove(shadow, run.prepared.facts, name, run.emit, run.cancelled, beside=beside)
+            comparison = prove(
+                shadow,
+                run.prepared.facts,
+                name,
+                run.emit,
+                run.cancelled,
+                beside=beside,
+                same=run.findings.same,
+                keys=run.prepared.summary.keys_before_rows,
+            )
         run.findings.comparison = comparison
         for text in comparison.not_compared:
             run.emit(Note(text))

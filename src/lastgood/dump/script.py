@@ -1,0 +1,154 @@
+"""A dump's commands and sections of rows in their order, each with the session state in force: what a restore runs.
+
+Rows stay in the dump: a section says where they are. So do the bytes of large objects, and whatever else is as long as
+the data is: the script of a dump of any size is as long as its definitions are.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass, field
+
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.statements import Command, Kind, LargeObjectCall, Setting, Verdict
+
+State = tuple[tuple[str, Command], ...]
+"""Names of settings and the commands that set them, in the order in which they were first set."""
+
+_ON_LARGE_OBJECT = re.compile(rb"(?:ALTER|COMMENT\s+ON|(?:GRANT|REVOKE)\s[^;]*?\sON)\s+LARGE\s+OBJECT\s", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Step:
+    """One command, to be run in a session of this ``state``."""
+
+    command: Command
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Section:
+    """Rows of one table: ``rows`` of them, ``size`` bytes of COPY text, which stand from offset ``begin`` on in the
+    dump's text if ``start.in_place``. ``number`` counts the script's sections and bulks from 0.
+    """
+
+    number: int
+    start: RowsStart
+    rows: int
+    size: int
+    begin: int
+    state: State
+
+
+@dataclass(frozen=True, slots=True)
+class Bulk:
+    """Commands that are data (large objects, INSERTs of computed values), to be read from the dump again and run in one
+    session, in order: from offset ``begin`` up to ``end`` of the text (None: to its end). ``inserts``: some are not
+    about large objects.
+    """
+
+    number: int
+    begin: int
+    end: int | None
+    line: int
+    state: State
+    inserts: bool
+
+
+Item = Step | Section | Bulk
+
+
+def is_data(command: Command) -> bool:
+    """Whether a command is part of a ``Bulk``."""
+    if command.verdict is not Verdict.RUN:
+        return False
+    if command.kind is Kind.INSERT or isinstance(command.detail, LargeObjectCall):
+        return True
+    return command.kind is Kind.TRANSACTION or (
+        command.kind in (Kind.OWNER, Kind.COMMENT, Kind.GRANT) and bool(_ON_LARGE_OBJECT.match(command.statement.text))
+    )
+
+
+@dataclass(slots=True)
+class Script:
+    """``items`` in the dump's order. ``in_place``: every section's rows stand in the text as COPY takes them."""
+
+    items: list[Item] = field(default_factory=list)
+    in_place: bool = True
+
+    @property
+    def sections(self) -> Iterator[Section]:
+        """The sections of rows, in order."""
+        return (item for item in self.items if isinstance(item, Section))
+
+    def recording(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """Passes the entries of one reading on, and notes them down."""
+        return Recorder(self).pass_on(entries)
+
+
+class Recorder:
+    """Turns entries into items. ``number`` is that of the section or bulk that the latest entry belongs to."""
+
+    def __init__(self, script: Script) -> None:
+        self._script = script
+        self._state: dict[str, Command] = {}
+        self._frozen: State | None = ()
+        self.number = -1
+        self._bulk: Command | None = None
+        self._inserts = False
+        self._start: RowsStart | None = None
+        self._begin = self._size = 0
+
+    def pass_on(self, entries: Iterable[Entry]) -> Iterator[Entry]:
+        """See ``Script.recording``."""
+        for entry in entries:
+            self.note(entry)
+            yield entry
+        self.close()
+
+    def note(self, entry: Entry) -> None:
+        """Takes one more entry."""
+        match entry:
+            case Rows():
+                if not self._size:
+                    self._begin = entry.offset
+                self._size += len(entry.data)
+            case RowsStart():
+                self.close(entry.offset)
+                self.number += 1
+                self._start = entry
+                self._begin = self._size = 0
+            case RowsEnd():
+                assert self._start is not None  # a section has a beginning
+                start, self._start = self._start, None
+                self._script.in_place = self._script.in_place and (start.in_place or not self._size)
+                self._script.items.append(Section(self.number, start, entry.rows, self._size, self._begin, self._now()))
+            case Command():
+                self._command(entry)
+
+    def close(self, offset: int | None = None) -> None:
+        """Ends the bulk that is open, before the text at ``offset``."""
+        if self._bulk is not None:
+            begun = self._bulk.statement
+            self._script.items.append(Bulk(self.number, begun.offset, offset, begun.line, self._now(), self._inserts))
+            self._bulk = None
+
+    def _command(self, command: Command) -> None:
+        if is_data(command):
+            if self._bulk is None:
+                self._bulk, self._inserts = command, False
+                self.number += 1
+            self._inserts = self._inserts or command.kind is Kind.INSERT
+            return
+        self.close(command.statement.offset)
+        if isinstance(command.detail, Setting) and command.verdict is Verdict.RUN:
+            self._state[command.detail.name] = command
+            self._frozen = None
+        if command.kind is not Kind.PSQL:
+            self._script.items.append(Step(command, self._now()))
+
+    def _now(self) -> State:
+        if self._frozen is None:
+            self._frozen = tuple(self._state.items())
+        return self._frozen

@@ -1,0 +1,166 @@
+"""The workers: threads with a session each, that take tasks until none is left or one has failed."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import AbstractContextManager, ExitStack, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+
+from lastgood.dump.script import Script
+from lastgood.dump.statements import Kind, Verdict
+from lastgood.dump.summary import DumpSummary
+from lastgood.engine.loaded import Loaded
+from lastgood.engine.schedule import Schedule
+from lastgood.engine.session import Session
+from lastgood.engine.supply import Supply
+from lastgood.engine.tasks import Task, tasks_of
+from lastgood.engine.work import Job, Reading, settle
+from lastgood.errors import Interrupted
+from lastgood.events import Emit, silent
+from lastgood.postgres.server import Connection
+from lastgood.repairs import Rules
+
+Connect = Callable[[str], AbstractContextManager[Connection]]
+"""Opens a session in the database that is filled, in autocommit mode; its argument says what for."""
+
+NO_CONNECTION_LEFT = "53300"
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a dump is loaded. ``name`` is the dump's, for messages. ``jobs``: sessions at once. ``settings``: of every
+    session, name and value. ``parallel``: processors for the last index alone. ``rules``: what may be left out or
+    repaired. ``reading``: None leaves the rows unread.
+    """
+
+    name: str
+    jobs: int = 2
+    settings: tuple[tuple[str, str], ...] = ()
+    parallel: int = 2
+    rules: Rules = field(default_factory=Rules)
+    reading: Reading | None = None
+    emit: Emit = silent
+    cancelled: Callable[[], bool] = lambda: False
+
+
+def load(connect: Connect, script: Script, summary: DumpSummary, supply: Supply, options: Options) -> Loaded:
+    """Runs the whole script. Raises Failed at the first error that no rule allows, Interrupted when cancelled, and
+    whatever reading the dump raises; all sessions are ended then.
+    """
+    crew = _Crew(connect, script, summary, supply, options)
+    crew.run()
+    return crew.job.loaded
+
+
+class _Crew:
+    def __init__(
+        self, connect: Connect, script: Script, summary: DumpSummary, supply: Supply, options: Options
+    ) -> None:
+        self._connect = connect
+        self._options = options
+        self.job = Job(
+            script,
+            summary,
+            supply,
+            options.reading,
+            options.name,
+            options.rules,
+            options.emit,
+            options.cancelled,
+            self.idle,
+        )
+        read_back = options.reading is not None
+        self._schedule = Schedule(tasks_of(script.items, summary, read_back=read_back), in_order=supply.in_order)
+        self._changed = threading.Condition()
+        self._sessions: list[Session] = []
+        self._busy = 0
+        self._failed: BaseException | None = None
+
+    def run(self) -> None:
+        for item in self.job.steps():
+            if item.command.verdict is Verdict.SKIP and item.command.kind is not Kind.PSQL:
+                self.job.commands.leave_out(item.command, item.command.reason)
+        with ExitStack() as stack:
+            for number in range(max(1, self._options.jobs)):
+                try:
+                    connection = stack.enter_context(self._connect(f"load {number + 1}"))
+                except psycopg.OperationalError as error:
+                    if not self._sessions or error.sqlstate not in (None, NO_CONNECTION_LEFT):
+                        raise
+                    break  # the server has no more to give: fewer will do
+                self._sessions.append(self._session(connection))
+            threads = [
+                threading.Thread(target=self._work, args=[session], name="lastgood-load", daemon=True)
+                for session in self._sessions
+            ]
+            for thread in threads:
+                thread.start()
+            try:
+                for thread in threads:
+                    while thread.is_alive():
+                        thread.join(0.2)  # signals are handled in between
+                        if self._options.cancelled():
+                            self._fail(Interrupted("interrupted while the dump was loaded"))
+            finally:
+                self._fail(Interrupted("interrupted while the dump was loaded"), only_stop=True)
+                for thread in threads:
+                    thread.join()
+            if self._failed is not None:
+                raise self._failed
+            self.job.after_rows(self._sessions)
+            self.job.refresh_the_rest(self._sessions[0])
+            settle(self._sessions, self.job)
+            self.job.finish(self._sessions[0])
+            for session in self._sessions:
+                # So that whoever looks at the server's counters next sees what went in.
+                session.connection.execute("SELECT pg_catalog.pg_stat_force_next_flush()")
+
+    def _session(self, connection: Connection) -> Session:
+        session = Session(connection, self.job.commands, self.job.loaded)
+        session.configure(self._options.settings)
+        return session
+
+    def idle(self) -> int:
+        """How many more processes a task may have for itself: those of workers that have nothing to do."""
+        with self._changed:
+            return max(0, self._options.parallel - self._busy)
+
+    def _work(self, session: Session) -> None:
+        for task in self._tasks():
+            try:
+                self.job.do(task, session)
+            except BaseException as error:
+                self._fail(error)
+                return
+            with self._changed:
+                self._schedule.done(task)
+                self._busy -= 1
+                self._changed.notify_all()
+
+    def _tasks(self) -> Iterator[Task]:
+        while True:
+            with self._changed:
+                while self._failed is None and not self._schedule.finished:
+                    task = self._schedule.take()
+                    if task is not None:
+                        self._busy += 1
+                        break
+                    self._changed.wait()
+                else:
+                    return
+            yield task
+
+    def _fail(self, error: BaseException, *, only_stop: bool = False) -> None:
+        """The first error counts: it ends what the others do."""
+        with self._changed:
+            if self._failed is not None or (only_stop and self._schedule.finished):
+                return
+            self._failed = error
+            self._changed.notify_all()
+        self.job.stop()
+        for session in self._sessions:
+            with suppress(psycopg.Error):  # it may have just ended by itself
+                session.connection.cancel_safe(timeout=5)

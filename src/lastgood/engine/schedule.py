@@ -1,0 +1,127 @@
+"""Which task comes next: of those that may begin, the one with the most work behind it."""
+
+from __future__ import annotations
+
+import heapq
+from collections import defaultdict
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lastgood.dump.names import Relation
+from lastgood.engine.tasks import Lock, Task, Work, conflict
+
+_Heap = list[tuple[float, int]]
+
+
+class Schedule:
+    """Hands out tasks so that none begins before those that it waits for, and none that would wait for another's lock.
+
+    ``in_order``: sections of rows come out of one stream, so they are begun in their order, and before all else. Not
+    thread-safe: its user holds a lock.
+    """
+
+    def __init__(self, tasks: Sequence[Task], *, in_order: bool = False) -> None:
+        self._tasks = {task.number: task for task in tasks}
+        self._missing = {task.number: len(task.after) for task in tasks}
+        self._followers: defaultdict[int, list[int]] = defaultdict(list)
+        for task in tasks:
+            for number in task.after:
+                self._followers[number].append(task.number)
+        # Tasks of different kinds wait apart, so that those which can't begin are not looked at again and again.
+        self._ready: _Heap = []
+        self._ready_serial: _Heap = []
+        self._stream = [t.number for t in tasks if in_order and t.work in (Work.ROWS, Work.DATA)][::-1]
+        self._in_stream = frozenset(self._stream)
+        self._held: defaultdict[Relation, list[Lock]] = defaultdict(list)
+        self._serial = False
+        self._left = len(tasks)
+        for task in tasks:
+            if not task.after:
+                self._push(task)
+
+    @property
+    def finished(self) -> bool:
+        """Whether every task is done."""
+        return self._left == 0
+
+    def take(self) -> Task | None:
+        """The next task, begun; None when none can begin until another is done."""
+        found = self._next_of_stream()
+        if found is None:
+            heaps = [self._ready] if self._serial else [self._ready, self._ready_serial]
+            for heap in sorted(heaps, key=lambda heap: heap[0] if heap else (0.0, 0)):
+                found = self._first_of(heap)
+                if found is not None:
+                    break
+            else:
+                return None
+        for relation, lock in found.locks.items():
+            self._held[relation].append(lock)
+        self._serial = self._serial or found.serial
+        return found
+
+    def done(self, task: Task) -> None:
+        """Takes note that a task is done, and that others may begin."""
+        for relation, lock in task.locks.items():
+            self._held[relation].remove(lock)
+        if task.serial:
+            self._serial = False
+        self._left -= 1
+        for number in self._followers[task.number]:
+            self._missing[number] -= 1
+            if not self._missing[number]:
+                self._push(self._tasks[number])
+
+    def _push(self, task: Task) -> None:
+        if task.number not in self._in_stream:
+            heapq.heappush(self._ready_serial if task.serial else self._ready, (-task.rank, task.number))
+
+    def _next_of_stream(self) -> Task | None:
+        if not self._stream or self._missing[self._stream[-1]]:
+            return None
+        task = self._tasks[self._stream[-1]]
+        if not self._may_begin(task):
+            return None
+        self._stream.pop()
+        return task
+
+    def _first_of(self, heap: _Heap) -> Task | None:
+        """Takes the first of a heap that meets no lock."""
+        passed: _Heap = []
+        found = None
+        while heap and found is None:
+            entry = heapq.heappop(heap)
+            if self._may_begin(self._tasks[entry[1]]):
+                found = self._tasks[entry[1]]
+            else:
+                passed.append(entry)
+        for entry in passed:
+            heapq.heappush(heap, entry)
+        return found
+
+    def _may_begin(self, task: Task) -> bool:
+        return not any(
+            conflict(lock, held) for relation, lock in task.locks.items() for held in self._held.get(relation, ())
+        )
+
+
+@dataclass(frozen=True, slots=True)
+class Forecast:
+    """What a schedule would take: seconds from begin to end, and of work, all on one worker."""
+
+    seconds: float
+    work: float
+
+
+def simulate(tasks: Iterable[Task], workers: int) -> Forecast:
+    """How long ``workers`` would take for the tasks if each took just its cost, by the same rules."""
+    tasks = list(tasks)
+    schedule = Schedule(tasks)
+    now = 0.0
+    busy: list[tuple[float, int, Task]] = []
+    while not schedule.finished:
+        while len(busy) < workers and (task := schedule.take()) is not None:
+            heapq.heappush(busy, (now + task.cost, task.number, task))
+        now, _, done = heapq.heappop(busy)
+        schedule.done(done)
+    return Forecast(now, sum(task.cost for task in tasks))

@@ -1,0 +1,114 @@
+"""One session of a restore: the state that the dump has set when a command comes, and the command itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from lastgood.dump.script import State
+from lastgood.dump.statements import Command
+from lastgood.engine.loaded import Loaded
+from lastgood.errors import LastgoodError
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Connection
+from lastgood.repairs import Commands
+
+_AUTHORIZATION = "session_authorization"
+_PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
+
+
+class Later(Exception):
+    """The command reads a view that has no rows yet: others come first."""
+
+
+class Session:
+    """A connection in autocommit mode whose settings follow the dump's."""
+
+    def __init__(self, connection: Connection, commands: Commands, loaded: Loaded) -> None:
+        self.connection = connection
+        self.commands = commands
+        self._loaded = loaded
+        self._state: dict[str, bytes] = {}
+        self._pinned: tuple[tuple[str, str], ...] = ()
+        self._own: dict[str, str] = {}
+        self._parallel = -1
+
+    def configure(self, settings: Sequence[tuple[str, str]]) -> None:
+        """Sets what this session of ours is to have, whatever the dump sets later."""
+        names, values = [name for name, _ in settings], [value for _, value in settings]
+        self.connection.execute(
+            "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
+            [names, values],
+        )
+
+    def parallel(self, processes: int) -> None:
+        """How many more processes the server may take for what comes next."""
+        if processes != self._parallel:
+            self.configure([(name, str(processes)) for name in _PARALLEL])
+            self._parallel = processes
+
+    def pin(self, settings: tuple[tuple[str, str], ...]) -> None:
+        """Makes the session's settings these instead of the dump's, until ``enter`` is called again."""
+        if self._pinned is not settings:
+            self.enter(())
+            self._remember(name for name, _ in settings)
+            self.configure(settings)
+            self._pinned = settings
+
+    def enter(self, state: State) -> None:
+        """Makes the session's settings those of ``state``; what it does not name goes back to the session's own."""
+        wanted = {name: command.statement.text for name, command in state}
+        if wanted == self._state and not self._pinned:
+            return
+        if _AUTHORIZATION in self._state:
+            # The role that is in force may lack the right to set the others.
+            self.connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE")
+        gone = {name for name in self._state if name not in wanted} | {name for name, _ in self._pinned}
+        if own := [(name, self._own[name]) for name in gone if name in self._own]:
+            self.configure(own)
+        kept = {} if self._pinned else self._state
+        commands = [
+            command
+            for name, command in sorted(state, key=lambda item: item[0] == _AUTHORIZATION)
+            if kept.get(name) != command.statement.text or name == _AUTHORIZATION
+        ]
+        self._remember(wanted)
+        self._state, self._pinned = wanted, ()
+        try:
+            if commands:
+                self.connection.execute(b"; ".join(command.statement.text for command in commands))
+        except psycopg.Error:
+            # All of them failed together: one by one, those that may.
+            for command in commands:
+                self.run(command)
+
+    def _remember(self, names: Iterable[str]) -> None:
+        """Notes the session's own values of settings that are about to change for the first time."""
+        new = [name for name in names if name not in self._own and name != _AUTHORIZATION]
+        if new:
+            query = "SELECT name, pg_catalog.current_setting(name, true) FROM unnest(%s::text[]) name"
+            found = self.connection.execute(query, [new]).fetchall()
+            self._own.update((name, value) for name, value in found if value is not None)
+
+    def run(self, command: Command) -> None:
+        """Runs one command. A refusal that a rule allows, and a repair, are recorded; raises Later for a view that
+        waits for another, and Failed for everything else."""
+        if not self.commands.run(self.connection, command):
+            raise Later
+        self._loaded.count(commands=1)
+
+    @contextmanager
+    def telling(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:
+        """Turns a server's error into one that says what of the dump it was about."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self.failed(error, line, named, context) from error
+
+    def failed(
+        self, error: psycopg.Error, line: int, named: str, context: server_errors.Context = "any"
+    ) -> LastgoodError:
+        """The error to raise for a server's error."""
+        return self.commands.failed(error, line, named, context=context)

@@ -1,0 +1,171 @@
+"""Where the rows come from when a script is run: from their place in the file, or out of one stream in its order."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections import deque
+from collections.abc import Iterator
+from typing import Protocol
+
+from lastgood.dump.entries import Rows
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.lexer import tokens
+from lastgood.dump.reader import read
+from lastgood.dump.rulings import rule
+from lastgood.dump.script import Bulk, Recorder, Script, Section, is_data
+from lastgood.dump.statements import Command
+from lastgood.dump.tokens import Statement
+from lastgood.errors import Corrupt, Interrupted
+
+BLOCK = 1 << 18
+AHEAD = 16 << 20
+"""How many bytes of a stream may wait for the server."""
+
+
+class Supply(Protocol):
+    """Gives what the script only points at. ``in_order``: one after the other, in the script's order."""
+
+    in_order: bool
+
+    def rows(self, section: Section) -> Iterator[bytes]:
+        """The section's COPY text, in blocks that may end anywhere."""
+
+    def commands(self, bulk: Bulk) -> Iterator[Command]:
+        """The bulk's commands."""
+
+    def close(self) -> None:
+        """Ends what still runs. Raises what went wrong where nobody saw it."""
+
+
+def supply_for(source: DumpSource, script: Script, *, database: str | None, in_place: bool) -> Supply:
+    """The best supply for a dump. ``in_place``: offsets of its text are offsets of the file."""
+    if in_place and script.in_place and source.kind == "plain" and not source.compression:
+        return InPlace(source)
+    return Streamed(source, database)
+
+
+class InPlace:
+    """A plain file: each section by itself, several at once."""
+
+    in_order = False
+
+    def __init__(self, source: DumpSource) -> None:
+        self._path = source.path
+        self._file = os.open(source.path, os.O_RDONLY | os.O_CLOEXEC)
+
+    def rows(self, section: Section) -> Iterator[bytes]:
+        return self._text(section.begin, section.begin + section.size)
+
+    def commands(self, bulk: Bulk) -> Iterator[Command]:
+        for token in tokens(self._text(bulk.begin, bulk.end)):
+            if isinstance(token, Statement):
+                command = rule(token)
+                if not is_data(command):
+                    raise Corrupt(
+                        f'cannot use "{self._path}": the file changed while it was read',
+                        hint="Find out what writes to it, and begin again.",
+                    )
+                yield command
+
+    def _text(self, begin: int, end: int | None) -> Iterator[bytes]:
+        while end is None or begin < end:
+            block = os.pread(self._file, BLOCK if end is None else min(BLOCK, end - begin), begin)
+            if not block:
+                if end is None:
+                    return
+                raise Corrupt(
+                    f'cannot use "{self._path}": the file became shorter while it was read',
+                    hint="Find out what writes to it, and begin again.",
+                )
+            yield block
+            begin += len(block)
+
+    def close(self) -> None:
+        os.close(self._file)
+
+
+class Streamed:
+    """Anything else: a thread reads on, as far as ``AHEAD``, while the sections are loaded one behind the other."""
+
+    in_order = True
+
+    def __init__(self, source: DumpSource, database: str | None) -> None:
+        self._source = source
+        self._database = database
+        self._changed = threading.Condition()
+        self._waiting: deque[tuple[int, bytes | Command]] = deque()
+        self._size = 0
+        self._at = -1  # the section or bulk that the reader is in
+        self._ended = self._stopped = False
+        self._failed: BaseException | None = None
+        self._thread: threading.Thread | None = None
+
+    def rows(self, section: Section) -> Iterator[bytes]:
+        for piece in self._pieces(section.number):
+            assert isinstance(piece, bytes)  # numbers are given alike in both readings
+            yield piece
+
+    def commands(self, bulk: Bulk) -> Iterator[Command]:
+        for piece in self._pieces(bulk.number):
+            assert isinstance(piece, Command)
+            yield piece
+
+    def _pieces(self, number: int) -> Iterator[bytes | Command]:
+        if self._thread is None:
+            self._thread = threading.Thread(target=self._read, name="lastgood-read", daemon=True)
+            self._thread.start()
+        while True:
+            with self._changed:
+                self._changed.wait_for(lambda: self._waiting or self._at > number or self._ended or self._stopped)
+                if self._stopped:
+                    raise Interrupted("interrupted while the dump was loaded")
+                if not self._waiting or self._waiting[0][0] != number:
+                    if self._failed is not None and not self._waiting:
+                        raise self._failed
+                    return
+                _, piece = self._waiting.popleft()
+                self._size -= _weight(piece)
+                self._changed.notify_all()
+            yield piece
+
+    def _read(self) -> None:
+        recorder = Recorder(Script())
+        try:
+            for entry in read(self._source, database=self._database):
+                recorder.note(entry)
+                piece: bytes | Command
+                if isinstance(entry, Rows):
+                    piece = entry.data
+                elif isinstance(entry, Command) and is_data(entry):
+                    piece = entry
+                else:
+                    continue
+                with self._changed:
+                    self._at = recorder.number
+                    self._changed.wait_for(lambda: self._size < AHEAD or self._stopped)
+                    if self._stopped:
+                        return
+                    self._waiting.append((recorder.number, piece))
+                    self._size += _weight(piece)
+                    self._changed.notify_all()
+        except BaseException as error:
+            self._failed = error
+        finally:
+            with self._changed:
+                self._ended = True
+                self._changed.notify_all()
+
+    def close(self) -> None:
+        with self._changed:
+            finished = self._ended and not self._waiting
+            self._stopped = True
+            self._changed.notify_all()
+        if self._thread is not None:
+            self._thread.join()
+        if finished and self._failed is not None:
+            raise self._failed
+
+
+def _weight(piece: bytes | Command) -> int:
+    return len(piece if isinstance(piece, bytes) else piece.statement.text)

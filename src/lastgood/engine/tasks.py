@@ -1,0 +1,277 @@
+"""What a restore has to do, as tasks: which must come before which, which may not run side by side, what each costs.
+
+A plain dump has no graph of dependencies. What is known is made of the statements themselves: rows, indexes and keys
+of ordinary tables, and what belongs to one table, are ordered by the tables that they name. Whatever is not recognised
+is a barrier: everything before it comes first, everything after it comes later.
+"""
+
+from __future__ import annotations
+
+import re
+from collections import defaultdict
+from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+from enum import Enum
+
+from lastgood.dump.names import Relation
+from lastgood.dump.script import Bulk, Item, Section, Step
+from lastgood.dump.statements import Kind, Verdict
+from lastgood.dump.summary import DumpSummary
+
+
+class Work(Enum):
+    """What a task is. COMMANDS run one behind the other in one session; ROWS is one section; READ reads a table back
+    that was loaded from one section."""
+
+    COMMANDS = "commands"
+    ROWS = "rows"
+    DATA = "data"
+    INDEX = "index"
+    KEY = "foreign key"
+    READ = "read back"
+
+
+class Lock(Enum):
+    """What a task does to a table, as far as others must not do theirs at the same time."""
+
+    READ = "ACCESS SHARE"
+    BUILD = "SHARE"
+    KEY = "SHARE ROW EXCLUSIVE"
+    ALONE = "ACCESS EXCLUSIVE"
+
+
+_CONFLICTS: Mapping[Lock, frozenset[Lock]] = {
+    Lock.READ: frozenset({Lock.ALONE}),
+    Lock.BUILD: frozenset({Lock.KEY, Lock.ALONE}),
+    Lock.KEY: frozenset({Lock.BUILD, Lock.KEY, Lock.ALONE}),
+    Lock.ALONE: frozenset(Lock),
+}
+
+
+def conflict(one: Lock, other: Lock) -> bool:
+    """Whether the server would let one task wait for the other."""
+    return other in _CONFLICTS[one]
+
+
+@dataclass(slots=True)
+class Task:
+    """One piece of work for one session. ``after`` are the numbers of tasks that must be done before it, ``locks`` the
+    tables that it holds. ``serial``: changes the catalogue in a way that two sessions should not try at once.
+    ``cost`` is in seconds of one processor, roughly; ``rank`` what is left from its beginning to the end.
+    """
+
+    number: int
+    work: Work
+    items: Sequence[Item]
+    after: set[int] = field(default_factory=set)
+    locks: dict[Relation, Lock] = field(default_factory=dict)
+    serial: bool = False
+    cost: float = 0.0
+    rank: float = 0.0
+
+
+@dataclass(frozen=True, slots=True)
+class Costs:
+    """Seconds: of a byte of rows loaded and read back, of a row and a byte of a table that is indexed, of a row of a
+    foreign key's table, of a command. Measured with ``python -m bench`` on 2 cores; only their ratios matter here."""
+
+    load_byte: float = 11e-9
+    read_byte: float = 7e-9
+    index_row: float = 0.45e-6
+    index_byte: float = 1.2e-9
+    key_row: float = 0.35e-6
+    command: float = 0.5e-3
+
+
+_BUILDS = {
+    Kind.INDEX: Lock.BUILD,
+    Kind.PRIMARY_KEY: Lock.ALONE,
+    Kind.UNIQUE: Lock.ALONE,
+    Kind.EXCLUSION: Lock.ALONE,
+}
+# What belongs to the tables (or views) that the command names, and to nothing else.
+_OF_RELATIONS = frozenset(
+    {
+        Kind.CHECK,
+        Kind.NOT_NULL,
+        Kind.POLICY,
+        Kind.ROW_SECURITY,
+        Kind.RULE,
+        Kind.STATISTICS,
+        Kind.TABLE_PROPERTY,
+        Kind.TRIGGER,
+    }
+)
+# On a partitioned table alone: its partitions have indexes of their own, which are attached later.
+_ONLY = re.compile(rb"ALTER\s+TABLE\s+ONLY\s|CREATE\s+(?:UNIQUE\s+)?INDEX\s.*?\sON\s+ONLY\s", re.DOTALL | re.IGNORECASE)
+# Nothing depends on these: they wait for the next barrier, so that none of them is one.
+_TRAILING = frozenset({Kind.COMMENT, Kind.SECURITY_LABEL, Kind.PARTITION, Kind.SEQUENCE_POSITION, Kind.STATISTICS_CALL})
+
+
+def tasks_of(
+    items: Iterable[Item], summary: DumpSummary, *, read_back: bool = True, costs: Costs | None = None
+) -> list[Task]:
+    """The tasks of a script, in an order in which they could be done one by one; each with its ``rank``.
+
+    ``read_back`` adds a READ task for each ordinary table whose rows are one section.
+    """
+    graph = _Graph(summary, costs or Costs())
+    for item in items:
+        graph.add(item)
+    graph.finish()
+    if read_back:
+        graph.read_back()
+    return ranked(graph.tasks)
+
+
+def ranked(tasks: list[Task]) -> list[Task]:
+    """Sets each task's ``rank``: its own cost and the greatest rank of those that wait for it."""
+    longest: dict[int, float] = defaultdict(float)
+    for task in sorted(tasks, key=lambda task: task.number, reverse=True):
+        task.rank = task.cost + longest[task.number]
+        for number in task.after:
+            longest[number] = max(longest[number], task.rank)
+    return tasks
+
+
+class _Graph:
+    def __init__(self, summary: DumpSummary, costs: Costs) -> None:
+        self.tasks: list[Task] = []
+        self._summary = summary
+        self._costs = costs
+        self._barrier: Task | None = None  # the last one, still open while nothing follows it
+        self._open = False
+        self._since: list[Task] = []
+        self._on: defaultdict[Relation, list[Task]] = defaultdict(list)
+        self._trailing: list[Item] = []
+        self._bytes: defaultdict[Relation, int] = defaultdict(int)
+        self._rows: defaultdict[Relation, int] = defaultdict(int)
+        self._sections: defaultdict[Relation, list[Task]] = defaultdict(list)
+        self._empty: set[Relation] = set()  # materialized views: they are filled at the end
+        self._whole = False  # rows went in through a partitioned table: which tables they are in is not known
+
+    def add(self, item: Item) -> None:
+        match item:
+            case Section():
+                self._section(item)
+            case Bulk():
+                if item.inserts:
+                    self._barred(item)
+                else:
+                    self._new(Work.DATA, item, cost=self._costs.command)
+            case Step():
+                self._step(item)
+
+    def finish(self) -> None:
+        """Nothing follows: what trails comes now."""
+        if self._trailing:
+            self._begin_barrier()
+
+    def _step(self, step: Step) -> None:
+        command = step.command
+        kind, relations = command.kind, command.relations
+        if command.verdict is Verdict.SKIP or kind in (Kind.SETTING, Kind.SESSION_AUTHORIZATION):
+            return  # what is set is part of the state of what follows
+        if kind is Kind.MATERIALIZED_VIEW:
+            self._empty.update(relations[:1])
+        if self._open or self._whole:
+            self._barred(step)
+        elif kind in _TRAILING:
+            self._trailing.append(step)
+        elif kind in _BUILDS and len(relations) == 1 and self._ordinary(relations[0]):
+            self._build(step, relations[0], _BUILDS[kind])
+        elif kind is Kind.FOREIGN_KEY and len(relations) == 2 and all(map(self._ordinary, relations)):
+            self._key(step)
+        elif (kind in _OF_RELATIONS and relations) or (kind in _BUILDS and self._without_rows(step)):
+            task = self._new(Work.COMMANDS, step, cost=self._costs.command, serial=True)
+            for relation in relations:
+                task.after.update(other.number for other in self._on[relation])
+                task.locks[relation] = Lock.ALONE
+            self._note(task, *relations)
+        else:
+            self._barred(step)
+
+    def _without_rows(self, step: Step) -> bool:
+        """Whether an index or key is of something that has no rows: a partitioned table alone, a view to be filled."""
+        relations = step.command.relations
+        definition = self._summary.tables.get(relations[0]) if len(relations) == 1 else None
+        if definition is not None:
+            return definition.partitioned and bool(_ONLY.match(step.command.statement.text))
+        return len(relations) == 1 and relations[0] in self._empty
+
+    def _ordinary(self, relation: Relation) -> bool:
+        definition = self._summary.tables.get(relation)
+        return definition is not None and definition.carries_rows
+
+    def _section(self, section: Section) -> None:
+        relation = section.start.relation
+        task = self._new(Work.ROWS, section, cost=section.size * self._costs.load_byte + self._costs.command)
+        task.after.update(other.number for other in self._on[relation])
+        task.locks[relation] = Lock.ALONE
+        self._note(task, relation)
+        self._bytes[relation] += section.size
+        self._rows[relation] += section.rows
+        self._sections[relation].append(task)
+        self._whole = self._whole or not self._ordinary(relation)
+
+    def _build(self, step: Step, table: Relation, lock: Lock) -> None:
+        cost = self._rows[table] * self._costs.index_row + self._bytes[table] * self._costs.index_byte
+        task = self._new(Work.INDEX, step, cost=cost + self._costs.command)
+        task.after.update(other.number for other in self._on[table] if other.work is not Work.INDEX)
+        task.locks[table] = lock
+        self._note(task, table)
+
+    def _key(self, step: Step) -> None:
+        table, other = step.command.relations
+        task = self._new(Work.KEY, step, cost=self._rows[table] * self._costs.key_row + self._costs.command)
+        for relation in (table, other):
+            task.locks[relation] = Lock.KEY
+            # The unique index that it looks rows up with is on the other table; which one, the statement need not say.
+            task.after.update(
+                each.number
+                for each in self._on[relation]
+                if each.work is not Work.KEY and (each.work is not Work.INDEX or relation == other)
+            )
+        self._note(task, table, other)
+
+    def _barred(self, item: Item) -> None:
+        if not self._open:
+            self._begin_barrier()
+        assert self._barrier is not None  # it was just begun
+        items = self._barrier.items
+        assert isinstance(items, list)
+        items.append(item)
+        self._barrier.cost += self._costs.command
+
+    def _begin_barrier(self) -> None:
+        task = Task(len(self.tasks), Work.COMMANDS, list(self._trailing), serial=True)
+        task.after.update(other.number for other in self._since)
+        if self._barrier is not None:
+            task.after.add(self._barrier.number)
+        task.cost = self._costs.command * len(self._trailing)
+        self.tasks.append(task)
+        self._barrier, self._open, self._whole = task, True, False
+        self._trailing = []
+        self._since.clear()
+        self._on.clear()
+
+    def _new(self, work: Work, item: Item, *, cost: float, serial: bool = False) -> Task:
+        self._open = False
+        task = Task(len(self.tasks), work, (item,), cost=cost, serial=serial)
+        if self._barrier is not None:
+            task.after.add(self._barrier.number)
+        self.tasks.append(task)
+        self._since.append(task)
+        return task
+
+    def _note(self, task: Task, *relations: Relation) -> None:
+        for relation in dict.fromkeys(relations):
+            self._on[relation].append(task)
+
+    def read_back(self) -> None:
+        for relation, loads in self._sections.items():
+            if len(loads) == 1 and self._ordinary(relation):
+                (load,) = loads
+                task = Task(len(self.tasks), Work.READ, load.items, {load.number}, {relation: Lock.READ})
+                task.cost = self._bytes[relation] * self._costs.read_byte + self._costs.command
+                self.tasks.append(task)

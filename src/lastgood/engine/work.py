@@ -1,0 +1,261 @@
+"""How each kind of task is done."""
+
+from __future__ import annotations
+
+import re
+import threading
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.dump.names import Relation
+from lastgood.dump.script import Bulk, Script, Section, State, Step
+from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.dump.summary import DumpSummary
+from lastgood.engine import rows
+from lastgood.engine.loaded import Loaded
+from lastgood.engine.session import Later, Session
+from lastgood.engine.supply import Supply
+from lastgood.engine.tasks import Task, Work
+from lastgood.errors import Failed, Interrupted
+from lastgood.events import Caution, Emit, Progress
+from lastgood.postgres import statistics
+from lastgood.repairs import Commands, Rules, what
+
+MORE_ROUNDS = 10
+_ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
+_EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How rows are read back: under ``settings``, those that the dump's text was written with. Tables in ``zoned``
+    are left out: their text depends on a time zone that is not known."""
+
+    settings: tuple[tuple[str, str], ...]
+    left_out: frozenset[Relation] = frozenset()
+
+
+class Job:
+    """What the workers share."""
+
+    def __init__(
+        self,
+        script: Script,
+        summary: DumpSummary,
+        supply: Supply,
+        reading: Reading | None,
+        name: str,
+        rules: Rules,
+        emit: Emit,
+        cancelled: Callable[[], bool],
+        idle: Callable[[], int],
+    ) -> None:
+        self.name = name
+        self._script = script
+        self._supply = supply
+        self._reading = reading
+        self._emit = emit
+        self._cancelled = cancelled
+        self._idle = idle
+        self._stop = threading.Event()
+        self.commands = Commands(name, rules, emit=emit, cancelled=self.stopped, wait=self._stop.wait)
+        record = self.commands.record
+        self.loaded = Loaded(skipped=record.skipped, repaired=record.repaired)
+        self._rows_begun = threading.Lock()
+        self._prepared = False
+        self._lock = threading.Lock()
+        self._done = 0
+        self._size = sum(section.size for section in script.sections)
+        self._sent: dict[Relation, rows.Sent] = {}
+        self._later: list[Command] = []
+        self._last: list[tuple[Command, State]] = []
+        sections: dict[Relation, int] = {}
+        for section in script.sections:
+            sections[section.start.relation] = sections.get(section.start.relation, 0) + 1
+        made = {step.command.relations[0] for step in self.steps() if step.command.kind is Kind.TABLE}
+        self._whole = {
+            relation
+            for relation, count in sections.items()
+            if count == 1 and relation in made and summary.tables[relation].carries_rows
+        }
+        self._with_statistics = {
+            relation
+            for step in self.steps()
+            if step.command.kind is Kind.STATISTICS_CALL
+            for relation in step.command.relations
+        }
+
+    def steps(self) -> Iterator[Step]:
+        """The script's commands."""
+        return (item for item in self._script.items if isinstance(item, Step))
+
+    def stop(self) -> None:
+        """Ends what is under way."""
+        self._stop.set()
+
+    def stopped(self) -> bool:
+        """Whether to end."""
+        return self._stop.is_set() or self._cancelled()
+
+    def do(self, task: Task, session: Session) -> None:
+        """Does one task. Raises Failed, Interrupted, BadPoint."""
+        if task.work is Work.READ:
+            self._read_back(task.items[0], session)
+            return
+        for item in task.items:
+            match item:
+                case Section():
+                    self._load(item, session)
+                case Bulk():
+                    session.enter(item.state)
+                    if item.inserts:
+                        self._before_rows(session)
+                    for command in self._supply.commands(item):
+                        self._check()
+                        session.run(command)
+                case Step():
+                    self._check()
+                    self._run(item, task, session)
+
+    def _check(self) -> None:
+        if self.stopped():
+            raise Interrupted("interrupted while the dump was loaded")
+
+    def _run(self, step: Step, task: Task, session: Session) -> None:
+        command = step.command
+        if command.verdict is Verdict.SKIP:
+            return
+        # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
+        if command.kind in _EVENT_TRIGGERS or _ON_EVENT_TRIGGER.match(command.statement.text):
+            self._last.append((command, step.state))
+            return
+        session.enter(step.state)
+        if task.work in (Work.INDEX, Work.KEY):
+            session.parallel(self._idle())
+            self._tell(what(command))
+        try:
+            session.run(command)
+        except Later:
+            self._later.append(command)
+
+    def _load(self, section: Section, session: Session) -> None:
+        relation = section.start.relation
+        session.enter(section.state)
+        self._before_rows(session)
+        self.commands.make_room(session.connection, relation, section.start.line)
+        fresh = relation in self._whole and section.size >= rows.FREEZE_FROM
+        named = f"rows of {relation}"
+
+        def progress(sent: int) -> None:
+            self._check()
+            fault.point("build.during_load")
+            with self._lock:
+                self._done += sent
+            self._tell(named)
+
+        sent = rows.send(session, section, self._supply.rows(section), fresh=fresh, progress=progress)
+        self.loaded.count(rows=sent.rows)
+        if relation in self._whole:
+            self._sent[relation] = sent
+        if sent.rows and relation not in self._with_statistics:
+            with session.telling(section.start.line, f"statistics of {relation}"):
+                session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
+
+    def _before_rows(self, session: Session) -> None:
+        """The first one to load rows sees to it that nothing stands in their way."""
+        with self._rows_begun:
+            if not self._prepared:
+                self.commands.before_rows(session.connection)
+                self._prepared = True
+
+    def after_rows(self, sessions: Sequence[Session]) -> None:
+        """Gives back what stood in the way of rows."""
+        for session in sessions:
+            session.enter(())
+        self.commands.after_rows([session.connection for session in sessions])
+
+    def caution(self, text: str) -> None:
+        """Tells the operator of something to look at."""
+        self._emit(Caution(text))
+
+    def _tell(self, detail: str) -> None:
+        self._emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
+
+    def _read_back(self, section: object, session: Session) -> None:
+        assert isinstance(section, Section)
+        reading, relation = self._reading, section.start.relation
+        sent = self._sent.get(relation)
+        if reading is None or sent is None or not section.start.columns or relation in reading.left_out:
+            return
+        session.pin(reading.settings)
+        found = rows.read_back(session, section, self.stopped)
+        if found.digest == sent.digest:
+            self.loaded.same[relation] = sent.rows
+
+    def refresh_the_rest(self, session: Session) -> None:
+        """A view may read another through a function, which no order tells: go round until nothing moves."""
+        for _ in range(MORE_ROUNDS):
+            waiting, self._later = self._later, []
+            if not waiting:
+                return
+            for command in waiting:
+                try:
+                    session.run(command)
+                except Later:
+                    self._later.append(command)
+            if len(self._later) == len(waiting):
+                break
+        if self._later:
+            first = self._later[0]
+            raise Failed(
+                f"cannot fill {what(first)} (line {first.statement.line} of "
+                f'"{self.name}"): it reads another view that is not filled, and no order of filling them works',
+                hint="Look at the functions that its definition calls.",
+            )
+
+    def finish(self, session: Session) -> None:
+        """What comes last of all."""
+        for command, state in self._last:
+            session.enter(state)
+            session.run(command)
+
+
+# Those whose statistics are not gathered with their rows: whole inheritance trees, views, and expressions that an index
+# or a statistics object brought later.
+_WITHOUT_STATISTICS = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND (c.relkind = 'p' OR (c.relkind = 'm' AND c.relispopulated)
+       OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+       OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
+       OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL)
+       OR c.reltuples < 0)
+ORDER BY c.relpages DESC
+"""
+
+
+def settle(sessions: Sequence[Session], job: Job) -> None:
+    """Gathers the planner's statistics where they were not gathered with the rows."""
+    found = sessions[0].connection.execute(_WITHOUT_STATISTICS).fetchall()
+    left = [Relation(schema, name) for schema, name in found]
+    lock = threading.Lock()
+
+    def work(session: Session) -> None:
+        while not job.stopped():
+            with lock:
+                if not left:
+                    return
+                relation = left.pop(0)
+            with session.telling(0, f"statistics of {relation}"):
+                told = statistics.analyze(session.connection, rows.identifier(relation))
+            if told is not None:
+                job.caution(f"the planner has no statistics of {relation}: {told}")
+
+    with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:
+        list(pool.map(work, sessions))
