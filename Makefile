@@ -39,7 +39,7 @@ crash: $(STAMP) ## every fault point × {killed, connection cut, disk full}
 	$(BIN)/python -m pytest tests/crash --campaign=long
 
 fuzz: $(STAMP) ## the dump reader against random input, for a long time
-	LASTGOOD_FUZZ=long $(BIN)/python -m pytest tests/dump -k fuzz
+	LASTGOOD_FUZZ=long $(BIN)/python -m pytest tests -k fuzz
 
 clean: ## remove what the targets made
 	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

@@ -78,7 +78,10 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     file = written(tmp_path, 'stor = "x"\n')
     assert refused({}, {}, tmp_path) == (f'cannot read "{file}": unknown key "stor"', 'Did you mean "store"?', NOTHING)
     written(tmp_path, 'zzz = "x"\n')
-    assert refused({}, {}, tmp_path)[1] == "The known keys are: db, store, state, format, fence, strict."
+    assert (
+        refused({}, {}, tmp_path)[1]
+        == "The known keys are: db, store, state, format, fence, strict, jobs, max_wal_lag, throttle."
+    )
 
 
 @pytest.mark.parametrize(
@@ -88,11 +91,35 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
         ("db = 5", 'cannot use "db" in "{file}": it must be a text'),
         ('fence = "later"', 'cannot use "fence" in "{file}": it must be "now" or "at-swap"'),
         ("store = true", 'cannot use "store" in "{file}": it must be a text'),
+        ("jobs = 0", 'cannot use "jobs" in "{file}": it must be a whole number, 1 or more'),
+        ("jobs = true", 'cannot use "jobs" in "{file}": it must be a whole number, 1 or more'),
+        (
+            'max_wal_lag = "much"',
+            'cannot use "max_wal_lag" in "{file}": it must be a size like 500MB or 2GB, 16 MB or more',
+        ),
+        (
+            "throttle = 1000",
+            'cannot use "throttle" in "{file}": it must be a size like 500MB or 2GB a second, 64 kB or more',
+        ),
     ],
 )
 def test_what_is_wrong_in_the_file_is_said(tmp_path: Path, text: str, message: str) -> None:
     file = written(tmp_path, text)
     assert refused({}, {}, tmp_path)[0] == message.format(file=file)
+
+
+def test_how_hard_a_load_may_press(tmp_path: Path) -> None:
+    settings = config.resolve({}, {}, tmp_path)
+    assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (None, 1 << 30, None)
+    written(tmp_path, 'jobs = 3\nmax_wal_lag = 268435456\nthrottle = "50MB/s"\n')
+    settings = config.resolve({}, {"LASTGOOD_MAX_WAL_LAG": "2.5 GB"}, tmp_path)
+    assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (3, 5 << 29, 50 << 20)
+    assert config.resolve({"jobs": "16"}, {}, tmp_path).jobs == 16
+    assert refused({"jobs": "many"}, {}, tmp_path) == (
+        "cannot use --jobs: it must be a whole number, 1 or more",
+        "`lastgood --help` shows the options.",
+        NOTHING,
+    )
 
 
 def test_a_password_in_the_file_is_refused_and_not_shown(tmp_path: Path) -> None:

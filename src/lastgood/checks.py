@@ -17,17 +17,23 @@ from lastgood import points
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Refused
 from lastgood.facts import Facts
-from lastgood.plan import Fence, Finding
+from lastgood.plan import AS_IT_FITS, Fence, Finding, Pace
 from lastgood.points import RestorePoint
 from lastgood.postgres import binaries
+from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
+from lastgood.postgres.machine import is_here
+from lastgood.postgres.risks import risks
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
+from lastgood.postgres.strain import Limits
 
 SUPPORTED = range(15, 19)
 # Tables, indexes and WAL of a restored database, against the size of the live one.
 ROOM_FACTOR = 1.3
+# Sessions of a run that are in the live database at once: the fence, the emergency backup, a reader.
+SESSIONS_IN_LIVE = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +48,7 @@ class Subject:
     summary: DumpSummary
     fence: Fence
     store: Path
+    pace: Pace = AS_IT_FITS
 
 
 def findings(subject: Subject) -> tuple[Finding, ...]:
@@ -249,12 +256,8 @@ def _room(s: Subject) -> Iterator[Finding]:
     except psycopg.errors.InsufficientPrivilege:
         row = None
     folder = Path(row[0]) if row is not None else None
-    local = (s.maintenance.info.host or "/").startswith("/") or s.maintenance.info.host in (
-        "localhost",
-        "127.0.0.1",
-        "::1",
-    )
-    if folder is None or not local or not folder.exists():
+    # Behind "localhost" there may be a container or a tunnel, and the folder of that name here be another server's.
+    if folder is None or not is_here(s.maintenance) or not folder.exists():
         yield Finding(
             level="note",
             code="room_unknown",
@@ -276,6 +279,29 @@ def _room(s: Subject) -> Iterator[Finding]:
             f"{_size(s.database.size_bytes or 0)}",
             hint="Make room there, or name another store with --store.",
         )
+
+
+def _connections(s: Subject) -> Iterator[Finding]:
+    """The run's own sessions and one worker; those for the checks themselves are open already."""
+    for limit, needed in [
+        *((each, OTHER_SESSIONS + 1) for each in limits(s.maintenance)),
+        *((each, SESSIONS_IN_LIVE) for each in limits(s.maintenance, s.database.name) if each.what.startswith("data")),
+    ]:
+        free = max(0, limit.limit - limit.used)
+        if free < needed:
+            yield Finding(
+                level="caution",
+                code="few_connections",
+                text=f"{limit.what} {limit.limit} connections and uses {limit.used}; the run needs {needed} more at "
+                "times, and stops where it gets none",
+                hint="End sessions that are idle: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
+            )
+
+
+def _wal(s: Subject) -> Iterator[Finding]:
+    expected = int((s.database.size_bytes or 0) * ROOM_FACTOR)
+    for risk in risks(s.maintenance, expected, Limits(max_wal_lag=s.pace.max_wal_lag)):
+        yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint)
 
 
 def _same_database(s: Subject) -> Iterator[Finding]:
@@ -319,6 +345,8 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _sessions,
     _shut,
     _locks,
+    _connections,
+    _wal,
     _room,
     _same_database,
     _partial,

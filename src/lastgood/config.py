@@ -18,7 +18,7 @@ import platformdirs
 import psycopg
 from psycopg import conninfo
 
-from lastgood import secrecy
+from lastgood import secrecy, sizes
 from lastgood.errors import UsageError
 
 FILE_NAME = "lastgood.toml"
@@ -33,20 +33,25 @@ class Option:
     """One option. ``flags`` are its spellings on the command line, ``environment`` its variables, first one first.
 
     ``default_text`` is the default as documentation says it; ``in_file`` tells whether ``lastgood.toml`` may have it.
-    A ``global`` option is accepted by every command, before and after its name.
+    A ``global`` option is accepted by every command, before and after its name. A number with a ``unit`` may be
+    written with MB, GB and so on; ``minimum`` is the smallest one that makes sense. A default of None means that
+    lastgood decides when it has seen the server; ``example`` is what a file shows in place of the default.
     """
 
     name: str
     type: type[str] | type[int] | type[bool] | type[Path]
     flags: tuple[str, ...]
     doc: str
-    default: Value = ""
+    default: Value | None = ""
     default_text: str = ""
     environment: tuple[str, ...] = ()
     in_file: bool = True
     is_global: bool = True
     metavar: str = ""
     choices: tuple[str, ...] = ()
+    unit: Literal["", "bytes", "bytes/s"] = ""
+    minimum: int | None = None
+    example: Value | None = None
 
 
 OPTIONS: tuple[Option, ...] = (
@@ -162,6 +167,48 @@ OPTIONS: tuple[Option, ...] = (
         in_file=False,
         is_global=False,
     ),
+    Option(
+        "jobs",
+        int,
+        ("--jobs", "-j"),
+        "How many connections load the restore point at once; fewer where the server has no room for them.",
+        default=None,
+        default_text="one for each processor of the server, as far as is known",
+        environment=("LASTGOOD_JOBS",),
+        is_global=False,
+        metavar="N",
+        minimum=1,
+        example=4,
+    ),
+    Option(
+        "max_wal_lag",
+        int,
+        ("--max-wal-lag",),
+        "How far standbys, replication slots and the WAL archive may fall behind before loading waits for them "
+        "(500MB, 2GB).",
+        default=1 << 30,
+        default_text="1GB",
+        environment=("LASTGOOD_MAX_WAL_LAG",),
+        is_global=False,
+        metavar="SIZE",
+        unit="bytes",
+        minimum=16 << 20,
+        example="1GB",
+    ),
+    Option(
+        "throttle",
+        int,
+        ("--throttle",),
+        "How much is loaded in a second at most, by all connections together (50MB).",
+        default=None,
+        default_text="as fast as the server takes it",
+        environment=("LASTGOOD_THROTTLE",),
+        is_global=False,
+        metavar="RATE",
+        unit="bytes/s",
+        minimum=64 << 10,
+        example="50MB",
+    ),
 )
 
 
@@ -178,7 +225,7 @@ class Settings:
     """What one call of lastgood works with. ``db`` may hold a password and is not part of ``repr``.
 
     ``origins`` says for each option who gave its value: a flag, a variable, a file, or "default". ``file`` is the
-    ``lastgood.toml`` that was read, None without one. All others: see OPTIONS.
+    ``lastgood.toml`` that was read, None without one. The others: see OPTIONS.
     """
 
     db: str = field(repr=False, default="")
@@ -191,6 +238,9 @@ class Settings:
     fence: Literal["now", "at-swap"] = "now"
     strict: bool = False
     allow_orphans: bool = False
+    jobs: int | None = None
+    max_wal_lag: int = 1 << 30
+    throttle: int | None = None
     file: Path | None = None
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -217,7 +267,7 @@ def resolve(
 
 def _value(
     each: Option, given: Mapping[str, Value], environment: Mapping[str, str], in_file: Mapping[str, Value], file: Any
-) -> tuple[Value, str]:
+) -> tuple[Value | None, str]:
     if given.get(each.name) is not None:
         return _converted(each, given[each.name], each.flags[0]), each.flags[0]
     for variable in each.environment:
@@ -233,12 +283,11 @@ def _value(
 
 
 def _converted(each: Option, value: Value, origin: str) -> Value:
-    problem = ""
-    if each.type is int and not isinstance(value, bool):
-        try:
-            return int(str(value))
-        except ValueError:
-            problem = "a whole number"
+    if each.type is int:
+        number = _number(each, str(value)) if not isinstance(value, bool) else None
+        if number is not None:
+            return number
+        problem = _wanted(each)
     elif each.choices and value not in each.choices:
         problem = " or ".join(f'"{choice}"' for choice in each.choices)
     elif each.type is Path and isinstance(value, str | Path):
@@ -246,12 +295,28 @@ def _converted(each: Option, value: Value, origin: str) -> Value:
     elif isinstance(value, each.type):
         return value
     else:
-        problem = {str: "a text", Path: "a text", bool: "true or false", int: "a whole number"}[each.type]
+        problem = {str: "a text", Path: "a text", bool: "true or false"}[each.type]
     raise UsageError(
         f"cannot use {origin}: it must be {problem}",
         hint="`lastgood --help` shows the options.",
         state=NOTHING_LOOKED_AT,
     )
+
+
+def _number(each: Option, text: str) -> int | None:
+    """The number that the text means; None when it means none, or one that is too small."""
+    try:
+        number = sizes.parse(text.strip().removesuffix("/s")) if each.unit else int(text)
+    except ValueError:
+        return None
+    return number if each.minimum is None or number >= each.minimum else None
+
+
+def _wanted(each: Option) -> str:
+    if each.unit and each.minimum is not None:
+        a_second = " a second" if each.unit == "bytes/s" else ""
+        return f"a size like 500MB or 2GB{a_second}, {sizes.said(each.minimum)} or more"
+    return f"a whole number, {each.minimum} or more" if each.minimum is not None else "a whole number"
 
 
 def _find_file(given: Mapping[str, Value], environment: Mapping[str, str], folder: Path) -> Path | None:

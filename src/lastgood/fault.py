@@ -20,6 +20,7 @@ POINTS: dict[str, str] = {
     "journal.before_done": "a step is done, the journal does not say so yet",
     "fence.after_lock": "writers wait, nothing else is done",
     "emergency.after_dump": "the emergency backup is written, not yet verified",
+    "build.before_mark": "the shadow exists, lets nobody in, and does not say whose it is",
     "build.after_create": "the shadow exists and is empty",
     "build.during_load": "some rows of the shadow are loaded",
     "build.after_load": "the shadow is loaded, not yet analyzed",

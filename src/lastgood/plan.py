@@ -36,6 +36,19 @@ class Choice:
 
 
 @dataclass(frozen=True, slots=True)
+class Pace:
+    """How hard a load may press on the server: connections (None: as many as fit), bytes that readers of WAL may fall
+    behind, bytes a second (None: no limit). See the options of these names."""
+
+    jobs: int | None = None
+    max_wal_lag: int = 1 << 30
+    throttle: int | None = None
+
+
+AS_IT_FITS = Pace()
+
+
+@dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
     ``allow_orphans``: see ``lastgood.repairs.Rules``."""
@@ -49,6 +62,7 @@ class Request:
     strict: bool = False
     allow_orphans: bool = False
     run: str | None = None
+    pace: Pace = AS_IT_FITS
 
 
 class PlannedPoint(_Frozen):

@@ -15,10 +15,12 @@ import psycopg
 from lastgood import checks, loss, points
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
+from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 
@@ -47,7 +49,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         run = request.run or new_run(server_clock(maintenance))
         request = _let_in(request, maintenance)
         with _connect(request.target, live_name) as connection:
-            subject = checks.Subject(maintenance, connection, live, point, facts, summary, request.fence, request.store)
+            subject = checks.Subject(
+                maintenance, connection, live, point, facts, summary, request.fence, request.store, request.pace
+            )
             findings = checks.findings(subject)
             try:
                 lost = loss.losses(connection, facts)
@@ -145,6 +149,23 @@ def unfinished_run(maintenance: Connection, request: Request) -> str:
             state=NOT_REACHED,
         )
     return next(iter(shadows))
+
+
+def leftover_of(maintenance: Connection, request: Request) -> Leftover | None:
+    """The unmarked shadow of the run that ``request`` names, or the only one; None where marks tell what is meant."""
+    live = request.target.dbname
+    if any(
+        mark.live == live and mark.role == "shadow" and request.run in (None, mark.run)
+        for _, mark in marked(maintenance)
+    ):
+        return None
+    found = [each for each in leftovers(maintenance, live) if request.run is None or request.run.endswith(each.number)]
+    return found[0] if len(found) == 1 else None
+
+
+def run_of(left: Leftover, state: Path) -> str:
+    """The name of the run that left it, where this machine has its journal; otherwise the end of that name."""
+    return next((each.run for each in Journal.all(state) if each.run.endswith("-" + left.number)), left.number)
 
 
 def _cannot_read(live: str, error: psycopg.Error) -> Finding:

@@ -1,7 +1,8 @@
 """Removes kept databases and restore points, by age and number; lists first what would go and what stays, and why.
 
 Never: the last valid restore point, one that an unfinished run needs, and the kept database of the last run, unless it
-is named. Nothing else in lastgood ever removes a kept database or a finished restore point.
+is named. Leftovers of a killed run go when they are named and empty. Nothing else in lastgood ever removes a kept
+database or a finished restore point.
 """
 
 from __future__ import annotations
@@ -20,21 +21,23 @@ from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.points import RestorePoint
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import database
-from lastgood.postgres.lock import lock_live
+from lastgood.postgres.leftover import drop_leftover, leftovers
+from lastgood.postgres.lock import holder, lock_live
 from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.server import Target
 
 
 class Candidate(BaseModel):
-    """A kept database or a restore point. ``goes``, or stays because of ``why``."""
+    """A kept database, a restore point, or an unmarked shadow that a killed run left. ``goes``, or stays because of
+    ``why``. When a leftover was made is not known."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
-    kind: Literal["kept database", "restore point"]
+    kind: Literal["kept database", "restore point", "leftover"]
     name: str
     path: str | None = None
     oid: int | None = None
-    made_at: datetime
+    made_at: datetime | None
     bytes: int
     goes: bool
     why: str
@@ -77,6 +80,7 @@ def plan(
     with database.connect_maintenance(target, live) as maintenance:
         now = server_clock(maintenance)
         ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
+        left = [] if holder(maintenance, live) else leftovers(maintenance, live)
     kept = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
     in_use = {mark.point for _, mark in ours if mark.role == "shadow"}
     found: list[Candidate] = []
@@ -112,6 +116,19 @@ def plan(
             )
         )
     found = _keep_a_valid_one(found, stored)
+    for unmarked in left:
+        goes = unmarked.name in named
+        found.append(
+            Candidate(
+                kind="leftover",
+                name=unmarked.name,
+                oid=unmarked.oid,
+                made_at=None,
+                bytes=unmarked.bytes or 0,
+                goes=goes,
+                why="named" if goes else "never marked by the run that made it; name it to remove it",
+            )
+        )
     missing = set(named) - {each.name for each in found}
     if missing:
         raise Refused(
@@ -174,7 +191,13 @@ def run(target: Target, plan: PrunePlan, emit: Emit = silent) -> dict[str, Any]:
         lock_live(maintenance, plan.live)
         for each in plan.going:
             emit(StageStarted("prune", f"remove {each.name}"))
-            if each.oid is not None:
+            if each.kind == "leftover":
+                unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
+                if unmarked is None:
+                    emit(Note(f'"{each.name}" is no leftover any more; left alone'))
+                    continue
+                drop_leftover(maintenance, target, unmarked, plan.live)
+            elif each.oid is not None:
                 mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
                 if each.oid not in mine:
                     emit(Note(f'"{each.name}" is no kept database any more; left alone'))

@@ -17,6 +17,7 @@ from lastgood import interrupts, points
 from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
+from lastgood.plan import AS_IT_FITS, Pace
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
@@ -51,6 +52,7 @@ def restore(
     point_name: str,
     into: str,
     emit: Emit = silent,
+    pace: Pace = AS_IT_FITS,
     *,
     strict: bool = False,
     allow_orphans: bool = False,
@@ -65,7 +67,7 @@ def restore(
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
-    chosen = points.choose(store, name=point_name, emit=emit)
+    chosen = points.choose(store, name=point_name, skim=True, emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
@@ -101,6 +103,7 @@ def restore(
                         beside=beside,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
+                        again=lambda: points.read_whole(point, stage="prove", emit=emit, cancelled=stop.is_set).facts,
                     )
                 took["prove"] = time.monotonic() - began
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))

@@ -24,7 +24,8 @@ from lastgood.journal import Journal
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.exchange import names
+from lastgood.postgres.exchange import helper_session, names
+from lastgood.postgres.leftover import drop_leftover
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
 from lastgood.report import Report, report_of
@@ -92,12 +93,15 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, stages: Stages = ST
         run = Run(prepared, maintenance, journal, emit)
         run.at_swap = stages is not STAGES
         try:
+            run.helper = helper_session(server)
             with interrupts.calling(run.stop, mark=run.mark_interrupted):
                 drive(run, stages)
         except BaseException as error:
             raise _told(run, error) from error
         finally:
             release_fence(run)
+            if run.helper is not None:
+                run.helper.close()
             run.maintenance.close()
         report = report_of(run, time.monotonic() - started)
         try:
@@ -180,15 +184,20 @@ def _switched(run: Run) -> bool | None:
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
-    """Walks back a run that stopped before its swap: removes its shadow, by its mark on the server.
+    """Walks back a run that stopped before its swap: removes its shadow, by its mark on the server; or one that was
+    never marked, if it is empty.
 
     Raises Refused when the run is still at work, or has switched already (that is what undo is for).
     """
     with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
-        name = prepare.unfinished_run(maintenance, request)
         live = request.target.dbname
+        left = prepare.leftover_of(maintenance, request)
+        name = prepare.run_of(left, request.state) if left else prepare.unfinished_run(maintenance, request)
         lock_live(maintenance, live)
         removed = []
+        if left is not None:
+            drop_leftover(maintenance, request.target, left, live)
+            removed.append(left.name)
         for found, mark in marked(maintenance):
             if mark.run == name and mark.role == "kept" and mark.live == live:
                 raise Refused(

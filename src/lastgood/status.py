@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import shlex
+from collections.abc import Iterator
 from datetime import datetime
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
 from lastgood.postgres import database, lock
+from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
 from lastgood.postgres.server import Connection, Target
 
@@ -58,6 +61,16 @@ class UnfinishedRun(_Frozen):
     commands: tuple[str, ...]
 
 
+class LeftoverStatus(_Frozen):
+    """A closed database without a mark that is named like a shadow: a run was killed as it made it. ``command``
+    removes it, if it is empty."""
+
+    name: str
+    oid: int
+    bytes: int | None
+    command: str
+
+
 class FenceStatus(_Frozen):
     """The session that keeps writers out, if there is one."""
 
@@ -78,6 +91,7 @@ class Status(_Frozen):
     shadows: tuple[OurDatabase, ...]
     kept: tuple[OurDatabase, ...]
     unfinished: tuple[UnfinishedRun, ...]
+    leftovers: tuple[LeftoverStatus, ...] = ()
 
 
 def look(target: Target) -> Status:
@@ -138,6 +152,15 @@ def look(target: Target) -> Status:
             shadows=tuple(each for each in ours if each.role == "shadow"),
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(unfinished),
+            # A run at work may be about to mark what it has just made.
+            leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
+        )
+
+
+def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:
+    for each in leftovers(maintenance, live):
+        yield LeftoverStatus(
+            name=each.name, oid=each.oid, bytes=each.bytes, command=f"lastgood prune {shlex.quote(each.name)}"
         )
 
 

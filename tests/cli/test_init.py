@@ -73,8 +73,16 @@ def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: s
     ]
     FILE.write_text("\n".join(keys))
     settings = config.resolve({}, {}, Path.cwd())
-    assert {key.partition(" ")[0] for key in keys} == {"state", "format", "fence"}
+    assert {key.partition(" ")[0] for key in keys} == {
+        "state",
+        "format",
+        "fence",
+        "jobs",
+        "max_wal_lag",
+        "throttle",
+    }
     assert (settings.format, settings.fence) == ("plain", "now")
+    assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (4, 1 << 30, 50 << 20)
 
 
 def test_it_does_not_overwrite(lastgood: Lastgood, database: str) -> None:

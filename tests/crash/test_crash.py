@@ -18,12 +18,15 @@ import pytest
 
 from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer, programs
+from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
 
 KINDS = ("kill", "terminate", "enospc", "cut")
 # What the short form runs: each phase once, the moments around the commit with every kind.
 SHORT = {
     ("fence.after_lock", "kill"),
+    ("build.before_mark", "kill"),
+    ("build.before_mark", "cut"),
     ("build.after_create", "kill"),
     ("build.during_load", "terminate"),
     ("build.after_load", "kill"),
@@ -91,7 +94,8 @@ class Scene:
 
     def leftovers(self) -> list[str]:
         with self.server.target("postgres").connect() as connection:
-            return [f.name for f, mark in marked(connection) if mark.live == self.live and mark.role == "shadow"]
+            shadows = [f.name for f, mark in marked(connection) if mark.live == self.live and mark.role == "shadow"]
+            return shadows + [each.name for each in leftovers(connection, self.live)]
 
 
 @pytest.fixture

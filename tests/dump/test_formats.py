@@ -14,6 +14,7 @@ import tarfile
 from collections.abc import Callable
 from pathlib import Path
 
+import lz4.frame
 import pytest
 import zstandard
 
@@ -34,6 +35,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "": bytes,
     "gzip": lambda data: gzip.compress(data, 1, mtime=0),
     "zstd": zstandard.ZstdCompressor().compress,
+    "lz4": lambda data: bytes(lz4.frame.compress(data, content_checksum=True)),
     "xz": lambda data: lzma.compress(data, preset=0),
     "bzip2": lambda data: bz2.compress(data, 1),
 }
@@ -200,7 +202,7 @@ def test_a_cut_second_member_is_incomplete(tmp_path: Path, compression: str) -> 
         assert type(error_of(path)) is Incomplete
 
 
-@pytest.mark.parametrize("compression", ["gzip", "xz", "bzip2"])
+@pytest.mark.parametrize("compression", ["gzip", "lz4", "xz", "bzip2"])
 def test_a_changed_byte_in_compressed_data_is_found(tmp_path: Path, compression: str) -> None:
     data = bytearray(COMPRESS[compression](os.urandom(300_000).hex().encode()))
     data[len(data) // 2] ^= 0x10
@@ -246,11 +248,12 @@ def test_what_follows_compressed_data_is_left_out_with_a_note(tmp_path: Path, co
     assert padded.notes == ()
 
 
-def test_frames_to_be_skipped_are_skipped(tmp_path: Path) -> None:
+@pytest.mark.parametrize("compression", ["zstd", "lz4"])
+def test_frames_to_be_skipped_are_skipped(tmp_path: Path, compression: str) -> None:
     skipped = b"\x5e\x2a\x4d\x18" + struct.pack("<I", 5) + b"12345"
-    frame = zstandard.ZstdCompressor().compress(TEXT)
-    source = open_dump(written(tmp_path, skipped + frame + skipped + frame))
-    assert source.compression == "zstd"
+    frame = COMPRESS[compression](TEXT)
+    source = open_dump(written(tmp_path, skipped * 2 + frame + skipped + frame))
+    assert source.compression == compression
     assert text_of(source) == TEXT * 2
 
 
@@ -397,7 +400,11 @@ FOREIGN = [
     (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "it is a picture, not a dump", ANOTHER),
     (b"%PDF-1.7", "it is a PDF document, not a dump", ANOTHER),
     (b"PK\x03\x04\x14\0", "it is a zip file, not a dump", 'Take the dump out of it with "unzip", and use that.'),
-    (b"\x04\x22\x4d\x18\x64", "it is lz4 data, not a dump", 'Decompress it with "lz4 -d", and use the result.'),
+    (
+        b"\x02\x21\x4c\x18\x64",
+        "it is lz4 data of the old kind, not a dump",
+        'Decompress it with "lz4 -d", and use the result.',
+    ),
     (b"SQLite format 3\0", "it is an SQLite database, not a dump", ANOTHER),
     (b"-- MySQL dump 10.13\n", "it is a dump of MySQL or MariaDB, not a dump", ANOTHER),
     (b"age-encryption.org/v1\n", "it is encrypted with age, not a dump", "Decrypt it first."),

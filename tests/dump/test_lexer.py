@@ -15,7 +15,7 @@ from psycopg import pq
 
 from lastgood.dump import window
 from lastgood.dump.lexer import tokens
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.reference_lexer import Piece, reference
@@ -50,6 +50,7 @@ def lexed(text: bytes, sizes: Sequence[int] = ()) -> tuple[list[Piece], BadPoint
             elif isinstance(token, CopyEnd):
                 found.append(("end", b"", token.offset))
             else:
+                assert not isinstance(token, CopySpan)
                 assert text[token.offset : token.offset + len(token.text)] == token.text
                 found.append((KINDS[type(token)], token.text, token.offset))
     except BadPoint as error:

@@ -16,7 +16,7 @@ from lastgood.present import amounts, facts, plan, points, prune, report, status
 from lastgood.present.screen import Screen
 from lastgood.prune import Candidate, PrunePlan
 from lastgood.report import CarriedOverReport, FenceReport, ProvedTable, RepairReport, Report, Seconds, Skipped
-from lastgood.status import FenceStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
+from lastgood.status import FenceStatus, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
 
 RUN = "20251104-143000-9f3c1a70"
 WHEN = datetime(2025, 11, 4, 14, 30, tzinfo=UTC)
@@ -252,6 +252,32 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
         f"    was live until the rollback {RUN}, 2025-11-04 14:30:00\n"
         "    UTC (9 hours ago), by ann on ops1\n"
         f"    lastgood undo {RUN}\n"
+    )
+
+
+def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    name = "crm_shadow_9f3c1a70"
+    left = LeftoverStatus(name=name, oid=9, bytes=8 << 20, command=f"lastgood prune {name}")
+    status.show(screen, a_status().model_copy(update={"leftovers": (left,)}))
+    assert stream.getvalue() == (
+        '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        "\n"
+        "Left over: made by a run that was killed before it could say whose they are\n"
+        '  "crm_shadow_9f3c1a70", 8.0 MB: closed; removed if it is empty by\n'
+        "    lastgood prune crm_shadow_9f3c1a70\n"
+    )
+
+
+def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, goes=True, why="named")
+    prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
+    assert stream.getvalue() == (
+        "Would remove 1 thing (8.0 MB) for good:\n"
+        "\n"
+        "          name          what      made    size  why\n"
+        "  remove  crm_shadow_1  leftover        8.0 MB  named\n"
     )
 
 

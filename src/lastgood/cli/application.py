@@ -43,6 +43,8 @@ app = typer.Typer(
 def _from_registry(each: config.Option) -> inspect.Parameter:
     """A parameter for Typer; None means "not given": who gives it then is for config.py to find out."""
     doc = each.doc
+    # What a size may look like is for config.py to say, wherever it was written.
+    given_as = str if each.type is int else each.type
     if each.choices:
         doc += f" One of: {', '.join(each.choices)}."
     if each.environment:
@@ -51,7 +53,7 @@ def _from_registry(each: config.Option) -> inspect.Parameter:
         each.name,
         inspect.Parameter.KEYWORD_ONLY,
         default=None,
-        annotation=Annotated[each.type | None, typer.Option(*each.flags, help=doc, metavar=each.metavar or None)],
+        annotation=Annotated[given_as | None, typer.Option(*each.flags, help=doc, metavar=each.metavar or None)],
     )
 
 

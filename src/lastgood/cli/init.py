@@ -82,7 +82,7 @@ def configuration(target: Target, store: Path, found: Survey) -> str:
             lines += ["", *textwrap.wrap(each.doc, 100, initial_indent="# ", subsequent_indent="# ")]
             if each.choices:
                 lines.append(f"# One of: {', '.join(each.choices)}.")
-            lines.append(f"{'' if given else '# '}{each.name} = {_toml(given or each.default)}")
+            lines.append(f"{'' if given else '# '}{each.name} = {_toml(given or each.example or each.default)}")
     return "\n".join(lines) + "\n"
 
 
@@ -94,7 +94,7 @@ def _quoted(text: str) -> str:
     return f'"{_plain(text)}"'
 
 
-def _toml(value: config.Value) -> str:
+def _toml(value: config.Value | None) -> str:
     if isinstance(value, bool):
         return str(value).lower()
     if isinstance(value, int):

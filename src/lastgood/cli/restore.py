@@ -9,11 +9,11 @@ import typer
 from lastgood import restore
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
-from lastgood.cli.session import Session
+from lastgood.cli.session import PACE, Session
 from lastgood.present import report as shown
 
 
-@command("restore", 3, 4, 5, options=("strict", "allow_orphans"))
+@command("restore", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
 def restore_(
     session: Session,
     point: Annotated[
@@ -32,6 +32,7 @@ def restore_(
             point,
             into,
             emit,
+            session.pace,
             strict=session.settings.strict,
             allow_orphans=session.settings.allow_orphans,
         )

@@ -10,7 +10,7 @@ import typer
 from lastgood import config, rollback
 from lastgood.cli.application import command
 from lastgood.cli.complete import points, runs
-from lastgood.cli.session import Session
+from lastgood.cli.session import PACE, Session
 from lastgood.errors import UsageError
 from lastgood.plan import Choice, Request
 from lastgood.present import plan as shown_plan
@@ -26,7 +26,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
 
 
-@command("rollback", 3, 4, 5, 6, 7, options=("fence", "strict", "allow_orphans"))
+@command("rollback", 3, 4, 5, 6, 7, options=("fence", "strict", "allow_orphans", *PACE))
 def roll_back(
     session: Session,
     point: Point = None,
@@ -74,6 +74,7 @@ def roll_back(
         keep_shadow=keep_shadow,
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
+        pace=session.pace,
     )
     with session.events() as emit:
         prepared = rollback.plan(request, emit)
@@ -91,7 +92,7 @@ def roll_back(
     return None
 
 
-@command("resume", 3, 4, 5, 6, 7)
+@command("resume", 3, 4, 5, 6, 7, options=PACE)
 def resume(session: Session, run: RunName = None, yes: Yes = False) -> None:
     """Go on with a rollback that stopped in between.
 
@@ -122,7 +123,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
 
 def _request(session: Session, run: str | None) -> Request:
     settings = session.settings
-    return Request(target=session.target, store=settings.store, state=settings.state, run=run)
+    return Request(target=session.target, store=settings.store, state=settings.state, run=run, pace=session.pace)
 
 
 def _ways(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> dict[str, object]:

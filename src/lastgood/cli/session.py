@@ -15,12 +15,15 @@ from typing import Any
 from lastgood import __version__, config, durable, interrupts
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Caution, Emit
+from lastgood.plan import Pace
 from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
 from lastgood.present.screen import Screen
 from lastgood.secrecy import Scrubber
 
+# The options that make a Pace.
+PACE = ("jobs", "max_wal_lag", "throttle")
 UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
 
 
@@ -56,6 +59,11 @@ class Session:
     def target(self) -> Target:
         """The live database; what its settings leave open, libpq decides."""
         return Target.parse(self.settings.db)
+
+    @property
+    def pace(self) -> Pace:
+        """How hard a load may press on the server."""
+        return Pace(self.settings.jobs, self.settings.max_wal_lag, self.settings.throttle)
 
     @contextmanager
     def events(self) -> Iterator[Emit]:

@@ -17,4 +17,4 @@ def look(session: Session) -> int | None:
     """
     found = status.look(session.target)
     session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
-    return 7 if any(not run.working for run in found.unfinished) else None
+    return 7 if found.leftovers or any(not run.working for run in found.unfinished) else None

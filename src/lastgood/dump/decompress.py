@@ -10,14 +10,17 @@ from __future__ import annotations
 import bz2
 import lzma
 from collections.abc import Callable, Iterator
-from typing import BinaryIO, Literal, Protocol, cast
+from typing import Literal, Protocol, cast
 
+import lz4.frame
 import zstandard
 from isal import isal_zlib
 
 from lastgood.errors import Corrupt, Incomplete
 
-Compression = Literal["", "gzip", "zstd", "xz", "bzip2"]
+Compression = Literal["", "gzip", "zstd", "lz4", "xz", "bzip2"]
+Method = Literal[Compression, "zlib"]
+"""With the one that is only met inside other files, since two bytes of text may look like it."""
 
 READ = 1 << 18
 _GIVE = 1 << 18
@@ -25,20 +28,29 @@ _GIVE = 1 << 18
 # it made much of it.
 _ZSTD_LEAST, _ZSTD_MOST = 1 << 6, 1 << 12
 
+# A frame to be skipped, which pzstd and others put in front or between; lz4 has the same.
+_SKIPPED = tuple(bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60))
 _MAGIC: dict[Compression, tuple[bytes, ...]] = {
     "gzip": (b"\x1f\x8b",),
-    # The second kind is a frame to be skipped, which pzstd and others put in front or between.
-    "zstd": (b"\x28\xb5\x2f\xfd", *(bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60))),
+    "zstd": (b"\x28\xb5\x2f\xfd", *_SKIPPED),
+    "lz4": (b"\x04\x22\x4d\x18", *_SKIPPED),
     "xz": (b"\xfd7zXZ\x00",),
     "bzip2": (b"BZh",),
 }
+_ZLIB = (b"\x78",)
 # isal's type information takes this class for an instance of it.
 _GZIP_DAMAGE = cast("type[Exception]", isal_zlib.error)
-_DAMAGE: tuple[type[Exception], ...] = (_GZIP_DAMAGE, zstandard.ZstdError, lzma.LZMAError, OSError)
+# RuntimeError is lz4's.
+_DAMAGE: tuple[type[Exception], ...] = (_GZIP_DAMAGE, zstandard.ZstdError, lzma.LZMAError, OSError, RuntimeError)
 
 
 def compression_of(head: bytes) -> Compression:
     """How a file that begins so is compressed; empty when it is not, or not in a way that we read."""
+    behind = head
+    while behind.startswith(_SKIPPED) and len(behind) >= 8:
+        behind = behind[8 + int.from_bytes(behind[4:8], "little") :]
+    if behind.startswith(_MAGIC["lz4"][:1]):
+        return "lz4"
     for name, magics in _MAGIC.items():
         if head.startswith(magics):
             return name
@@ -48,6 +60,13 @@ def compression_of(head: bytes) -> Compression:
 def may_become_compressed(start: bytes) -> bool:
     """Whether a file cut after ``start`` may have been one that we read."""
     return any(magic.startswith(start) for magics in _MAGIC.values() for magic in magics)
+
+
+class Readable(Protocol):
+    """The compressed data; nothing read means its end. ``tell`` gives the byte of the file on disk, for messages."""
+
+    def read(self, size: int, /) -> bytes: ...
+    def tell(self) -> int: ...
 
 
 class _Member(Protocol):
@@ -63,8 +82,10 @@ class _Member(Protocol):
 
 
 class _Gzip:
-    def __init__(self) -> None:
-        self._inner = isal_zlib.decompressobj(31)
+    """gzip and zlib: the same data, with another header and another checksum."""
+
+    def __init__(self, window_bits: int) -> None:
+        self._inner = isal_zlib.decompressobj(window_bits)
         self.unused = b""
 
     def take(self, data: bytes) -> Iterator[bytes]:
@@ -82,10 +103,22 @@ class _Gzip:
         return bool(self._inner.eof)
 
 
-class _Buffered:
-    """bzip2 and xz: the libraries keep input that was too much."""
+class _KeepsInput(Protocol):
+    """What a decompressor of the standard library looks like, and lz4's."""
 
-    def __init__(self, inner: bz2.BZ2Decompressor | lzma.LZMADecompressor) -> None:
+    @property
+    def needs_input(self) -> bool: ...
+    @property
+    def eof(self) -> bool: ...
+    @property
+    def unused_data(self) -> bytes | None: ...
+    def decompress(self, data: bytes, max_length: int, /) -> bytes: ...
+
+
+class _Buffered:
+    """bzip2, xz and lz4: the libraries keep input that was too much."""
+
+    def __init__(self, inner: _KeepsInput) -> None:
         self._inner = inner
         self.unused = b""
 
@@ -93,7 +126,8 @@ class _Buffered:
         yield self._inner.decompress(data, _GIVE)
         while not self.ended and not self._inner.needs_input:
             yield self._inner.decompress(b"", _GIVE)
-        self.unused = self._inner.unused_data
+        # lz4 says None where there is nothing.
+        self.unused = self._inner.unused_data or b""
 
     @property
     def ended(self) -> bool:
@@ -125,23 +159,25 @@ class _Zstd:
         return self._inner.eof
 
 
-_MEMBERS: dict[Compression, Callable[[], _Member]] = {
-    "gzip": _Gzip,
+_MEMBERS: dict[Method, Callable[[], _Member]] = {
+    "gzip": lambda: _Gzip(31),
+    "zlib": lambda: _Gzip(15),
     "zstd": _Zstd,
+    "lz4": lambda: _Buffered(lz4.frame.LZ4FrameDecompressor()),
     "xz": lambda: _Buffered(lzma.LZMADecompressor(lzma.FORMAT_XZ)),
     "bzip2": lambda: _Buffered(bz2.BZ2Decompressor()),
 }
 
 
-def decompressed(file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None]) -> Iterator[bytes]:
-    """The content of ``file`` in portions of about 256 KiB; ``name`` is for messages.
+def decompressed(file: Readable, compression: Method, what: str, note: Callable[[str], None]) -> Iterator[bytes]:
+    """The content of ``file`` in portions of about 256 KiB; ``what`` it is, for messages (``"/backups/x.gz"``, quoted).
 
     What follows the last complete member and is no other member is left out, and ``note`` is told; zeros there are
     padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged.
     """
     gathered: list[bytes] = []
     size = 0
-    for piece in _pieces(file, compression, name, note):
+    for piece in _pieces(file, compression, what, note):
         gathered.append(piece)
         size += len(piece)
         if size >= _GIVE:
@@ -152,8 +188,8 @@ def decompressed(file: BinaryIO, compression: Compression, name: str, note: Call
         yield b"".join(gathered)
 
 
-def _pieces(file: BinaryIO, compression: Compression, name: str, note: Callable[[str], None]) -> Iterator[bytes]:
-    magics = _MAGIC[compression]
+def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str], None]) -> Iterator[bytes]:
+    magics = _ZLIB if compression == "zlib" else _MAGIC[compression]
     longest = max(map(len, magics))
     data = b""
     first = True
@@ -175,7 +211,7 @@ def _pieces(file: BinaryIO, compression: Compression, name: str, note: Callable[
                 yield from member.take(data)
             except _DAMAGE as error:
                 raise Corrupt(
-                    f'cannot read "{name}": its {compression} data is damaged before byte {file.tell()} of the file: '
+                    f"cannot read {what}: its {compression} data is damaged before byte {file.tell()} of the file: "
                     f"{str(error) or 'it does not decompress'}",
                     hint="Choose another restore point.",
                 ) from error
@@ -184,7 +220,7 @@ def _pieces(file: BinaryIO, compression: Compression, name: str, note: Callable[
             data = file.read(READ)
             if not data:
                 raise Incomplete(
-                    f'cannot read "{name}": its {compression} data ends before its end, after {file.tell()} bytes',
+                    f"cannot read {what}: its {compression} data ends before its end, after {file.tell()} bytes",
                     hint="The file was cut off, or its maker was stopped: choose another restore point.",
                 )
         data = member.unused

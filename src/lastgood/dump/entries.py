@@ -33,6 +33,22 @@ class Rows:
     offset: int
     line: int
 
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
+class Skimmed:
+    """Whole rows that were passed over: ``size`` bytes, of which only the ``first`` row is given, without line end."""
+
+    first: bytes
+    size: int
+    rows: int
+    offset: int
+    line: int
+
 
 @dataclass(frozen=True, slots=True)
 class RowsEnd:
@@ -41,4 +57,4 @@ class RowsEnd:
     rows: int
 
 
-Entry = Command | RowsStart | Rows | RowsEnd
+Entry = Command | RowsStart | Rows | Skimmed | RowsEnd

@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastgood import child
-from lastgood.dump import recognize
+from lastgood.dump import directory, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
@@ -31,7 +31,7 @@ class DumpSource:
     """A dump on disk. Made by ``open_dump``; holds no file open between calls.
 
     ``kind`` is ``plain``, ``custom``, ``directory`` or ``tar``; ``compression`` is that of the file as a whole (``""``,
-    ``gzip``, ``zstd``, ``xz``, ``bzip2``), ``archive_compression`` that of the data inside an archive (``""``,
+    ``gzip``, ``zstd``, ``lz4``, ``xz``, ``bzip2``), ``archive_compression`` that of the data inside an archive (``""``,
     ``gzip``, ``lz4``, ``zstd``), which its pg_restore must have been built with. ``archive_version`` is None for plain
     dumps. ``size`` is in bytes on disk, of a directory the sum of its files.
     """
@@ -72,7 +72,7 @@ class DumpSource:
 
         Raises BadPoint when the dump is gone.
         """
-        with _explained(self.path):
+        with explained(self.path):
             return tuple(
                 (name, status.st_size, status.st_mtime_ns, status.st_ino)
                 for name, file in self._files()
@@ -84,7 +84,7 @@ class DumpSource:
 
         Raises BadPoint when it can't be read.
         """
-        with _explained(self.path):
+        with explained(self.path):
             if self.kind != "directory":
                 return _sha256(self.path)
             whole = hashlib.sha256()
@@ -100,9 +100,10 @@ class DumpSource:
         pg_restore for it.
         """
         self._notes.clear()
-        with _explained(self.path):
+        with explained(self.path):
             if self.kind == "directory":
                 self._position = lambda: 0
+                directory.check_whole(self.path)
                 yield from self._restored([self.path], subprocess.DEVNULL)
             else:
                 yield from self._file_chunks()
@@ -123,7 +124,7 @@ class DumpSource:
             try:
                 content: Iterator[bytes] = iter(lambda: file.read(READ), b"")
                 if self.compression:
-                    content = decompressed(file, self.compression, str(self.path), self._notes.append)
+                    content = decompressed(file, self.compression, f'"{self.path}"', self._notes.append)
                 if self.kind == "plain":
                     yield from content
                 elif self.kind == "tar":
@@ -182,7 +183,7 @@ def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
     ``pg_restore`` is asked when an archive is read. Raises BadPoint (Incomplete, Corrupt) with what it is instead, when
     it is no dump: nothing at all, an empty file, a web page, something encrypted …
     """
-    with _explained(path):
+    with explained(path):
         mode = path.stat().st_mode
         if stat.S_ISDIR(mode):
             return _open_directory(path, pg_restore)
@@ -230,7 +231,7 @@ def _open_directory(path: Path, pg_restore: PgRestore | None) -> DumpSource:
 def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> bytes:
     head = b""
     try:
-        for piece in decompressed(file, compression, str(path), lambda _: None):
+        for piece in decompressed(file, compression, f'"{path}"', lambda _: None):
             head += piece
             if len(head) >= HEAD:
                 break
@@ -274,7 +275,7 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
 
 
 @contextmanager
-def _explained(path: Path) -> Iterator[None]:
+def explained(path: Path) -> Iterator[None]:
     """Turns an OSError into a BadPoint that says what is the matter with the file."""
     try:
         yield

@@ -17,7 +17,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from lastgood.dump import patterns
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement, Token
 from lastgood.dump.window import Window
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
@@ -42,9 +42,9 @@ _AMBIGUOUS = frozenset(
 _WIDE = 160
 
 
-def tokens(chunks: Iterable[bytes]) -> Iterator[Token]:
+def tokens(chunks: Iterable[bytes], *, skim: bool = False) -> Iterator[Token]:
     r"""The tokens of a plain dump, in order; how the text is cut into ``chunks`` makes no difference, except that
-    neighbouring ``CopyData`` may be cut elsewhere.
+    neighbouring ``CopyData`` may be cut elsewhere. With ``skim``, ``CopySpan`` takes its place.
 
     Offsets count from the first byte, a UTF-8 byte order mark included. The text of a command is without its
     semicolon. Empty commands (a semicolon alone) are left out. A block of rows ends with a line that is exactly
@@ -55,14 +55,15 @@ def tokens(chunks: Iterable[bytes]) -> Iterator[Token]:
     FROM stdin;`` on its line. Tokens given before that are sound. Raises BadPoint for a client encoding in which
     backslashes can't be told from halves of characters.
     """
-    return _Lexer(chunks).tokens()
+    return _Lexer(chunks, skim).tokens()
 
 
 class _Lexer(Window):
     """``start`` is the first byte of the token being read."""
 
-    def __init__(self, chunks: Iterable[bytes]) -> None:
+    def __init__(self, chunks: Iterable[bytes], skim: bool) -> None:
         super().__init__(chunks)
+        self._skim = skim
         self._escapes = False  # standard_conforming_strings is off
 
     def _cut_off(self, what: str, offset: int, line: int | None = None) -> BadPoint:
@@ -344,7 +345,7 @@ class _Lexer(Window):
 
     # Rows ---------------------------------------------------------------------------------------------------------
 
-    def _rows(self, target: bytes, line: int, offset: int) -> Iterator[CopyData | CopyEnd]:
+    def _rows(self, target: bytes, line: int, offset: int) -> Iterator[CopyData | CopySpan | CopyEnd]:
         """The rows that follow a COPY command into ``target``, which began at ``line`` and ``offset``."""
         self.start = self.pos
         cut_off = f"the rows of COPY {_shown(target)}", offset, line
@@ -382,9 +383,15 @@ class _Lexer(Window):
             if not self.more():
                 raise self._cut_off(*cut_off)
 
-    def _take(self, last: int, rows: int) -> CopyData:
+    def _take(self, last: int, rows: int) -> CopyData | CopySpan:
         """The rows up to the line end ``last``."""
-        taken = CopyData(self.cut(self.start + 1, last + 1), rows, self.base + self.start + 1, self.line() + 1)
+        first, offset, line = self.start + 1, self.base + self.start + 1, self.line() + 1
+        taken: CopyData | CopySpan
+        if self._skim:
+            shown = self.cut(first, self.buffer.find(b"\n", first))
+            taken = CopySpan(shown, last + 1 - first, rows, offset, line)
+        else:
+            taken = CopyData(self.cut(first, last + 1), rows, offset, line)
         self.advance(last, rows)
         self.pos = max(self.pos, last)
         return taken

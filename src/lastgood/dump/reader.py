@@ -13,7 +13,7 @@ from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names
 from lastgood.dump.checks import check_encoding, check_rows
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
 from lastgood.dump.lexer import tokens
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.repair import repaired
@@ -29,10 +29,10 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.summary import DumpSummary, Skipped
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Source", "read"]
+__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "read"]
 
 CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
 
@@ -44,17 +44,23 @@ class Source(Protocol):
 
 
 def read(
-    source: Source, *, database: str | None = None, accept_unmarked: bool = False, accept_partial: bool = False
+    source: Source,
+    *,
+    database: str | None = None,
+    accept_unmarked: bool = False,
+    accept_partial: bool = False,
+    skim: bool = False,
 ) -> Reading:
     """Reads a dump from its beginning. Iterate over the result to its end, then ask its ``summary``.
 
     A refused statement never comes out: it raises. A skipped one does, with its reason. ``database`` chooses one from
     a cluster dump (pg_dumpall) and means nothing otherwise. ``accept_unmarked``: the operator vouches for a file
     without pg_dump's header and footer, whose completeness can't be known. ``accept_partial``: the same for a dump
-    made under row security. The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end:
+    made under row security. ``skim``: rows are counted, not looked at; ``Skimmed`` takes the place of ``Rows``, except
+    for INSERTs. The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end:
     nothing that was read is to be trusted before that.
     """
-    return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
+    return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
 
 
 _DUMPED_FROM = b"-- Dumped from database version "
@@ -70,12 +76,15 @@ _AFTER_END = 'Look at the end of the file; what stands after the line "-- Postgr
 class Reading:
     """See ``read``. ``summary`` is complete when the iteration has ended."""
 
-    def __init__(self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool) -> None:
+    def __init__(
+        self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool, skim: bool
+    ) -> None:
         self.summary = DumpSummary()
         self._source = source
         self._wanted = database
         self._accept_unmarked = accept_unmarked
         self._accept_partial = accept_partial
+        self._skim = skim
         self._codec = "utf-8"
         self._schema = ""
         self._escapes_in_strings = False
@@ -99,7 +108,7 @@ class Reading:
     def __iter__(self) -> Iterator[Entry]:
         copying: RowsStart | None = None
         rows = 0
-        for token in tokens(repaired(self._source.chunks(), self.summary.notes)):
+        for token in tokens(repaired(self._source.chunks(), self.summary.notes), skim=self._skim):
             match token:
                 case CopyData():
                     if copying is not None:
@@ -107,6 +116,10 @@ class Reading:
                         check_rows(copying, token)
                         rows += token.rows
                         yield Rows(token.data, token.rows, token.offset, token.line)
+                case CopySpan():
+                    if copying is not None:
+                        rows += token.rows
+                        yield Skimmed(token.first, token.size, token.rows, token.offset, token.line)
                 case CopyEnd():
                     if copying is not None:
                         yield RowsEnd(rows)

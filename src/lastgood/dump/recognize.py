@@ -16,7 +16,7 @@ ArchiveCompression = Literal["", "gzip", "lz4", "zstd"]
 HEAD = 1 << 12
 """So many bytes are enough for everything here."""
 
-_TAR_BLOCK = 512
+TAR_BLOCK = 512
 _CUSTOM, _TAR, _DIRECTORY = 1, 3, 5
 _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
 
@@ -24,7 +24,7 @@ _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
 _OTHERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern), what, hint)
     for pattern, what, hint in (
-        (rb"\x04\x22\x4d\x18|\x02\x21\x4c\x18", "lz4 data", 'Decompress it with "lz4 -d", and use the result.'),
+        (rb"\x02\x21\x4c\x18", "lz4 data of the old kind", 'Decompress it with "lz4 -d", and use the result.'),
         (rb"PK\x03\x04", "a zip file", 'Take the dump out of it with "unzip", and use that.'),
         (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip file", 'Take the dump out of it with "7z x", and use that.'),
         (rb"Rar!\x1a\x07", "a RAR file", "Take the dump out of it, and use that."),
@@ -68,7 +68,7 @@ def archive(head: bytes) -> Archive | None:
     kind: Kind = "directory"
     if is_tar(head) and head.startswith(b"toc.dat\0"):
         kind = "tar"
-        head = head[_TAR_BLOCK:]
+        head = head[TAR_BLOCK:]
     if not head.startswith(b"PGDMP") or len(head) < 16 or head[10] not in (_CUSTOM, _TAR, _DIRECTORY):
         return None
     if head[10] == _CUSTOM:
@@ -92,9 +92,9 @@ def tar_members(head: bytes) -> list[bytes]:
     """The names of the members of a tar whose headers lie in ``head``; the first at least."""
     names = []
     at = 0
-    while at + _TAR_BLOCK <= len(head) and is_tar(head[at : at + _TAR_BLOCK]):
+    while at + TAR_BLOCK <= len(head) and is_tar(head[at : at + TAR_BLOCK]):
         names.append(head[at : at + 100].rstrip(b"\0"))
-        at += _TAR_BLOCK + _tar_size(head[at : at + _TAR_BLOCK])
+        at += TAR_BLOCK + padded(tar_size(head[at : at + TAR_BLOCK]))
     return names
 
 
@@ -110,11 +110,11 @@ def whole_tar(content: Iterable[bytes], name: str) -> Iterator[bytes]:
                 step = min(left, len(piece) - at)
                 left -= step
             else:
-                step = min(_TAR_BLOCK - len(header), len(piece) - at)
+                step = min(TAR_BLOCK - len(header), len(piece) - at)
                 header += piece[at : at + step]
-                if len(header) == _TAR_BLOCK:
+                if len(header) == TAR_BLOCK:
                     member = header[:100].rstrip(b"\0").decode("utf-8", "backslashreplace")
-                    left = _tar_size(header) if is_tar(header) else 0
+                    left = padded(tar_size(header)) if is_tar(header) else 0
                     header = b""
             at += step
         yield piece
@@ -126,15 +126,18 @@ def whole_tar(content: Iterable[bytes], name: str) -> Iterator[bytes]:
         )
 
 
-def _tar_size(header: bytes) -> int:
-    """The size of a member's data, padded to whole blocks."""
+def tar_size(header: bytes) -> int:
+    """The size of a member's data; 0 where its header does not tell."""
     field = header[124:136]
     if field[0] & 0x80:
-        size = int.from_bytes(field[1:], "big")  # of 8 GB and more
-    else:
-        digits = field.strip(b"\0 ")
-        size = int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else 0
-    return -(-size // _TAR_BLOCK) * _TAR_BLOCK
+        return int.from_bytes(field[1:], "big")  # of 8 GB and more
+    digits = field.strip(b"\0 ")
+    return int(digits, 8) if re.fullmatch(rb"[0-7]+", digits) else 0
+
+
+def padded(size: int) -> int:
+    """What data of that size takes up in a tar: whole blocks."""
+    return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
 def something_else(head: bytes) -> tuple[str, str] | None:

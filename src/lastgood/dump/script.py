@@ -10,7 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
 from lastgood.dump.statements import Command, Kind, LargeObjectCall, Setting, Verdict
 
 State = tuple[tuple[str, Command], ...]
@@ -110,10 +110,10 @@ class Recorder:
     def note(self, entry: Entry) -> None:
         """Takes one more entry."""
         match entry:
-            case Rows():
+            case Rows() | Skimmed():
                 if not self._size:
                     self._begin = entry.offset
-                self._size += len(entry.data)
+                self._size += entry.size
             case RowsStart():
                 self.close(entry.offset)
                 self.number += 1

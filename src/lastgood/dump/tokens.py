@@ -58,6 +58,17 @@ class CopyData:
 
 
 @dataclass(frozen=True, slots=True)
+class CopySpan:
+    """The same, passed over: ``size`` bytes, ``rows`` of them; only the first is given, without its line end."""
+
+    first: bytes
+    size: int
+    rows: int
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class CopyEnd:
     r"""The ``\.`` line was read."""
 
@@ -65,4 +76,4 @@ class CopyEnd:
     line: int
 
 
-Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopyEnd
+Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopySpan | CopyEnd

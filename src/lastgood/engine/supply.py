@@ -117,7 +117,7 @@ class Streamed:
             self._thread.start()
         while True:
             with self._changed:
-                self._changed.wait_for(lambda: self._waiting or self._at > number or self._ended or self._stopped)
+                self._changed.wait_for(lambda: self._stopped or self._reached(number))
                 if self._stopped:
                     raise Interrupted("interrupted while the dump was loaded")
                 if not self._waiting or self._waiting[0][0] != number:
@@ -128,6 +128,12 @@ class Streamed:
                 self._size -= _weight(piece)
                 self._changed.notify_all()
             yield piece
+
+    def _reached(self, number: int) -> bool:
+        """Whether it is known what comes next of that section, or that nothing does."""
+        if self._waiting:
+            return self._waiting[0][0] >= number
+        return self._at > number or self._ended
 
     def _read(self) -> None:
         recorder = Recorder(Script())

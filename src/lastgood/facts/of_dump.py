@@ -9,7 +9,7 @@ from collections.abc import Callable, Sequence
 from xxhash import xxh3_128
 
 from lastgood.dump.names import Relation, parse, quoted
-from lastgood.dump.reader import Reading, Rows, RowsEnd, RowsStart, Source, read
+from lastgood.dump.reader import Reading, Rows, RowsEnd, RowsStart, Skimmed, Source, read
 from lastgood.dump.statements import Command, Created, Kind, LargeObjectCall, SequencePosition, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Interrupted
@@ -28,6 +28,7 @@ from lastgood.facts import (
 from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 
 ZONE_SAMPLES = 100
+ONLY_COUNTED = "its rows were only counted"
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
 # Every database has these, made by the server: a dump that names them makes nothing.
@@ -41,6 +42,7 @@ def facts_of_dump(
     time_zone: str | None = None,
     accept_unmarked: bool = False,
     accept_partial: bool = False,
+    skim: bool = False,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
     stage: str = "facts",
@@ -51,21 +53,25 @@ def facts_of_dump(
     ``time_zone`` is that of the session which made the dump, when known (a point of our own: UTC). ``database`` and
     the two consents are those of ``lastgood.dump.reader.read``, and so are the errors: Incomplete, Corrupt, Unsafe,
     BadPoint. Emits Progress of ``stage`` in bytes: of what ``measure`` tells (read so far,
-    in all), otherwise of the dump's text. Raises Interrupted when ``cancelled`` turns true.
+    in all), otherwise of the dump's text. ``skim`` counts rows and does not look at them: there are no digests, newest
+    time stamps and migrations then. Raises Interrupted when ``cancelled`` turns true.
 
     Newest time stamps are compared as text, which is their order within one time zone offset and until the year 9999;
     infinite ones are left out.
     """
-    reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial)
+    reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
     gathered = _Gathered(reading.summary)
     rows = 0
     for entry in reading.summary.script.recording(reading):
         match entry:
-            case Rows(data=data):
-                gathered.add(data)
+            case Rows() | Skimmed():
+                if isinstance(entry, Rows):
+                    gathered.add(entry.data)
+                else:
+                    gathered.table.skim(entry)
                 rows += entry.rows
                 name = str(gathered.table.relation)
-                done, size = measure() if measure is not None else (entry.offset + len(data), None)
+                done, size = measure() if measure is not None else (entry.offset + entry.size, None)
                 emit(Progress(stage, done, size, "bytes", rows=rows, detail=name))
                 if cancelled():
                     raise Interrupted("stopped reading the dump: interrupted")
@@ -106,6 +112,16 @@ class _Table:
             for line in lines:
                 fields = line.split(b"\t")
                 self.migrations.append([_value(fields[place]) for place in places])
+
+    def skim(self, rows: Skimmed) -> None:
+        """Counts them; one row of each portion tells the time zone, perhaps."""
+        self.digest.rows += rows.rows
+        self.why_no_digest = self.why_no_digest or ONLY_COUNTED
+        fields = rows.first.split(b"\t")
+        for place in self.with_offset:
+            value = fields[place] if place < len(fields) else b""
+            if value[-2:].isdigit():
+                self.zone_samples.setdefault(value[-3:], value)
 
     def _note_times(self, lines: Sequence[bytes]) -> None:
         assert self.columns is not None
@@ -301,6 +317,6 @@ class _Gathered:
         telling = [table for table in self._tables.values() if table.tool is not None]
         telling.sort(key=lambda table: migrations.preference(table.relation.schema, table.relation.name))
         for table in telling:
-            if table.tool is not None:
+            if table.tool is not None and table.why_no_digest != ONLY_COUNTED:
                 return migrations.facts(table.tool, table.relation.schema, table.relation.name, table.migrations)
         return None

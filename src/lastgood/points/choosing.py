@@ -23,11 +23,12 @@ def choose(
     before: datetime | None = None,
     before_migration: str | None = None,
     database: str | None = None,
+    skim: bool = False,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
     """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump, and only
-    points made of it are taken unless one is named.
+    points made of it are taken unless one is named. ``skim``: the rows of one without a manifest are only counted.
 
     With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
@@ -35,8 +36,13 @@ def choose(
     a Caution. One that says it is of another database than ``database`` is taken by name only. Raises BadPoint with
     what there is, Interrupted when ``cancelled`` turned true.
     """
+
+    def read(point: RestorePoint) -> Whole:
+        skimmed = skim or point.manifest is not None
+        return read_whole(point, database=database, skim=skimmed, stage="plan", emit=emit, cancelled=cancelled)
+
     if name is not None:
-        return read_whole(find(store, name), database=database, stage="plan", emit=emit, cancelled=cancelled)
+        return read(find(store, name))
     there = listing(store)
     wanted = _wanted(before, before_migration)
     if not there:
@@ -56,7 +62,7 @@ def choose(
         if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
             continue
         try:
-            whole = read_whole(point, database=database, stage="plan", emit=emit, cancelled=cancelled)
+            whole = read(point)
         except BadPoint as error:
             passed_over.append(point.path.name)
             emit(Caution(f"{point.path.name} is passed over: {error}"))

@@ -14,6 +14,7 @@ from typing import LiteralString
 import psycopg
 from psycopg import sql
 
+from lastgood import fault
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
@@ -181,14 +182,17 @@ def create_like(connection: Connection, name: str, model: Database, comment: str
         raise failed(error, f'create the database "{name}"') from error
     made = describe(connection, name)
     try:
+        fault.point("build.before_mark")
         with connection.transaction():
             for statement in prepare:
                 connection.execute(statement)
-    except psycopg.Error as error:
+    except BaseException as error:
         # Without its comment nobody would know it again.
         with suppress(psycopg.Error, LastgoodError):
             drop(connection, name, made.oid)
-        raise failed(error, f'create the database "{name}"') from error
+        if isinstance(error, psycopg.Error):
+            raise failed(error, f'create the database "{name}"') from error
+        raise
     return describe(connection, name)
 
 

@@ -74,6 +74,7 @@ def exchange(
     look_again: Callable[[], None] = lambda: None,
     keep_until_last: int | None = None,
     release_last: Callable[[], None] | None = None,
+    helper: Connection | None = None,
 ) -> Exchanged:
     """Renames ``leaving`` out of the way, closes it to logins, and gives its name to ``arriving``; all in one
     transaction on ``connection``, which must be to another database (the maintenance database) in autocommit mode.
@@ -81,7 +82,8 @@ def exchange(
     ``statements`` run in the same transaction, after both renames; ``look_again`` is called after them and before the
     commit, and takes everything back by raising. ``keep_until_last`` is the backend that fences
     writers in the leaving database: every other session is ended before ``release_last`` is called to let it go.
-    The three ``fault_points`` stand between the renames, before the commit and after it.
+    The three ``fault_points`` stand between the renames, before the commit and after it. ``helper`` is a session at the
+    same database that was opened when there was room for one: it ends the others, unless it was lost meanwhile.
 
     Raises NamesChanged, psycopg.Error when all tries failed (nothing changed), OutcomeUnknown.
     """
@@ -90,7 +92,7 @@ def exchange(
         if found != {leaving.oid: leaving.old, arriving.oid: arriving.old}:
             raise NamesChanged(f"expected {leaving.old!r} and {arriving.old!r}, found {sorted(found.values())}")
         pid = connection.info.backend_pid
-        crowd = _Crowd(target, leaving.oid, arriving.oid, pid, keep_until_last, release_last)
+        crowd = _Crowd(target, helper, leaving.oid, arriving.oid, pid, keep_until_last, release_last)
         try:
             with crowd:
                 started = time.monotonic()
@@ -161,6 +163,19 @@ def _committed(target: Target, pid: int, leaving: Renaming, arriving: Renaming) 
         time.sleep(0.2)  # the server may be restarting; nothing announces its return
 
 
+def helper_session(target: Target) -> Connection:
+    """The session that ends the others during an exchange."""
+    return target.connect(application_name="lastgood swap: ends sessions")
+
+
+def _alive(connection: Connection) -> bool:
+    try:
+        connection.execute("SELECT")
+    except psycopg.Error:
+        return False
+    return True
+
+
 class _Crowd:
     """Ends the sessions of both databases from a connection of its own while the rename waits for them; a watchdog
     over the renaming session as well, for an open swap transaction keeps everybody from logging in."""
@@ -168,13 +183,15 @@ class _Crowd:
     def __init__(
         self,
         target: Target,
+        helper: Connection | None,
         leaving: int,
         arriving: int,
         renaming_pid: int,
         keep_until_last: int | None,
         release_last: Callable[[], None] | None,
     ) -> None:
-        self._connection = target.connect(application_name="lastgood swap: ends sessions")
+        self._own = helper is None or not _alive(helper)
+        self._connection = helper_session(target) if helper is None or self._own else helper
         self._leaving = leaving
         self._arriving = arriving
         self._renaming_pid = renaming_pid
@@ -197,7 +214,8 @@ class _Crowd:
         self._over.set()
         self._begun.set()
         self._thread.join(timeout=WATCHDOG_SECONDS)
-        self._connection.close()
+        if self._own:
+            self._connection.close()
 
     def _work(self) -> None:
         self._begun.wait()

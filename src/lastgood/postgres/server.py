@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -38,6 +39,24 @@ SESSION: tuple[tuple[str, str], ...] = (
     ("standard_conforming_strings", "on"),
     ("jit", "off"),
 )
+
+
+_SET = """
+SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s
+JOIN unnest(%s::text[], %s::text[]) w (name, value) USING (name)
+WHERE s.context = 'user' OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
+"""
+
+
+def set_where_possible(connection: Connection, settings: Sequence[tuple[str, str]]) -> None:
+    """Sets what the server knows and the role may set, and leaves the rest alone. Needs autocommit."""
+    try:
+        connection.execute(_SET, [[name for name, _ in settings], [value for _, value in settings]])
+    except psycopg.errors.InvalidParameterValue:
+        # Some platforms know a setting and can't do it (client_connection_check_interval): each by itself, then.
+        for name, value in settings:
+            with suppress(psycopg.errors.InvalidParameterValue):
+                connection.execute(_SET, [[name], [value]])
 
 
 @dataclass(frozen=True, slots=True)
@@ -95,14 +114,7 @@ class Target:
             connection.execute("SET statement_timeout = 0")
             if connection.info.server_version >= 170000:
                 connection.execute("SET transaction_timeout = 0")
-            # What this server does not know, and what this role may not set, is left alone.
-            connection.execute(
-                "SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s"
-                " JOIN unnest(%s::text[], %s::text[]) w (name, value) USING (name)"
-                " WHERE s.context = 'user'"
-                " OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)",
-                [[name for name, _ in SESSION], [value for _, value in SESSION]],
-            )
+            set_where_possible(connection, SESSION)
             connection.autocommit = autocommit
         except BaseException:
             connection.close()

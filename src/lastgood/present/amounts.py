@@ -4,21 +4,12 @@ from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
 
+from lastgood import sizes
+
 
 def size(count: int | float) -> str:
     """Bytes in powers of 1024, as ``pg_size_pretty`` means them: ``812 MB``, ``1.4 GB``."""
-    value = float(count)
-    for unit in ("bytes", "kB", "MB", "GB"):
-        if abs(value) < 1024:
-            return _short(value, unit)
-        value /= 1024
-    return _short(value, "TB")
-
-
-def _short(value: float, unit: str) -> str:
-    if unit == "bytes" or abs(value) >= 9.95:
-        return f"{value:,.0f} {unit}"
-    return f"{value:.1f} {unit}"
+    return sizes.said(count)
 
 
 def number(count: int) -> str:

@@ -28,7 +28,7 @@ def show(screen: Screen, plan: PrunePlan) -> None:
                 "remove" if each.goes else "keep",
                 each.name,
                 each.kind,
-                amounts.ago(each.made_at),
+                amounts.ago(each.made_at) if each.made_at is not None else "",
                 amounts.size(each.bytes),
                 each.why,
             )

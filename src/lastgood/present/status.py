@@ -30,11 +30,17 @@ def show(screen: Screen, status: Status) -> None:
         screen.heading("Unfinished runs")
         for run in status.unfinished:
             _unfinished(screen, run)
+    if status.leftovers:
+        screen.heading("Left over: made by a run that was killed before it could say whose they are")
+        for left in status.leftovers:
+            size = f", {amounts.size(left.bytes)}" if left.bytes is not None else ""
+            screen.say(f'"{left.name}"{size}: closed; removed if it is empty by', first="  ", indent=4)
+            screen.say(left.command, first="    ", indent=4)
     if status.kept:
         screen.heading("Kept databases, newest first: each can become the live one again")
         for each in status.kept:
             _kept(screen, each)
-    if not status.unfinished and not status.working:
+    if not status.unfinished and not status.leftovers and not status.working:
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
 

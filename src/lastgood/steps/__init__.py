@@ -64,7 +64,8 @@ class Findings:
 
 class Run:
     """What the steps of one run share. ``maintenance`` holds the lock that makes this the only run; the swap is issued
-    on it, so that a run which lost its lock cannot switch."""
+    on it, so that a run which lost its lock cannot switch. ``helper`` ends the others' sessions in the swap: opened at
+    the beginning, since at the end there may be no connection left for it."""
 
     def __init__(self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit) -> None:
         self.prepared = prepared
@@ -74,6 +75,7 @@ class Run:
         self.emit = emit
         self.seconds: dict[str, float] = {}
         self.findings = Findings()
+        self.helper: Connection | None = None
         self.fence_connection: Connection | None = None
         self.fence_over = threading.Event()
         self.interrupted = False

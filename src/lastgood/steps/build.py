@@ -13,6 +13,7 @@ from typing import Any, Literal
 from lastgood import fault
 from lastgood.errors import Refused
 from lastgood.postgres import database
+from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.rebuild import rebuild, rules_for
 from lastgood.steps import Run
@@ -70,6 +71,9 @@ class Build:
                     run.findings.shadow_kept = True
                 else:
                     database.drop(run.maintenance, found.name, found.oid)
+        for left in leftovers(run.maintenance, run.plan.live):
+            if left.name == run.plan.shadow:  # made, and the connection was lost before it was marked
+                drop_leftover(run.maintenance, run.target, left, run.plan.live)
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return any(

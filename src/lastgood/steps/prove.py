@@ -29,6 +29,7 @@ class Prove:
                 beside=beside,
                 same=run.findings.same,
                 keys=run.prepared.summary.keys_before_rows,
+                again=lambda: run.prepared.facts,
             )
         run.findings.comparison = comparison
         for text in comparison.not_compared:

@@ -62,6 +62,7 @@ class Swap:
                 look_again=lambda: self._look_again(run, state),
                 keep_until_last=fence_pid,
                 release_last=lambda: fence.release(run),
+                helper=run.helper,
             )
         except NamesChanged as error:
             raise Failed(

@@ -1,0 +1,158 @@
+"""Watches the server while a load goes on, and slows it down or stops it before production is at risk."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable
+from types import TracebackType
+
+import psycopg
+
+from lastgood import sizes
+from lastgood.errors import Failed
+from lastgood.events import Caution, Emit, Note
+from lastgood.postgres.server import Connection
+from lastgood.postgres.strain import Judge, Limits, Verdict
+from lastgood.postgres.wal import Wal, wal
+
+INTERVAL_SECONDS = 1.0
+POLL_SECONDS = 0.2
+# How much may be loaded at once before a rate takes hold: what passes in this time.
+BURST_SECONDS = 0.1
+
+Cancelled = Callable[[], bool]
+
+
+class Pressure:
+    """A watcher with a connection and a thread of its own, for the length of a ``with`` block.
+
+    The workers of a load call ``wait_if_needed`` between pieces of work and ``throttle`` with the size of each; both
+    are cheap while all is well, and may be called from any thread. ``rate``: bytes a second for all workers together.
+    """
+
+    def __init__(
+        self,
+        connect: Callable[[], Connection],
+        limits: Limits,
+        emit: Emit,
+        *,
+        rate: int | None = None,
+        interval: float = INTERVAL_SECONDS,
+    ) -> None:
+        self._connect = connect
+        self._emit = emit
+        self._interval = interval
+        self._judge = Judge(limits)
+        self._budget = _Budget(rate) if rate else None
+        self._connection: Connection | None = None
+        self._go = threading.Event()
+        self._go.set()
+        self._stop: Failed | None = None
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._watch, name="lastgood-pressure", daemon=True)
+        self._blind = False
+        self._since = 0.0
+        self._waited = 0.0
+
+    def __enter__(self) -> Pressure:
+        """Looks for the first time, before anything is loaded. Raises psycopg.Error when the server can't be asked."""
+        self._connection = self._connect()
+        try:
+            self._heed(self._judge.look(wal(self._connection), time.monotonic()))
+        except BaseException:
+            self._connection.close()
+            raise
+        self._thread.start()
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._over.set()
+        self._go.set()
+        self._thread.join()
+        if self._connection is not None:
+            self._connection.close()
+
+    def wait_if_needed(self, cancelled: Cancelled) -> None:
+        """Returns at once while all is well; otherwise when the server has caught up, or ``cancelled``.
+
+        Raises Failed when to go on would put production at risk.
+        """
+        while not self._go.wait(POLL_SECONDS):
+            if cancelled():
+                return
+        if self._stop is not None:
+            # An error of its own for each worker: a traceback belongs to one thread.
+            raise Failed(self._stop.message, hint=self._stop.hint)
+
+    def throttle(self, count: int, cancelled: Cancelled) -> None:
+        """Takes ``count`` bytes from the rate that all workers share, waiting for them if need be."""
+        if self._budget is None:
+            return
+        until = self._budget.take(count, time.monotonic())
+        while (left := until - time.monotonic()) > 0 and not cancelled():
+            if self._over.wait(min(left, POLL_SECONDS)):
+                return
+
+    @property
+    def waited(self) -> float:
+        """For how many seconds the load was held so far."""
+        return self._waited + (0.0 if self._go.is_set() else time.monotonic() - self._since)
+
+    def look(self, found: Wal | None = None) -> None:
+        """One look now; what the thread does at each interval. ``found``: what is seen, instead of asking.
+
+        A server that can't be asked stops nobody: the workers find out by themselves what is wrong with it.
+        """
+        try:
+            if found is None:
+                if self._connection is None or self._connection.closed:
+                    self._connection = self._connect()
+                found = wal(self._connection)
+        except psycopg.Error as error:
+            if self._connection is not None:
+                self._connection.close()
+            self._go.set()
+            if not self._blind and not self._over.is_set():
+                self._blind = True
+                self._emit(Caution(f"the server can't be watched for now: {str(error).strip()}"))
+            return
+        self._blind = False
+        self._heed(self._judge.look(found, time.monotonic()))
+
+    def _watch(self) -> None:
+        while not self._over.wait(self._interval) and self._stop is None:
+            self.look()
+
+    def _heed(self, verdict: Verdict) -> None:
+        for event in verdict.say:
+            self._emit(event)
+        now = time.monotonic()
+        if verdict.stop is not None:
+            self._stop = verdict.stop
+        if verdict.wait and self._go.is_set():
+            self._since = now
+            self._go.clear()
+            limit = sizes.said(self._judge.limits.max_wal_lag)
+            self._emit(Caution(f"loading waits: {verdict.wait}; it may add {limit} to that"))
+        elif not verdict.wait and not self._go.is_set():
+            self._waited += now - self._since
+            self._go.set()
+            if verdict.stop is None:
+                self._emit(Note(f"loading goes on after {now - self._since:.0f} s"))
+
+
+class _Budget:
+    """A token bucket: when the last byte that was taken may go."""
+
+    def __init__(self, rate: int) -> None:
+        self._rate = rate
+        self._spent = 0.0
+        self._lock = threading.Lock()
+
+    def take(self, count: int, now: float) -> float:
+        with self._lock:
+            self._spent = max(self._spent, now - BURST_SECONDS) + count / self._rate
+            return self._spent

@@ -1,0 +1,149 @@
+"""What a load would put at risk, by given states of WAL and on real servers."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+
+import pytest
+
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.risks import Risk, judge, risks
+from lastgood.postgres.strain import Limits
+from lastgood.postgres.wal import Disk, Reader, Wal
+
+MB, GB = 1 << 20, 1 << 30
+WELL = Wal(0, (), "", 16 * MB, GB, (Disk("pg_wal", 50 * GB, 100 * GB),), ())
+TROUBLE = "archiving fails, last of 00000001000000000000000A"
+DROP = "SELECT pg_drop_replication_slot('cdc')"
+
+
+def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reader:
+    return Reader("slot", "cdc", behind, active, left)
+
+
+@pytest.mark.parametrize(
+    ("found", "expected", "risk"),
+    [
+        (WELL, 50 * GB, None),
+        (
+            replace(WELL, disks=(Disk("pg_wal", 4 * GB, 100 * GB),)),
+            MB,
+            Risk(
+                "refusal",
+                "disk_nearly_full",
+                "the disk of pg_wal has 4.0 GB free of 100 GB, and 5.0 GB have to stay free",
+                "Make room there.",
+            ),
+        ),
+        (
+            replace(WELL, archive_trouble=TROUBLE),
+            300 * MB,
+            Risk(
+                "caution",
+                "archiving_fails",
+                f"{TROUBLE}; about 300 MB of WAL would pile up besides",
+                "Mend the archiving (the server's log says what fails).",
+            ),
+        ),
+        (
+            replace(WELL, archive_trouble=TROUBLE),
+            3 * GB,
+            Risk(
+                "refusal",
+                "archiving_fails",
+                f"{TROUBLE}; about 3.0 GB of WAL would pile up besides",
+                "Mend the archiving (the server's log says what fails), or allow more with --max-wal-lag SIZE.",
+            ),
+        ),
+        (
+            replace(WELL, readers=(slot(2 * GB),)),
+            3 * GB,
+            Risk(
+                "caution",
+                "idle_slot",
+                'the replication slot "cdc" is 2.0 GB behind and nobody reads it: the server keeps all WAL for it, '
+                "about 3.0 GB more",
+                f"If nobody needs it any more: {DROP}",
+            ),
+        ),
+        (
+            replace(WELL, readers=(slot(2 * GB),), disks=()),
+            3 * GB,
+            Risk(
+                "refusal",
+                "idle_slot",
+                'the replication slot "cdc" is 2.0 GB behind and nobody reads it: the server keeps all WAL for it, '
+                "about 3.0 GB more, and how much room is left for WAL can't be seen",
+                f"If nobody needs it any more: {DROP}; or allow more with --max-wal-lag SIZE",
+            ),
+        ),
+        (
+            replace(WELL, readers=(slot(MB, left=GB),)),
+            GB,
+            Risk(
+                "refusal",
+                "slot_at_risk",
+                'the replication slot "cdc" is 1.0 MB behind, and the server gives it up after 1.0 GB more '
+                "(max_slot_wal_keep_size); about 1.0 GB would be written",
+                f"Let its reader catch up; if nobody needs it any more: {DROP}",
+            ),
+        ),
+        (
+            replace(WELL, readers=(slot(MB, active=True, left=GB),)),
+            GB,
+            Risk(
+                "caution",
+                "slot_at_risk",
+                'the replication slot "cdc" is 1.0 MB behind, and the server gives it up after 1.0 GB more '
+                "(max_slot_wal_keep_size); about 1.0 GB would be written",
+            ),
+        ),
+        (replace(WELL, readers=(slot(GB, active=True), Reader("standby", "s1", GB, True))), 3 * GB, None),
+        (
+            replace(WELL, readers=(slot(2 * GB, active=True),)),
+            MB,
+            Risk(
+                "caution",
+                "late_reader_of_wal",
+                'the replication slot "cdc" is 2.0 GB behind, before anything is loaded',
+                "See whether it moves.",
+            ),
+        ),
+        (
+            replace(WELL, readers=(Reader("replay", "s1", 2 * GB, True),)),
+            MB,
+            Risk(
+                "caution",
+                "late_reader_of_wal",
+                'the standby "s1" has 2.0 GB yet to apply, before anything is loaded',
+                "See whether it moves.",
+            ),
+        ),
+        (
+            replace(WELL, disks=(), hidden=("how much WAL is kept", "how much room is left for WAL")),
+            3 * GB,
+            Risk(
+                "note",
+                "wal_unseen",
+                "not watched while loading, because it can't be seen from here: how much WAL is kept, "
+                "how much room is left for WAL",
+            ),
+        ),
+    ],
+)
+def test_risks(found: Wal, expected: int, risk: Risk | None) -> None:
+    assert list(judge(found, expected, Limits())) == ([risk] if risk is not None else [])
+
+
+@pytest.mark.postgres(15, 16, 17, 18)
+def test_a_forgotten_slot_on_a_real_server(server: EmbeddedServer) -> None:
+    quiet = Limits(least_free=0, free_share=0)
+    with server.target("postgres").connect() as connection:
+        assert risks(connection, 0, quiet) == ()
+        connection.execute("SELECT pg_create_physical_replication_slot('forgotten', true)")
+        try:
+            (risk,) = risks(connection, 0, quiet)
+            assert (risk.level, risk.code) == ("caution", "idle_slot")
+            assert risk.hint == "If nobody needs it any more: SELECT pg_drop_replication_slot('forgotten')"
+        finally:
+            connection.execute("SELECT pg_drop_replication_slot('forgotten')")
