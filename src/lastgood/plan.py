@@ -128,6 +128,8 @@ class Plan(_Frozen):
     point: PlannedPoint
     fence: Fence
     keep_shadow: bool
+    strict: bool = False
+    allow_orphans: bool = False
     carry_owners: bool
     carry_acls: bool
     loss: tuple[TableLoss, ...]

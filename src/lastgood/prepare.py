@@ -86,6 +86,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             ),
             fence=request.fence,
             keep_shadow=request.keep_shadow,
+            strict=request.strict,
+            allow_orphans=request.allow_orphans,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             loss=lost,

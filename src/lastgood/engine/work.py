@@ -146,7 +146,6 @@ class Job:
         relation = section.start.relation
         session.enter(section.state)
         self._before_rows(session)
-        self.commands.make_room(session.connection, relation, section.start.line)
         fresh = relation in self._whole and section.size >= rows.FREEZE_FROM
         named = f"rows of {relation}"
 
@@ -157,7 +156,8 @@ class Job:
                 self._done += sent
             self._tell(named)
 
-        sent = rows.send(session, section, self._supply.rows(section), fresh=fresh, progress=progress)
+        with self.commands.loading(session.connection, relation, section.start.line):
+            sent = rows.send(session, section, self._supply.rows(section), fresh=fresh, progress=progress)
         self.loaded.count(rows=sent.rows)
         if relation in self._whole:
             self._sent[relation] = sent

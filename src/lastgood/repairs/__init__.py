@@ -11,6 +11,7 @@ import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager, nullcontext
 
 import psycopg
 from psycopg.pq import TransactionStatus
@@ -73,6 +74,7 @@ class Commands:
         self._repairing = threading.Lock()
         self._put_off: list[checks.PutOff] = []
         self._configuration: dict[Relation, str] = {}
+        self._computed: frozenset[Relation] = frozenset()
         self._declared: dict[str, int] = {}  # checks, by their words: where the dump declares them
 
     def run(self, connection: Connection, command: Command) -> bool:
@@ -120,10 +122,18 @@ class Commands:
         if self._rules.strict:
             return  # what stands in the way of rows is an error then
         self._configuration = extensions.configuration(connection)
+        self._computed = paths.computed(connection)
         self._put_off = checks.put_off(connection)
 
-    def make_room(self, connection: Connection, relation: Relation, line: int) -> None:
-        """To be called before the first row of each table: an extension may have put rows of its own there."""
+    @contextmanager
+    def loading(self, connection: Connection, relation: Relation, line: int) -> Iterator[None]:
+        """What rows of a table need while they are loaded (``line``: where they stand in the dump)."""
+        self._make_room(connection, relation, line)
+        with paths.under(connection, self._rules.search_path) if relation in self._computed else nullcontext():
+            yield
+
+    def _make_room(self, connection: Connection, relation: Relation, line: int) -> None:
+        """An extension may have put rows of its own there."""
         condition = self._configuration.pop(relation, None)
         if condition is None:
             return

@@ -101,7 +101,7 @@ class PutOff:
 def put_off(connection: Connection) -> list[PutOff]:
     """Takes away every check that calls a function of the database's own."""
     with connection.transaction():
-        connection.execute(paths.set_path(""))  # so that definitions name everything with its schema
+        connection.execute("SET LOCAL search_path = ''")  # so that definitions name everything with its schema
         found = [PutOff(*row) for query in (_OF_TABLES, _OF_DOMAINS) for row in connection.execute(query)]
     for each in found:
         connection.execute(each.alter("DROP CONSTRAINT {}"))  # alone: it holds no lock while it waits for the next
@@ -140,7 +140,7 @@ def _validate(connection: Connection, each: PutOff, path: str | None) -> psycopg
     try:
         with connection.transaction():
             if path is not None:
-                connection.execute(paths.set_path(path))
+                connection.execute(paths.add_path(path))
             connection.execute(each.alter("VALIDATE CONSTRAINT {}"))
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate[:2] in ("08", "40", "53", "55", "57", "58", "XX"):

@@ -9,11 +9,13 @@ its old definition afterwards, so nothing differs from the restore point.
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import contextmanager
 
 import psycopg
 from psycopg import sql
 
 from lastgood.dump.calls import called_functions
+from lastgood.dump.names import Relation
 from lastgood.dump.statements import Command, Kind
 from lastgood.postgres.server import Connection
 from lastgood.repairs.repair import USUAL_PATH, Repair, Rules
@@ -21,7 +23,8 @@ from lastgood.repairs.repair import USUAL_PATH, Repair, Rules
 # undefined_table, undefined_function, undefined_object (a type), invalid_schema_name
 STATES = frozenset({"42P01", "42883", "42704", "3F000"})
 _MAINTENANCE = frozenset({Kind.INDEX, Kind.EXCLUSION, Kind.REFRESH})
-KINDS = _MAINTENANCE | {Kind.CHECK, Kind.DOMAIN_CONSTRAINT}
+# The server puts the body of a simple SQL function in the place of its call, and so looks into it early.
+KINDS = _MAINTENANCE | {Kind.CHECK, Kind.DEFAULT, Kind.DOMAIN_CONSTRAINT, Kind.PARTITION, Kind.TABLE}
 RESTRICTED = 170000
 
 # The functions that fill a materialized view, through the views that it reads too.
@@ -41,6 +44,16 @@ JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_rewrite'::regclass AND
 _BY_NAME = """
 SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN unnest(%s::text[], %s::text[]) w (schema_name, name) ON w.name = p.proname AND w.schema_name IN ('', n.nspname)
+"""
+# Tables with a stored column that such a function computes for each row.
+_COMPUTED = """
+SELECT DISTINCT n.nspname, c.relname
+FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_attribute t ON t.attrelid = a.adrelid AND t.attnum = a.adnum
+JOIN pg_catalog.pg_class c ON c.oid = a.adrelid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = a.oid
+  AND d.refclassid = 'pg_catalog.pg_proc'::regclass
+JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
+WHERE t.attgenerated = 's' AND p.oid >= 16384 AND p.prolang NOT IN (12, 13)
 """
 # Without a path of their own, and in a language that looks names up when it runs.
 _WITHOUT_PATH = """
@@ -63,8 +76,23 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
             yield Repair(
                 command.statement.text,
                 f"a function that it calls names things without their schema; done with the search path {path}",
-                before=(set_path(path),),
+                before=(add_path(path),),
             )
+
+
+def computed(connection: Connection) -> frozenset[Relation]:
+    """The tables whose rows can only be loaded under the search path that the application has: a function computes
+    columns of theirs."""
+    return frozenset(Relation(schema, name) for schema, name in connection.execute(_COMPUTED))
+
+
+@contextmanager
+def under(connection: Connection, path: str) -> Iterator[None]:
+    """Adds to the session's search path for the length of a block."""
+    row = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
+    connection.execute(add_path(path, local=False))
+    yield  # after an error the load ends, and the session with it
+    connection.execute("SELECT pg_catalog.set_config('search_path', %s, false)", row)
 
 
 def in_function(error: psycopg.Error) -> bool:
@@ -72,9 +100,13 @@ def in_function(error: psycopg.Error) -> bool:
     return bool(error.diag.context or error.diag.internal_query)
 
 
-def set_path(path: str) -> sql.Composed:
-    """The command that sets a search path, as its text stands, for the rest of the transaction."""
-    return sql.SQL("SELECT pg_catalog.set_config('search_path', {}, true)").format(sql.Literal(path))
+def add_path(path: str, *, local: bool = True) -> sql.Composed:
+    """The command that adds schemas to the end of the search path, for the rest of the transaction or of the session.
+    Old dumps leave it to the path's first schema where a table is made."""
+    return sql.SQL(
+        "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',"
+        " nullif(pg_catalog.current_setting('search_path'), ''), {}::text), {})"
+    ).format(sql.Literal(path), sql.Literal(local))
 
 
 def _given_to_functions(connection: Connection, command: Command, path: str) -> Iterator[Repair]:
@@ -92,7 +124,7 @@ def _given_to_functions(connection: Connection, command: Command, path: str) -> 
             f"a function that it calls names things without their schema; {identities} had the search path {path} "
             "for the length of this command, and has its own definition again",
             before=(
-                set_path(path),
+                add_path(path),
                 *(sql.SQL("ALTER FUNCTION {} SET search_path FROM CURRENT").format(each) for each in named),
             ),
             after=tuple(sql.SQL("ALTER FUNCTION {} RESET search_path").format(each) for each in named),
