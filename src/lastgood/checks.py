@@ -15,9 +15,10 @@ import psycopg
 
 from lastgood import points
 from lastgood.dump.summary import DumpSummary
+from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Refused
 from lastgood.facts import Facts
-from lastgood.plan import AS_IT_FITS, Fence, Finding, Pace
+from lastgood.plan import Fence, Finding
 from lastgood.points import RestorePoint
 from lastgood.postgres import binaries
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits

@@ -93,6 +93,7 @@ def stream(
     *,
     environment: Mapping[str, str] | None = None,
     stdin: int | Iterable[bytes] = subprocess.DEVNULL,
+    stuck_seconds: float | None = None,
 ) -> Iterator[Iterator[bytes]]:
     """Runs a program and gives its stdout in chunks of at most 256 KiB, in constant memory.
 
@@ -100,6 +101,9 @@ def stream(
     in another thread, to its end even when the program has enough; an error that it raises ends the program and
     comes out of the iterator. When the output is read to its end, a status other than 0 raises ChildFailed from the
     iterator. Leaving the block early terminates the program.
+
+    ``stuck_seconds``: a program that computes for so long without reading or writing anything is killed, and
+    ChildFailed has no status. Known on Linux only; elsewhere it may compute for ever.
     """
     program = Path(arguments[0]).name
     process = subprocess.Popen(
@@ -115,12 +119,22 @@ def stream(
     reader.start()
     feeder = None if isinstance(stdin, int) else _Feeder(process, stdin)
     stdout: IO[bytes] = process.stdout
+    written = 0
+
+    def progress() -> tuple[int, int]:
+        return written, feeder.fed if feeder is not None else _position(stdin)
+
+    watch = None if stuck_seconds is None else _Watch(process, progress, stuck_seconds)
 
     def chunks() -> Iterator[bytes]:
+        nonlocal written
         while chunk := stdout.read(CHUNK):
+            written += len(chunk)
             yield chunk
         status = process.wait()
         reader.join()
+        if watch is not None and watch.stuck:
+            raise ChildFailed(program, None, _tail(b"".join(said)))
         if feeder is not None:
             feeder.check(to_its_end=status == 0)
         if status != 0:
@@ -129,6 +143,8 @@ def stream(
     try:
         yield chunks()
     finally:
+        if watch is not None:
+            watch.stop()
         if process.poll() is None:
             process.terminate()
             try:
@@ -143,6 +159,55 @@ def stream(
         process.stderr.close()
 
 
+def _position(stdin: int | Iterable[bytes]) -> int:
+    """How far the program has read in a file that it was given; 0 where that can't be known."""
+    try:
+        return os.lseek(stdin, 0, os.SEEK_CUR) if isinstance(stdin, int) and stdin >= 0 else 0
+    except OSError:
+        return 0
+
+
+def _computed(pid: int) -> float | None:
+    """For how many seconds of processor time a program has run; None where there is no /proc."""
+    try:
+        # The second field is a name in parentheses, which may hold blanks and parentheses.
+        fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+        return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
+    except OSError:
+        return None
+
+
+class _Watch:
+    """A thread that kills a program which turns in circles. One that waits (for us, say) does not compute."""
+
+    def __init__(
+        self, process: subprocess.Popen[bytes], progress: Callable[[], tuple[int, int]], seconds: float
+    ) -> None:
+        self.stuck = False
+        self._process = process
+        self._progress = progress
+        self._seconds = seconds
+        self._over = threading.Event()
+        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread.start()
+
+    def _look(self) -> None:
+        before = self._progress()
+        computed = _computed(self._process.pid)
+        while computed is not None and not self._over.wait(self._seconds / 4):
+            now, after = self._progress(), _computed(self._process.pid)
+            if now != before or after is None:
+                before, computed = now, after
+            elif after - computed >= self._seconds:
+                self.stuck = True
+                self._process.kill()
+                return
+
+    def stop(self) -> None:
+        self._over.set()
+        self._thread.join()
+
+
 class _Feeder:
     """A thread that writes ``content`` to a program's stdin."""
 
@@ -150,6 +215,7 @@ class _Feeder:
         self._process = process
         self._content = content
         self._stopping = False
+        self.fed = 0
         self._failed: BaseException | None = None
         self._thread = threading.Thread(target=self._feed, daemon=True)
         self._thread.start()
@@ -164,6 +230,7 @@ class _Feeder:
                 if pipe is not None:
                     try:
                         pipe.write(piece)
+                        self.fed += len(piece)
                     except BrokenPipeError:
                         pipe = None  # it has enough, or has failed and says so itself
         except BaseException as error:

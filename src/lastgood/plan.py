@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
+from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.facts import Facts
 from lastgood.points import RestorePoint
 from lastgood.postgres.server import Target
@@ -33,19 +34,6 @@ class Choice:
     point: str | None = None
     before: datetime | None = None
     before_migration: str | None = None
-
-
-@dataclass(frozen=True, slots=True)
-class Pace:
-    """How hard a load may press on the server: connections (None: as many as fit), bytes that readers of WAL may fall
-    behind, bytes a second (None: no limit). See the options of these names."""
-
-    jobs: int | None = None
-    max_wal_lag: int = 1 << 30
-    throttle: int | None = None
-
-
-AS_IT_FITS = Pace()
 
 
 @dataclass(frozen=True, slots=True)

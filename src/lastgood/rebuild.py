@@ -12,24 +12,23 @@ from lastgood import fault
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
-from lastgood.engine import Loaded, Options, load
-from lastgood.engine.crew import Connect
-from lastgood.engine.supply import supply_for
-from lastgood.engine.work import Reading
+from lastgood.engine import Connect, Loaded, Options, Reading, load, supply_for
+from lastgood.engine.pace import Pace
 from lastgood.errors import Corrupt, Failed
-from lastgood.events import Emit
+from lastgood.events import Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
 from lastgood.postgres import integrity
+from lastgood.postgres.capacity import capacity
+from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
+from lastgood.postgres.strain import Limits
 from lastgood.repairs import USUAL_PATH, Rules
 from lastgood.repairs.accepted import accepted
 
 SHOWN = 20
-JOBS = 2
-TUNING = (("maintenance_work_mem", "256MB"), ("synchronous_commit", "off"))
 
 
 class ProofFailed(Failed):
@@ -60,26 +59,30 @@ def rebuild(
     expected: Facts,
     name: str,
     rules: Rules,
+    pace: Pace,
+    watch: Callable[[], Connection],
     emit: Emit,
     cancelled: Callable[[], bool],
 ) -> Loaded:
     """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
-    read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired.
+    read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired. ``watch``
+    opens the session that watches the server meanwhile.
 
-    Raises Failed at the first error that no rule allows, Corrupt when the file changed since it was checked.
+    Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
+    changed since it was checked.
     """
     before = source.fingerprint()
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
-    with closing(supply), connect("look around") as connection:
-        options = Options(
-            name=name,
-            jobs=JOBS,
-            settings=TUNING,
-            rules=rules,
-            reading=_reading(connection, expected),
-            emit=emit,
-            cancelled=cancelled,
-        )
+    limits = Limits(max_wal_lag=pace.max_wal_lag)
+    with (
+        closing(supply),
+        connect("look around") as connection,
+        Pressure(watch, limits, emit, rate=pace.throttle) as pressure,
+    ):
+        room = capacity(connection, jobs=pace.jobs, others=0)
+        emit(Note(room.reasons[0]))
+        reading = _reading(connection, expected)
+        options = Options(name, room, pressure, rules, reading, emit, cancelled)
         loaded = load(connect, summary.script, summary, supply, options)
     if source.fingerprint() != before:
         raise Corrupt(

@@ -14,10 +14,10 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts, points
+from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
-from lastgood.plan import AS_IT_FITS, Pace
 from lastgood.postgres import database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
@@ -88,7 +88,18 @@ def restore(
 
                 with target.connect(application_name=f"lastgood restore {run}") as like:
                     rules = rules_for(like, facts, strict=strict, allow_orphans=allow_orphans)
-                loaded = rebuild(connect, source, summary, facts, point.path.name, rules, emit, stop.is_set)
+                loaded = rebuild(
+                    connect,
+                    source,
+                    summary,
+                    facts,
+                    point.path.name,
+                    rules,
+                    pace,
+                    lambda: target.connect(application_name=f"lastgood watch {run}"),
+                    emit,
+                    stop.is_set,
+                )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
                 began = time.monotonic()

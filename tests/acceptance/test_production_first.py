@@ -11,8 +11,9 @@ import psycopg
 import pytest
 
 from lastgood import fault, rollback
+from lastgood.engine.pace import Pace
 from lastgood.errors import Refused
-from lastgood.plan import Finding, Pace, Request
+from lastgood.plan import Finding, Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 

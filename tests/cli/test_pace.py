@@ -8,8 +8,9 @@ import pytest
 
 from lastgood import config, restore, rollback
 from lastgood.cli.session import Session
+from lastgood.engine.pace import Pace
 from lastgood.errors import Refused
-from lastgood.plan import Pace, Request
+from lastgood.plan import Request
 from tests.cli.conftest import Lastgood
 
 GIVEN = ("--jobs", "3", "--max-wal-lag", "2.5 GB", "--throttle", "50MB/s")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,7 +15,7 @@ from pglast.parser import scan, split
 
 from lastgood.dump import window
 from lastgood.dump.lexer import tokens
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement, Token
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.reference_lexer import reference
 from tests.dump.statement_texts import Part, texts
@@ -22,7 +23,7 @@ from tests.rich import dumped
 
 LONG = os.environ.get("LASTGOOD_FUZZ") == "long"
 FUZZ = settings(
-    max_examples=20_000 if LONG else 200,
+    max_examples=20_000 if LONG else 120,
     derandomize=not LONG,
     deadline=None,
     suppress_health_check=[HealthCheck.too_slow, HealthCheck.data_too_large],
@@ -37,11 +38,11 @@ def pieces(text: bytes, size: int) -> Iterator[bytes]:
         yield text[start : start + size]
 
 
-def lexed(text: bytes, size: int, portion: int) -> list[Token]:
+def lexed(text: bytes, size: int, portion: int, *, skim: bool = False) -> list[Token]:
     before = window.PORTION
     window.PORTION = portion
     try:
-        return list(tokens(pieces(text, size)))
+        return list(tokens(pieces(text, size), skim=skim))
     finally:
         window.PORTION = before
 
@@ -50,6 +51,7 @@ def put_together(text: bytes, found: list[Token]) -> bytes:
     """The tokens and the bytes between them, which may only be blanks, semicolons and the ends of blocks of rows."""
     written, at = b"", 0
     for token in found:
+        assert not isinstance(token, CopySpan)
         between = text[at : token.offset]
         if isinstance(token, CopyData | CopyEnd) and at and not written.endswith(b"\n"):
             assert re.fullmatch(rb"[ \t\n\r\f\v]*;[ \t\f\v\r]*\n", between), (token, between)
@@ -86,6 +88,23 @@ def test_fuzz_statements_are_found_as_they_were_put_together(
     found = lexed(text, size, portion)
     assert commands(found) == [Part(part.text, part.rows) for part in parts]
     assert put_together(text, found) == text
+    assert passed_over(lexed(text, size, portion, skim=True)) == passed_over(found)
+
+
+def passed_over(found: list[Token]) -> list[Token]:
+    """The same tokens with one span for the rows of each block."""
+    listed: list[Token] = []
+    for token in found:
+        if isinstance(token, CopyData):
+            first = token.data.partition(b"\n")[0]
+            token = CopySpan(first, len(token.data), token.rows, token.offset, token.line)
+        if isinstance(token, CopySpan) and listed and isinstance(before := listed[-1], CopySpan):
+            assert before.offset + before.size == token.offset
+            assert before.line + before.rows == token.line
+            listed[-1] = replace(before, size=before.size + token.size, rows=before.rows + token.rows)
+        else:
+            listed.append(token)
+    return listed
 
 
 def without_comments(text: str, cuts: list[tuple[int, int]]) -> list[tuple[int, int]]:

@@ -131,11 +131,11 @@ def damaged(folder: Path, data: bytes, damage: Damage) -> Path:
 
 
 def cut_cases(length: int) -> list[Damage]:
-    return cuts(length, length if LONG else 60)
+    return cuts(length, length if LONG else 40)
 
 
 def other_cases(length: int, form: str) -> list[Damage]:
-    return list(damages(length, 3000 if LONG else 60, crc32(form.encode())))
+    return list(damages(length, 3000 if LONG else 40, crc32(form.encode())))
 
 
 @pytest.mark.parametrize("form", FORMS)
@@ -286,7 +286,7 @@ def test_fuzz_what_can_be_read_of_a_damaged_dump_is_restored_as_it_says_or_not_a
             continue
         _restored_as_it_says(server, path, found.facts, damage[0])
         tried += 1
-        if tried == (200 if LONG else 4):
+        if tried == (200 if LONG else 3):
             break
 
 

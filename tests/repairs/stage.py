@@ -13,8 +13,11 @@ from lastgood.engine import Loaded, Options, load
 from lastgood.engine.supply import supply_for
 from lastgood.errors import Failed
 from lastgood.events import Event
+from lastgood.postgres.capacity import capacity
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
+from lastgood.postgres.strain import Limits
 from lastgood.repairs import Rules
 
 PROLOGUE = """\
@@ -78,8 +81,13 @@ class Stage:
         summary = reading.summary
         for _ in summary.script.recording(reading):
             pass
-        options = Options(name="good.sql", rules=rules or Rules(), emit=self.said.append)
-        with closing(supply_for(source, summary.script, database=None, in_place=True)) as supply:
+        with (
+            closing(supply_for(source, summary.script, database=None, in_place=True)) as supply,
+            self.connect() as connection,
+            Pressure(self.connect, Limits(), self.said.append) as pressure,
+        ):
+            room = capacity(connection, jobs=2, others=0)
+            options = Options("good.sql", room, pressure, rules or Rules(), emit=self.said.append)
             return load(lambda purpose: self.connect(user), summary.script, summary, supply, options)
 
     def fails(self, text: str, rules: Rules | None = None, *, user: str = "postgres") -> tuple[str, str]:

@@ -64,8 +64,10 @@ def test_a_check_that_rows_break_is_left_not_valid_and_told(stage: Stage) -> Non
 @pytest.mark.postgres(15, 18)
 def test_strict_puts_no_check_off(stage: Stage) -> None:
     message, hint = stage.fails(LATER.format(lookup="lookup", id=1), Rules(strict=True))
+    offset = (stage.folder / "good.sql").read_text().index("1\n\\.\nCOPY public.lookup")
     assert message == (
-        'cannot load line 20 of "good.sql" (rows of public.aaa): relation "lookup" does not exist [SQLSTATE 42P01]'
+        f'cannot load line 20 of "good.sql" (byte {offset}, rows of public.aaa): '
+        'relation "lookup" does not exist [SQLSTATE 42P01]'
     )
     assert hint == (
         "A check constraint or a trigger reads a table that is loaded later. "

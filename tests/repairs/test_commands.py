@@ -145,7 +145,7 @@ def test_strict_stops_at_what_a_rule_leaves_out(stage: Stage) -> None:
 def test_rows_that_do_not_fit_are_told_with_their_line(stage: Stage) -> None:
     message, hint = stage.fails("CREATE TABLE public.t (i integer);\nCOPY public.t (i) FROM stdin;\n1\n2\nx\n\\.\n")
     assert message == (
-        'cannot load line 17 of "good.sql" (rows of public.t): invalid input syntax for type integer: "x" '
+        'cannot load line 17 of "good.sql" (byte 338, rows of public.t): invalid input syntax for type integer: "x" '
         "[SQLSTATE 22P02]"
     )
     assert hint == (

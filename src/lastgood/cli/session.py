@@ -13,9 +13,9 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import __version__, config, durable, interrupts
+from lastgood.engine.pace import Pace
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Caution, Emit
-from lastgood.plan import Pace
 from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress

@@ -21,6 +21,8 @@ PgRestore = Callable[[tuple[int, int, int]], Path]
 """Finds the pg_restore that reads archives of a version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's.
 May raise Refused when there is none."""
 
+# pg_restore turns in circles over some damaged data (15 to 18: compressed data that ends before its block does).
+STUCK_SECONDS = 10.0
 _ANOTHER = "Choose another restore point."
 _CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
 # What pg_restore says when the file ends too early (pg_backup_*.c, compress_*.c); English, as we run it.
@@ -151,7 +153,9 @@ class DumpSource:
         try:
             with ExitStack() as stack:
                 try:
-                    output = stack.enter_context(child.stream([program, "--file=-", *arguments], stdin=stdin))
+                    output = stack.enter_context(
+                        child.stream([program, "--file=-", *arguments], stdin=stdin, stuck_seconds=STUCK_SECONDS)
+                    )
                 except OSError as error:
                     raise Refused(
                         f'cannot run "{program}": {(error.strerror or str(error)).lower()}',
@@ -162,6 +166,12 @@ class DumpSource:
             raise self._explain(error) from error
 
     def _explain(self, error: child.ChildFailed) -> BadPoint:
+        if error.status is None:
+            return Corrupt(
+                f'cannot read "{self.path}": pg_restore does not get on with it: it computed for {STUCK_SECONDS:g} s '
+                "and neither read nor wrote anything",
+                hint=_ANOTHER,
+            )
         lines = error.tail.strip().splitlines()
         said = lines[-1].removeprefix("pg_restore: ").removeprefix("error: ") if lines else f"status {error.status}"
         message = f'cannot read "{self.path}": pg_restore stopped: {said}'

@@ -5,7 +5,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, ExitStack, suppress
-from dataclasses import dataclass, field
 
 import psycopg
 
@@ -13,37 +12,19 @@ from lastgood.dump.script import Script
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine.loaded import Loaded
+from lastgood.engine.options import Options
 from lastgood.engine.schedule import Schedule
 from lastgood.engine.session import Session
 from lastgood.engine.supply import Supply
 from lastgood.engine.tasks import Task, tasks_of
-from lastgood.engine.work import Job, Reading, settle
+from lastgood.engine.work import Job, settle
 from lastgood.errors import Interrupted
-from lastgood.events import Emit, silent
 from lastgood.postgres.server import Connection
-from lastgood.repairs import Rules
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
 """Opens a session in the database that is filled, in autocommit mode; its argument says what for."""
 
 NO_CONNECTION_LEFT = "53300"
-
-
-@dataclass(frozen=True, slots=True)
-class Options:
-    """How a dump is loaded. ``name`` is the dump's, for messages. ``jobs``: sessions at once. ``settings``: of every
-    session, name and value. ``parallel``: processors for the last index alone. ``rules``: what may be left out or
-    repaired. ``reading``: None leaves the rows unread.
-    """
-
-    name: str
-    jobs: int = 2
-    settings: tuple[tuple[str, str], ...] = ()
-    parallel: int = 2
-    rules: Rules = field(default_factory=Rules)
-    reading: Reading | None = None
-    emit: Emit = silent
-    cancelled: Callable[[], bool] = lambda: False
 
 
 def load(connect: Connect, script: Script, summary: DumpSummary, supply: Supply, options: Options) -> Loaded:
@@ -61,19 +42,10 @@ class _Crew:
     ) -> None:
         self._connect = connect
         self._options = options
-        self.job = Job(
-            script,
-            summary,
-            supply,
-            options.reading,
-            options.name,
-            options.rules,
-            options.emit,
-            options.cancelled,
-            self.idle,
-        )
+        self.job = Job(script, summary, supply, options, self.parallel)
         read_back = options.reading is not None
-        self._schedule = Schedule(tasks_of(script.items, summary, read_back=read_back), in_order=supply.in_order)
+        tasks = tasks_of(script.items, summary, workers=options.capacity.jobs, read_back=read_back)
+        self._schedule = Schedule(tasks, in_order=supply.in_order)
         self._changed = threading.Condition()
         self._sessions: list[Session] = []
         self._busy = 0
@@ -84,7 +56,7 @@ class _Crew:
             if item.command.verdict is Verdict.SKIP and item.command.kind is not Kind.PSQL:
                 self.job.commands.leave_out(item.command, item.command.reason)
         with ExitStack() as stack:
-            for number in range(max(1, self._options.jobs)):
+            for number in range(self._options.capacity.jobs):
                 try:
                     connection = stack.enter_context(self._connect(f"load {number + 1}"))
                 except psycopg.OperationalError as error:
@@ -120,13 +92,13 @@ class _Crew:
 
     def _session(self, connection: Connection) -> Session:
         session = Session(connection, self.job.commands, self.job.loaded)
-        session.configure(self._options.settings)
+        self._options.capacity.apply(connection)
         return session
 
-    def idle(self) -> int:
-        """How many more processes a task may have for itself: those of workers that have nothing to do."""
+    def parallel(self) -> int:
+        """How many more processes the server may use for what a worker does now."""
         with self._changed:
-            return max(0, self._options.parallel - self._busy)
+            return self._options.capacity.parallel_workers(self._busy)
 
     def _work(self, session: Session) -> None:
         for task in self._tasks():

@@ -108,7 +108,12 @@ class Session:
             raise self.failed(error, line, named, context) from error
 
     def failed(
-        self, error: psycopg.Error, line: int, named: str, context: server_errors.Context = "any"
+        self,
+        error: psycopg.Error,
+        line: int,
+        named: str,
+        context: server_errors.Context = "any",
+        offset: int | None = None,
     ) -> LastgoodError:
         """The error to raise for a server's error."""
-        return self.commands.failed(error, line, named, context=context)
+        return self.commands.failed(error, line, named, context=context, offset=offset)

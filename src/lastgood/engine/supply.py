@@ -5,12 +5,13 @@ from __future__ import annotations
 import os
 import threading
 from collections import deque
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from typing import Protocol
 
 from lastgood.dump.entries import Rows
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import tokens
+from lastgood.dump.members import Member, members
 from lastgood.dump.reader import read
 from lastgood.dump.rulings import rule
 from lastgood.dump.script import Bulk, Recorder, Script, Section, is_data
@@ -40,9 +41,34 @@ class Supply(Protocol):
 
 def supply_for(source: DumpSource, script: Script, *, database: str | None, in_place: bool) -> Supply:
     """The best supply for a dump. ``in_place``: offsets of its text are offsets of the file."""
-    if in_place and script.in_place and source.kind == "plain" and not source.compression:
-        return InPlace(source)
+    if source.kind == "plain":
+        if in_place and script.in_place and not source.compression:
+            return InPlace(source)
+    elif not any(isinstance(item, Bulk) for item in script.items):
+        sections = list(script.sections)
+        found = members(source) or ()
+        # The same commands in the same order: then each member is what its section was read from.
+        if [member.copy for member in found] == [section.start.copy for section in sections]:
+            return InArchive(dict(zip((section.number for section in sections), found, strict=True)))
     return Streamed(source, database)
+
+
+class InArchive:
+    """An archive without large objects: each table's data by itself, several at once."""
+
+    in_order = False
+
+    def __init__(self, members_: Mapping[int, Member]) -> None:
+        self._members = members_
+
+    def rows(self, section: Section) -> Iterator[bytes]:
+        return self._members[section.number].blocks()
+
+    def commands(self, bulk: Bulk) -> Iterator[Command]:
+        raise AssertionError("an archive with commands among its data is streamed")
+
+    def close(self) -> None:
+        pass
 
 
 class InPlace:
@@ -67,6 +93,20 @@ class InPlace:
                         hint="Find out what writes to it, and begin again.",
                     )
                 yield command
+
+    def byte_of(self, section: Section, row: int) -> int:
+        """Where a row of a section, counted from 1, begins in the file; read once more for that."""
+        position, before = section.begin, row - 1
+        for block in self.rows(section):
+            lines = block.count(b"\n")
+            if lines >= before:
+                at = -1
+                for _ in range(before):
+                    at = block.index(b"\n", at + 1)
+                return position + at + 1
+            before -= lines
+            position += len(block)
+        return position
 
     def _text(self, begin: int, end: int | None) -> Iterator[bytes]:
         while end is None or begin < end:

@@ -7,21 +7,25 @@ is a barrier: everything before it comes first, everything after it comes later.
 
 from __future__ import annotations
 
+import math
 import re
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
-from lastgood.dump.names import Relation
+from lastgood.dump.names import Relation, parse
 from lastgood.dump.script import Bulk, Item, Section, Step
-from lastgood.dump.statements import Kind, Verdict
+from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
+
+# A table loaded by several sessions can't be frozen, and its hint bits have to be set: below this it is not worth it.
+DIVIDE_FROM = 64 << 20
 
 
 class Work(Enum):
-    """What a task is. COMMANDS run one behind the other in one session; ROWS is one section; READ reads a table back
-    that was loaded from one section."""
+    """What a task is. COMMANDS run one behind the other in one session; ROWS is one section, or the ``part`` of it that
+    one session gets to load; READ reads a table back that was loaded from one section."""
 
     COMMANDS = "commands"
     ROWS = "rows"
@@ -35,6 +39,7 @@ class Lock(Enum):
     """What a task does to a table, as far as others must not do theirs at the same time."""
 
     READ = "ACCESS SHARE"
+    ROWS = "ROW EXCLUSIVE"
     BUILD = "SHARE"
     KEY = "SHARE ROW EXCLUSIVE"
     ALONE = "ACCESS EXCLUSIVE"
@@ -42,8 +47,9 @@ class Lock(Enum):
 
 _CONFLICTS: Mapping[Lock, frozenset[Lock]] = {
     Lock.READ: frozenset({Lock.ALONE}),
-    Lock.BUILD: frozenset({Lock.KEY, Lock.ALONE}),
-    Lock.KEY: frozenset({Lock.BUILD, Lock.KEY, Lock.ALONE}),
+    Lock.ROWS: frozenset({Lock.BUILD, Lock.KEY, Lock.ALONE}),
+    Lock.BUILD: frozenset({Lock.ROWS, Lock.KEY, Lock.ALONE}),
+    Lock.KEY: frozenset({Lock.ROWS, Lock.BUILD, Lock.KEY, Lock.ALONE}),
     Lock.ALONE: frozenset(Lock),
 }
 
@@ -57,7 +63,8 @@ def conflict(one: Lock, other: Lock) -> bool:
 class Task:
     """One piece of work for one session. ``after`` are the numbers of tasks that must be done before it, ``locks`` the
     tables that it holds. ``serial``: changes the catalogue in a way that two sessions should not try at once.
-    ``cost`` is in seconds of one processor, roughly; ``rank`` what is left from its beginning to the end.
+    ``cost`` is in seconds of one processor, roughly; ``rank`` what is left from its beginning to the end. ``parts``:
+    how many tasks share the section.
     """
 
     number: int
@@ -68,6 +75,7 @@ class Task:
     serial: bool = False
     cost: float = 0.0
     rank: float = 0.0
+    parts: int = 1
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,6 +110,7 @@ _OF_RELATIONS = frozenset(
         Kind.TRIGGER,
     }
 )
+_MAKES = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
 # On a partitioned table alone: its partitions have indexes of their own, which are attached later.
 _ONLY = re.compile(rb"ALTER\s+TABLE\s+ONLY\s|CREATE\s+(?:UNIQUE\s+)?INDEX\s.*?\sON\s+ONLY\s", re.DOTALL | re.IGNORECASE)
 # Nothing depends on these: they wait for the next barrier, so that none of them is one.
@@ -109,19 +118,50 @@ _TRAILING = frozenset({Kind.COMMENT, Kind.SECURITY_LABEL, Kind.PARTITION, Kind.S
 
 
 def tasks_of(
-    items: Iterable[Item], summary: DumpSummary, *, read_back: bool = True, costs: Costs | None = None
+    items: Iterable[Item],
+    summary: DumpSummary,
+    *,
+    workers: int = 1,
+    read_back: bool = True,
+    costs: Costs | None = None,
 ) -> list[Task]:
     """The tasks of a script, in an order in which they could be done one by one; each with its ``rank``.
 
-    ``read_back`` adds a READ task for each ordinary table whose rows are one section.
+    ``read_back`` adds a READ task for each ordinary table whose rows are one section. A section that would keep one of
+    ``workers`` busy when the others have nothing left to do is several tasks.
     """
-    graph = _Graph(summary, costs or Costs())
-    for item in items:
-        graph.add(item)
-    graph.finish()
-    if read_back:
-        graph.read_back()
-    return ranked(graph.tasks)
+    items = list(items)
+    costs = costs or Costs()
+    parts: dict[int, int] = {}
+    while True:
+        graph = _Graph(summary, costs, parts)
+        for item in items:
+            graph.add(item)
+        graph.finish()
+        if read_back:
+            graph.read_back()
+        ranked(graph.tasks)
+        more = _divided(graph.tasks, workers, costs)
+        if parts or not more:
+            return graph.tasks
+        parts = more
+
+
+def _divided(tasks: Sequence[Task], workers: int, costs: Costs) -> dict[int, int]:
+    """Into how many parts to divide which sections: those on whose way to the end more lies than a worker's share of
+    all work."""
+    share = sum(task.cost for task in tasks) / workers
+    return {
+        item.number: min(workers, math.ceil(task.cost / max(share - (task.rank - task.cost), share / 4)))
+        for task in tasks
+        for item in task.items
+        if workers > 1
+        and task.work is Work.ROWS
+        and isinstance(item, Section)
+        and item.size >= DIVIDE_FROM
+        and task.rank > share
+        and task.cost > share / 4
+    }
 
 
 def ranked(tasks: list[Task]) -> list[Task]:
@@ -134,11 +174,21 @@ def ranked(tasks: list[Task]) -> list[Task]:
     return tasks
 
 
+def _index_of(command: Command) -> tuple[Relation, ...]:
+    """The index that a command makes, as a relation: that of a constraint has the constraint's name."""
+    schema = command.relations[0].schema
+    # An index's identity is qualified; a constraint's is its name, then the table's: ``a_pkey on public.a``.
+    names = (one.identity.rpartition(" on ")[0] or one.identity for one in command.creates)
+    found = (parse(name, schema) for name in names)
+    return tuple(relation for relation in found if relation is not None)
+
+
 class _Graph:
-    def __init__(self, summary: DumpSummary, costs: Costs) -> None:
+    def __init__(self, summary: DumpSummary, costs: Costs, parts: Mapping[int, int]) -> None:
         self.tasks: list[Task] = []
         self._summary = summary
         self._costs = costs
+        self._parts = parts
         self._barrier: Task | None = None  # the last one, still open while nothing follows it
         self._open = False
         self._since: list[Task] = []
@@ -148,6 +198,7 @@ class _Graph:
         self._rows: defaultdict[Relation, int] = defaultdict(int)
         self._sections: defaultdict[Relation, list[Task]] = defaultdict(list)
         self._empty: set[Relation] = set()  # materialized views: they are filled at the end
+        self._there: set[Relation] = set()  # tables, views and indexes that are made
         self._whole = False  # rows went in through a partitioned table: which tables they are in is not known
 
     def add(self, item: Item) -> None:
@@ -174,7 +225,9 @@ class _Graph:
             return  # what is set is part of the state of what follows
         if kind is Kind.MATERIALIZED_VIEW:
             self._empty.update(relations[:1])
-        if self._open or self._whole:
+        if kind in _MAKES:
+            self._there.update(relations[:1])
+        if self._whole or not self._rows or (self._open and kind in _TRAILING):
             self._barred(step)
         elif kind in _TRAILING:
             self._trailing.append(step)
@@ -182,12 +235,14 @@ class _Graph:
             self._build(step, relations[0], _BUILDS[kind])
         elif kind is Kind.FOREIGN_KEY and len(relations) == 2 and all(map(self._ordinary, relations)):
             self._key(step)
-        elif (kind in _OF_RELATIONS and relations) or (kind in _BUILDS and self._without_rows(step)):
+        elif (kind in _OF_RELATIONS and relations and self._there.issuperset(relations)) or (
+            kind in _BUILDS and self._without_rows(step)
+        ):
             task = self._new(Work.COMMANDS, step, cost=self._costs.command, serial=True)
             for relation in relations:
                 task.after.update(other.number for other in self._on[relation])
                 task.locks[relation] = Lock.ALONE
-            self._note(task, *relations)
+            self._note(task, *relations, *_index_of(command))
         else:
             self._barred(step)
 
@@ -205,13 +260,18 @@ class _Graph:
 
     def _section(self, section: Section) -> None:
         relation = section.start.relation
-        task = self._new(Work.ROWS, section, cost=section.size * self._costs.load_byte + self._costs.command)
-        task.after.update(other.number for other in self._on[relation])
-        task.locks[relation] = Lock.ALONE
-        self._note(task, relation)
+        parts = self._parts.get(section.number, 1)
+        cost = section.size * self._costs.load_byte / parts + self._costs.command
+        earlier = [other.number for other in self._on[relation]]
+        for _ in range(parts):
+            task = self._new(Work.ROWS, section, cost=cost)
+            task.parts = parts
+            task.after.update(earlier)
+            task.locks[relation] = Lock.ALONE if parts == 1 else Lock.ROWS
+            self._note(task, relation)
+            self._sections[relation].append(task)
         self._bytes[relation] += section.size
         self._rows[relation] += section.rows
-        self._sections[relation].append(task)
         self._whole = self._whole or not self._ordinary(relation)
 
     def _build(self, step: Step, table: Relation, lock: Lock) -> None:
@@ -219,7 +279,7 @@ class _Graph:
         task = self._new(Work.INDEX, step, cost=cost + self._costs.command)
         task.after.update(other.number for other in self._on[table] if other.work is not Work.INDEX)
         task.locks[table] = lock
-        self._note(task, table)
+        self._note(task, table, *_index_of(step.command))
 
     def _key(self, step: Step) -> None:
         table, other = step.command.relations
@@ -265,13 +325,14 @@ class _Graph:
         return task
 
     def _note(self, task: Task, *relations: Relation) -> None:
+        self._there.update(relations)
         for relation in dict.fromkeys(relations):
             self._on[relation].append(task)
 
     def read_back(self) -> None:
         for relation, loads in self._sections.items():
-            if len(loads) == 1 and self._ordinary(relation):
-                (load,) = loads
-                task = Task(len(self.tasks), Work.READ, load.items, {load.number}, {relation: Lock.READ})
+            if len({load.items[0] for load in loads}) == 1 and self._ordinary(relation):
+                after = {load.number for load in loads}
+                task = Task(len(self.tasks), Work.READ, loads[0].items, after, {relation: Lock.READ})
                 task.cost = self._bytes[relation] * self._costs.read_byte + self._costs.command
                 self.tasks.append(task)

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import threading
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 
@@ -17,26 +17,26 @@ from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine import rows
 from lastgood.engine.loaded import Loaded
+from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
-from lastgood.engine.supply import Supply
+from lastgood.engine.supply import InPlace, Supply
 from lastgood.engine.tasks import Task, Work
 from lastgood.errors import Failed, Interrupted
-from lastgood.events import Caution, Emit, Progress
+from lastgood.events import Caution, Progress
 from lastgood.postgres import statistics
-from lastgood.repairs import Commands, Rules, what
+from lastgood.repairs import Commands, what
 
 MORE_ROUNDS = 10
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
 
-@dataclass(frozen=True, slots=True)
-class Reading:
-    """How rows are read back: under ``settings``, those that the dump's text was written with. Tables in ``zoned``
-    are left out: their text depends on a time zone that is not known."""
+@dataclass(slots=True)
+class _Division:
+    """A section that one session loads, or several: ``left`` of them are not done."""
 
-    settings: tuple[tuple[str, str], ...]
-    left_out: frozenset[Relation] = frozenset()
+    left: int
+    blocks: Iterable[bytes]
 
 
 class Job:
@@ -47,22 +47,17 @@ class Job:
         script: Script,
         summary: DumpSummary,
         supply: Supply,
-        reading: Reading | None,
-        name: str,
-        rules: Rules,
-        emit: Emit,
-        cancelled: Callable[[], bool],
-        idle: Callable[[], int],
+        options: Options,
+        parallel: Callable[[], int],
     ) -> None:
-        self.name = name
         self._script = script
         self._supply = supply
-        self._reading = reading
-        self._emit = emit
-        self._cancelled = cancelled
-        self._idle = idle
+        self._options = options
+        self._parallel = parallel
         self._stop = threading.Event()
-        self.commands = Commands(name, rules, emit=emit, cancelled=self.stopped, wait=self._stop.wait)
+        self.commands = Commands(
+            options.name, options.rules, emit=options.emit, cancelled=self.stopped, wait=self._stop.wait
+        )
         record = self.commands.record
         self.loaded = Loaded(skipped=record.skipped, repaired=record.repaired)
         self._rows_begun = threading.Lock()
@@ -71,6 +66,7 @@ class Job:
         self._done = 0
         self._size = sum(section.size for section in script.sections)
         self._sent: dict[Relation, rows.Sent] = {}
+        self._divisions: dict[int, _Division] = {}
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
         sections: dict[Relation, int] = {}
@@ -99,7 +95,7 @@ class Job:
 
     def stopped(self) -> bool:
         """Whether to end."""
-        return self._stop.is_set() or self._cancelled()
+        return self._stop.is_set() or self._options.cancelled()
 
     def do(self, task: Task, session: Session) -> None:
         """Does one task. Raises Failed, Interrupted, BadPoint."""
@@ -109,7 +105,7 @@ class Job:
         for item in task.items:
             match item:
                 case Section():
-                    self._load(item, session)
+                    self._load(item, task.parts, session)
                 case Bulk():
                     session.enter(item.state)
                     if item.inserts:
@@ -122,6 +118,8 @@ class Job:
                     self._run(item, task, session)
 
     def _check(self) -> None:
+        """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
+        self._options.pressure.wait_if_needed(self.stopped)
         if self.stopped():
             raise Interrupted("interrupted while the dump was loaded")
 
@@ -135,33 +133,51 @@ class Job:
             return
         session.enter(step.state)
         if task.work in (Work.INDEX, Work.KEY):
-            session.parallel(self._idle())
+            session.parallel(self._parallel())
             self._tell(what(command))
         try:
             session.run(command)
         except Later:
             self._later.append(command)
 
-    def _load(self, section: Section, session: Session) -> None:
+    def _load(self, section: Section, parts: int, session: Session) -> None:
         relation = section.start.relation
         session.enter(section.state)
         self._before_rows(session)
-        fresh = relation in self._whole and section.size >= rows.FREEZE_FROM
+        fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
         named = f"rows of {relation}"
 
         def progress(sent: int) -> None:
             self._check()
             fault.point("build.during_load")
+            self._options.pressure.throttle(sent, self.stopped)
             with self._lock:
                 self._done += sent
             self._tell(named)
 
+        def byte(row: int) -> int | None:
+            return self._supply.byte_of(section, row) if isinstance(self._supply, InPlace) else None
+
+        with self._lock:
+            division = self._divisions.get(section.number)
+            if division is None:
+                blocks = self._supply.rows(section)
+                division = self._divisions[section.number] = _Division(
+                    parts, rows.Shared(blocks) if parts > 1 else blocks
+                )
         with self.commands.loading(session.connection, relation, section.start.line):
-            sent = rows.send(session, section, self._supply.rows(section), fresh=fresh, progress=progress)
+            sent = rows.send(
+                session, section, division.blocks, fresh=fresh, lines=parts > 1, progress=progress, byte=byte
+            )
         self.loaded.count(rows=sent.rows)
-        if relation in self._whole:
-            self._sent[relation] = sent
-        if sent.rows and relation not in self._with_statistics:
+        with self._lock:
+            division.left -= 1
+            before = self._sent.setdefault(relation, sent)
+            if before is not sent:
+                before.add(sent)
+            if division.left:
+                return
+        if self._sent[relation].rows and relation not in self._with_statistics:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
 
@@ -180,20 +196,20 @@ class Job:
 
     def caution(self, text: str) -> None:
         """Tells the operator of something to look at."""
-        self._emit(Caution(text))
+        self._options.emit(Caution(text))
 
     def _tell(self, detail: str) -> None:
-        self._emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
+        self._options.emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
 
     def _read_back(self, section: object, session: Session) -> None:
         assert isinstance(section, Section)
-        reading, relation = self._reading, section.start.relation
-        sent = self._sent.get(relation)
-        if reading is None or sent is None or not section.start.columns or relation in reading.left_out:
+        reading, relation = self._options.reading, section.start.relation
+        sent = self._sent[relation]
+        if reading is None or relation not in self._whole or not section.start.columns or relation in reading.left_out:
             return
+        self._check()
         session.pin(reading.settings)
-        found = rows.read_back(session, section, self.stopped)
-        if found.digest == sent.digest:
+        if rows.is_there(session, section, sent, self.stopped):
             self.loaded.same[relation] = sent.rows
 
     def refresh_the_rest(self, session: Session) -> None:
@@ -212,8 +228,8 @@ class Job:
         if self._later:
             first = self._later[0]
             raise Failed(
-                f"cannot fill {what(first)} (line {first.statement.line} of "
-                f'"{self.name}"): it reads another view that is not filled, and no order of filling them works',
+                f'cannot fill {what(first)} (line {first.statement.line} of "{self._options.name}"): '
+                "it reads another view that is not filled, and no order of filling them works",
                 hint="Look at the functions that its definition calls.",
             )
 

@@ -72,6 +72,7 @@ class Commands:
         self._wait = wait
         # Two repairs may change the same function: one at a time.
         self._repairing = threading.Lock()
+        self._room = threading.Lock()
         self._put_off: list[checks.PutOff] = []
         self._configuration: dict[Relation, str] = {}
         self._computed: frozenset[Relation] = frozenset()
@@ -134,13 +135,14 @@ class Commands:
 
     def _make_room(self, connection: Connection, relation: Relation, line: int) -> None:
         """An extension may have put rows of its own there."""
-        condition = self._configuration.pop(relation, None)
-        if condition is None:
-            return
-        try:
-            deleted = extensions.make_room(connection, relation, condition)
-        except psycopg.errors.ForeignKeyViolation:
-            return  # other rows of the extension need them; a row of the dump that is there already will tell
+        with self._room:  # several sessions may load one table: none begins before the others' rows are gone
+            condition = self._configuration.pop(relation, None)
+            if condition is None:
+                return
+            try:
+                deleted = extensions.make_room(connection, relation, condition)
+            except psycopg.errors.ForeignKeyViolation:
+                return  # other rows of the extension need them; a row of the dump that is there already will tell
         if deleted:
             rows = "1 row" if deleted == 1 else f"{deleted:,} rows"
             self._repaired(

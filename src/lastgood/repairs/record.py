@@ -54,6 +54,7 @@ def what(command: Command) -> str:
 
 
 def place(name: str, line: int, offset: int | None, named: str) -> str:
-    """A place in a dump, for messages: ``line 7 of "good.sql" (byte 120, index public.a_b_idx)``."""
+    """A place in a dump, for messages: ``line 7 of "good.sql" (byte 120, index public.a_b_idx)``; 0 is no line."""
     byte = "" if offset is None else f"byte {offset}, "
-    return f'line {line} of "{name}" ({byte}{named})'
+    where = f'line {line} of "{name}"' if line else f'"{name}"'
+    return f"{where} ({byte}{named})"

@@ -43,6 +43,8 @@ class Build:
                 run.prepared.facts,
                 run.prepared.point.path.name,
                 rules,
+                run.prepared.request.pace,
+                lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 run.emit,
                 run.cancelled,
             )

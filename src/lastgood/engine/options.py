@@ -1,0 +1,37 @@
+"""How a load is done: what it is called, how much of the server it may take, how rows are read back."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+from lastgood.dump.names import Relation
+from lastgood.events import Emit, silent
+from lastgood.postgres.capacity import Capacity
+from lastgood.postgres.pressure import Pressure
+from lastgood.repairs import Rules
+
+
+@dataclass(frozen=True, slots=True)
+class Reading:
+    """How rows are read back: under ``settings``, those that the dump's text was written with. Tables in ``left_out``
+    are not: their text depends on a time zone that is not known."""
+
+    settings: tuple[tuple[str, str], ...]
+    left_out: frozenset[Relation] = frozenset()
+
+
+@dataclass(frozen=True, slots=True)
+class Options:
+    """How a dump is loaded. ``name`` is the dump's, for messages. ``capacity`` says how much of the server may be
+    taken, ``pressure`` when to slow down, ``rules`` what may be left out or repaired. ``reading`` says how rows are
+    read back; None leaves them unread.
+    """
+
+    name: str
+    capacity: Capacity
+    pressure: Pressure
+    rules: Rules = field(default_factory=Rules)
+    reading: Reading | None = None
+    emit: Emit = silent
+    cancelled: Callable[[], bool] = lambda: False

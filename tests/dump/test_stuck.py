@@ -1,0 +1,59 @@
+"""Damaged archives over which pg_restore turns in circles for ever."""
+
+from __future__ import annotations
+
+import struct
+from pathlib import Path
+
+import pytest
+
+from lastgood import child
+from lastgood.child import ChildFailed
+from lastgood.dump import formats
+from lastgood.dump.formats import open_dump
+from lastgood.errors import Corrupt
+from lastgood.postgres.embedded import EmbeddedServer
+from tests.damage import limit
+from tests.dump.test_formats import archive
+
+
+def with_more_in_its_last_block(data: bytes) -> bytes:
+    """The last block of compressed data goes on behind their end."""
+    start = data.rindex(b"\x78\x9c")
+    (length,) = struct.unpack("<I", data[start - 4 : start])
+    end = start + length
+    return data[: start - 4] + struct.pack("<I", length + 4) + data[start:end] + b"junk" + data[end:]
+
+
+@pytest.mark.postgres(15, 16, 17, 18)
+def test_an_archive_that_pg_restore_never_gets_on_with_is_corrupt(
+    server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(formats, "STUCK_SECONDS", 0.5)
+    path = tmp_path / "stuck.dump"
+    path.write_bytes(with_more_in_its_last_block(archive(server, "custom")))
+    with limit(60), pytest.raises(Corrupt) as raised:
+        for _ in open_dump(path, pg_restore=lambda _: server.bin / "pg_restore").chunks():
+            pass
+    assert str(raised.value) == (
+        f'cannot read "{path}": pg_restore does not get on with it: it computed for 0.5 s and neither read nor wrote '
+        "anything"
+    )
+    assert raised.value.hint == "Choose another restore point."
+
+
+def test_a_program_that_computes_for_ever_is_killed() -> None:
+    with (
+        limit(60),
+        pytest.raises(ChildFailed) as raised,
+        child.stream(["sh", "-c", "echo begun; while :; do :; done"], stuck_seconds=0.5) as output,
+    ):
+        assert b"".join(output) == b"begun\n"
+    assert str(raised.value) == "sh ran out of time"
+
+
+def test_a_program_that_goes_on_is_not() -> None:
+    """However long it computes between what it writes, as long as that is shorter."""
+    script = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); echo some text that is long enough to fill a pipe; done"
+    with limit(60), child.stream(["sh", "-c", script], stuck_seconds=0.5) as output:
+        assert sum(map(len, output)) == 400_000 * 45
