@@ -23,6 +23,7 @@ Method = Literal[Compression, "zlib"]
 """With the one that is only met inside other files, since two bytes of text may look like it."""
 
 READ = 1 << 18
+_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
 _GIVE = 1 << 18
 # zstd gives all that its input makes at once, and 4 bytes can stand for 128 KiB: it gets little at a time, less after
 # it made much of it.
@@ -198,9 +199,11 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
         data = data.lstrip(b"\0")
         while len(data) < longest and (more := file.read(READ)):
             data = (data + more).lstrip(b"\0")
-        if not data and not first:
-            return
-        if not data.startswith(magics) and not any(data and magic.startswith(data) for magic in magics):
+        if not data:
+            if not first:
+                return
+            raise Incomplete(f"cannot read {what}: there is no {compression} data in it", hint=_CUT_OFF)
+        if not data.startswith(magics) and not any(magic.startswith(data) for magic in magics):
             rest = len(data) + sum(map(len, iter(lambda: file.read(READ), b"")))
             note(f"{rest} bytes behind the end of the {compression} data are not part of it and were left out")
             return
@@ -221,6 +224,6 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
             if not data:
                 raise Incomplete(
                     f"cannot read {what}: its {compression} data ends before its end, after {file.tell()} bytes",
-                    hint="The file was cut off, or its maker was stopped: choose another restore point.",
+                    hint=_CUT_OFF,
                 )
         data = member.unused
