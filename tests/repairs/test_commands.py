@@ -156,3 +156,13 @@ def test_rows_that_do_not_fit_are_told_with_their_line(stage: Stage) -> None:
 
 def test_a_kind_of_command_is_told_where_it_makes_nothing() -> None:
     assert command("COMMENT ON EXTENSION nosuch IS 'x';\n").kind is Kind.COMMENT
+
+
+def test_a_row_far_down_is_told_with_its_line_and_byte(stage: Stage) -> None:
+    text = "CREATE TABLE public.t (i integer);\nCOPY public.t (i) FROM stdin;\n" + "1234567\n" * 90_000 + "oops\n\\.\n"
+    message, _ = stage.fails(text)
+    offset = len(PROLOGUE) + text.index("oops")
+    assert message == (
+        f'cannot load line 90015 of "good.sql" (byte {offset}, rows of public.t): '
+        'invalid input syntax for type integer: "oops" [SQLSTATE 22P02]'
+    )
