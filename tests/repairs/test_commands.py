@@ -166,3 +166,17 @@ def test_a_row_far_down_is_told_with_its_line_and_byte(stage: Stage) -> None:
         f'cannot load line 90015 of "good.sql" (byte {offset}, rows of public.t): '
         'invalid input syntax for type integer: "oops" [SQLSTATE 22P02]'
     )
+
+
+def test_commands_that_are_data_are_told_with_their_place(stage: Stage) -> None:
+    text = """
+CREATE TABLE public.t (i integer[]);
+INSERT INTO public.t VALUES (ARRAY[1]);
+INSERT INTO public.t VALUES (ARRAY['x']);
+"""
+    message, _ = stage.fails(text)
+    offset = len(PROLOGUE) + text.index("INSERT INTO public.t VALUES (ARRAY['x'])")
+    assert message == (
+        f'cannot load line 16 of "good.sql" (byte {offset}, insert on public.t): '
+        'column "i" is of type integer[] but expression is of type text[] [SQLSTATE 42804]'
+    )

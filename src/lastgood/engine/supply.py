@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump.entries import Rows
@@ -86,7 +87,9 @@ class InPlace:
     def commands(self, bulk: Bulk) -> Iterator[Command]:
         for token in tokens(self._text(bulk.begin, bulk.end)):
             if isinstance(token, Statement):
-                command = rule(token)
+                # Its place in the dump: the text that was read here begins elsewhere.
+                offset, line = bulk.begin + token.offset, bulk.line + token.line - 1
+                command = rule(replace(token, offset=offset, line=line))
                 if not is_data(command):
                     raise Corrupt(
                         f'cannot use "{self._path}": the file changed while it was read',

@@ -185,14 +185,16 @@ class Job:
         """The first one to load rows sees to it that nothing stands in their way."""
         with self._rows_begun:
             if not self._prepared:
-                self.commands.before_rows(session.connection)
+                with session.telling(0, "checks that call functions"):
+                    self.commands.before_rows(session.connection)
                 self._prepared = True
 
     def after_rows(self, sessions: Sequence[Session]) -> None:
         """Gives back what stood in the way of rows."""
         for session in sessions:
             session.enter(())
-        self.commands.after_rows([session.connection for session in sessions])
+        with sessions[0].telling(0, "checks that call functions"):
+            self.commands.after_rows([session.connection for session in sessions])
 
     def caution(self, text: str) -> None:
         """Tells the operator of something to look at."""

@@ -30,14 +30,18 @@ _CALLS = sql.SQL("""
           WHERE d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = c.oid AND p.oid >= 16384
             AND p.prolang NOT IN (12, 13))
 """)
-# A parent before its children: what they inherit goes with it, and only what is theirs alone is left.
+# Only what this role may alter, and extensions' own tables are left to them. A parent before its children: what they
+# inherit goes with it, and only what is theirs alone is left.
 _OF_TABLES = sql.SQL(
     """
-    SELECT CASE r.relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, n.nspname, r.relname, c.conname,
+    SELECT 'table', n.nspname, r.relname, c.conname,
            pg_catalog.pg_get_constraintdef(c.oid), pg_catalog.obj_description(c.oid, 'pg_constraint')
     FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_class r ON r.oid = c.conrelid
     JOIN pg_catalog.pg_namespace n ON n.oid = r.relnamespace
     WHERE c.contype = 'c' AND c.conislocal AND c.convalidated AND r.relkind IN ('r', 'p')
+      AND pg_catalog.pg_has_role(r.relowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+                      WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = r.oid AND e.deptype = 'e')
       AND coalesce((to_jsonb(c) ->> 'conenforced')::boolean, true) AND {calls}
     ORDER BY c.coninhcount, r.oid, c.conname
     """
@@ -49,7 +53,9 @@ _OF_DOMAINS = sql.SQL(
            pg_catalog.pg_get_constraintdef(c.oid), pg_catalog.obj_description(c.oid, 'pg_constraint')
     FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_type t ON t.oid = c.contypid
     JOIN pg_catalog.pg_namespace n ON n.oid = t.typnamespace
-    WHERE c.contype = 'c' AND c.convalidated
+    WHERE c.contype = 'c' AND c.convalidated AND pg_catalog.pg_has_role(t.typowner, 'USAGE')
+      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+                      WHERE e.classid = 'pg_catalog.pg_type'::regclass AND e.objid = t.oid AND e.deptype = 'e')
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_type d WHERE d.typbasetype = t.oid)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_range g WHERE g.rngsubtype = t.oid)
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_attribute a WHERE a.atttypid = t.typarray)
@@ -63,7 +69,7 @@ _BROKEN = frozenset({"23514", "23502"})
 
 @dataclass(frozen=True, slots=True)
 class PutOff:
-    """A constraint that was taken away. ``kind``: ``table``, ``foreign table`` or ``domain``; ``definition`` is the
+    """A constraint that was taken away. ``kind``: ``table`` or ``domain``; ``definition`` is the
     server's own text."""
 
     kind: str
