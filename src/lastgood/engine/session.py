@@ -15,7 +15,8 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 from lastgood.repairs import Commands
 
-_AUTHORIZATION = "session_authorization"
+# Who a session is comes last, in this order.
+_IDENTITY = {"session_authorization": 1, "role": 2}
 _PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
 
 
@@ -62,7 +63,7 @@ class Session:
         wanted = {name: command.statement.text for name, command in state}
         if wanted == self._state and not self._pinned:
             return
-        if _AUTHORIZATION in self._state:
+        if not self._state.keys().isdisjoint(_IDENTITY):
             # The role that is in force may lack the right to set the others.
             self.connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE")
         gone = {name for name in self._state if name not in wanted} | {name for name, _ in self._pinned}
@@ -71,8 +72,8 @@ class Session:
         kept = {} if self._pinned else self._state
         commands = [
             command
-            for name, command in sorted(state, key=lambda item: item[0] == _AUTHORIZATION)
-            if kept.get(name) != command.statement.text or name == _AUTHORIZATION
+            for name, command in sorted(state, key=lambda item: _IDENTITY.get(item[0], 0))
+            if kept.get(name) != command.statement.text or name in _IDENTITY
         ]
         self._remember(wanted)
         self._state, self._pinned = wanted, ()
@@ -86,7 +87,7 @@ class Session:
 
     def _remember(self, names: Iterable[str]) -> None:
         """Notes the session's own values of settings that are about to change for the first time."""
-        new = [name for name in names if name not in self._own and name != _AUTHORIZATION]
+        new = [name for name in names if name not in self._own and name not in _IDENTITY]
         if new:
             query = "SELECT name, pg_catalog.current_setting(name, true) FROM unnest(%s::text[]) name"
             found = self.connection.execute(query, [new]).fetchall()
