@@ -16,7 +16,7 @@ from lastgood.present import report as shown
 from lastgood.present import salvage as shown_salvage
 
 
-@command("restore", 3, 4, 5, options=PACE)
+@command("restore", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
 def restore_(
     session: Session,
     point: Annotated[
@@ -50,7 +50,17 @@ def restore_(
             ).model_copy(update=named)
         else:
             try:
-                report = restore.restore(session.target, store, names, into, emit, session.pace, database_name=database)
+                report = restore.restore(
+                    session.target,
+                    store,
+                    names,
+                    into,
+                    emit,
+                    session.pace,
+                    strict=session.settings.strict,
+                    allow_orphans=session.settings.allow_orphans,
+                    database_name=database,
+                )
             except (Corrupt, Incomplete) as error:
                 error.hint += " To get out what is left of it, add --salvage-readable."
                 raise
