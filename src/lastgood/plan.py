@@ -40,7 +40,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed."""
+    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
+    ``allow_orphans``: see ``lastgood.repairs.Rules``."""
 
     target: Target
     store: Path
@@ -49,6 +50,8 @@ class Request:
     fence: Fence = "now"
     reopen_when: ReopenWhen = "full"
     keep_shadow: bool = False
+    strict: bool = False
+    allow_orphans: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
 
@@ -119,6 +122,8 @@ class Plan(_Frozen):
     reopen_when: ReopenWhen = "full"
     deferred: tuple[str, ...] = ()
     keep_shadow: bool
+    strict: bool = False
+    allow_orphans: bool = False
     carry_owners: bool
     carry_acls: bool
     loss: tuple[TableLoss, ...]

@@ -54,7 +54,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             # First: what we read ourselves counts as use of an index, too.
             choice = None
             if request.reopen_when == "usable":
-                choice = choose(connection, Deferrable.of(summary.script), replaces=True)
+                choice = choose(
+                    connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
+                )
             subject = checks.Subject(
                 maintenance, connection, live, point, facts, summary, request.fence, request.store, request.pace
             )
@@ -96,6 +98,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
             keep_shadow=request.keep_shadow,
+            strict=request.strict,
+            allow_orphans=request.allow_orphans,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             loss=lost,
@@ -128,6 +132,8 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
         reopen_when="usable" if mark.options.get("reopen_when") == "usable" else "full",
+        strict="strict" in mark.options,
+        allow_orphans="allow_orphans" in mark.options,
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
@@ -10,6 +10,7 @@ from pydantic import BaseModel, ConfigDict, Field
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
+from lastgood.repairs import Repaired
 from lastgood.steps import Run
 
 
@@ -121,6 +122,19 @@ def finish_report(run: str, live: str, finished: Finished, seconds: float) -> Fi
     return FinishReport(run=run, live=live, finished=finished_of(finished), seconds=round(seconds, 3))
 
 
+class RepairReport(_Frozen):
+    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead."""
+
+    what: str
+    why: str
+    line: int
+
+
+def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
+    """What a load repaired, as data."""
+    return tuple(RepairReport(what=each.what, why=each.why, line=each.line) for each in repaired)
+
+
 class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
@@ -139,6 +153,7 @@ class Report(_Frozen):
     seconds: Seconds
     emergency_backup: str | None
     skipped: tuple[Skipped, ...]
+    repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     finished: FinishedReport | None = None
     undo_command: str
@@ -186,6 +201,7 @@ def report_of(run: Run, total: float) -> Report:
         ),
         emergency_backup=str(found.emergency) if found.emergency is not None else None,
         skipped=skipped_of(found.skipped),
+        repaired=repaired_of(found.repaired),
         not_compared=comparison.not_compared if comparison is not None else (),
         finished=finished_of(found.finished) if found.finished is not None else None,
         undo_command=f"lastgood undo {plan.run}",

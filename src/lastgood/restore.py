@@ -28,8 +28,17 @@ from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.strain import Limits
-from lastgood.rebuild import prove, rebuild
-from lastgood.report import FinishedReport, ProvedTable, Skipped, finished_of, proved_tables, skipped_of
+from lastgood.rebuild import prove, rebuild, rules_for
+from lastgood.report import (
+    FinishedReport,
+    ProvedTable,
+    RepairReport,
+    Skipped,
+    finished_of,
+    proved_tables,
+    repaired_of,
+    skipped_of,
+)
 
 
 class RestoreReport(BaseModel):
@@ -44,6 +53,7 @@ class RestoreReport(BaseModel):
     into: str
     tables: tuple[ProvedTable, ...]
     skipped: tuple[Skipped, ...]
+    repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     finished: FinishedReport | None = None
     seconds: dict[str, float]
@@ -62,10 +72,13 @@ def restore(
     pace: Pace = AS_IT_FITS,
     *,
     reopen_when: ReopenWhen = "full",
+    strict: bool = False,
+    allow_orphans: bool = False,
     database_name: str | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict`` and
+    ``allow_orphans``: see ``lastgood.repairs.Rules``.
 
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
@@ -87,7 +100,7 @@ def restore(
             raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)
         model = database.describe(maintenance, target.dbname)
         run = new_run(server_clock(maintenance))
-        division = _division(target, summary.script, emit) if reopen_when == "usable" else None
+        division = _division(target, summary.script, emit, allow_orphans) if reopen_when == "usable" else None
         made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
         try:
@@ -98,13 +111,15 @@ def restore(
                 def connect(purpose: str) -> AbstractContextManager[Connection]:
                     return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
+                with target.connect(application_name=f"lastgood restore {run}") as like:
+                    rules = rules_for(like, facts, strict=strict, allow_orphans=allow_orphans)
                 loaded = rebuild(
                     connect,
                     source,
                     summary,
                     facts,
                     point.path.name,
-                    {},
+                    rules,
                     pace,
                     lambda: target.connect(application_name=f"lastgood watch {run}"),
                     emit,
@@ -158,15 +173,16 @@ def restore(
         into=into,
         tables=proved_tables(comparison),
         skipped=skipped_of(loaded.skipped),
+        repaired=repaired_of(loaded.repaired),
         not_compared=comparison.not_compared,
         finished=finished,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
 
 
-def _division(target: Target, script: Script, emit: Emit) -> Division:
+def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -> Division:
     with target.connect() as live:
-        chosen = choose(live, Deferrable.of(script), replaces=False)
+        chosen = choose(live, Deferrable.of(script), replaces=False, allow_orphans=allow_orphans)
     for text in chosen.remarks:
         emit(Note(text))
     return chosen.division

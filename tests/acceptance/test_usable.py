@@ -246,6 +246,12 @@ def test_rows_without_a_match_are_found_before_the_switch(
         "  foreign key c_p of public.c: 2 rows have no match in public.p, 7 for example"
     )
     assert look(server.target(live)).kept == ()
+    allowed = rollback.run(rollback.plan(replace(request, allow_orphans=True)))
+    assert [each.what for each in allowed.repaired] == ["foreign key c_p on public.c"]
+    with server.target(live).connect() as connection:
+        row = connection.execute("SELECT convalidated FROM pg_constraint WHERE conname = 'c_p'").fetchone()
+    assert row == (False,)
+    assert look(server.target(live)).finishing == ()
 
 
 def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> None:

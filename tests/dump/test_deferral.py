@@ -164,7 +164,6 @@ def test_every_other_awkward_database_is_divided_without_a_word_changed(server: 
     assert sorted(names(division)) == [
         "foreign key f1_o_fkey on s1.f1",
         "foreign key f2_o_fkey on s1.f2",
-        "index s1.par_f_idx",
     ]
 
 
@@ -272,6 +271,27 @@ def test_a_key_between_comments_gets_its_words_where_they_count() -> None:
     assert text.startswith(
         "ALTER TABLE ONLY public.t /* NOT VALID */ ADD CONSTRAINT k FOREIGN KEY (p) REFERENCES public.p(id) NOT VALID"
     )
+
+
+@pytest.mark.parametrize(
+    ("index", "waits"),
+    [
+        ("USING btree (lower(body))", True),
+        ("USING btree (pg_catalog.lower(body))", True),
+        ("USING btree (public.norm(body))", False),
+        ("USING btree (q) WHERE (length(public.norm(body)) > 3)", False),
+        ("USING gin (to_tsvector('english'::regconfig, body))", True),
+    ],
+)
+def test_an_index_that_calls_the_users_functions_does_not_wait(index: str, waits: bool) -> None:
+    """They may read what is not on the search path, and then it is the load that knows what to do."""
+    assert (of(f"CREATE INDEX i ON public.t {index};").indexes != ()) is waits
+
+
+def test_no_key_waits_where_rows_without_a_match_are_allowed() -> None:
+    script = script_of(HEAD + KEY.encode() + FOOT)
+    assert names(Deferrable.of(script).divide(())) == ["foreign key k on public.t"]
+    assert Deferrable.of(script).divide((), keys_too=False).later == ()
 
 
 def test_names_that_look_like_words_of_the_language() -> None:

@@ -21,6 +21,7 @@ from lastgood.report import (
     FinishedReport,
     FinishReport,
     ProvedTable,
+    RepairReport,
     Report,
     Seconds,
     Skipped,
@@ -92,6 +93,7 @@ def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] =
         ),
         emergency_backup="backups/crm_emergency.sql",
         skipped=(Skipped(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
+        repaired=(RepairReport(what="extension citext", why="its default version was installed", line=30),),
         not_compared=not_compared,
         undo_command=f"lastgood undo {RUN}",
     )
@@ -185,6 +187,7 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "\n"
         "Worth a look\n"
         "  - look at x\n"
+        "  - repaired extension citext (line 30): its default version was installed\n"
         "  - left out CREATE DATABASE (line 12): it names a database\n"
         "\n"
         "What happened\n"

@@ -16,7 +16,7 @@ from lastgood.present import report as shown
 from lastgood.present import salvage as shown_salvage
 
 
-@command("restore", 3, 4, 5, 7, options=("reopen_when", *PACE))
+@command("restore", 3, 4, 5, 7, options=("reopen_when", "strict", "allow_orphans", *PACE))
 def restore_(
     session: Session,
     point: Annotated[
@@ -58,8 +58,10 @@ def restore_(
                     into,
                     emit,
                     session.pace,
-                    database_name=database,
                     reopen_when=session.settings.reopen_when,
+                    strict=session.settings.strict,
+                    allow_orphans=session.settings.allow_orphans,
+                    database_name=database,
                 )
             except (Corrupt, Incomplete) as error:
                 error.hint += " To get out what is left of it, add --salvage-readable."

@@ -27,7 +27,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
 
 
-@command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when", *PACE))
+@command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "strict", "allow_orphans", *PACE))
 def roll_back(
     session: Session,
     point: Point = None,
@@ -74,6 +74,8 @@ def roll_back(
         fence=settings.fence,
         reopen_when=settings.reopen_when,
         keep_shadow=keep_shadow,
+        strict=settings.strict,
+        allow_orphans=settings.allow_orphans,
         pace=session.pace,
     )
     with session.events() as emit:

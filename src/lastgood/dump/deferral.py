@@ -165,8 +165,9 @@ class Deferrable:
         schema, name = (part.decode(self._codec, "replace").replace("''", "'") for part in found.groups())
         return schema, name
 
-    def divide(self, in_use: Collection[Relation], *, server_major: int = 0) -> Division:
-        """What can wait, when the indexes ``in_use`` can't. Only what is fully understood is put off.
+    def divide(self, in_use: Collection[Relation], *, server_major: int = 0, keys_too: bool = True) -> Division:
+        """What can wait, when the indexes ``in_use`` can't. Only what is fully understood is put off; no foreign key
+        without ``keys_too``.
 
         Before 18 (``server_major``) a partitioned table takes no foreign key that is not valid, and one that points to
         such a table forgets its parts when it is validated: those do not wait.
@@ -183,7 +184,8 @@ class Deferrable:
                 index = _Index(noted, node)
                 if node.unique and node.whereClause is None:
                     covered.append((index.table, index.columns))
-                if not node.unique and index.table in self._tables - self._partitioned and not index.only:
+                plain = index.table in self._tables - self._partitioned and not index.only
+                if plain and not node.unique and not _calls_users(shape(noted.text)):
                     indexes[index.relation] = index
             elif command.kind is Kind.FOREIGN_KEY:
                 keys.append(_Key(noted, node))
@@ -210,7 +212,7 @@ class Deferrable:
                 )
             )
         fit = self._tables if server_major >= 18 else self._tables - self._partitioned
-        for key in keys:
+        for key in keys if keys_too else ():
             rewritten = _not_valid(key.noted.text) if {key.table, key.references} <= fit else None
             if rewritten is None:
                 continue
@@ -313,6 +315,16 @@ def _for_keys(
 
 def _leads(columns: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
     return bool(wanted) and set(columns[: len(wanted)]) == set(wanted)
+
+
+def _calls_users(tree: Any) -> bool:
+    """Whether a function of the user's own is called: what that needs, a restore may have to repair first."""
+    if isinstance(tree, dict):
+        name = tree.get("FuncCall", {}).get("funcname", ())
+        if len(name) > 1 and name[0]["String"].get("sval") != "pg_catalog":
+            return True
+        return any(map(_calls_users, tree.values()))
+    return isinstance(tree, list) and any(map(_calls_users, tree))
 
 
 def _not_valid(text: str) -> str | None:

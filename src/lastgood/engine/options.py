@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
 from lastgood.events import Emit, silent
 from lastgood.postgres.capacity import Capacity
 from lastgood.postgres.pressure import Pressure
+from lastgood.repairs import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,15 +24,15 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a dump is loaded. ``name`` is the dump's, for messages. ``capacity`` says how much of the server may be
-    taken, ``pressure`` when to slow down. ``extensions``: name → version to install. ``reading`` says how rows are read
-    back; None leaves them unread. ``large_only``: statistics of small tables, of whole trees and of statistics objects
-    are left for later.
+    taken, ``pressure`` when to slow down, ``rules`` what may be left out or repaired. ``reading`` says how rows are
+    read back; None leaves them unread. ``large_only``: statistics of small tables, of whole trees and of statistics
+    objects are left for later.
     """
 
     name: str
     capacity: Capacity
     pressure: Pressure
-    extensions: Mapping[str, str] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
     reading: Reading | None = None
     emit: Emit = silent
     cancelled: Callable[[], bool] = lambda: False

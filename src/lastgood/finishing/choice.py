@@ -33,14 +33,14 @@ class Choice:
     remarks: tuple[str, ...] = ()
 
 
-def choose(live: Connection, deferrable: Deferrable, *, replaces: bool) -> Choice:
+def choose(live: Connection, deferrable: Deferrable, *, replaces: bool, allow_orphans: bool = False) -> Choice:
     """What of a dump can wait while ``live``, a connection to the live database, knows which indexes are used: those
     that were scanned since its statistics began.
 
     ``replaces``: the application goes straight over from the live database to the new one. Then an index counts as
     used also when the live database has none of that name, and when no index at all was ever scanned there. A
-    database that nobody works with yet is wanted early: there, what is not known to be used waits. Raises
-    psycopg.Error.
+    database that nobody works with yet is wanted early: there, what is not known to be used waits. Where rows without
+    a match are allowed, the foreign keys do not wait: the load sees to them. Raises psycopg.Error.
     """
     major = live.info.server_version // 10000
     candidates = deferrable.divide((), server_major=major).indexes
@@ -62,13 +62,14 @@ def choose(live: Connection, deferrable: Deferrable, *, replaces: bool) -> Choic
                 f'the statistics of "{live.info.dbname}" are {age} old: an index that is used more seldom than that is '
                 "built after the reopening"
             )
-    return Choice(deferrable.divide(used, server_major=major), tuple(remarks))
+    return Choice(deferrable.divide(used, server_major=major, keys_too=not allow_orphans), tuple(remarks))
 
 
-def built(shadow: Connection, deferrable: Deferrable) -> Division:
+def built(shadow: Connection, deferrable: Deferrable, *, allow_orphans: bool = False) -> Division:
     """What was put off when another process built the shadow: what is not there."""
     candidates = deferrable.divide(()).indexes
-    return deferrable.divide(_existing(shadow, candidates), server_major=shadow.info.server_version // 10000)
+    major = shadow.info.server_version // 10000
+    return deferrable.divide(_existing(shadow, candidates), server_major=major, keys_too=not allow_orphans)
 
 
 def _existing(connection: Connection, candidates: Collection[Relation]) -> set[Relation]:

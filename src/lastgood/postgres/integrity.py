@@ -6,7 +6,7 @@ skips foreign keys and leaves ``convalidated`` true), so rows are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -112,13 +112,17 @@ def keys(connection: Connection) -> list[Key]:
     return found
 
 
-def foreign_keys(connection: Connection) -> Iterator[ForeignKey]:
-    """Looks up every row of every foreign key, one key at a time, in the caller's transaction.
+def foreign_keys(
+    connection: Connection, *, chosen: Callable[[tuple[str, str, str]], bool] = lambda key: True
+) -> Iterator[ForeignKey]:
+    """Looks up every row of every foreign key, one key at a time, in the caller's transaction. ``chosen`` is asked of
+    each key: its schema, its table, its name.
 
     Raises psycopg.Error.
     """
     for key in keys(connection):
-        yield look_up(connection, key)
+        if chosen((key.schema_name, key.table, key.name)):
+            yield look_up(connection, key)
 
 
 def look_up(connection: Connection, key: Key) -> ForeignKey:

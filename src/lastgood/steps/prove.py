@@ -26,7 +26,9 @@ class Prove:
             division = run.findings.division
             if division is None and run.plan.reopen_when == "usable":
                 # Another process built it.
-                division = choice.built(shadow, Deferrable.of(run.prepared.summary.script))
+                division = choice.built(
+                    shadow, Deferrable.of(run.prepared.summary.script), allow_orphans=run.plan.allow_orphans
+                )
             comparison = prove(
                 shadow,
                 run.prepared.facts,
