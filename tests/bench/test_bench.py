@@ -10,11 +10,11 @@ from pathlib import Path
 import pytest
 
 from bench import measure
-from bench.contestants import FLOOR, LASTGOOD, PSQL
+from bench.contestants import FLOOR, LASTGOOD, LASTGOOD_USABLE, PSQL
 from bench.measure import ProgramFailed, Series
 from bench.results import Results
 
-WHO = (PSQL, "pg_restore -j 2, directory", LASTGOOD, FLOOR)
+WHO = (PSQL, "pg_restore -j 2, directory", LASTGOOD, LASTGOOD_USABLE, FLOOR)
 
 
 def _short(output: Path, *parts: str) -> Results:
