@@ -7,7 +7,7 @@ import shutil
 import sys
 import tempfile
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from functools import partial
 from operator import attrgetter
 from pathlib import Path
@@ -66,7 +66,7 @@ def _lastgood(ring: Ring, form: Callable[[Dumps], Path], *options: str) -> Run:
 def _usable(ring: Ring) -> Run:
     """Until the database is in service; what is finished then is paid for, but not waited for."""
     done = _lastgood(ring, attrgetter("plain"), "--reopen-when", "usable")
-    return replace(done, seconds=round(done.seconds - done.parts.get("finish", 0.0), 3))
+    return done.model_copy(update={"seconds": round(done.seconds - done.parts.get("finish", 0.0), 3)})
 
 
 def _copied(ring: Ring) -> Run:
