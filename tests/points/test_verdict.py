@@ -191,3 +191,25 @@ def test_a_manifest_survives_being_written(crm: Target, store: Path) -> None:
     assert manifest_path(point.path).name == point.path.name + ".lastgood.json"
     assert Manifest.model_validate_json(manifest.model_dump_json()) == manifest
     assert manifest_of(store / "nothing") is None
+
+
+def test_a_custom_archive_whose_contents_were_changed_never_passes_with_fewer_tables(
+    crm: Target, store: Path, dump: Dump
+) -> None:
+    store.mkdir(exist_ok=True)
+    path = dump(crm, store / "crm.dump", "-Fc", "-Z0")
+    whole = path.read_bytes()
+    (point,) = points.listing(store)
+    tables = {table.name for table in points.read_whole(point).facts.tables}
+    assert tables == {"accounts", "contacts", "schema_migrations"}
+    contents = whole.index(b"TABLE DATA", whole.index(b"accounts"))
+    passed = 0
+    # The count of entries stands among the first bytes; the others belong to the entries themselves.
+    for at in (*range(60, 100), *range(contents - 40, contents + 40, 3)):
+        path.write_bytes(whole[:at] + bytes([whole[at] ^ 1]) + whole[at + 1 :])
+        verdict = points.verify(replace(point, size=len(whole)))
+        if verdict.facts is not None and verdict.valid:
+            passed += 1
+            assert len(verdict.facts.tables) == 3, at
+            assert verdict.facts.rows == 552, at
+    assert passed < 60  # most of these bytes matter

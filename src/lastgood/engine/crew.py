@@ -102,29 +102,30 @@ class _Crew:
             return self._options.capacity.parallel_workers(self._busy)
 
     def _work(self, session: Session) -> None:
-        for task in self._tasks():
+        for tasks in self._tasks():
             try:
-                self.job.do(task, session)
+                self.job.do(tasks, session)
             except BaseException as error:
                 self._fail(error)
                 return
             with self._changed:
-                self._schedule.done(task)
+                for task in tasks:
+                    self._schedule.done(task)
                 self._busy -= 1
                 self._changed.notify_all()
 
-    def _tasks(self) -> Iterator[Task]:
+    def _tasks(self) -> Iterator[list[Task]]:
         while True:
             with self._changed:
                 while self._failed is None and not self._schedule.finished:
-                    task = self._schedule.take()
-                    if task is not None:
+                    tasks = self._schedule.take_some()
+                    if tasks:
                         self._busy += 1
                         break
                     self._changed.wait()
                 else:
                     return
-            yield task
+            yield tasks
 
     def _fail(self, error: BaseException, *, only_stop: bool = False) -> None:
         """The first error counts: it ends what the others do."""

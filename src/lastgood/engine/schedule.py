@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
@@ -11,6 +12,10 @@ from lastgood.dump.names import Relation
 from lastgood.engine.tasks import Lock, Task, Work, conflict
 
 _Heap = list[tuple[float, int]]
+
+# Cheap tasks are handed out several at a time: asking for them, and a message to the server for each, would cost more.
+CHEAP = 0.005
+AT_ONCE = 24
 
 
 class Schedule:
@@ -44,13 +49,22 @@ class Schedule:
         """Whether every task is done."""
         return self._left == 0
 
-    def take(self) -> Task | None:
-        """The next task, begun; None when none can begin until another is done."""
-        found = self._next_of_stream()
+    def take_some(self) -> list[Task]:
+        """The next task, begun, or several that are cheap; none when none can begin until another is done."""
+        first = self.take()
+        taken = [] if first is None else [first]
+        if first is not None and first.cost <= CHEAP:
+            while len(taken) < AT_ONCE and (another := self.take(most=CHEAP)) is not None:
+                taken.append(another)
+        return taken
+
+    def take(self, *, most: float = math.inf) -> Task | None:
+        """The next task, begun; None when none can begin until another is done, or when it costs more than ``most``."""
+        found = self._next_of_stream() if most == math.inf else None
         if found is None:
             heaps = [self._ready] if self._serial else [self._ready, self._ready_serial]
             for heap in sorted(heaps, key=lambda heap: heap[0] if heap else (0.0, 0)):
-                found = self._first_of(heap)
+                found = self._first_of(heap, most)
                 if found is not None:
                     break
             else:
@@ -85,11 +99,11 @@ class Schedule:
         self._stream.pop()
         return task
 
-    def _first_of(self, heap: _Heap) -> Task | None:
-        """Takes the first of a heap that meets no lock."""
+    def _first_of(self, heap: _Heap, most: float) -> Task | None:
+        """Takes the first of a heap that meets no lock, if it costs no more than ``most``."""
         passed: _Heap = []
         found = None
-        while heap and found is None:
+        while heap and found is None and self._tasks[heap[0][1]].cost <= most:
             entry = heapq.heappop(heap)
             if self._may_begin(self._tasks[entry[1]]):
                 found = self._tasks[entry[1]]

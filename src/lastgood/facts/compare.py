@@ -246,8 +246,9 @@ def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]
     if missing and exactly:
         why.append(f"Only one side has counted objects of these kinds: {', '.join(missing)}.")
     majors = {facts.rules.server_major for facts in (expected, found)}
+    by_kind = [_by_kind(facts) for facts in (expected, found)]
     for kind in counted:
-        objects = [{one.identity: one for one in facts.objects if one.kind == kind} for facts in (expected, found)]
+        objects = [side.get(kind, {}) for side in by_kind]
         only = [sorted(objects[0].keys() - objects[1].keys()), sorted(objects[1].keys() - objects[0].keys())]
         if exactly:
             for identity in only[0]:
@@ -272,6 +273,13 @@ def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]
     if exactly and len(majors) > 1:
         why.append("Definitions of objects were not compared: the servers' major versions differ.")
     return differences, why
+
+
+def _by_kind(facts: Facts) -> dict[str, dict[str, ObjectFacts]]:
+    found: dict[str, dict[str, ObjectFacts]] = {}
+    for one in facts.objects:
+        found.setdefault(one.kind, {})[one.identity] = one
+    return found
 
 
 # What a dump writes that has no place in the catalogue's account: an identity belongs to its column, for one.
