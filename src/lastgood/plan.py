@@ -97,7 +97,8 @@ class PlannedStep(_Frozen):
 
 
 class Plan(_Frozen):
-    """A rollback, before it happens. Names of databases are those on the server."""
+    """A rollback, before it happens. Names of databases are those on the server. ``expected_seconds``: how long
+    building and proving would take, by earlier loads on this server; null where there was none."""
 
     format: Literal[1] = 1
     run: str
@@ -115,6 +116,7 @@ class Plan(_Frozen):
     keep_shadow: bool
     carry_owners: bool
     carry_acls: bool
+    expected_seconds: float | None = None
     loss: tuple[TableLoss, ...]
     findings: tuple[Finding, ...]
     steps: tuple[PlannedStep, ...]

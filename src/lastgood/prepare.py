@@ -23,6 +23,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
+from lastgood.rebuild import expected_seconds
 
 
 def lock_name(run: str) -> str:
@@ -63,6 +64,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables only?"
             )
             findings = (*findings, Finding(level="caution", code="tables_go_away", text=text))
+        expected = expected_seconds(maintenance, request.state, source, summary, request.pace)
         plan = Plan(
             run=run,
             made_at=server_clock(maintenance),
@@ -88,6 +90,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             keep_shadow=request.keep_shadow,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
+            expected_seconds=expected,
             loss=lost,
             findings=findings,
             steps=_steps(request),

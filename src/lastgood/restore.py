@@ -46,10 +46,18 @@ class RestoreReport(BaseModel):
 
 
 def restore(
-    target: Target, store: Path, point_name: str, into: str, emit: Emit = silent, pace: Pace = AS_IT_FITS
+    target: Target,
+    store: Path,
+    point_name: str,
+    into: str,
+    emit: Emit = silent,
+    pace: Pace = AS_IT_FITS,
+    *,
+    state: Path | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``state``: the folder that
+    remembers what work costs on this server.
 
     Raises BadPoint, Refused, Failed, Interrupted.
     """
@@ -87,6 +95,7 @@ def restore(
                     lambda: target.connect(application_name=f"lastgood watch {run}"),
                     emit,
                     stop.is_set,
+                    state=state,
                 )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))

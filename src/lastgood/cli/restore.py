@@ -26,5 +26,7 @@ def restore_(
     Touches no other database. When it fails or is interrupted, the new database is removed again.
     """
     with session.events() as emit:
-        report = restore.restore(session.target, session.settings.store, point, into, emit, session.pace)
+        report = restore.restore(
+            session.target, session.settings.store, point, into, emit, session.pace, state=session.settings.state
+        )
     session.result(report.document(), lambda: shown.show_restore(session.screen, report))

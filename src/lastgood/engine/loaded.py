@@ -7,18 +7,21 @@ from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Command
+from lastgood.engine.costs import Known
 
 
 @dataclass(slots=True)
 class Loaded:
     """``skipped``: (what, why) → (first line, how many) of commands left out by rule, or that the server may refuse and
-    did. ``same``: tables that were read back and are, byte for byte, what the dump holds, with their rows.
+    did. ``same``: tables that were read back and are, byte for byte, what the dump holds, with their rows. ``known``:
+    what work costs on this server, with what this load has taught.
     """
 
     commands: int = 0
     rows: int = 0
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     same: dict[Relation, int] = field(default_factory=dict)
+    known: Known = field(default_factory=Known)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, *, commands: int = 0, rows: int = 0) -> None:

@@ -6,6 +6,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
+from lastgood.engine.costs import Known
 from lastgood.events import Emit, silent
 from lastgood.postgres.capacity import Capacity
 from lastgood.postgres.pressure import Pressure
@@ -24,7 +25,7 @@ class Reading:
 class Options:
     """How a dump is loaded. ``name`` is the dump's, for messages. ``capacity`` says how much of the server may be
     taken, ``pressure`` when to slow down. ``extensions``: name → version to install. ``reading`` says how rows are read
-    back; None leaves them unread.
+    back; None leaves them unread. ``known``: what work costs on this server, as far as that is known.
     """
 
     name: str
@@ -34,3 +35,4 @@ class Options:
     reading: Reading | None = None
     emit: Emit = silent
     cancelled: Callable[[], bool] = lambda: False
+    known: Known = field(default_factory=Known)

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import partial
 
 from psycopg import sql
 
@@ -21,8 +23,8 @@ from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
 from lastgood.engine.supply import Supply
 from lastgood.engine.tasks import Task, Work
+from lastgood.engine.tracker import Tracker
 from lastgood.errors import Failed, Interrupted
-from lastgood.events import Progress
 
 MORE_ROUNDS = 10
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
@@ -47,7 +49,9 @@ class Job:
         supply: Supply,
         options: Options,
         parallel: Callable[[], int],
+        tracker: Tracker,
     ) -> None:
+        self.tracker = tracker
         self.loaded = Loaded()
         self._script = script
         self._supply = supply
@@ -55,8 +59,6 @@ class Job:
         self._parallel = parallel
         self._stop = threading.Event()
         self._lock = threading.Lock()
-        self._done = 0
-        self._size = sum(section.size for section in script.sections)
         self._sent: dict[Relation, rows.Sent] = {}
         self._divisions: dict[int, _Division] = {}
         self._later: list[Command] = []
@@ -92,12 +94,12 @@ class Job:
     def do(self, task: Task, session: Session) -> None:
         """Does one task. Raises Failed, Interrupted, BadPoint."""
         if task.work is Work.READ:
-            self._read_back(task.items[0], session)
+            self._read_back(task, session)
             return
         for item in task.items:
             match item:
                 case Section():
-                    self._load(item, task.parts, session)
+                    self._load(item, task, session)
                 case Bulk():
                     session.enter(item.state)
                     for command in self._supply.commands(item):
@@ -124,25 +126,21 @@ class Job:
         session.enter(step.state)
         if task.work in (Work.INDEX, Work.KEY):
             session.parallel(self._parallel())
-            self._tell(what(command))
         try:
             session.run(command)
         except Later:
             self._later.append(command)
 
-    def _load(self, section: Section, parts: int, session: Session) -> None:
-        relation = section.start.relation
+    def _load(self, section: Section, task: Task, session: Session) -> None:
+        relation, parts = section.start.relation, task.parts
         session.enter(section.state)
         fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
-        named = f"rows of {relation}"
 
         def progress(sent: int) -> None:
             self._check()
             fault.point("build.during_load")
             self._options.pressure.throttle(sent, self.stopped)
-            with self._lock:
-                self._done += sent
-            self._tell(named)
+            self.tracker.move(task, sent)
 
         with self._lock:
             division = self._divisions.get(section.number)
@@ -164,10 +162,8 @@ class Job:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
 
-    def _tell(self, detail: str) -> None:
-        self._options.emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
-
-    def _read_back(self, section: object, session: Session) -> None:
+    def _read_back(self, task: Task, session: Session) -> None:
+        section = task.items[0]
         assert isinstance(section, Section)
         reading, relation = self._options.reading, section.start.relation
         sent = self._sent[relation]
@@ -175,7 +171,7 @@ class Job:
             return
         self._check()
         session.pin(reading.settings)
-        if rows.is_there(session, section, sent, self.stopped):
+        if rows.is_there(session, section, sent, self.stopped, partial(self.tracker.move, task)):
             self.loaded.same[relation] = sent.rows
 
     def refresh_the_rest(self, session: Session) -> None:
@@ -227,6 +223,7 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
     found = sessions[0].connection.execute(_WITHOUT_STATISTICS).fetchall()
     left = [sql.SQL("ANALYZE {}").format(sql.Identifier(schema, name)) for schema, name in found]
     lock = threading.Lock()
+    job.tracker.statistics(len(left))
 
     def work(session: Session) -> None:
         while not job.stopped():
@@ -234,8 +231,10 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
                 if not left:
                     return
                 command = left.pop(0)
+            began = time.monotonic()
             with session.telling(0, "statistics"):
                 session.connection.execute(command)
+            job.tracker.analyzed(time.monotonic() - began)
 
     with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:
         list(pool.map(work, sessions))
