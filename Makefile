@@ -31,9 +31,8 @@ format: $(STAMP) ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
-bench: $(STAMP) ## ratios against psql on the same data, in one run
+bench: $(STAMP) ## seconds, memory and ratios against psql, pg_restore and cp on the same data (takes hours)
 	$(BIN)/python -m bench
-	$(BIN)/python -m bench.wide --output docs/measurements.md
 
 crash: $(STAMP) ## every fault point × {killed, connection cut, disk full}
 	$(BIN)/python -m pytest tests/crash --campaign=long

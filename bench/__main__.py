@@ -1,6 +1,9 @@
-"""``python -m bench``: medians of interleaved runs on reproducible data, as a Markdown table.
+"""``python -m bench``: medians of interleaved runs on reproducible data, as tables and plots.
 
-``--short`` is for seeing that everything works: small data, one round, nothing written unless ``--output`` says where.
+Everything by default, which takes some hours. What is measured is kept in a file at once, beside what was measured
+before, so that one part can be measured anew; ``python -m bench.report`` shows it at any time. ``--short`` is for
+seeing that everything works: small data, one round, nothing kept unless ``--output`` says where. Returns 1 when
+lastgood failed.
 """
 
 from __future__ import annotations
@@ -10,100 +13,152 @@ import os
 import platform
 import sys
 import tempfile
-from datetime import UTC, datetime
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
-from bench import contests, data
-from bench.contests import MIB, Restores, Swaps
-from bench.data import Bench
-from bench.measure import ProgramFailed, Series
+import psutil
 
-DEFAULT_OUTPUT = Path("docs/measurements.md")
+from bench import contest, costs, data, facts, growth, report, service
+from bench.contestants import CONTESTANTS, LASTGOOD_ALL
+from bench.data import DEMO_SCALE, dumps
+from bench.measure import ProgramFailed
+from bench.results import Contest, Results
+from lastgood.postgres import embedded
+
+PARTS = ("restores", "growth", "costs", "service", "facts")
+MAJORS = (15, 18)
+
+
+@dataclass(slots=True)
+class Session:
+    """What is measured, how, and where the results are kept. ``folder`` keeps the dumps."""
+
+    folder: Path
+    scale: float
+    rounds: int
+    short: bool
+    keep: Path | None
+    results: Results
+
+    def add(self, **found: object) -> None:
+        """Puts new results in the place of old ones, and keeps all of them."""
+        self.results = self.results.model_copy(update=found)
+        if self.keep is not None:
+            self.results.written(self.keep)
 
 
 def main() -> int:
-    """Measures and writes the table. Returns 0, or 1 when a program that is measured failed."""
-    parser = argparse.ArgumentParser(prog="python -m bench", description=__doc__)
-    parser.add_argument("--scale", type=float, help="size of the data; 25 is about a dump of 0.9 GB (default)")
-    parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
-    parser.add_argument("--major", type=int, default=18, help="version of PostgreSQL (default 18)")
-    parser.add_argument("--short", action="store_true", help="small data and one round")
-    parser.add_argument("--output", type=Path, help=f"where the table goes (default {DEFAULT_OUTPUT})")
-    given = parser.parse_args()
-    scale = given.scale or (0.05 if given.short else 25.0)
-    rounds = given.rounds or (1 if given.short else 3)
-    output = given.output or (None if given.short else DEFAULT_OUTPUT)
+    """See the module."""
+    given = _given()
+    folder = given.dumps
+    scale, rounds = (0.002, 1) if given.short else (1.0, 3)
+    sets = data.NAMES[:1] if given.short else data.NAMES
+    majors = MAJORS[-1:] if given.short else tuple(major for major in MAJORS if embedded.programs(major))
+    output = given.output or (None if given.short else report.OUTPUT)
+    keep = output.with_suffix(".json") if output is not None else None
+    old = Results.at(keep) if keep is not None else Results()
+    memory = f"{psutil.virtual_memory().total / 1e9:.0f} GB of memory"
+    machine = f"{os.cpu_count()} processors ({platform.machine()}), {memory}, Python {platform.python_version()}"
     try:
-        with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
-            _say(f"making the data at scale {scale}")
-            with data.prepared(Path(folder), scale, given.major) as bench:
-                restores = contests.restores(bench, rounds, _say)
-                facts, facts_peak = contests.facts(bench, rounds, _say)
-                swaps = contests.swaps(bench, rounds, _say)
-                text = _markdown(bench, scale, rounds, restores, facts, facts_peak, swaps)
+        with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as temporary:
+            session = Session(
+                folder=folder or Path(temporary),
+                scale=given.scale or scale,
+                rounds=given.rounds or rounds,
+                short=given.short,
+                keep=keep,
+                results=old.model_copy(update={"machine": machine}),
+            )
+            session.folder.mkdir(parents=True, exist_ok=True)
+            for part in given.parts or PARTS:
+                MEASURED[part](session, given.majors or majors, given.data or sets, given.contestants)
     except ProgramFailed as error:
         _say(str(error))
         return 1
     except KeyboardInterrupt:
         return 130
-    print(text)
-    if output is not None:
-        output.parent.mkdir(parents=True, exist_ok=True)
-        output.write_text(text, encoding="utf-8")
-    return 0
+    with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as temporary:
+        print(report.written(session.results, output or Path(temporary) / "measurements.md"))
+    return 1 if _broken(session.results) else 0
+
+
+def _given() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(
+        prog="python -m bench", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("parts", nargs="*", metavar="PART", help=f"what to measure: {', '.join(PARTS)} (default all)")
+    parser.add_argument("--data", nargs="+", choices=data.NAMES, help="data sets of the restores (default all)")
+    parser.add_argument("--contestants", nargs="+", choices=[*CONTESTANTS], help="who restores (default all)")
+    parser.add_argument("--majors", nargs="+", type=int, help="versions of PostgreSQL (default 15, if here, and 18)")
+    parser.add_argument("--scale", type=float, help="size of the data; 1 is a CRM of 1.2 GB (default)")
+    parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
+    parser.add_argument("--short", action="store_true", help="small data and one round")
+    parser.add_argument("--dumps", type=Path, metavar="FOLDER", help="where dumps are kept for another time")
+    parser.add_argument("--output", type=Path, metavar="FILE", help=f"where the report goes (default {report.OUTPUT})")
+    given = parser.parse_args()
+    for part in given.parts:
+        if part not in PARTS:
+            parser.error(f"there is no part {part!r}; choose from {', '.join(PARTS)}")
+    return given
+
+
+def _restores(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    for major in majors:
+        for name in sets:
+            made = dumps.kept(session.folder, name, session.scale, major)
+            held = contest.held(
+                made,
+                name=name,
+                major=major,
+                scale=session.scale,
+                rounds=session.rounds,
+                who=tuple(who or CONTESTANTS),
+                say=_say,
+            )
+            session.add(contests={**session.results.contests, f"{name}-{major}": held})
+
+
+def _growth(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    for major in majors:
+        parts = growth.SCALES[:1] if session.short else growth.SCALES
+        found = growth.measured(session.folder, major, session.scale, session.rounds, _say, parts)
+        session.add(growth={**session.results.growth, major: found})
+
+
+def _costs(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    for major in majors:
+        _say(f"costs of the pieces, PostgreSQL {major}")
+        found = costs.measured(session.folder, session.scale, major)
+        session.add(costs={**session.results.costs, major: found})
+
+
+def _service(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    found = service.measured(DEMO_SCALE * session.scale, majors[-1], session.rounds, _say)
+    session.add(other={**session.results.other, "Rollback and undo": found})
+
+
+def _facts(session: Session, majors: Sequence[int], sets: Sequence[str], who: Sequence[str] | None) -> None:
+    found = facts.measured(max(1, round(1000 * session.scale)), session.rounds, _say)
+    session.add(other={**session.results.other, "Facts of wide rows": found})
+
+
+MEASURED: dict[str, Callable[[Session, Sequence[int], Sequence[str], Sequence[str] | None], None]] = {
+    "restores": _restores,
+    "growth": _growth,
+    "costs": _costs,
+    "service": _service,
+    "facts": _facts,
+}
+
+
+def _broken(results: Results) -> bool:
+    held: list[Contest] = [*results.contests.values(), *(one for each in results.growth.values() for one in each)]
+    return any(one.contestants[name].error for one in held for name in LASTGOOD_ALL if name in one.contestants)
 
 
 def _say(text: str) -> None:
     print(text, file=sys.stderr, flush=True)
-
-
-def _markdown(
-    bench: Bench, scale: float, rounds: int, restores: Restores, facts: Series, facts_peak: int, swaps: Swaps
-) -> str:
-    rows = [
-        (
-            "restore a plain dump into an empty database: `psql -1 -v ON_ERROR_STOP=1`",
-            restores.psql.text("s"),
-            f"peak memory {restores.psql_peak / MIB:.0f} MiB",
-        ),
-        (
-            "the same with `lastgood restore`, every table proved",
-            restores.lastgood.text("s"),
-            f"{restores.lastgood.median / restores.psql.median:.2f} × psql; "
-            f"peak memory {restores.lastgood_peak / MIB:.0f} MiB",
-        ),
-        (
-            "of that, the loading alone",
-            restores.build.text("s"),
-            f"{restores.build.median / restores.psql.median:.2f} × psql",
-        ),
-        ("`lastgood facts` of the dump", facts.text("MB/s", 0), f"peak memory {facts_peak / MIB:.0f} MiB"),
-        ("`lastgood rollback --yes`, from start to end", swaps.rollback.text("s"), "with emergency backup and proof"),
-        ("`lastgood undo --yes`, from start to end", swaps.undo.text("s", 2), "starting Python included"),
-        ("of that, the swap", swaps.undo_swap.text("ms", 0), "no new session can begin"),
-        (
-            f"the longest read of {contests.READERS} clients during rollback and undo",
-            swaps.longest_read.text("ms", 0),
-            f"{swaps.failed_reads} of {swaps.reads:,} reads failed; reconnecting included",
-        ),
-    ]
-    return "\n".join(
-        (
-            "# Measurements",
-            "",
-            f"Made by `python -m bench --scale {scale:g} --rounds {rounds}` on {datetime.now(UTC):%Y-%m-%d}: "
-            f"{os.cpu_count()} processors ({platform.machine()}), Python {platform.python_version()}, "
-            f"PostgreSQL {bench.server.major} on the same machine, durable (`fsync` on).",
-            f"Data: the demo's CRM, {bench.rows:,} rows; database {bench.database_bytes / 1e6:,.0f} MB, "
-            f"dump {bench.dump_bytes / 1e6:,.0f} MB. Contestants took turns within each round.",
-            "Each value is the median of all rounds, the smallest and the greatest in brackets.",
-            "",
-            "| what | median (smallest–greatest) | |",
-            "| --- | --- | --- |",
-            *(f"| {what} | {value} | {remark} |" for what, value, remark in rows),
-            "",
-        )
-    )
 
 
 if __name__ == "__main__":

@@ -11,19 +11,27 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from bench.memory import Watch
+
 LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 class ProgramFailed(Exception):
-    """A program that is measured did not end with status 0: there is nothing to measure."""
+    """A program that is measured did not end with status 0: there is nothing to measure. ``said``: the end of it."""
+
+    def __init__(self, arguments: Sequence[str | Path], status: str, said: str) -> None:
+        super().__init__(f"{' '.join(map(str, arguments))} ended with {status}: {said}")
+        self.said = said
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a program: wall-clock seconds, peak resident memory in bytes (the greatest of it and its children,
-    not their sum), and its stdout."""
+    """One run of a program: wall-clock seconds, processor seconds of it and its children, its stdout, and its peak
+    memory in bytes. That is the greater of two: the sum over it and its children as seen ten times a second, shared
+    pages counted once; and what the kernel knows exactly, the resident peak of the greatest of them."""
 
     seconds: float
+    processor: float
     peak: int
     output: bytes
 
@@ -39,21 +47,27 @@ def run(
         Path(stdin or os.devnull).open("rb") as source,
     ):
         result = Path(folder) / "result"
-        subprocess.run(
+        with subprocess.Popen(
             [sys.executable, "-S", "-E", LAUNCHER, result, *arguments],
             stdin=source,
             stdout=output,
             stderr=said,
             env={**os.environ, **(environment or {})},
-            check=True,
-        )
-        seconds, peak, status = result.read_text().split(" ")
+        ) as launcher:
+            try:
+                with Watch(launcher.pid) as watch:
+                    launcher.wait()
+            except BaseException:
+                launcher.kill()
+                raise
+            if launcher.returncode != 0:
+                raise subprocess.CalledProcessError(launcher.returncode, launcher.args)
+        seconds, resident, processor, status = result.read_text().split(" ")
         output.seek(0)
         said.seek(0)
         if status != "0":
-            tail = (said.read() + output.read())[-2000:].decode("utf-8", "replace")
-            raise ProgramFailed(f"{' '.join(map(str, arguments))} ended with {status}: {tail}")
-        return Run(float(seconds), int(peak), output.read())
+            raise ProgramFailed(arguments, status, (said.read() + output.read())[-2000:].decode("utf-8", "replace"))
+        return Run(float(seconds), float(processor), max(watch.peak, int(resident)), output.read())
 
 
 @dataclass(frozen=True, slots=True)

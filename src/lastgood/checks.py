@@ -322,6 +322,14 @@ def _partial(s: Subject) -> Iterator[Finding]:
             text=f"the restore point has no {lacking}: it can't replace a whole database",
             hint="Choose a complete one: lastgood points",
         )
+    if s.summary.rows_without_table:
+        names = ", ".join(map(str, s.summary.rows_without_table))
+        yield Finding(
+            level="refusal",
+            code="rows_without_table",
+            text=f"the restore point has rows of {names}, and makes no such table: it can't replace a whole database",
+            hint="Restore it beside the live database: lastgood restore POINT --into NAME",
+        )
     if s.summary.tables_without_data:
         names = ", ".join(map(str, s.summary.tables_without_data))
         yield Finding(

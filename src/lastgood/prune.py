@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import shutil
 from collections.abc import Iterable, Sequence
+from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
@@ -99,7 +100,9 @@ def plan(
                 why=why,
             )
         )
-    stored = [point for point in points.listing(store) if _concerns(point, live) or point.path.name in named]
+    # A store whose own files are one dump is not to be removed as a whole.
+    there = [point for point in points.listing(store) if point.path != store]
+    stored = [point for point in there if _concerns(point, live) or point.path.name in named]
     for place, point in enumerate(stored):
         goes, why = _verdict(point.path.name, place, point.made_at, now, older_than, keep, named)
         if goes and str(point.path.absolute()) in in_use:
@@ -140,8 +143,10 @@ def plan(
 
 
 def _concerns(point: RestorePoint, live: str) -> bool:
-    """A store may be shared: what is known to be of another database neither goes nor counts."""
-    return point.manifest is None or point.manifest.database == live
+    """A store may be shared: what is known to be of another database neither goes nor counts, and neither does a file
+    that only has a name like a dump's.
+    """
+    return not point.problem if point.manifest is None else point.manifest.database == live
 
 
 def _verdict(
@@ -207,7 +212,13 @@ def run(target: Target, plan: PrunePlan, emit: Emit = silent) -> dict[str, Any]:
                 path = Path(each.path)
                 # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
                 manifest_path(path).unlink(missing_ok=True)
-                if path.is_dir():
+                if path.is_dir() and (files := points.files_of_set(path)):
+                    # Whatever else lies beside them is somebody's.
+                    for file in files:
+                        file.unlink(missing_ok=True)
+                    with suppress(OSError):
+                        path.rmdir()
+                elif path.is_dir():
                     shutil.rmtree(path)
                 else:
                     path.unlink(missing_ok=True)

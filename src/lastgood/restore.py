@@ -4,12 +4,11 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import AbstractContextManager, contextmanager, suppress
+from collections.abc import Sequence
+from contextlib import AbstractContextManager
 from pathlib import Path
 from typing import Any, Literal
 
-import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
@@ -19,6 +18,7 @@ from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
 from lastgood.postgres import database
+from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import prove, rebuild
@@ -48,16 +48,19 @@ class RestoreReport(BaseModel):
 def restore(
     target: Target,
     store: Path,
-    point_name: str,
+    point_name: str | Sequence[str],
     into: str,
     emit: Emit = silent,
     pace: Pace = AS_IT_FITS,
     *,
+    database_name: str | None = None,
     state: Path | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``state``: the folder that
-    remembers what work costs on this server.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
+
+    Several names are the files of one dump; ``database_name`` chooses one from a cluster dump. ``state``: the folder
+    that remembers what work costs on this server.
 
     Raises BadPoint, Refused, Failed, Interrupted.
     """
@@ -65,7 +68,8 @@ def restore(
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
-    chosen = points.choose(store, name=point_name, skim=True, emit=emit)
+    names = [point_name] if isinstance(point_name, str) else point_name
+    chosen = points.read_whole(points.gather(store, names), database=database_name, skim=True, stage="plan", emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
@@ -82,7 +86,7 @@ def restore(
                 emit(StageStarted("build", f"build {into}"))
 
                 def connect(purpose: str) -> AbstractContextManager[Connection]:
-                    return _cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
+                    return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
                 loaded = rebuild(
                     connect,
@@ -136,24 +140,3 @@ def restore(
         not_compared=comparison.not_compared,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
-
-
-@contextmanager
-def _cancelled_with(stop: threading.Event, target: Target, name: str) -> Iterator[Connection]:
-    """A session; what it executes is cancelled when the event is set."""
-    ended = threading.Event()
-    with target.connect(application_name=name) as connection:
-
-        def wait() -> None:
-            while not ended.wait(0.1):
-                if stop.is_set():
-                    with suppress(psycopg.Error):  # it may have just ended by itself
-                        connection.cancel_safe(timeout=5)
-
-        thread = threading.Thread(target=wait, name="lastgood-cancel", daemon=True)
-        thread.start()
-        try:
-            yield connection
-        finally:
-            ended.set()
-            thread.join()

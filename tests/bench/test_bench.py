@@ -10,34 +10,59 @@ from pathlib import Path
 import pytest
 
 from bench import measure
+from bench.contestants import FLOOR, LASTGOOD, PSQL
 from bench.measure import ProgramFailed, Series
+from bench.results import Results
+
+WHO = (PSQL, "pg_restore -j 2, directory", LASTGOOD, FLOOR)
 
 
-def test_the_short_form_fills_the_table(tmp_path: Path) -> None:
-    output = tmp_path / "docs" / "measurements.md"
+def _short(output: Path, *parts: str) -> Results:
     done = subprocess.run(
-        [sys.executable, "-m", "bench", "--short", "--output", str(output)],
+        [sys.executable, "-m", "bench", *parts, "--short", "--contestants", *WHO, "--output", str(output)],
         env={**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)},
         stdin=subprocess.DEVNULL,
         capture_output=True,
         text=True,
-        timeout=200,
+        timeout=280,
         check=False,
     )
     assert done.returncode == 0, done.stderr
-    assert output.read_text() == done.stdout.removesuffix("\n")
-    rows = [line.split(" | ") for line in done.stdout.splitlines() if line.startswith("| ")][2:]
-    assert [row[0].removeprefix("| ") for row in rows] == [
-        "restore a plain dump into an empty database: `psql -1 -v ON_ERROR_STOP=1`",
-        "the same with `lastgood restore`, every table proved",
-        "of that, the loading alone",
+    assert done.stdout.strip() in output.read_text()
+    return Results.at(output.with_suffix(".json"))
+
+
+def test_the_short_form_restores(tmp_path: Path) -> None:
+    results = _short(tmp_path / "measurements.md", "restores", "costs")
+    (contest,) = results.contests.values()
+    assert [*contest.contestants] == [*WHO]
+    for name, who in contest.contestants.items():
+        (run,) = who.runs
+        assert run.seconds > 0 and run.peak > 0, name
+        assert (run.wal > 1_000_000) == (name != FLOOR), name  # cp writes none
+    assert [table.name for table in results.costs[18].tables] == [
+        "public.activities",
+        "public.contacts",
+        "public.opportunities",
+        "public.organizations",
+    ]
+    assert (tmp_path / "measurements.svg").exists()
+
+
+def test_the_short_form_measures_the_rest(tmp_path: Path) -> None:
+    results = _short(tmp_path / "measurements.md", "growth", "service", "facts")
+    (smallest,) = results.growth[18]
+    assert [*smallest.contestants] == [PSQL, LASTGOOD]
+    assert [row[0] for row in results.other["Rollback and undo"].rows] == [
         "`lastgood facts` of the dump",
         "`lastgood rollback --yes`, from start to end",
         "`lastgood undo --yes`, from start to end",
         "of that, the swap",
         "the longest read of 8 clients during rollback and undo",
     ]
-    assert rows[-1][2].startswith("0 of ")
+    assert results.other["Rollback and undo"].rows[-1][2].startswith("0 of ")
+    assert len(results.other["Facts of wide rows"].rows) == 2
+    assert (tmp_path / "growth.svg").exists()
 
 
 def test_time_and_memory_are_those_of_the_program() -> None:
@@ -47,6 +72,23 @@ def test_time_and_memory_are_those_of_the_program() -> None:
     assert 0 < small.peak < 30 << 20  # not the tester's own memory
     assert large.peak > 200 << 20
     assert 0 < small.seconds < 60
+    assert 0 < small.processor < 60
+
+
+def test_children_count_together() -> None:
+    # Each child holds its memory until all of them do, and the watcher has had time to look.
+    child = "import sys; b = bytearray(60 << 20); print(flush=True); sys.stdin.read()"
+    parent = f"""
+import subprocess, sys, time
+children = [subprocess.Popen([sys.executable, "-S", "-c", {child!r}], stdin=-1, stdout=-1) for _ in range(3)]
+for child in children:
+    child.stdout.readline()
+time.sleep(0.5)
+for child in children:
+    child.communicate()
+"""
+    peak = measure.run([sys.executable, "-S", "-c", parent]).peak
+    assert 180 << 20 < peak < 260 << 20
 
 
 def test_a_failing_program_is_no_measurement() -> None:

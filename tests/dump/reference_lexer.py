@@ -99,6 +99,9 @@ def _split(text: bytes, found: list[Piece]) -> None:
             found.append(("meta", text[at:end].rstrip(), at))
         elif kind == "comment":
             found.append(("comment", text[at:end], at))
+        elif text.startswith(b"\xef\xbb\xbf", at):
+            found.append(("noise", text[at : at + 3], at))
+            end = at + 3
         elif kind not in ("space", ";"):
             end, words = _command_end(text, at, escapes)
             command = text[at : end - 1].rstrip()

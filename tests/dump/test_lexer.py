@@ -15,7 +15,17 @@ from psycopg import pq
 
 from lastgood.dump import window
 from lastgood.dump.lexer import tokens
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Noise,
+    Statement,
+    Token,
+)
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.reference_lexer import Piece, reference
@@ -23,7 +33,7 @@ from tests.rich import NAME, dumped, run
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 NASTY = Path(__file__).parent.parent / "fixtures" / "nasty.sql"
-KINDS = {Statement: "command", Comment: "comment", MetaCommand: "meta", CopyStart: "copy"}
+KINDS = {Statement: "command", Comment: "comment", MetaCommand: "meta", CopyStart: "copy", Noise: "noise"}
 CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
 DAMAGED = "The file is damaged, or was not written by pg_dump: choose another restore point."
 
@@ -215,7 +225,15 @@ TOP_LEVEL = [
     (b"SELECT 1; \\unrestrict a", [("command", b"SELECT 1", 0), ("meta", b"\\unrestrict a", 10)]),
     (b"\\.\n", [("meta", b"\\.", 0)]),
     (b"\xef\xbb\xbfSELECT 1;", [("command", b"SELECT 1", 3)]),
-    (b"SELECT 1;\xef\xbb\xbfSELECT 1;", [("command", b"SELECT 1", 0), ("command", b"\xef\xbb\xbfSELECT 1", 9)]),
+    (
+        b"SELECT 1;\xef\xbb\xbfSELECT 1;",
+        [("command", b"SELECT 1", 0), ("noise", b"\xef\xbb\xbf", 9), ("command", b"SELECT 1", 12)],
+    ),
+    (
+        b"SELECT 1;\npg_dump: it's; \\x\nSELECT 2;",
+        [("command", b"SELECT 1", 0), ("noise", b"pg_dump: it's; \\x", 10), ("command", b"SELECT 2", 28)],
+    ),
+    (b"SELECT\npg_dump;", [("command", b"SELECT\npg_dump", 0)]),
     (b"SELECT 1\n-- a\n ;", [("command", b"SELECT 1\n-- a", 0)]),
     (b"(SELECT 1);", [("command", b"(SELECT 1)", 0)]),
 ]

@@ -154,7 +154,6 @@ def test_a_directory_written_by_several_jobs_is_read(server: EmbeddedServer) -> 
     assert contents(source.path) == as_restored(source)
 
 
-@pytest.mark.postgres(15, 18)
 @pytest.mark.parametrize("kind", KINDS)
 def test_two_thousand_tables_are_found(server: EmbeddedServer, kind: str, tmp_path: Path) -> None:
     name = "member many"
@@ -230,6 +229,8 @@ def test_an_archive_cut_anywhere_is_incomplete(server: EmbeddedServer, kind: str
         whole = archive(server, kind, compression, *SMALL)
         expected, data = contents(whole), whole.read_bytes()
         path = tmp_path / "dump"
+        # A script for people is the last member of a tar; padding stands before it.
+        end = data.index(b"restore.sql\0") - 511 if kind == "tar" else len(data)
         for cut in spread(len(data), 150):
             path.write_bytes(data[:cut])
             if cut < (512 if kind == "tar" else 16):
@@ -238,7 +239,7 @@ def test_an_archive_cut_anywhere_is_incomplete(server: EmbeddedServer, kind: str
                 continue
             try:
                 assert contents(path) == expected
-                assert not data[cut:].strip(b"\0")
+                assert cut >= end
             except Incomplete as error:
                 assert f'"{path}"' in error.message
                 assert error.hint == CUT_OFF
@@ -319,7 +320,8 @@ def test_damage_of_a_custom_archive_is_named(server: EmbeddedServer, tmp_path: P
         f'cannot read small.a in "{path}": its rows do not end where they seem to, before byte {row + 10} of the file'
     )
     assert message(row, b"/") == (
-        f'cannot read small.a in "{path}": its rows end before byte {row + 10} of the file without the line "\\."'
+        f'cannot read small.a in "{path}": its rows have no end: the line "\\." and two empty ones, before byte '
+        f"{row + 10} of the file"
     )
     path.write_bytes(data[:row])
     assert error_of(path).message.startswith(f'cannot read small.b in "{path}": its data begins at byte ')

@@ -11,7 +11,7 @@ from psycopg import sql
 from lastgood.dump import names
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
-from lastgood.dump.reader import Reading, read
+from lastgood.dump.reader import Reading, WhichDatabase, read
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 from lastgood.postgres.embedded import EmbeddedServer
@@ -222,9 +222,9 @@ def test_one_database_is_chosen_from_a_cluster_dump(server: EmbeddedServer) -> N
     assert {"postgres", "template1", NAME} <= set(reading.summary.databases)
     assert not [c for c in commands(entries) if b"ROLE" in c.statement.text.upper()[:12]]
     listed = ", ".join(f'"{name}"' for name in reading.summary.databases)
-    error = refused(text, BadPoint)
+    error = refused(text, WhichDatabase)
     assert str(error) == f"cannot use the dump: it is of a whole cluster, with the databases {listed}"
-    error = refused(text, BadPoint, database="nope")
+    error = refused(text, WhichDatabase, database="nope")
     assert str(error) == (
         f'cannot use the dump: it is of a whole cluster, in which there is no database "nope", only {listed}'
     )
@@ -367,7 +367,6 @@ def test_a_file_without_sql(text: bytes) -> None:
         (b"COPY public.t FROM PROGRAM 'x';", 'has a "COPY … PROGRAM", which would run a program on the server'),
         (b"ALTER SYSTEM SET x = 1;", 'has "ALTER SYSTEM", which pg_dump never writes'),
         (b"DO $$ BEGIN NULL; END $$;", 'has "DO", which pg_dump never writes'),
-        (b"nonsense;", "has text that is not SQL"),
         (b"DROP TABLE public.t;", "drops something after the dump began to make things"),
     ],
 )
@@ -478,10 +477,84 @@ def test_messages_of_pg_dump_in_the_file() -> None:
     assert str(refused(text, Corrupt)) == (
         f"cannot use the dump: line {line}, among the rows of public.t, is a message of pg_dump"
     )
-    text = HEAD + said + TABLE + FOOT
-    line = line_of(text, said)
-    assert str(refused(text, Corrupt)) == (
-        f"cannot restore the dump: line {line} is a message of pg_dump, not part of the dump"
+    same_file = "It was made with stderr sent to the same file; make it again without 2>&1."
+    text = HEAD + TABLE.replace(b"    b text", said + b"    b text") + FOOT
+    error = refused(text, Corrupt)
+    assert str(error) == (
+        f"cannot restore the dump: line {line_of(text, said)}, within a command, is a message of pg_dump"
+    )
+    assert (error.hint, error.offset) == (same_file, text.index(said))
+    text = HEAD + b"-- TOC entry 2" + said + b"34 (class 1259 OID 16385)\n" + TABLE + FOOT
+    error = refused(text.replace(b"\n--\n-- Name", b"\n-- Name"), Corrupt)
+    assert str(error).startswith("cannot re")
+    text = HEAD + said + b"34 (class 1259 OID 16385)\n" + TABLE + FOOT
+    error = refused(text, Corrupt)
+    assert str(error) == (
+        f"cannot restore the dump: line {line_of(text, b'34 (class')} is torn off from what it belongs to by messages "
+        "of pg_dump"
+    )
+    assert error.hint == same_file
+
+
+def test_messages_of_pg_dump_between_commands_are_passed_over() -> None:
+    said = b'pg_dump: creating TABLE "public.it\'s; (\\ $$"\n'
+    for size in (1, 1 << 18):
+        entries, reading = everything(
+            HEAD + said + TABLE + said + b"pg_dump: hint: x\n" + COPY + said + FOOT, size=size
+        )
+        assert sections(entries) == sections(everything(WHOLE)[0])
+        line = HEAD.count(b"\n") + 1
+        assert reading.summary.notes == [
+            f"4 lines, from {line}, are messages of pg_dump, not part of the dump; passed over"
+        ]
+    _, reading = everything(HEAD + TABLE + said + COPY + FOOT)
+    line = line_of(HEAD + TABLE + said, said)
+    assert reading.summary.notes == [f"line {line} is a message of pg_dump, not part of the dump; it was passed over"]
+
+
+def test_a_byte_order_mark_between_two_texts_is_passed_over() -> None:
+    other = WHOLE.replace(b"public.t", b"public.u")
+    entries, reading = everything(WHOLE + b"\xef\xbb\xbf" + other)
+    assert list(sections(entries)) == ["public.t", "public.u"]
+    assert reading.summary.notes == [
+        f"line {WHOLE.count(bytes([10])) + 1} has a byte order mark, which was passed over"
+    ]
+
+
+def test_noise_behind_the_end_is_passed_over_and_sql_is_not() -> None:
+    for tail in (b"Connection to db closed.\n", b'npm ERR! it\'s "bad" (;\nConnection to db closed.', b"(none);\n"):
+        if tail.startswith(b"("):
+            error = refused(WHOLE + tail, Corrupt)
+            assert (
+                str(error) == f"cannot use the dump: line {WHOLE.count(bytes([10])) + 1} has text after the dump's end"
+            )
+            continue
+        entries, reading = everything(WHOLE + tail)
+        assert sections(entries) == sections(everything(WHOLE)[0])
+        (note,) = reading.summary.notes
+        assert note.endswith(
+            "behind the end of the dump and no part of it; "
+            + ("it was" if note.startswith("line") else "they were")
+            + " passed over"
+        )
+    assert type(refused(WHOLE + b"INSERT INTO public.t VALUES (1, 'x');\n", Corrupt)) is Corrupt
+    assert type(refused(WHOLE + b"SELECT 'x", Incomplete)) is Incomplete
+
+
+def test_a_damaged_command_is_told_by_line_and_byte() -> None:
+    text = HEAD + TABLE.replace(b"    b text", b"    b t\xc3\xa9xt,, x") + COPY + FOOT
+    error = refused(text, Corrupt)
+    line, at = line_of(text, b"CREATE TABLE") + 2, text.index(b", x")
+    assert (error.line, error.offset) == (line, at)
+    assert str(error) == (
+        f"cannot read the dump: line {line} (byte {at}) is not SQL, in the command that begins at line {line - 2}, "
+        "in table t"
+    )
+    text = HEAD + TABLE + b"nonsense;\n" + FOOT
+    at = text.index(b"nonsense")
+    assert (
+        str(refused(text, Corrupt))
+        == f"cannot read the dump: line {line_of(text, b'nonsense')} (byte {at}) is not SQL, in table t"
     )
 
 

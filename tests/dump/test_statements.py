@@ -323,6 +323,8 @@ def test_details() -> None:
     )
     assert ruled("SELECT pg_catalog.lo_create('4242')").detail == LargeObjectCall("lo_create", 4242)
     assert ruled("SELECT pg_catalog.lo_open('4242', 131072)").detail == LargeObjectCall("lo_open", 4242)
+    for odd in (r"SELECT pg_catalog.lowrite(0, '\x00f')", r"SELECT pg_catalog.lowrite(0,'\x00F')"):
+        assert ruled(odd).verdict is Verdict.REFUSE
     assert ruled("SELECT pg_catalog.lowrite(0, '\\x00ff')").detail == LargeObjectCall("lowrite", None, b"\x00\xff")
     assert ruled("SELECT pg_catalog.lo_close(0)").detail == LargeObjectCall("lo_close")
     assert ruled("CREATE EXTENSION x WITH SCHEMA s VERSION '1.2'").detail == Extension("x", "s", "1.2")

@@ -66,7 +66,12 @@ def test_dumps_are_told_by_content(crm: Target, store: Path, dump: Dump) -> None
     (store / "app.sql.partial").write_bytes(plain.read_bytes())
     (store / "other folder").mkdir()
     (store / "lost.sql.lastgood.json").write_text("{}")
-    assert {point.path.name for point in points.listing(store)} == {
+    damaged = {point.path.name: point.problem for point in points.listing(store) if point.problem}
+    assert damaged == {
+        "empty.sql": f'cannot use "{store}/empty.sql": it is empty',
+        "picture.sql": f'cannot use "{store}/picture.sql": it is a picture, not a dump',
+    }
+    assert {point.path.name for point in points.listing(store)} - damaged.keys() == {
         "plain.backup",
         "custom.sql",
         "folder",
@@ -166,6 +171,40 @@ def test_a_point_of_ours_that_is_damaged_is_seen(crm: Target, store: Path) -> No
     manifest_path(path).unlink()
     (point,) = points.listing(store)
     assert (point.problem, point.time_source) == ("", "name")
+
+
+def test_a_dump_that_is_damaged_at_its_head_is_seen(crm: Target, store: Path, dump: Dump) -> None:
+    whole = dump(crm, store / "app.sql").read_bytes()
+    (store / "app.sql").write_bytes(os.urandom(3000).hex().encode() + b"\n" + whole[6001:])
+    (store / "migration.sql").write_text("UPDATE t SET a = 1;\n" * 1000)
+    (store / "zeros.sql").write_bytes(bytes(5000) + whole[5000:])
+    (store / "cut.sql.gz").write_bytes(gzip.compress(whole)[:5])
+    assert {point.path.name: point.problem for point in points.listing(store)} == {
+        "app.sql": f'cannot use "{store}/app.sql": its beginning is not that of a dump',
+        "zeros.sql": f'cannot use "{store}/zeros.sql": it is nothing but NUL bytes, not a dump',
+        "cut.sql.gz": f'cannot read "{store}/cut.sql.gz": its gzip data ends before its end, after 5 bytes',
+    }
+    for point in points.listing(store):
+        assert points.verify(point).state in ("corrupt", "incomplete")
+
+
+def test_a_set_of_files_is_one_point(crm: Target, store: Path, dump: Dump) -> None:
+    folder = store / "supabase_20251104_143000"
+    folder.mkdir()
+    for name, option in (("schema.sql", "--schema-only"), ("data.sql", "--data-only")):
+        dump(crm, folder / name, option)
+    (folder / "notes.txt").write_text("made by hand")
+    (point,) = points.listing(store)
+    assert (point.path, point.problem, point.time_source) == (folder, "", "name")
+    assert points.verify(point).valid
+    ((inside),) = points.listing(folder)
+    assert (inside.path, inside.size) == (folder, point.size)
+    facts = points.read_whole(point).facts
+    dump(crm, store / "whole.sql")
+    assert facts.tables == points.read_whole(points.find(store, "whole.sql")).facts.tables
+    gathered = points.gather(folder, ["data.sql", "schema.sql"])
+    assert (gathered.path.name, gathered.size) == ("data.sql + schema.sql", point.size)
+    assert points.read_whole(gathered).facts.tables == facts.tables
 
 
 def test_newest_first(crm: Target, store: Path, dump: Dump) -> None:

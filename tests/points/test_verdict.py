@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -9,10 +10,14 @@ from pathlib import Path
 import pytest
 
 from lastgood import points
+from lastgood.dump.reader import WhichDatabase
 from lastgood.errors import BadPoint
+from lastgood.events import Event, Note
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import Form, Manifest, manifest_of, manifest_path
+from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
+from tests.rich import run
 
 Dump = Callable[..., Path]
 ALL = pytest.mark.postgres(15, 16, 17, 18)
@@ -102,6 +107,64 @@ def test_hostile_and_foreign(crm: Target, store: Path, dump: Dump) -> None:
     verdict = points.verify(point)
     assert verdict.state == "unsafe"
     assert verdict.line is not None
+
+
+def test_definitions_alone_and_rows_alone_are_partial(crm: Target, store: Path, dump: Dump) -> None:
+    dump(crm, store / "a.sql", "--schema-only")
+    dump(crm, store / "b.sql", "--data-only")
+    schema, data = (points.verify(points.find(store, name)) for name in ("a.sql", "b.sql"))
+    assert (schema.state, schema.valid, schema.message) == (
+        "partial",
+        False,
+        "it has no data, only definitions: a database restored from it would be empty",
+    )
+    assert schema.hint == "Give the file with the rows too: lastgood restore SCHEMA DATA --into NAME."
+    assert (data.state, data.message) == (
+        "partial",
+        "it has no tables, only rows: there is nothing to put them into",
+    )
+
+
+@ALL
+def test_every_database_of_a_cluster_dump_is_read(crm: Target, server: EmbeddedServer, store: Path) -> None:
+    path = store / "cluster.sql"
+    with server.target("postgres").connect() as connection:
+        others = [row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn")]
+    leave_out = [f"--exclude-database={name}" for name in others if name not in (crm.dbname, "template1", "postgres")]
+    connection_string, _ = crm.child()
+    run(server, "pg_dumpall", "-d", connection_string, "-f", path, *leave_out)
+    point = points.find(store, "cluster.sql")
+    told: list[Event] = []
+    assert points.read_whole(point, emit=told.append).facts.rows == 552
+    assert [event.text for event in told if isinstance(event, Note)] == [
+        f'it is a dump of a whole cluster, and "{crm.dbname}" the only database of an application in it'
+    ]
+    one = points.verify(point, database=crm.dbname)
+    assert one.facts is not None and one.facts.rows == 552
+    nope = points.verify(point, database="nope")
+    assert (nope.state, nope.hint) == (
+        "unusable",
+        "Name one of them: lastgood restore POINT --into NAME --database DATABASE.",
+    )
+    text = path.read_bytes()
+    second = text[text.index(b'\n--\n-- Database "crm') :]
+    second = second[: second.index(b"-- PostgreSQL database dump complete") + 37]
+    both = text.replace(second, second + second.replace(crm.dbname.encode(), b"other"))
+    path.write_bytes(both)
+    several = points.verify(point)
+    assert several.state == "valid"
+    assert re.fullmatch(
+        r'a dump of a whole cluster, with the databases "[^,]+", "[^,]+", "other"(, "[^,]+")?; --database chooses one',
+        several.message,
+    )
+    with pytest.raises(WhichDatabase) as error:
+        points.read_whole(point)
+    assert set(error.value.databases) == {"template1", "postgres", crm.dbname, "other"}
+    path.write_bytes(b"contact 77\t\t".join(both.rsplit(b"contact 77\t", 1)))
+    damaged = points.verify(point)
+    assert damaged.state == "corrupt"
+    assert damaged.message.endswith("a row of public.contacts, has 4 values instead of 3")
+    assert points.verify(point, database=crm.dbname).valid
 
 
 def test_a_point_that_is_read_whole_is_its_manifests_or_an_error(crm: Target, store: Path) -> None:

@@ -10,6 +10,7 @@ import typer
 from lastgood import points
 from lastgood.cli import complete
 from lastgood.cli.application import command, group
+from lastgood.cli.operands import DATABASE
 from lastgood.cli.session import Session
 from lastgood.events import StageDone, StageStarted
 from lastgood.present import points as shown
@@ -37,10 +38,13 @@ def verify(
         list[str] | None,
         typer.Argument(metavar="POINT", help="Their names or paths; all of the store.", autocompletion=complete.points),
     ] = None,
+    database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
 ) -> int | None:
     """Say of restore points whether they are complete and uncorrupted.
 
-    Reads each one from end to end. Ends with 4 when one of them is not valid.
+    Reads each one from end to end. Ends with 4 when one of them is not valid. One that has definitions only, or rows
+    only, is "partial", which is not valid: it can't replace a database. Of a dump of a whole cluster every database is
+    read.
     """
     store = session.settings.store
     wanted = [points.find(store, name) for name in names] if names else points.listing(store)
@@ -49,7 +53,7 @@ def verify(
         for point in wanted:
             started = monotonic()
             emit(StageStarted("verify", f"verify {point.path.name}"))
-            verdict = points.verify(point, emit=emit, cancelled=cancelled)
+            verdict = points.verify(point, database=database, emit=emit, cancelled=cancelled)
             emit(StageDone("verify", monotonic() - started, verdict.state))
             verdicts.append((point, verdict))
     document = {"points": [shown.verdict(point, verdict) for point, verdict in verdicts]}

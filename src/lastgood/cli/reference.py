@@ -29,6 +29,7 @@ from lastgood.procedure.survey import Survey
 from lastgood.prune import PrunePlan
 from lastgood.report import Report
 from lastgood.restore import RestoreReport
+from lastgood.restore_readable import SalvageReport
 from lastgood.status import Status
 from lastgood.undo import UndoPlan, UndoReport
 
@@ -40,6 +41,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("undo --dry-run", "the document itself", UndoPlan),
     ("undo", "the document itself", UndoReport),
     ("restore", "the document itself", RestoreReport),
+    ("restore --salvage-readable", "the document itself", SalvageReport),
     ("status", "the document itself", Status),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
@@ -58,7 +60,8 @@ SMALL: tuple[tuple[str, str], ...] = (
     ),
     (
         "points verify",
-        "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `line` and `offset`.",
+        "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `notes`, `line` and "
+        "`offset`.",
     ),
     ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),

@@ -6,27 +6,65 @@ from typing import Annotated
 
 import typer
 
-from lastgood import restore
+from lastgood import restore, restore_readable
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
+from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
 from lastgood.cli.session import PACE, Session
+from lastgood.errors import Corrupt, Incomplete
 from lastgood.present import report as shown
+from lastgood.present import salvage as shown_salvage
 
 
 @command("restore", 3, 4, 5, options=PACE)
 def restore_(
     session: Session,
     point: Annotated[
-        str, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
+        list[str],
+        typer.Argument(
+            metavar="POINT",
+            help="Its name in the store, or a path; several files that are one dump; - for standard input.",
+            autocompletion=points,
+        ),
     ],
     into: Annotated[str, typer.Option("--into", metavar="NAME", help="The database to make; it must not exist.")],
+    database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
+    salvage: Annotated[
+        bool,
+        typer.Option("--salvage-readable", help="Of a damaged dump, load what can be read, and say what is missing."),
+    ] = False,
 ) -> None:
     """Restore into a new database beside the live one, and prove it.
 
     Touches no other database. When it fails or is interrupted, the new database is removed again.
+
+    With --salvage-readable nothing is proved: rows and commands that are damaged are left out and listed, table by
+    table, and the status is 0 however much that is. Read the report, or with --json each table's `state`.
     """
-    with session.events() as emit:
-        report = restore.restore(
-            session.target, session.settings.store, point, into, emit, session.pace, state=session.settings.state
-        )
-    session.result(report.document(), lambda: shown.show_restore(session.screen, report))
+    store = session.settings.store
+    named = {"point": SHOWN} if STDIN in point else {}
+    with session.events() as emit, operands(point, store, emit) as names:
+        if salvage:
+            left = restore_readable.restore_readable(
+                session.target, store, names, into, emit, database_name=database
+            ).model_copy(update=named)
+        else:
+            try:
+                report = restore.restore(
+                    session.target,
+                    store,
+                    names,
+                    into,
+                    emit,
+                    session.pace,
+                    database_name=database,
+                    state=session.settings.state,
+                )
+            except (Corrupt, Incomplete) as error:
+                error.hint += " To get out what is left of it, add --salvage-readable."
+                raise
+            report = report.model_copy(update=named)
+    if salvage:
+        session.result(left.document(), lambda: shown_salvage.show(session.screen, left))
+    else:
+        session.result(report.document(), lambda: shown.show_restore(session.screen, report))

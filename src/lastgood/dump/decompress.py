@@ -23,7 +23,9 @@ Method = Literal[Compression, "zlib"]
 """With the one that is only met inside other files, since two bytes of text may look like it."""
 
 READ = 1 << 18
+_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
 _GIVE = 1 << 18
+_FINE = 1 << 9
 # zstd gives all that its input makes at once, and 4 bytes can stand for 128 KiB: it gets little at a time, less after
 # it made much of it.
 _ZSTD_LEAST, _ZSTD_MOST = 1 << 6, 1 << 12
@@ -159,6 +161,15 @@ class _Zstd:
         return self._inner.eof
 
 
+def _fine(member: _Member, data: bytes) -> Iterator[bytes]:
+    """The same a few bytes of input at a time: what an error takes with it is what these make."""
+    for at in range(0, len(data), _FINE):
+        yield from member.take(data[at : at + _FINE])
+        if member.ended:
+            member.unused += data[at + _FINE :]
+            return
+
+
 _MEMBERS: dict[Method, Callable[[], _Member]] = {
     "gzip": lambda: _Gzip(31),
     "zlib": lambda: _Gzip(15),
@@ -169,26 +180,33 @@ _MEMBERS: dict[Method, Callable[[], _Member]] = {
 }
 
 
-def decompressed(file: Readable, compression: Method, what: str, note: Callable[[str], None]) -> Iterator[bytes]:
+def decompressed(
+    file: Readable, compression: Method, what: str, note: Callable[[str], None], *, fine: bool = False
+) -> Iterator[bytes]:
     """The content of ``file`` in portions of about 256 KiB; ``what`` it is, for messages (``"/backups/x.gz"``, quoted).
 
     What follows the last complete member and is no other member is left out, and ``note`` is told; zeros there are
-    padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged.
+    padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged, after giving all that came
+    before; ``fine`` loses less of that, and is slower.
     """
     gathered: list[bytes] = []
     size = 0
-    for piece in _pieces(file, compression, what, note):
-        gathered.append(piece)
-        size += len(piece)
-        if size >= _GIVE:
-            yield b"".join(gathered)
-            gathered.clear()
-            size = 0
+    try:
+        for piece in _pieces(file, compression, what, note, fine):
+            gathered.append(piece)
+            size += len(piece)
+            if size >= _GIVE:
+                yield b"".join(gathered)
+                gathered.clear()
+                size = 0
+    except (Corrupt, Incomplete):
+        yield b"".join(gathered)
+        raise
     if size:
         yield b"".join(gathered)
 
 
-def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str], None]) -> Iterator[bytes]:
+def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str], None], fine: bool) -> Iterator[bytes]:
     magics = _ZLIB if compression == "zlib" else _MAGIC[compression]
     longest = max(map(len, magics))
     data = b""
@@ -198,9 +216,11 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
         data = data.lstrip(b"\0")
         while len(data) < longest and (more := file.read(READ)):
             data = (data + more).lstrip(b"\0")
-        if not data and not first:
-            return
-        if not data.startswith(magics) and not any(data and magic.startswith(data) for magic in magics):
+        if not data:
+            if not first:
+                return
+            raise Incomplete(f"cannot read {what}: there is no {compression} data in it", hint=_CUT_OFF)
+        if not data.startswith(magics) and not any(magic.startswith(data) for magic in magics):
             rest = len(data) + sum(map(len, iter(lambda: file.read(READ), b"")))
             note(f"{rest} bytes behind the end of the {compression} data are not part of it and were left out")
             return
@@ -208,7 +228,7 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
         member = _MEMBERS[compression]()
         while True:
             try:
-                yield from member.take(data)
+                yield from _fine(member, data) if fine else member.take(data)
             except _DAMAGE as error:
                 raise Corrupt(
                     f"cannot read {what}: its {compression} data is damaged before byte {file.tell()} of the file: "
@@ -221,6 +241,6 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
             if not data:
                 raise Incomplete(
                     f"cannot read {what}: its {compression} data ends before its end, after {file.tell()} bytes",
-                    hint="The file was cut off, or its maker was stopped: choose another restore point.",
+                    hint=_CUT_OFF,
                 )
         data = member.unused

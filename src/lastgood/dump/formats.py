@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -32,10 +32,11 @@ _ENDS_EARLY = ("end of file", "could not read from input file", "short tar heade
 class DumpSource:
     """A dump on disk. Made by ``open_dump``; holds no file open between calls.
 
-    ``kind`` is ``plain``, ``custom``, ``directory`` or ``tar``; ``compression`` is that of the file as a whole (``""``,
-    ``gzip``, ``zstd``, ``lz4``, ``xz``, ``bzip2``), ``archive_compression`` that of the data inside an archive (``""``,
-    ``gzip``, ``lz4``, ``zstd``), which its pg_restore must have been built with. ``archive_version`` is None for plain
-    dumps. ``size`` is in bytes on disk, of a directory the sum of its files.
+    ``kind`` is ``plain``, ``custom``, ``directory``, ``tar`` or ``set`` (of several files: ``FileSet``);
+    ``compression`` is that of the file as a whole (``""``, ``gzip``, ``zstd``, ``lz4``, ``xz``, ``bzip2``),
+    ``archive_compression`` that of the data inside an archive (``""``, ``gzip``, ``lz4``, ``zstd``), which its
+    pg_restore must have been built with. ``archive_version`` is None for plain dumps. ``size`` is in bytes on disk, of
+    a directory the sum of its files.
     """
 
     def __init__(
@@ -94,25 +95,27 @@ class DumpSource:
                 whole.update(os.fsencode(name) + b"\0" + _sha256(file).encode() + b"\n")
             return whole.hexdigest()
 
-    def chunks(self) -> Iterator[bytes]:
+    def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         r"""The dump as plain SQL, from its beginning at each call, in portions of up to about 256 KiB.
 
         Archives go through pg_restore, which makes up a new key for ``\restrict`` each time. Raises Incomplete or
         Corrupt where the dump is cut or damaged, BadPoint when it can't be read, and Refused when there is no
-        pg_restore for it.
+        pg_restore for it. ``options`` are for pg_restore. With ``damage`` all that can be read is given, and what is
+        wrong with the rest is added there instead of being raised.
         """
         self._notes.clear()
         with explained(self.path):
             if self.kind == "directory":
                 self._position = lambda: 0
-                directory.check_whole(self.path)
-                yield from self._restored([self.path], subprocess.DEVNULL)
+                if damage is None:
+                    directory.check_whole(self.path)
+                yield from self._restored([*options, self.path], subprocess.DEVNULL)
             else:
-                yield from self._file_chunks()
+                yield from self._file_chunks(options, damage)
         # Padding at the end of a tar, and whatever else pg_restore had no need of, counts as read.
         self._position = lambda: self.size
 
-    def _file_chunks(self) -> Iterator[bytes]:
+    def _file_chunks(self, options: Sequence[str], damage: list[BadPoint] | None) -> Iterator[bytes]:
         with self.path.open("rb", buffering=0) as file:
             last = 0
 
@@ -126,22 +129,26 @@ class DumpSource:
             try:
                 content: Iterator[bytes] = iter(lambda: file.read(READ), b"")
                 if self.compression:
-                    content = decompressed(file, self.compression, f'"{self.path}"', self._notes.append)
+                    content = decompressed(
+                        file, self.compression, f'"{self.path}"', self._notes.append, fine=damage is not None
+                    )
+                    if damage is not None:
+                        content = _until_the_damage(content, damage)
                 if self.kind == "plain":
                     yield from content
                 elif self.kind == "tar":
-                    yield from self._restored([], recognize.whole_tar(content, str(self.path)))
+                    yield from self._restored(options, recognize.whole_tar(content, str(self.path), damage))
                 elif self.compression:
-                    yield from self._restored([], content)
+                    yield from self._restored(options, content)
                 else:
                     # pg_restore gets a file that it can seek in, and shares its position with us.
-                    yield from self._restored([], file.fileno())
+                    yield from self._restored(options, file.fileno())
             except (Corrupt, Incomplete) as error:
                 raise _with_its_cause(error, self.path) from error
             finally:
                 last = position()
 
-    def _restored(self, arguments: list[Path], stdin: int | Iterator[bytes]) -> Iterator[bytes]:
+    def _restored(self, arguments: Sequence[str | Path], stdin: int | Iterator[bytes]) -> Iterator[bytes]:
         """What pg_restore makes of the archive."""
         assert self.archive_version is not None
         if self._pg_restore is None:
@@ -174,6 +181,8 @@ class DumpSource:
             )
         lines = error.tail.strip().splitlines()
         said = lines[-1].removeprefix("pg_restore: ").removeprefix("error: ") if lines else f"status {error.status}"
+        if not lines and error.status is not None and error.status < 0:
+            said = f"it crashed over it (signal {-error.status})"
         message = f'cannot read "{self.path}": pg_restore stopped: {said}'
         if "unsupported version" in said or "does not support compression" in said:
             return BadPoint(message, hint="Install the client programs of the PostgreSQL version that made the dump.")
@@ -282,6 +291,13 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
     if other is not None:
         what, hint = other
         raise Corrupt(f'cannot use "{path}": it is {within}{what}, not a dump', hint=hint or _ANOTHER)
+
+
+def _until_the_damage(content: Iterator[bytes], damage: list[BadPoint]) -> Iterator[bytes]:
+    try:
+        yield from content
+    except (Corrupt, Incomplete) as error:
+        damage.append(error)
 
 
 @contextmanager

@@ -13,15 +13,28 @@ Memory is bounded by the longest command or row, or by a portion (see window.py)
 
 from __future__ import annotations
 
+import itertools
 import re
 from collections.abc import Iterable, Iterator
 
 from lastgood.dump import patterns
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Noise,
+    Statement,
+    Token,
+)
 from lastgood.dump.window import Window
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
 _BOM = b"\xef\xbb\xbf"
+# A few bytes more than the longest word that tells SQL from noise.
+_LONGEST_WORD = 16
 _CUT_OFF_HINT = "The file was cut off, or its maker was stopped: choose another restore point."
 _DAMAGED_HINT = "The file is damaged, or was not written by pg_dump: choose another restore point."
 _CONFORMING = re.compile(
@@ -48,23 +61,37 @@ def tokens(chunks: Iterable[bytes], *, skim: bool = False) -> Iterator[Token]:
 
     Offsets count from the first byte, a UTF-8 byte order mark included. The text of a command is without its
     semicolon. Empty commands (a semicolon alone) are left out. A block of rows ends with a line that is exactly
-    ``\.``, or ``\.`` and a carriage return. standard_conforming_strings is on until the text turns it off.
+    ``\.``, or ``\.`` and a carriage return. standard_conforming_strings is on until the text turns it off. Messages of
+    pg_dump and byte order marks between commands are Noise; inside commands and rows they are what they are.
 
     Raises Incomplete when the text ends inside rows or a command (line and offset are those of what is open, the
     innermost), and Corrupt for a NUL byte, for a backslash in the middle of a command and for text after ``COPY …
     FROM stdin;`` on its line. Tokens given before that are sound. Raises BadPoint for a client encoding in which
     backslashes can't be told from halves of characters.
     """
-    return _Lexer(chunks, skim).tokens()
+    return Lexer(chunks, skim=skim).tokens()
 
 
-class _Lexer(Window):
-    """``start`` is the first byte of the token being read."""
+class Lexer(Window):
+    """See ``tokens``. ``start`` is the first byte of the token being read.
 
-    def __init__(self, chunks: Iterable[bytes], skim: bool) -> None:
+    ``ended`` may be set between two tokens, by whoever knows that the dump is complete: lines that do not look like SQL
+    are then Noise.
+    """
+
+    def __init__(self, chunks: Iterable[bytes], *, skim: bool = False) -> None:
         super().__init__(chunks)
+        self.ended = False
         self._skim = skim
         self._escapes = False  # standard_conforming_strings is off
+
+    def restarted(self, text: bytes, line: int, behind: int) -> Lexer:
+        """Another one that goes on with ``text``, which begins on ``line``, and then with the buffer from the index
+        ``behind`` on. For damaged dumps: this one took what it should not. Offsets are then only about right.
+        """
+        again = Lexer(itertools.chain([text, self.cut(behind, len(self.buffer))], self._chunks))
+        again.base, again._line, again._escapes = self.base + self.start, line, self._escapes
+        return again
 
     def _cut_off(self, what: str, offset: int, line: int | None = None) -> BadPoint:
         """The error for a text that ends inside something that began at ``offset``."""
@@ -84,7 +111,7 @@ class _Lexer(Window):
         if self.has(len(_BOM)) and self.buffer.startswith(_BOM):
             self.pos = len(_BOM)
         while True:
-            while (match := patterns.SIMPLE[self._escapes].match(self.buffer, self.pos)) is not None:
+            while not self.ended and (match := patterns.SIMPLE[self._escapes].match(self.buffer, self.pos)) is not None:
                 self.start = match.start(1)
                 self.pos = match.end()
                 yield Statement(match[1].rstrip(), self.base + self.start, self.line())
@@ -94,9 +121,13 @@ class _Lexer(Window):
             if byte == 0x3B:  # ;
                 self.pos += 1
             elif byte == 0x5C:  # \
-                yield self._meta_command()
+                yield MetaCommand(*self._rest_of_line())
+            elif self._mark():
+                yield Noise(_BOM, self.base + self.start, self.line())
             elif byte in b"-/" and (comment := self._comment()) is not None:
                 yield comment
+            elif self._noise():
+                yield Noise(*self._rest_of_line())
             else:
                 word = self._first_word()
                 line, text = self.line(), self._command(keywords=word == b"create")
@@ -133,14 +164,30 @@ class _Lexer(Window):
             return None
         return Comment(self.cut(self.start, self.pos), self.base + self.start, self.line())
 
-    def _meta_command(self) -> MetaCommand:
+    def _mark(self) -> bool:
+        """Passes a byte order mark at ``pos``: one stands where texts were put one behind the other."""
+        if self.buffer[self.pos] != _BOM[0] or not self.has(len(_BOM)) or not self.buffer.startswith(_BOM, self.pos):
+            return False
+        self.pos += len(_BOM)
+        return True
+
+    def _noise(self) -> bool:
+        """Whether the line at ``pos`` is no part of the dump."""
+        if self.buffer[self.pos] == 0x70 or self.ended:  # p
+            self.has(_LONGEST_WORD)
+            found = patterns.MESSAGE.match(self.buffer, self.pos)
+            return found is not None or (self.ended and patterns.SQL.match(self.buffer, self.pos) is None)
+        return False
+
+    def _rest_of_line(self) -> tuple[bytes, int, int]:
+        """The text up to the end of the line, which is passed; its offset and line."""
         while (end := self.buffer.find(b"\n", self.pos)) < 0:
             self.pos = len(self.buffer)
             if not self.more():
                 end = len(self.buffer)
                 break
         self.pos = end
-        return MetaCommand(self.cut(self.start, end).rstrip(), self.base + self.start, self.line())
+        return self.cut(self.start, end).rstrip(), self.base + self.start, self.line()
 
     def _follow(self, text: bytes, line: int, offset: int) -> None:
         """Takes note of settings that change how the text is to be read."""

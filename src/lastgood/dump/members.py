@@ -88,7 +88,7 @@ def _of_custom(source: DumpSource) -> tuple[Member, ...] | None:
         return None
     # Each block ends where the next one, of whatever kind, begins.
     bounds = sorted({entry.offset for entry in entries if entry.offset is not None} | {source.size})
-    if entries and bounds[0] != begin:
+    if bounds[0] != begin:
         raise Corrupt(
             f'cannot read "{source.path}": its table of contents ends at byte {begin}, and its data begins at byte '
             f"{bounds[0]}",
@@ -243,19 +243,23 @@ def _without_end(pieces: Iterator[bytes], what: str, data: Readable) -> Iterator
             behind = text[at + len(_END) :]
             for more in pieces:
                 behind = (behind + more)[: len(_BEHIND_END) + 1]
-            if behind != _BEHIND_END:
+            if behind == _BEHIND_END:
+                return
+            if not _BEHIND_END.startswith(behind):
                 raise Corrupt(
                     f"cannot read {what}: its rows do not end where they seem to, before byte {data.tell()} of the "
                     "file",
                     hint=_ANOTHER,
                 )
-            return
+            break
         cut = max(len(text) - len(_END) + 1, 1)
         if cut > 1:
             yield text[1:cut]
         held = text[cut - 1 :]
     raise Incomplete(
-        rf'cannot read {what}: its rows end before byte {data.tell()} of the file without the line "\."', hint=_CUT_OFF
+        rf'cannot read {what}: its rows have no end: the line "\." and two empty ones, before byte {data.tell()} of '
+        "the file",
+        hint=_CUT_OFF,
     )
 
 

@@ -20,6 +20,14 @@ SPACE_AND_LINE_COMMENTS = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+(?=[\n\
 GAP = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+)*)")
 COMMENT_MARK = re.compile(rb"/\*|\*/")
 BODY_WORD = re.compile(rb"(?i:begin|atomic|case|end)(?=[^\w$\x80-\xff])")
+MESSAGE = re.compile(rb"pg_(?:dump|dumpall|restore): ")
+"""How a message of PostgreSQL's programs begins, in every language: no command does."""
+SQL = re.compile(
+    rb"(?i:alter|analyze|begin|call|cluster|comment|commit|copy|create|declare|delete|discard|do|drop|end|execute"
+    rb"|grant|import|insert|lock|merge|refresh|reindex|reset|revoke|rollback|security|select|set|start|table|truncate"
+    rb"|update|vacuum|values|with)(?![\w$\x80-\xff])|[(;]"
+)
+"""How a command begins."""
 END_OF_ROWS = re.compile(rb"\r?\n")
 # What may stand between COPY and FROM stdin: 1 is a word, 2 the escape character of the U&"name" before it.
 COPY_PIECE = re.compile(
@@ -71,7 +79,9 @@ RUNS = {
 # A whole command of the simplest kind, which is most of a dump with INSERTs.
 SIMPLE = {
     escapes: re.compile(
-        rb"[ \t\n\r\f\v]*+(?!(?i:copy|create|set|reset|discard)\b)((?=[A-Za-z])"
+        rb"[ \t\n\r\f\v]*+(?!(?i:copy|create|set|reset|discard)\b|"
+        + MESSAGE.pattern
+        + rb")((?=[A-Za-z])"
         + _run(escapes=escapes, keywords=False)
         + rb");"
     )

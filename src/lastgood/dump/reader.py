@@ -11,12 +11,16 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names
+from lastgood.dump import encodings, inserts, names, noise
 from lastgood.dump.checks import check_encoding, check_rows
+from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
-from lastgood.dump.lexer import tokens
+from lastgood.dump.lexer import Lexer
 from lastgood.dump.names import Relation, shown
+from lastgood.dump.parts import Parted, naming, rows_first
+from lastgood.dump.refusal import refusal
 from lastgood.dump.repair import repaired
+from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import (
     Command,
@@ -29,12 +33,10 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.summary import DumpSummary, Skipped
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "read"]
-
-CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
+__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
 
 
 class Source(Protocol):
@@ -57,8 +59,10 @@ def read(
     a cluster dump (pg_dumpall) and means nothing otherwise. ``accept_unmarked``: the operator vouches for a file
     without pg_dump's header and footer, whose completeness can't be known. ``accept_partial``: the same for a dump
     made under row security. ``skim``: rows are counted, not looked at; ``Skimmed`` takes the place of ``Rows``, except
-    for INSERTs. The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end:
-    nothing that was read is to be trusted before that.
+    for INSERTs. A source that is ``Parted`` is read file by file, lines and offsets counted in each.
+
+    The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end: nothing that was read is to
+    be trusted before that.
     """
     return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
 
@@ -67,8 +71,10 @@ _DUMPED_FROM = b"-- Dumped from database version "
 _DUMPED_BY = b"-- Dumped by pg_dump version "
 _STARTED_ON = b"-- Started on "
 _DATA_FOR = re.compile(rb"-- Data for Name: (.*); Type: TABLE DATA; Schema: (.*?); Owner: ", re.DOTALL)
+_HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?); Schema: ", re.DOTALL)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
+_NOT_MADE = "is about something that none of the files makes"
 _HARMLESS_BEFORE_ENTRIES = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 
@@ -85,6 +91,12 @@ class Reading:
         self._accept_unmarked = accept_unmarked
         self._accept_partial = accept_partial
         self._skim = skim
+        # The tables, by name and schema as comments show them.
+        self._by_header: dict[tuple[bytes, bytes], Relation] = {}
+        self._begin_text()
+
+    def _begin_text(self) -> None:
+        """What holds for one text: nothing of it goes over to the next file of a set."""
         self._codec = "utf-8"
         self._schema = ""
         self._escapes_in_strings = False
@@ -94,61 +106,115 @@ class Reading:
         self._ended = False
         self._entries = False
         self._headed = False
-        self._made_before: frozenset[Relation] = frozenset()
+        self._made_before = frozenset(self.summary.tables)
+        self._marked = False
         self._cluster_ended = False
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
+        self._entry = ""
         self._empty: RowsStart | None = None
-        # The tables, by name and schema as comments show them.
-        self._by_header: dict[tuple[bytes, bytes], Relation] = {}
         self._group: inserts.Section | None = None
         self._target: inserts.Target | None = None
+        self._copying: RowsStart | None = None
+        self._rows = 0
+        self._noise = noise.Seen()
 
     def __iter__(self) -> Iterator[Entry]:
-        copying: RowsStart | None = None
-        rows = 0
-        for token in tokens(repaired(self._source.chunks(), self.summary.notes), skim=self._skim):
-            match token:
-                case CopyData():
-                    if copying is not None:
-                        self._check_encoding(token.data, token.offset, token.line)
-                        check_rows(copying, token)
-                        rows += token.rows
-                        yield Rows(token.data, token.rows, token.offset, token.line)
-                case CopySpan():
-                    if copying is not None:
-                        rows += token.rows
-                        yield Skimmed(token.first, token.size, token.rows, token.offset, token.line)
-                case CopyEnd():
-                    if copying is not None:
-                        yield RowsEnd(rows)
-                    copying, rows = None, 0
-                case CopyStart():
-                    self._check_header()
-                    self._empty = None
-                    yield from self._flush()
-                    if self._active(token):
-                        copying = self._copy(token)
-                        yield copying
-                case Comment():
-                    yield from self._note_comment(token)
-                    self._comment = token
-                case MetaCommand():
-                    yield from self._flush()
-                    yield from self._psql(token)
-                case Statement():
-                    self._check_header()
-                    if self._active(token):
-                        yield from self._statement(token)
+        if not isinstance(self._source, Parted):
+            yield from self._text(self._source)
+            return
+        held: list[Command] = []
+        for part in self._source.parts:
+            with naming(part.name, self.summary.notes):
+                if part.is_roles:
+                    for command in role_commands(part.source, self.summary.notes):
+                        self.summary.roles.update(command.roles)
+                        self._note_skipped(command)
+                        yield command
+                else:
+                    self._begin_text()
+                    yield from rows_first(self._text(part.source), held)
+        yield from held
+        if self.summary.rows_without_table:
+            named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
+            self.summary.notes.append(f"none of the files makes {named}: rows of it were left out")
+
+    def _text(self, source: Source) -> Iterator[Entry]:
+        """One file, from its beginning to its end."""
+        tokens = self._tokens(source)
+        while (token := self._next(tokens)) is not None:
+            yield from self._take(token)
         yield from self._flush()
-        self._check_end()
+        self.summary.notes += self._noise.notes()
+        check_end(
+            self.summary,
+            wanted=self._wanted,
+            cut_off=self._open,
+            complete=self._cluster_ended if self.summary.cluster else self._marked or self._accept_unmarked,
+            last=self._last if self._supabase else None,
+            anything=self._last is not None or self.summary.has_data,
+        )
+
+    def _next(self, tokens: Iterator[Token]) -> Token | None:
+        try:
+            return next(tokens, None)
+        except (Corrupt, Incomplete) as error:
+            # Bytes alone tell nobody what was lost.
+            within = f"the rows of {shown(self._copying.relation)}" if self._copying is not None else self._entry
+            named = str(self._copying.relation) if self._copying is not None else self._entry
+            if within and shown(named) not in error.message:
+                error.message += f", in {within}"
+                error.args = (error.message,)
+            raise
+
+    def _tokens(self, source: Source) -> Iterator[Token]:
+        lexer = Lexer(repaired(source.chunks(), self.summary.notes), skim=self._skim)
+        for token in lexer.tokens():
+            yield token
+            lexer.ended = self._ended
+
+    def _take(self, token: Token) -> Iterator[Entry]:
+        match token:
+            case CopyData():
+                if self._copying is not None:
+                    self._check_encoding(token.data, token.offset, token.line)
+                    check_rows(self._copying, token)
+                    self._rows += token.rows
+                    yield Rows(token.data, token.rows, token.offset, token.line)
+            case CopySpan():
+                if self._copying is not None:
+                    self._rows += token.rows
+                    yield Skimmed(token.first, token.size, token.rows, token.offset, token.line)
+            case CopyEnd():
+                if self._copying is not None:
+                    yield RowsEnd(self._rows)
+                self._copying, self._rows = None, 0
+            case CopyStart():
+                self._check_header()
+                self._empty = None
+                yield from self._flush()
+                if self._active(token) and (start := self._copy(token)) is not None:
+                    self._copying = start
+                    yield start
+            case Comment():
+                yield from self._note_comment(token)
+                self._comment = token
+            case MetaCommand():
+                yield from self._flush()
+                yield from self._psql(token)
+            case Noise():
+                self._noise.add(token, ended=self._ended)
+            case Statement():
+                self._check_header()
+                if self._active(token):
+                    yield from self._statement(token)
 
     # Statements ------------------------------------------------------------------------------------------------
 
     def _active(self, token: Statement | CopyStart) -> bool:
         """Whether this part of the file is the one to restore."""
-        if self._ended and not self.summary.cluster and not _resets(token):
+        if self._ended and not self.summary.cluster and not resets(token):
             raise Corrupt(
                 f"cannot use the dump: line {token.line} has text after the dump's end",
                 hint=_AFTER_END,
@@ -162,16 +228,17 @@ class Reading:
         if token.text[:6].upper() == b"INSERT":
             start = self._insert(token)
             if start is not None:
-                yield from self._add(*start, token)
+                if not self._without_table(start[0].relation):
+                    yield from self._add(*start, token)
                 return
         self._target = None
         yield from self._flush(keep_empty=True)
-        command = self._placed(self._ruled(token))
+        command = self._made_here(self._placed(self._ruled(token)))
         if command.verdict is Verdict.RUN:
             self._check_run(command)
             self._follow(command)
             self.summary.note_command(command)
-            self._supabase = self._supabase or _made_by_supabase_cli(command)
+            self._supabase = self._supabase or made_by_supabase_cli(command)
             if command.kind is Kind.INSERT:
                 self._note_rows(command.relations[0], inserts=True)
         else:
@@ -183,22 +250,8 @@ class Reading:
         self._check_encoding(token.text, token.offset, token.line)
         command = rule(token, schema=self._schema, encoding=self._codec)
         if command.verdict is Verdict.REFUSE:
-            raise self._refusal(command)
+            raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
-
-    def _refusal(self, command: Command) -> BadPoint:
-        line, offset = command.statement.line, command.statement.offset
-        text = command.statement.text
-        if text.startswith((b"pg_dump: ", b"pg_dumpall: ", b"pg_restore: ")):
-            return Corrupt(
-                f"cannot restore the dump: line {line} is a message of pg_dump, not part of the dump",
-                hint="It was made with stderr sent to the same file; make it again without 2>&1.",
-                line=line,
-                offset=offset,
-            )
-        return Unsafe(
-            f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
-        )
 
     def _placed(self, command: Command) -> Command:
         """The same command, ruled on with regard to where it stands: the section that ``--clean`` writes."""
@@ -212,7 +265,7 @@ class Reading:
                     offset=command.statement.offset,
                 )
             self.summary.clean = True
-        elif command.dummy and not self._entries and (self.summary.clean or (self.summary.marked and not self._headed)):
+        elif command.dummy and not self._entries and (self.summary.clean or (self._marked and not self._headed)):
             # Among the drops pg_dump --clean replaces a view by one without references: unguarded, it fails where
             # there is no such view.
             self.summary.clean = True
@@ -271,7 +324,7 @@ class Reading:
     def _psql(self, token: MetaCommand) -> Iterator[Entry]:
         command = understand_psql(token)
         if command.verdict is Verdict.REFUSE:
-            raise self._refusal(command)
+            raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         if isinstance(command.detail, PsqlCommand) and command.detail.name == r"\connect":
             name = command.detail.argument
             if not self.summary.cluster and self._connected not in (None, name):
@@ -320,6 +373,8 @@ class Reading:
         elif text.startswith(_ENTRY):
             yield from self._flush()
             self._headed = True
+            if (entry := _HEADING.match(text.decode("utf-8", "replace"))) is not None:
+                self._entry = shown(f"{entry[2].lower()} {entry[1]}")
             self._data_section(token)
         elif text.startswith(_VIA_ROOT):
             root = names.parse(text[len(_VIA_ROOT) :].decode(self._codec, "replace"), self._schema)
@@ -350,7 +405,7 @@ class Reading:
                 line=token.line,
                 offset=token.offset,
             )
-        self._open = self.summary.marked = True
+        self._open = self._marked = self.summary.marked = True
         self._ended = self._entries = self._headed = False
         self._made_before = frozenset(self.summary.tables)
 
@@ -386,10 +441,31 @@ class Reading:
             copy = inserts.copy_command(relation, columns).encode(self._codec)
         return RowsStart(relation, columns, copy, at.offset, at.line, in_place=isinstance(at, CopyStart))
 
-    def _copy(self, token: CopyStart) -> RowsStart:
+    def _without_table(self, relation: Relation) -> bool:
+        """Whether rows belong to a table that none of several files makes: ``supabase db dump`` gives rows of auth and
+        storage, and leaves these schemas to the platform.
+        """
+        if not isinstance(self._source, Parted) or not self.summary.tables or relation in self.summary.tables:
+            return False
+        self.summary.rows_without_table[relation] = None
+        return True
+
+    def _made_here(self, command: Command) -> Command:
+        """The same command, left out where it gives rows or a position to what none of several files makes."""
+        if command.verdict is not Verdict.RUN:
+            return command
+        if command.kind is Kind.SEQUENCE_POSITION and isinstance(self._source, Parted) and self.summary.tables:
+            left_out = command.relations[0].schema not in {made.schema for made in self.summary.tables}
+        else:
+            left_out = command.kind is Kind.INSERT and self._without_table(command.relations[0])
+        return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE) if left_out else command
+
+    def _copy(self, token: CopyStart) -> RowsStart | None:
         self._empty = None
         command = self._ruled(token)
         assert isinstance(command.detail, CopyTarget)
+        if self._without_table(command.detail.relation):
+            return None
         self._entries = True
         self._note_rows(command.detail.relation)
         return self._start_of(command.detail.relation, command.detail.columns, token, token.text)
@@ -469,52 +545,3 @@ class Reading:
             self._note_rows(start.relation, inserts=True)
             yield start
             yield RowsEnd(0)
-
-    # The end ---------------------------------------------------------------------------------------------------
-
-    def _check_end(self) -> None:
-        summary = self.summary
-        if summary.cluster:
-            if not self._cluster_ended:
-                raise Incomplete(
-                    'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
-                    hint=CHOOSE_ANOTHER,
-                )
-            listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
-            if self._wanted is None:
-                raise BadPoint(
-                    f"cannot use the dump: it is of a whole cluster, with the databases {listed}",
-                    hint="Say which of them is meant.",
-                )
-            if self._wanted not in summary.databases:
-                raise BadPoint(
-                    "cannot use the dump: it is of a whole cluster, in which there is no database "
-                    f'"{shown(self._wanted)}", only {listed}',
-                    hint="Say which of them is meant.",
-                )
-        elif self._open:
-            raise Incomplete(
-                'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
-                hint=CHOOSE_ANOTHER,
-            )
-        elif not summary.marked and not self._accept_unmarked:
-            if self._supabase and self._last is not None and _resets(self._last.statement):
-                return  # It strips all comments and ends its files with this command.
-            if self._last is None and not summary.has_data:
-                raise Corrupt("cannot use the file: there is no SQL in it", hint=CHOOSE_ANOTHER)
-            raise Incomplete(
-                "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so nothing tells "
-                "whether it is complete",
-                hint="Make the dump with pg_dump and keep its comments.",
-            )
-
-
-def _made_by_supabase_cli(command: Command) -> bool:
-    """Whether it is one of the commands by which one knows a file of ``supabase db dump``."""
-    return command.detail == Setting("session_replication_role", "replica") or (
-        bool(command.creates) and b' IF NOT EXISTS "' in command.statement.text[:80]
-    )
-
-
-def _resets(token: Statement | CopyStart | MetaCommand) -> bool:
-    return re.fullmatch(rb"(?i)reset\s+all", token.text) is not None

@@ -8,15 +8,16 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lastgood.errors import Incomplete
+from lastgood.errors import BadPoint, Incomplete
 
-Kind = Literal["plain", "custom", "directory", "tar"]
+Kind = Literal["plain", "custom", "directory", "tar", "set"]
 ArchiveCompression = Literal["", "gzip", "lz4", "zstd"]
 
 HEAD = 1 << 12
 """So many bytes are enough for everything here."""
 
 TAR_BLOCK = 512
+_FILL = 1 << 18
 _CUSTOM, _TAR, _DIRECTORY = 1, 3, 5
 _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
 
@@ -98,8 +99,10 @@ def tar_members(head: bytes) -> list[bytes]:
     return names
 
 
-def whole_tar(content: Iterable[bytes], name: str) -> Iterator[bytes]:
-    """The same bytes. Raises Incomplete when they end inside a member: pg_restore (15 to 18) would wait for ever."""
+def whole_tar(content: Iterable[bytes], name: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
+    """The same bytes. Raises Incomplete when they end inside a member: pg_restore (15 to 18) would wait for ever. With
+    ``damage`` the member is filled up with NUL bytes and the archive ended, and the error added there.
+    """
     header = b""
     member = ""
     left = 0  # of the member's data
@@ -120,10 +123,16 @@ def whole_tar(content: Iterable[bytes], name: str) -> Iterator[bytes]:
         yield piece
     if left or header:
         where = f'its member "{member}"' if left else "the header of a member"
-        raise Incomplete(
+        error = Incomplete(
             f'cannot read "{name}": the tar archive ends inside {where}',
             hint="The file was cut off, or its maker was stopped: choose another restore point.",
         )
+        if damage is None:
+            raise error
+        damage.append(error)
+        left += (TAR_BLOCK - len(header)) % TAR_BLOCK + 2 * TAR_BLOCK
+        for at in range(0, left, _FILL):
+            yield bytes(min(_FILL, left - at))
 
 
 def tar_size(header: bytes) -> int:

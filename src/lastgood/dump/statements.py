@@ -210,7 +210,7 @@ class Command:
     ``relations``: those that it names, the one it is about first; what it locks is among them. ``optional_sqlstates``:
     server errors that a restore records and passes over. ``reason`` goes with SKIP and REFUSE and reads after
     "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``dummy``: a view all of whose
-    columns are NULL, which pg_dump writes to break a circle.
+    columns are NULL, which pg_dump writes to break a circle. ``not_sql_at``: the character at which it stops to be SQL.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -223,6 +223,7 @@ class Command:
     optional_sqlstates: frozenset[str] = frozenset()
     detail: Detail | None = None
     dummy: bool = False
+    not_sql_at: int | None = None
 
 
 _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")

@@ -19,7 +19,7 @@ from lastgood.dump.statements import (
     TableDefinition,
 )
 
-_POST_DATA = frozenset(
+POST_DATA = frozenset(
     {
         Kind.INDEX,
         Kind.PRIMARY_KEY,
@@ -57,6 +57,8 @@ class DumpSummary:
     target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
     they'd be empty. ``plain_types``: enums, whose text depends on
     nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore runs.
+    ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
+    the table.
     """
 
     server_version: str | None = None
@@ -89,6 +91,7 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
+    rows_without_table: dict[Relation, None] = field(default_factory=dict)
     script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
@@ -148,7 +151,7 @@ class DumpSummary:
         self.roles.update(command.roles)
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
-        self.has_post_data = self.has_post_data or command.kind in _POST_DATA
+        self.has_post_data = self.has_post_data or command.kind in POST_DATA
         # With --use-set-session-authorization objects are made by their owners.
         self.has_owners = self.has_owners or command.kind is Kind.OWNER or bool(self._made_as and command.creates)
         self.has_acls = self.has_acls or command.kind in (Kind.GRANT, Kind.DEFAULT_PRIVILEGES)

@@ -76,4 +76,15 @@ class CopyEnd:
     line: int
 
 
-Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopySpan | CopyEnd
+@dataclass(frozen=True, slots=True)
+class Noise:
+    """What is no part of a dump and stands between its commands: a line that is a message of pg_dump, a byte order
+    mark between two texts, and behind the end any line that is not SQL. Line end not included.
+    """
+
+    text: bytes
+    offset: int
+    line: int
+
+
+Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopySpan | CopyEnd | Noise

@@ -17,8 +17,11 @@ class Window:
     """``buffer`` holds the text from offset ``base`` on. ``start`` is the first byte that is still needed and ``pos``
     the first that was not looked at yet, both as indexes of ``buffer``; ``more`` may move them.
 
-    The text ends at a NUL byte, if it has one: ``found_nul()`` is the error to raise there.
+    The text ends at a NUL byte, if it has one: ``found_nul()`` is the error to raise there. ``limit``: so many bytes
+    may be needed at once; more raises Corrupt.
     """
+
+    limit: int | None = None
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         # A regular expression's memory grows with what it is let loose on.
@@ -47,6 +50,12 @@ class Window:
             self.pos -= self.start
             self._counted = self.start = 0
         before = len(self.buffer)
+        if self.limit is not None and before > self.limit:
+            raise Corrupt(
+                f"cannot read the dump: what begins on line {self.line()} has no end within {self.limit} bytes",
+                line=self.line(),
+                offset=self.base,
+            )
         for chunk in self._chunks:
             nul = chunk.find(0)
             if nul >= 0:

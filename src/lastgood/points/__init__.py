@@ -1,16 +1,19 @@
 """What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
 
-from lastgood.points.choosing import choose, find, lacking
+from lastgood.dump.file_set import files_of_set
+from lastgood.points.choosing import choose, find, gather
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing
-from lastgood.points.verdict import Verdict, Whole, read_whole, verify
+from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, verify
 
 __all__ = [
     "RestorePoint",
     "Verdict",
     "Whole",
     "choose",
+    "files_of_set",
     "find",
+    "gather",
     "lacking",
     "listing",
     "read_whole",

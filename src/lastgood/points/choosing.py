@@ -6,12 +6,11 @@ from collections.abc import Callable, Iterable, Sequence
 from datetime import datetime
 from pathlib import Path
 
-from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, silent
 from lastgood.points.point import RestorePoint
 from lastgood.points.store import listing, look_at
-from lastgood.points.verdict import Whole, read_whole
+from lastgood.points.verdict import Whole, lacking, read_whole
 
 SHOWN = 10
 
@@ -82,16 +81,6 @@ def choose(
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(there))
 
 
-def lacking(point: RestorePoint, summary: DumpSummary) -> str:
-    """What a restore point lacks to replace a whole database: "tables", "data", or "" for nothing.
-
-    One that lastgood made is of the whole database, however empty that was: its manifest says so.
-    """
-    if point.manifest is not None or (summary.has_schema and summary.has_data):
-        return ""
-    return "data" if summary.has_schema else "tables"
-
-
 def _wanted(before: datetime | None, migration: str | None) -> str:
     words = f" made before {before.isoformat(' ', 'seconds')}" if before is not None else ""
     return words + (f' without the migration "{migration}"' if migration is not None else "")
@@ -110,13 +99,24 @@ def _may_lack(version: str | None, migration: str | None) -> bool:
 
 def find(store: Path, name: str) -> RestorePoint:
     """The restore point of that name in the store, or at that path; not read yet. Raises BadPoint."""
-    for path in (store / name, Path(name)):
+    for path in (store / name, Path(name), *([store] if name == store.name else [])):
         if path.exists():
             point = look_at(path)
             # Asked for by name, a file that does not look like a dump is still read, to say what is wrong with it.
             return point if point is not None else _unknown(path)
     there = listing(store)
     raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=_what_there_is(there))
+
+
+def gather(store: Path, names: Sequence[str]) -> RestorePoint:
+    """The restore point of that name, or the one that several files make together; not read yet. Raises BadPoint."""
+    if len(names) == 1:
+        return find(store, names[0])
+    found = [find(store, name) for name in names]
+    path = Path(" + ".join(point.path.name for point in found))
+    newest = max(found, key=lambda point: point.made_at)
+    size = sum(point.size for point in found)
+    return RestorePoint(path, newest.made_at, newest.time_source, size, files=tuple(point.path for point in found))
 
 
 def _unknown(path: Path) -> RestorePoint:

@@ -11,6 +11,7 @@ import time
 from datetime import UTC, datetime
 from pathlib import Path
 
+from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
 from lastgood.points.point import TimeSource
 
@@ -28,7 +29,7 @@ def made_at(source: DumpSource, head: bytes) -> tuple[datetime, TimeSource]:
         found = _zoned([int(part) for part in started.groups()[:6]], started[7].decode("ascii", "replace"))
         if found is not None:
             return found, "header"
-    if source.kind != "plain":
+    if source.kind not in ("plain", "set"):
         created = _created(head)
         if created is not None:
             return created, "archive"
@@ -69,4 +70,6 @@ def _created(head: bytes) -> datetime | None:
 
 
 def _file(source: DumpSource) -> Path:
+    if isinstance(source, FileSet):
+        return source.sources[-1].path  # the rows, which are what one goes back to
     return source.path / "toc.dat" if source.kind == "directory" else source.path

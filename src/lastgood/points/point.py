@@ -8,7 +8,8 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from lastgood.dump.formats import DumpSource, open_dump
+from lastgood.dump.file_set import FileSet, open_any
+from lastgood.dump.formats import DumpSource
 from lastgood.points.manifest import Manifest
 from lastgood.postgres import binaries
 
@@ -21,6 +22,7 @@ class RestorePoint:
 
     ``made_at`` is aware; ``time_source`` says where it was found. ``size`` is in bytes on disk. ``manifest`` is None
     for a foreign point. ``problem`` says what can be seen to be wrong without reading it whole, empty otherwise.
+    ``files``: those that were named one by one as one dump; ``path`` is then no path, but shows their names.
     """
 
     path: Path
@@ -30,6 +32,7 @@ class RestorePoint:
     manifest: Manifest | None = None
     problem: str = ""
     kind: Literal["dump", "snapshot", "timeline"] = "dump"
+    files: tuple[Path, ...] = ()
 
     @property
     def is_emergency(self) -> bool:
@@ -47,7 +50,9 @@ class RestorePoint:
 
 def source_of(point: RestorePoint) -> DumpSource:
     """The dump, opened for reading. Raises BadPoint when it is none, or is gone."""
-    return open_dump(point.path, pg_restore=pg_restore_for)
+    if point.files:
+        return FileSet(point.path, point.files, pg_restore_for)
+    return open_any(point.path, pg_restore=pg_restore_for)
 
 
 def pg_restore_for(version: tuple[int, int, int]) -> Path:

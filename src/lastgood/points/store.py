@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from datetime import UTC, datetime
 from pathlib import Path
 
-from lastgood.dump.formats import DumpSource, open_dump
+from lastgood.dump.file_set import files_of_set, open_any
+from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError
 from lastgood.points.foreign_time import made_at
@@ -16,15 +18,23 @@ from lastgood.points.point import RestorePoint, pg_restore_for
 # What the text of a dump begins with, after comments: a script or a page of documentation does not.
 _SQL = re.compile(rb"(?:^|\n)(?:SET [a-z_]+ = |SELECT pg_catalog\.|COPY \S+ |CREATE [A-Z]+ |INSERT INTO |\\restrict )")
 _HEADER = b"-- PostgreSQL database "
+# What a file is called that is meant to be a dump, and what a damaged one still shows.
+_NAMED_SO = re.compile(r"\.(?:sql|dump|backup|pgdump)(?:\.(?:gz|zst|lz4|xz|bz2))?\Z", re.IGNORECASE)
+_MARKS = re.compile(
+    rb"(?m)^-- (?:Name|Data for Name): .*; Type: |^COPY \S.* FROM stdin;\r?$|^-- PostgreSQL database (?:cluster )?dump"
+)
 
 
 def listing(store: Path) -> list[RestorePoint]:
     """The restore points in a folder, the newest first: those with a manifest, and foreign ones told by their
     content. Only the beginning of each is read. Unfinished ones (``.….partial``), manifests and other files are left
-    out. A folder that does not exist holds none; raises BadPoint when it can't be read.
+    out; what is named like a dump and is damaged, or none, is told by its ``problem``. A folder with the files of a
+    set (``schema.sql``, ``data.sql`` …) is one point, the store itself too. A store that does not exist holds none;
+    raises BadPoint when it can't be read.
     """
     try:
         entries = sorted(store.iterdir())
+        together = files_of_set(store)
     except FileNotFoundError:
         return []
     except OSError as error:
@@ -32,9 +42,9 @@ def listing(store: Path) -> list[RestorePoint]:
             f'cannot look for restore points in "{store}": {(error.strerror or str(error)).lower()}',
             hint="Name the folder with --store.",
         ) from error
-    found = []
+    found = [point for point in [look_at(store)] if point is not None] if together else []
     for path in entries:
-        if not path.name.startswith(".") and not path.name.endswith((SUFFIX, ".partial")):
+        if path not in together and not path.name.startswith(".") and not path.name.endswith((SUFFIX, ".partial")):
             point = look_at(path)
             if point is not None:
                 found.append(point)
@@ -51,11 +61,11 @@ def look_at(path: Path) -> RestorePoint | None:
     except BadPoint as error:
         problem = str(error)
     try:
-        source = open_dump(path, pg_restore=pg_restore_for)
+        source = open_any(path, pg_restore=pg_restore_for)
         head = _head(source)
     except LastgoodError as error:
         if manifest is None:
-            return None
+            return _damaged(path, str(error)) if _NAMED_SO.search(path.name) and path.is_file() else None
         # One of ours that is no dump any more: it must be seen, not passed over.
         return RestorePoint(path, manifest.made_at, "manifest", _size(path), manifest, str(error))
     if manifest is not None:
@@ -63,17 +73,33 @@ def look_at(path: Path) -> RestorePoint | None:
             problem = f'cannot use "{path}": it has {source.size} bytes, and had {manifest.size} when it was made'
         return RestorePoint(path, manifest.made_at, "manifest", source.size, manifest, problem)
     if source.kind == "plain" and not has_manifest and _HEADER not in head and not _SQL.search(head):
-        return None
+        whole = _head(source, 1 << 18) + _tail(path)
+        if not _NAMED_SO.search(path.name) or _MARKS.search(whole) is None:
+            return None
+        return _damaged(path, f'cannot use "{path}": its beginning is not that of a dump')
     moment, where = made_at(source, head)
     return RestorePoint(path, moment, where, source.size, None, problem)
 
 
-def _head(source: DumpSource) -> bytes:
+def _damaged(path: Path, problem: str) -> RestorePoint:
+    status = path.stat()
+    return RestorePoint(path, datetime.fromtimestamp(status.st_mtime, UTC), "file time", status.st_size, None, problem)
+
+
+def _tail(path: Path) -> bytes:
+    with path.open("rb") as file:
+        file.seek(max(0, path.stat().st_size - HEAD))
+        return file.read()
+
+
+def _head(source: DumpSource, size: int = HEAD) -> bytes:
     """The beginning of a plain dump's text, or of an archive's bytes."""
+    if source.kind == "set":
+        return b""
     if source.kind == "plain":
         chunks = source.chunks()
         try:
-            return next(chunks, b"")[:HEAD]
+            return next(chunks, b"")[:size]
         finally:
             # Closes the file: a generator that is left alone does so when it is collected.
             if isinstance(chunks, Generator):

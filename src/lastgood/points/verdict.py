@@ -8,15 +8,19 @@ from dataclasses import dataclass
 from typing import Literal
 
 from lastgood.dump.formats import DumpSource
+from lastgood.dump.names import shown
+from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
-from lastgood.events import Emit, silent
+from lastgood.events import Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.point import RestorePoint, source_of
 
-State = Literal["valid", "incomplete", "corrupt", "unsafe", "differs", "unusable"]
+State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "differs", "unusable"]
+# Every cluster has these; what an application has lies in others.
+EVERYWHERE = frozenset({"postgres", "template1"})
 
 
 class Differs(Corrupt):
@@ -42,7 +46,8 @@ class Verdict:
     """What reading a restore point to its end showed.
 
     ``message`` and ``hint`` say what is wrong, ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
-    0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end.
+    0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it
+    is whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over.
     """
 
     state: State
@@ -51,6 +56,7 @@ class Verdict:
     line: int | None = None
     offset: int | None = None
     facts: Facts | None = None
+    notes: tuple[str, ...] = ()
 
     @property
     def valid(self) -> bool:
@@ -70,6 +76,21 @@ class Whole:
     facts: Facts
     summary: DumpSummary
 
+    @property
+    def notes(self) -> tuple[str, ...]:
+        """What was passed over, or is absent by design, in sentences without a full stop."""
+        return (*self.source.notes, *self.summary.notes)
+
+
+def lacking(point: RestorePoint, summary: DumpSummary) -> str:
+    """What a restore point lacks to replace a whole database: "tables", "data", or "" for nothing.
+
+    One that lastgood made is of the whole database, however empty that was: its manifest says so.
+    """
+    if point.manifest is not None or (summary.has_schema and summary.has_data):
+        return ""
+    return "data" if summary.has_schema else "tables"
+
 
 def read_whole(
     point: RestorePoint,
@@ -80,16 +101,18 @@ def read_whole(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
-    """Reads the point to its end and compares it with its manifest. ``database`` chooses one from a cluster dump.
+    """Reads the point to its end and compares it with its manifest; emits Note of what was passed over in it.
+
     ``skim``: its rows are only counted; where there is a manifest, its SHA-256 vouches for them.
 
-    Raises BadPoint, Refused when a program to read it with is missing, Interrupted when ``cancelled`` turned true.
+    ``database`` chooses one from a cluster dump; without it, one that holds a single database besides those that every
+    cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when
+    a program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
     source = source_of(point)
-    vouched = point.manifest is not None and not point.problem
-    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool:
-        digest = pool.submit(source.sha256) if skim and vouched else None
-        facts, summary = facts_of_dump(
+
+    def facts_of(database: str | None) -> tuple[Facts, DumpSummary]:
+        return facts_of_dump(
             source,
             database=database,
             time_zone=point.time_zone,
@@ -99,27 +122,71 @@ def read_whole(
             stage=stage,
             measure=lambda: (source.position, source.size),
         )
+
+    vouched = point.manifest is not None and not point.problem
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool:
+        digest = pool.submit(source.sha256) if skim and vouched else None
+        try:
+            facts, summary = facts_of(database)
+        except WhichDatabase as error:
+            own = [name for name in error.databases if name not in EVERYWHERE]
+            if database is not None or len(own) != 1:
+                raise
+            emit(Note(f'it is a dump of a whole cluster, and "{own[0]}" the only database of an application in it'))
+            facts, summary = facts_of(own[0])
         if digest is not None and point.manifest is not None and digest.result() == point.manifest.sha256:
             return Whole(point, source, point.manifest.facts, summary)
     if digest is not None:
         # Something is wrong with it: what, only its rows can tell.
         return read_whole(point, database=database, stage=stage, emit=emit, cancelled=cancelled)
     _check(point, facts, source)
-    return Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
+    whole = Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
+    for text in whole.notes:
+        emit(Note(text))
+    return whole
 
 
-def verify(point: RestorePoint, *, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Verdict:
+def verify(
+    point: RestorePoint,
+    *,
+    database: str | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Verdict:
     """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
 
-    Raises Refused when a program to read it with is missing, Interrupted when ``cancelled`` turned true.
+    Of a cluster dump every database, or the one that ``database`` names. Raises Refused when a program to read it with
+    is missing, Interrupted when ``cancelled`` turned true.
     """
     try:
-        whole = read_whole(point, emit=emit, cancelled=cancelled)
+        whole = read_whole(point, database=database, emit=emit, cancelled=cancelled)
+    except WhichDatabase as error:
+        if database is not None:
+            return Verdict("unusable", str(error), error.hint)
+        verdicts = [verify(point, database=name, emit=emit, cancelled=cancelled) for name in error.databases]
+        worst = next((each for each in verdicts if each.state not in ("valid", "partial")), None)
+        names = ", ".join(f'"{shown(name)}"' for name in error.databases)
+        text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"
+        return worst or Verdict("valid", text, notes=verdicts[0].notes)
     except BadPoint as error:
         state: State = next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
         facts = error.facts if isinstance(error, Differs) else None
         return Verdict(state, str(error), error.hint, error.line, error.offset, facts)
-    return Verdict("valid", facts=whole.facts)
+    if lacks := lacking(point, whole.summary):
+        return Verdict("partial", *_PARTIAL[lacks], facts=whole.facts, notes=whole.notes)
+    return Verdict("valid", facts=whole.facts, notes=whole.notes)
+
+
+_PARTIAL = {
+    "data": (
+        "it has no data, only definitions: a database restored from it would be empty",
+        "Give the file with the rows too: lastgood restore SCHEMA DATA --into NAME.",
+    ),
+    "tables": (
+        "it has no tables, only rows: there is nothing to put them into",
+        "Give the file with the definitions too: lastgood restore SCHEMA DATA --into NAME.",
+    ),
+}
 
 
 def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:

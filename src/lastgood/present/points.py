@@ -89,7 +89,13 @@ def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:
 def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
     """A verdict for programs."""
     place = {"line": found.line, "offset": found.offset}
-    told = {"verdict": found.state, "valid": found.valid, "message": found.message, "hint": found.hint}
+    told = {
+        "verdict": found.state,
+        "valid": found.valid,
+        "message": found.message,
+        "hint": found.hint,
+        "notes": list(found.notes),
+    }
     return {**document(point), **told, **place}
 
 
@@ -101,5 +107,7 @@ def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, Verdict
         for text in (found.message, found.hint):
             if text:
                 screen.say(text, first="  ", indent=2)
+        for text in found.notes:
+            screen.say(text, first="  note: ", indent=8)
     valid = sum(found.valid for _, found in verdicts)
     screen.say(f"{valid} of {amounts.counted(len(verdicts), 'restore point')} valid.", style="bold")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from time import monotonic
 
@@ -44,24 +44,34 @@ def of_database(
     return found
 
 
-def of_point(store: Path, name: str, *, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Facts:
-    """Reads a restore point from end to end, without restoring it. Raises BadPoint, Interrupted."""
-    emit(StageStarted("facts", f"read {Path(name).name}"))
+def of_point(
+    store: Path,
+    names: Sequence[str],
+    *,
+    database: str | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Facts:
+    """Reads a restore point (or several files that are one) from end to end, without restoring it. Raises BadPoint,
+    Interrupted. ``database`` chooses one from a cluster dump."""
+    point = points.gather(store, names)
+    emit(StageStarted("facts", f"read {point.path.name}"))
     started = monotonic()
-    found = points.read_whole(points.find(store, name), stage="facts", emit=emit, cancelled=cancelled).facts
+    found = points.read_whole(point, database=database, stage="facts", emit=emit, cancelled=cancelled).facts
     emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
     return found
 
 
 def of_named(
-    name: str,
+    names: Sequence[str],
     store: Path,
     *,
     like: Facts | None = None,
+    database: str | None = None,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Facts:
-    """The facts of a database when ``name`` is a URL, of a restore point otherwise."""
-    if secrecy.is_url(name):
-        return of_database(Target.parse(name), like=like, emit=emit, cancelled=cancelled)
-    return of_point(store, name, emit=emit, cancelled=cancelled)
+    """The facts of a database when the only one of ``names`` is a URL, of a restore point otherwise."""
+    if len(names) == 1 and secrecy.is_url(names[0]):
+        return of_database(Target.parse(names[0]), like=like, emit=emit, cancelled=cancelled)
+    return of_point(store, names, database=database, emit=emit, cancelled=cancelled)

@@ -6,6 +6,8 @@ One handler for each class of PostgreSQL's own syntax tree; a class without a ha
 from __future__ import annotations
 
 import re
+from dataclasses import replace
+from typing import Any
 
 from pglast.parser import ParseError
 
@@ -18,9 +20,10 @@ from lastgood.dump.rulings.ruling import (
     NAMES_TABLESPACE,
     Handler,
     Ruling,
+    role_names,
 )
 from lastgood.dump.rulings.tree import parse
-from lastgood.dump.statements import Command, Kind, LargeObjectCall
+from lastgood.dump.statements import Command, Kind, LargeObjectCall, Verdict
 from lastgood.dump.tokens import CopyStart, Statement
 
 _LOWRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\)\Z")
@@ -40,7 +43,7 @@ def rule(statement: Statement | CopyStart, *, schema: str = "", encoding: str = 
     """
     ruling = Ruling(statement, schema)
     written = _LOWRITE.match(statement.text)
-    if written:
+    if written and len(written[1]) % 2 == 0:
         return ruling.run(
             Kind.LARGE_OBJECT, detail=LargeObjectCall("lowrite", None, bytes.fromhex(written[1].decode()))
         )
@@ -48,8 +51,9 @@ def rule(statement: Statement | CopyStart, *, schema: str = "", encoding: str = 
         return ruling.skip(Kind.DROP, DROPS)
     try:
         found = parse(statement.text.decode(encoding))
-    except ParseError:
-        return ruling.refuse(Kind.UNKNOWN, "has text that is not SQL")
+    except ParseError as error:
+        found_at = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else 0
+        return replace(ruling.refuse(Kind.UNKNOWN, "has text that is not SQL"), not_sql_at=max(found_at, 0))
     except RecursionError:
         return ruling.refuse(Kind.UNKNOWN, "has a command that is nested too deep to be looked at")
     if len(found) != 1:
@@ -63,6 +67,18 @@ def _skipped(kind: Kind, reason: str) -> Handler:
     return lambda r, node: r.skip(kind, reason)
 
 
+def _role(r: Ruling, node: Any) -> Command:
+    """Names of roles are worth knowing even where the command is left out."""
+    if node.tag == "CreateRoleStmt":
+        return Command(r.statement, Kind.ROLE, Verdict.SKIP, NAMES_ROLE, roles=(node.role,))
+    if node.tag == "GrantRoleStmt":
+        granted = tuple(each.priv_name for each in node.granted_roles)
+        return Command(
+            r.statement, Kind.ROLE, Verdict.SKIP, NAMES_ROLE, roles=(*granted, *role_names(node.grantee_roles))
+        )
+    return r.skip(Kind.ROLE, NAMES_ROLE, [node.role])
+
+
 _HANDLERS: dict[str, Handler] = {
     **session.HANDLERS,
     **rows.HANDLERS,
@@ -73,11 +89,11 @@ _HANDLERS: dict[str, Handler] = {
     "AlterDatabaseRefreshCollStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),
     "AlterDatabaseSetStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),
     "AlterDatabaseStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),
-    "AlterRoleSetStmt": _skipped(Kind.ROLE, NAMES_ROLE),
-    "AlterRoleStmt": _skipped(Kind.ROLE, NAMES_ROLE),
+    "AlterRoleSetStmt": _role,
+    "AlterRoleStmt": _role,
     "AlterSubscriptionStmt": _skipped(Kind.SUBSCRIPTION, NAMES_SUBSCRIPTION),
     "AlterTableSpaceOptionsStmt": _skipped(Kind.TABLESPACE, NAMES_TABLESPACE),
-    "CreateRoleStmt": _skipped(Kind.ROLE, NAMES_ROLE),
+    "CreateRoleStmt": _role,
     "CreateSubscriptionStmt": _skipped(Kind.SUBSCRIPTION, NAMES_SUBSCRIPTION),
     "CreateTableSpaceStmt": _skipped(Kind.TABLESPACE, NAMES_TABLESPACE),
     "CreatedbStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),
@@ -85,5 +101,5 @@ _HANDLERS: dict[str, Handler] = {
     "DropSubscriptionStmt": _skipped(Kind.SUBSCRIPTION, NAMES_SUBSCRIPTION),
     "DropTableSpaceStmt": _skipped(Kind.TABLESPACE, NAMES_TABLESPACE),
     "DropdbStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),
-    "GrantRoleStmt": _skipped(Kind.ROLE, NAMES_ROLE),
+    "GrantRoleStmt": _role,
 }

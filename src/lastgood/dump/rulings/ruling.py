@@ -62,8 +62,8 @@ class Ruling:
             dummy=dummy,
         )
 
-    def skip(self, kind: Kind, reason: str) -> Command:
-        return Command(self.statement, kind, Verdict.SKIP, reason)
+    def skip(self, kind: Kind, reason: str, roles: Iterable[Any] = ()) -> Command:
+        return Command(self.statement, kind, Verdict.SKIP, reason, roles=role_names(roles))
 
     def refuse(self, kind: Kind, reason: str) -> Command:
         return Command(self.statement, kind, Verdict.REFUSE, reason)

@@ -150,7 +150,7 @@ def _large_object(r: Ruling, name: str, values: list[str]) -> Command | None:
         return r.run(Kind.LARGE_OBJECT, detail=LargeObjectCall(name, int(values[0])))
     if name == "lo_close" and values == ["0"]:
         return r.run(Kind.LARGE_OBJECT, detail=LargeObjectCall(name))
-    if name == "lowrite" and len(values) == 2 and re.match(r"\\x[0-9A-Fa-f]*\Z", values[1]):
+    if name == "lowrite" and len(values) == 2 and re.fullmatch(r"\\x(?:[0-9A-Fa-f]{2})*", values[1]):
         return r.run(Kind.LARGE_OBJECT, detail=LargeObjectCall(name, None, bytes.fromhex(values[1][2:])))
     return None
 

@@ -1,4 +1,4 @@
-"""The data that is measured with: the demo's CRM at a given scale, its dump, and the server that holds it."""
+"""A live database to roll back: the demo's CRM at a given scale, a dump of it in a store, and their server."""
 
 from __future__ import annotations
 
@@ -7,28 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from psycopg import sql
-
-from bench import measure
+from bench import host, measure
 from demo import crm
 from demo.command import Lastgood
 from lastgood.postgres.embedded import EmbeddedServer
 
 LIVE = "crm"
-# Like a small production server: durable, with some memory. Everything that is compared runs on it.
-SETTINGS = {
-    "fsync": "on",
-    "full_page_writes": "on",
-    "synchronous_commit": "on",
-    "shared_buffers": "512MB",
-    "maintenance_work_mem": "256MB",
-    "max_wal_size": "4GB",
-    "wal_level": "replica",
-}
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class Live:
     """A running server with the CRM, and a plain dump of it in the store."""
 
     server: EmbeddedServer
@@ -42,26 +30,14 @@ class Bench:
     def dump_bytes(self) -> int:
         return self.dump.stat().st_size
 
-    def create(self, name: str) -> None:
-        """Makes an empty database."""
-        with self.server.target("postgres").connect() as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
-
-    def drop(self, name: str) -> None:
-        """Drops a database, and writes all that is dirty, so that the next run does not pay for it."""
-        with self.server.target("postgres").connect() as admin:
-            admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
-            admin.execute("CHECKPOINT")
-
 
 @contextmanager
-def prepared(folder: Path, scale: float, major: int) -> Iterator[Bench]:
+def prepared(folder: Path, scale: float, major: int) -> Iterator[Live]:
     """The bench for the length of a ``with`` block. The same scale gives the same rows every time."""
     store = folder / "backups"
     store.mkdir()
-    with EmbeddedServer(major, settings=SETTINGS) as server:
-        with server.target("postgres").connect() as admin:
-            admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(LIVE)))
+    with EmbeddedServer(major, settings=host.SETTINGS) as server:
+        host.create(server, LIVE)
         with server.target(LIVE).connect() as connection:
             size = crm.create(connection, scale)
             (size_of,) = connection.execute("SELECT pg_database_size(current_database())").fetchone() or (0,)
@@ -72,4 +48,4 @@ def prepared(folder: Path, scale: float, major: int) -> Iterator[Bench]:
         dump = store / "cloud_backup_20260112_093000.sql"
         measure.run([server.bin / "pg_dump", "--file", dump, server.url(LIVE)])
         lastgood = Lastgood(server.url(LIVE), store=store, state=folder / "state")
-        yield Bench(server, lastgood, dump, size, rows, size_of)
+        yield Live(server, lastgood, dump, size, rows, size_of)

@@ -1,0 +1,42 @@
+"""The data sets that are measured with: made by SQL on a server, the same rows for the same scale every time.
+
+Each set but the last is a file ``sql/NAME.sql`` of statements that use what ``sql/draws.sql`` offers. At scale 1:
+
+* ``crm``: four tables of 0.1, 0.75, 1 and 3 million rows, 7 indexes besides the 4 primary keys, 5 foreign keys; a
+  plain dump of 1.2 GB, about 250 bytes a row;
+* ``giant``: one table of 1 GB with a primary key and two indexes;
+* ``small``: 2,000 tables of some rows, each with a primary key and an index, a third of them with a foreign key;
+* ``wide``: JSON documents of 1 to 100 KB, 0.5 GB of them, half as jsonb, half as json;
+* ``indexes``: eight tables of 0.2 million rows with 10 indexes each besides the primary key, 13 foreign keys between;
+* ``pgbench``: what ``pgbench --initialize --scale=50 --foreign-keys`` makes, with a filled history;
+* ``demo``: the demo's CRM, with whatever makes restoring hard; 7 million rows, a plain dump of 0.9 GB.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from psycopg import sql
+
+from demo import crm
+from lastgood.postgres.server import Connection
+
+SQL = Path(__file__).parent / "sql"
+NAMES = ("crm", "giant", "small", "wide", "indexes", "pgbench", "demo")
+DEMO_SCALE = 25.0
+DRAWS = "draws"
+
+
+def make(connection: Connection, name: str, scale: float) -> None:
+    """Makes a data set in the empty database that ``connection`` (a superuser's, in autocommit) is connected to,
+    analyzed. Raises psycopg.Error."""
+    if name == "demo":
+        crm.create(connection, DEMO_SCALE * scale)
+        return
+    with connection.transaction():
+        connection.execute(sql.SQL("SET LOCAL bench.scale = {}").format(sql.Literal(str(scale))))
+        connection.execute("SET LOCAL jit = off")
+        connection.execute((SQL / f"{DRAWS}.sql").read_bytes())
+        connection.execute((SQL / f"{name}.sql").read_bytes())
+        connection.execute("DROP SCHEMA bench CASCADE")
+    connection.execute("VACUUM ANALYZE")

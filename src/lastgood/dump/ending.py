@@ -1,0 +1,89 @@
+"""Whether a dump's text ends where its maker ended it, and how one knows."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+
+from lastgood.dump.names import shown
+from lastgood.dump.statements import Command, Setting
+from lastgood.dump.summary import DumpSummary
+from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
+from lastgood.errors import BadPoint, Corrupt, Incomplete
+
+CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
+_BY_SUPABASE = (
+    "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
+    "the platform maintains"
+)
+
+
+class WhichDatabase(BadPoint):
+    """The restore point is of a whole cluster, and nothing says which of its ``databases`` is meant."""
+
+    code = "which_database"
+
+    def __init__(self, message: str, *, databases: Iterable[str]) -> None:
+        super().__init__(message, hint="Name one of them: lastgood restore POINT --into NAME --database DATABASE.")
+        self.databases = tuple(databases)
+
+
+def check_end(
+    summary: DumpSummary, *, wanted: str | None, cut_off: bool, complete: bool, last: Command | None, anything: bool
+) -> None:
+    """Raises Incomplete, Corrupt or WhichDatabase unless one text is complete.
+
+    ``wanted`` is the database to take from a cluster dump; ``cut_off``: a header had no footer; ``complete``: there
+    were header and footer (of a cluster dump, its own), or somebody vouches for it; ``last`` is the last command of a
+    file that ``supabase db dump`` made; ``anything``: there was SQL in it.
+    """
+    if summary.cluster:
+        if not complete:
+            raise Incomplete(
+                'cannot use the dump: it ends without the line "-- PostgreSQL database cluster dump complete"',
+                hint=CHOOSE_ANOTHER,
+            )
+        _check_choice(summary, wanted)
+    elif cut_off:
+        raise Incomplete(
+            'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
+            hint=CHOOSE_ANOTHER,
+        )
+    elif not complete:
+        if last is not None and resets(last.statement):
+            if _BY_SUPABASE not in summary.notes:
+                summary.notes.append(_BY_SUPABASE)
+            return  # It strips all comments and ends its files with this command.
+        if not anything:
+            raise Corrupt("cannot use the file: there is no SQL in it", hint=CHOOSE_ANOTHER)
+        raise Incomplete(
+            "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so nothing tells "
+            "whether it is complete",
+            hint="Make the dump with pg_dump and keep its comments.",
+        )
+
+
+def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
+    listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
+    if wanted is None:
+        raise WhichDatabase(
+            f"cannot use the dump: it is of a whole cluster, with the databases {listed}", databases=summary.databases
+        )
+    if wanted not in summary.databases:
+        raise WhichDatabase(
+            "cannot use the dump: it is of a whole cluster, in which there is no database "
+            f'"{shown(wanted)}", only {listed}',
+            databases=summary.databases,
+        )
+
+
+def made_by_supabase_cli(command: Command) -> bool:
+    """Whether it is one of the commands by which one knows a file of ``supabase db dump``."""
+    return command.detail == Setting("session_replication_role", "replica") or (
+        bool(command.creates) and b' IF NOT EXISTS "' in command.statement.text[:80]
+    )
+
+
+def resets(token: Statement | CopyStart | MetaCommand) -> bool:
+    """Whether it is RESET ALL, which ends a file of ``supabase db dump``."""
+    return re.fullmatch(rb"(?i)reset\s+all", token.text) is not None

@@ -1,0 +1,80 @@
+"""A dump in several files: what each is for, and how what is said of one of them names it."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol, runtime_checkable
+
+from lastgood.dump.entries import Entry
+from lastgood.dump.names import shown
+from lastgood.dump.statements import Command, Kind, Setting, Verdict
+from lastgood.dump.summary import POST_DATA
+from lastgood.errors import BadPoint
+
+
+class Text(Protocol):
+    """Plain SQL, from the beginning at each call of ``chunks``."""
+
+    def chunks(self) -> Iterator[bytes]: ...
+
+
+@dataclass(frozen=True, slots=True)
+class Part:
+    """One file of a set. ``is_roles``: it makes roles, which are looked at and never made."""
+
+    name: str
+    is_roles: bool
+    source: Text
+
+
+@runtime_checkable
+class Parted(Protocol):
+    """A source of several files, to be read one after the other. Lines and offsets are those in each file."""
+
+    @property
+    def parts(self) -> Sequence[Part]: ...
+
+
+@contextmanager
+def naming(name: str, notes: list[str]) -> Iterator[None]:
+    """Errors and new ``notes`` of the block say which file they are about."""
+    before = len(notes)
+    try:
+        yield
+    except BadPoint as error:
+        error.message = re.sub(r"^(cannot \w+) the (?:dump|file):", rf'\1 "{_escaped(name)}":', error.message)
+        error.args = (error.message,)
+        raise
+    finally:
+        notes[before:] = [f"{shown(name)}: {text}" for text in notes[before:]]
+
+
+def _escaped(name: str) -> str:
+    return shown(name).replace("\\", "\\\\")
+
+
+def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
+    """The entries of one of several files, without what goes behind the rows of the files that follow: keys, indexes,
+    triggers, and whatever stands behind them. That is added to ``held``.
+    """
+    behind: list[Command] = []
+    settings: dict[str, Command] = {}
+    for entry in entries:
+        if isinstance(entry, Command) and isinstance(entry.detail, Setting) and not behind:
+            settings[entry.detail.name] = entry
+        if isinstance(entry, Command) and (behind or (entry.verdict is Verdict.RUN and entry.kind in POST_DATA)):
+            if entry.kind is Kind.TABLE:
+                # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
+                yield from behind
+                behind.clear()
+                yield entry
+            else:
+                behind.append(entry)
+        else:
+            yield entry
+    if behind:
+        # They are written for these, and run after another file has set its own.
+        held += [*settings.values(), *behind]

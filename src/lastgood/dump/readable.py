@@ -1,0 +1,254 @@
+"""What can still be read of a damaged dump: a reading that leaves out what is damaged, and says what that was.
+
+It reads on where ``reader`` would stop: a row that is odd is left out, a command that is none too, and where an end is
+missing the reading goes on at the next of the headers that pg_dump writes before everything. It is for a database
+beside the live one, never for one that takes its place.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from lastgood.dump import encodings, patterns
+from lastgood.dump.archive_parts import texts
+from lastgood.dump.entries import Entry, Rows, RowsEnd
+from lastgood.dump.file_set import FileSet
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.lexer import Lexer
+from lastgood.dump.names import Relation, shown
+from lastgood.dump.parts import rows_first
+from lastgood.dump.reader import Reading, Source
+from lastgood.dump.repair import repaired
+from lastgood.dump.statements import Command
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, Noise, Statement, Token
+from lastgood.errors import BadPoint, Corrupt
+
+SHOWN = 10
+LIMIT = 1 << 26
+# Stands for a NUL byte: in no encoding do these two occur in a row of pg_dump's.
+_NUL = b"\xff\r"
+_HEADER = re.compile(rb"^-- (?:Name|Data for Name|Statistics for Name): .*; Type: .*; Schema: ", re.MULTILINE)
+_SKIPPED_AHEAD = 1 << 9
+
+
+@dataclass(frozen=True, slots=True)
+class LeftOut:
+    """A command or a row that was left out, and why; ``what`` is empty for a row."""
+
+    line: int
+    why: str
+    what: str = ""
+
+
+@dataclass(slots=True)
+class TableDamage:
+    """What of a table's rows was left out: how many, the first few, and why there may be more that nobody saw."""
+
+    left_out: int = 0
+    first: list[LeftOut] = field(default_factory=list)
+    cut: str = ""
+
+    def add(self, line: int, why: str) -> None:
+        """One row."""
+        self.left_out += 1
+        if len(self.first) < SHOWN:
+            self.first.append(LeftOut(line, why))
+
+
+class ReadableReading(Reading):
+    """Iterate to the end, then ask ``summary``, ``damage`` (sentences), ``commands`` and ``tables``.
+
+    ``database`` chooses one from a cluster dump. Raises BadPoint only where nothing tells which database is meant, or
+    where the dump can't be opened at all.
+    """
+
+    def __init__(self, source: DumpSource, *, database: str | None = None) -> None:
+        super().__init__(source, database=database, accept_unmarked=True, accept_partial=True, skim=False)
+        self._dump = source
+        self.damage: list[str] = []
+        self.commands: list[LeftOut] = []
+        self.tables: dict[Relation, TableDamage] = {}
+        self._again: tuple[bytes, int] | None = None
+
+    def __iter__(self) -> Iterator[Entry]:
+        held: list[Command] = []
+        for text in texts(self._dump, self._note_damage):
+            self._begin_text()
+            entries = self._text(text)
+            yield from rows_first(entries, held) if isinstance(self._dump, FileSet) else entries
+        yield from held
+
+    def _text(self, source: Source) -> Iterator[Entry]:
+        known = len(self.damage)
+        for token in self._tokens(source):
+            if self.summary.cluster and self._wanted is None:
+                raise BadPoint(
+                    "cannot use the dump: it is of a whole cluster, and nothing says which database is meant",
+                    hint="Name it with --database.",
+                )
+            yield from self._guarded(token)
+        if self._copying is not None:
+            yield from self._end_rows("the dump ends within its rows")
+        if self._open or len(self.damage) > known:
+            self._empty = None  # its heading was there: whether it had rows, nobody knows
+        yield from self._flush()
+        if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
+            self._note_damage(Corrupt("it ends without its footer"))
+        self.summary.notes += self._noise.notes()
+
+    def _note_damage(self, error: BadPoint) -> None:
+        if error.message not in self.damage:
+            self.damage.append(error.message)
+
+    # Tokens ------------------------------------------------------------------------------------------------------
+
+    def _tokens(self, source: Source) -> Iterator[Token]:
+        lexer: Lexer | None = Lexer(_readable(repaired(source.chunks(), self.summary.notes), self._note_damage))
+        while lexer is not None:
+            lexer.limit = LIMIT
+            following: Lexer | None = None
+            try:
+                for token in lexer.tokens():
+                    yield token
+                    lexer.ended = self._ended
+                    if self._again is not None:
+                        text, line = self._again
+                        self._again = None
+                        # Rows are given up to the line end before the next one.
+                        behind = lexer.start + 1 if isinstance(token, CopyData) else lexer.pos
+                        following = lexer.restarted(text, line, behind)
+                        break
+            except BadPoint as error:
+                if self._copying is None and self._entry:
+                    # It began to read this command, and found no end of it.
+                    self.commands.append(LeftOut(lexer.line(), _plain(error), self._entry))
+                else:
+                    self._note_damage(error)
+                following = _at_next_header(lexer)
+            lexer = following
+
+    def _guarded(self, token: Token) -> Iterator[Entry]:
+        if isinstance(token, CopyData):
+            yield from self._sound_rows(token)
+            return
+        if self._copying is not None and not isinstance(token, CopyEnd):
+            yield from self._end_rows("its rows could not be read to their end")
+        try:
+            if isinstance(token, Statement | CopyStart) and _NUL in token.text:
+                raise Corrupt(f"line {token.line} holds NUL bytes")
+            yield from self._take(token)
+        except BadPoint as error:
+            self._leave_out(token, error)
+
+    def _leave_out(self, token: Token, error: BadPoint) -> None:
+        self._comment = self._empty = None
+        line = error.line or token.line
+        if not isinstance(token, Comment | Noise | CopyEnd):
+            self.commands.append(LeftOut(line, _plain(error), self._entry))
+        if isinstance(token, Statement) and (found := _HEADER.search(token.text, 1)) is not None:
+            # A quote that was lost took what follows for a part of the command.
+            self._again = token.text[found.start() :] + b";", token.line + token.text.count(b"\n", 0, found.start())
+
+    # Rows --------------------------------------------------------------------------------------------------------
+
+    def _end_rows(self, why: str) -> Iterator[Entry]:
+        assert self._copying is not None
+        self.tables.setdefault(self._copying.relation, TableDamage()).cut = why
+        yield RowsEnd(self._rows)
+        self._copying, self._rows = None, 0
+
+    def _sound_rows(self, token: CopyData) -> Iterator[Entry]:
+        """The rows that are as they should be, those that lie together in one entry; the others are noted."""
+        if self._copying is None:
+            return
+        columns = self._copying.columns
+        tabs = None if columns is None else max(len(columns) - 1, 0)
+        if self._all_sound(token, tabs, columns == ()):
+            self._rows += token.rows
+            yield Rows(token.data, token.rows, token.offset, token.line)
+            return
+        damage = self.tables.setdefault(self._copying.relation, TableDamage())
+        together: list[bytes] = []
+        offset = token.offset
+        lines = token.data.split(b"\n")[:-1]
+        for number, row in enumerate(lines):
+            line = token.line + number
+            why = self._odd(row, tabs, columns == ())
+            if not why:
+                together.append(row + b"\n")
+            else:
+                yield from self._together(together, offset, line)
+                if _HEADER.match(row) is not None:
+                    # The end of its rows was lost, and these are no rows any more.
+                    self._again = b"\n".join(lines[number:]) + b"\n", line
+                    yield from self._end_rows("the end of its rows is damaged")
+                    return
+                damage.add(line, why)
+            offset += len(row) + 1
+        yield from self._together(together, offset, token.line + len(lines))
+
+    def _together(self, rows: list[bytes], end: int, line: int) -> Iterator[Entry]:
+        if rows:
+            data = b"".join(rows)
+            self._rows += len(rows)
+            yield Rows(data, len(rows), end - len(data), line - len(rows))
+            rows.clear()
+
+    def _all_sound(self, token: CopyData, tabs: int | None, empty: bool) -> bool:
+        data = token.data
+        return (
+            (tabs is None or data.count(b"\t") == tabs * token.rows)
+            and (not empty or len(data) == token.rows)
+            and b"\r" not in data
+            and encodings.first_bad_byte(data, self._codec) is None
+        )
+
+    def _odd(self, row: bytes, tabs: int | None, empty: bool) -> str:
+        """What is the matter with a row; empty when nothing is."""
+        if _NUL in row:
+            return "holds NUL bytes"
+        if b"\r" in row:
+            return "has a bare carriage return"
+        if encodings.first_bad_byte(row, self._codec) is not None:
+            return f"is not valid {shown(self.summary.encoding)}"
+        has = row.count(b"\t")
+        if tabs is not None and (has != tabs or (empty and row)):
+            if patterns.MESSAGE.match(row):
+                return "is a message of pg_dump"
+            return f"has {has + 1} value{'s' * (has > 0)} instead of {0 if empty else tabs + 1}"
+        return ""
+
+
+def _plain(error: BadPoint) -> str:
+    return re.sub(r"^cannot \w+ the (?:dump|file): ", "", error.message)
+
+
+def _readable(chunks: Iterator[bytes], note: Callable[[BadPoint], None]) -> Iterator[bytes]:
+    """The text up to where it can't be read any further, NUL bytes replaced by what makes their row or command odd."""
+    seen = False
+    try:
+        for chunk in chunks:
+            if b"\0" in chunk:
+                if not seen:
+                    note(Corrupt("it holds NUL bytes, which no dump does"))
+                seen = True
+                chunk = chunk.replace(b"\0", _NUL)
+            yield chunk
+    except BadPoint as error:
+        note(error)
+
+
+def _at_next_header(lexer: Lexer) -> Lexer | None:
+    """A lexer that goes on at the next header of an entry behind what could not be read; None at the end."""
+    look_from = lexer.start + 1
+    while (found := _HEADER.search(lexer.buffer, look_from)) is None:
+        lexer.line()
+        lexer.start = lexer.pos = max(lexer.start, len(lexer.buffer) - _SKIPPED_AHEAD)
+        look_from = lexer.start
+        if not lexer.more():
+            return None
+        look_from = lexer.start
+    line = lexer.line_of(lexer.base + found.start())
+    return lexer.restarted(b"", line, found.start())

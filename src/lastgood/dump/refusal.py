@@ -1,0 +1,30 @@
+"""The error for a command of a dump that a restore does not run: an attack, damage, or something that got mixed in."""
+
+from __future__ import annotations
+
+from lastgood.dump.ending import CHOOSE_ANOTHER
+from lastgood.dump.noise import Seen
+from lastgood.dump.statements import Command
+from lastgood.errors import BadPoint, Corrupt, Unsafe
+
+
+def refusal(command: Command, seen: Seen, *, codec: str, entry: str) -> BadPoint:
+    """Why ``command``, whose verdict is REFUSE, is not run. ``entry`` names what the heading before it is about."""
+    line, offset, text = command.statement.line, command.statement.offset, command.statement.text
+    if (mixed := seen.within(command.statement)) is not None:
+        return mixed
+    if command.not_sql_at is not None:
+        before = text.decode(codec)[: command.not_sql_at]
+        at = offset + len(before.encode(codec))
+        within = f", in the command that begins at line {line}" if "\n" in before else ""
+        within += f", in {entry}" if entry else ""
+        line += before.count("\n")
+        return Corrupt(
+            f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
+            hint="The file is damaged there, or something else was written into it. " + CHOOSE_ANOTHER,
+            line=line,
+            offset=at,
+        )
+    return Unsafe(
+        f"cannot restore the dump: line {line} {command.reason}", hint=CHOOSE_ANOTHER, line=line, offset=offset
+    )

@@ -1,0 +1,74 @@
+"""A file of roles (``pg_dumpall --roles-only``, ``supabase db dump --role-only``): looked at, never run."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator
+
+from lastgood.dump import noise
+from lastgood.dump.lexer import Lexer
+from lastgood.dump.parts import Text
+from lastgood.dump.repair import repaired
+from lastgood.dump.rulings import rule
+from lastgood.dump.statements import Command, Kind, Verdict, understand_psql
+from lastgood.dump.tokens import Comment, CopyStart, MetaCommand, Noise, Statement
+from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
+
+_GLOBAL = frozenset({Kind.ROLE, Kind.TABLESPACE, Kind.PARAMETER, Kind.DATABASE})
+_COMPLETE = b"-- PostgreSQL database cluster dump complete"
+_CHOOSE = "Choose another restore point: lastgood points."
+
+
+def role_commands(source: Text, notes: list[str]) -> Iterator[Command]:
+    """The commands that make or change roles, each with the verdict SKIP and the names of its ``roles``.
+
+    Raises Incomplete when the file does not end as such files do, Unsafe or BadPoint when something else is in it.
+    """
+    complete = False
+    seen = noise.Seen()
+    for token in Lexer(repaired(source.chunks(), notes)).tokens():
+        match token:
+            case Comment():
+                complete = complete or token.text.rstrip() == _COMPLETE
+            case Noise():
+                seen.add(token, ended=complete)
+            case MetaCommand():
+                command = understand_psql(token)
+                if command.verdict is Verdict.REFUSE:
+                    raise _unsafe(command)
+            case CopyStart():
+                raise _no_role(token)
+            case Statement():
+                command = rule(token)
+                complete = re.fullmatch(rb"(?i)reset\s+all", token.text) is not None
+                if command.verdict is Verdict.REFUSE:
+                    raise seen.within(token) or _unsafe(command)
+                if command.verdict is Verdict.SKIP and command.kind in _GLOBAL:
+                    yield command
+                elif command.kind is not Kind.SETTING:
+                    raise _no_role(token)
+    notes += seen.notes()
+    if not complete:
+        raise Incomplete(
+            'cannot use the dump: it ends without "RESET ALL" and without the footer that pg_dumpall writes',
+            hint="The file was cut off, or its maker was stopped: choose another restore point.",
+        )
+
+
+def _unsafe(command: Command) -> Unsafe:
+    where = command.statement
+    return Unsafe(
+        f"cannot restore the dump: line {where.line} {command.reason}",
+        hint=_CHOOSE,
+        line=where.line,
+        offset=where.offset,
+    )
+
+
+def _no_role(token: Statement | CopyStart) -> BadPoint:
+    return Corrupt(
+        f"cannot use the dump: line {token.line} makes no role, in a file that begins as one of roles",
+        hint="Put what it holds beside the roles into a file of its own.",
+        line=token.line,
+        offset=token.offset,
+    )

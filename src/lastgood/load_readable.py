@@ -1,0 +1,183 @@
+"""Loads what can be read of a damaged dump, row by row where it must be: what the server refuses is left out and noted.
+
+Nothing here is frozen, proved or fast; ``load`` is for dumps that are whole.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import psycopg
+from psycopg import pq
+
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.names import Relation
+from lastgood.dump.readable import SHOWN, LeftOut
+from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.engine.loaded import what
+from lastgood.errors import Interrupted
+from lastgood.events import Emit, Progress
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Connection
+
+# So many rows refused one by one, and the rest of the table is left out too: each costs a command of its own.
+MOST_REFUSED = 10_000
+# Data that does not fit its type, and rows that a constraint refuses. Any other error is not about a row.
+_ABOUT_A_ROW = ("22", "23")
+# The connection, the machine, the server: nothing can be loaded any more.
+_FATAL = ("08", "53", "57", "58")
+_LATE = frozenset({Kind.REFRESH, Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE})
+_FOREIGN_KEY_VIOLATION = "23503"
+
+
+@dataclass(slots=True)
+class TableLoad:
+    """``refused`` rows, the first few of them, and why none or no more were taken, if that is so."""
+
+    rows: int = 0
+    refused: int = 0
+    first: list[LeftOut] = field(default_factory=list)
+    given_up: str = ""
+
+
+class ReadableLoader:
+    """One load. ``connection`` is to the new database, in autocommit mode. ``progress`` tells (read, in all)."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        progress: Callable[[], tuple[int, int]],
+        emit: Emit,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._progress = progress
+        self._emit = emit
+        self._cancelled = cancelled
+        self._late: list[Command] = []
+        self.tables: dict[Relation, TableLoad] = {}
+        self.commands: list[LeftOut] = []
+        self.not_valid: list[str] = []
+
+    def load(self, entries: Iterator[Entry]) -> None:
+        """Runs everything that the server takes. Raises Failed when it takes nothing more, Interrupted."""
+        start: RowsStart | None = None
+        for entry in entries:
+            self._look_up()
+            match entry:
+                case RowsStart():
+                    start = entry
+                    self.tables.setdefault(entry.relation, TableLoad())
+                case Rows() if start is not None:
+                    self._rows(start, self.tables[start.relation], entry)
+                case RowsEnd():
+                    start = None
+                case Command() if entry.verdict is Verdict.RUN:
+                    if entry.kind in _LATE:
+                        self._late.append(entry)
+                    elif (error := self._run(entry, entry.statement.text)) is not None:
+                        self._refused(entry, error)
+        self._rest()
+
+    def _look_up(self) -> None:
+        if self._cancelled():
+            raise Interrupted("interrupted while the dump was loaded")
+
+    # Commands ----------------------------------------------------------------------------------------------------
+
+    def _run(self, command: Command, text: bytes) -> psycopg.Error | None:
+        try:
+            self._connection.execute(text)
+        except psycopg.Error as error:
+            self._check(error, f"load line {command.statement.line} ({what(command)})")
+            if self._connection.info.transaction_status == pq.TransactionStatus.INERROR:
+                self._connection.execute("ROLLBACK")
+            return error
+        return None
+
+    def _check(self, error: psycopg.Error, doing: str) -> None:
+        """Raises what ends everything."""
+        self._look_up()
+        if self._connection.closed or (error.sqlstate or "08").startswith(_FATAL):
+            raise server_errors.failed(error, doing) from error
+
+    def _refused(self, command: Command, error: psycopg.Error) -> None:
+        state = error.sqlstate
+        if state is not None and (state in command.optional_sqlstates or state == "42P06"):
+            return
+        without_match = state == _FOREIGN_KEY_VIOLATION and command.kind is Kind.FOREIGN_KEY
+        if without_match and self._run(command, command.statement.text + b" NOT VALID") is None:
+            self.not_valid.append(what(command))
+            return
+        self.commands.append(LeftOut(command.statement.line, _said(error), what(command)))
+
+    def _rest(self) -> None:
+        """Views are filled as long as one more of them can be; event triggers come last, or they would fire."""
+        views = [command for command in self._late if command.kind is Kind.REFRESH]
+        while views:
+            failed = [(view, error) for view in views if (error := self._run(view, view.statement.text)) is not None]
+            if len(failed) == len(views):
+                for view, error in failed:
+                    self._refused(view, error)
+                break
+            views = [view for view, _ in failed]
+        for command in [late for late in self._late if late.kind is not Kind.REFRESH]:
+            if (error := self._run(command, command.statement.text)) is not None:
+                self._refused(command, error)
+
+    # Rows --------------------------------------------------------------------------------------------------------
+
+    def _rows(self, start: RowsStart, table: TableLoad, entry: Rows) -> None:
+        waiting = [(_lines(entry.data), entry.line)]
+        while waiting and not table.given_up:
+            self._look_up()
+            rows, line = waiting.pop()
+            error = self._copy(start, rows)
+            if error is None:
+                table.rows += len(rows)
+            elif not (error.sqlstate or "").startswith(_ABOUT_A_ROW):
+                table.given_up = _said(error)
+            elif len(rows) == 1:
+                self._refuse(table, line, error)
+            else:
+                # The server's line where it can be understood, otherwise the middle: the culprit is found by halving.
+                at = _row_in(error)
+                cut = at - 1 if 1 < at <= len(rows) else 1 if at == 1 else len(rows) // 2
+                waiting += [(rows[cut:], line + cut), (rows[:cut], line)]
+        done, size = self._progress()
+        read = sum(each.rows for each in self.tables.values())
+        self._emit(Progress("build", done, size, "bytes", rows=read, detail=f"rows of {start.relation}"))
+
+    def _copy(self, start: RowsStart, rows: list[bytes]) -> psycopg.Error | None:
+        try:
+            with self._connection.cursor() as cursor, cursor.copy(start.copy) as stream:
+                stream.write(b"".join(rows))
+        except psycopg.Error as error:
+            self._check(error, f"load the rows of {start.relation}")
+            return error
+        return None
+
+    def _refuse(self, table: TableLoad, line: int, error: psycopg.Error) -> None:
+        table.refused += 1
+        if len(table.first) < SHOWN:
+            table.first.append(LeftOut(line, _said(error)))
+        if table.refused >= MOST_REFUSED:
+            table.given_up = f"the server refused {MOST_REFUSED:,} of its rows"
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return [row + b"\n" for row in data.split(b"\n")[:-1]]
+
+
+def _said(error: psycopg.Error) -> str:
+    return error.diag.message_primary or type(error).__name__
+
+
+def _row_in(error: psycopg.Error) -> int:
+    """Which row the server complains of, from its context ``COPY t, line 7, column x``; 0 if it does not say."""
+    found: Any = re.search(r"line (\d+)", error.diag.context or "")
+    return int(found[1]) if found else 0
