@@ -17,6 +17,7 @@ SECONDS_A_TASK = 1e-3
 # How much work counts as if it had been as expected, so that the first tasks do not upset everything.
 TRUST = 0.05
 LEAST_TRUST = 0.2
+NOT_YET_ALL = 0.999
 # Of a task that has done all of its known work, something may be left (the statistics of a table, say).
 NEARLY_DONE = 0.97
 
@@ -51,7 +52,7 @@ class Estimate:
         self._after_factor = 1.0
         self._forecast: tuple[float, float, Mapping[Work, float]] = (now, 0.0, {})
         self._shown: float | None = None
-        self._share = 0.0
+        self._share, self._most = 0.0, NOT_YET_ALL
         self.spent: defaultdict[Effort, Spent] = defaultdict(Spent)
 
     def start(self, workers: int, now: float) -> None:
@@ -82,6 +83,7 @@ class Estimate:
         """Nothing is left."""
         self._after, self._next, self._shown = 0.0, math.inf, 0.0
         self._forecast = (self._last, 0.0, {})
+        self._most = 1.0
 
     def left(self, now: float) -> Left:
         """What is left. It counts down, and turns towards what is found out without a jump."""
@@ -95,10 +97,10 @@ class Estimate:
         else:
             self._shown = max(0.0, self._shown - passed)
             # The farther away, the slower: what is said for an hour need not follow each second.
-            patience = min(30.0, max(1.0, self._shown / 10))
+            patience = min(30.0, max(0.3, self._shown / 10))
             self._shown += (found - self._shown) * (1 - math.exp(-passed / patience))
         whole = now - self._begun + self._shown
-        self._share = max(self._share, (now - self._begun) / whole if whole > 0 else 0.0)
+        self._share = min(self._most, max(self._share, (now - self._begun) / whole if whole > 0 else self._most))
         scale = self._shown / found if found > 0 else 1.0
         return Left(
             self._shown, {work: max(0.0, end - (now - when)) * scale for work, end in until.items()}, self._share

@@ -23,7 +23,8 @@ def place(state: Path, connection: Connection) -> Path:
     """The file of the server that ``connection`` leads to: named by the identifier that the server was given when it
     was made; where we may not ask for it, by where we found it."""
     try:
-        row = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
+        with connection.transaction():
+            row = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
     except psycopg.errors.InsufficientPrivilege:
         row = None
     if row is not None:
@@ -42,7 +43,7 @@ def read(file: Path) -> Known:
             cost.name: _positive(found["costs"][cost.name]) for cost in fields(Costs) if cost.name in found["costs"]
         }
         learned = {Effort(name): _positive(value) for name, value in found["learned_from"].items()}
-    except (OSError, ValueError, TypeError, KeyError, AttributeError):
+    except (OSError, ValueError, TypeError, KeyError, AttributeError, RecursionError):
         return Known()
     return Known(replace(Costs(), **costs), learned)
 

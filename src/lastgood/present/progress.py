@@ -86,7 +86,9 @@ def measure(progress: Progress, seconds: float) -> str:
 
 
 def _by_phases(progress: Progress) -> Iterator[str]:
-    """What is under way. The size stays when all rows are in."""
+    """What is under way. The size stays when all rows are in; foreign keys are told of when the first is done, or all
+    indexes are."""
+    waiting = False
     for phase in progress.phases:
         if phase.unit == "bytes":
             amount = f"{amounts.size(phase.done)} of {amounts.size(phase.total)}"
@@ -100,7 +102,9 @@ def _by_phases(progress: Progress) -> Iterator[str]:
             if 0 < phase.done < phase.total:
                 yield f"read back {amount}"
         elif phase.done < phase.total:
-            yield f"{phase.name} of {amount}" if phase.name == "statistics" else amount
+            if phase.done or not waiting:
+                yield f"statistics of {amount}" if phase.name == "statistics" else amount
+            waiting = True
     if progress.seconds_left is not None:
         yield f"{amounts.roughly(progress.seconds_left)} left" if progress.seconds_left >= 0.5 else "nearly done"
 
@@ -128,12 +132,17 @@ class _Stages:
     def title(self, name: str) -> str:
         return self.titles.get(name, name.replace("_", " "))
 
-    def line(self, name: str) -> str:
+    def line(self, name: str, width: int | None = None) -> str:
+        """What is said of a stage. Where that is longer than ``width``, its name stands for its title."""
         progress = self.progress.get(name)
         if progress is None:
             return f"{self.title(name)} …"
         said = measure(progress, self.clock() - self.began[name])
-        return f"{self.title(name)}: {said}" + (f" ({progress.detail})" if progress.detail else "")
+        said += f" ({progress.detail})" if progress.detail else ""
+        title = self.title(name)
+        if width is not None and len(title) + len(said) + 2 > width:
+            title = name.replace("_", " ")
+        return f"{title}: {said}"
 
 
 def _ended(event: StageDone | StageFailed, title: str) -> str:
@@ -195,7 +204,10 @@ class _LiveLines:
     def _running(self) -> Text:
         # Called from Rich's own thread: the events' thread may change the table meanwhile.
         width = self._screen.err.width - 1
-        lines = [self._screen.text("running " + self._stages.line(name)) for name in list(self._stages.began)]
+        lines = [
+            self._screen.text("running " + self._stages.line(name, width - len("running ")))
+            for name in list(self._stages.began)
+        ]
         return Text("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines), style="cyan")
 
     def __call__(self, event: Event) -> None:
