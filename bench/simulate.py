@@ -17,9 +17,9 @@ from bench.costs import Costs, Table
 from lastgood.dump.names import Relation, parse
 from lastgood.dump.script import Item, Section, Step
 from lastgood.engine import schedule
-from lastgood.engine.loaded import what
 from lastgood.engine.tasks import Task, Work, tasks_of
 from lastgood.facts.of_dump import facts_of_dump
+from lastgood.repairs import what
 
 CORES = (2, 16, 64)
 GIGABYTES = 100.0

@@ -80,7 +80,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     written(tmp_path, 'zzz = "x"\n')
     assert (
         refused({}, {}, tmp_path)[1]
-        == "The known keys are: db, store, state, format, fence, jobs, max_wal_lag, throttle."
+        == "The known keys are: db, store, state, format, fence, strict, jobs, max_wal_lag, throttle."
     )
 
 

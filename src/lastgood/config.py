@@ -149,6 +149,25 @@ OPTIONS: tuple[Option, ...] = (
         choices=("now", "at-swap"),
     ),
     Option(
+        "strict",
+        bool,
+        ("--strict",),
+        "Stop at the first command of the dump that would be left out or repaired.",
+        default=False,
+        default_text="off",
+        is_global=False,
+    ),
+    Option(
+        "allow_orphans",
+        bool,
+        ("--allow-orphans",),
+        "Allow rows without a match: their foreign key is added NOT VALID, and the report says so.",
+        default=False,
+        default_text="off",
+        in_file=False,
+        is_global=False,
+    ),
+    Option(
         "jobs",
         int,
         ("--jobs", "-j"),
@@ -217,6 +236,8 @@ class Settings:
     no_color: bool = False
     format: Literal["plain", "custom", "directory"] = "plain"
     fence: Literal["now", "at-swap"] = "now"
+    strict: bool = False
+    allow_orphans: bool = False
     jobs: int | None = None
     max_wal_lag: int = 1 << 30
     throttle: int | None = None

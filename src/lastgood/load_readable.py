@@ -17,11 +17,11 @@ from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut
 from lastgood.dump.statements import Command, Kind, Verdict
-from lastgood.engine.loaded import what
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Progress
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
+from lastgood.repairs import what
 
 # So many rows refused one by one, and the rest of the table is left out too: each costs a command of its own.
 MOST_REFUSED = 10_000

@@ -38,7 +38,8 @@ class Choice:
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed."""
+    """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
+    ``allow_orphans``: see ``lastgood.repairs.Rules``."""
 
     target: Target
     store: Path
@@ -46,6 +47,8 @@ class Request:
     choice: Choice = Choice()
     fence: Fence = "now"
     keep_shadow: bool = False
+    strict: bool = False
+    allow_orphans: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
 
@@ -114,6 +117,8 @@ class Plan(_Frozen):
     point: PlannedPoint
     fence: Fence
     keep_shadow: bool
+    strict: bool = False
+    allow_orphans: bool = False
     carry_owners: bool
     carry_acls: bool
     expected_seconds: float | None = None

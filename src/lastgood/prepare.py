@@ -88,6 +88,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             ),
             fence=request.fence,
             keep_shadow=request.keep_shadow,
+            strict=request.strict,
+            allow_orphans=request.allow_orphans,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=expected,
@@ -119,6 +121,8 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         run=name,
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
+        strict="strict" in mark.options,
+        allow_orphans="allow_orphans" in mark.options,
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})

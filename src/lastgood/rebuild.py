@@ -26,6 +26,8 @@ from lastgood.postgres.capacity import capacity
 from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Limits
+from lastgood.repairs import USUAL_PATH, Rules
+from lastgood.repairs.accepted import accepted
 
 SHOWN = 20
 
@@ -40,13 +42,24 @@ class ProofFailed(Failed):
         self.comparison = comparison
 
 
+def rules_for(live: Connection, facts: Facts, *, strict: bool, allow_orphans: bool) -> Rules:
+    """The rules of a load: extensions get the version that the restore point knows, else that of the live database;
+    and what its sessions find without naming a schema, repairs may use."""
+    versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
+    versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
+    # Ours is empty; theirs comes from the settings of the role and of the database.
+    row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
+    path = row[0] if row is not None else USUAL_PATH
+    return Rules(strict=strict, allow_orphans=allow_orphans, extensions=versions, search_path=path)
+
+
 def rebuild(
     connect: Connect,
     source: DumpSource,
     summary: DumpSummary,
     expected: Facts,
     name: str,
-    extensions: Mapping[str, str],
+    rules: Rules,
     pace: Pace,
     watch: Callable[[], Connection],
     emit: Emit,
@@ -55,8 +68,9 @@ def rebuild(
     state: Path | None = None,
 ) -> Loaded:
     """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
-    read back on the way, under the rules of ``expected``. ``extensions``: name → version to install. ``watch`` opens
-    the session that watches the server meanwhile. ``state``: the folder that remembers what work costs on this server.
+    read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired. ``watch``
+    opens the session that watches the server meanwhile. ``state``: the folder that remembers what work costs on this
+    server.
 
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
     changed since it was checked.
@@ -74,7 +88,7 @@ def rebuild(
         reading = _reading(connection, expected)
         memory = history.place(state, connection) if state is not None else None
         known = history.read(memory) if memory is not None else Known()
-        options = Options(name, room, pressure, extensions, reading, emit, cancelled, known)
+        options = Options(name, room, pressure, rules, reading, emit, cancelled, known)
         loaded = load(connect, summary.script, summary, supply, options)
         if memory is not None and loaded.known != known:
             history.write(memory, loaded.known)
@@ -149,8 +163,8 @@ def prove(
                 cancelled=cancelled,
                 stage="prove",
             )
+            comparison = accepted(connection, compare(expected, found, same=known.keys()))
         fault.point("prove.before_verdict")
-        comparison = compare(expected, found, same=known.keys())
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
         raise ProofFailed(

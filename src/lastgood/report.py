@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from lastgood.facts.compare import Comparison
 from lastgood.plan import PlannedPoint
+from lastgood.repairs import Repaired
 from lastgood.steps import Run
 
 
@@ -79,6 +80,19 @@ def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skip
     return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
 
 
+class RepairReport(_Frozen):
+    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead."""
+
+    what: str
+    why: str
+    line: int
+
+
+def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
+    """What a load repaired, as data."""
+    return tuple(RepairReport(what=each.what, why=each.why, line=each.line) for each in repaired)
+
+
 class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``."""
 
@@ -95,6 +109,7 @@ class Report(_Frozen):
     seconds: Seconds
     emergency_backup: str | None
     skipped: tuple[Skipped, ...]
+    repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     undo_command: str
 
@@ -140,6 +155,7 @@ def report_of(run: Run, total: float) -> Report:
         ),
         emergency_backup=str(found.emergency) if found.emergency is not None else None,
         skipped=skipped_of(found.skipped),
+        repaired=repaired_of(found.repaired),
         not_compared=comparison.not_compared if comparison is not None else (),
         undo_command=f"lastgood undo {plan.run}",
     )

@@ -21,8 +21,8 @@ from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
-from lastgood.rebuild import prove, rebuild
-from lastgood.report import ProvedTable, Skipped, proved_tables, skipped_of
+from lastgood.rebuild import prove, rebuild, rules_for
+from lastgood.report import ProvedTable, RepairReport, Skipped, proved_tables, repaired_of, skipped_of
 
 
 class RestoreReport(BaseModel):
@@ -37,6 +37,7 @@ class RestoreReport(BaseModel):
     into: str
     tables: tuple[ProvedTable, ...]
     skipped: tuple[Skipped, ...]
+    repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -53,11 +54,14 @@ def restore(
     emit: Emit = silent,
     pace: Pace = AS_IT_FITS,
     *,
+    strict: bool = False,
+    allow_orphans: bool = False,
     database_name: str | None = None,
     state: Path | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict`` and
+    ``allow_orphans``: see ``lastgood.repairs.Rules``.
 
     Several names are the files of one dump; ``database_name`` chooses one from a cluster dump. ``state``: the folder
     that remembers what work costs on this server.
@@ -88,13 +92,15 @@ def restore(
                 def connect(purpose: str) -> AbstractContextManager[Connection]:
                     return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
+                with target.connect(application_name=f"lastgood restore {run}") as like:
+                    rules = rules_for(like, facts, strict=strict, allow_orphans=allow_orphans)
                 loaded = rebuild(
                     connect,
                     source,
                     summary,
                     facts,
                     point.path.name,
-                    {},
+                    rules,
                     pace,
                     lambda: target.connect(application_name=f"lastgood watch {run}"),
                     emit,
@@ -137,6 +143,7 @@ def restore(
         into=into,
         tables=proved_tables(comparison),
         skipped=skipped_of(loaded.skipped),
+        repaired=repaired_of(loaded.repaired),
         not_compared=comparison.not_compared,
         seconds={name: round(value, 3) for name, value in took.items()},
     )

@@ -61,7 +61,8 @@ def test_rows_without_a_match_stop_the_run_with_the_cause(stage: Stage) -> None:
     assert "violates foreign key constraint" in str(raised.value)
     assert raised.value.hint == (
         "Rows point to rows that the restore point does not have: it was broken when it was made. "
-        "Run lastgood points to choose another restore point."
+        "Run lastgood points to choose another restore point. "
+        "Or allow it: with --allow-orphans the key is added NOT VALID."
     )
     assert stage.names() == [stage.live]
 

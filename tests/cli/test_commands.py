@@ -13,6 +13,8 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
+from tests.repairs.stage import EPILOGUE, PROLOGUE
+from tests.repairs.test_foreign_keys import WHOLE
 
 RUN = r"\d{8}-\d{6}-[0-9a-f]{8}"
 
@@ -384,3 +386,24 @@ def test_a_run_that_was_killed_is_aborted_or_resumed(
     assert resumed.out.startswith(f'Done: "{database}" is back at {broken}.\n')
     assert names(server, database) == ["Ann", "Bo", "Cy"]
     assert lastgood("status").status == 0
+
+
+def test_orphans_are_let_in_when_they_are_allowed(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    Path("backups").mkdir(exist_ok=True)
+    Path("backups", "orphans.sql").write_text(PROLOGUE + WHOLE + EPILOGUE)
+    into = f"{database}_check"
+    refused = lastgood("restore", "orphans.sql", "--into", into)
+    assert refused.status == 5
+    assert "2 rows have no match in public.p, 7, 8 for example" in refused.err
+    strict = lastgood("restore", "orphans.sql", "--into", into, "--allow-orphans", "--strict")
+    assert strict.status == 5
+    done = lastgood("restore", "orphans.sql", "--into", into, "--allow-orphans", "--json")
+    assert (done.status, done.document["skipped"]) == (0, [])
+    assert done.document["repaired"] == [
+        {
+            "what": 'foreign key "Of P" on public.c',
+            "why": "2 rows have no match in public.p, 7, 8 for example; it was added NOT VALID, and holds for new "
+            "rows only",
+            "line": 25,
+        }
+    ]

@@ -40,8 +40,8 @@ def test_it_is_carried_in_the_request(lastgood: Lastgood, monkeypatch: pytest.Mo
 def test_a_restore_has_it_too(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
 
-    def ask(*given: object) -> None:
-        asked.extend(each for each in given if isinstance(each, Pace))
+    def ask(*given: object, **others: object) -> None:
+        asked.extend(each for each in (*given, *others.values()) if isinstance(each, Pace))
         raise Refused("enough")
 
     monkeypatch.setattr(restore, "restore", ask)

@@ -15,7 +15,7 @@ from lastgood.points import RestorePoint, Verdict
 from lastgood.present import amounts, facts, plan, points, prune, report, status
 from lastgood.present.screen import Screen
 from lastgood.prune import Candidate, PrunePlan
-from lastgood.report import CarriedOverReport, FenceReport, ProvedTable, Report, Seconds, Skipped
+from lastgood.report import CarriedOverReport, FenceReport, ProvedTable, RepairReport, Report, Seconds, Skipped
 from lastgood.status import FenceStatus, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
 
 RUN = "20251104-143000-9f3c1a70"
@@ -83,6 +83,7 @@ def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] =
         ),
         emergency_backup="backups/crm_emergency.sql",
         skipped=(Skipped(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
+        repaired=(RepairReport(what="extension citext", why="its default version was installed", line=30),),
         not_compared=not_compared,
         undo_command=f"lastgood undo {RUN}",
     )
@@ -176,6 +177,7 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "\n"
         "Worth a look\n"
         "  - look at x\n"
+        "  - repaired extension citext (line 30): its default version was installed\n"
         "  - left out CREATE DATABASE (line 12): it names a database\n"
         "\n"
         "What happened\n"

@@ -16,7 +16,7 @@ from lastgood.present import report as shown
 from lastgood.present import salvage as shown_salvage
 
 
-@command("restore", 3, 4, 5, options=PACE)
+@command("restore", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
 def restore_(
     session: Session,
     point: Annotated[
@@ -57,6 +57,8 @@ def restore_(
                     into,
                     emit,
                     session.pace,
+                    strict=session.settings.strict,
+                    allow_orphans=session.settings.allow_orphans,
                     database_name=database,
                     state=session.settings.state,
                 )

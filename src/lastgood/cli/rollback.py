@@ -26,7 +26,7 @@ Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
 
 
-@command("rollback", 3, 4, 5, 6, 7, options=("fence", *PACE))
+@command("rollback", 3, 4, 5, 6, 7, options=("fence", "strict", "allow_orphans", *PACE))
 def roll_back(
     session: Session,
     point: Point = None,
@@ -72,6 +72,8 @@ def roll_back(
         choice=choice,
         fence=settings.fence,
         keep_shadow=keep_shadow,
+        strict=settings.strict,
+        allow_orphans=settings.allow_orphans,
         pace=session.pace,
     )
     with session.events() as emit:

@@ -51,8 +51,10 @@ _AMBIGUOUS = frozenset(
     b"windows949 gb18030 johab".split()
 )
 
-# Rows at least this wide, on average, are counted faster one by one than by looking at each byte.
-_WIDE = 160
+# Rows at least this wide, on average, are counted faster by jumping from line end to line end than by looking at each
+# byte; wider ones faster one by one. (Measured: 160, 70 and 400 ns for a row of 250 bytes.)
+_MIDDLING = 100
+_WIDE = 700
 
 
 def tokens(chunks: Iterable[bytes], *, skim: bool = False) -> Iterator[Token]:
@@ -417,7 +419,7 @@ class Lexer(Window):
             end = self._end_of_rows()
             last = end if end is not None else self.buffer.rfind(b"\n", max(self.start, self.pos - 1))
             if last > self.start:
-                rows = self.buffer.count(b"\n", self.start, last)
+                rows = self._line_ends(last, width)
                 width = (last - self.start) // rows
                 yield self._take(last, rows)
             if end is not None:
@@ -429,6 +431,14 @@ class Lexer(Window):
             self.pos = max(self.start, len(self.buffer) - 2)
             if not self.more():
                 raise self._cut_off(*cut_off)
+
+    def _line_ends(self, last: int, width: int) -> int:
+        """How many line ends lie between ``start`` and ``last``, where lines are about ``width`` bytes long."""
+        if width < _MIDDLING:
+            return self.buffer.count(b"\n", self.start, last)
+        # count() looks at each byte; replace() jumps from one to the next.
+        text = self.cut(self.start, last)
+        return len(text) - len(text.replace(b"\n", b""))
 
     def _take(self, last: int, rows: int) -> CopyData | CopySpan:
         """The rows up to the line end ``last``."""
@@ -461,7 +471,8 @@ class Lexer(Window):
 
     def _end_of_rows(self) -> int | None:
         r"""The line end before the line ``\.``; None if that line is not in the buffer."""
-        while (found := self.buffer.find(b"\n\\.", self.pos)) >= 0:
+        while (begun := patterns.MAYBE_END_OF_ROWS.search(self.buffer, self.pos)) is not None:
+            found = begun.start()
             if patterns.END_OF_ROWS.match(self.buffer, found + 3) is not None:
                 return found
             self.pos = found

@@ -66,7 +66,7 @@ class _Crew:
     def run(self) -> None:
         for item in self.job.steps():
             if item.command.verdict is Verdict.SKIP and item.command.kind is not Kind.PSQL:
-                self.job.loaded.skip(item.command, item.command.reason)
+                self.job.commands.leave_out(item.command, item.command.reason)
         with ExitStack() as stack:
             for number in range(self._options.capacity.jobs):
                 try:
@@ -96,6 +96,7 @@ class _Crew:
                     thread.join()
             if self._failed is not None:
                 raise self._failed
+            self.job.after_rows(self._sessions)
             self.job.refresh_the_rest(self._sessions[0])
             settle(self._sessions, self.job)
             self.job.finish(self._sessions[0])
@@ -105,7 +106,7 @@ class _Crew:
                 session.connection.execute("SELECT pg_catalog.pg_stat_force_next_flush()")
 
     def _session(self, connection: Connection) -> Session:
-        session = Session(connection, self._options.name, self._options.extensions, self.job.loaded)
+        session = Session(connection, self.job.commands, self.job.loaded)
         self._options.capacity.apply(connection)
         return session
 

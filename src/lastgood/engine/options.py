@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
@@ -10,6 +10,7 @@ from lastgood.engine.costs import Known
 from lastgood.events import Emit, silent
 from lastgood.postgres.capacity import Capacity
 from lastgood.postgres.pressure import Pressure
+from lastgood.repairs import Rules
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,14 +25,14 @@ class Reading:
 @dataclass(frozen=True, slots=True)
 class Options:
     """How a dump is loaded. ``name`` is the dump's, for messages. ``capacity`` says how much of the server may be
-    taken, ``pressure`` when to slow down. ``extensions``: name → version to install. ``reading`` says how rows are read
-    back; None leaves them unread. ``known``: what work costs on this server, as far as that is known.
+    taken, ``pressure`` when to slow down, ``rules`` what may be left out or repaired. ``reading`` says how rows are
+    read back; None leaves them unread. ``known``: what work costs on this server, as far as that is known.
     """
 
     name: str
     capacity: Capacity
     pressure: Pressure
-    extensions: Mapping[str, str] = field(default_factory=dict)
+    rules: Rules = field(default_factory=Rules)
     reading: Reading | None = None
     emit: Emit = silent
     cancelled: Callable[[], bool] = lambda: False

@@ -76,13 +76,15 @@ def send(
     fresh: bool,
     lines: bool,
     progress: Callable[[int], None],
+    byte: Callable[[int], int | None],
 ) -> Sent:
     """Loads a section, or a part of it, in one transaction. ``lines``: they are digested one by one.
 
     ``fresh``: the table is ordinary, ours alone and empty, so its rows may be stored frozen: VACUUM need not come for
     them, nor hint bits be set, and all its pages are visible to all.
 
-    ``progress`` gets the bytes of each block that was sent. Raises Failed.
+    ``progress`` gets the bytes of each block that was sent. ``byte`` tells where a row, counted from 1, stands in the
+    dump, for the message about it. Raises Failed.
     """
     connection, copy = session.connection, section.start.copy
     named = f"rows of {section.start.relation}"
@@ -105,7 +107,9 @@ def send(
                         progress(len(block))
                 return Sent(cursor.rowcount, digest.hexdigest() if by_line is None else "", by_line)
     except psycopg.Error as error:
-        raise session.failed(error, section.start.line + _row_in(error), named, "copy") from error
+        # The server counts the rows that this session sent; where several share a section, that says nothing.
+        row = 0 if lines else _row_in(error)
+        raise session.failed(error, section.start.line + row, named, "copy", byte(row) if row else None) from error
 
 
 def is_there(

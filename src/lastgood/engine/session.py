@@ -2,21 +2,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 
 import psycopg
-from psycopg import sql
 
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command, Extension, Kind
-from lastgood.engine.loaded import Loaded, what
+from lastgood.dump.statements import Command
+from lastgood.engine.loaded import Loaded
 from lastgood.errors import LastgoodError
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
+from lastgood.repairs import Commands
 
-_CONTEXTS: dict[Kind, server_errors.Context] = {Kind.REFRESH: "refresh", Kind.FOREIGN_KEY: "constraint"}
-_AUTHORIZATION = "session_authorization"
+# Who a session is comes last, in this order.
+_IDENTITY = {"session_authorization": 1, "role": 2}
 _PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
 
 
@@ -25,12 +25,11 @@ class Later(Exception):
 
 
 class Session:
-    """A connection in autocommit mode whose settings follow the dump's. ``name`` is the dump's, for messages."""
+    """A connection in autocommit mode whose settings follow the dump's."""
 
-    def __init__(self, connection: Connection, name: str, extensions: Mapping[str, str], loaded: Loaded) -> None:
+    def __init__(self, connection: Connection, commands: Commands, loaded: Loaded) -> None:
         self.connection = connection
-        self.name = name
-        self._extensions = extensions
+        self.commands = commands
         self._loaded = loaded
         self._state: dict[str, bytes] = {}
         self._pinned: tuple[tuple[str, str], ...] = ()
@@ -64,17 +63,17 @@ class Session:
         wanted = {name: command.statement.text for name, command in state}
         if wanted == self._state and not self._pinned:
             return
-        if _AUTHORIZATION in self._state:
+        if not self._state.keys().isdisjoint(_IDENTITY):
             # The role that is in force may lack the right to set the others.
-            self.connection.execute("RESET SESSION AUTHORIZATION")
+            self.connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE")
         gone = {name for name in self._state if name not in wanted} | {name for name, _ in self._pinned}
         if own := [(name, self._own[name]) for name in gone if name in self._own]:
             self.configure(own)
         kept = {} if self._pinned else self._state
         commands = [
             command
-            for name, command in sorted(state, key=lambda item: item[0] == _AUTHORIZATION)
-            if kept.get(name) != command.statement.text or name == _AUTHORIZATION
+            for name, command in sorted(state, key=lambda item: _IDENTITY.get(item[0], 0))
+            if kept.get(name) != command.statement.text or name in _IDENTITY
         ]
         self._remember(wanted)
         self._state, self._pinned = wanted, ()
@@ -88,34 +87,18 @@ class Session:
 
     def _remember(self, names: Iterable[str]) -> None:
         """Notes the session's own values of settings that are about to change for the first time."""
-        new = [name for name in names if name not in self._own and name != _AUTHORIZATION]
+        new = [name for name in names if name not in self._own and name not in _IDENTITY]
         if new:
             query = "SELECT name, pg_catalog.current_setting(name, true) FROM unnest(%s::text[]) name"
             found = self.connection.execute(query, [new]).fetchall()
             self._own.update((name, value) for name, value in found if value is not None)
 
     def run(self, command: Command) -> None:
-        """Runs one command. A refusal that a rule allows is recorded; raises Later for a view that waits for another,
-        and Failed for everything else."""
-        try:
-            self.connection.execute(self._text(command))
-        except psycopg.Error as error:
-            context = _CONTEXTS.get(command.kind, "any")
-            if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
-                raise Later from error
-            if error.sqlstate is not None and error.sqlstate in command.optional_sqlstates:
-                self._loaded.skip(command, error.diag.message_primary or str(error))
-                return
-            raise self.failed(error, command.statement.line, what(command), context) from error
+        """Runs one command. A refusal that a rule allows, and a repair, are recorded; raises Later for a view that
+        waits for another, and Failed for everything else."""
+        if not self.commands.run(self.connection, command):
+            raise Later
         self._loaded.count(commands=1)
-
-    def _text(self, command: Command) -> bytes:
-        """The command, an extension's with the version that the live database has."""
-        text = command.statement.text
-        extension = command.detail
-        if isinstance(extension, Extension) and extension.version is None and extension.name in self._extensions:
-            return text + b" VERSION " + sql.Literal(self._extensions[extension.name]).as_bytes(self.connection)
-        return text
 
     @contextmanager
     def telling(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:
@@ -126,8 +109,12 @@ class Session:
             raise self.failed(error, line, named, context) from error
 
     def failed(
-        self, error: psycopg.Error, line: int, named: str, context: server_errors.Context = "any"
+        self,
+        error: psycopg.Error,
+        line: int,
+        named: str,
+        context: server_errors.Context = "any",
+        offset: int | None = None,
     ) -> LastgoodError:
         """The error to raise for a server's error."""
-        where = f'line {line} of "{self.name}"' if line else f'"{self.name}"'
-        return server_errors.failed(error, f"load {where} ({named})", context=context)
+        return self.commands.failed(error, line, named, context=context, offset=offset)

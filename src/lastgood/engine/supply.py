@@ -6,6 +6,7 @@ import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
+from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump.entries import Rows
@@ -86,13 +87,29 @@ class InPlace:
     def commands(self, bulk: Bulk) -> Iterator[Command]:
         for token in tokens(self._text(bulk.begin, bulk.end)):
             if isinstance(token, Statement):
-                command = rule(token)
+                # Its place in the dump: the text that was read here begins elsewhere.
+                offset, line = bulk.begin + token.offset, bulk.line + token.line - 1
+                command = rule(replace(token, offset=offset, line=line))
                 if not is_data(command):
                     raise Corrupt(
                         f'cannot use "{self._path}": the file changed while it was read',
                         hint="Find out what writes to it, and begin again.",
                     )
                 yield command
+
+    def byte_of(self, section: Section, row: int) -> int:
+        """Where a row of a section, counted from 1, begins in the file; read once more for that."""
+        position, before = section.begin, row - 1
+        for block in self.rows(section):
+            lines = block.count(b"\n")
+            if lines >= before:
+                at = -1
+                for _ in range(before):
+                    at = block.index(b"\n", at + 1)
+                return position + at + 1
+            before -= lines
+            position += len(block)
+        return position
 
     def _text(self, begin: int, end: int | None) -> Iterator[bytes]:
         while end is None or begin < end:

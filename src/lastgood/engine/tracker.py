@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable, Sequence
 from lastgood.dump.script import Bulk, Section, Step
 from lastgood.engine.costs import Effort, Known, learn
 from lastgood.engine.estimate import Estimate, Left
-from lastgood.engine.loaded import what
 from lastgood.engine.schedule import IN_STREAM
 from lastgood.engine.tasks import Task, Work
 from lastgood.events import Emit, Phase, Progress
+from lastgood.repairs import what
 
 EVERY_SECONDS = 0.1
 RATE_SECONDS = 5.0

@@ -18,13 +18,16 @@ from lastgood.dump.script import Bulk, Script, Section, State, Step
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine import rows
-from lastgood.engine.loaded import Loaded, what
+from lastgood.engine.loaded import Loaded
 from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
-from lastgood.engine.supply import Supply
+from lastgood.engine.supply import InPlace, Supply
 from lastgood.engine.tasks import Task, Work
 from lastgood.engine.tracker import Tracker
 from lastgood.errors import Failed, Interrupted
+from lastgood.events import Caution
+from lastgood.postgres import statistics
+from lastgood.repairs import Commands, what
 
 MORE_ROUNDS = 10
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
@@ -52,12 +55,18 @@ class Job:
         tracker: Tracker,
     ) -> None:
         self.tracker = tracker
-        self.loaded = Loaded()
         self._script = script
         self._supply = supply
         self._options = options
         self._parallel = parallel
         self._stop = threading.Event()
+        self.commands = Commands(
+            options.name, options.rules, emit=options.emit, cancelled=self.stopped, wait=self._stop.wait
+        )
+        record = self.commands.record
+        self.loaded = Loaded(skipped=record.skipped, repaired=record.repaired)
+        self._rows_begun = threading.Lock()
+        self._prepared = False
         self._lock = threading.Lock()
         self._sent: dict[Relation, rows.Sent] = {}
         self._divisions: dict[int, _Division] = {}
@@ -102,6 +111,8 @@ class Job:
                     self._load(item, task, session)
                 case Bulk():
                     session.enter(item.state)
+                    if item.inserts:
+                        self._before_rows(session)
                     for command in self._supply.commands(item):
                         self._check()
                         session.run(command)
@@ -134,6 +145,7 @@ class Job:
     def _load(self, section: Section, task: Task, session: Session) -> None:
         relation, parts = section.start.relation, task.parts
         session.enter(section.state)
+        self._before_rows(session)
         fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
 
         def progress(sent: int) -> None:
@@ -142,6 +154,9 @@ class Job:
             self._options.pressure.throttle(sent, self.stopped)
             self.tracker.move(task, sent)
 
+        def byte(row: int) -> int | None:
+            return self._supply.byte_of(section, row) if isinstance(self._supply, InPlace) else None
+
         with self._lock:
             division = self._divisions.get(section.number)
             if division is None:
@@ -149,7 +164,10 @@ class Job:
                 division = self._divisions[section.number] = _Division(
                     parts, rows.Shared(blocks) if parts > 1 else blocks
                 )
-        sent = rows.send(session, section, division.blocks, fresh=fresh, lines=parts > 1, progress=progress)
+        with self.commands.loading(session.connection, relation, section.start.line):
+            sent = rows.send(
+                session, section, division.blocks, fresh=fresh, lines=parts > 1, progress=progress, byte=byte
+            )
         self.loaded.count(rows=sent.rows)
         with self._lock:
             division.left -= 1
@@ -161,6 +179,25 @@ class Job:
         if self._sent[relation].rows and relation not in self._with_statistics:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
+
+    def _before_rows(self, session: Session) -> None:
+        """The first one to load rows sees to it that nothing stands in their way."""
+        with self._rows_begun:
+            if not self._prepared:
+                with session.telling(0, "checks that call functions"):
+                    self.commands.before_rows(session.connection)
+                self._prepared = True
+
+    def after_rows(self, sessions: Sequence[Session]) -> None:
+        """Gives back what stood in the way of rows."""
+        for session in sessions:
+            session.enter(())
+        with sessions[0].telling(0, "checks that call functions"):
+            self.commands.after_rows([session.connection for session in sessions])
+
+    def caution(self, text: str) -> None:
+        """Tells the operator of something to look at."""
+        self._options.emit(Caution(text))
 
     def _read_back(self, task: Task, session: Session) -> None:
         section = task.items[0]
@@ -190,8 +227,8 @@ class Job:
         if self._later:
             first = self._later[0]
             raise Failed(
-                f"cannot fill {what(first)} (line {first.statement.line} of "
-                f'"{session.name}"): it reads another view that is not filled, and no order of filling them works',
+                f'cannot fill {what(first)} (line {first.statement.line} of "{self._options.name}"): '
+                "it reads another view that is not filled, and no order of filling them works",
                 hint="Look at the functions that its definition calls.",
             )
 
@@ -221,7 +258,7 @@ ORDER BY c.relpages DESC
 def settle(sessions: Sequence[Session], job: Job) -> None:
     """Gathers the planner's statistics where they were not gathered with the rows."""
     found = sessions[0].connection.execute(_WITHOUT_STATISTICS).fetchall()
-    left = [sql.SQL("ANALYZE {}").format(sql.Identifier(schema, name)) for schema, name in found]
+    left = [Relation(schema, name) for schema, name in found]
     lock = threading.Lock()
     job.tracker.statistics(len(left))
 
@@ -230,11 +267,13 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
             with lock:
                 if not left:
                     return
-                command = left.pop(0)
+                relation = left.pop(0)
             began = time.monotonic()
-            with session.telling(0, "statistics"):
-                session.connection.execute(command)
+            with session.telling(0, f"statistics of {relation}"):
+                told = statistics.analyze(session.connection, rows.identifier(relation))
             job.tracker.analyzed(time.monotonic() - began)
+            if told is not None:
+                job.caution(f"the planner has no statistics of {relation}: {told}")
 
     with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:
         list(pool.map(work, sessions))

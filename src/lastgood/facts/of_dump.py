@@ -167,6 +167,13 @@ class _Table:
         )
 
 
+def _empty(relation: Relation, summary: DumpSummary) -> RowsStart:
+    columns = summary.columns_of(relation)
+    return RowsStart(
+        relation, None if columns is None else tuple(c.name for c in columns if not c.generated), b"", 0, 0
+    )
+
+
 def _newest(values: Sequence[bytes]) -> bytes | None:
     r"""The greatest finite time stamp: ``\N``, ``infinity`` sort behind all digits, ``-infinity`` before them."""
     best = max(values, default=b"")
@@ -263,6 +270,9 @@ class _Gathered:
         for oid, content in self._large_objects.items():
             large_objects.add(large_object_line(oid, content.hexdigest()))
         created = [*self._objects(), *self._columns()]
+        for relation in summary.tables_without_data:
+            # Made, and nothing put into it (--exclude-table-data): so it is empty.
+            self._tables.setdefault(relation, _Table(_empty(relation, summary), summary))
         return Facts(
             origin="dump",
             database=summary.database,

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from typing import Literal
 
 from lastgood.dump.formats import DumpSource
+from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
@@ -134,6 +136,7 @@ def read_whole(
                 raise
             emit(Note(f'it is a dump of a whole cluster, and "{own[0]}" the only database of an application in it'))
             facts, summary = facts_of(own[0])
+        _check_contents(source, summary)
         if digest is not None and point.manifest is not None and digest.result() == point.manifest.sha256:
             return Whole(point, source, point.manifest.facts, summary)
     if digest is not None:
@@ -144,6 +147,23 @@ def read_whole(
     for text in whole.notes:
         emit(Note(text))
     return whole
+
+
+def _check_contents(source: DumpSource, summary: DumpSummary) -> None:
+    """Does an archive's table of contents name what came out of it? pg_restore believes a damaged one, and leaves out
+    what it does not name. Raises Corrupt."""
+    listed = members(source) if source.archive_version is not None else None
+    if listed is None:
+        return
+    expected = Counter(member.copy for member in listed)
+    found = Counter(section.start.copy for section in summary.script.sections)
+    if expected != found:
+        odd = next(iter((expected - found) or (found - expected)))
+        raise Corrupt(
+            f'cannot use "{source.path}": its table of contents and its data do not agree about '
+            f'"{shown(odd.decode("utf-8", "replace"))}"',
+            hint="The file is damaged: choose another restore point.",
+        )
 
 
 def verify(

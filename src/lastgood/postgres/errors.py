@@ -276,8 +276,11 @@ def explain(sqlstate: str | None, message: str = "", context: Context = "any") -
     return Explanation(found.cause + said, _EFFECTS[found.policy], found.next_command)
 
 
-def failed(error: psycopg.Error, doing: str, *, context: Context = "any", state: str = UNTOUCHED) -> LastgoodError:
+def failed(
+    error: psycopg.Error, doing: str, *, context: Context = "any", state: str = UNTOUCHED, sqlstate: bool = False
+) -> LastgoodError:
     """Our error for a server's: ``cannot <doing>: <the server's words>``, with what to do next as the hint.
+    ``sqlstate`` adds the server's own code to its words.
 
     Never shows a connection string: where libpq could not read one, its message quotes it, and is left out.
     """
@@ -291,5 +294,7 @@ def failed(error: psycopg.Error, doing: str, *, context: Context = "any", state:
     said = error.diag.message_primary or "; ".join(lines) or "the connection broke"
     if error.sqlstate in _TELLING_DETAIL and error.diag.message_detail:
         said += f" ({error.diag.message_detail})"
+    if sqlstate and error.sqlstate is not None:
+        said += f" [SQLSTATE {error.sqlstate}]"
     found = rule(error.sqlstate, context)
     return Failed(f"cannot {doing}: {said}", hint=f"{found.cause} {found.next_command}", state=state)

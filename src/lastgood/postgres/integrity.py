@@ -6,7 +6,7 @@ skips foreign keys and leaves ``convalidated`` true), so rows are looked at.
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 
 from psycopg import sql
@@ -67,8 +67,11 @@ ORDER BY n.nspname, c.relname, k.conname
 """
 
 
-def foreign_keys(connection: Connection) -> Iterator[ForeignKey]:
+def foreign_keys(
+    connection: Connection, *, chosen: Callable[[tuple[str, str, str]], bool] = lambda key: True
+) -> Iterator[ForeignKey]:
     """Looks up every row of every foreign key, one key at a time: an anti-join each, in the caller's transaction.
+    ``chosen`` is asked of each key: its schema, its table, its name.
 
     A key with a column that is NULL has no match to look for (MATCH SIMPLE); under MATCH FULL, only when all are.
     A key with PERIOD (18) must be covered by the union of the matching rows' periods.
@@ -78,6 +81,8 @@ def foreign_keys(connection: Connection) -> Iterator[ForeignKey]:
         schema, table, name, other_schema, other, validated, full, period, columns, keys, places, operators, *whole = (
             row
         )
+        if not chosen((schema, table, name)):
+            continue
         only = [sql.SQL("" if partitioned else "ONLY ") for partitioned in whole]
         pairs = list(zip(columns, keys, places, operators, strict=True))
         equal = sql.SQL(" AND ").join(

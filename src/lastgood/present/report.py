@@ -9,7 +9,7 @@ from typing import Protocol
 from lastgood.present import amounts
 from lastgood.present.plan import SHOWN
 from lastgood.present.screen import Column, Screen
-from lastgood.report import Report
+from lastgood.report import RepairReport, Report, Skipped
 from lastgood.restore import RestoreReport
 from lastgood.undo import UndoPlan, UndoReport
 
@@ -82,25 +82,32 @@ def show_restore(screen: Screen, report: RestoreReport) -> None:
         [
             ("Run", report.run),
             *((name.capitalize(), amounts.duration(seconds)) for name, seconds in report.seconds.items()),
-            ("Left out", amounts.counted(len(report.skipped), "command") if report.skipped else ""),
         ]
     )
+    _changes(screen, report.skipped, report.repaired)
 
 
 def _remarks(screen: Screen, report: Report) -> None:
     carried = report.carried_over
-    if not (report.skipped or carried.remarks):
+    _changes(screen, report.skipped, report.repaired, carried.remarks)
+
+
+def _changes(
+    screen: Screen, left_out: Sequence[Skipped], repaired: Sequence[RepairReport], remarks: Sequence[str] = ()
+) -> None:
+    """What is other than the restore point has it; repairs all of them, since each is a change."""
+    if not (left_out or repaired or remarks):
         return
     screen.heading("Worth a look")
-    for text in carried.remarks:
+    for text in remarks:
         screen.say(text, first="  - ", indent=4)
-    for skipped in report.skipped[:SHOWN]:
+    for each in repaired:
+        screen.say(f"repaired {each.what} (line {each.line}): {each.why}", first="  - ", indent=4)
+    for skipped in left_out[:SHOWN]:
         times = f", {amounts.number(skipped.count)} times" if skipped.count > 1 else ""
         screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)
-    if len(report.skipped) > SHOWN:
-        screen.say(
-            f"and {len(report.skipped) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4
-        )
+    if len(left_out) > SHOWN:
+        screen.say(f"and {len(left_out) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4)
 
 
 def _figures(screen: Screen, report: Report) -> None:

@@ -20,6 +20,7 @@ from lastgood.plan import Plan, Prepared
 from lastgood.postgres.exchange import Exchanged
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.server import Connection, Target
+from lastgood.repairs import Repaired
 
 RECONNECT_SECONDS = 30.0
 
@@ -56,6 +57,7 @@ class Findings:
     exchanged: Exchanged | None = None
     switched: float | None = None
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
+    repaired: list[Repaired] = field(default_factory=list)
     same: dict[Relation, int] = field(default_factory=dict)
     shadow_kept: bool = False
 

@@ -15,7 +15,7 @@ from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
-from lastgood.rebuild import rebuild
+from lastgood.rebuild import rebuild, rules_for
 from lastgood.steps import Run
 
 
@@ -34,14 +34,15 @@ class Build:
             made = database.create_like(connection, plan.shadow, model, mark_of(run, "shadow", stage="created").text())
             fault.point("build.after_create")
             with run.connected(plan.live, "reads extensions") as live:
-                extensions = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
+                request = run.prepared.request
+                rules = rules_for(live, run.prepared.facts, strict=request.strict, allow_orphans=request.allow_orphans)
             loaded = rebuild(
                 partial(run.connected, plan.shadow),
                 run.prepared.source,
                 run.prepared.summary,
                 run.prepared.facts,
                 run.prepared.point.path.name,
-                extensions,
+                rules,
                 run.prepared.request.pace,
                 lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 run.emit,
@@ -49,7 +50,7 @@ class Build:
                 state=run.prepared.request.state,
             )
             run.findings.same = loaded.same
-            run.findings.skipped = loaded.skipped
+            run.findings.skipped, run.findings.repaired = loaded.skipped, loaded.repaired
             fault.point("build.after_load")
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
         return {"oid": made.oid, "rows": loaded.rows, "detail": f"{loaded.rows:,} rows in {plan.shadow}"}
@@ -84,6 +85,13 @@ class Build:
         )
 
 
+def consent_of(run: Run) -> dict[str, str]:
+    """What the operator allowed and forbade, for whoever resumes the run."""
+    request = run.prepared.request
+    given = {"strict": request.strict, "allow_orphans": request.allow_orphans}
+    return {name: "yes" for name, value in given.items() if value}
+
+
 def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:
     """The mark of a database of this run; enough for another machine to resume, abort or undo it."""
     plan = run.plan
@@ -98,5 +106,5 @@ def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", origi
         user=getpass.getuser(),
         started=server_clock(run.maintenance),
         original_comment=original_comment,
-        options={"kind": "rollback", "stage": stage, "fence": plan.fence, "kept": plan.kept},
+        options={"kind": "rollback", "stage": stage, "fence": plan.fence, "kept": plan.kept, **consent_of(run)},
     )

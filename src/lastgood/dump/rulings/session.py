@@ -79,6 +79,9 @@ def _set(r: Ruling, node: Any) -> Command:
     if name == "session_authorization":
         roles = (value,) if value else ()
         return Command(r.statement, Kind.SESSION_AUTHORIZATION, roles=roles, detail=Setting(name, value))
+    if name == "role":  # pg_restore --role
+        roles = (value,) if value not in (None, "none") else ()
+        return Command(r.statement, Kind.SETTING, roles=roles, detail=Setting(name, value))
     if name == "default_with_oids" and value not in (None, "false", "off"):
         return r.refuse(Kind.SETTING, "makes tables with OIDs, which no supported server has")
     if name.endswith("_timeout") and value not in (None, "0"):

@@ -1,0 +1,98 @@
+"""Extensions that are not the same here as where the dump was made: versions, schemas, and what they bring along."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import sql
+
+from lastgood.dump.names import Relation
+from lastgood.dump.statements import Command, Extension
+from lastgood.postgres.server import Connection
+from lastgood.repairs.repair import Repair, Rules
+
+NO_SUCH_VERSION = "22023"
+NOT_IN_THIS_SCHEMA = "0A000"  # the same as of an extension that is not on the server at all
+STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA})
+# duplicate_object, duplicate_table, duplicate_function
+EXISTS = frozenset({"42710", "42P07", "42723"})
+
+
+def text(connection: Connection, command: Command, rules: Rules) -> bytes:
+    """A CREATE EXTENSION with the version that ``rules`` know; any other command as it is."""
+    found = command.detail
+    if isinstance(found, Extension) and found.version is None and found.name in rules.extensions:
+        return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
+    return command.statement.text
+
+
+def repairs(connection: Connection, command: Command, error: psycopg.Error, rules: Rules) -> Iterator[Repair]:
+    """Another version, another schema, or both."""
+    found = command.detail
+    if not isinstance(found, Extension):
+        return
+    row = connection.execute(
+        "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = %s", [found.name]
+    ).fetchone()
+    if row is None:
+        return
+    wanted = found.version or rules.extensions.get(found.name)
+    of_default = f"version {wanted} is not on this server; version {row[0]}, its default, was installed"
+    moved = f'the server does not let it be in schema "{found.schema}"; it was put where it belongs'
+    if error.sqlstate == NO_SUCH_VERSION and wanted is not None:
+        yield Repair(_create(found.name, found.schema, None), of_default)
+        yield Repair(_create(found.name, None, None), f"{of_default}; {moved}")
+    if error.sqlstate == NOT_IN_THIS_SCHEMA and found.schema is not None:
+        yield Repair(_create(found.name, None, wanted), moved)
+        if wanted is not None:
+            yield Repair(_create(found.name, None, None), f"{moved}; {of_default}")
+
+
+def _create(name: str, schema: str | None, version: str | None) -> sql.Composed:
+    made = sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name))
+    if schema is not None:
+        made += sql.SQL(" SCHEMA {}").format(sql.Identifier(schema))
+    if version is not None:
+        made += sql.SQL(" VERSION {}").format(sql.Literal(version))
+    return made
+
+
+def belongs_to_one(connection: Connection, relation: Relation) -> bool:
+    """Whether an extension brought this relation along."""
+    return (
+        connection.execute(
+            """
+            SELECT FROM pg_catalog.pg_depend
+            WHERE classid = 'pg_catalog.pg_class'::regclass AND objid = to_regclass(%s) AND objsubid = 0
+              AND deptype = 'e'
+            """,
+            [str(relation)],
+        ).fetchone()
+        is not None
+    )
+
+
+def configuration(connection: Connection) -> dict[Relation, str]:
+    """The tables of extensions whose rows are part of a dump, each with the WHERE clause (or nothing) that tells the
+    rows of the dump from those that the extension brings along."""
+    rows = connection.execute(
+        """
+        SELECT n.nspname, c.relname, g.condition
+        FROM pg_catalog.pg_extension e
+        CROSS JOIN LATERAL unnest(e.extconfig, e.extcondition) g (oid, condition)
+        JOIN pg_catalog.pg_class c ON c.oid = g.oid JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE c.relkind IN ('r', 'p')
+        """
+    )
+    return {Relation(schema, name): condition for schema, name, condition in rows}
+
+
+def make_room(connection: Connection, relation: Relation, condition: str) -> int:
+    """Deletes what the extension put into the part of its table that the dump's rows are all of; returns how many."""
+    # The condition is the extension's own text, from the catalogue; pg_dump reads the rows with it in the same way.
+    rows = sql.SQL("DELETE FROM ONLY {} {}").format(
+        sql.Identifier(relation.schema, relation.name),
+        sql.SQL(condition),
+    )
+    return connection.execute(rows).rowcount

@@ -1,0 +1,39 @@
+"""Another way to do what a command could not, and the rules by which it may be taken."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+from psycopg import sql
+
+Statement = sql.SQL | sql.Composed
+USUAL_PATH = '"$user", public'
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What the operator allows, and what is known of the live database.
+
+    ``strict``: nothing may be left out or repaired. ``allow_orphans``: a foreign key whose rows lack a match is added
+    NOT VALID. ``extensions``: name → version to install; others get the server's default. ``search_path``: the one
+    that sessions of the live database begin with.
+    """
+
+    strict: bool = False
+    allow_orphans: bool = False
+    extensions: Mapping[str, str] = field(default_factory=dict)
+    search_path: str = USUAL_PATH
+
+
+@dataclass(frozen=True, slots=True)
+class Repair:
+    """What to run in place of a command that failed: ``before``, ``text``, ``after``, in one transaction.
+
+    ``why`` is for the report and says what is other than in the restore point.
+    """
+
+    text: bytes | Statement
+    why: str
+    before: tuple[Statement, ...] = ()
+    after: tuple[Statement, ...] = ()
