@@ -65,6 +65,24 @@ def test_what_goes_otherwise_is_believed_step_by_step(really: float) -> None:
         assert abs(after - before) < max(0.5, before / 10)
 
 
+@pytest.mark.parametrize("really", [0.5, 1.0, 2.0])
+def test_of_thousands_of_tasks_the_sum_tells_as_much(really: float) -> None:
+    found = list(played(side_by_side(*[0.2] * 3000), 3, really=really, step=really / 5))
+    for said, true in found[len(found) // 3 :]:
+        assert said == pytest.approx(true, rel=0.1, abs=1.0)
+
+
+def test_a_long_chain_among_thousands_of_tasks_counts() -> None:
+    chain = [Task(n, Work.INDEX, (), after={n - 1} if n else set(), cost=100.0) for n in range(3)]
+    tasks = ranked([*chain, *(Task(n, Work.INDEX, (), cost=0.01) for n in range(3, 3000))])
+    estimate = Estimate(tasks, 4, in_order=False, now=0.0)
+    assert estimate.left(0.0).seconds == pytest.approx(300.0)
+    estimate.begin(tasks[0], 0.0)
+    for tenth in range(500):
+        left = estimate.left(tenth / 10)
+    assert left.seconds == pytest.approx(250.0, rel=0.01)
+
+
 def test_a_chain_takes_its_length_however_many_workers_there_are() -> None:
     tasks = load_of((Work.ROWS, 4.0), (Work.INDEX, 2.0), (Work.KEY, 1.0))
     estimate = Estimate(tasks, 8, in_order=False, now=100.0)

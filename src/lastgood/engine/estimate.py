@@ -11,9 +11,10 @@ from lastgood.engine.costs import Effort, Spent
 from lastgood.engine.schedule import simulate
 from lastgood.engine.tasks import Task, Work, effort_of
 
-# A simulation takes some 15 µs for a task: with these it costs at most a fiftieth of one processor.
 EVERY_SECONDS = 0.5
-SECONDS_A_TASK = 1e-3
+# A simulation takes some 25 µs for a task: with so many it costs a twentieth of one processor at the most. More tasks
+# than that keep all workers busy to the end: their sum tells as much.
+MOST_SIMULATED = 1000
 # How much work counts as if it had been as expected, so that the first tasks do not upset everything.
 TRUST = 0.05
 LEAST_TRUST = 0.2
@@ -24,7 +25,8 @@ NEARLY_DONE = 0.97
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Seconds to the end, and to the end of each kind of task. ``share``: of the whole, how much has passed."""
+    """Seconds to the end, and to the end of each kind of task, as far as it is known. ``share``: of the whole, how much
+    has passed."""
 
     seconds: float
     until: Mapping[Work, float]
@@ -43,6 +45,10 @@ class Estimate:
 
     def __init__(self, tasks: Iterable[Task], workers: int, *, in_order: bool, now: float) -> None:
         self._left = {task.number: task for task in tasks}
+        self._efforts = {task.number: effort_of(task) for task in self._left.values()}
+        self._expected: defaultdict[Effort, float] = defaultdict(float)  # in seconds, of all that is left
+        for task in self._left.values():
+            self._expected[self._efforts[task.number]] += task.cost
         self._workers = workers
         self._in_order = in_order
         self._begun = self._last = self._next = now
@@ -72,7 +78,8 @@ class Estimate:
         """A task is done. ``part``: how much of its expected work it turned out to be; 0 tells nothing of costs."""
         running = self._running.pop(task.number, None)
         if running is not None and part:
-            self.spent[effort_of(task)].add(now - running.since, task.cost * part)
+            self.spent[self._efforts[task.number]].add(now - running.since, task.cost * part)
+        self._expected[self._efforts[task.number]] -= task.cost
         del self._left[task.number]
 
     def after(self, seconds: float) -> None:
@@ -97,7 +104,7 @@ class Estimate:
         else:
             self._shown = max(0.0, self._shown - passed)
             # The farther away, the slower: what is said for an hour need not follow each second.
-            patience = min(30.0, max(0.3, self._shown / 10))
+            patience = min(30.0, max(0.3, self._shown / 20))
             self._shown += (found - self._shown) * (1 - math.exp(-passed / patience))
         whole = now - self._begun + self._shown
         self._share = min(self._most, max(self._share, (now - self._begun) / whole if whole > 0 else self._most))
@@ -109,10 +116,27 @@ class Estimate:
     def _simulate(self, now: float) -> None:
         factors = self._factors(now)
         self._after_factor = factors[Effort.STATISTICS]
-        tasks = [self._as_left(task, factors[effort_of(task)], now) for task in self._left.values()]
+        self._next = now + EVERY_SECONDS
+        if len(self._left) > MOST_SIMULATED:
+            self._forecast = now, self._summed(factors, now), {}
+            return
+        tasks = [self._as_left(task, factors[self._efforts[task.number]], now) for task in self._left.values()]
         forecast = simulate(tasks, self._workers, in_order=self._in_order)
         self._forecast = now, forecast.seconds, forecast.ends
-        self._next = now + max(EVERY_SECONDS, SECONDS_A_TASK * len(tasks))
+
+    def _summed(self, factors: Mapping[Effort, float], now: float) -> float:
+        """The least that the schedule can take: all work shared out, the longest chain, or what comes one by one."""
+        left = {effort: expected * factors[effort] for effort, expected in self._expected.items()}
+        slower = sum(left.values()) / max(sum(self._expected.values()), 1e-9)
+        gone: dict[int, float] = {}
+        for number, running in self._running.items():
+            task, effort = self._left[number], self._efforts[number]
+            whole = task.cost * factors[effort]
+            gone[number] = whole * running.part if running.part is not None else min(whole, now - running.since)
+            left[effort] -= gone[number]
+        one_by_one = left.get(Effort.ROWS, 0.0) + left.get(Effort.DATA, 0.0) if self._in_order else 0.0
+        chain = max(task.rank * slower - gone.get(number, 0.0) for number, task in self._left.items())
+        return max(sum(left.values()) / self._workers, one_by_one, chain)
 
     def _as_left(self, task: Task, factor: float, now: float) -> Task:
         after = {number for number in task.after if number in self._left}
@@ -132,7 +156,7 @@ class Estimate:
         for number, running in self._running.items():
             if running.part is not None:
                 task = self._left[number]
-                seen.setdefault(effort_of(task), Spent()).add(now - running.since, task.cost * running.part)
+                seen.setdefault(self._efforts[number], Spent()).add(now - running.since, task.cost * running.part)
         actual, expected = sum(each.actual for each in seen.values()), sum(each.expected for each in seen.values())
         overall = (actual + self._trust) / (expected + self._trust)
         none = Spent()

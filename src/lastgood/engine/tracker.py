@@ -166,6 +166,11 @@ class Tracker:
             share=round(left.share, 4) if sure else None,
         )
 
+    def _until(self, work: Work, left: Left) -> float | None:
+        if work in left.until:
+            return round(left.until[work], 1)
+        return 0.0 if self._done[work] >= self._total[work] else None
+
     def _phases(self, left: Left, sure: bool) -> list[Phase]:
         found = [
             Phase(
@@ -173,7 +178,7 @@ class Tracker:
                 min(round(self._done[work]), self._total[work]),
                 self._total[work],
                 unit,
-                round(left.until.get(work, 0.0), 1) if sure else None,
+                self._until(work, left) if sure else None,
             )
             for work, (name, unit) in _PHASES.items()
             if self._total[work]
