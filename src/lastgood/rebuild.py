@@ -13,7 +13,7 @@ from lastgood import fault
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
-from lastgood.engine import Connect, Known, Loaded, Options, Reading, forecast, history, load, supply_for
+from lastgood.engine import Connect, Effort, Known, Loaded, Options, Reading, forecast, history, load, supply_for
 from lastgood.engine.pace import Pace
 from lastgood.errors import Corrupt, Failed
 from lastgood.events import Emit, Note
@@ -90,8 +90,8 @@ def rebuild(
         known = history.read(memory) if memory is not None else Known()
         options = Options(name, room, pressure, rules, reading, emit, cancelled, known)
         loaded = load(connect, summary.script, summary, supply, options)
-        if memory is not None and loaded.known != known:
-            history.write(memory, loaded.known)
+        if memory is not None:
+            history.teach(memory, loaded.spent, loaded.size)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{name}": the file changed while it was read',
@@ -101,16 +101,22 @@ def rebuild(
 
 
 def expected_seconds(
-    connection: Connection, state: Path, source: DumpSource, summary: DumpSummary, pace: Pace
-) -> float | None:
-    """How long it would take to build it on this server, and to read what is not read back on the way; None where no
-    load on this server has told yet, or the pace decides instead of the server."""
+    connection: Connection, state: Path, source: DumpSource, summary: DumpSummary, live_bytes: int, pace: Pace
+) -> tuple[float | None, float | None]:
+    """How long it would take on this server to build the database (and to read what is not read back on the way), and
+    to back up the live one meanwhile. None where no run on this server has told yet, or the pace decides instead of the
+    server."""
     known = history.read(history.place(state, connection))
-    if not known.learned or pace.throttle is not None:
-        return None
-    jobs = capacity(connection, jobs=pace.jobs).jobs
-    with closing(supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)) as supply:
-        return forecast(summary, known.costs, jobs, in_order=supply.in_order)
+    build = backup = None
+    if known.learned and pace.throttle is None:
+        jobs = capacity(connection, jobs=pace.jobs).jobs
+        with closing(
+            supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+        ) as supply:
+            build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
+    if Effort.BACKUP in known.learned_from:
+        backup = live_bytes * known.costs.backup_byte
+    return build, backup
 
 
 def _reading(connection: Connection, expected: Facts) -> Reading:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import psycopg
@@ -62,6 +64,19 @@ def test_what_was_learned_comes_back(tmp_path: Path) -> None:
     assert history.read(file) == known
 
 
+def test_threads_that_teach_at_once_do_not_undo_each_other(tmp_path: Path) -> None:
+    file = tmp_path / "1.json"
+    efforts = (Effort.ROWS, Effort.INDEX, Effort.KEY, Effort.BACKUP)
+    threads = [
+        threading.Thread(target=history.teach, args=(file, {effort: Spent(2.0, 1.0)}, LARGE)) for effort in efforts
+    ]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    assert history.read(file).learned_from == dict.fromkeys(efforts, 2.0)
+
+
 def test_a_file_from_a_version_with_fewer_costs_is_of_use(tmp_path: Path) -> None:
     file = tmp_path / "1.json"
     file.write_text(json.dumps({"format": 1, "costs": {"load_byte": 2e-9}, "learned_from": {"rows": 3}}))
@@ -106,12 +121,13 @@ def test_a_server_is_known_by_its_identifier(server: EmbeddedServer, tmp_path: P
         assert history.place(tmp_path, connection) == tmp_path / "costs" / f"{row[0]}.json"
 
 
-def test_where_it_may_not_be_asked_a_server_is_known_by_its_address(server: EmbeddedServer, tmp_path: Path) -> None:
-    with server.target("postgres").connect() as connection, connection.transaction(force_rollback=True):
-        connection.execute("CREATE ROLE nobody_in_particular")
+def test_where_it_may_not_be_asked_a_server_is_known_by_its_address(
+    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    with server.target(new_database()).connect() as connection:
         connection.execute("REVOKE EXECUTE ON FUNCTION pg_control_system() FROM PUBLIC")
-        connection.execute("SET ROLE nobody_in_particular")
-        with pytest.raises(psycopg.errors.InsufficientPrivilege), connection.transaction():
+        connection.execute("SET ROLE pg_read_all_data")
+        with pytest.raises(psycopg.errors.InsufficientPrivilege):
             connection.execute("SELECT pg_control_system()")
         found = history.place(tmp_path, connection)
         again = history.place(tmp_path, connection)

@@ -15,7 +15,7 @@ from lastgood.engine import history
 from lastgood.engine.costs import Costs, Effort
 from lastgood.engine.pace import Pace
 from lastgood.events import Event, Progress
-from lastgood.plan import Choice, Request
+from lastgood.plan import Choice, Plan, Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.present import plan as shown
 from lastgood.present.screen import Screen
@@ -43,6 +43,15 @@ def a_point(server: EmbeddedServer, database: str, store: Path) -> Path:
     path = store / "point.sql"
     subprocess.run([server.bin / "pg_dump", "-d", server.url(database), "-f", path], check=True)
     return path
+
+
+def said(plan: Plan, *, build: float, backup: float | None = None) -> str:
+    """What the plan says of the time it takes."""
+    stream = io.StringIO()
+    expected = {"expected_seconds": build, "expected_backup_seconds": backup}
+    shown.show(Screen(stdout=stream, width=100), plan.model_copy(update=expected))
+    (line,) = [line for line in stream.getvalue().splitlines() if line.startswith("  Expected")]
+    return line.removeprefix("  Expected").strip()
 
 
 @pytest.mark.postgres(15, 18)
@@ -99,14 +108,19 @@ def test_the_first_restore_teaches_the_second(
     assert [each.done for each in found] == sorted(each.done for each in found)
     assert len(found) < 200
 
-    plan = rollback.plan(request).plan
+    prepared = rollback.plan(request)
+    plan = prepared.plan
     assert plan.expected_seconds is not None
+    assert plan.expected_backup_seconds is None
     assert 0.05 < plan.expected_seconds < 120
-    stream = io.StringIO()
-    shown.show(Screen(stdout=stream, width=100), plan.model_copy(update={"expected_seconds": 40.2}))
-    assert (
-        "  Expected          about 40 s to build and prove it, by earlier loads on this server\n" in stream.getvalue()
-    )
+    assert said(plan, build=40.2) == "about 40 s to build and prove it, by earlier runs on this server"
+
+    rollback.run(prepared)
+    plan = rollback.plan(request).plan
+    assert plan.expected_backup_seconds is not None
+    assert 0.05 < plan.expected_backup_seconds < 120
+    assert said(plan, build=40.2, backup=12.0) == "about 40 s until the switch, by earlier runs on this server"
+    assert said(plan, build=40.2, backup=80.0) == "about 1 min 20 s until the switch, by earlier runs on this server"
 
     file.write_text("damaged")
     assert rollback.plan(request).plan.expected_seconds is None

@@ -15,8 +15,9 @@ TELLING_SECONDS = 0.1
 class Costs:
     """Seconds that one worker of a load takes: for a byte of rows loaded and read back, a row and a byte of a table
     that is indexed, a row of a foreign key's table, a command, a byte of commands that are data (large objects,
-    INSERTs), a view that is filled, the statistics of a table. The defaults were measured with ``python -m bench`` on 2
-    processors; their ratios matter more than they do.
+    INSERTs), a view that is filled, the statistics of a table; and for a byte of a database that is backed up and
+    verified meanwhile. The defaults were measured with ``python -m bench`` on 2 processors; their ratios matter more
+    than they do.
     """
 
     load_byte: float = 11e-9
@@ -28,6 +29,7 @@ class Costs:
     data_byte: float = 50e-9
     refresh: float = 0.1
     statistics: float = 0.05
+    backup_byte: float = 20e-9
 
 
 class Effort(StrEnum):
@@ -41,6 +43,7 @@ class Effort(StrEnum):
     DATA = "data"
     REFRESH = "refresh"
     STATISTICS = "statistics"
+    BACKUP = "backup"
 
 
 _COSTS_OF: Mapping[Effort, tuple[str, ...]] = {
@@ -52,6 +55,7 @@ _COSTS_OF: Mapping[Effort, tuple[str, ...]] = {
     Effort.DATA: ("data_byte",),
     Effort.REFRESH: ("refresh",),
     Effort.STATISTICS: ("statistics",),
+    Effort.BACKUP: ("backup_byte",),
 }
 
 
@@ -83,9 +87,9 @@ class Known:
 
 
 def learn(known: Known, spent: Mapping[Effort, Spent], size: int) -> Known:
-    """What is known after a load of ``size`` bytes of rows: of each cost the mean of what was known and what was seen,
-    weighted by the seconds that each comes from. What was known counts half from load to load, so that a server that
-    has changed is believed after a few. A load too small to tell teaches nothing.
+    """What is known after work on ``size`` bytes of rows, a load or a backup: of each cost the mean of what was known
+    and what was seen, weighted by the seconds that each comes from. What was known counts half from time to time, so
+    that a server that has changed is believed after a few. What is too small to tell teaches nothing.
     """
     if size < TELLING_BYTES:
         return known

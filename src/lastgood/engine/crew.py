@@ -36,7 +36,7 @@ def load(connect: Connect, script: Script, summary: DumpSummary, supply: Supply,
     crew.run()
     loaded = crew.job.loaded
     if not options.pressure.slowed:
-        loaded.known = crew.job.tracker.learned()
+        loaded.spent, loaded.size = crew.job.tracker.spent(), crew.job.tracker.size
     return loaded
 
 

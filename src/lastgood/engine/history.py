@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import math
+import threading
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import asdict, fields, replace
 from pathlib import Path
@@ -12,19 +14,19 @@ import psycopg
 from xxhash import xxh3_64_hexdigest
 
 from lastgood import durable
-from lastgood.engine.costs import Costs, Effort, Known
+from lastgood.engine.costs import Costs, Effort, Known, Spent, learn
 from lastgood.postgres.server import Connection
 
 FOLDER = "costs"
 FORMAT = 1
+_TEACHING = threading.Lock()
 
 
 def place(state: Path, connection: Connection) -> Path:
     """The file of the server that ``connection`` leads to: named by the identifier that the server was given when it
-    was made; where we may not ask for it, by where we found it."""
+    was made; where we may not ask for it, by where we found it. Needs autocommit."""
     try:
-        with connection.transaction():
-            row = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
+        row = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
     except psycopg.errors.InsufficientPrivilege:
         row = None
     if row is not None:
@@ -52,6 +54,15 @@ def _positive(value: object) -> float:
     if isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value) and value > 0:
         return float(value)
     raise ValueError(f"{value!r} is no number of seconds")
+
+
+def teach(file: Path, spent: Mapping[Effort, Spent], size: int) -> None:
+    """Adds what work on so many bytes took, next to what the other threads of this process add."""
+    with _TEACHING:
+        before = read(file)
+        after = learn(before, spent, size)
+        if after != before:
+            write(file, after)
 
 
 def write(file: Path, known: Known) -> None:

@@ -5,10 +5,10 @@ from __future__ import annotations
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from lastgood.dump.script import Bulk, Section, Step
-from lastgood.engine.costs import Effort, Known, learn
+from lastgood.engine.costs import Effort, Known, Spent
 from lastgood.engine.estimate import Estimate, Left
 from lastgood.engine.schedule import IN_STREAM
 from lastgood.engine.tasks import Task, Work
@@ -123,10 +123,10 @@ class Tracker:
             self._estimate.end()
         self.tell(now=True)
 
-    def learned(self) -> Known:
-        """What is known of the server's costs when all is done."""
+    def spent(self) -> Mapping[Effort, Spent]:
+        """What each kind of effort took so far."""
         with self._lock:
-            return learn(self._known, self._estimate.spent, self.size)
+            return dict(self._estimate.spent)
 
     @property
     def size(self) -> int:

@@ -54,7 +54,10 @@ def show(screen: Screen, plan: Plan) -> None:
 def _expected(plan: Plan) -> str:
     if plan.expected_seconds is None:
         return ""
-    return f"{amounts.roughly(plan.expected_seconds)} to build and prove it, by earlier loads on this server"
+    if plan.expected_backup_seconds is None:
+        return f"{amounts.roughly(plan.expected_seconds)} to build and prove it, by earlier runs on this server"
+    both = max(plan.expected_seconds, plan.expected_backup_seconds)
+    return f"{amounts.roughly(both)} until the switch, by earlier runs on this server"
 
 
 def findings(screen: Screen, found: tuple[Finding, ...]) -> None:
