@@ -307,10 +307,11 @@ def test_a_table_that_dominates_is_loaded_by_several() -> None:
     ]
     alone = tasks_of(items, summary, workers=1)
     assert [task.parts for task in alone if task.work is Work.ROWS] == [1, 1]
-    shared = [task for task in tasks_of(items, summary, workers=3) if task.work is Work.ROWS]
-    assert [(said(task), task.parts) for task in shared] == [("rows public.a", 3)] * 3 + [("rows public.b", 1)]
-    (read,) = [task for task in tasks_of(items, summary, workers=3) if said(task) == "read back public.a"]
-    assert read.after == {task.number for task in shared if task.parts == 3}
+    assert [task.parts for task in tasks_of(items, summary, workers=3) if task.work is Work.ROWS] == [1, 1]
+    shared = [task for task in tasks_of(items, summary, workers=4) if task.work is Work.ROWS]
+    assert [(said(task), task.parts) for task in shared] == [("rows public.a", 4)] * 4 + [("rows public.b", 1)]
+    (read,) = [task for task in tasks_of(items, summary, workers=4) if said(task) == "read back public.a"]
+    assert read.after == {task.number for task in shared if task.parts == 4}
 
 
 def test_several_sessions_get_each_line_once() -> None:

@@ -61,7 +61,7 @@ class Text:
 class Story:
     """A load of one worker whose clock we turn."""
 
-    def __init__(self, known: Known, *, in_order: bool = False, after: int = 0) -> None:
+    def __init__(self, known: Known, *, in_order: bool = False, after: float = 0.0) -> None:
         self.now = 1000.0
         self.told: list[Event] = []
         _, summary = facts_of_dump(Text())
@@ -81,12 +81,12 @@ class Story:
         return [task for task in self.tasks if task.work is work][number]
 
     def do(self, task: Task, took: float, *sizes: int) -> None:
-        self.tracker.begin(task)
+        self.tracker.begin([task])
         for size in sizes:
             self.now += took / len(sizes)
             self.tracker.move(task, size)
         self.now += 0 if sizes else took
-        self.tracker.done(task)
+        self.tracker.done([task])
 
     @property
     def last(self) -> Progress:
@@ -101,7 +101,7 @@ def story() -> Story:
 
 
 def test_each_phase_is_told_from_the_beginning_where_costs_are_known(story: Story) -> None:
-    story.tracker.begin(story.one(Work.COMMANDS))
+    story.tracker.begin([story.one(Work.COMMANDS)])
     # 40 s of rows, then the longest first: 15 and 5 of reading back, 1 of the index that the key waits for, 3 of the
     # other, 3 of the key.
     assert story.told == [
@@ -133,19 +133,19 @@ def test_a_whole_load(story: Story) -> None:
     told = story.last
     assert (told.done, told.total, told.rows, told.rate) == (4000, 4000, 40, None)
     assert told.seconds_left == pytest.approx(27, abs=1)
-    story.tracker.begin(story.one(Work.INDEX))
+    story.tracker.begin([story.one(Work.INDEX)])
     story.now += 1.0
     story.tracker.tell()
     assert story.last.detail == "index public.a_idx"
     story.now += 2.0
-    story.tracker.done(story.one(Work.INDEX))
+    story.tracker.done([story.one(Work.INDEX)])
     story.do(story.one(Work.INDEX, 1), 1.0)
     story.do(story.one(Work.KEY), 3.0)
     story.do(story.one(Work.DATA), 1.0)
     story.do(story.one(Work.READ), 15.0, 1000, 1000)  # and the rest, which is no whole block
     story.do(story.one(Work.READ, 1), 5.0, 1000)
     story.now += 1
-    story.tracker.statistics(2)
+    story.tracker.statistics(2, 1)
     assert [(phase.name, phase.done, phase.total) for phase in story.last.phases] == [
         ("rows", 4000, 4000),
         ("indexes", 2, 2),
@@ -155,9 +155,9 @@ def test_a_whole_load(story: Story) -> None:
     ]
     assert story.last.detail == "statistics"
     story.now += 1
-    story.tracker.analyzed(1.0)
+    story.tracker.analyzed(1, 0, 1.0)
     assert story.last.phases[-1].done == 1
-    story.tracker.analyzed(1.0)
+    story.tracker.analyzed(1, 1, 0.01)
     story.tracker.end()
     assert story.last == Progress(
         "build",
@@ -181,7 +181,7 @@ def test_nothing_is_guessed_before_there_is_a_reason() -> None:
     story = Story(Known(COSTS))
     story.do(story.one(Work.COMMANDS), 0.0)
     rows = story.one(Work.ROWS)
-    story.tracker.begin(rows)
+    story.tracker.begin([rows])
     story.now += 2.9
     story.tracker.move(rows, 290)
     assert (story.last.seconds_left, story.last.share) == (None, None)
@@ -194,7 +194,7 @@ def test_nothing_is_guessed_before_there_is_a_reason() -> None:
 def test_ten_times_a_second_is_enough(story: Story) -> None:
     rows = story.one(Work.ROWS)
     story.do(story.one(Work.COMMANDS), 0.0)
-    story.tracker.begin(rows)
+    story.tracker.begin([rows])
     story.told.clear()
     for _ in range(3000):
         story.now += 0.001
@@ -206,14 +206,14 @@ def test_rows_of_a_stream_take_no_time_before_they_come() -> None:
     story = Story(Known(COSTS, {Effort.ROWS: 60.0}), in_order=True)
     first, second = story.one(Work.ROWS), story.one(Work.ROWS, 1)
     story.do(story.one(Work.COMMANDS), 0.0)
-    story.tracker.begin(second)  # by another worker, which waits
+    story.tracker.begin([second])  # by another worker, which waits
     story.do(first, 30.0, *[300] * 10)
     story.now += 1.0
     story.tracker.move(second, 100)
     story.now += 9.0
     story.tracker.move(second, 900)
-    story.tracker.done(second)
-    spent = story.tracker._estimate.spent[Effort.ROWS]
+    story.tracker.done([second])
+    spent = story.tracker._estimate.lessons[Effort.ROWS]
     # The first from its first block on.
     assert (spent.actual, spent.expected) == pytest.approx((27.0 + 9.0, 40.0))
 
@@ -221,5 +221,22 @@ def test_rows_of_a_stream_take_no_time_before_they_come() -> None:
 def test_rows_that_were_not_read_back_teach_nothing_of_it(story: Story) -> None:
     story.do(story.one(Work.READ), 0.001)
     story.tracker.tell(now=True)
-    assert Effort.READ not in story.tracker._estimate.spent
+    assert Effort.READ not in story.tracker._estimate.lessons
     assert story.last.phases[3] == Phase("reading back", 3000, 4000, "bytes", story.last.phases[3].seconds_left)
+
+
+def test_of_several_tasks_at_once_each_has_its_share(story: Story) -> None:
+    both = [story.one(Work.INDEX), story.one(Work.KEY)]
+    story.tracker.begin(both)
+    story.now += 12.0
+    story.tracker.done(both)
+    lessons = story.tracker.lessons()
+    assert (lessons[Effort.INDEX].actual, lessons[Effort.KEY].actual) == pytest.approx((6.0, 6.0))
+
+
+def test_small_tasks_are_no_lesson_of_what_a_row_costs() -> None:
+    story = Story(Known())
+    story.do(story.one(Work.COMMANDS), 0.5)
+    story.do(story.one(Work.ROWS), 0.5, 3000)
+    story.do(story.one(Work.INDEX), 0.5)
+    assert set(story.tracker.lessons()) == {Effort.COMMANDS}

@@ -9,6 +9,8 @@ from enum import StrEnum
 # Less tells more of the server's mood than of its speed: bytes of rows of a load, seconds of one kind of effort.
 TELLING_BYTES = 20_000_000
 TELLING_SECONDS = 0.1
+CHEAP = 0.005
+SMALL_STATISTICS = 4  # commands
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +32,15 @@ class Costs:
     refresh: float = 0.1
     statistics: float = 0.05
     backup_byte: float = 20e-9
+
+    @property
+    def cheap(self) -> float:
+        """What costs no more is mostly the cost of asking for it: a server far away makes much cheap."""
+        return max(CHEAP, 10 * self.command)
+
+    def analyzed(self, small: int, others: int) -> float:
+        """Seconds for the statistics of so many tables."""
+        return small * SMALL_STATISTICS * self.command + others * self.statistics
 
 
 class Effort(StrEnum):

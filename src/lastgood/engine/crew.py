@@ -36,7 +36,7 @@ def load(connect: Connect, script: Script, summary: DumpSummary, supply: Supply,
     crew.run()
     loaded = crew.job.loaded
     if not options.pressure.slowed:
-        loaded.spent, loaded.size = crew.job.tracker.spent(), crew.job.tracker.size
+        loaded.spent, loaded.size = crew.job.tracker.lessons(), crew.job.tracker.size
     return loaded
 
 
@@ -54,10 +54,10 @@ class _Crew:
             options.emit,
             known=options.known,
             in_order=supply.in_order,
-            after=analyzed_last(script, summary),
+            after=analyzed_last(script, summary, costs),
         )
         self.job = Job(script, summary, supply, options, self.parallel, tracker)
-        self._schedule = Schedule(tasks, in_order=supply.in_order)
+        self._schedule = Schedule(tasks, in_order=supply.in_order, cheap=costs.cheap)
         self._changed = threading.Condition()
         self._sessions: list[Session] = []
         self._busy = 0
@@ -116,31 +116,32 @@ class _Crew:
             return self._options.capacity.parallel_workers(self._busy)
 
     def _work(self, session: Session) -> None:
-        for task in self._tasks():
+        for tasks in self._tasks():
             try:
-                self.job.tracker.begin(task)
-                self.job.do(task, session)
-                self.job.tracker.done(task)
+                self.job.tracker.begin(tasks)
+                self.job.do(tasks, session)
+                self.job.tracker.done(tasks)
             except BaseException as error:
                 self._fail(error)
                 return
             with self._changed:
-                self._schedule.done(task)
+                for task in tasks:
+                    self._schedule.done(task)
                 self._busy -= 1
                 self._changed.notify_all()
 
-    def _tasks(self) -> Iterator[Task]:
+    def _tasks(self) -> Iterator[list[Task]]:
         while True:
             with self._changed:
                 while self._failed is None and not self._schedule.finished:
-                    task = self._schedule.take()
-                    if task is not None:
+                    tasks = self._schedule.take_some()
+                    if tasks:
                         self._busy += 1
                         break
                     self._changed.wait()
                 else:
                     return
-            yield task
+            yield tasks
 
     def _fail(self, error: BaseException, *, only_stop: bool = False) -> None:
         """The first error counts: it ends what the others do."""

@@ -7,7 +7,7 @@ from collections import defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, replace
 
-from lastgood.engine.costs import Effort, Spent
+from lastgood.engine.costs import CHEAP, Effort, Spent
 from lastgood.engine.schedule import simulate
 from lastgood.engine.tasks import Task, Work, effort_of
 
@@ -19,6 +19,7 @@ MOST_SIMULATED = 1000
 TRUST = 0.05
 LEAST_TRUST = 0.2
 NOT_YET_ALL = 0.999
+_BY_SIZE = frozenset({Effort.ROWS, Effort.READ, Effort.INDEX, Effort.KEY})
 # Of a task that has done all of its known work, something may be left (the statistics of a table, say).
 NEARLY_DONE = 0.97
 
@@ -43,7 +44,10 @@ class Estimate:
     """Is told what happens, when, and says what is left. Moments are seconds of any clock that goes forward. Not
     thread-safe."""
 
-    def __init__(self, tasks: Iterable[Task], workers: int, *, in_order: bool, now: float) -> None:
+    def __init__(
+        self, tasks: Iterable[Task], workers: int, *, in_order: bool, now: float, cheap: float = CHEAP
+    ) -> None:
+        self._cheap = cheap
         self._left = {task.number: task for task in tasks}
         self._efforts = {task.number: effort_of(task) for task in self._left.values()}
         self._expected: defaultdict[Effort, float] = defaultdict(float)  # in seconds, of all that is left
@@ -60,6 +64,7 @@ class Estimate:
         self._shown: float | None = None
         self._share, self._most = 0.0, NOT_YET_ALL
         self.spent: defaultdict[Effort, Spent] = defaultdict(Spent)
+        self.lessons: defaultdict[Effort, Spent] = defaultdict(Spent)
 
     def start(self, workers: int, now: float) -> None:
         """The work begins only now, with so many workers."""
@@ -74,11 +79,16 @@ class Estimate:
         """So much of a running task is done, between 0 and 1."""
         self._running[task.number].part = min(NEARLY_DONE, part)
 
-    def done(self, task: Task, now: float, part: float = 1.0) -> None:
-        """A task is done. ``part``: how much of its expected work it turned out to be; 0 tells nothing of costs."""
+    def done(self, task: Task, now: float, part: float = 1.0, share: float = 1.0) -> None:
+        """A task is done. ``part``: how much of its expected work it turned out to be; 0 tells nothing of costs.
+        ``share``: how much of the time since it was begun was spent on it."""
         running = self._running.pop(task.number, None)
         if running is not None and part:
-            self.spent[self._efforts[task.number]].add(now - running.since, task.cost * part)
+            effort, took = self._efforts[task.number], share * (now - running.since)
+            self.spent[effort].add(took, task.cost * part)
+            # Of a small task most is spent on what comes with any task, which is no lesson of what a row costs.
+            if task.cost > self._cheap or effort not in _BY_SIZE:
+                self.lessons[effort].add(took, task.cost * part)
         self._expected[self._efforts[task.number]] -= task.cost
         del self._left[task.number]
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import heapq
+import math
 from collections import defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -10,11 +11,14 @@ from dataclasses import dataclass
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
 from lastgood.dump.summary import DumpSummary
-from lastgood.engine.costs import Costs
+from lastgood.engine.costs import CHEAP, Costs
 from lastgood.engine.tasks import Lock, Task, Work, analyzed_last, conflict, tasks_of
 
 IN_STREAM = (Work.ROWS, Work.DATA)
 _Heap = list[tuple[float, int]]
+
+# Cheap tasks are handed out several at a time: asking for them, and a message to the server for each, would cost more.
+AT_ONCE = 24
 
 
 class Schedule:
@@ -24,7 +28,8 @@ class Schedule:
     thread-safe: its user holds a lock.
     """
 
-    def __init__(self, tasks: Sequence[Task], *, in_order: bool = False) -> None:
+    def __init__(self, tasks: Sequence[Task], *, in_order: bool = False, cheap: float = CHEAP) -> None:
+        self._cheap = cheap
         self._tasks = {task.number: task for task in tasks}
         self._missing = {task.number: len(task.after) for task in tasks}
         self._followers: defaultdict[int, list[int]] = defaultdict(list)
@@ -48,13 +53,22 @@ class Schedule:
         """Whether every task is done."""
         return self._left == 0
 
-    def take(self) -> Task | None:
-        """The next task, begun; None when none can begin until another is done."""
-        found = self._next_of_stream()
+    def take_some(self) -> list[Task]:
+        """The next task, begun, or several that are cheap; none when none can begin until another is done."""
+        first = self.take()
+        taken = [] if first is None else [first]
+        if first is not None and first.cost <= self._cheap:
+            while len(taken) < AT_ONCE and (another := self.take(most=self._cheap)) is not None:
+                taken.append(another)
+        return taken
+
+    def take(self, *, most: float = math.inf) -> Task | None:
+        """The next task, begun; None when none can begin until another is done, or when it costs more than ``most``."""
+        found = self._next_of_stream() if most == math.inf else None
         if found is None:
             heaps = [self._ready] if self._serial else [self._ready, self._ready_serial]
             for heap in sorted(heaps, key=lambda heap: heap[0] if heap else (0.0, 0)):
-                found = self._first_of(heap)
+                found = self._first_of(heap, most)
                 if found is not None:
                     break
             else:
@@ -89,11 +103,11 @@ class Schedule:
         self._stream.pop()
         return task
 
-    def _first_of(self, heap: _Heap) -> Task | None:
-        """Takes the first of a heap that meets no lock."""
+    def _first_of(self, heap: _Heap, most: float) -> Task | None:
+        """Takes the first of a heap that meets no lock, if it costs no more than ``most``."""
         passed: _Heap = []
         found = None
-        while heap and found is None:
+        while heap and found is None and self._tasks[heap[0][1]].cost <= most:
             entry = heapq.heappop(heap)
             if self._may_begin(self._tasks[entry[1]]):
                 found = self._tasks[entry[1]]
@@ -149,6 +163,6 @@ def forecast(summary: DumpSummary, costs: Costs, workers: int, *, in_order: bool
     # One by one, each line digested: about twice the cost of a whole table.
     return (
         simulate(tasks, workers, in_order=in_order).seconds
-        + analyzed_last(script, summary) * costs.statistics / workers
+        + analyzed_last(script, summary, costs) / workers
         + 2 * unread * costs.read_byte
     )

@@ -32,6 +32,7 @@ class Session:
         self.commands = commands
         self._loaded = loaded
         self._state: dict[str, bytes] = {}
+        self._entered: State = ()
         self._pinned: tuple[tuple[str, str], ...] = ()
         self._own: dict[str, str] = {}
         self._parallel = -1
@@ -60,6 +61,9 @@ class Session:
 
     def enter(self, state: State) -> None:
         """Makes the session's settings those of ``state``; what it does not name goes back to the session's own."""
+        if state is self._entered and not self._pinned:
+            return
+        self._entered = state
         wanted = {name: command.statement.text for name, command in state}
         if wanted == self._state and not self._pinned:
             return
@@ -99,6 +103,14 @@ class Session:
         if not self.commands.run(self.connection, command):
             raise Later
         self._loaded.count(commands=1)
+
+    def run_together(self, commands: Sequence[Command]) -> None:
+        """The same for several: in one message, or one by one when one of them fails."""
+        if len(commands) > 1 and self.commands.run_together(self.connection, commands):
+            self._loaded.count(commands=len(commands))
+            return
+        for command in commands:
+            self.run(command)
 
     @contextmanager
     def telling(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:

@@ -24,7 +24,7 @@ SURE_AFTER_SHARE = 0.05
 
 class Tracker:
     """Takes note of tasks as they are done, and emits Progress of the stage ``build``, ten times a second at most. May
-    be called from any thread. ``after``: how many tables, about, will be left whose statistics come after all tasks."""
+    be called from any thread. ``after``: seconds, about, of one worker for the statistics that come after all tasks."""
 
     def __init__(
         self,
@@ -34,7 +34,7 @@ class Tracker:
         *,
         known: Known,
         in_order: bool = False,
-        after: int = 0,
+        after: float = 0.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._workers = workers
@@ -44,15 +44,15 @@ class Tracker:
         self._in_order = in_order
         self._lock = threading.Lock()
         self._begun = self._next = clock()
-        self._estimate = Estimate(tasks, workers, in_order=in_order, now=self._begun)
+        self._estimate = Estimate(tasks, workers, in_order=in_order, now=self._begun, cheap=known.costs.cheap)
         self._total = {work: _total(task for task in tasks if task.work is work) for work in _PHASES}
         self._done = dict.fromkeys(_PHASES, 0.0)
         self._moved: dict[int, int] = {}
         self._details: dict[int, str] = {}
         self._rows = 0.0
         self._rates: deque[tuple[float, int]] = deque([(self._begun, 0)])
-        self._tables = self._tables_left = 0
-        self._estimate.after(after * known.costs.statistics / workers)
+        self._tables = self._tables_left = self._small_left = 0
+        self._estimate.after(after / workers)
 
     def start(self, workers: int) -> None:
         """The work begins, with so many workers."""
@@ -61,12 +61,13 @@ class Tracker:
             self._begun = self._clock()
             self._estimate.start(workers, self._begun)
 
-    def begin(self, task: Task) -> None:
-        """A worker takes a task."""
+    def begin(self, tasks: Sequence[Task]) -> None:
+        """A worker takes a task, or several."""
         with self._lock:
-            if not (self._in_order and task.work in IN_STREAM):
-                self._estimate.begin(task, self._clock())
-            self._details[task.number] = _named(task)
+            for task in tasks:
+                if not (self._in_order and task.work in IN_STREAM):
+                    self._estimate.begin(task, self._clock())
+            self._details[tasks[0].number] = _named(tasks[0])
         self.tell()
 
     def move(self, task: Task, size: int) -> None:
@@ -80,30 +81,38 @@ class Tracker:
             self._count(task, size)
         self.tell()
 
-    def done(self, task: Task) -> None:
-        """A task is done."""
+    def done(self, tasks: Sequence[Task]) -> None:
+        """They are done. What they took is shared out among them as it was expected."""
         with self._lock:
-            self._estimate.done(task, self._clock(), self._part(task))
-            self._details.pop(task.number)
-            if task.parts == 1:  # of several that share a section each gets what it gets
-                self._count(task, _size(task) - self._moved.get(task.number, 0))
-            self._moved.pop(task.number, None)
+            now, whole = self._clock(), sum(task.cost for task in tasks)
+            for task in tasks:
+                self._estimate.done(task, now, self._part(task), task.cost / whole if len(tasks) > 1 else 1.0)
+                if task.parts == 1:  # of several that share a section each gets what it gets
+                    self._count(task, _size(task) - self._moved.get(task.number, 0))
+                self._moved.pop(task.number, None)
+            self._details.pop(tasks[0].number)
         self.tell()
 
-    def statistics(self, tables: int) -> None:
-        """All tasks are done, and so many tables lack their statistics."""
+    def statistics(self, tables: int, small: int) -> None:
+        """All tasks are done, and so many tables lack their statistics, ``small`` ones among them."""
         with self._lock:
             self._tables = self._tables_left = tables
+            self._small_left = small
             self._details = {0: "statistics"} if tables else {}
-            self._estimate.after(tables * self._costs.statistics / self._workers)
+            self._estimate.after(self._costs.analyzed(small, tables - small) / self._workers)
         self.tell()
 
-    def analyzed(self, took: float) -> None:
-        """One of them has them now, after so many seconds."""
+    def analyzed(self, tables: int, small: int, took: float) -> None:
+        """So many of them have them now, after so many seconds."""
         with self._lock:
-            self._estimate.spent[Effort.STATISTICS].add(took, self._costs.statistics)
-            self._tables_left -= 1
-            self._estimate.after(self._tables_left * self._costs.statistics / self._workers)
+            expected = self._costs.analyzed(small, tables - small)
+            self._estimate.spent[Effort.STATISTICS].add(took, expected)
+            if not small:
+                self._estimate.lessons[Effort.STATISTICS].add(took, expected)
+            self._tables_left -= tables
+            self._small_left -= small
+            left = self._costs.analyzed(self._small_left, self._tables_left - self._small_left)
+            self._estimate.after(left / self._workers)
         self.tell()
 
     def tell(self, *, now: bool = False) -> None:
@@ -123,10 +132,10 @@ class Tracker:
             self._estimate.end()
         self.tell(now=True)
 
-    def spent(self) -> Mapping[Effort, Spent]:
-        """What each kind of effort took so far."""
+    def lessons(self) -> Mapping[Effort, Spent]:
+        """What each kind of effort took, as far as that tells something of the server."""
         with self._lock:
-            return dict(self._estimate.spent)
+            return dict(self._estimate.lessons)
 
     @property
     def size(self) -> int:

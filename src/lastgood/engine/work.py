@@ -5,11 +5,14 @@ from __future__ import annotations
 import re
 import threading
 import time
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
 
+import psycopg
 from psycopg import sql
 
 from lastgood import fault
@@ -22,14 +25,16 @@ from lastgood.engine.loaded import Loaded
 from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
 from lastgood.engine.supply import InPlace, Supply
-from lastgood.engine.tasks import Task, Work
+from lastgood.engine.tasks import ANALYZE_FROM, Task, Work, small_tables
 from lastgood.engine.tracker import Tracker
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution
 from lastgood.postgres import statistics
-from lastgood.repairs import Commands, what
+from lastgood.repairs import ALONE, Commands, what
 
 MORE_ROUNDS = 10
+TOGETHER, TOGETHER_BYTES = 100, 1 << 16
+ANALYZE_AT_ONCE = 40
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
@@ -92,6 +97,14 @@ class Job:
         """The script's commands."""
         return (item for item in self._script.items if isinstance(item, Step))
 
+    def without_statistics(self, relations: Iterable[Relation]) -> Iterator[Relation]:
+        """Of these, those for which the dump brings no statistics."""
+        return (relation for relation in relations if relation not in self._with_statistics)
+
+    def small_tables(self) -> frozenset[Relation]:
+        """Those of so few rows that their statistics come last."""
+        return small_tables(self._script)
+
     def stop(self) -> None:
         """Ends what is under way."""
         self._stop.set()
@@ -100,25 +113,34 @@ class Job:
         """Whether to end."""
         return self._stop.is_set() or self._options.cancelled()
 
-    def do(self, task: Task, session: Session) -> None:
-        """Does one task. Raises Failed, Interrupted, BadPoint."""
-        if task.work is Work.READ:
-            self._read_back(task, session)
-            return
-        for item in task.items:
-            match item:
-                case Section():
+    def do(self, tasks: Sequence[Task], session: Session) -> None:
+        """Does some tasks that do not depend on each other. Raises Failed, Interrupted, BadPoint."""
+        commands: list[Step] = []
+        for task in tasks:
+            if task.work is Work.READ:
+                self._read_back(task, session)
+                continue
+            if len(tasks) == 1 and task.work in (Work.INDEX, Work.KEY):
+                session.parallel(self._parallel())
+            for item in task.items:
+                if isinstance(item, Step):
+                    commands.append(item)
+                    continue
+                self._run(commands, session)
+                commands = []
+                if isinstance(item, Section):
                     self._load(item, task, session)
-                case Bulk():
-                    session.enter(item.state)
-                    if item.inserts:
-                        self._before_rows(session)
-                    for command in self._supply.commands(item):
-                        self._check()
-                        session.run(command)
-                case Step():
-                    self._check()
-                    self._run(item, task, session)
+                else:
+                    self._data(item, session)
+        self._run(commands, session)
+
+    def _data(self, bulk: Bulk, session: Session) -> None:
+        session.enter(bulk.state)
+        if bulk.inserts:
+            self._before_rows(session)
+        for command in self._supply.commands(bulk):
+            self._check()
+            session.run(command)
 
     def _check(self) -> None:
         """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
@@ -126,21 +148,39 @@ class Job:
         if self.stopped():
             raise Interrupted("interrupted while the dump was loaded")
 
-    def _run(self, step: Step, task: Task, session: Session) -> None:
-        command = step.command
-        if command.verdict is Verdict.SKIP:
-            return
-        # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
-        if command.kind in _EVENT_TRIGGERS or _ON_EVENT_TRIGGER.match(command.statement.text):
-            self._last.append((command, step.state))
-            return
-        session.enter(step.state)
-        if task.work in (Work.INDEX, Work.KEY):
-            session.parallel(self._parallel())
+    def _run(self, steps: Iterable[Step], session: Session) -> None:
+        """Runs commands in their order, several in one message where they are to be run in the same state."""
+        together: list[Command] = []
+        state: State = ()
+        size = 0
+        for step in steps:
+            command = step.command
+            if command.verdict is Verdict.SKIP:
+                continue
+            # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
+            if command.kind in _EVENT_TRIGGERS or _ON_EVENT_TRIGGER.match(command.statement.text):
+                self._last.append((command, step.state))
+                continue
+            alone = command.kind in ALONE
+            if together and (alone or step.state is not state or len(together) >= TOGETHER or size > TOGETHER_BYTES):
+                self._together(together, state, session)
+                together, size = [], 0
+            state = step.state
+            together.append(command)
+            size += len(command.statement.text)
+            if alone:
+                self._together(together, state, session)
+                together, size = [], 0
+        if together:
+            self._together(together, state, session)
+
+    def _together(self, commands: Sequence[Command], state: State, session: Session) -> None:
+        self._check()
+        session.enter(state)
         try:
-            session.run(command)
+            session.run_together(commands)
         except Later:
-            self._later.append(command)
+            self._later.extend(commands)  # a view to be filled comes alone
 
     def _load(self, section: Section, task: Task, session: Session) -> None:
         relation, parts = section.start.relation, task.parts
@@ -176,7 +216,7 @@ class Job:
                 before.add(sent)
             if division.left:
                 return
-        if self._sent[relation].rows and relation not in self._with_statistics:
+        if section.size >= ANALYZE_FROM and relation not in self._with_statistics:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
 
@@ -250,7 +290,7 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
        OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
        OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
        OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL)
-       OR c.reltuples < 0)
+       OR pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL)
 ORDER BY c.relpages DESC
 """
 
@@ -258,22 +298,31 @@ ORDER BY c.relpages DESC
 def settle(sessions: Sequence[Session], job: Job) -> None:
     """Gathers the planner's statistics where they were not gathered with the rows."""
     found = sessions[0].connection.execute(_WITHOUT_STATISTICS).fetchall()
-    left = [Relation(schema, name) for schema, name in found]
+    left = deque(job.without_statistics(Relation(schema, name) for schema, name in found))
+    share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
     lock = threading.Lock()
-    job.tracker.statistics(len(left))
+    small = job.small_tables()
+    job.tracker.statistics(len(left), sum(relation in small for relation in left))
 
     def work(session: Session) -> None:
         while not job.stopped():
             with lock:
-                if not left:
-                    return
-                relation = left.pop(0)
+                relations = [left.popleft() for _ in range(min(share, len(left)))]
+            if not relations:
+                return
+            done = partial(job.tracker.analyzed, len(relations), sum(relation in small for relation in relations))
             began = time.monotonic()
-            with session.telling(0, f"statistics of {relation}"):
-                told = statistics.analyze(session.connection, rows.identifier(relation))
-            job.tracker.analyzed(time.monotonic() - began)
-            if told is not None:
-                job.caution(f"the planner has no statistics of {relation}: {told}")
+            names = sql.SQL(", ").join(map(rows.identifier, relations))
+            with suppress(psycopg.Error):  # one by one they tell which, and what is to be done about it
+                session.connection.execute(sql.SQL("ANALYZE {}").format(names))
+                done(time.monotonic() - began)
+                continue
+            for relation in relations:
+                with session.telling(0, f"statistics of {relation}"):
+                    told = statistics.analyze(session.connection, rows.identifier(relation))
+                if told is not None:
+                    job.caution(f"the planner has no statistics of {relation}: {told}")
+            done(time.monotonic() - began)
 
     with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:
         list(pool.map(work, sessions))

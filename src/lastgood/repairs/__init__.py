@@ -39,6 +39,9 @@ _CONTEXTS: dict[Kind, server_errors.Context] = {
     Kind.EXTENSION: "extension",
 }
 
+# What is not sent just as it is, may wait for others, or begins a transaction of its own.
+ALONE = frozenset({Kind.EXTENSION, Kind.REFRESH, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
+
 # Which errors of which kinds of commands a repair is for, and who knows it.
 Repairer = Callable[[Connection, Command, psycopg.Error, Rules], Iterator[Repair]]
 REPAIRS: tuple[tuple[frozenset[str], frozenset[Kind], Repairer], ...] = (
@@ -85,9 +88,7 @@ class Commands:
         any other error, with the place in the dump, and at those as well where the rules are strict.
         """
         text = extensions.text(connection, command, self._rules)
-        for made in command.creates:
-            if made.kind in (Kind.CHECK, Kind.DOMAIN_CONSTRAINT):
-                self._declared[f"{made.kind} {made.identity}"] = command.statement.line
+        self._declare(command)
         for attempt in range(TRIES):
             if self._cancelled():
                 raise Interrupted("interrupted while the dump was loaded")
@@ -102,6 +103,24 @@ class Commands:
                 last = error
             self._wait(FIRST_WAIT * 2**attempt * random.uniform(0.5, 1.5))
         raise self._failed(last, command) from last
+
+    def run_together(self, connection: Connection, commands: Sequence[Command]) -> bool:
+        """Runs several commands in one message and one transaction. False: one of them failed, and nothing was done;
+        one by one they will tell which, and what is to be done about it."""
+        if not ALONE.isdisjoint(command.kind for command in commands):
+            return False
+        for command in commands:
+            self._declare(command)
+        try:
+            connection.execute(b";\n".join(command.statement.text for command in commands))
+        except psycopg.Error:
+            return False
+        return True
+
+    def _declare(self, command: Command) -> None:
+        for made in command.creates:
+            if made.kind in (Kind.CHECK, Kind.DOMAIN_CONSTRAINT):
+                self._declared[f"{made.kind} {made.identity}"] = command.statement.line
 
     def leave_out(self, command: Command, why: str) -> None:
         """Records a command that is not to be run. Raises Failed where the rules are strict."""
