@@ -57,12 +57,14 @@ def restore(
     strict: bool = False,
     allow_orphans: bool = False,
     database_name: str | None = None,
+    state: Path | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict`` and
     ``allow_orphans``: see ``lastgood.repairs.Rules``.
 
-    Several names are the files of one dump; ``database_name`` chooses one from a cluster dump.
+    Several names are the files of one dump; ``database_name`` chooses one from a cluster dump. ``state``: the folder
+    that remembers what work costs on this server.
 
     Raises BadPoint, Refused, Failed, Interrupted.
     """
@@ -103,6 +105,7 @@ def restore(
                     lambda: target.connect(application_name=f"lastgood watch {run}"),
                     emit,
                     stop.is_set,
+                    state=state,
                 )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))

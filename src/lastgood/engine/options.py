@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
+from lastgood.engine.costs import Known
 from lastgood.events import Emit, silent
 from lastgood.postgres.capacity import Capacity
 from lastgood.postgres.pressure import Pressure
@@ -25,7 +26,7 @@ class Reading:
 class Options:
     """How a dump is loaded. ``name`` is the dump's, for messages. ``capacity`` says how much of the server may be
     taken, ``pressure`` when to slow down, ``rules`` what may be left out or repaired. ``reading`` says how rows are
-    read back; None leaves them unread.
+    read back; None leaves them unread. ``known``: what work costs on this server, as far as that is known.
     """
 
     name: str
@@ -35,3 +36,4 @@ class Options:
     reading: Reading | None = None
     emit: Emit = silent
     cancelled: Callable[[], bool] = lambda: False
+    known: Known = field(default_factory=Known)

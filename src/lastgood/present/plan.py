@@ -39,6 +39,7 @@ def show(screen: Screen, plan: Plan) -> None:
             ("Built beside it", f'"{plan.shadow}"'),
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),
+            ("Expected", _expected(plan)),
         ]
     )
     screen.heading("What will be done")
@@ -48,6 +49,15 @@ def show(screen: Screen, plan: Plan) -> None:
     findings(screen, plan.findings)
     screen.out.print()
     screen.say("Nothing has been changed so far.", style="bold")
+
+
+def _expected(plan: Plan) -> str:
+    if plan.expected_seconds is None:
+        return ""
+    if plan.expected_backup_seconds is None:
+        return f"{amounts.roughly(plan.expected_seconds)} to build and prove it, by earlier runs on this server"
+    both = max(plan.expected_seconds, plan.expected_backup_seconds)
+    return f"{amounts.roughly(both)} until the switch, by earlier runs on this server"
 
 
 def findings(screen: Screen, found: tuple[Finding, ...]) -> None:

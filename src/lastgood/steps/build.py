@@ -47,6 +47,7 @@ class Build:
                 lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
                 run.emit,
                 run.cancelled,
+                state=run.prepared.request.state,
             )
             run.findings.same = loaded.same
             run.findings.skipped, run.findings.repaired = loaded.skipped, loaded.repaired
