@@ -78,7 +78,7 @@ OPTIONS: tuple[Option, ...] = (
         "state",
         Path,
         ("--state",),
-        "The folder with the journals of runs and the reports of defects.",
+        "The folder with the journals of runs, what loads taught of each server, and the reports of defects.",
         default=Path(platformdirs.user_state_path("lastgood")),
         default_text="lastgood in the user's state folder (~/.local/state/lastgood)",
         environment=("LASTGOOD_STATE",),

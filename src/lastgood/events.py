@@ -18,10 +18,27 @@ class StageStarted:
 
 
 @dataclass(frozen=True, slots=True)
+class Phase:
+    """How far a part of a stage is: ``done`` of ``total`` in ``unit`` (``bytes``, ``indexes``, ``foreign keys``,
+    ``tables``). Phases overlap. ``seconds_left``: until it ends, where that is known."""
+
+    name: str
+    done: int
+    total: int
+    unit: str
+    seconds_left: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class Progress:
     """How far a stage is: ``done`` of ``total`` in ``unit`` (``bytes``, ``rows``, ``tables``).
 
     ``total`` is None when it can't be known; ``detail`` names what is being worked on.
+
+    Of the stage ``build`` more is known: ``phases`` (``rows``, ``indexes``, ``keys``, ``reading back``,
+    ``statistics``); ``rate``, how much was done in a second lately; ``seconds_left`` until the stage ends; and
+    ``share``, how much of its time has passed, between 0 and 1. The last two are null until they can be believed: from
+    the beginning where an earlier load on this server taught them.
     """
 
     stage: str
@@ -30,6 +47,10 @@ class Progress:
     unit: str
     rows: int = 0
     detail: str = ""
+    phases: tuple[Phase, ...] = ()
+    rate: int | None = None
+    seconds_left: float | None = None
+    share: float | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -104,7 +104,8 @@ class PlannedStep(_Frozen):
 
 class Plan(_Frozen):
     """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
-    the reopening."""
+    the reopening. ``expected_seconds``: how long building and proving would take, ``expected_backup_seconds``: how long
+    the emergency backup beside it, by earlier runs on this server; null where there was none."""
 
     format: Literal[1] = 1
     run: str
@@ -126,6 +127,8 @@ class Plan(_Frozen):
     allow_orphans: bool = False
     carry_owners: bool
     carry_acls: bool
+    expected_seconds: float | None = None
+    expected_backup_seconds: float | None = None
     loss: tuple[TableLoss, ...]
     findings: tuple[Finding, ...]
     steps: tuple[PlannedStep, ...]

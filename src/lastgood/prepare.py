@@ -25,6 +25,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
+from lastgood.rebuild import expected_seconds
 
 
 def lock_name(run: str) -> str:
@@ -73,6 +74,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables only?"
             )
             findings = (*findings, Finding(level="caution", code="tables_go_away", text=text))
+        build, backup = expected_seconds(
+            maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
+        )
         plan = Plan(
             run=run,
             made_at=server_clock(maintenance),
@@ -102,6 +106,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             allow_orphans=request.allow_orphans,
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
+            expected_seconds=build,
+            expected_backup_seconds=backup,
             loss=lost,
             findings=findings,
             steps=_steps(request),

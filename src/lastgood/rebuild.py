@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from pathlib import Path
 
 from psycopg import IsolationLevel
 
@@ -15,7 +16,7 @@ from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
-from lastgood.engine import Connect, Loaded, Options, Reading, load, supply_for
+from lastgood.engine import Connect, Effort, Known, Loaded, Options, Reading, forecast, history, load, supply_for
 from lastgood.engine.pace import Pace
 from lastgood.errors import Corrupt, Failed
 from lastgood.events import Emit, Note
@@ -70,10 +71,12 @@ def rebuild(
     cancelled: Callable[[], bool],
     *,
     division: Division | None = None,
+    state: Path | None = None,
 ) -> Loaded:
     """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
     read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired. ``watch``
     opens the session that watches the server meanwhile. ``division``: what is left for later, if anything may be.
+    ``state``: the folder that remembers what work costs on this server.
 
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
     changed since it was checked.
@@ -89,15 +92,39 @@ def rebuild(
         room = capacity(connection, jobs=pace.jobs, others=0)
         emit(Note(room.reasons[0]))
         reading = _reading(connection, expected)
-        options = Options(name, room, pressure, rules, reading, emit, cancelled, division is not None)
+        memory = history.place(state, connection) if state is not None else None
+        known = history.read(memory) if memory is not None else Known()
+        options = Options(name, room, pressure, rules, reading, emit, cancelled, known, division is not None)
         script = summary.script if division is None else division.now(summary.script)
         loaded = load(connect, script, summary, supply, options)
+        if memory is not None and division is None:
+            # Foreign keys that enter unproved would teach that they cost nothing.
+            history.teach(memory, loaded.spent, loaded.size)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{name}": the file changed while it was read',
             hint="Find out what writes to it, and begin again.",
         )
     return loaded
+
+
+def expected_seconds(
+    connection: Connection, state: Path, source: DumpSource, summary: DumpSummary, live_bytes: int, pace: Pace
+) -> tuple[float | None, float | None]:
+    """How long it would take on this server to build the database (and to read what is not read back on the way), and
+    to back up the live one meanwhile. None where no run on this server has told yet, or the pace decides instead of the
+    server."""
+    known = history.read(history.place(state, connection))
+    build = backup = None
+    if known.learned and pace.throttle is None:
+        jobs = capacity(connection, jobs=pace.jobs).jobs
+        with closing(
+            supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+        ) as supply:
+            build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
+    if Effort.BACKUP in known.learned_from:
+        backup = live_bytes * known.costs.backup_byte
+    return build, backup
 
 
 def _reading(connection: Connection, expected: Facts) -> Reading:

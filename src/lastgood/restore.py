@@ -75,6 +75,7 @@ def restore(
     strict: bool = False,
     allow_orphans: bool = False,
     database_name: str | None = None,
+    state: Path | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict`` and
@@ -82,7 +83,8 @@ def restore(
 
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
-    ``database_name`` chooses one from a cluster dump.
+    ``database_name`` chooses one from a cluster dump. ``state``: the folder that remembers what work costs on this
+    server.
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
@@ -125,6 +127,7 @@ def restore(
                     emit,
                     stop.is_set,
                     division=division,
+                    state=state,
                 )
                 took["build"] = time.monotonic() - began
                 emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))

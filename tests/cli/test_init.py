@@ -77,6 +77,7 @@ def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: s
         "state",
         "format",
         "fence",
+        "reopen_when",
         "strict",
         "jobs",
         "max_wal_lag",

@@ -65,3 +65,20 @@ def test_distances() -> None:
     assert amounts.ago(now - timedelta(minutes=90), now) == "90 minutes ago"
     assert amounts.ago(now + timedelta(days=3), now) == "in 3 days"
     assert amounts.ago(now, now) == "now"
+
+
+@pytest.mark.parametrize(
+    ("seconds", "text"),
+    [
+        (0.2, "about 1 s"),
+        (8.4, "about 8 s"),
+        (14.2, "about 14 s"),
+        (59.4, "about 59 s"),
+        (62.0, "about 1 min"),
+        (127.0, "about 2 min 5 s"),
+        (640.0, "about 11 min"),
+        (4321.0, "about 1 h 12 min"),
+    ],
+)
+def test_a_guess_has_no_tenths(seconds: float, text: str) -> None:
+    assert amounts.roughly(seconds) == text

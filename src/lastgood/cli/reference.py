@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from lastgood import config, errors
 from lastgood.cli import exit_status
 from lastgood.cli.application import app
+from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
@@ -208,8 +209,8 @@ def json() -> str:
         lines += [f"### {model.__name__}", "", _doc(model), ""]
         lines += _table(("field", "type"), _fields(model))
     lines += ["## Events", "", "One JSON object a line on stderr, with `format` and `event`.", ""]
-    for kind, name in NAMES.items():
-        lines += [f"### `{name}`", "", _doc(kind), ""]
+    for name, kind in [*((f"`{name}`", kind) for kind, name in NAMES.items()), (Phase.__name__, Phase)]:
+        lines += [f"### {name}", "", _doc(kind), ""]
         lines += _table(("field", "type"), ((f"`{f.name}`", f"`{f.type}`") for f in dataclasses.fields(kind)))
     return "\n".join(lines)
 

@@ -62,6 +62,7 @@ def restore_(
                     strict=session.settings.strict,
                     allow_orphans=session.settings.allow_orphans,
                     database_name=database,
+                    state=session.settings.state,
                 )
             except (Corrupt, Incomplete) as error:
                 error.hint += " To get out what is left of it, add --salvage-readable."

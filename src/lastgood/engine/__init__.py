@@ -5,9 +5,11 @@ an index of one whose rows are in, a foreign key between two that have their ind
 do, a table's rows back out, to see that they are the dump's.
 """
 
+from lastgood.engine.costs import Effort, Known
 from lastgood.engine.crew import Connect, load
 from lastgood.engine.loaded import Loaded
 from lastgood.engine.options import Options, Reading
+from lastgood.engine.schedule import forecast
 from lastgood.engine.supply import supply_for
 
-__all__ = ["Connect", "Loaded", "Options", "Reading", "load", "supply_for"]
+__all__ = ["Connect", "Effort", "Known", "Loaded", "Options", "Reading", "forecast", "load", "supply_for"]

@@ -16,7 +16,8 @@ from lastgood.engine.options import Options
 from lastgood.engine.schedule import Schedule
 from lastgood.engine.session import Session
 from lastgood.engine.supply import Supply
-from lastgood.engine.tasks import Task, tasks_of
+from lastgood.engine.tasks import Task, analyzed_last, tasks_of
+from lastgood.engine.tracker import Tracker
 from lastgood.engine.work import Job, settle
 from lastgood.errors import Interrupted
 from lastgood.postgres.server import Connection
@@ -33,7 +34,10 @@ def load(connect: Connect, script: Script, summary: DumpSummary, supply: Supply,
     """
     crew = _Crew(connect, script, summary, supply, options)
     crew.run()
-    return crew.job.loaded
+    loaded = crew.job.loaded
+    if not options.pressure.slowed:
+        loaded.spent, loaded.size = crew.job.tracker.lessons(), crew.job.tracker.size
+    return loaded
 
 
 class _Crew:
@@ -42,10 +46,18 @@ class _Crew:
     ) -> None:
         self._connect = connect
         self._options = options
-        self.job = Job(script, summary, supply, options, self.parallel)
-        read_back = options.reading is not None
-        tasks = tasks_of(script.items, summary, workers=options.capacity.jobs, read_back=read_back)
-        self._schedule = Schedule(tasks, in_order=supply.in_order)
+        read_back, costs = options.reading is not None, options.known.costs
+        tasks = tasks_of(script.items, summary, workers=options.capacity.jobs, read_back=read_back, costs=costs)
+        tracker = Tracker(
+            tasks,
+            options.capacity.jobs,
+            options.emit,
+            known=options.known,
+            in_order=supply.in_order,
+            after=analyzed_last(script, summary, costs),
+        )
+        self.job = Job(script, summary, supply, options, self.parallel, tracker)
+        self._schedule = Schedule(tasks, in_order=supply.in_order, cheap=costs.cheap)
         self._changed = threading.Condition()
         self._sessions: list[Session] = []
         self._busy = 0
@@ -64,6 +76,7 @@ class _Crew:
                         raise
                     break  # the server has no more to give: fewer will do
                 self._sessions.append(self._session(connection))
+            self.job.tracker.start(len(self._sessions))
             threads = [
                 threading.Thread(target=self._work, args=[session], name="lastgood-load", daemon=True)
                 for session in self._sessions
@@ -74,6 +87,7 @@ class _Crew:
                 for thread in threads:
                     while thread.is_alive():
                         thread.join(0.2)  # signals are handled in between
+                        self.job.tracker.tell()
                         if self._options.cancelled():
                             self._fail(Interrupted("interrupted while the dump was loaded"))
             finally:
@@ -87,6 +101,7 @@ class _Crew:
             if not self._options.large_only:
                 settle(self._sessions, self.job)
             self.job.finish(self._sessions[0])
+            self.job.tracker.end()
             for session in self._sessions:
                 # So that whoever looks at the server's counters next sees what went in.
                 session.connection.execute("SELECT pg_catalog.pg_stat_force_next_flush()")
@@ -104,7 +119,9 @@ class _Crew:
     def _work(self, session: Session) -> None:
         for tasks in self._tasks():
             try:
+                self.job.tracker.begin(tasks)
                 self.job.do(tasks, session)
+                self.job.tracker.done(tasks)
             except BaseException as error:
                 self._fail(error)
                 return

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
+from lastgood.engine.costs import Known
 from lastgood.events import Emit, silent
 from lastgood.postgres.capacity import Capacity
 from lastgood.postgres.pressure import Pressure
@@ -26,7 +27,7 @@ class Options:
     """How a dump is loaded. ``name`` is the dump's, for messages. ``capacity`` says how much of the server may be
     taken, ``pressure`` when to slow down, ``rules`` what may be left out or repaired. ``reading`` says how rows are
     read back; None leaves them unread. ``large_only``: statistics of small tables, of whole trees and of statistics
-    objects are left for later.
+    objects are left for later. ``known``: what work costs on this server, as far as that is known.
     """
 
     name: str
@@ -36,4 +37,5 @@ class Options:
     reading: Reading | None = None
     emit: Emit = silent
     cancelled: Callable[[], bool] = lambda: False
+    known: Known = field(default_factory=Known)
     large_only: bool = False

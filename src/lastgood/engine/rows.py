@@ -15,6 +15,7 @@ from xxhash import xxh3_128
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
 from lastgood.engine.session import Session
+from lastgood.engine.supply import BLOCK
 from lastgood.facts.digest import RowsDigest
 from lastgood.facts.row_stream import digest_rows, digest_stream
 
@@ -111,19 +112,31 @@ def send(
         raise session.failed(error, section.start.line + row, named, "copy", byte(row) if row else None) from error
 
 
-def is_there(session: Session, section: Section, sent: Sent, cancelled: Callable[[], bool]) -> bool:
+def is_there(
+    session: Session, section: Section, sent: Sent, cancelled: Callable[[], bool], progress: Callable[[int], None]
+) -> bool:
     """Reads a table back: are its rows those that were sent? Where one session loaded it they lie in the dump's order,
-    and the whole text is compared; otherwise each line is. Raises Failed, Interrupted."""
+    and the whole text is compared; otherwise each line is. ``progress`` gets the bytes of what came, a block
+    or more. Raises Failed, Interrupted."""
     relation, columns = section.start.relation, section.start.columns or ()
     copy = (
         sql.SQL("COPY {} ({}) TO STDOUT")
         .format(identifier(relation), sql.SQL(", ").join(sql.Identifier(column) for column in columns))
         .as_bytes(session.connection)
     )
+    before = 0
+
+    def came(size: int) -> None:
+        nonlocal before
+        if size - before >= BLOCK:
+            progress(size - before)
+            before = size
+
     with session.telling(0, f"reading back {relation}"):
         if sent.lines is None:
-            return digest_stream(session.connection, copy, cancelled=cancelled).digest == sent.digest
-        return digest_rows(session.connection, copy, cancelled=cancelled).hexdigest() == sent.lines.hexdigest()
+            return digest_stream(session.connection, copy, cancelled=cancelled, progress=came).digest == sent.digest
+        digest = digest_rows(session.connection, copy, cancelled=cancelled, progress=lambda _, size: came(size))
+        return digest.hexdigest() == sent.lines.hexdigest()
 
 
 def identifier(relation: Relation) -> sql.Identifier:

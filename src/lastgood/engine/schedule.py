@@ -5,16 +5,19 @@ from __future__ import annotations
 import heapq
 import math
 from collections import defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from lastgood.dump.names import Relation
-from lastgood.engine.tasks import Lock, Task, Work, conflict
+from lastgood.dump.script import Section
+from lastgood.dump.summary import DumpSummary
+from lastgood.engine.costs import CHEAP, Costs
+from lastgood.engine.tasks import Lock, Task, Work, analyzed_last, conflict, tasks_of
 
+IN_STREAM = (Work.ROWS, Work.DATA)
 _Heap = list[tuple[float, int]]
 
 # Cheap tasks are handed out several at a time: asking for them, and a message to the server for each, would cost more.
-CHEAP = 0.005
 AT_ONCE = 24
 
 
@@ -25,7 +28,8 @@ class Schedule:
     thread-safe: its user holds a lock.
     """
 
-    def __init__(self, tasks: Sequence[Task], *, in_order: bool = False) -> None:
+    def __init__(self, tasks: Sequence[Task], *, in_order: bool = False, cheap: float = CHEAP) -> None:
+        self._cheap = cheap
         self._tasks = {task.number: task for task in tasks}
         self._missing = {task.number: len(task.after) for task in tasks}
         self._followers: defaultdict[int, list[int]] = defaultdict(list)
@@ -35,7 +39,7 @@ class Schedule:
         # Tasks of different kinds wait apart, so that those which can't begin are not looked at again and again.
         self._ready: _Heap = []
         self._ready_serial: _Heap = []
-        self._stream = [t.number for t in tasks if in_order and t.work in (Work.ROWS, Work.DATA)][::-1]
+        self._stream = [t.number for t in tasks if in_order and t.work in IN_STREAM][::-1]
         self._in_stream = frozenset(self._stream)
         self._held: defaultdict[Relation, list[Lock]] = defaultdict(list)
         self._serial = False
@@ -53,8 +57,8 @@ class Schedule:
         """The next task, begun, or several that are cheap; none when none can begin until another is done."""
         first = self.take()
         taken = [] if first is None else [first]
-        if first is not None and first.cost <= CHEAP:
-            while len(taken) < AT_ONCE and (another := self.take(most=CHEAP)) is not None:
+        if first is not None and first.cost <= self._cheap:
+            while len(taken) < AT_ONCE and (another := self.take(most=self._cheap)) is not None:
                 taken.append(another)
         return taken
 
@@ -121,21 +125,44 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a schedule would take: seconds from begin to end, and of work, all on one worker."""
+    """What a schedule would take: seconds from begin to end, and of work, all on one worker; and when the last task of
+    each kind would end."""
 
     seconds: float
     work: float
+    ends: Mapping[Work, float]
 
 
-def simulate(tasks: Iterable[Task], workers: int) -> Forecast:
-    """How long ``workers`` would take for the tasks if each took just its cost, by the same rules."""
+def simulate(tasks: Iterable[Task], workers: int, *, in_order: bool = False) -> Forecast:
+    """How long ``workers`` would take for the tasks if each took just its cost, by the same rules. ``in_order`` as for
+    a Schedule: the one stream gives one section at a time."""
     tasks = list(tasks)
-    schedule = Schedule(tasks)
-    now = 0.0
+    schedule = Schedule(tasks, in_order=in_order)
+    now = stream = 0.0
     busy: list[tuple[float, int, Task]] = []
+    ends: dict[Work, float] = {}
     while not schedule.finished:
         while len(busy) < workers and (task := schedule.take()) is not None:
-            heapq.heappush(busy, (now + task.cost, task.number, task))
+            begin = now
+            if in_order and task.work in IN_STREAM:
+                begin = max(now, stream)
+                stream = begin + task.cost
+            heapq.heappush(busy, (begin + task.cost, task.number, task))
         now, _, done = heapq.heappop(busy)
+        ends[done.work] = now
         schedule.done(done)
-    return Forecast(now, sum(task.cost for task in tasks))
+    return Forecast(now, sum(task.cost for task in tasks), ends)
+
+
+def forecast(summary: DumpSummary, costs: Costs, workers: int, *, in_order: bool) -> float:
+    """Seconds that a whole load would take; and then the reading of those rows that no task reads back."""
+    script = summary.script
+    tasks = tasks_of(script.items, summary, workers=workers, costs=costs)
+    read = {item.number for task in tasks if task.work is Work.READ for item in task.items if isinstance(item, Section)}
+    unread = sum(section.size for section in script.sections if section.number not in read)
+    # One by one, each line digested: about twice the cost of a whole table.
+    return (
+        simulate(tasks, workers, in_order=in_order).seconds
+        + analyzed_last(script, summary, costs) / workers
+        + 2 * unread * costs.read_byte
+    )

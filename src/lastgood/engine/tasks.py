@@ -15,14 +15,17 @@ from dataclasses import dataclass, field
 from enum import Enum
 
 from lastgood.dump.names import Relation, parse
-from lastgood.dump.script import Bulk, Item, Section, Step
+from lastgood.dump.script import Bulk, Item, Script, Section, Step
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
+from lastgood.engine.costs import Costs, Effort
 
 # A table loaded by several sessions can't be frozen, its hint bits have to be set, and each of its lines digested: for
 # small ones, or with few workers, it does not pay. Measured with two: 43 s instead of 33 for a table of 1 GB.
 DIVIDE_FROM = 64 << 20
 DIVIDE_AMONG = 4
+# Statistics of smaller tables are gathered for many at once, later.
+ANALYZE_FROM = 1 << 20
 
 
 class Work(Enum):
@@ -80,19 +83,22 @@ class Task:
     parts: int = 1
 
 
-@dataclass(frozen=True, slots=True)
-class Costs:
-    """Seconds: of a byte of rows loaded and read back, of a row and a byte of a table that is indexed, of a row of a
-    foreign key's table, of a command. Measured with ``python -m bench`` on 2 cores; only their ratios matter here."""
-
-    load_byte: float = 11e-9
-    read_byte: float = 7e-9
-    index_row: float = 0.45e-6
-    index_byte: float = 1.2e-9
-    key_row: float = 0.35e-6
-    command: float = 0.5e-3
+def effort_of(task: Task) -> Effort:
+    """What kind of effort a task is. A view that is filled, or rows that are INSERTs, outweigh the commands around."""
+    if task.work is not Work.COMMANDS:
+        return _EFFORTS[task.work]
+    if any(isinstance(item, Step) and item.command.kind is Kind.REFRESH for item in task.items):
+        return Effort.REFRESH
+    return Effort.DATA if any(isinstance(item, Bulk) for item in task.items) else Effort.COMMANDS
 
 
+_EFFORTS = {
+    Work.ROWS: Effort.ROWS,
+    Work.DATA: Effort.DATA,
+    Work.INDEX: Effort.INDEX,
+    Work.KEY: Effort.KEY,
+    Work.READ: Effort.READ,
+}
 _BUILDS = {
     Kind.INDEX: Lock.BUILD,
     Kind.PRIMARY_KEY: Lock.ALONE,
@@ -147,6 +153,30 @@ def tasks_of(
         if parts or not more:
             return graph.tasks
         parts = more
+
+
+def small_tables(script: Script) -> frozenset[Relation]:
+    """Tables of so few rows that their statistics are gathered for many at once, when all else is done; without those
+    of which the dump has statistics."""
+    rows: dict[Relation, int] = {}
+    for section in script.sections:
+        rows[section.start.relation] = max(section.size, rows.get(section.start.relation, 0))
+    told = {
+        relation
+        for item in script.items
+        if isinstance(item, Step) and item.command.kind is Kind.STATISTICS_CALL
+        for relation in item.command.relations
+    }
+    return frozenset(relation for relation, size in rows.items() if size < ANALYZE_FROM and relation not in told)
+
+
+def analyzed_last(script: Script, summary: DumpSummary, costs: Costs) -> float:
+    """Seconds of one worker, about, for the statistics that are gathered when all else is done."""
+    views = sum(
+        isinstance(item, Step) and item.command.kind in (Kind.REFRESH, Kind.STATISTICS) for item in script.items
+    )
+    others = views + sum(table.partitioned for table in summary.tables.values())
+    return costs.analyzed(len(small_tables(script)), others)
 
 
 def _divided(tasks: Sequence[Task], workers: int, costs: Costs) -> dict[int, int]:
@@ -211,7 +241,7 @@ class _Graph:
                 if item.inserts:
                     self._barred(item)
                 else:
-                    self._new(Work.DATA, item, cost=self._costs.command)
+                    self._new(Work.DATA, item, cost=self._cost_of(item))
             case Step():
                 self._step(item)
 
@@ -303,7 +333,15 @@ class _Graph:
         items = self._barrier.items
         assert isinstance(items, list)
         items.append(item)
-        self._barrier.cost += self._costs.command
+        self._barrier.cost += self._cost_of(item)
+
+    def _cost_of(self, item: Item) -> float:
+        """Of an item that is run as it stands."""
+        if isinstance(item, Bulk):
+            return self._costs.command + (item.end - item.begin if item.end else 0) * self._costs.data_byte
+        if isinstance(item, Step) and item.command.kind is Kind.REFRESH:
+            return self._costs.refresh
+        return self._costs.command
 
     def _begin_barrier(self) -> None:
         task = Task(len(self.tasks), Work.COMMANDS, list(self._trailing), serial=True)

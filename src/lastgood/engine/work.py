@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import re
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 
 import psycopg
 from psycopg import sql
@@ -23,16 +25,15 @@ from lastgood.engine.loaded import Loaded
 from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
 from lastgood.engine.supply import InPlace, Supply
-from lastgood.engine.tasks import Task, Work
+from lastgood.engine.tasks import ANALYZE_FROM, Task, Work, small_tables
+from lastgood.engine.tracker import Tracker
 from lastgood.errors import Failed, Interrupted
-from lastgood.events import Caution, Progress
+from lastgood.events import Caution
 from lastgood.postgres import statistics
 from lastgood.repairs import ALONE, Commands, what
 
 MORE_ROUNDS = 10
 TOGETHER, TOGETHER_BYTES = 100, 1 << 16
-# Statistics of smaller tables are gathered for many at once, later.
-ANALYZE_FROM = 1 << 20
 ANALYZE_AT_ONCE = 40
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
@@ -56,7 +57,9 @@ class Job:
         supply: Supply,
         options: Options,
         parallel: Callable[[], int],
+        tracker: Tracker,
     ) -> None:
+        self.tracker = tracker
         self._script = script
         self._supply = supply
         self._options = options
@@ -70,8 +73,6 @@ class Job:
         self._rows_begun = threading.Lock()
         self._prepared = False
         self._lock = threading.Lock()
-        self._done = 0
-        self._size = sum(section.size for section in script.sections)
         self._sent: dict[Relation, rows.Sent] = {}
         self._divisions: dict[int, _Division] = {}
         self._later: list[Command] = []
@@ -100,6 +101,10 @@ class Job:
         """Of these, those for which the dump brings no statistics."""
         return (relation for relation in relations if relation not in self._with_statistics)
 
+    def small_tables(self) -> frozenset[Relation]:
+        """Those of so few rows that their statistics come last."""
+        return small_tables(self._script)
+
     def stop(self) -> None:
         """Ends what is under way."""
         self._stop.set()
@@ -113,7 +118,7 @@ class Job:
         commands: list[Step] = []
         for task in tasks:
             if task.work is Work.READ:
-                self._read_back(task.items[0], session)
+                self._read_back(task, session)
                 continue
             if len(tasks) == 1 and task.work in (Work.INDEX, Work.KEY):
                 session.parallel(self._parallel())
@@ -124,7 +129,7 @@ class Job:
                 self._run(commands, session)
                 commands = []
                 if isinstance(item, Section):
-                    self._load(item, task.parts, session)
+                    self._load(item, task, session)
                 else:
                     self._data(item, session)
         self._run(commands, session)
@@ -172,26 +177,22 @@ class Job:
     def _together(self, commands: Sequence[Command], state: State, session: Session) -> None:
         self._check()
         session.enter(state)
-        self._tell(what(commands[0]))
         try:
             session.run_together(commands)
         except Later:
             self._later.extend(commands)  # a view to be filled comes alone
 
-    def _load(self, section: Section, parts: int, session: Session) -> None:
-        relation = section.start.relation
+    def _load(self, section: Section, task: Task, session: Session) -> None:
+        relation, parts = section.start.relation, task.parts
         session.enter(section.state)
         self._before_rows(session)
         fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
-        named = f"rows of {relation}"
 
         def progress(sent: int) -> None:
             self._check()
             fault.point("build.during_load")
             self._options.pressure.throttle(sent, self.stopped)
-            with self._lock:
-                self._done += sent
-            self._tell(named)
+            self.tracker.move(task, sent)
 
         def byte(row: int) -> int | None:
             return self._supply.byte_of(section, row) if isinstance(self._supply, InPlace) else None
@@ -238,10 +239,8 @@ class Job:
         """Tells the operator of something to look at."""
         self._options.emit(Caution(text))
 
-    def _tell(self, detail: str) -> None:
-        self._options.emit(Progress("build", self._done, self._size, "bytes", self.loaded.rows, detail))
-
-    def _read_back(self, section: object, session: Session) -> None:
+    def _read_back(self, task: Task, session: Session) -> None:
+        section = task.items[0]
         assert isinstance(section, Section)
         reading, relation = self._options.reading, section.start.relation
         sent = self._sent[relation]
@@ -249,7 +248,7 @@ class Job:
             return
         self._check()
         session.pin(reading.settings)
-        if rows.is_there(session, section, sent, self.stopped):
+        if rows.is_there(session, section, sent, self.stopped, partial(self.tracker.move, task)):
             self.loaded.same[relation] = sent.rows
 
     def refresh_the_rest(self, session: Session) -> None:
@@ -302,6 +301,8 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
     left = deque(job.without_statistics(Relation(schema, name) for schema, name in found))
     share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
     lock = threading.Lock()
+    small = job.small_tables()
+    job.tracker.statistics(len(left), sum(relation in small for relation in left))
 
     def work(session: Session) -> None:
         while not job.stopped():
@@ -309,15 +310,19 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
                 relations = [left.popleft() for _ in range(min(share, len(left)))]
             if not relations:
                 return
+            done = partial(job.tracker.analyzed, len(relations), sum(relation in small for relation in relations))
+            began = time.monotonic()
             names = sql.SQL(", ").join(map(rows.identifier, relations))
             with suppress(psycopg.Error):  # one by one they tell which, and what is to be done about it
                 session.connection.execute(sql.SQL("ANALYZE {}").format(names))
+                done(time.monotonic() - began)
                 continue
             for relation in relations:
                 with session.telling(0, f"statistics of {relation}"):
                     told = statistics.analyze(session.connection, rows.identifier(relation))
                 if told is not None:
                     job.caution(f"the planner has no statistics of {relation}: {told}")
+            done(time.monotonic() - began)
 
     with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:
         list(pool.map(work, sessions))

@@ -61,9 +61,14 @@ class StreamDigest:
 
 
 def digest_stream(
-    connection: Connection, copy: bytes, *, cancelled: Callable[[], bool] = lambda: False
+    connection: Connection,
+    copy: bytes,
+    *,
+    cancelled: Callable[[], bool] = lambda: False,
+    progress: Callable[[int], None] = lambda size: None,
 ) -> StreamDigest:
-    """The same for the text as a whole: about twice as fast, for rows that must come in one order."""
+    """The same for the text as a whole: about twice as fast, for rows that must come in one order. ``progress`` gets
+    the bytes so far."""
     out = _CopyOut(connection, copy, cancelled)
     digest = xxh3_128()
     size = 0
@@ -75,6 +80,7 @@ def digest_stream(
                 update(row)
                 size += length
             elif length == 0:
+                progress(size)
                 out.wait()
             else:
                 break

@@ -101,6 +101,11 @@ class Pressure:
         """For how many seconds the load was held so far."""
         return self._waited + (0.0 if self._go.is_set() else time.monotonic() - self._since)
 
+    @property
+    def slowed(self) -> bool:
+        """Whether the load was not as fast as it could have been: held, or kept to a rate."""
+        return self._budget is not None or self.waited > 0
+
     def look(self, found: Wal | None = None) -> None:
         """One look now; what the thread does at each interval. ``found``: what is seen, instead of asking.
 

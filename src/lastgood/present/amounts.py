@@ -46,6 +46,16 @@ def duration(seconds: float) -> str:
     return f"{minutes // (24 * 60)} days"
 
 
+def roughly(seconds: float) -> str:
+    """A guess, which has no tenths: ``about 8 s``, ``about 2 min 5 s``, ``about 1 h 12 min``."""
+    whole = max(1, round(seconds))
+    if whole >= 600:
+        whole = 60 * round(whole / 60)
+    elif whole >= 60:
+        whole = 5 * round(whole / 5)
+    return f"about {duration(whole)}" if whole >= 10 else f"about {whole} s"
+
+
 def rate(count: int, seconds: float, unit: str) -> str:
     """``84 MB/s`` for bytes, ``12,000 rows/s`` for others; empty when nothing can be said yet."""
     if seconds <= 0 or count <= 0:

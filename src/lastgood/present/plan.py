@@ -40,6 +40,7 @@ def show(screen: Screen, plan: Plan) -> None:
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),
             ("Done after it", _deferred(plan)),
+            ("Expected", _expected(plan)),
         ]
     )
     screen.heading("What will be done")
@@ -59,6 +60,15 @@ def _deferred(plan: Plan) -> str:
         f"{amounts.counted(indexes, 'index', 'indexes')} that nothing uses, the server's own look at "
         f"{amounts.counted(len(plan.deferred) - indexes, 'foreign key')} (proved before), statistics of small tables"
     )
+
+
+def _expected(plan: Plan) -> str:
+    if plan.expected_seconds is None:
+        return ""
+    if plan.expected_backup_seconds is None:
+        return f"{amounts.roughly(plan.expected_seconds)} to build and prove it, by earlier runs on this server"
+    both = max(plan.expected_seconds, plan.expected_backup_seconds)
+    return f"{amounts.roughly(both)} until the switch, by earlier runs on this server"
 
 
 def findings(screen: Screen, found: tuple[Finding, ...]) -> None:

@@ -18,6 +18,7 @@ from lastgood.present.screen import Screen
 
 # Without a terminal a stage says how far it is this often, so that a CI job's log neither stalls nor floods.
 PLAIN_EVERY = 10.0
+PLAIN_AT_LEAST_EVERY = 60.0
 REDRAWS = 8.0
 NAMES = {
     StageStarted: "stage_started",
@@ -60,7 +61,10 @@ def _one_at_a_time(render: Emit) -> Emit:
 
 
 def measure(progress: Progress, seconds: float) -> str:
-    """``120 MB of 240 MB, 50 %, 84 MB/s, 1,200,000 rows, 2 s left``: as much of it as is known."""
+    """``120 MB of 240 MB, 50 %, 84 MB/s, 1,200,000 rows, 2 s left``: as much of it as is known. With phases:
+    ``412 MB of 1.2 GB, 88 MB/s, 3 of 12 indexes, about 14 s left``."""
+    if progress.phases:
+        return ", ".join(_by_phases(progress))
     unit = progress.unit
     done = amounts.size(progress.done) if unit == "bytes" else amounts.number(progress.done)
     parts = []
@@ -79,6 +83,30 @@ def measure(progress: Progress, seconds: float) -> str:
         text = f"{left} s" if left < 10 else amounts.duration(left)
         parts.append(f"{text} left" if left else "nearly done")
     return ", ".join(parts)
+
+
+def _by_phases(progress: Progress) -> Iterator[str]:
+    """What is under way. The size stays when all rows are in; foreign keys are told of when the first is done, or all
+    indexes are."""
+    waiting = False
+    for phase in progress.phases:
+        if phase.unit == "bytes":
+            amount = f"{amounts.size(phase.done)} of {amounts.size(phase.total)}"
+        else:
+            amount = f"{amounts.number(phase.done)} of {amounts.number(phase.total)} {phase.unit}"
+        if phase.name == "rows":
+            yield amount if phase.done < phase.total else amounts.size(phase.total)
+            if progress.rate:
+                yield f"{amounts.size(progress.rate)}/s"
+        elif phase.name == "reading back":
+            if 0 < phase.done < phase.total:
+                yield f"read back {amount}"
+        elif phase.done < phase.total:
+            if phase.done or not waiting:
+                yield f"statistics of {amount}" if phase.name == "statistics" else amount
+            waiting = True
+    if progress.seconds_left is not None:
+        yield f"{amounts.roughly(progress.seconds_left)} left" if progress.seconds_left >= 0.5 else "nearly done"
 
 
 class _Stages:
@@ -104,12 +132,17 @@ class _Stages:
     def title(self, name: str) -> str:
         return self.titles.get(name, name.replace("_", " "))
 
-    def line(self, name: str) -> str:
+    def line(self, name: str, width: int | None = None) -> str:
+        """What is said of a stage. Where that is longer than ``width``, its name stands for its title."""
         progress = self.progress.get(name)
         if progress is None:
             return f"{self.title(name)} …"
         said = measure(progress, self.clock() - self.began[name])
-        return f"{self.title(name)}: {said}" + (f" ({progress.detail})" if progress.detail else "")
+        said += f" ({progress.detail})" if progress.detail else ""
+        title = self.title(name)
+        if width is not None and len(title) + len(said) + 2 > width:
+            title = name.replace("_", " ")
+        return f"{title}: {said}"
 
 
 def _ended(event: StageDone | StageFailed, title: str) -> str:
@@ -138,13 +171,17 @@ class _PlainLines:
             self._screen.say(event.title, first="start   ", indent=8, stderr=True)
         elif isinstance(event, Progress):
             now = self._stages.clock()
-            if now - self._said.setdefault(event.stage, now) >= PLAIN_EVERY:
+            if now - self._said.setdefault(event.stage, now) >= self._pause(event.stage, now):
                 self._said[event.stage] = now
                 self._screen.say(self._stages.line(event.stage), first="        ", indent=8, stderr=True)
         elif isinstance(event, StageDone):
             self._screen.say(_ended(event, self._stages.title(event.name)), indent=8, stderr=True)
         else:
             self._screen.say(event.text, first="note    ", indent=8, stderr=True)
+
+    def _pause(self, stage: str, now: float) -> float:
+        """The longer a stage goes on, the less it says."""
+        return max(PLAIN_EVERY, min(PLAIN_AT_LEAST_EVERY, (now - self._stages.began[stage]) / 20))
 
 
 class _LiveLines:
@@ -167,7 +204,10 @@ class _LiveLines:
     def _running(self) -> Text:
         # Called from Rich's own thread: the events' thread may change the table meanwhile.
         width = self._screen.err.width - 1
-        lines = [self._screen.text("running " + self._stages.line(name)) for name in list(self._stages.began)]
+        lines = [
+            self._screen.text("running " + self._stages.line(name, width - len("running ")))
+            for name in list(self._stages.began)
+        ]
         return Text("\n".join(line if len(line) <= width else line[: width - 1] + "…" for line in lines), style="cyan")
 
     def __call__(self, event: Event) -> None:
@@ -191,7 +231,8 @@ class _JsonLines:
             return
         if isinstance(event, Progress):
             now = time.monotonic()
-            if now < self._next.get(event.stage, 0.0) and event.done != event.total:
+            ended = event.done == event.total and event.share in (None, 1.0)
+            if now < self._next.get(event.stage, 0.0) and not ended:
                 return
             self._next[event.stage] = now + JSON_PROGRESS_EVERY
         body: dict[str, Any] = {"event": NAMES[type(event)], **dataclasses.asdict(event)}

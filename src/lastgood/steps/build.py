@@ -48,6 +48,7 @@ class Build:
                 run.emit,
                 run.cancelled,
                 division=run.prepared.division,
+                state=run.prepared.request.state,
             )
             run.findings.division = run.prepared.division
             run.findings.same = loaded.same
