@@ -22,7 +22,7 @@ def test_each_command_of_the_page(
     subprocess.run([server.bin / "pg_dump", f"--file={dump}", server.url(database)], check=True)
     (block,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
     lines = [line.partition("#")[0].strip() for line in block.splitlines()]
-    assert len(lines) == 7
+    assert len(lines) == 8
     for line in lines:
         piped = line.removeprefix("cat nightly.sql | ")
         program, *arguments = shlex.split(piped)
