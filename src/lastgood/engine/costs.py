@@ -10,7 +10,7 @@ from enum import StrEnum
 TELLING_BYTES = 20_000_000
 TELLING_SECONDS = 0.1
 CHEAP = 0.005
-SMALL_STATISTICS = 4  # commands
+SMALL_STATISTICS = 1.0  # of a command: many go in one
 
 
 @dataclass(frozen=True, slots=True)
