@@ -12,7 +12,7 @@ from lastgood.dump.reader import read
 from lastgood.engine import Loaded, Options, load
 from lastgood.engine.supply import supply_for
 from lastgood.errors import Failed
-from lastgood.events import Event
+from lastgood.events import Caution, Event
 from lastgood.postgres.capacity import capacity
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pressure import Pressure
@@ -60,6 +60,11 @@ class Stage:
     database: str
     folder: Path
     said: list[Event] = field(default_factory=list)
+
+    @property
+    def cautions(self) -> list[Caution]:
+        """What the operator should look at."""
+        return [event for event in self.said if isinstance(event, Caution)]
 
     def connect(self, user: str = "postgres") -> Connection:
         return self.server.target(self.database, user=user).connect()

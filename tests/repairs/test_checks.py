@@ -43,7 +43,7 @@ def test_a_check_that_names_a_table_without_its_schema(stage: Stage) -> None:
     assert stage.rows(CONSTRAINT.format("known_id")) == [("known_id", True, True, 0, "see lookup")]
     why = 'a function that it calls names things without their schema; checked with the search path "$user", public'
     assert repaired(loaded) == [("check constraint known_id on public.aaa", why)]
-    assert stage.said[-1] == Caution(
+    assert stage.cautions[-1] == Caution(
         f"check constraint known_id on public.aaa (line 16) is not loaded as it stands: {why}"
     )
 

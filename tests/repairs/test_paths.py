@@ -59,7 +59,7 @@ def test_an_index_and_a_view_get_the_live_databases_search_path(stage: Stage) ->
         told = analyze(connection, sql.Identifier("app", "word"))
         assert told == 'relation "lookup" does not exist; ANALYZE fails there in the live database, too'
         assert analyze(connection, sql.Identifier("app", "lookup")) is None
-    assert stage.said[-1] == Caution(f"the planner has no statistics of app.word: {told}")
+    assert stage.cautions[-1] == Caution(f"the planner has no statistics of app.word: {told}")
 
 
 @pytest.mark.postgres(15, 18)
