@@ -5,10 +5,8 @@ Nothing here is frozen, proved or fast; ``load`` is for dumps that are whole.
 
 from __future__ import annotations
 
-import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
 
 import psycopg
 from psycopg import pq
@@ -145,7 +143,7 @@ class ReadableLoader:
                 self._refuse(table, line, error)
             else:
                 # The server's line where it can be understood, otherwise the middle: the culprit is found by halving.
-                at = _row_in(error)
+                at = server_errors.row_in(error)
                 cut = at - 1 if 1 < at <= len(rows) else 1 if at == 1 else len(rows) // 2
                 waiting += [(rows[cut:], line + cut), (rows[:cut], line)]
         done, size = self._progress()
@@ -175,9 +173,3 @@ def _lines(data: bytes) -> list[bytes]:
 
 def _said(error: psycopg.Error) -> str:
     return error.diag.message_primary or type(error).__name__
-
-
-def _row_in(error: psycopg.Error) -> int:
-    """Which row the server complains of, from its context ``COPY t, line 7, column x``; 0 if it does not say."""
-    found: Any = re.search(r"line (\d+)", error.diag.context or "")
-    return int(found[1]) if found else 0

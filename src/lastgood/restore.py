@@ -144,7 +144,11 @@ def restore(
                         pace=pace,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
-                        again=lambda: points.read_whole(point, stage="prove", emit=emit, cancelled=stop.is_set).facts,
+                        again=lambda: (
+                            points.read_whole(
+                                point, database=summary.database, stage="prove", emit=emit, cancelled=stop.is_set
+                            ).facts
+                        ),
                         division=division,
                     )
                 if division is not None:

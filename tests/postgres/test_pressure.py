@@ -279,7 +279,8 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
 
             until(given_up)
             pressure.wait_if_needed(no)
-        assert said[1].text.endswith(" yet to apply and does not move: no longer waited for")  # type: ignore[union-attr]
+        assert isinstance(said[1], Caution)
+        assert said[1].text.endswith(" yet to apply and does not move: no longer waited for")
         assert [type(each) for each in said] == [Caution, Caution, Note]
 
 

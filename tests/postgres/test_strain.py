@@ -26,7 +26,10 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
     return Reader("slot", "cdc", behind, active, left)
 
 
-def looks(*found: Wal, limits: Limits = Limits(), step: float = 1.0) -> list[Verdict]:  # noqa: B008
+DEFAULT = Limits()
+
+
+def looks(*found: Wal, limits: Limits = DEFAULT, step: float = 1.0) -> list[Verdict]:
     judge = Judge(limits)
     return [judge.look(each, step * number) for number, each in enumerate(found)]
 

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import threading
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import nullcontext
@@ -18,6 +17,7 @@ from lastgood.engine.session import Session
 from lastgood.engine.supply import BLOCK
 from lastgood.facts.digest import RowsDigest
 from lastgood.facts.row_stream import digest_rows, digest_stream
+from lastgood.postgres.errors import row_in
 
 # Below that, a file of its own for the frozen rows costs more than it saves.
 FREEZE_FROM = 1 << 18
@@ -108,7 +108,7 @@ def send(
                 return Sent(cursor.rowcount, digest.hexdigest() if by_line is None else "", by_line)
     except psycopg.Error as error:
         # The server counts the rows that this session sent; where several share a section, that says nothing.
-        row = 0 if lines else _row_in(error)
+        row = 0 if lines else row_in(error)
         raise session.failed(error, section.start.line + row, named, "copy", byte(row) if row else None) from error
 
 
@@ -142,9 +142,3 @@ def is_there(
 def identifier(relation: Relation) -> sql.Identifier:
     """A relation's name as SQL."""
     return sql.Identifier(relation.schema, relation.name) if relation.schema else sql.Identifier(relation.name)
-
-
-def _row_in(error: psycopg.Error) -> int:
-    """Which row of the section the server complains of, from its context ``COPY t, line 7, column x``; 0 if none."""
-    found = re.search(r"line (\d+)", error.diag.context or "")
-    return int(found[1]) if found else 0

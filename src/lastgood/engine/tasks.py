@@ -9,8 +9,8 @@ from __future__ import annotations
 
 import math
 import re
-from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections import Counter, defaultdict
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from enum import Enum
 
@@ -147,12 +147,22 @@ def tasks_of(
             graph.add(item)
         graph.finish()
         if read_back:
-            graph.read_back()
+            graph.read_back(whole_tables(items, summary))
         ranked(graph.tasks)
         more = _divided(graph.tasks, workers, costs)
         if parts or not more:
             return graph.tasks
         parts = more
+
+
+def whole_tables(items: Iterable[Item], summary: DumpSummary) -> frozenset[Relation]:
+    """Ordinary tables that the dump makes, and whose rows are all in one section."""
+    sections = Counter(item.start.relation for item in items if isinstance(item, Section))
+    return frozenset(
+        relation
+        for relation, count in sections.items()
+        if count == 1 and relation in summary.tables and summary.tables[relation].carries_rows
+    )
 
 
 def small_tables(script: Script) -> frozenset[Relation]:
@@ -369,9 +379,9 @@ class _Graph:
         for relation in dict.fromkeys(relations):
             self._on[relation].append(task)
 
-    def read_back(self) -> None:
+    def read_back(self, whole: Collection[Relation]) -> None:
         for relation, loads in self._sections.items():
-            if len({load.items[0] for load in loads}) == 1 and self._ordinary(relation):
+            if relation in whole:
                 after = {load.number for load in loads}
                 task = Task(len(self.tasks), Work.READ, loads[0].items, after, {relation: Lock.READ})
                 task.cost = self._bytes[relation] * self._costs.read_byte + self._costs.command

@@ -25,7 +25,7 @@ from lastgood.engine.loaded import Loaded
 from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
 from lastgood.engine.supply import InPlace, Supply
-from lastgood.engine.tasks import ANALYZE_FROM, Task, Work, small_tables
+from lastgood.engine.tasks import ANALYZE_FROM, Task, Work, small_tables, whole_tables
 from lastgood.engine.tracker import Tracker
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution
@@ -77,15 +77,7 @@ class Job:
         self._divisions: dict[int, _Division] = {}
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
-        sections: dict[Relation, int] = {}
-        for section in script.sections:
-            sections[section.start.relation] = sections.get(section.start.relation, 0) + 1
-        made = {step.command.relations[0] for step in self.steps() if step.command.kind is Kind.TABLE}
-        self._whole = {
-            relation
-            for relation, count in sections.items()
-            if count == 1 and relation in made and summary.tables[relation].carries_rows
-        }
+        self._whole = whole_tables(script.items, summary)
         self._with_statistics = {
             relation
             for step in self.steps()
@@ -161,16 +153,14 @@ class Job:
             if command.kind in _EVENT_TRIGGERS or _ON_EVENT_TRIGGER.match(command.statement.text):
                 self._last.append((command, step.state))
                 continue
-            alone = command.kind in ALONE
-            if together and (alone or step.state is not state or len(together) >= TOGETHER or size > TOGETHER_BYTES):
+            full = len(together) >= TOGETHER or size > TOGETHER_BYTES
+            alone = command.kind in ALONE or (together and together[0].kind in ALONE)
+            if together and (alone or full or step.state is not state):
                 self._together(together, state, session)
                 together, size = [], 0
             state = step.state
             together.append(command)
             size += len(command.statement.text)
-            if alone:
-                self._together(together, state, session)
-                together, size = [], 0
         if together:
             self._together(together, state, session)
 
@@ -244,7 +234,7 @@ class Job:
         assert isinstance(section, Section)
         reading, relation = self._options.reading, section.start.relation
         sent = self._sent[relation]
-        if reading is None or relation not in self._whole or not section.start.columns or relation in reading.left_out:
+        if reading is None or not section.start.columns or relation in reading.left_out:
             return
         self._check()
         session.pin(reading.settings)

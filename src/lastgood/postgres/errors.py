@@ -6,6 +6,7 @@ looked into. The knowledge is the table ``RULES``; to teach a new error, add a r
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -274,6 +275,12 @@ def explain(sqlstate: str | None, message: str = "", context: Context = "any") -
     found = rule(sqlstate, context)
     said = f' The server said: "{message}".' if message else ""
     return Explanation(found.cause + said, _EFFECTS[found.policy], found.next_command)
+
+
+def row_in(error: psycopg.Error) -> int:
+    """Which row of a COPY the server complains of, from its context ``COPY t, line 7, column x``, or 0."""
+    found = re.search(r"line (\d+)", error.diag.context or "")
+    return int(found[1]) if found else 0
 
 
 def failed(
