@@ -97,3 +97,15 @@ def test_the_first_error_ends_all_sessions_and_names_its_place(
     )
     assert one(live, "SELECT count(*) FROM pg_database WHERE datname = %s", f"{live.dbname}_r") == 0
     assert one(live, "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'lastgood load%'") == 0
+
+
+def test_statistics_that_the_dump_brings_are_kept(server: EmbeddedServer, live: Target, tmp_path: Path) -> None:
+    with live.connect() as connection:
+        connection.execute("ANALYZE public.kept")
+    path = dumped(server, live, tmp_path / "a.sql", "--statistics")
+    assert "pg_restore_attribute_stats" in path.read_text()
+    restored = into(live, path, f"{live.dbname}_r")
+    analyzed = "SELECT last_analyze IS NOT NULL FROM pg_stat_user_tables WHERE relname = %s"
+    assert one(restored, analyzed, "kept") is False
+    assert one(restored, "SELECT count(*) FROM pg_stats WHERE tablename = 'kept'") == 2
+    assert one(restored, analyzed, "log") is True

@@ -89,9 +89,9 @@ class Job:
         """The script's commands."""
         return (item for item in self._script.items if isinstance(item, Step))
 
-    def without_statistics(self, relations: Iterable[Relation]) -> Iterator[Relation]:
-        """Of these, those for which the dump brings no statistics."""
-        return (relation for relation in relations if relation not in self._with_statistics)
+    def brings_statistics(self, relation: Relation) -> bool:
+        """Whether the dump brings statistics of a table."""
+        return relation in self._with_statistics
 
     def small_tables(self) -> frozenset[Relation]:
         """Those of so few rows that their statistics come last."""
@@ -272,7 +272,9 @@ class Job:
 # Those whose statistics are not gathered with their rows: whole inheritance trees, views, and expressions that an index
 # or a statistics object brought later.
 _WITHOUT_STATISTICS = """
-SELECT n.nspname, c.relname FROM pg_catalog.pg_class c
+SELECT n.nspname, c.relname,
+       EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
+FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
   AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
@@ -288,7 +290,12 @@ ORDER BY c.relpages DESC
 def settle(sessions: Sequence[Session], job: Job) -> None:
     """Gathers the planner's statistics where they were not gathered with the rows."""
     found = sessions[0].connection.execute(_WITHOUT_STATISTICS).fetchall()
-    left = deque(job.without_statistics(Relation(schema, name) for schema, name in found))
+    # The server may have refused what the dump brought: an older one does not know the functions.
+    left = deque(
+        Relation(schema, name)
+        for schema, name, some in found
+        if not (some and job.brings_statistics(Relation(schema, name)))
+    )
     share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
     lock = threading.Lock()
     small = job.small_tables()

@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from lastgood.dump import names
+from lastgood.dump.names import Relation
 from lastgood.dump.rulings.ruling import (
     INVALID_VALUE,
     MISSING_PRIVILEGE,
@@ -159,7 +160,10 @@ def _large_object(r: Ruling, name: str, values: list[str]) -> Command | None:
 
 
 def _restore_statistics(r: Ruling, name: str, values: list[str]) -> Command:
-    return r.run(Kind.STATISTICS_CALL, optional=(UNDEFINED_FUNCTION, INVALID_VALUE, MISSING_PRIVILEGE))
+    # Its arguments are names and values in turn; 18.0 to 18.6 name the relation so.
+    given = dict(zip(values[::2], values[1::2], strict=False))
+    named = [Relation(given["schemaname"], given["relname"])] if {"schemaname", "relname"} <= given.keys() else []
+    return r.run(Kind.STATISTICS_CALL, *named, optional=(UNDEFINED_FUNCTION, INVALID_VALUE, MISSING_PRIVILEGE))
 
 
 _CALLS: dict[str, Callable[[Ruling, str, list[str]], Command | None]] = {
