@@ -118,7 +118,7 @@ def test_what_nothing_depends_on_is_left_out_and_listed(stage: Stage) -> None:
     if stage.server.major < 17:
         expected["setting"] = (14, 1)
     if stage.server.major < 18:
-        expected["statistics call"] = (16, 1)
+        expected["statistics call on public.t"] = (16, 1)
     assert found == expected
 
 
