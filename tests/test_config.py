@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import config
+from lastgood.config.schema import schema
 from lastgood.errors import UsageError
 
 NOTHING = "Nothing was looked at or changed."
@@ -26,7 +27,7 @@ def refused(given: dict[str, config.Value], environment: dict[str, str], folder:
 
 
 def test_the_registry_and_the_settings_have_the_same_names() -> None:
-    fields = {field.name for field in dataclasses.fields(config.Settings)} - {"file", "origins"}
+    fields = {field.name for field in dataclasses.fields(config.Settings)} - {"file", "origins", "tables"}
     assert fields == {each.name for each in config.OPTIONS} - {"config"}
     with pytest.raises(LookupError, match="no option is called 'colour'"):
         config.option("colour")
@@ -80,7 +81,8 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     written(tmp_path, 'zzz = "x"\n')
     assert (
         refused({}, {}, tmp_path)[1]
-        == "The known keys are: db, store, state, format, fence, reopen_when, strict, jobs, max_wal_lag, throttle."
+        == "The known keys are: db, store, state, format, fence, reopen_when, on_failure, strict, jobs, max_wal_lag, "
+        "throttle, hooks, pgbouncer, health, watch, check, validate, recover."
     )
 
 
@@ -152,3 +154,134 @@ def test_what_libpq_does_not_understand_is_refused_without_its_message(tmp_path:
 
 def test_settings_do_not_show_the_database_url() -> None:
     assert "geheim" not in repr(config.resolve({"db": "postgresql://u:geheim@h/d"}, {}))
+
+
+TABLES = """
+on_failure = "undo"
+
+[hooks]
+stop = ["systemctl", "stop", "crm"]
+time_limit = "2min"
+
+[pgbouncer]
+admin = "host=127.0.0.1 port=6432"
+pause_limit = 5
+
+[health]
+url = "https://crm.example.org/health"
+json = { status = "ok" }
+
+[watch]
+length = "1min"
+
+[check]
+max_age = "24h"
+free_space = "20GB"
+
+[[validate.rules]]
+name = "every opportunity has an owner"
+query = "SELECT id FROM opportunities WHERE owner_id IS NULL"
+
+[recover]
+folders = ["elsewhere"]
+"""
+
+
+def test_tables_of_the_file(tmp_path: Path) -> None:
+    written(tmp_path, TABLES)
+    settings = config.resolve({}, {}, tmp_path)
+    tables = settings.tables
+    assert settings.on_failure == "undo"
+    assert tables.hooks.stop == ("systemctl", "stop", "crm")
+    assert (tables.hooks.time_limit, tables.hooks.start) == (120.0, None)
+    assert (tables.pgbouncer.admin, tables.pgbouncer.pause_limit) == (("host=127.0.0.1 port=6432",), 5.0)
+    assert tables.health is not None
+    assert (tables.health.status, tables.health.body) == (200, {"status": "ok"})
+    assert tables.watch is not None
+    assert (tables.watch.length, tables.watch.every) == (60.0, 5.0)
+    assert (tables.check.max_age, tables.check.free_space) == (86400.0, 20 << 30)
+    assert (tables.validation.threshold, tables.validation.rules[0].severity) == (85.0, "blocker")
+    assert tables.recover.folders == (tmp_path / "elsewhere",)
+
+
+def test_without_a_file_the_tables_have_their_defaults(tmp_path: Path) -> None:
+    tables = config.resolve({}, {}, tmp_path).tables
+    assert tables == config.Tables()
+    assert (tables.health, tables.watch) == (None, None)
+
+
+REFERENCE = "docs/reference/configuration.md says what it may be."
+
+
+@pytest.mark.parametrize(
+    ("text", "message", "hint"),
+    [
+        ("[hook]", 'cannot read "{file}": unknown key "hook"', 'Did you mean "hooks"?'),
+        ("[hooks]\nstopp = ['x']", 'cannot read "{file}": unknown key "hooks.stopp"', 'Did you mean "hooks.stop"?'),
+        (
+            "[validate]\nrules = [{ name = 'a', query = 'b' }, { name = 'a', querry = 'b' }]",
+            'cannot use "{file}": "validate.rules[2].query" is missing',
+            "docs/reference/configuration.md lists the keys of each table.",
+        ),
+        (
+            "[validate]\nrules = [{ name = 'a', query = 'b', wieght = 2 }]",
+            'cannot read "{file}": unknown key "validate.rules[1].wieght"',
+            'Did you mean "validate.rules[1].weight"?',
+        ),
+        (
+            "[health]\nurl = 'http://x'\njsn = {}",
+            'cannot read "{file}": unknown key "health.jsn"',
+            'Did you mean "health.json"?',
+        ),
+        ("hooks = 5", 'cannot use "hooks" in "{file}": it must be a table', REFERENCE),
+        (
+            "[hooks]\nstop = 'systemctl stop crm'",
+            'cannot use "hooks.stop" in "{file}": it must be a list: the program, then its arguments',
+            REFERENCE,
+        ),
+        (
+            "[hooks]\ntime_limit = 'soon'",
+            'cannot use "hooks.time_limit" in "{file}": write a length of time like 30s, 5min or 24h',
+            REFERENCE,
+        ),
+        (
+            "[check]\nfree_space = 'much'",
+            'cannot use "check.free_space" in "{file}": write a size like 500MB or 2GB',
+            REFERENCE,
+        ),
+        (
+            "[pgbouncer]\nadmin = 'host=x password=geheim'",
+            'cannot use "pgbouncer.admin" in "{file}": it contains a password: put it into ~/.pgpass or the variable '
+            "PGPASSWORD",
+            REFERENCE,
+        ),
+        (
+            "[validate]\nthreshold = 101",
+            'cannot use "validate.threshold" in "{file}": input should be less than or equal to 100',
+            REFERENCE,
+        ),
+    ],
+)
+def test_what_is_wrong_in_a_table_is_said(tmp_path: Path, text: str, message: str, hint: str) -> None:
+    file = written(tmp_path, text)
+    assert refused({}, {}, tmp_path) == (message.format(file=file), hint, NOTHING)
+
+
+def test_the_schema_knows_every_key() -> None:
+    found = schema()
+    assert set(found["properties"]) == {each.name for each in config.OPTIONS if each.in_file} | {
+        "hooks",
+        "pgbouncer",
+        "health",
+        "watch",
+        "check",
+        "validate",
+        "recover",
+    }
+    assert found["properties"]["max_wal_lag"]["anyOf"] == [
+        {"type": "integer", "minimum": 16 << 20},
+        {"type": "string"},
+    ]
+    assert "json" in found["$defs"]["Health"]["properties"]
+    assert found["$defs"]["Rule"]["required"] == ["name", "query"]
+    assert all(each["additionalProperties"] is False for each in found["$defs"].values())

@@ -26,6 +26,9 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "restore": (3, 4, 5, 7),
     "prune": (3, 5),
     "init": (3, 5),
+    "config": (),
+    "config check": (),
+    "config schema": (),
 }
 
 

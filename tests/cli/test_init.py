@@ -78,6 +78,7 @@ def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: s
         "format",
         "fence",
         "reopen_when",
+        "on_failure",
         "strict",
         "jobs",
         "max_wal_lag",

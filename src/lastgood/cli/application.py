@@ -19,7 +19,20 @@ from lastgood.cli.session import Session
 from lastgood.errors import Interrupted
 
 # In help: what one needs at night comes first.
-ORDER = ("rollback", "undo", "status", "resume", "abort", "backup", "points", "facts", "restore", "prune", "init")
+ORDER = (
+    "rollback",
+    "undo",
+    "status",
+    "resume",
+    "abort",
+    "backup",
+    "points",
+    "facts",
+    "restore",
+    "prune",
+    "init",
+    "config",
+)
 
 
 class _Ordered(TyperGroup):

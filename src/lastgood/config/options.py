@@ -1,0 +1,234 @@
+"""The one registry of options: type, default, environment variable, documentation.
+
+The command line, the plain keys of ``lastgood.toml`` and the reference are made from it.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Literal
+
+import platformdirs
+
+FILE_NAME = "lastgood.toml"
+
+Value = str | int | bool | Path
+
+
+@dataclass(frozen=True, slots=True)
+class Option:
+    """One option. ``flags`` are its spellings on the command line, ``environment`` its variables, first one first.
+
+    ``default_text`` is the default as documentation says it; ``in_file`` tells whether ``lastgood.toml`` may have it.
+    A ``global`` option is accepted by every command, before and after its name. A number with a ``unit`` may be
+    written with MB, GB and so on; ``minimum`` is the smallest one that makes sense. A default of None means that
+    lastgood decides when it has seen the server; ``example`` is what a file shows in place of the default.
+    """
+
+    name: str
+    type: type[str] | type[int] | type[bool] | type[Path]
+    flags: tuple[str, ...]
+    doc: str
+    default: Value | None = ""
+    default_text: str = ""
+    environment: tuple[str, ...] = ()
+    in_file: bool = True
+    is_global: bool = True
+    metavar: str = ""
+    choices: tuple[str, ...] = ()
+    unit: Literal["", "bytes", "bytes/s"] = ""
+    minimum: int | None = None
+    example: Value | None = None
+
+
+OPTIONS: tuple[Option, ...] = (
+    Option(
+        "db",
+        str,
+        ("--db",),
+        "The live database: a URL or a libpq connection string. Its password belongs into ~/.pgpass or PGPASSWORD.",
+        default_text="libpq's own: PGHOST, PGDATABASE, a service file, ~/.pgpass",
+        environment=("LASTGOOD_DB", "DATABASE_URL"),
+        metavar="URL",
+    ),
+    Option(
+        "store",
+        Path,
+        ("--store",),
+        "The folder with the restore points.",
+        default=Path("backups"),
+        default_text="backups",
+        environment=("LASTGOOD_STORE",),
+        metavar="DIR",
+    ),
+    Option(
+        "state",
+        Path,
+        ("--state",),
+        "The folder with the journals of runs, what loads taught of each server, and the reports of defects.",
+        default=Path(platformdirs.user_state_path("lastgood")),
+        default_text="lastgood in the user's state folder (~/.local/state/lastgood)",
+        environment=("LASTGOOD_STATE",),
+        metavar="DIR",
+    ),
+    Option(
+        "config",
+        Path,
+        ("--config",),
+        f"The configuration file, instead of the nearest {FILE_NAME} in this folder and those above it.",
+        default=Path(),
+        default_text=f"the nearest {FILE_NAME}",
+        environment=("LASTGOOD_CONFIG",),
+        in_file=False,
+        metavar="FILE",
+    ),
+    Option(
+        "json",
+        bool,
+        ("--json",),
+        "Print one JSON document on stdout, and events as JSON lines on stderr.",
+        default=False,
+        default_text="off",
+        in_file=False,
+    ),
+    Option(
+        "quiet",
+        bool,
+        ("--quiet", "-q"),
+        "Say nothing while working; results, cautions and errors are still shown.",
+        default=False,
+        default_text="off",
+        in_file=False,
+    ),
+    Option(
+        "no_color",
+        bool,
+        ("--no-color",),
+        "Use no colours. Colour never carries meaning alone.",
+        default=False,
+        default_text="off",
+        environment=("NO_COLOR",),
+        in_file=False,
+    ),
+    Option(
+        "format",
+        str,
+        ("--format",),
+        "The form of dumps that lastgood makes.",
+        default="plain",
+        default_text="plain",
+        environment=("LASTGOOD_FORMAT",),
+        is_global=False,
+        metavar="FORM",
+        choices=("plain", "custom", "directory"),
+    ),
+    Option(
+        "fence",
+        str,
+        ("--fence",),
+        "When writers are kept out: from the start (now), or only for the swap (at-swap; what they write meanwhile "
+        "stays in the kept database).",
+        default="now",
+        default_text="now",
+        environment=("LASTGOOD_FENCE",),
+        is_global=False,
+        metavar="WHEN",
+        choices=("now", "at-swap"),
+    ),
+    Option(
+        "reopen_when",
+        str,
+        ("--reopen-when",),
+        "When the restored database goes into service: when everything is built (full), or as soon as the application "
+        "can work with it (usable; indexes that nothing uses and the last look at foreign keys are done then).",
+        default="full",
+        default_text="full",
+        environment=("LASTGOOD_REOPEN_WHEN",),
+        is_global=False,
+        metavar="WHEN",
+        choices=("full", "usable"),
+    ),
+    Option(
+        "on_failure",
+        str,
+        ("--on-failure",),
+        "What to do when the health check or the smoke command fails after the switch: undo it, ask (where nobody can "
+        "be asked: keep), or keep the restored database.",
+        default="ask",
+        default_text="ask",
+        environment=("LASTGOOD_ON_FAILURE",),
+        is_global=False,
+        metavar="WHAT",
+        choices=("undo", "ask", "keep"),
+    ),
+    Option(
+        "strict",
+        bool,
+        ("--strict",),
+        "Stop at the first command of the dump that would be left out or repaired.",
+        default=False,
+        default_text="off",
+        is_global=False,
+    ),
+    Option(
+        "allow_orphans",
+        bool,
+        ("--allow-orphans",),
+        "Allow rows without a match: their foreign key is added NOT VALID, and the report says so.",
+        default=False,
+        default_text="off",
+        in_file=False,
+        is_global=False,
+    ),
+    Option(
+        "jobs",
+        int,
+        ("--jobs", "-j"),
+        "How many connections load the restore point at once; fewer where the server has no room for them.",
+        default=None,
+        default_text="one for each processor of the server, as far as is known",
+        environment=("LASTGOOD_JOBS",),
+        is_global=False,
+        metavar="N",
+        minimum=1,
+        example=4,
+    ),
+    Option(
+        "max_wal_lag",
+        int,
+        ("--max-wal-lag",),
+        "How far standbys, replication slots and the WAL archive may fall behind before loading waits for them "
+        "(500MB, 2GB).",
+        default=1 << 30,
+        default_text="1GB",
+        environment=("LASTGOOD_MAX_WAL_LAG",),
+        is_global=False,
+        metavar="SIZE",
+        unit="bytes",
+        minimum=16 << 20,
+        example="1GB",
+    ),
+    Option(
+        "throttle",
+        int,
+        ("--throttle",),
+        "How much is loaded in a second at most, by all connections together (50MB).",
+        default=None,
+        default_text="as fast as the server takes it",
+        environment=("LASTGOOD_THROTTLE",),
+        is_global=False,
+        metavar="RATE",
+        unit="bytes/s",
+        minimum=64 << 10,
+        example="50MB",
+    ),
+)
+
+
+def option(name: str) -> Option:
+    """The option of that name. Raises LookupError."""
+    for candidate in OPTIONS:
+        if candidate.name == name:
+            return candidate
+    raise LookupError(f"no option is called {name!r}")
