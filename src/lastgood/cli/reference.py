@@ -27,6 +27,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.survey import Survey
+from lastgood.procedure.validate import Verdict
 from lastgood.prune import PrunePlan
 from lastgood.report import FinishReport, Report
 from lastgood.restore import RestoreReport
@@ -48,6 +49,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("validate", "the document itself", Verdict),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
