@@ -32,11 +32,13 @@ def show(screen: Screen, verdict: Verdict) -> None:
     if passed := verdict.of("PASS"):
         screen.heading("What holds")
         counts = Counter(each.kind for each in passed)
-        screen.say(
-            ", ".join(f"{_TITLES[kind]} {amounts.number(count)}" for kind, count in counts.items()),
-            first="  ",
-            indent=2,
-        )
+        # A rule that is called like its kind stands for all objects of that kind.
+        whole = {each.kind for each in passed if each.name == each.kind}
+        held = [
+            _TITLES[kind] if kind in whole else f"{_TITLES[kind]} {amounts.number(count)}"
+            for kind, count in counts.items()
+        ]
+        screen.say(", ".join(held), first="  ", indent=2)
         for each in passed:
             if each.said and each.weight is None:
                 screen.say(f"{each.name}: {each.said}", first="  note  ", indent=8)

@@ -40,7 +40,8 @@ def validate(
     jobs: int | None = None,
 ) -> Verdict:
     """Looks at the database of ``target``. ``only``: names or kinds of rules, or patterns of names
-    (``unique:public.*``); none means all. ``time_limit`` in seconds; None means the settings' for quick, and none for full.
+    (``unique:public.*``); none means all. ``time_limit`` in seconds; None means the settings' for quick, and no limit
+    for full.
 
     Emits Progress of stage ``validate`` in rules. Raises UsageError for a name in ``only`` that no rule has,
     Interrupted, and Failed when the server can't be reached or goes away.

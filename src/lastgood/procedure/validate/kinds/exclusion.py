@@ -29,8 +29,8 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
     if rows > MOST_ROWS:
         return [
             Found(
-                said=f"more than {MOST_ROWS:,} rows are too many to be compared each with each; the server enforces it for "
-                "new rows",
+                said=f"more than {MOST_ROWS:,} rows are too many to be compared each with each; the server enforces it "
+                "for new rows",
                 skipped="unavailable",
             )
         ]
