@@ -58,9 +58,11 @@ def test_each_damage_is_found_and_nothing_else(
     assert set(found["blockers"]) == {name for name, outcome in expected.items() if outcome == "FAIL"}
     assert set(found["warnings"]) == {name for name, outcome in expected.items() if outcome == "WARN"}
     rules = {each["name"]: each for each in found["rules"]}
-    assert rules["readable:public.organizations"]["said"] == (
-        'cannot be looked at: invalid byte sequence for encoding "UTF8": 0xe9 [SQLSTATE 22021]'
+    unreadable = rules["readable:public.organizations"]
+    assert unreadable["said"] == (
+        'not all of public.organizations can be read: invalid byte sequence for encoding "UTF8": 0xe9 [SQLSTATE 22021]'
     )
+    assert unreadable["samples"] == ["id=81, column name"]
     progress = [each for each in outcome.events if each["event"] == "progress"]
     assert progress[-1]["done"] == progress[-1]["total"] == len(rules)
     assert {each["unit"] for each in progress} == {"rules"}

@@ -66,6 +66,19 @@ class Look:
         (found,) = self.rows(query, parameters)
         return found
 
+    def texts(self, query: sql.Composable, parameters: Sequence[Any] | None = None) -> list[tuple[str | None, ...]]:
+        """All rows of a query as the server writes them: psycopg would refuse to decode a text that is damaged."""
+        _ = self.left
+        result = self.connection.execute(query, parameters).pgresult
+        assert result is not None, "a query has a result"
+        return [
+            tuple(
+                None if value is None else value.decode("utf-8", "replace")
+                for value in (result.get_value(row, column) for column in range(result.nfields))
+            )
+            for row in range(result.ntuples)
+        ]
+
     def text(self, query: sql.Composable) -> str:
         """The query as text, for a person who wants to run it himself."""
         return " ".join(query.as_string(self.connection).split())

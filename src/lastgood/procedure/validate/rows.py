@@ -18,15 +18,16 @@ from lastgood.procedure.validate.rule import SAMPLES, Found, Rule, Task, rows_sa
 @dataclass(frozen=True, slots=True)
 class Condition:
     """``bad`` is an expression over the columns of ``relation``, by their bare names: true for a row that violates the
-    rule. ``said`` follows "12 rows of public.contacts"; ``columns`` are shown of each sample. ``note`` is said in any
-    case.
+    rule. ``said`` follows "1 row of public.contacts" or "12 rows of public.contacts". ``columns`` are shown of each
+    sample, ``nulls_only``: those that are NULL. ``note`` is said in any case.
     """
 
     rule: Rule
     relation: Relation
     bad: sql.Composable
-    said: str
+    said: tuple[str, str]
     columns: tuple[str, ...] = ()
+    nulls_only: bool = False
     note: str = ""
 
 
@@ -73,15 +74,25 @@ def _found(condition: Condition, relation: Relation, total: int, count: int, loo
         return Found(said=condition.note and f"{condition.note}, but all rows hold", rows=total, sampled=sample)
     names = (*relation.key, *(each for each in condition.columns if each not in relation.key))
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
-    samples = sql.SQL("SELECT ARRAY[{}]::text[] FROM {}{} WHERE {} LIMIT {}").format(
+    samples = sql.SQL("SELECT {} FROM {}{} WHERE {} LIMIT {}").format(
         texts, relation.only, tablesample(sample), condition.bad, SAMPLES
     )
-    said = f"{rows_said(count)} of {relation} {condition.said}"
+    said = f"{rows_said(count)} of {relation} {condition.said[count != 1]}"
+    found = look.texts(samples) if names else []
     return Found(
         count,
         f"{said}; {condition.note}" if condition.note else said,
         rows=total,
-        samples=tuple(shown(names, found) for (found,) in look.rows(samples)) if names else (),
+        samples=tuple(_shown(condition, names, each) for each in found),
         sampled=sample,
         query=look.text(sql.SQL("SELECT * FROM {} WHERE {}").format(relation.only, condition.bad)),
     )
+
+
+def _shown(condition: Condition, names: Sequence[str], texts: Sequence[str | None]) -> str:
+    kept = [
+        (name, text)
+        for name, text in zip(names, texts, strict=True)
+        if text is None or name in condition.relation.key or not condition.nulls_only
+    ]
+    return shown([name for name, _ in kept], [text for _, text in kept])

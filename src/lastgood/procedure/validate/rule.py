@@ -104,9 +104,9 @@ class Kind:
 
 
 def values(columns: Sequence[str], alias: str = "l") -> sql.Composed:
-    """An array of the texts of these columns."""
+    """A list of the texts of these columns."""
     texts = [sql.SQL("{}.{}::text").format(sql.Identifier(alias), sql.Identifier(column)) for column in columns]
-    return sql.SQL("ARRAY[{}]::text[]").format(sql.SQL(", ").join(texts))
+    return sql.SQL(", ").join(texts)
 
 
 def shown(names: Sequence[str], texts: Sequence[str | None]) -> str:

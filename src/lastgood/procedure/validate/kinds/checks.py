@@ -27,7 +27,9 @@ WITH RECURSIVE above (type, domain) AS (
   SELECT a.type, t.typbasetype FROM above a JOIN pg_catalog.pg_type t ON t.oid = a.domain
   JOIN pg_catalog.pg_type b ON b.oid = t.typbasetype AND b.typtype = 'd')
 SELECT a.type::bigint, n.nspname, d.typname, k.conname, pg_catalog.pg_get_expr(k.conbin, 0), k.convalidated,
-       pg_catalog.format_type(d.typbasetype, d.typtypmod)
+       (SELECT pg_catalog.format_type(b.typbasetype, b.typtypmod)
+        FROM above y JOIN pg_catalog.pg_type b ON b.oid = y.domain
+        JOIN pg_catalog.pg_type under ON under.oid = b.typbasetype AND under.typtype <> 'd' WHERE y.type = a.type)
 FROM above a JOIN pg_catalog.pg_type d ON d.oid = a.domain JOIN pg_catalog.pg_namespace n ON n.oid = d.typnamespace
 JOIN pg_catalog.pg_constraint k ON k.contypid = d.oid
 WHERE k.contype = 'c'
@@ -47,9 +49,9 @@ def _of_tables(catalogue: Catalogue) -> Iterator[Condition]:
             table,
             # The catalogue's own text of an expression. One that gives NULL is fulfilled.
             sql.SQL("({}) IS FALSE").format(sql.SQL(expression)),
-            f"violate the check {name}: {expression}",
+            (f"violates the check {name}: {expression}", f"violate the check {name}: {expression}"),
             tuple(columns or ()),
-            "" if validated else _NOT_VALID,
+            note="" if validated else _NOT_VALID,
         )
 
 
@@ -62,17 +64,19 @@ def _of_domains(catalogue: Catalogue) -> Iterator[Condition]:
     for table in catalogue.tables:
         for column in table.columns:
             for schema, domain, name, expression, validated, underlying in constraints.get(column.type, ()):
-                # In the constraint's text the value is called VALUE; a subquery gives it that name.
+                # In the constraint's text the value is called VALUE; a subquery gives it that name, and the type under
+                # all domains, so that no other constraint gets in the way.
                 bad = sql.SQL("(SELECT ({}) IS FALSE FROM (SELECT {}::{} AS value) domain)").format(
                     sql.SQL(expression), sql.Identifier(column.name), sql.SQL(underlying)
                 )
+                of_domain = f"a value in {column.name} that is no {schema}.{domain}: {expression}"
                 yield Condition(
                     Rule(f"domain:{table}.{column.name}.{name}", "domain", "blocker" if validated else "warning"),
                     table,
                     bad,
-                    f"have a {column.name} that is no {schema}.{domain}: {expression}",
+                    (f"has {of_domain}", f"have {of_domain}"),
                     (column.name,),
-                    "" if validated else _NOT_VALID,
+                    note="" if validated else _NOT_VALID,
                 )
 
 

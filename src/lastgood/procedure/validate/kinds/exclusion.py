@@ -47,9 +47,7 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
     count = look.row(pairs.format(numbered, source, sql.SQL("count(*)"), conflict))[0]
     if not count:
         return [Found(rows=rows)]
-    texts = sql.SQL("ARRAY[{}]::text[]").format(
-        sql.SQL(", ").join(sql.SQL("a.{0}::text, b.{0}::text").format(each) for each in index.aliases)
-    )
+    texts = sql.SQL(", ").join(sql.SQL("a.{0}::text, b.{0}::text").format(each) for each in index.aliases)
     some = pairs.format(numbered, source, texts, conflict) + sql.SQL(" LIMIT {}").format(SAMPLES)
     names = [name for each in index.names for name in (each, f"and {each}")]
     return [
@@ -58,7 +56,7 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
             f"{count:,} pair{'' if count == 1 else 's'} of rows of {index.table} conflict; the exclusion constraint "
             f"{index.name} should keep them apart",
             rows=rows,
-            samples=tuple(shown(names, found) for (found,) in look.rows(some)),
+            samples=tuple(shown(names, found) for found in look.texts(some)),
         )
     ]
 

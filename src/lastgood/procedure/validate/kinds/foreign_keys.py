@@ -59,7 +59,7 @@ def _look(key: Key, child: Relation, look: Look, sample: float | None) -> Sequen
         Found(
             count,
             f"{said}; {told}" if told else said,
-            samples=tuple(shown(names, texts) for (texts,) in look.rows(query)),
+            samples=tuple(shown(names, texts) for texts in look.texts(query)),
             sampled=sample,
             query=look.text(sql.SQL("SELECT l.* ") + integrity.orphans(key)),
         )

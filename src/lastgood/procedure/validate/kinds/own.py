@@ -20,6 +20,8 @@ KIND = "own"
 _CURSOR = "lastgood_rule"
 # What is not the rule's fault, and told of every kind of rule in the same way.
 _NOT_ITS_FAULT = ("57014", "55P03", "42501", "40001")
+# Refused because it would change something: in a read-only transaction, or in a cursor.
+_WRITES = ("25006", "0A000")
 _BOOL = 16
 _NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 1700})
 
@@ -48,7 +50,8 @@ def _look(rule: tables.Rule, look: Look, sample: float | None) -> Sequence[Found
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate in _NOT_ITS_FAULT:
             raise
-        found = Found(said=f"cannot be tried: {error.diag.message_primary}", failed=True)
+        only = "rules only read: " if error.sqlstate in _WRITES else ""
+        found = Found(said=f"cannot be tried: {only}{error.diag.message_primary}", failed=True)
     if found.failed:
         found = replace(found, hint=f'Mend the query of the rule "{rule.name}" in lastgood.toml.', percent=0.0)
     return [replace(found, query=rule.query)]

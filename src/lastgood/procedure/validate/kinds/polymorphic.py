@@ -93,7 +93,7 @@ def _look(
     sample: float | None,
 ) -> Sequence[Found]:
     kind, number, part = sql.Identifier(type_column), sql.Identifier(id_column), tablesample(sample)
-    types = look.rows(
+    types = look.texts(
         sql.SQL(
             "SELECT l.{}::text, count(*) FROM {} l{} WHERE l.{} IS NOT NULL AND l.{} IS NOT NULL GROUP BY 1 LIMIT {}"
         ).format(kind, table.only, part, kind, number, _MOST_TYPES + 1)
@@ -103,12 +103,12 @@ def _look(
     column = table.column(id_column)
     names = (*table.key, *(each for each in (type_column, id_column) if each not in table.key))
     total, said, samples, unknown, queries = 0, list[str](), list[str](), list[str](), list[str]()
-    for value, count in sorted(types):
+    for value, rows in sorted((kind or "", int(rows or 0)) for kind, rows in types):
         target = _guessed(catalogue, table, value) if catalogue is not None else (targets or {}).get(value)
         other = target.column(target.key[0]) if target is not None else None
         if target is None or other is None or column is None:
             unknown.append(value)
-            total += count if catalogue is None else 0
+            total += rows if catalogue is None else 0
             continue
         equal = sql.SQL("r.{} = l.{}" if match(column, other) else "r.{}::text = l.{}::text").format(
             sql.Identifier(other.name), number
@@ -117,14 +117,14 @@ def _look(
             table.only, part, kind, sql.Literal(value), number
         ) + sql.SQL("(SELECT FROM {} r WHERE {})").format(target.only, equal)
         (lost,) = look.row(sql.SQL("SELECT count(*) ") + orphans)
-        if lost == 0 or (lost == count and catalogue is not None):
+        if lost == 0 or (lost == rows and catalogue is not None):
             continue  # a guess by which no row at all fits was wrong
         total += lost
         said.append(
             f"{rows_said(lost)} with {type_column} {value} {'has' if lost == 1 else 'have'} no match in {target}"
         )
         some = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
-        samples += [shown(names, texts) for (texts,) in look.rows(some)]
+        samples += [shown(names, texts) for texts in look.texts(some)]
         queries.append(look.text(sql.SQL("SELECT l.* ") + orphans))
     if unknown and catalogue is None:
         said.append(f"{type_column} has values that [[validate.polymorphic]] does not name: {', '.join(unknown[:5])}")

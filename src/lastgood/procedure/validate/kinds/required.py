@@ -35,17 +35,17 @@ def _conditions(catalogue: Catalogue) -> Iterator[Condition]:
         )
         sound = tuple(name for name in required if (table.oid, name) not in unproved)
         if sound:
-            said = f"have no {sound[0]}" if len(sound) == 1 else f"lack one of {', '.join(sound)}"
-            yield Condition(Rule(f"required:{table}", "required"), table, missing(sound), said, sound)
+            said = ("lacks a required value", "lack a required value")
+            yield Condition(Rule(f"required:{table}", "required"), table, missing(sound), said, sound, nulls_only=True)
         for name in required:
             if name not in sound:
                 yield Condition(
                     Rule(f"required:{table}.{name}", "required", "warning"),
                     table,
                     missing((name,)),
-                    f"have no {name}",
+                    (f"has no {name}", f"have no {name}"),
                     (name,),
-                    "its NOT NULL is NOT VALID: the server never looked at all rows",
+                    note="its NOT NULL is NOT VALID: the server never looked at all rows",
                 )
 
 

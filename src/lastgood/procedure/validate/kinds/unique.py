@@ -25,7 +25,7 @@ SELECT i.indexrelid::bigint, i.indrelid::bigint, ic.relname, i.indisvalid AND i.
         FROM generate_series(1, i.indnkeyatts) k
         LEFT JOIN pg_catalog.pg_collation cl ON cl.oid = (i.indcollation::oid[])[k - 1]
         LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = cl.collnamespace),
-       (SELECT array_agg(coalesce(a.attname, 'expression ' || k) ORDER BY k)
+       (SELECT array_agg(coalesce(a.attname, pg_catalog.pg_get_indexdef(i.indexrelid, k::int4, false)) ORDER BY k)
         FROM generate_series(1, i.indnkeyatts) k
         LEFT JOIN pg_catalog.pg_attribute a
           ON a.attrelid = i.indrelid AND a.attnum = (i.indkey::int2[])[k - 1] AND a.attnum > 0),
@@ -134,7 +134,7 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
     if not several:
         return [Found()]
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(each) for each in index.aliases)
-    some = sql.SQL("SELECT ARRAY[{}]::text[], n FROM ({}) t ORDER BY n DESC, 1 LIMIT {}").format(texts, same, SAMPLES)
+    some = sql.SQL("SELECT n::text, {} FROM ({}) t ORDER BY t.n DESC, 2 LIMIT {}").format(texts, same, SAMPLES)
     names = ", ".join(index.names)
     count = "1 value" if several == 1 else f"{several:,} values"
     return [
@@ -144,7 +144,7 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
             f"{rows_said(rows)}; the index {index.name} should keep them apart",
             "An index that lets duplicates in is damaged, or never became valid: remove the rows that are too many, "
             "then run REINDEX INDEX CONCURRENTLY on it.",
-            samples=tuple(f"{shown(index.names, found)} ({n} times)" for found, n in look.rows(some)),
+            samples=tuple(f"{shown(index.names, found)} ({n} times)" for n, *found in look.texts(some)),
             query=look.text(same),
         )
     ]
