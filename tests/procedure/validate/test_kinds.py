@@ -208,8 +208,8 @@ def test_checks_with_odd_names_null_and_functions(stage: Stage) -> None:
         "domain:public.d.value.small_check": ("WARN", ("id=4, value=10",)),
     }
     assert found["domain:public.d.value.small_check"].said == (
-        "1 row of public.d has a value in value that is no public.small: (VALUE < 10); the constraint is NOT VALID: "
-        "the server never looked at all rows"
+        "1 row of public.d has a value in value that is no public.small: ((VALUE)::integer < 10); "
+        "the constraint is NOT VALID: the server never looked at all rows"
     )
 
 

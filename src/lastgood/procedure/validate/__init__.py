@@ -5,25 +5,21 @@ Reads only, in one snapshot, on several connections; holds a table's weakest loc
 
 from __future__ import annotations
 
-import difflib
-from collections.abc import Callable, Iterator, Sequence
-from fnmatch import fnmatchcase
+from collections.abc import Callable, Sequence
 from time import monotonic
 
 import psycopg
 
-from lastgood.config import NOTHING_LOOKED_AT
 from lastgood.config.tables import Validate
-from lastgood.errors import NOT_REACHED, UsageError
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
-from lastgood.procedure.validate import budget, catalogue, rows
-from lastgood.procedure.validate.catalogue import Catalogue
-from lastgood.procedure.validate.crew import STAGE, Crew, Planned, snapshot
+from lastgood.procedure.validate import budget, catalogue, listing
+from lastgood.procedure.validate.crew import STAGE, Crew, snapshot
 from lastgood.procedure.validate.kinds import KINDS
-from lastgood.procedure.validate.rule import Found, Mode, Rule, Task
-from lastgood.procedure.validate.verdict import RuleResult, Verdict, conclude, result
+from lastgood.procedure.validate.rule import Mode
+from lastgood.procedure.validate.verdict import RuleResult, Verdict, conclude
 
 __all__ = ["KINDS", "Mode", "RuleResult", "Verdict", "validate"]
 
@@ -54,9 +50,7 @@ def validate(
         verdict = _validate(target, settings, mode, emit, cancelled, only, limit, jobs, began)
     except psycopg.Error as error:
         emit(StageFailed(STAGE, monotonic() - began, "the server refused"))
-        # Nothing told us that we were ever let in: a refused login is what it most likely is.
-        context: server_errors.Context = "connect" if error.sqlstate is None else "any"
-        raise server_errors.failed(error, "validate the database", context=context, state=NOT_REACHED) from error
+        raise _failed(target, error) from error
     except BaseException as error:
         emit(StageFailed(STAGE, monotonic() - began, str(error)))
         raise
@@ -79,13 +73,11 @@ def _validate(
     with snapshot(target, jobs) as shared:
         with shared.first.transaction(force_rollback=True):
             known = catalogue.read(shared.first, settings)
-        tasks, refused = _tasks(known, mode)
-        _refuse_unknown(only, [rule for task in tasks for rule in task.rules])
-        for name in settings.ignore:
-            if not any(_is_called(rule, name) for task in tasks for rule in task.rules) and mode == "full":
+        everything = listing.tasks(known, mode)
+        if mode == "full":
+            for name in listing.unknown(everything, settings.ignore):
                 emit(Caution(f'"{name}" in the list "ignore" of [validate] is no rule of this database'))
-        tasks = list(_chosen(tasks, lambda rule: _wanted(rule, only, settings.ignore)))
-        planned = _order(tasks, mode, limit)
+        planned = budget.planned(listing.chosen(everything, only, settings.ignore), mode, limit or 0.0)
         connections = shared.share(len(planned))
         info = shared.first.info
         version = ".".join(str(part) for part in (info.server_version // 10000, info.server_version % 10000))
@@ -95,9 +87,7 @@ def _validate(
         results = [each for group in crew.run(planned) for each in group]
         count = len(connections)
     order = {kind.name: number for number, kind in enumerate(KINDS)}
-    results = sorted(
-        [*refused, *results], key=lambda each: (order[each.kind], each.name if each.weight is None else "")
-    )
+    results.sort(key=lambda each: (order[each.kind], each.name if each.weight is None else ""))
     return conclude(
         results,
         mode=mode,
@@ -111,71 +101,16 @@ def _validate(
     )
 
 
-def _tasks(known: Catalogue, mode: Mode) -> tuple[list[Task], list[RuleResult]]:
-    """All tasks; and what is said of kinds of rules that can't even be listed."""
-    tasks: list[Task] = []
-    refused: list[RuleResult] = []
-    for kind in KINDS:
-        if mode not in kind.modes or kind.finds is None:
-            continue
-        try:
-            with known.connection.transaction(force_rollback=True):
-                tasks += kind.finds(known, mode)
-        except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
-            said = f"the {kind.title} can't be listed: {error.diag.message_primary}"
-            locked = error.sqlstate == "55P03"
-            found = Found(said=said, hint="Try again.", skipped="locked" if locked else "privilege")
-            refused.append(result(Rule(kind.name, kind.name), found, 0.0))
-    sources = [kind.conditions for kind in KINDS if kind.conditions is not None and mode in kind.modes]
-    tasks += rows.tasks(known, sources)
-    return tasks, refused
-
-
-def _order(tasks: Sequence[Task], mode: Mode, limit: float | None) -> list[Planned]:
-    """For --quick the cheapest first: what does not fit into its time is what would have taken most of it. Without a
-    limit the longest first, so that no connection is left alone with one at the end."""
-    samples = budget.samples(tasks, mode, limit or 0.0)
-    planned = [Planned(_light(task, mode), sample) for task, sample in zip(tasks, samples, strict=True)]
-    return sorted(planned, key=lambda each: budget.cost(each.task, each.sample), reverse=mode == "full")
-
-
-def _light(task: Task, mode: Mode) -> Task:
-    if not budget.too_large(task, mode):
-        return task
-    found = Found(said="its table is too large to be read whole: --full looks at it", skipped="size")
-    return Task(task.rules, lambda look, sample: [found for _ in task.rules])
-
-
-def _is_called(rule: Rule, name: str) -> bool:
-    return name in (rule.name, rule.kind) or (rule.weight is None and fnmatchcase(rule.name, name))
-
-
-def _wanted(rule: Rule, only: Sequence[str], ignore: Sequence[str]) -> bool:
-    if any(_is_called(rule, name) for name in ignore):
-        return False
-    return not only or any(_is_called(rule, name) for name in only)
-
-
-def _chosen(tasks: Sequence[Task], wanted: Callable[[Rule], bool]) -> Iterator[Task]:
-    """Of tasks for several rules, only what is wanted of them."""
-    for task in tasks:
-        if all(wanted(rule) for rule in task.rules):
-            yield task
-        else:
-            yield from _chosen(task.alone, wanted)
-
-
-def _refuse_unknown(only: Sequence[str], rules: Sequence[Rule]) -> None:
-    kinds = [kind.name for kind in KINDS]
-    for name in only:
-        if name in kinds or any(_is_called(rule, name) for rule in rules):
-            continue
-        near = difflib.get_close_matches(name, [*kinds, *(rule.name for rule in rules)], n=1)
-        raise UsageError(
-            f'cannot validate: no rule is called "{name}"',
-            hint=f'Did you mean "{near[0]}"?' if near else f"The kinds of rules are: {', '.join(kinds)}.",
-            state=NOTHING_LOOKED_AT,
+def _failed(target: Target, error: psycopg.Error) -> LastgoodError:
+    if "is not currently accepting connections" in str(error):
+        return Failed(
+            f'cannot validate the database: "{target.dbname}" is closed to connections, as shadows and kept ones are',
+            hint=f'Open it for the look, and close it again: ALTER DATABASE "{target.dbname}" ALLOW_CONNECTIONS true.',
+            state=NOT_REACHED,
         )
+    # Nothing told us that we were ever let in: a refused login is what it most likely is.
+    context: server_errors.Context = "connect" if error.sqlstate is None else "any"
+    return server_errors.failed(error, "validate the database", context=context, state=NOT_REACHED)
 
 
 def _remarks(results: Sequence[RuleResult], mode: Mode) -> list[str]:

@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import dataclass
 
-from lastgood.procedure.validate.rule import Mode, Task
+from lastgood.procedure.validate.rule import Found, Mode, Task
 
 # Blocks of 8 kB that are planned for each second of the limit, all connections together: 16 MB, a small part of what a
 # server reads. The rest of the time is for servers that are slow or busy.
@@ -42,6 +43,26 @@ def cost(task: Task, sample: float | None) -> float:
     return (task.pages if sample is None else task.pages * sample / 100) + task.beside
 
 
-def too_large(task: Task, mode: Mode) -> bool:
-    """Whether --quick can't do it: it would read all of a large table."""
-    return mode == "quick" and not task.sampled and task.pages > MOST_WHOLE
+@dataclass(frozen=True, slots=True)
+class Planned:
+    """A task, and the part of its table that it looks at in percent, None for all."""
+
+    task: Task
+    sample: float | None
+
+
+def planned(tasks: Sequence[Task], mode: Mode, limit: float) -> list[Planned]:
+    """The tasks in the order in which they are done. For --quick the cheapest first: what does not fit into its time is
+    what would have taken most of it. Without a limit the longest first, so that no connection is left alone with one
+    at the end."""
+    parts = samples(tasks, mode, limit)
+    found = [Planned(_fitting(task, mode), sample) for task, sample in zip(tasks, parts, strict=True)]
+    return sorted(found, key=lambda each: cost(each.task, each.sample), reverse=mode == "full")
+
+
+def _fitting(task: Task, mode: Mode) -> Task:
+    """The task, or in its place the answer that --quick can't do it: it would read all of a large table."""
+    if mode == "full" or task.sampled or task.pages <= MOST_WHOLE:
+        return task
+    found = Found(said="its table is too large to be read whole: --full looks at it", skipped="size")
+    return Task(task.rules, lambda look, sample: [found for _ in task.rules])

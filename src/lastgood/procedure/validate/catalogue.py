@@ -24,7 +24,7 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relispartition,
             THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0)
                  / pg_catalog.current_setting('block_size')::int8
             ELSE greatest(c.relpages, 0)::int8 END,
-       greatest(c.reltuples, 0)::int8, coalesce(i.inhparent, 0)::bigint, c.relispopulated
+       greatest(c.reltuples, 0)::int8, coalesce(i.inhparent, 0)::bigint, c.relispopulated, held.relation IS NOT NULL
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN held ON held.relation = c.oid
 LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
@@ -68,7 +68,8 @@ class Column:
 class Relation:
     """A table (``r``), a partitioned one (``p``) or a materialized view (``m``). ``pages`` and ``rows`` of a
     partitioned one are its partitions' together; ``rows`` is the planner's estimate. ``parent`` is the OID of the
-    partitioned table that it is a part of, 0 without one. ``key``: the columns of its primary key.
+    partitioned table that it is a part of, 0 without one. ``held``: somebody has locked it, even against readers.
+    ``key``: the columns of its primary key.
     """
 
     oid: int
@@ -80,6 +81,7 @@ class Relation:
     rows: int
     parent: int
     populated: bool
+    held: bool = False
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
 
@@ -119,6 +121,12 @@ class Catalogue:
     def by_name(self) -> Mapping[tuple[str, str], Relation]:
         """The relations, by schema and name."""
         return {(each.schema_name, each.name): each for each in self.relations}
+
+    @cached_property
+    def open(self) -> list[int]:
+        """The OIDs of relations that nobody has locked: the server's own functions that write down a definition wait
+        for the others."""
+        return [each.oid for each in self.relations if not each.held]
 
     @cached_property
     def tables(self) -> tuple[Relation, ...]:

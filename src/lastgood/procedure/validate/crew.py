@@ -16,6 +16,7 @@ from lastgood.events import Emit, Progress
 from lastgood.postgres.capacity import Capacity, capacity
 from lastgood.postgres.server import Connection, Target, set_where_possible
 from lastgood.procedure.validate import troubles
+from lastgood.procedure.validate.budget import Planned
 from lastgood.procedure.validate.look import Look, OutOfTime
 from lastgood.procedure.validate.rule import Found, Mode, Task
 from lastgood.procedure.validate.verdict import RuleResult, result
@@ -40,14 +41,6 @@ SETTINGS: tuple[tuple[str, str], ...] = (
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Planned:
-    """A task, and the part of its table that it looks at in percent, None for all."""
-
-    task: Task
-    sample: float | None
 
 
 @dataclass

@@ -18,6 +18,7 @@ SELECT n.nspname, c.relname, c.relkind::text, pg_catalog.has_schema_privilege(n.
             ELSE pg_catalog.has_table_privilege(c.oid, 'SELECT') END,
        CASE WHEN c.relkind = 'S' THEN false ELSE pg_catalog.row_security_active(c.oid) END, current_user
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace WHERE c.oid = ANY (%s::oid[])
+ORDER BY n.nspname, c.relname
 """
 
 

@@ -16,7 +16,7 @@ SELECT k.conrelid::bigint, k.conname, pg_catalog.pg_get_expr(k.conbin, k.conreli
        (SELECT array_agg(a.attname::text ORDER BY a.attnum) FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = k.conrelid AND a.attnum = ANY (k.conkey))
 FROM pg_catalog.pg_constraint k JOIN pg_catalog.pg_class c ON c.oid = k.conrelid
-WHERE k.contype = 'c' AND NOT (c.relispartition AND k.coninhcount > 0)
+WHERE k.contype = 'c' AND NOT (c.relispartition AND k.coninhcount > 0) AND k.conrelid = ANY (%s::oid[])
 ORDER BY k.conrelid, k.conname
 """
 # A domain over a domain has the constraints of both.
@@ -40,7 +40,7 @@ _NOT_VALID = "the constraint is NOT VALID: the server never looked at all rows"
 
 def _of_tables(catalogue: Catalogue) -> Iterator[Condition]:
     """One for each CHECK of a table."""
-    for oid, name, expression, validated, columns in catalogue.connection.execute(_CHECKS).fetchall():
+    for oid, name, expression, validated, columns in catalogue.connection.execute(_CHECKS, [catalogue.open]).fetchall():
         table = catalogue.by_oid.get(oid)
         if table is None or expression is None:
             continue

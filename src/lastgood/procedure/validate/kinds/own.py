@@ -48,7 +48,7 @@ def _look(rule: tables.Rule, look: Look, sample: float | None) -> Sequence[Found
     except _Wrong as error:
         found = Found(said=f"cannot be tried: {error}", failed=True)
     except psycopg.Error as error:
-        if error.sqlstate is None or error.sqlstate in _NOT_ITS_FAULT:
+        if look.connection.closed or error.sqlstate is None or error.sqlstate in _NOT_ITS_FAULT:
             raise
         only = "rules only read: " if error.sqlstate in _WRITES else ""
         found = Found(said=f"cannot be tried: {only}{error.diag.message_primary}", failed=True)

@@ -25,7 +25,7 @@ WITH used AS (
   FROM pg_catalog.pg_attrdef a
   JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND d.objid = a.oid
     AND d.refclassid = 'pg_catalog.pg_class'::regclass
-  WHERE pg_catalog.pg_get_expr(a.adbin, a.adrelid) LIKE '%nextval(%')
+  WHERE a.adrelid = ANY (%s::oid[]) AND pg_catalog.pg_get_expr(a.adbin, a.adrelid) LIKE '%%nextval(%%')
 SELECT n.nspname, s.relname, u.relation::bigint, a.attname, q.seqincrement, q.seqstart, q.seqmin, q.seqmax, q.seqcycle,
        CASE a.atttypid WHEN 21 THEN 32767 WHEN 23 THEN 2147483647 END,
        EXISTS (SELECT FROM pg_catalog.pg_index i
@@ -61,7 +61,7 @@ class _Sequence:
 
 def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
     for schema, name, table, column, *numbers, unique, indexed, oid in catalogue.connection.execute(
-        _SEQUENCES
+        _SEQUENCES, [catalogue.open]
     ).fetchall():
         relation = catalogue.by_oid.get(table)
         if relation is None:

@@ -21,7 +21,7 @@ SELECT i.indexrelid::bigint, i.indrelid::bigint, ic.relname, i.indisvalid AND i.
        i.indnullsnotdistinct, pg_catalog.pg_get_expr(i.indpred, i.indrelid),
        (SELECT array_agg(pg_catalog.pg_get_indexdef(i.indexrelid, k, false) ORDER BY k)
         FROM generate_series(1, i.indnkeyatts) k),
-       (SELECT array_agg(CASE WHEN cl.oid IS NOT NULL THEN format('%I.%I', cn.nspname, cl.collname) END ORDER BY k)
+       (SELECT array_agg(CASE WHEN cl.oid IS NOT NULL THEN format('%%I.%%I', cn.nspname, cl.collname) END ORDER BY k)
         FROM generate_series(1, i.indnkeyatts) k
         LEFT JOIN pg_catalog.pg_collation cl ON cl.oid = (i.indcollation::oid[])[k - 1]
         LEFT JOIN pg_catalog.pg_namespace cn ON cn.oid = cl.collnamespace),
@@ -32,13 +32,13 @@ SELECT i.indexrelid::bigint, i.indrelid::bigint, ic.relname, i.indisvalid AND i.
        x.operators
 FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class ic ON ic.oid = i.indexrelid
 LEFT JOIN LATERAL (
-  SELECT (SELECT array_agg(format('OPERATOR(%I.%s)', n.nspname, o.oprname) ORDER BY p.position)
+  SELECT (SELECT array_agg(format('OPERATOR(%%I.%%s)', n.nspname, o.oprname) ORDER BY p.position)
                      FROM unnest(k.conexclop) WITH ORDINALITY p (operator, position)
                      JOIN pg_catalog.pg_operator o ON o.oid = p.operator
                      JOIN pg_catalog.pg_namespace n ON n.oid = o.oprnamespace) AS operators
   FROM pg_catalog.pg_constraint k WHERE k.conindid = i.indexrelid AND k.conexclop IS NOT NULL
     AND k.conrelid = i.indrelid LIMIT 1) x ON true
-WHERE (i.indisunique OR i.indisexclusion) AND NOT ic.relispartition
+WHERE (i.indisunique OR i.indisexclusion) AND NOT ic.relispartition AND i.indrelid = ANY (%s::oid[])
 ORDER BY i.indrelid, ic.relname
 """
 
@@ -88,7 +88,7 @@ class Index:
 def indexes(catalogue: Catalogue) -> Iterator[Index]:
     """All indexes that keep rows apart."""
     for oid, table, name, valid, nulls, predicate, keys, collations, names, operators in catalogue.connection.execute(
-        _INDEXES
+        _INDEXES, [catalogue.open]
     ).fetchall():
         relation = catalogue.by_oid.get(table)
         if relation is not None:
