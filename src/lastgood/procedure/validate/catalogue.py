@@ -141,7 +141,7 @@ def read(connection: Connection, settings: Validate) -> Catalogue:
         columns[oid].append(Column(name, kind, typtype == "d", varies, category, not_null))
     keys = {oid: tuple(names) for oid, names in connection.execute(_PRIMARY_KEYS)}
     found = {
-        row[0]: Relation(*row, columns=tuple(columns[row[0]]), key=keys.get(row[0], ()))
+        row[0]: replace(Relation(*row), columns=tuple(columns[row[0]]), key=keys.get(row[0], ()))
         for row in connection.execute(_RELATIONS)
     }
     sums: dict[int, list[int]] = defaultdict(lambda: [0, 0])

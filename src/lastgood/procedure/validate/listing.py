@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 from collections.abc import Callable, Iterator, Sequence
 from fnmatch import fnmatchcase
+from functools import partial
 
 import psycopg
 
@@ -21,9 +22,9 @@ def tasks(known: Catalogue, mode: Mode) -> list[Task]:
     found: list[Task] = []
     for kind in KINDS:
         if mode in kind.modes and kind.finds is not None:
-            found += _listed(known, kind.name, kind.title, lambda finds=kind.finds: finds(known, mode))
+            found += _listed(known, kind.name, kind.title, partial(kind.finds, known, mode))
     sources = [kind.conditions for kind in KINDS if kind.conditions is not None and mode in kind.modes]
-    found += _listed(known, "check", "checks", lambda: rows.tasks(known, sources))
+    found += _listed(known, "check", "checks", partial(rows.tasks, known, sources))
     for each in known.relations:
         if each.held:
             locked = Found(

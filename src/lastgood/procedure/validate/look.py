@@ -56,17 +56,19 @@ class Look:
         with self.connection.transaction(force_rollback=True):
             yield
 
-    def rows(self, query: sql.Composable, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
+    def rows(self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None) -> list[tuple[Any, ...]]:
         """All rows of a query. Raises psycopg.Error, OutOfTime."""
         _ = self.left
         return self.connection.execute(query, parameters).fetchall()
 
-    def row(self, query: sql.Composable, parameters: Sequence[Any] | None = None) -> tuple[Any, ...]:
+    def row(self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None) -> tuple[Any, ...]:
         """The one row of a query that always gives one."""
         (found,) = self.rows(query, parameters)
         return found
 
-    def texts(self, query: sql.Composable, parameters: Sequence[Any] | None = None) -> list[tuple[str | None, ...]]:
+    def texts(
+        self, query: sql.SQL | sql.Composed, parameters: Sequence[Any] | None = None
+    ) -> list[tuple[str | None, ...]]:
         """All rows of a query as the server writes them: psycopg would refuse to decode a text that is damaged."""
         _ = self.left
         result = self.connection.execute(query, parameters).pgresult

@@ -26,9 +26,9 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
         told.add((each.table, each.id_column))
         table = _named(catalogue, each.table)
         problem = f"there is no table {each.table}" if table is None else ""
-        for column in (each.type_column, each.id_column):
-            if table is not None and table.column(column) is None:
-                problem = f"{table} has no column {column}"
+        for name in (each.type_column, each.id_column):
+            if table is not None and table.column(name) is None:
+                problem = f"{table} has no column {name}"
         targets: dict[str, Relation] = {}
         for value, name in each.targets.items():
             target = _named(catalogue, name)
