@@ -3,14 +3,18 @@
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Iterator
 
 import pytest
 from psycopg import sql
 
+from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, UsageError
 from lastgood.events import Caution, Event, Progress, StageDone, StageStarted
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, Target
+from lastgood.procedure.validate import validate
+from tests.postgres.test_pressure import standby
 from tests.procedure.validate.conftest import Stage
 
 TABLES = (
@@ -133,8 +137,10 @@ def test_what_does_not_fit_into_the_time_is_told(stage: Stage) -> None:
 
 
 def until(connection: Connection, query: str, *parameters: object) -> None:
+    deadline = time.monotonic() + 60
     while connection.execute(query.encode(), parameters).fetchone() is None:
-        pass
+        assert time.monotonic() < deadline, "it did not come to pass"
+        time.sleep(0.02)  # the condition is the server's, and nothing announces it
 
 
 def test_it_can_be_stopped(stage: Stage) -> None:
@@ -217,6 +223,16 @@ def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.
     assert 0 < key.violations < 20000
     assert "rules looked at a sample of a large table" in verdict.remarks[0]
     assert all(each.sampled is None for each in stage.verdict("full").rules)
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_standby_is_looked_at_by_several_connections(stage: Stage) -> None:
+    with standby(stage.server) as there:
+        there_too = Target({**stage.target.keywords, "port": str(there.info.port)})
+        with there_too.connect() as connection:
+            until(connection, "SELECT FROM pg_catalog.pg_class WHERE relname = 'deals'")
+        verdict = validate(there_too, Validate(), "full", jobs=2)
+    assert (verdict.verdict, verdict.complete, verdict.connections) == ("GO", True, 2)
 
 
 def test_a_closed_database_is_an_error_with_its_state(stage: Stage) -> None:
