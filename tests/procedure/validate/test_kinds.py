@@ -326,3 +326,41 @@ def test_indexes_that_cannot_be_used(stage: Stage) -> None:
             'Build it again: REINDEX INDEX CONCURRENTLY "public"."plain"',
         ),
     }
+
+
+@ALL
+def test_functions_that_count_on_the_search_path_are_no_false_alarm(stage: Stage) -> None:
+    stage.run(
+        f"ALTER DATABASE {stage.name} SET search_path = app, public",
+        "CREATE SCHEMA app; CREATE TABLE app.allowed (k int); INSERT INTO app.allowed VALUES (1)",
+        "CREATE FUNCTION app.is_allowed(k int) RETURNS boolean LANGUAGE plpgsql STABLE AS"
+        " 'BEGIN RETURN EXISTS (SELECT FROM allowed a WHERE a.k = is_allowed.k); END'",
+        "SET search_path = app; CREATE TABLE app.t (id int PRIMARY KEY, k int CHECK (app.is_allowed(k)))",
+        "SET search_path = app; INSERT INTO app.t VALUES (1, 1)",
+    )
+    assert stage.found() == {}
+    stage.run("SET search_path = app; DELETE FROM app.allowed")
+    assert stage.found()["check:app.t.t_k_check"].samples == ("id=1, k=1",)
+
+
+def test_partitions_on_another_server_are_not_asked(stage: Stage) -> None:
+    stage.run(
+        "CREATE FOREIGN DATA WRAPPER nothing; CREATE SERVER far FOREIGN DATA WRAPPER nothing",
+        "CREATE TABLE p (id int NOT NULL) PARTITION BY RANGE (id)",
+        "CREATE FOREIGN TABLE away PARTITION OF p FOR VALUES FROM (0) TO (10) SERVER far",
+        "CREATE TABLE here PARTITION OF p FOR VALUES FROM (10) TO (20)",
+    )
+    found = stage.found()
+    assert {name: (each.outcome, each.said) for name, each in found.items()} == {
+        "required:public.p": ("SKIPPED", "parts of public.p lie on another server, which is not asked")
+    }
+
+
+def test_what_looks_like_a_secret_is_not_shown(stage: Stage) -> None:
+    stage.run(
+        "CREATE TABLE users (id int PRIMARY KEY, password_hash text)",
+        "INSERT INTO users VALUES (1, 'hunter2')",
+        "ALTER TABLE users ADD CONSTRAINT long CHECK (length(password_hash) > 10) NOT VALID",
+    )
+    found = stage.rule("check:public.users.long")
+    assert found.samples == ("id=1, password_hash=(not shown)",)

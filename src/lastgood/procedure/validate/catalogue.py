@@ -24,7 +24,10 @@ SELECT c.oid::bigint, n.nspname, c.relname, c.relkind::text, c.relispartition,
             THEN coalesce(pg_catalog.pg_relation_size(c.oid), 0)
                  / pg_catalog.current_setting('block_size')::int8
             ELSE greatest(c.relpages, 0)::int8 END,
-       greatest(c.reltuples, 0)::int8, coalesce(i.inhparent, 0)::bigint, c.relispopulated, held.relation IS NOT NULL
+       greatest(c.reltuples, 0)::int8, coalesce(i.inhparent, 0)::bigint, c.relispopulated, held.relation IS NOT NULL,
+       c.relkind = 'p' AND EXISTS (
+         SELECT FROM pg_catalog.pg_partition_tree(c.oid) t JOIN pg_catalog.pg_class f ON f.oid = t.relid
+         WHERE f.relkind = 'f')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN held ON held.relation = c.oid
 LEFT JOIN pg_catalog.pg_inherits i ON i.inhrelid = c.oid AND c.relispartition
@@ -69,7 +72,7 @@ class Relation:
     """A table (``r``), a partitioned one (``p``) or a materialized view (``m``). ``pages`` and ``rows`` of a
     partitioned one are its partitions' together; ``rows`` is the planner's estimate. ``parent`` is the OID of the
     partitioned table that it is a part of, 0 without one. ``held``: somebody has locked it, even against readers.
-    ``key``: the columns of its primary key.
+    ``remote``: parts of it lie on another server. ``key``: the columns of its primary key.
     """
 
     oid: int
@@ -82,6 +85,7 @@ class Relation:
     parent: int
     populated: bool
     held: bool = False
+    remote: bool = False
     columns: tuple[Column, ...] = ()
     key: tuple[str, ...] = ()
 
@@ -106,11 +110,12 @@ class Relation:
 @dataclass(frozen=True)
 class Catalogue:
     """What rules are derived from. ``connection`` is for reading more of the catalogue, ``settings`` what the user
-    wrote."""
+    wrote. ``remote`` are relations that are not looked at: another server would be asked."""
 
     connection: Connection
     settings: Validate
     relations: tuple[Relation, ...]
+    remote: tuple[Relation, ...] = ()
 
     @cached_property
     def by_oid(self) -> Mapping[int, Relation]:
@@ -121,6 +126,14 @@ class Catalogue:
     def by_name(self) -> Mapping[tuple[str, str], Relation]:
         """The relations, by schema and name."""
         return {(each.schema_name, each.name): each for each in self.relations}
+
+    @cached_property
+    def by_bare_name(self) -> Mapping[str, list[Relation]]:
+        """Tables, by their names without the schema."""
+        found: dict[str, list[Relation]] = defaultdict(list)
+        for each in self.tables:
+            found[each.name].append(each)
+        return found
 
     @cached_property
     def open(self) -> list[int]:
@@ -151,8 +164,13 @@ def read(connection: Connection, settings: Validate) -> Catalogue:
             sums[above][0] += each.pages
             sums[above][1] += each.rows
             above = found[above].parent
-    relations = (
+    relations = [
         replace(each, pages=sums[each.oid][0], rows=sums[each.oid][1]) if each.kind == "p" else each
         for each in found.values()
+    ]
+    return Catalogue(
+        connection,
+        settings,
+        tuple(each for each in relations if not each.remote),
+        tuple(each for each in relations if each.remote),
     )
-    return Catalogue(connection, settings, tuple(relations))

@@ -33,6 +33,9 @@ def tasks(known: Catalogue, mode: Mode) -> list[Task]:
                 skipped="locked",
             )
             found.append(already(Rule(f"check:{each}", "check"), locked))
+    for each in known.remote:
+        remote = Found(said=f"parts of {each} lie on another server, which is not asked", skipped="unavailable")
+        found.append(already(Rule(f"required:{each}", "required"), remote))
     return found
 
 

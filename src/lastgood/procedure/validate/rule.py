@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
@@ -18,6 +19,7 @@ Mode = Literal["quick", "full"]
 Why = Literal["time", "privilege", "locked", "size", "unavailable"]
 
 SAMPLES = 5
+_SECRET = re.compile(r"passw|secret|token|api_?key|private_?key|credential", re.IGNORECASE)
 
 
 @dataclass(frozen=True, slots=True)
@@ -110,8 +112,11 @@ def values(columns: Sequence[str], alias: str = "l") -> sql.Composed:
 
 
 def shown(names: Sequence[str], texts: Sequence[str | None]) -> str:
-    """``id=17, organization_id=99``; long values are cut."""
-    return ", ".join(f"{name}={_short(text)}" for name, text in zip(names, texts, strict=True))
+    """``id=17, organization_id=99``; long values are cut, and what looks like a secret by its name is not shown."""
+    return ", ".join(
+        f"{name}={'(not shown)' if text is not None and _SECRET.search(name) else _short(text)}"
+        for name, text in zip(names, texts, strict=True)
+    )
 
 
 def _short(text: str | None) -> str:

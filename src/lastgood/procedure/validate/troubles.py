@@ -34,8 +34,10 @@ def skipped(connection: Connection, error: psycopg.Error, relations: Sequence[in
             hint="Try again when it is done: pg_stat_activity shows who it is.",
             skipped="locked",
         )
-    if error.sqlstate in ("57014", "40001"):
+    if error.sqlstate in ("57014", "40001") or (error.sqlstate or "").startswith("53"):
         return Found(said=f"the server ended the look at it: {said}", hint="Try again.", skipped="locked")
+    if error.sqlstate in ("0A000", "25006"):
+        return Found(said=f"the server can't do it here: {said}", skipped="unavailable")
     if error.sqlstate == "42501":
         return Found(said=said, hint=_grants(connection, said, relations), skipped="privilege")
     return None

@@ -37,7 +37,7 @@ def table_of(catalogue: Catalogue, schema: str, word: str) -> Relation | None:
         here = catalogue.by_name.get((schema, name))
         if here is not None and here.kind in "rp":
             return here
-        elsewhere = [each for each in catalogue.tables if each.name == name]
+        elsewhere = catalogue.by_bare_name.get(name, [])
         if len(elsewhere) == 1:
             return elsewhere[0]
     return None
