@@ -33,9 +33,12 @@ def samples(tasks: Sequence[Task], mode: Mode, limit: float) -> list[float | Non
     if mode == "full":
         return [None for _ in tasks]
     most = largest_share([each.pages for each in tasks if each.sampled], int(limit * PAGES_A_SECOND))
-    return [
-        max(0.01, round(100 * most / each.pages, 2)) if each.sampled and each.pages > most else None for each in tasks
-    ]
+    return [_percent(task.pages, most) if task.sampled else None for task in tasks]
+
+
+def _percent(pages: int, most: int) -> float | None:
+    """None where a sample would save next to nothing."""
+    return max(0.01, round(100 * most / pages, 2)) if most < 0.9 * pages else None
 
 
 def cost(task: Task, sample: float | None) -> float:
