@@ -48,6 +48,10 @@ def show(screen: Screen, verdict: Verdict) -> None:
         screen.heading("What to know")
         for remark in verdict.remarks:
             screen.say(remark, first="  ", indent=4)
+    if not go:
+        screen.heading("Next")
+        screen.say("lastgood rollback --dry-run shows what going back would cost.", first="  ", indent=4)
+        screen.say("lastgood validate --json has, for each rule, the query that lists all rows.", first="  ", indent=4)
 
 
 def _headline(verdict: Verdict) -> str:

@@ -62,6 +62,19 @@ def test_names_choose_rules(stage: Stage) -> None:
     assert Caution('"nothing:like.this" in the list "ignore" of [validate] is no rule of this database') in events
 
 
+def test_what_became_worse_since_an_earlier_verdict(stage: Stage) -> None:
+    stage.run("INSERT INTO deals (contact_id) VALUES (5000)", behind_its_back=True)
+    before = stage.verdict("full")
+    assert before.verdict == "NO-GO"
+    assert stage.verdict("full").worse_than(before) == ()
+    stage.run("INSERT INTO deals (contact_id) VALUES (5001)", "SELECT setval('deals_id_seq', 1)", behind_its_back=True)
+    after = stage.verdict("full")
+    assert [each.name for each in after.worse_than(before)] == [
+        "foreign_key:public.deals.deals_contact_id_fkey",
+        "sequence:public.deals.id",
+    ]
+
+
 def test_it_says_how_far_it_is(stage: Stage) -> None:
     events: list[Event] = []
     verdict = stage.verdict("full", emit=events.append)

@@ -11,7 +11,7 @@ from time import monotonic
 import psycopg
 
 from lastgood.config.tables import Validate
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
@@ -52,7 +52,7 @@ def validate(
         emit(StageFailed(STAGE, monotonic() - began, "the server refused"))
         raise _failed(target, error) from error
     except BaseException as error:
-        emit(StageFailed(STAGE, monotonic() - began, str(error)))
+        emit(StageFailed(STAGE, monotonic() - began, "no such rule" if isinstance(error, UsageError) else str(error)))
         raise
     emit(StageDone(STAGE, verdict.seconds, f"{verdict.verdict}, {len(verdict.rules):,} rules"))
     return verdict

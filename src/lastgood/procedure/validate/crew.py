@@ -142,12 +142,16 @@ class Crew:
             for thread in threads:
                 while thread.is_alive():
                     thread.join(0.1)  # signals are handled in between
-                    if self._cancelled() and not self._stopped.is_set():
+                    if self._cancelled():
                         self._stop(Interrupted("interrupted while the database was validated"))
+                    if self._stopped.is_set():
+                        self._cancel()
         finally:
             self._stop(None)
             for thread in threads:
-                thread.join()
+                while thread.is_alive():
+                    self._cancel()
+                    thread.join(0.1)
         if self._failed is not None:
             raise self._failed
         return self._results
@@ -156,7 +160,10 @@ class Crew:
         with self._lock:
             self._failed = self._failed or error
         self._stopped.set()
-        for connection in self._connections if error is not None else ():
+
+    def _cancel(self) -> None:
+        """Ends what the server does for us; again and again, because between two queries there is nothing to cancel."""
+        for connection in self._connections:
             with suppress(psycopg.Error):  # it may have just ended by itself
                 connection.cancel_safe(timeout=5)
 

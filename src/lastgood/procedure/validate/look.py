@@ -10,6 +10,7 @@ from typing import Any
 
 from psycopg import sql
 
+from lastgood.errors import Interrupted
 from lastgood.postgres.server import Connection
 
 # How much the time that is left may differ from the limit that the server was told before it is told again.
@@ -33,7 +34,9 @@ class Look:
 
     @property
     def left(self) -> float:
-        """Seconds until the deadline. Raises OutOfTime when there are none."""
+        """Seconds until the deadline. Raises OutOfTime when there are none, Interrupted when cancelled."""
+        if self.cancelled():
+            raise Interrupted("interrupted while the database was validated")
         if self.deadline is None:
             return float("inf")
         left = self.deadline - monotonic()
@@ -46,8 +49,9 @@ class Look:
         """The time for one task: at most ``share`` of what is left. All locks that it took are given back at its end:
         a table is held (ACCESS SHARE) no longer than one task looks at it, and its failure does not end the others.
         """
+        left = self.left
         if self.deadline is not None:
-            wanted = self.left * share
+            wanted = left * share
             if not _STALE * self._told <= wanted <= self._told:
                 self.connection.execute(
                     "SELECT pg_catalog.set_config('statement_timeout', %s, false)", [f"{max(1, int(wanted * 1000))}ms"]

@@ -71,9 +71,25 @@ class Verdict(_Frozen):
         """The JSON document."""
         return self.model_dump(mode="json")
 
+    def worse_than(self, before: Verdict) -> tuple[RuleResult, ...]:
+        """The rules that fail or warn now and did better before, or have more violations: what happened in between.
+        A rule that was not there before, or not looked at, did well before."""
+        then = {each.name: each for each in before.rules}
+        return tuple(each for each in self.rules if _worse(each, then.get(each.name)))
+
     def of(self, outcome: Outcome) -> tuple[RuleResult, ...]:
         """The results that ended so, in their order."""
         return tuple(each for each in self.rules if each.outcome == outcome)
+
+
+_RANKS: dict[Outcome, int] = {"PASS": 0, "SKIPPED": 0, "WARN": 1, "FAIL": 2}
+
+
+def _worse(now: RuleResult, then: RuleResult | None) -> bool:
+    rank = _RANKS[now.outcome]
+    if rank == 0 or then is None:
+        return rank > 0
+    return rank > _RANKS[then.outcome] or (rank == _RANKS[then.outcome] and now.violations > then.violations)
 
 
 QUALITY = "quality"
