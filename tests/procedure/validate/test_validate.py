@@ -14,6 +14,8 @@ from lastgood.errors import Failed, Interrupted, UsageError
 from lastgood.events import Caution, Event, Progress, StageDone, StageStarted
 from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.validate import validate
+from lastgood.procedure.validate.crew import snapshot
+from lastgood.procedure.validate.look import Look
 from tests.postgres.test_pressure import standby
 from tests.procedure.validate.conftest import Stage
 
@@ -283,3 +285,23 @@ def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     (error,) = caught
     assert isinstance(error, Failed)
     assert str(error) == "cannot validate the database: terminating connection due to administrator command"
+
+
+def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage: Stage) -> None:
+    """What is set, is set for the transaction: a pooler would hand the rest to the application."""
+    with snapshot(stage.target) as shared:
+        inside = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
+        assert (inside["transaction_read_only"], inside["lock_timeout"], inside["row_security"]) == (
+            "on",
+            "2000",
+            "off",
+        )
+        look = Look(shared.first, time.monotonic() + 60, lambda: False)
+        with look.task():
+            assert look.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
+        shared.first.rollback()
+        shared.first.autocommit = True
+        after = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
+    with stage.target.connect() as fresh:
+        before = dict(fresh.execute("SELECT name, setting FROM pg_settings").fetchall())
+    assert {name for name in before if before[name] != after[name]} == {"application_name"}

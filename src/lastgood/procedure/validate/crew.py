@@ -14,7 +14,7 @@ from psycopg import IsolationLevel, sql
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Progress
 from lastgood.postgres.capacity import Capacity, capacity
-from lastgood.postgres.server import Connection, Target, set_where_possible
+from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.validate import troubles
 from lastgood.procedure.validate.budget import Planned
 from lastgood.procedure.validate.look import Look, OutOfTime
@@ -28,17 +28,23 @@ OWN_SHARE = 0.5
 _NOT_FOUND = ("42P01", "42883", "42703", "42704", "3F000")
 # A lock is waited for this long; who holds one is not hindered by us, and neither is who waits behind us.
 LOCK_TIMEOUT = "2s"
+# Set for the transaction only: behind a pooler the session is another client's a moment later.
 SETTINGS: tuple[tuple[str, str], ...] = (
+    ("search_path", ""),
     ("lock_timeout", LOCK_TIMEOUT),
+    ("statement_timeout", "0"),
+    ("idle_in_transaction_session_timeout", "0"),
     # Rows hidden by row level security: an error, not a smaller number.
     ("row_security", "off"),
-    ("default_transaction_read_only", "on"),
     ("max_parallel_workers_per_gather", "0"),
     # The planner must not take the constraints for granted that are looked at.
     ("constraint_exclusion", "off"),
     ("synchronize_seqscans", "off"),
+    ("DateStyle", "ISO, YMD"),
+    ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
+    ("jit", "off"),
 )
 
 
@@ -63,8 +69,9 @@ class Snapshot:
         for number in range(2, most + 1):
             try:
                 connection = self._stack.enter_context(_connected(self.target, f"lastgood validate {number}"))
-                _prepare(connection, self.capacity)
+                _begin(connection)
                 connection.execute(sql.SQL("SET TRANSACTION SNAPSHOT {}").format(sql.Literal(name)))
+                _settle(connection, self.capacity)
             except psycopg.Error:
                 # No room for another one, or another server behind the same address: those we have will do.
                 break
@@ -79,8 +86,8 @@ def snapshot(target: Target, jobs: int | None = None) -> Iterator[Snapshot]:
         first = stack.enter_context(_connected(target, "lastgood validate"))
         path = first.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
         room = capacity(first, jobs=jobs, into=first.info.dbname, others=0)
-        _prepare(first, room)
-        first.execute("SELECT")  # here the snapshot is taken
+        _begin(first)
+        _settle(first, room)
         yield Snapshot(target, first, room, path[0] if path is not None else "", stack)
 
 
@@ -94,14 +101,21 @@ def _connected(target: Target, name: str) -> Iterator[Connection]:
         connection.close()
 
 
-def _prepare(connection: Connection, room: Capacity) -> None:
-    """Settings, and a transaction that begins with the next command."""
-    memory = max(4 << 20, min(MOST_MEMORY, room.maintenance_work_mem))
-    set_where_possible(connection, (*SETTINGS, ("work_mem", f"{memory >> 10}kB")))
+def _begin(connection: Connection) -> None:
+    """A transaction begins with the next command, and takes its snapshot then."""
     connection.prepare_threshold = None  # each query is another one, and a pooler may not know them
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     connection.autocommit = False
+
+
+def _settle(connection: Connection, room: Capacity) -> None:
+    memory = max(4 << 20, min(MOST_MEMORY, room.maintenance_work_mem))
+    wanted = (*SETTINGS, ("work_mem", f"{memory >> 10}kB"))
+    connection.execute(
+        "SELECT pg_catalog.set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) s (name, value)",
+        [[name for name, _ in wanted], [value for _, value in wanted]],
+    )
 
 
 class Crew:

@@ -54,7 +54,7 @@ class Look:
             wanted = left * share
             if not _STALE * self._told <= wanted <= self._told:
                 self.connection.execute(
-                    "SELECT pg_catalog.set_config('statement_timeout', %s, false)", [f"{max(1, int(wanted * 1000))}ms"]
+                    "SELECT pg_catalog.set_config('statement_timeout', %s, true)", [f"{max(1, int(wanted * 1000))}ms"]
                 )
                 self._told = wanted
         with self.connection.transaction(force_rollback=True):
