@@ -2,7 +2,8 @@
 
 The engine's own tasks, in the order that its own schedule gives them to workers: only what each task takes is not done
 but looked up, in costs that were measured. The simulated machine has enough memory and disk, and sessions that do not
-stand in each other's way: what it shows is where the critical path lies, not how fast a disk is.
+stand in each other's way; what a process of ours does for a part of a table counts as work of the same core. What it
+shows is where the critical path lies, not how fast a disk is.
 """
 
 from __future__ import annotations
@@ -58,7 +59,7 @@ class Forecast:
 def forecast(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES) -> Forecast:
     """Of a plain dump of that size (10^9 bytes each) and of the shape of the one that the costs were measured with."""
     factor = gigabytes * 1e9 / costs.plain_bytes
-    tasks = scaled(costs, factor)
+    tasks = scaled(costs, factor, cores)
     chain, chain_seconds = longest_chain(tasks)
     done = schedule.simulate(tasks, cores)
     return Forecast(
@@ -72,9 +73,9 @@ def forecast(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES) -> Forec
     )
 
 
-def scaled(costs: Costs, factor: float) -> list[Task]:
-    """The engine's tasks for a dump ``factor`` times as large. They are ranked by what the engine believes that they
-    cost; ``cost`` is what was measured."""
+def scaled(costs: Costs, factor: float, workers: int = 1) -> list[Task]:
+    """The engine's tasks for a dump ``factor`` times as large, and so many workers. They are ranked by what the engine
+    believes that they cost; ``cost`` is what was measured."""
     summary = facts_of_dump(_Text(costs.definitions.encode()))[1]
     tables = _by_relation(costs)
     items: list[Item] = []
@@ -83,7 +84,7 @@ def scaled(costs: Costs, factor: float) -> list[Task]:
             table = tables[item.start.relation]
             item = replace(item, rows=round(table.rows * factor), size=round(table.bytes * factor))
         items.append(item)
-    tasks = tasks_of(items, summary)
+    tasks = tasks_of(items, summary, workers=workers)
     measured = _Measured(costs, factor)
     for task in tasks:
         task.cost = measured.cost(task)
@@ -113,10 +114,11 @@ class _Measured:
         match item:
             case Section():
                 table = self._tables[item.start.relation]
-                share = item.size / max(1.0, table.bytes * self._factor)
+                share = item.size / max(1.0, table.bytes * self._factor) / task.parts
                 if task.work is Work.READ:
                     return table.proof * self._factor * share
-                return (table.load * self._factor + table.analyze) * share
+                lines = table.lines * self._factor if task.parts > 1 else 0.0
+                return (table.load * self._factor + lines + table.analyze) * share
             case Step() if task.work is Work.INDEX:
                 return self._indexes[_made(item)]
             case Step() if task.work is Work.KEY:

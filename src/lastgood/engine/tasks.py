@@ -30,7 +30,7 @@ ANALYZE_FROM = 1 << 20
 
 class Work(Enum):
     """What a task is. COMMANDS run one behind the other in one session; ROWS is one section, or the ``part`` of it that
-    one session gets to load; READ reads a table back that was loaded from one section."""
+    one session gets to load; READ reads a table back that was loaded from one section, or as many parts of it."""
 
     COMMANDS = "commands"
     ROWS = "rows"
@@ -135,7 +135,7 @@ def tasks_of(
 ) -> list[Task]:
     """The tasks of a script, in an order in which they could be done one by one; each with its ``rank``.
 
-    ``read_back`` adds a READ task for each ordinary table whose rows are one section. A section that would keep one of
+    ``read_back`` adds READ tasks for each ordinary table whose rows are one section. A section that would keep one of
     ``workers`` busy when the others have nothing left to do is several tasks.
     """
     items = list(items)
@@ -380,9 +380,12 @@ class _Graph:
             self._on[relation].append(task)
 
     def read_back(self, whole: Collection[Relation]) -> None:
+        """A table that several sessions loaded is read back by as many, each so many of its pages."""
         for relation, loads in self._sections.items():
             if relation in whole:
                 after = {load.number for load in loads}
-                task = Task(len(self.tasks), Work.READ, loads[0].items, after, {relation: Lock.READ})
-                task.cost = self._bytes[relation] * self._costs.read_byte + self._costs.command
-                self.tasks.append(task)
+                cost = self._bytes[relation] * self._costs.read_byte / len(loads) + self._costs.command
+                for _ in loads:
+                    task = Task(len(self.tasks), Work.READ, loads[0].items, set(after), {relation: Lock.READ})
+                    task.cost, task.parts = cost, len(loads)
+                    self.tasks.append(task)
