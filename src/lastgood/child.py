@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import threading
 from collections import deque
@@ -157,6 +158,48 @@ def stream(
             feeder.stop()
         stdout.close()
         process.stderr.close()
+
+
+@dataclass(slots=True)
+class Conversation:
+    """A program that is asked in lines and answers in lines."""
+
+    _process: subprocess.Popen[bytes]
+
+    def say(self, line: bytes) -> None:
+        """Sends one line; its end is added. One that the program no longer reads is lost: what it says next tells."""
+        assert self._process.stdin is not None
+        with suppress(BrokenPipeError):
+            self._process.stdin.write(line + b"\n")
+            self._process.stdin.flush()
+
+    def hear(self, seconds: float) -> bytes | None:
+        """The next line, with its end; None when none came in time, nothing at all when there will be none."""
+        assert self._process.stdout is not None
+        # poll, not select: a process with many connections has descriptors above 1023.
+        ready = select.poll()
+        ready.register(self._process.stdout, select.POLLIN)
+        if not ready.poll(1000 * seconds):
+            return None
+        return self._process.stdout.readline()
+
+
+@contextmanager
+def conversation(
+    arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None
+) -> Iterator[Conversation]:
+    """Runs a program to talk to, with no more than one line under way in either direction. It is killed when the block
+    is left while it runs. What it says on stderr goes where ours does."""
+    with subprocess.Popen(
+        [str(a) for a in arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(environment),
+    ) as process:
+        try:
+            yield Conversation(process)
+        finally:
+            process.kill()  # does nothing to one that has ended
 
 
 def _position(stdin: int | Iterable[bytes]) -> int:
