@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import os
+import select
 import subprocess
 import threading
+import time
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
@@ -157,6 +159,65 @@ def stream(
             feeder.stop()
         stdout.close()
         process.stderr.close()
+
+
+class Companion:
+    """A program beside us that outlives us: it reads from us, and its stdin ends when we do, however we end."""
+
+    def __init__(self, process: subprocess.Popen[bytes]) -> None:
+        self._process = process
+
+    @property
+    def pid(self) -> int:
+        """Its process."""
+        return self._process.pid
+
+    def say(self, line: str) -> None:
+        """Gives it one line. Raises OSError when it is gone."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(line.encode() + b"\n")
+        self._process.stdin.flush()
+
+    def hear(self, seconds: float) -> str:
+        """What it says (stderr too) until the end of a line, or of that time: without the line's end."""
+        assert self._process.stdout is not None
+        said, deadline = b"", time.monotonic() + seconds
+        descriptor = self._process.stdout.fileno()
+        while not said.endswith(b"\n"):
+            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
+            byte = os.read(descriptor, 1) if ready else b""
+            if not byte:
+                break
+            said += byte
+        return said.decode("utf-8", "replace").strip()
+
+
+@contextmanager
+def beside(
+    arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, seconds: float = 5.0
+) -> Iterator[Companion]:
+    """Starts a program in a session of its own, where neither Ctrl+C nor the end of a terminal reaches it.
+
+    Leaving the block ends its stdin and waits ``seconds`` for it to end; it is never killed. Raises OSError when it
+    can't be started.
+    """
+    process = subprocess.Popen(
+        [str(a) for a in arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        env=_environment(environment),
+        start_new_session=True,
+    )
+    assert process.stdin is not None and process.stdout is not None
+    try:
+        yield Companion(process)
+    finally:
+        with suppress(OSError):
+            process.stdin.close()
+        with suppress(subprocess.TimeoutExpired):
+            process.wait(timeout=seconds)
+        process.stdout.close()
 
 
 def _position(stdin: int | Iterable[bytes]) -> int:
