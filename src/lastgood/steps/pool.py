@@ -53,6 +53,7 @@ class _Held:
     pausing: list[Console]
     sent: bool = False
     confirmed: bool = False
+    empty: bool = False
     trouble: str = ""
 
     def logging_in(self) -> bool:
@@ -63,7 +64,8 @@ class _Held:
         if not self.confirmed:
             paused = {entry.name for entry in self.control.entries() if entry.paused}
             self.confirmed = paused.issuperset(self.names)
-        return self.confirmed and not any(p.servers for p in self.control.pools() if p.database in self.names)
+        self.empty = self.confirmed and not any(p.servers for p in self.control.pools() if p.database in self.names)
+        return self.empty
 
 
 @dataclass(slots=True)
@@ -125,10 +127,10 @@ class _Hold:
                 if held.control.broken:
                     held.control = Console(held.state.target)
                 for name in held.names:
-                    with suppress(ConsoleError):  # it is refused where nothing is paused, or was never made
+                    with suppress(ConsoleError):  # both are refused where nothing is paused, or was never made
+                        if not held.empty:
+                            held.control.reconnect(name)
                         held.control.resume(name)
-                    with suppress(ConsoleError):
-                        held.control.reconnect(name)
                 paused = [entry.name for entry in held.control.entries() if entry.paused and entry.name in held.names]
                 if not paused:
                     # A PAUSE that was sent and never seen to hold may still come: the guardian looks out for it.

@@ -9,7 +9,7 @@ transactions. Facts about it that shape the callers (PgBouncer 1.12 to 1.24, fro
   not paused is one.
 - ``PAUSE db`` of a name that is unknown makes an entry of the fallback ``*``, where there is one.
 - A server connection that is logging in when PAUSE comes is closed and counts as a failed login: for the next
-  ``server_login_retry`` seconds the pool opens no other and turns new clients away.
+  ``server_login_retry`` seconds the pool opens no other and turns new clients away. RECONNECT does the same to it.
 """
 
 from __future__ import annotations
@@ -233,7 +233,8 @@ class Console(SimpleSession):
         self.ask(sql.SQL("RESUME {}").format(sql.Identifier(name)))
 
     def reconnect(self, name: str) -> None:
-        """Has the server connections of a database closed as soon as their clients give them back."""
+        """Has the server connections of a database closed as soon as their clients give them back. Never after RESUME:
+        it would meet the first login."""
         self.ask(sql.SQL("RECONNECT {}").format(sql.Identifier(name)))
 
 
