@@ -49,7 +49,7 @@ class Scene:
         environment |= {"PYTHONPATH": str(SRC), "LASTGOOD_DB": self.server.url(self.live), "LASTGOOD_FAULT": fault}
         environment["LASTGOOD_STATE"] = str(self.folder / "state")
         return subprocess.Popen(
-            [sys.executable, "-m", "lastgood", *arguments, "--yes", "--json"],
+            [sys.executable, "-m", "lastgood", *arguments, "--json"],
             stdout=subprocess.PIPE,
             stderr=subprocess.PIPE,
             text=True,
@@ -170,9 +170,9 @@ class Clients:
 def test_no_transaction_fails_and_none_is_lost(scene: Scene, capsys: pytest.CaptureFixture[str]) -> None:
     with Clients(scene.pooler) as clients:
         clients.more()
-        report, events = scene.run("rollback", "--fence", "at-swap")
+        report, events = scene.run("rollback", "--yes", "--fence", "at-swap")
         clients.more()
-        undone, _ = scene.run("undo")
+        undone, _ = scene.run("undo", "--yes")
         clients.more()
     assert clients.failures == []
     assert report["pause"]["databases"] == undone["pause"]["databases"] == ["app"]
@@ -192,3 +192,178 @@ def test_no_transaction_fails_and_none_is_lost(scene: Scene, capsys: pytest.Capt
             f"{clients.longest * 1000:.0f} ms (pauses of {report['pause']['seconds'] * 1000:.0f} and "
             f"{undone['pause']['seconds'] * 1000:.0f} ms); {len(live)} in the live, {len(kept)} in the kept database"
         )
+
+
+@contextmanager
+def one_client(scene: Scene) -> Iterator[psycopg.Connection[TupleRow]]:
+    with scene.pooler.connect("app") as connection:
+        connection.execute("SELECT 1 FROM public.contacts LIMIT 1")
+        yield connection
+
+
+def answers_again(scene: Scene, seconds: float) -> float:
+    """How long a client waits for its answer from now on; it must come within ``seconds``."""
+    began = time.monotonic()
+    with scene.pooler.connect("app") as connection:
+        connection.execute("SELECT count(*) FROM public.contacts")
+    took = time.monotonic() - began
+    assert took < seconds, took
+    return took
+
+
+def until(condition: Callable[[], bool], seconds: float = 30) -> None:
+    deadline = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < deadline
+        time.sleep(0.02)
+
+
+@pytest.mark.parametrize(
+    ("point", "switched"),
+    [("pause.holds", False), ("swap.before_commit", False), ("swap.after_commit", True)],
+)
+def test_killed_while_clients_are_held_back(scene: Scene, point: str, switched: bool) -> None:
+    process = scene.start("rollback", "--yes", "--fence", "at-swap", fault=f"{point}:kill")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    answers_again(scene, seconds=2.0)
+    assert scene.pooler.paused() == set()
+    until(lambda: "resumed by the guardian" in scene.entries())
+    (run,) = [journal.run for journal in Journal.all(scene.folder / "state")]
+    if switched:
+        scene.run("undo", "--yes")
+    else:
+        scene.run("abort", "--yes", run)
+    answers_again(scene, seconds=2.0)
+
+
+def test_an_undo_killed_while_clients_are_held_back(scene: Scene) -> None:
+    scene.run("rollback", "--yes", "--fence", "at-swap")
+    process = scene.start("undo", "--yes", fault="pause.holds:kill")
+    process.communicate(timeout=60)
+    assert process.returncode == -signal.SIGKILL
+    answers_again(scene, seconds=2.0)
+    scene.run("undo", "--yes")
+
+
+def test_interrupted_while_clients_are_held_back(scene: Scene) -> None:
+    """Somebody sits in a transaction, and the operator has enough of waiting."""
+    scene.configure(pause_limit=60)
+    with one_client(scene) as idle, idle.transaction():
+        idle.execute("INSERT INTO public.ledger VALUES (1, 1)")
+        process = scene.start("rollback", "--yes", "--fence", "at-swap")
+        until(lambda: scene.pooler.paused() == {"app"})
+        process.send_signal(signal.SIGINT)
+        out, err = process.communicate(timeout=30)
+        assert process.returncode == 130, (out, err)
+        assert scene.pooler.paused() == set()
+    assert json.loads(out)["error"]["message"] == "interrupted: everything was walked back"
+    assert scene.ledger(scene.live) == {(1, 1)}
+
+
+def test_a_transaction_that_does_not_end_is_ended_by_the_switch_and_nobody_else_notices(scene: Scene) -> None:
+    scene.configure(pause_limit=1)
+    with one_client(scene) as idle, one_client(scene) as other:
+        idle.execute("SET application_name = 'the sleeper'")
+        idle.execute("BEGIN")
+        idle.execute("INSERT INTO public.ledger VALUES (1, 1)")
+        report, events = scene.run("rollback", "--yes", "--fence", "at-swap")
+        other.execute("INSERT INTO public.ledger VALUES (2, 2)")
+        with pytest.raises(psycopg.OperationalError):
+            idle.execute("COMMIT")
+    (caution,) = [event["text"] for event in events if event["event"] == "caution"]
+    assert caution.startswith("PgBouncer holds clients back, but 1 transaction did not end in 1.0 s (process ")
+    assert caution.endswith(": the switch ends them; all other clients wait and lose nothing")
+    assert not report["pause"]["quiet"] and len(report["pause"]["cut"]) == 1
+    assert "idle in transaction for " in report["pause"]["cut"][0]
+    assert report["pause"]["seconds"] < GENEROUS_SECONDS
+    assert scene.pooler.paused() == set()
+    assert scene.ledger(scene.live) == {(2, 2)}
+    assert scene.ledger(report["kept"]) == set()
+
+
+def test_writers_that_wait_for_the_fence_are_not_waited_for(scene: Scene) -> None:
+    """They can't end before the switch; the others lose nothing."""
+    scene.configure(pause_limit=60)
+    outcome: list[str] = []
+
+    def write() -> None:
+        with scene.pooler.connect("app") as connection:
+            try:
+                connection.execute("INSERT INTO public.ledger VALUES (1, 1)")
+                outcome.append("written")
+            except psycopg.Error as error:
+                outcome.append(str(error))
+
+    process = scene.start("rollback", "--yes", "--fence", "now", fault="swap.before_transaction:stop")
+    writer = threading.Thread(target=write)
+    with scene.server.target("postgres").connect() as connection:
+        waiting = "SELECT EXISTS (SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event_type = 'Lock')"
+        until(lambda: Path(f"/proc/{process.pid}/stat").read_text().rpartition(")")[2].split()[0] == "T")
+        writer.start()
+        until(lambda: connection.execute(waiting, [scene.live]).fetchone() == (True,))
+    process.send_signal(signal.SIGCONT)
+    out, err = process.communicate(timeout=60)
+    writer.join(timeout=10)
+    assert process.returncode == 0, (out, err)
+    report = json.loads(out)
+    assert report["pause"]["seconds"] < GENEROUS_SECONDS
+    assert not report["pause"]["quiet"] and len(report["pause"]["cut"]) == 1
+    assert outcome and outcome != ["written"]
+    assert report["fence"]["writes_after"] == 0
+    assert scene.ledger(scene.live) == scene.ledger(report["kept"]) == set()
+
+
+def test_clients_of_the_session_mode(scene: Scene, new_pooler: Callable[..., PgBouncer]) -> None:
+    """Who is connected can't be held back; who comes meanwhile is."""
+    scene.pooler = new_pooler(
+        {"app": f"host={scene.server.folder} port=5432 dbname={scene.live}"}, ("postgres",), pool_mode="session"
+    )
+    scene.configure(pause_limit=0.5)
+    with one_client(scene) as connected:
+        report, _ = scene.run("rollback", "--yes", "--fence", "at-swap")
+        with pytest.raises(psycopg.OperationalError):
+            connected.execute("SELECT 1")
+    assert not report["pause"]["quiet"]
+    answers_again(scene, seconds=2.0)
+
+
+def test_a_pgbouncer_that_does_not_answer_stops_nothing(scene: Scene) -> None:
+    scene.pooler.close()
+    report, events = scene.run("rollback", "--yes", "--fence", "at-swap")
+    assert report["pause"] is None
+    (caution,) = [event["text"] for event in events if event["event"] == "caution"]
+    assert caution == (
+        f"PgBouncer at {scene.pooler.folder}:6432 can't be asked to hold clients back: connection to server on socket "
+        f'"{scene.pooler.folder}/.s.PGSQL.6432" failed: No such file or directory'
+    )
+
+
+def test_what_somebody_else_paused_stays_paused(scene: Scene) -> None:
+    scene.pooler.ask("PAUSE app")
+    plan, _ = scene.run("rollback", "--dry-run")
+    assert "pgbouncer_paused" in [finding["code"] for finding in plan["findings"]]
+    assert plan["pauses"] == []
+    report, _ = scene.run("rollback", "--yes", "--fence", "at-swap")
+    assert report["pause"] is None
+    assert scene.pooler.paused() == {"app"}
+    status, _ = scene.run("status", status=7)
+    assert [(pool["database"], pool["paused"]) for pool in status["pools"]] == [("app", True)]
+
+
+def test_resume_and_abort_let_clients_go_on(scene: Scene) -> None:
+    """The machine went down, and the guardian with it."""
+    process = scene.start("rollback", "--yes", "--fence", "at-swap", fault="build.after_load:kill")
+    process.communicate(timeout=60)
+    scene.pooler.ask("PAUSE app")
+    _, events = scene.run("abort", "--yes")
+    assert [event["text"] for event in events if event["event"] == "note"] == [
+        f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients go on now'
+    ]
+    assert scene.pooler.paused() == set()
+    process = scene.start("rollback", "--yes", "--fence", "at-swap", fault="build.after_load:kill")
+    process.communicate(timeout=60)
+    scene.pooler.ask("PAUSE app")
+    report, _ = scene.run("resume", "--yes")
+    assert report["pause"]["databases"] == ["app"]
+    assert scene.pooler.paused() == set()
