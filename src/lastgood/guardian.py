@@ -103,8 +103,8 @@ def standing_by(order: Order) -> Iterator[Guardian]:
 
 def main() -> int:
     """The guardian itself."""
-    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
-        signal.signal(each, signal.SIG_IGN)  # what ends us ends its input, and that is what it goes by
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)  # what ends us ends its input, and that is what it goes by
     order = Order.parse(sys.stdin.readline())
     sessions: dict[int, Console] = {}
     try:

@@ -98,8 +98,9 @@ class Finding(_Frozen):
 
 class PlannedPause(_Frozen):
     """A database of a PgBouncer whose clients are held back during the switch, for ``limit`` seconds at most before
-    it. ``console`` is how to reach it, ``mode`` how it pools."""
+    it. ``pooler`` says in words which one it is, ``console`` how psql reaches it, ``mode`` how it pools."""
 
+    pooler: str
     console: str
     database: str
     mode: str

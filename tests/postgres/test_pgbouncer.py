@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable
 
 import pytest
+from psycopg import sql
 
 from lastgood.config import PgBouncer as Config
 from lastgood.postgres.embedded import EmbeddedServer
@@ -97,7 +98,7 @@ def test_an_entry_of_another_address_is_asked(
     assert [(each.name, each.known_by) for each in state.databases] == [("crm", "answer")]
     with EmbeddedServer(server.major) as copy:
         with copy.target("postgres").connect() as connection:
-            connection.execute(f'CREATE DATABASE "{live}"')  # type: ignore[arg-type]
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(live)))
         astray = new_pooler({live: f"host={copy.folder} port=5432"}, ("postgres",))
         (state,) = look(server, live, astray)
         assert (state.databases, state.doubtful) == ((), ())
@@ -121,7 +122,7 @@ def test_consoles_that_do_not_help(
     closed, stranger, looker = look(
         server, live, "host=/nowhere port=1 user=boss", pooler.console("postgres"), pooler.console("looker")
     )
-    assert closed.trouble == 'connection to server on socket "/nowhere/.s.PGSQL.1" failed: No such file or directory'
+    assert closed.trouble == "No such file or directory"
     assert stranger.trouble == "not allowed"
     assert (looker.trouble, looker.may_pause) == ("", False)
     assert [each.name for each in looker.databases] == [live]

@@ -59,7 +59,7 @@ def pauses(planned: Sequence[PlannedPause]) -> list[tuple[str, str]]:
     return [
         (
             "Held back" if number == 0 else "",
-            f'clients of "{each.database}" of PgBouncer ({each.console}), for the switch; its transactions have '
+            f'clients of "{each.database}" of {each.pooler}, for the switch; their transactions have '
             f"{amounts.duration(each.limit)} to end",
         )
         for number, each in enumerate(planned)

@@ -331,7 +331,7 @@ def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) 
 def planned_pauses(config: PgBouncer, states: Sequence[ConsoleState]) -> tuple[PlannedPause, ...]:
     """Whom a switch would hold back, as the plan shows it."""
     return tuple(
-        PlannedPause(console=state.shown, database=name, mode=mode, limit=config.pause_limit)
+        PlannedPause(pooler=state.place, console=state.shown, database=name, mode=mode, limit=config.pause_limit)
         for state in states
         for name, mode in _names(state)
     )

@@ -14,6 +14,7 @@ transactions. Facts about it that shape the callers (PgBouncer 1.12 to 1.24, fro
 
 from __future__ import annotations
 
+import re
 import select
 import time
 from collections.abc import Mapping
@@ -30,6 +31,8 @@ from lastgood.postgres.server import Target
 DATABASE = "pgbouncer"
 CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5.0
+
+_WHERE = re.compile(r"^(connection (failed|is bad): )?(connection to server (at|on) .*? failed: )?((FATAL|ERROR):)?")
 
 Row = Mapping[str, str | None]
 
@@ -239,7 +242,7 @@ class Console(SimpleSession):
 
 
 def _words(error: psycopg.Error) -> str:
-    """What libpq says, in one line: without the advice behind it, and without what PgBouncer's own words make clear."""
+    """The last thing that libpq says: without the address, which our messages name, and without the advice."""
     lines = [line for line in str(error).strip().splitlines() if line.strip() and not line.startswith("\t")]
-    said = (lines[-1] if lines else type(error).__name__).strip().removeprefix("connection is bad: ")
-    return said.rpartition("FATAL: ")[2].strip() if "FATAL: " in said else said
+    said = (lines[-1] if lines else type(error).__name__).strip()
+    return _WHERE.sub("", said).strip()
