@@ -17,7 +17,7 @@ import select
 import signal
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -42,10 +42,12 @@ class NoGuardian(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Watched:
-    """One console, and those of its databases that are about to be paused."""
+    """One console, those of its databases that are about to be paused, and ``settings`` to be put back to these
+    values."""
 
     target: Target = field(repr=False)
     databases: tuple[str, ...]
+    settings: Mapping[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,14 +60,19 @@ class Order:
 
     def text(self) -> str:
         """One line. It may hold passwords: for a pipe, never for a file or an argument."""
-        consoles = [{"keywords": dict(each.target.keywords), "databases": each.databases} for each in self.watched]
+        consoles = [
+            {"keywords": dict(each.target.keywords), "databases": each.databases, "settings": dict(each.settings)}
+            for each in self.watched
+        ]
         return json.dumps({"consoles": consoles, "seconds": self.seconds, "journal": str(self.journal)})
 
     @classmethod
     def parse(cls, line: str) -> Order:
         """What ``text`` wrote."""
         found = json.loads(line)
-        watched = tuple(Watched(Target(each["keywords"]), tuple(each["databases"])) for each in found["consoles"])
+        watched = tuple(
+            Watched(Target(each["keywords"]), tuple(each["databases"]), each["settings"]) for each in found["consoles"]
+        )
         return cls(watched, found["seconds"], Path(found["journal"]))
 
 
@@ -133,6 +140,7 @@ def _told(seconds: float) -> bool:
 def let_go(watched: tuple[Watched, ...], sessions: dict[int, Console], patience: float = PATIENCE_SECONDS) -> set[str]:
     """Resumes what is paused of ``watched`` until nothing has been for a while; returns the names."""
     resumed: set[str] = set()
+    reset: set[int] = set()
     started = quiet_since = time.monotonic()
     while time.monotonic() - started < patience and time.monotonic() - quiet_since < QUIET_SECONDS:
         for number, each in enumerate(watched):
@@ -140,6 +148,10 @@ def let_go(watched: tuple[Watched, ...], sessions: dict[int, Console], patience:
                 if number not in sessions or sessions[number].broken:
                     sessions[number] = Console(each.target)
                 found = _resume(sessions[number], each.databases)
+                if number not in reset:
+                    for name, value in each.settings.items():
+                        sessions[number].set(name, value)
+                    reset.add(number)
             except ConsoleError:
                 quiet_since = time.monotonic()  # it may be paused: nobody can tell
                 continue

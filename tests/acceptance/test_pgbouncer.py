@@ -231,10 +231,17 @@ def until(condition: Callable[[], bool], seconds: float = 30) -> None:
         time.sleep(0.02)
 
 
-@pytest.mark.parametrize(
-    ("point", "switched"),
-    [("pause.holds", False), ("swap.before_commit", False), ("swap.after_commit", True)],
-)
+# The short form, and what --campaign=long adds; whether the switch has taken place.
+KILLED = {"pause.holds": False, "swap.after_commit": True}
+KILLED_TOO = {"swap.between_renames": False, "swap.before_commit": False}
+
+
+def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
+    if {"point", "switched"} <= set(metafunc.fixturenames):
+        more = KILLED_TOO if metafunc.config.getoption("--campaign") == "long" else {}
+        metafunc.parametrize(("point", "switched"), (KILLED | more).items())
+
+
 def test_killed_while_clients_are_held_back(scene: Scene, point: str, switched: bool) -> None:
     process = scene.start("rollback", "--yes", "--fence", "at-swap", fault=f"{point}:kill")
     process.communicate(timeout=60)

@@ -132,24 +132,108 @@ def test_what_is_told_before_the_switch(
     server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
 ) -> None:
     live = new_database("crm")
-    pooler = new_pooler({live: f"host={server.folder} port=5432"}, server_login_retry="15", query_wait_timeout="20")
-    config = Config(admin=(pooler.console(),))
-    states = look(server, live, pooler)
-    where = f"user=boss host={pooler.folder} port=6432 dbname=pgbouncer"
-    found = findings(states, config, live)
-    assert [(each.level, each.code, each.text, each.hint) for each in found] == [
+    pooler = new_pooler(
+        {live: f"host={server.folder} port=5432", "old": f"host={server.folder} dbname={live} pool_mode=session"},
+        server_login_retry="15",
+        query_wait_timeout="20",
+    )
+    boss, looker = (f"user={user} host={pooler.folder} port=6432 dbname=pgbouncer" for user in ("boss", "looker"))
+    place = f"PgBouncer at {pooler.folder}:6432"
+
+    def told(user: str, *, fence_now: bool = False, **config: object) -> list[tuple[str, str, str]]:
+        found = Config(admin=(pooler.console(user),), **config)  # type: ignore[arg-type]
+        states = look(server, live, pooler.console(user), **config)
+        risks = findings(states, found, live, fence_now=fence_now)
+        assert {each.level for each in risks} <= {"caution"}
+        return [(each.code, each.text, each.hint) for each in risks]
+
+    session_mode = (
+        "pgbouncer_session_mode",
+        f'"old" of {place} pools sessions: who is connected at the switch is not held back, and loses the connection',
+        "With pool_mode = transaction nobody would.",
+    )
+    too_short = (
+        "pgbouncer_query_wait_timeout",
+        f"{place} turns clients away that wait longer than 20 s (query_wait_timeout); the switch may keep them waiting "
+        "for 25 s",
+        f"Allow more: psql '{boss}' -c 'SET query_wait_timeout = 25'; or lower pause_limit in lastgood.toml.",
+    )
+    assert told("boss") == [session_mode, too_short]
+    assert told("boss", pause_limit=3) == [session_mode]
+    assert told("boss", pause_limit=3, fence_now=True) == [
         (
-            "caution",
-            "pgbouncer_query_wait_timeout",
-            f"PgBouncer at {pooler.folder}:6432 turns clients away that wait longer than 20 s (query_wait_timeout); "
-            "the switch may keep them waiting for 25 s",
-            f"Allow more: psql '{where}' -c 'SET query_wait_timeout = 25'; or lower pause_limit in lastgood.toml.",
+            "pgbouncer_and_fence",
+            f'writers that wait for the fence keep server connections of "{live}" of {place} busy: when all are taken, '
+            "readers wait too; and at the switch these writers' transactions fail",
+            "With --fence at-swap nobody waits until the switch, and no query fails.",
         ),
+        session_mode,
+    ]
+    assert told("looker", pause_limit=3) == [
         (
-            "caution",
+            "pgbouncer_no_admin",
+            f'{place} does not let "looker" hold clients back: it is not one of its admin_users; clients that have a '
+            "query under way at the switch lose it",
+            'Add "looker" to admin_users in pgbouncer.ini and run RELOAD on its console, or name another user in '
+            "lastgood.toml.",
+        ),
+        session_mode,
+        (
             "pgbouncer_server_login_retry",
-            f"PgBouncer at {pooler.folder}:6432 waits 15 s after a login that failed before it tries another "
-            "(server_login_retry): should one fail at the switch, its clients wait as long",
-            f"Shorten it: psql '{where}' -c 'SET server_login_retry = 1'",
+            f"{place} waits 15 s after a login that failed before it tries another (server_login_retry): should one "
+            "fail at the switch, its clients wait as long",
+            f"Shorten it: psql '{looker}' -c 'SET server_login_retry = 1'",
         ),
     ]
+    assert told("boss", pause_limit=3, databases=("new",)) == [
+        (
+            "pgbouncer_no_such_database",
+            f'{place} has no database "new" now; if it has the fallback *, it makes one when a client asks for it',
+            f"See which there are: psql '{boss}' -c 'SHOW DATABASES'",
+        )
+    ]
+    pooler.ask("PAUSE old")
+    assert told("boss", pause_limit=3)[0] == (
+        "pgbouncer_paused",
+        f'"old" of {place} is paused already, by somebody else: 0 clients wait, and the run leaves it so',
+        f"To let them go on: psql '{boss}' -c 'RESUME \"old\"'",
+    )
+
+
+def test_where_nobody_can_be_held_back(
+    server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
+) -> None:
+    live = new_database("crm")
+    pooler = new_pooler({"other": f"host={server.folder}", "far": f"host=/nowhere dbname={live}"})
+    closed = "host=/nowhere port=1 user=boss"
+    config = Config(admin=(closed, pooler.console("postgres"), pooler.console()))
+    found = findings(look(server, live, *config.admin), config, live)
+    psql = "psql 'user={} host={} port={} dbname=pgbouncer' -c 'SHOW VERSION'"
+    assert [(each.code, each.text, each.hint) for each in found] == [
+        (
+            "pgbouncer_unreachable",
+            "PgBouncer at /nowhere:1 can't be asked to hold clients back: No such file or directory; those that have a "
+            "query under way at the switch lose it",
+            "To try it: " + psql.format("boss", "/nowhere", 1),
+        ),
+        (
+            "pgbouncer_unreachable",
+            f'PgBouncer at {pooler.folder}:6432 can\'t be asked to hold clients back: "trust" authentication '
+            "failed; those that have a query under way at the switch lose it",
+            "Put its password into ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To try it: "
+            + psql.format("postgres", pooler.folder, 6432),
+        ),
+        (
+            "pgbouncer_doubtful_database",
+            f'PgBouncer at {pooler.folder}:6432 has "far", and it can\'t be found out whether that leads to "{live}": '
+            '"trust" authentication failed; its clients are not held back',
+            'If it does, name it in lastgood.toml: [pgbouncer] databases = ["far"]',
+        ),
+    ]
+    elsewhere = new_pooler({"other": f"host={server.folder}"})
+    config = Config(admin=(elsewhere.console(),))
+    (only,) = findings(look(server, live, elsewhere), config, live)
+    assert (only.code, only.text) == (
+        "pgbouncer_leads_elsewhere",
+        f'PgBouncer at {elsewhere.folder}:6432 has no database that leads to "{live}": there is nobody to hold back',
+    )

@@ -11,7 +11,7 @@ pooler, and nobody else notices. To take the pause back first would only add to 
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -33,6 +33,8 @@ POLL_SECONDS = 0.02
 # How long a moment without a login to the server is waited for: a login that PAUSE meets counts as failed.
 LOGIN_SECONDS = 1.0
 RESUME_SECONDS = 3.0
+# Set to 0 for the moment: a login that PAUSE met all the same would keep clients waiting for so long after RESUME.
+HASTENED = ("server_login_retry",)
 # What the exchange takes at the very most, with all its tries; longer, and the guardian takes us for stuck.
 EXCHANGE_SECONDS = 60.0
 
@@ -51,6 +53,7 @@ class _Held:
     names: tuple[str, ...]
     control: Console
     pausing: list[Console]
+    settings: Mapping[str, str] = field(default_factory=dict)
     sent: bool = False
     confirmed: bool = False
     empty: bool = False
@@ -102,6 +105,8 @@ class _Hold:
 
         def send(held: _Held) -> bool:
             held.sent = True
+            for setting in held.settings:
+                held.control.set(setting, "0")
             for session, name in zip(held.pausing, held.names, strict=True):
                 session.pause(name)
             return True
@@ -131,6 +136,9 @@ class _Hold:
                         if not held.empty:
                             held.control.reconnect(name)
                         held.control.resume(name)
+                # Not sooner: the first login is under way by now.
+                for setting, value in held.settings.items():
+                    held.control.set(setting, value)
                 paused = [entry.name for entry in held.control.entries() if entry.paused and entry.name in held.names]
                 if not paused:
                     # A PAUSE that was sent and never seen to hold may still come: the guardian looks out for it.
@@ -209,11 +217,12 @@ def _prepared(
             except ConsoleError as error:
                 emit(Caution(f"{state.place} can't be asked to hold clients back: {error}"))
             else:
-                held.append(_Held(state, names, control, pausing))
+                settings = {name: value for name in HASTENED if (value := state.settings.get(name))}
+                held.append(_Held(state, names, control, pausing, settings))
     if not held:
         return None
     order = Order(
-        tuple(Watched(each.state.target, each.names) for each in held),
+        tuple(Watched(each.state.target, each.names, each.settings) for each in held),
         config.pause_limit + EXCHANGE_SECONDS,
         journal.path,
     )

@@ -20,7 +20,7 @@ import time
 from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any, Self
+from typing import Any, LiteralString, Self
 
 import psycopg
 from psycopg import pq, sql
@@ -33,6 +33,9 @@ CONNECT_SECONDS = 5
 ANSWER_SECONDS = 5.0
 
 _WHERE = re.compile(r"^(connection (failed|is bad): )?(connection to server (at|on) .*? failed: )?((FATAL|ERROR):)?")
+
+# The settings that we change, as they are written in a command: the console quotes no names of settings.
+_SETTINGS: Mapping[str, LiteralString] = {"server_login_retry": "server_login_retry"}
 
 Row = Mapping[str, str | None]
 
@@ -224,6 +227,10 @@ class Console(SimpleSession):
             for row in self.ask(sql.SQL("SHOW SERVERS"))
             if row["link"]
         ]
+
+    def set(self, name: str, value: str) -> None:
+        """Changes a setting until PgBouncer reads its file again."""
+        self.ask(sql.SQL("SET {} = {}").format(sql.SQL(_SETTINGS[name]), sql.Literal(value)))
 
     def pause(self, name: str) -> None:
         """Sends PAUSE and does not wait: ``paused`` tells whether it was read, ``pools`` whether it is quiet."""

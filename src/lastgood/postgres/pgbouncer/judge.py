@@ -143,7 +143,8 @@ def _settings(state: ConsoleState, where: str, config: PgBouncer) -> Iterator[Ri
                 f"Allow more: {psql(state, f'SET {name} = {wait:.0f}')}; or lower pause_limit in lastgood.toml.",
             )
     retry = _seconds(state, "server_login_retry")
-    if retry > RETRY_SECONDS:
+    # Where clients are held back this is set to 0 meanwhile.
+    if retry > RETRY_SECONDS and not state.may_pause:
         yield Risk(
             "caution",
             "pgbouncer_server_login_retry",
