@@ -14,6 +14,7 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from pathlib import Path
 from typing import Any
 
@@ -70,8 +71,8 @@ def _done(
     request |= _like(connection)
     # The package that runs here, wherever it lies; and not the folder of the program, whose names are too common.
     environment = {"PYTHONPATH": str(Path(lastgood.__file__).parents[1])}
-    with child.conversation([sys.executable, "-P", PROGRAM], environment=environment) as talk:
-        talk.say(json.dumps(request).encode())
+    with child.talking([sys.executable, "-P", PROGRAM], environment=environment) as talk:
+        _say(talk, json.dumps(request))
         while True:
             line = talk.hear(HEAR_SECONDS)
             if cancelled():
@@ -83,7 +84,7 @@ def _done(
             answer: dict[str, Any] = json.loads(line)
             if "moved" in answer:
                 moved(answer["moved"])
-                talk.say(b"")
+                _say(talk, "")
             elif "failed" in answer:
                 # Of a program of ours, which wrote it just now.
                 raise pickle.loads(base64.b64decode(answer["failed"]))
@@ -93,6 +94,11 @@ def _done(
                 raise Unable(answer["unable"])
             else:
                 return answer
+
+
+def _say(talk: child.Companion, line: str) -> None:
+    with suppress(OSError):  # it has ended: what it said last tells why
+        talk.say(line)
 
 
 def _like(connection: Connection) -> dict[str, Any]:
