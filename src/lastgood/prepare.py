@@ -7,25 +7,29 @@ created.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
-from lastgood import checks, loss, points
+from lastgood import checks, loss, past_runs, points
+from lastgood.checklist import BACKUP, Finding, Override, Seen, check_names, checklist
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
-from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
+from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request, TableLoss
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
+
+SHOWN = 5
 
 
 def lock_name(run: str) -> str:
@@ -38,13 +42,15 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     started = time.monotonic()
     emit(StageStarted("plan", "read the restore point and look at the server"))
     live_name = request.target.dbname
+    check_names(request.overrides, request.attestations, request.tables.check.attested)
+    passed_over: list[str] = []
     chosen = points.choose(
         request.store,
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
         database=live_name,
-        emit=emit,
+        emit=points.overheard(emit, passed_over),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -58,25 +64,39 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 choice = choose(
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
                 )
-            subject = checks.Subject(
-                maintenance, connection, live, point, facts, summary, request.fence, request.store, request.pace
+            build, backup = expected_seconds(
+                maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
             )
-            findings = checks.findings(subject)
+            if any(each.item == BACKUP for each in request.overrides):
+                backup = None
+            looked = [
+                *checks.look(
+                    checks.Subject(
+                        maintenance,
+                        connection,
+                        live,
+                        server_clock(maintenance),
+                        point,
+                        facts,
+                        summary,
+                        request.fence,
+                        request.store,
+                        request.pace,
+                        request.tables,
+                        passed_over=tuple(passed_over),
+                        seconds=(build, backup),
+                        past=past_runs.past_runs(request.state, live_name),
+                    )
+                )
+            ]
             try:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
-                lost, findings = (), (_cannot_read(live_name, error), *findings)
+                lost = ()
+                looked += _cannot_read(live_name, error, looked)
+        looked += _of_losses(lost)
         if choice is not None:
-            findings = (*findings, *(Finding(level="caution", code="deferral", text=each) for each in choice.remarks))
-        gone = [each for each in lost if each.point_rows is None]
-        if len(gone) > len(lost) // 2:
-            text = (
-                f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables only?"
-            )
-            findings = (*findings, Finding(level="caution", code="tables_go_away", text=text))
-        build, backup = expected_seconds(
-            maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
-        )
+            looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
         plan = Plan(
             run=run,
             made_at=server_clock(maintenance),
@@ -109,7 +129,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             expected_seconds=build,
             expected_backup_seconds=backup,
             loss=lost,
-            findings=findings,
+            # Of the rehearsal the checklist tells: a plan is no time for it.
+            findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
+            checklist=checklist(looked, request.tables.check.attested, request.overrides, request.attestations),
             steps=_steps(request),
         )
     seconds = time.monotonic() - started
@@ -138,12 +160,20 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
         reopen_when="usable" if mark.options.get("reopen_when") == "usable" else "full",
+        overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
     return replace(prepared, plan=plan), mark.role == "kept"
+
+
+def _overrides(mark: Mark) -> Iterator[Override]:
+    """What was overridden when the run began, as its databases tell."""
+    for name, reason in mark.options.items():
+        if name.startswith(OVERRIDE):
+            yield Override(item=name.removeprefix(OVERRIDE), reason=reason, by=mark.user, at=mark.started)
 
 
 def unfinished_run(maintenance: Connection, request: Request) -> str:
@@ -190,13 +220,44 @@ def run_of(left: Leftover, state: Path) -> str:
     return next((each.run for each in Journal.all(state) if each.run.endswith("-" + left.number)), left.number)
 
 
-def _cannot_read(live: str, error: psycopg.Error) -> Finding:
-    return Finding(
-        level="refusal",
-        code="cannot_read",
-        text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
-        hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
-    )
+def _cannot_read(live: str, error: psycopg.Error, looked: Sequence[Finding | Seen]) -> Iterator[Finding]:
+    """What the check of privileges did not foresee (a policy, say)."""
+    if not any(isinstance(each, Finding) and each.code == "cannot_read" for each in looked):
+        yield Finding(
+            level="refusal",
+            code="cannot_read",
+            text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
+            hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
+            item=BACKUP,
+            known="tried",
+        )
+
+
+def _of_losses(lost: Sequence[TableLoss]) -> Iterator[Finding]:
+    """What was seen while the live tables were counted."""
+    gone = [each for each in lost if each.point_rows is None]
+    if len(gone) > len(lost) // 2:
+        yield Finding(
+            level="caution",
+            code="tables_go_away",
+            text=f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables "
+            "only?",
+            item="restore_point",
+            known="measured",
+        )
+    damaged = [each for each in lost if each.unreadable]
+    if damaged:
+        names = ", ".join(f"{each.schema_name}.{each.name}" for each in damaged[:SHOWN])
+        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+        yield Finding(
+            level="refusal",
+            code="damaged_tables",
+            text=f"the live database is damaged, and no backup of it can be made: the server can't read {names}{more} "
+            f"({damaged[0].unreadable})",
+            hint="The replaced database itself is kept, as it is.",
+            item=BACKUP,
+            known="tried",
+        )
 
 
 def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
@@ -233,7 +294,9 @@ def _steps(request: Request) -> tuple[PlannedStep, ...]:
             title="Keep writers out" if now else "Leave writers alone until the switch",
             effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
         ),
-        PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step"),
+        PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step")
+        if not any(each.item == BACKUP for each in request.overrides)
+        else PlannedStep(name="emergency", title="Make no emergency backup", effect="as the override says"),
         PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
         PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
         PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lastgood.checklist import Attestation, Override, Verdict
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
@@ -138,7 +139,8 @@ def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
 class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
-    ``finished`` is what was done after the reopening, null when nothing was put off."""
+    ``finished`` is what was done after the reopening, null when nothing was put off. ``verdict`` is the checklist's,
+    ``overrides`` and ``attestations`` what people answered for."""
 
     format: Literal[1] = 1
     run: str
@@ -156,6 +158,9 @@ class Report(_Frozen):
     repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     finished: FinishedReport | None = None
+    verdict: Verdict = "GO"
+    overrides: tuple[Override, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -204,5 +209,8 @@ def report_of(run: Run, total: float) -> Report:
         repaired=repaired_of(found.repaired),
         not_compared=comparison.not_compared if comparison is not None else (),
         finished=finished_of(found.finished) if found.finished is not None else None,
+        verdict=plan.checklist.verdict,
+        overrides=plan.checklist.overrides,
+        attestations=plan.checklist.attestations,
         undo_command=f"lastgood undo {plan.run}",
     )

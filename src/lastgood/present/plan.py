@@ -4,8 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
+from lastgood.checklist import BACKUP
 from lastgood.plan import Finding, Plan, TableLoss
 from lastgood.present import amounts
+from lastgood.present.checklist import counted
 from lastgood.present.screen import Column, Screen
 
 # More tables than this fill a screen; the rest is counted, and the JSON document has all of them.
@@ -41,6 +43,7 @@ def show(screen: Screen, plan: Plan) -> None:
             ("Writers kept out", FENCES[plan.fence]),
             ("Done after it", _deferred(plan)),
             ("Expected", _expected(plan)),
+            ("Checklist", _verdict(plan)),
         ]
     )
     screen.heading("What will be done")
@@ -60,6 +63,19 @@ def _deferred(plan: Plan) -> str:
         f"{amounts.counted(indexes, 'index', 'indexes')} that nothing uses, the server's own look at "
         f"{amounts.counted(len(plan.deferred) - indexes, 'foreign key')} (proved before), statistics of small tables"
     )
+
+
+def _verdict(plan: Plan) -> str:
+    """In brief: what is behind it stands below, and lastgood check tells all."""
+    found = plan.checklist
+    if not found.items:
+        return ""
+    said = f"{found.verdict}: {counted(found)}"
+    for override in found.overrides:
+        said += f"; {override.item} overridden by {override.by}: {override.reason}"
+    for each in found.attestations:
+        said += f"; {each.name} answers for {each.item}"
+    return said
 
 
 def _expected(plan: Plan) -> str:
@@ -125,7 +141,8 @@ def _losses(screen: Screen, plan: Plan) -> None:
             first="  ",
             indent=2,
         )
-    screen.say(f'All that is lost stays in "{plan.kept}" and in the emergency backup.', first="  ", indent=2)
+    backup = "" if plan.checklist.override(BACKUP) else " and in the emergency backup"
+    screen.say(f'All that is lost stays in "{plan.kept}"{backup}.', first="  ", indent=2)
 
 
 def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
@@ -136,12 +153,15 @@ def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
         change = "goes away"
     else:
         change = amounts.signed(point - live)
+    rows_now = "none" if live is None else amounts.number(live)
     since = "unknown" if loss.written_since is None else amounts.number(loss.written_since)
+    if loss.unreadable:
+        since = "damaged"
     if loss.written_since and loss.by:
         since += f" ({loss.by})"
     return (
         f"{loss.schema_name}.{loss.name}",
-        "none" if live is None else amounts.number(live),
+        f"~ {rows_now}" if loss.unreadable else rows_now,
         "none" if point is None else amounts.number(point),
         change,
         since,

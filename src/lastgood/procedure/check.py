@@ -1,0 +1,169 @@
+"""The checklist before a rollback, by itself: nothing is changed, nothing is left behind, no lock that hurts."""
+
+from __future__ import annotations
+
+import time
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from typing import Any, Literal
+
+import psycopg
+from pydantic import BaseModel, ConfigDict
+
+from lastgood import checks, past_runs, points
+from lastgood.checklist import BACKUP, Checklist, check_names, checklist
+from lastgood.checks import Unread
+from lastgood.checks.rehearsal import expectation
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import NOT_REACHED, BadPoint
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.facts import Facts
+from lastgood.plan import Request
+from lastgood.points import RestorePoint
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.mark import server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.rebuild import expected_seconds
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class CheckedPoint(_Frozen):
+    """The restore point that a rollback would take. ``known``: it has a manifest; ``read``: it was read to its end."""
+
+    path: str
+    made_at: datetime
+    time_source: str
+    bytes: int
+    known: bool
+    read: bool
+
+
+class CheckReport(_Frozen):
+    """What ``lastgood check`` found. ``point`` is null where there is no valid one. ``expected_seconds`` until the
+    switch, ``expected_end`` if it were begun now; null where no run on this machine has told yet."""
+
+    format: Literal[1] = 1
+    live: str
+    server: str
+    server_version: str
+    checked_at: datetime
+    point: CheckedPoint | None
+    checklist: Checklist
+    expected_seconds: float | None
+    expected_end: datetime | None
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json")
+
+
+@dataclass(frozen=True, slots=True)
+class _Chosen:
+    point: RestorePoint | None = None
+    facts: Facts | None = None
+    summary: DumpSummary | None = None
+    unread: Unread | None = None
+    seconds: tuple[float | None, float | None] = (None, None)
+
+
+def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> CheckReport:
+    """Looks at everything that a rollback with this request would need. ``thorough``: the restore point is read from
+    end to end, as a rollback does; otherwise its manifest, its size, its beginning and its end are looked at.
+
+    Raises UsageError, Failed (cannot connect), Refused (no such database).
+    """
+    started = time.monotonic()
+    check_names(request.overrides, request.attestations, request.tables.check.attested)
+    emit(StageStarted("check", "look at the server and the restore points"))
+    live_name = request.target.dbname
+    passed_over: list[str] = []
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        live = database.describe(maintenance, live_name)
+        try:
+            connected = request.target.at(live_name).connect(application_name="lastgood check")
+        except psycopg.Error as error:
+            doing = f'connect to "{live_name}"'
+            raise server_errors.failed(error, doing, context="connect", state=NOT_REACHED) from error
+        with connected as inside:
+            chosen = _choose(request, thorough, live.size_bytes or 0, maintenance, points.overheard(emit, passed_over))
+            now = server_clock(maintenance)
+            build, backup = chosen.seconds
+            subject = checks.Subject(
+                maintenance,
+                inside,
+                live,
+                now,
+                chosen.point,
+                chosen.facts,
+                chosen.summary,
+                request.fence,
+                request.store,
+                request.pace,
+                request.tables,
+                unread=chosen.unread,
+                passed_over=tuple(passed_over),
+                seconds=(build, None if any(each.item == BACKUP for each in request.overrides) else backup),
+                past=past_runs.past_runs(request.state, live_name),
+            )
+            found = checks.look(subject)
+        seconds, _ = expectation(subject)
+        report = CheckReport(
+            live=live_name,
+            server=str(Target({k: v for k, v in request.target.keywords.items() if k in ("host", "port", "service")})),
+            server_version=maintenance.info.parameter_status("server_version") or "",
+            checked_at=now,
+            point=_shown(chosen),
+            checklist=checklist(found, request.tables.check.attested, request.overrides, request.attestations),
+            expected_seconds=seconds,
+            expected_end=now + timedelta(seconds=seconds) if seconds is not None else None,
+            seconds=round(time.monotonic() - started, 3),
+        )
+    emit(StageDone("check", report.seconds, report.checklist.verdict))
+    return report
+
+
+def _choose(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> _Chosen:
+    """The restore point, as closely as it is looked at."""
+    wanted = request.choice
+    try:
+        if not thorough:
+            seen = points.glanced(
+                request.store,
+                name=wanted.point,
+                before=wanted.before,
+                before_migration=wanted.before_migration,
+                database=request.target.dbname,
+                emit=emit,
+            )
+            return _Chosen(seen.point, seen.facts, None, Unread(seen.looked))
+        whole = points.choose(
+            request.store,
+            name=wanted.point,
+            before=wanted.before,
+            before_migration=wanted.before_migration,
+            database=request.target.dbname,
+            emit=emit,
+        )
+    except BadPoint as error:
+        return _Chosen(unread=Unread(trouble=str(error), hint=error.hint))
+    seconds = expected_seconds(maintenance, request.state, whole.source, whole.summary, live_bytes, request.pace)
+    return _Chosen(whole.point, whole.facts, whole.summary, None, seconds)
+
+
+def _shown(chosen: _Chosen) -> CheckedPoint | None:
+    point = chosen.point
+    if point is None:
+        return None
+    return CheckedPoint(
+        path=str(point.path),
+        made_at=point.made_at,
+        time_source=point.time_source,
+        bytes=point.size,
+        known=point.manifest is not None,
+        read=chosen.summary is not None,
+    )
