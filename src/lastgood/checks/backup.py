@@ -73,7 +73,7 @@ def checksums(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="checksum_failures",
-            text=f"the server found {failures} damaged pages in the live database, last on "
+            text=f"the server found {'a damaged page' if failures == 1 else f'{failures} damaged pages'} in the live database, last on "
             f"{last:%Y-%m-%d %H:%M} {last.tzname()}: reading it may fail",
             hint="If it does: lastgood rollback --override emergency_backup --reason TEXT goes on without that backup; "
             "the replaced database itself is kept.",

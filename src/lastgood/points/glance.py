@@ -36,7 +36,8 @@ class Glance:
 
 
 def glance(point: RestorePoint) -> Glance:
-    """Looks at its size and at its end; of one with a manifest also at its SHA-256, unless it is large. Raises BadPoint when that is enough to see that it is damaged."""
+    """Looks at its size and at its end; of one with a manifest also at its SHA-256, unless it is large. Raises BadPoint
+    when that is enough to see that it is damaged."""
     source = source_of(point)
     if point.problem:
         raise _changed(point, point.problem)

@@ -5,7 +5,7 @@ from __future__ import annotations
 from pathlib import Path
 
 from lastgood.checklist import BACKUP
-from lastgood.plan import Finding, Plan, TableLoss
+from lastgood.plan import Plan, TableLoss
 from lastgood.present import amounts
 from lastgood.present.checklist import counted
 from lastgood.present.screen import Column, Screen
@@ -50,7 +50,7 @@ def show(screen: Screen, plan: Plan) -> None:
     for number, step in enumerate(plan.steps, 1):
         screen.say(f"{step.title}: {step.effect}" if step.effect else step.title, first=f"  {number:>2}  ", indent=6)
     _losses(screen, plan)
-    findings(screen, plan.findings)
+    _findings(screen, plan)
     screen.out.print()
     screen.say("Nothing has been changed so far.", style="bold")
 
@@ -87,14 +87,17 @@ def _expected(plan: Plan) -> str:
     return f"{amounts.roughly(both)} until the switch, by earlier runs on this server"
 
 
-def findings(screen: Screen, found: tuple[Finding, ...]) -> None:
+def _findings(screen: Screen, plan: Plan) -> None:
     """What the checks found, refusals first, each with what to do about it."""
-    if not found:
+    if not plan.findings:
         return
     screen.heading("What the checks found")
     for level, (label, style) in LEVELS.items():
-        for finding in found:
+        for finding in plan.findings:
             if finding.level == level:
+                if level == "refusal" and not plan.checklist.stands(finding):
+                    screen.say(f"{finding.text} (overridden)", first="  caution ", indent=10, style="yellow")
+                    continue
                 screen.say(finding.text, first=f"  {label}", indent=10, style=style)
                 if finding.hint:
                     screen.say(finding.hint, first=" " * 10, indent=10)
