@@ -56,8 +56,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
         run = request.run or new_run(server_clock(maintenance))
-        request = _let_in(request, maintenance)
-        with _connect(request.target, live_name) as connection:
+        request = let_in(request, maintenance)
+        with connect_live(request.target, live_name) as connection:
             # First: what we read ourselves counts as use of an index, too.
             choice = None
             if request.reopen_when == "usable":
@@ -267,7 +267,7 @@ def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
     return None
 
 
-def _let_in(request: Request, maintenance: Connection) -> Request:
+def let_in(request: Request, maintenance: Connection) -> Request:
     """The request, with event triggers off where one that fires on login would keep us out of the live database."""
     row = maintenance.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
     if row is None or not row[0] or maintenance.info.server_version < 170000:
@@ -279,7 +279,8 @@ def _let_in(request: Request, maintenance: Connection) -> Request:
     return request
 
 
-def _connect(target: Target, dbname: str) -> Connection:
+def connect_live(target: Target, dbname: str) -> Connection:
+    """A connection to the live database itself. Raises Failed."""
     try:
         return target.at(dbname).connect()
     except psycopg.Error as error:

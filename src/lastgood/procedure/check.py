@@ -7,21 +7,19 @@ from dataclasses import dataclass
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
-import psycopg
 from pydantic import BaseModel, ConfigDict
 
-from lastgood import checks, past_runs, points
+from lastgood import checks, past_runs, points, prepare
 from lastgood.checklist import BACKUP, Checklist, check_names, checklist
 from lastgood.checks import Unread
 from lastgood.checks.rehearsal import expectation
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import NOT_REACHED, BadPoint
+from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.plan import Request
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
-from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
@@ -84,12 +82,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
     passed_over: list[str] = []
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
-        try:
-            connected = request.target.at(live_name).connect(application_name="lastgood check")
-        except psycopg.Error as error:
-            doing = f'connect to "{live_name}"'
-            raise server_errors.failed(error, doing, context="connect", state=NOT_REACHED) from error
-        with connected as inside:
+        with prepare.connect_live(prepare.let_in(request, maintenance).target, live_name) as inside:
             chosen = _choose(request, thorough, live.size_bytes or 0, maintenance, points.overheard(emit, passed_over))
             now = server_clock(maintenance)
             build, backup = chosen.seconds
