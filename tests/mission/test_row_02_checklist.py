@@ -1,5 +1,5 @@
-"""Row 2. The guide: "backup exists and is valid; emergency backup made; application stopped; people told; tested locally
-first; credentials work; disk space; start time and expected duration written down".
+"""Row 2. The guide: "backup exists and is valid; emergency backup made; application stopped; people told; tested
+locally first; credentials work; disk space; start time and expected duration written down".
 
 lastgood: every item measured where it can be measured, attested by a named person where it can't, with the expected
 duration taken from past runs; a failed item refuses the rollback unless overridden with a recorded reason.
@@ -39,9 +39,7 @@ def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, 
     ):
         assert line in text
     assert re.search(r"^        expected: about .*; begun now, done by \d\d:\d\d:\d\d UTC \[looked up\]$", text, re.M)
-    assert text.endswith(
-        "\nGO: 10 of 10 items passed\nNothing was changed. Looked at in " + text.rpartition("Looked at in ")[2]
-    )
+    assert re.search(r"\nGO: 10 of 10 items passed\nNothing was changed. Looked at in .*\n$", text)
 
 
 def test_a_failed_item_refuses_the_rollback_unless_overridden_with_a_recorded_reason(

@@ -70,11 +70,12 @@ def checksums(s: Subject) -> Iterator[Finding]:
     """Pages that the server itself found damaged since its statistics began."""
     failures, last = s.maintenance.execute(_CHECKSUMS, [s.database.oid]).fetchone() or (None, None)
     if failures:
+        pages = "a damaged page" if failures == 1 else f"{failures} damaged pages"
         yield Finding(
             level="caution",
             code="checksum_failures",
-            text=f"the server found {'a damaged page' if failures == 1 else f'{failures} damaged pages'} in the live database, last on "
-            f"{last:%Y-%m-%d %H:%M} {last.tzname()}: reading it may fail",
+            text=f"the server found {pages} in the live database, last on {last:%Y-%m-%d %H:%M} {last.tzname()}: "
+            "reading it may fail",
             hint="If it does: lastgood rollback --override emergency_backup --reason TEXT goes on without that backup; "
             "the replaced database itself is kept.",
             known="measured",
