@@ -14,6 +14,7 @@ from psycopg import sql
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, Outcome
+from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import lastgood as lastgood
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -13,6 +14,7 @@ from lastgood.points.manifest import manifest_path
 from lastgood.postgres import binaries
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.checks.conftest import Stage, item, said
+from tests.cli.conftest import command
 
 MAJORS = (15, 16, 17, 18)
 NAMES = [
@@ -447,3 +449,44 @@ def test_a_damaged_live_database_goes_back_without_an_emergency_backup(
     with server.target(hurt).connect() as connection:
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (100,)
     assert '"reason": "pages are damaged"' in (Path("state") / "runs" / f"{done.document['run']}.jsonl").read_text()
+
+
+def test_a_run_that_was_killed_goes_on_with_its_overrides(stage: Stage, child_environment: dict[str, str]) -> None:
+    url = ("--db", stage.server.url(stage.live))
+    killed = subprocess.run(
+        command("rollback", "--yes", *url, "--override", "emergency_backup", "--reason", "the store is full"),
+        env={**child_environment, "LASTGOOD_FAULT": "build.after_load:kill"},
+        capture_output=True,
+        check=False,
+    )
+    assert killed.returncode < 0
+    resumed = stage.lastgood("resume", "--yes", "--json", *url)
+    assert resumed.status == 0, resumed.err
+    assert resumed.document["emergency_backup"] is None
+    assert [each["reason"] for each in resumed.document["overrides"]] == ["the store is full"]
+    assert len(list(Path("backups").glob("*.sql"))) == 1
+
+
+def test_an_emergency_backup_that_fails_says_how_to_go_on_without_it(stage: Stage) -> None:
+    """What the checklist can't foresee: pg_dump itself stumbles."""
+    stage.execute(
+        "CREATE FUNCTION public.stumble() RETURNS text LANGUAGE sql IMMUTABLE AS 'SELECT NULL'",
+        "INSERT INTO pg_catalog.pg_depend SELECT 1259, 'public.contacts'::regclass, 0, 1259, 424242, 0, 'n'",
+        "UPDATE pg_catalog.pg_proc SET prolang = 424242 WHERE proname = 'stumble'",
+    )
+    outcome = stage.lastgood("rollback", "--yes", "--db", stage.server.url(stage.live))
+    stage.execute("UPDATE pg_catalog.pg_proc SET prolang = 14 WHERE proname = 'stumble'")
+    assert outcome.status == 5
+    assert (
+        "If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced database itself "
+        "is kept.\n"
+    ) in outcome.err
+
+
+def test_an_override_of_sessions_that_stay_leaves_the_live_database_as_it_was(stage: Stage) -> None:
+    url = ("--db", stage.server.url(stage.live, user=stage.owner))
+    with stage.server.target(stage.live).connect() as other:
+        outcome = stage.lastgood("rollback", "--yes", *url, "--override", "sessions", "--reason", "they will be gone")
+        assert other.execute("SELECT count(*) FROM public.contacts").fetchone() == (100,)
+    assert outcome.status == 5, outcome.err
+    assert f'state: "{stage.live}" was not touched and is open.\n' in outcome.err
