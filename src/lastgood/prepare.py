@@ -13,8 +13,8 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood import checks, loss, past_runs, points
-from lastgood.checklist import BACKUP, Finding, Override, Seen, check_names, checklist
+from lastgood import checks, loss, points
+from lastgood.checklist import BACKUP, ITEMS, Finding, Override, Seen, check_names, checklist
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
@@ -67,28 +67,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             build, backup = expected_seconds(
                 maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
             )
-            if any(each.item == BACKUP for each in request.overrides):
-                backup = None
-            looked = [
-                *checks.look(
-                    checks.Subject(
-                        maintenance,
-                        connection,
-                        live,
-                        server_clock(maintenance),
-                        point,
-                        facts,
-                        summary,
-                        request.fence,
-                        request.store,
-                        request.pace,
-                        request.tables,
-                        passed_over=tuple(passed_over),
-                        seconds=(build, backup),
-                        past=past_runs.past_runs(request.state, live_name),
-                    )
-                )
-            ]
+            reading = checks.Reading(point, facts, summary, passed_over=tuple(passed_over), seconds=(build, backup))
+            looked = [*checks.look(checks.Subject.of(request, maintenance, connection, live, reading))]
             try:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
@@ -127,7 +107,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=build,
-            expected_backup_seconds=backup,
+            expected_backup_seconds=None if skips_backup(request) else backup,
             loss=lost,
             # Of the rehearsal the checklist tells: a plan is no time for it.
             findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
@@ -172,8 +152,9 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
 def _overrides(mark: Mark) -> Iterator[Override]:
     """What was overridden when the run began, as its databases tell."""
     for name, reason in mark.options.items():
-        if name.startswith(OVERRIDE):
-            yield Override(item=name.removeprefix(OVERRIDE), reason=reason, by=mark.user, at=mark.started)
+        item = name.removeprefix(OVERRIDE)
+        if name.startswith(OVERRIDE) and item in {each.name for each in ITEMS}:
+            yield Override(item=item, reason=reason, by=mark.user, at=mark.started)
 
 
 def unfinished_run(maintenance: Connection, request: Request) -> str:
@@ -218,6 +199,11 @@ def leftover_of(maintenance: Connection, request: Request) -> Leftover | None:
 def run_of(left: Leftover, state: Path) -> str:
     """The name of the run that left it, where this machine has its journal; otherwise the end of that name."""
     return next((each.run for each in Journal.all(state) if each.run.endswith("-" + left.number)), left.number)
+
+
+def skips_backup(request: Request) -> bool:
+    """Whether an override leaves the emergency backup out."""
+    return any(each.item == BACKUP for each in request.overrides)
 
 
 def _cannot_read(live: str, error: psycopg.Error, looked: Sequence[Finding | Seen]) -> Iterator[Finding]:
@@ -296,7 +282,7 @@ def _steps(request: Request) -> tuple[PlannedStep, ...]:
             effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
         ),
         PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step")
-        if not any(each.item == BACKUP for each in request.overrides)
+        if not skips_backup(request)
         else PlannedStep(name="emergency", title="Make no emergency backup", effect="as the override says"),
         PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
         PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),

@@ -21,9 +21,9 @@ from lastgood.checks import (
     sessions,
     versions,
 )
-from lastgood.checks.subject import Subject, Unread
+from lastgood.checks.subject import Reading, Subject
 
-__all__ = ["CHECKS", "Check", "Subject", "Unread", "found", "look"]
+__all__ = ["CHECKS", "Check", "Reading", "Subject", "found", "look"]
 
 Check = Callable[[Subject], Iterator[Finding | Seen]]
 

@@ -23,7 +23,7 @@ PROBES: tuple[Probe, ...] = ()
 
 def hooks(s: Subject) -> Iterator[Finding | Seen]:
     """Each program is there, and may be run."""
-    given = {name: command for name in HOOKS if (command := getattr(s.tables.hooks, name)) is not None}
+    given = {name: command for name in HOOKS if (command := getattr(s.request.tables.hooks, name)) is not None}
     for name, command in given.items():
         if trouble := _trouble(command[0]):
             yield Finding(
@@ -54,4 +54,4 @@ def _trouble(program: str) -> str:
 def health(s: Subject) -> Iterator[Finding | Seen]:
     """Everybody outside who will be asked."""
     for probe in PROBES:
-        yield from probe(s.tables)
+        yield from probe(s.request.tables)

@@ -49,21 +49,20 @@ def program(s: Subject) -> Iterator[Finding | Seen]:
 
 def room(s: Subject) -> Iterator[Finding | Seen]:
     """A dump is rarely larger than its database."""
-    need = s.database.size_bytes or 0
-    place = next(each for each in (s.store, *s.store.absolute().parents) if each.exists())
+    store, need = s.request.store, s.database.size_bytes or 0
+    place = next(each for each in (store, *store.absolute().parents) if each.exists())
     free = shutil.disk_usage(place).free
+    there = f'the store "{store}" has {sizes.said(free)} free'
     if free < need:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f'the store "{s.store}" has {sizes.said(free)} free; the emergency backup may need {sizes.said(need)}',
+            text=f"{there}; the emergency backup may need {sizes.said(need)}",
             hint="Make room there, or name another store with --store.",
             known="measured",
         )
     else:
-        yield Seen(
-            text=f'the store "{s.store}" has {sizes.said(free)} free; it may need {sizes.said(need)}', known="measured"
-        )
+        yield Seen(text=f"{there}; it may need {sizes.said(need)}", known="measured")
 
 
 def checksums(s: Subject) -> Iterator[Finding]:

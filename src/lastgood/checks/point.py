@@ -14,25 +14,23 @@ from lastgood.spans import span
 def made(s: Subject) -> Iterator[Finding | Seen]:
     """What it is, and what was looked at; or that there is none."""
     if s.point is None:
-        assert s.unread is not None, "without a restore point somebody knows why"
         yield Finding(
-            level="refusal", code="no_point", text=s.unread.trouble, hint=s.unread.hint, known="measured", final=True
+            level="refusal", code="no_point", text=s.reading.trouble, hint=s.reading.hint, known="measured", final=True
         )
         return
     when, age = s.point.made_at, span((s.now - s.point.made_at).total_seconds())
     yield Seen(
         text=f"{s.point.path.name}, made {_said(when)} ({age} ago), by its {s.point.time_source}", known="looked up"
     )
-    if s.unread is None:
-        assert s.facts is not None
+    if s.facts is not None and s.summary is not None:
         yield Seen(
             text=f"read from end to end: {s.facts.rows:,} rows in {len(s.facts.tables)} tables"
             + ("; it is what was written down when it was made" if s.point.manifest is not None else ""),
             known="measured",
         )
     else:
-        yield Seen(text=s.unread.looked, known="measured")
-    for each in s.passed_over:
+        yield Seen(text=s.reading.looked, known="measured")
+    for each in s.reading.passed_over:
         yield Finding(
             level="caution",
             code="passed_over",
@@ -46,7 +44,7 @@ def age(s: Subject) -> Iterator[Finding]:
     """Older than ``[check] max_age``; or of the future."""
     if s.point is None:
         return
-    old, most = s.now - s.point.made_at, s.tables.check.max_age
+    old, most = s.now - s.point.made_at, s.request.tables.check.max_age
     if most is not None and old > timedelta(seconds=most):
         yield Finding(
             level="caution",

@@ -145,7 +145,7 @@ def _alter(s: Subject, me: str) -> Iterator[Finding]:
 
 def fence(s: Subject) -> Iterator[Finding]:
     """To lock a table against writers takes a right to write to it."""
-    if s.fence != "now":
+    if s.request.fence != "now":
         return
     wanted = "UPDATE, DELETE, TRUNCATE" + (", MAINTAIN" if s.live.info.server_version >= 170000 else "")
     rows = s.live.execute(_LOCKS, [wanted]).fetchall()

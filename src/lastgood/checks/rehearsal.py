@@ -13,7 +13,7 @@ from lastgood.spans import duration, roughly, span
 
 def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
     """The newest run on this machine that restored this database, in earnest or beside it."""
-    within = s.tables.check.rehearsed_within
+    within = s.request.tables.check.rehearsed_within
     if not s.past:
         yield Finding(
             level="caution",
@@ -55,9 +55,8 @@ def expected(s: Subject) -> Iterator[Finding | Seen]:
 
 def expectation(s: Subject) -> tuple[float | None, str]:
     """Seconds until the switch, and where they come from."""
-    build, backup = s.seconds
-    if build is not None:
-        return max(build, backup or 0.0), "by earlier runs on this server"
+    if s.until_the_switch is not None:
+        return s.until_the_switch, "by earlier runs on this server"
     size = s.point.size if s.point is not None else 0
     for run in s.past:
         if run.bytes and size:

@@ -20,7 +20,7 @@ _ATTESTED = "[check] free_space in lastgood.toml"
 
 def data(s: Subject) -> Iterator[Finding | Seen]:
     """Measured where the server's folder is on this machine; else what somebody wrote into lastgood.toml."""
-    need, attested = s.room_needed, s.tables.check.free_space
+    need, attested = s.room_needed, s.request.tables.check.free_space
     needed = f"about {sizes.said(need)} are needed"
     folder = _folder(s)
     if folder is not None:
@@ -59,7 +59,7 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
 
 def wal(s: Subject) -> Iterator[Finding]:
     """Readers of WAL that are late, an archive that fails, disks that are nearly full."""
-    for risk in risks(s.maintenance, s.room_needed, Limits(max_wal_lag=s.pace.max_wal_lag)):
+    for risk in risks(s.maintenance, s.room_needed, Limits(max_wal_lag=s.request.pace.max_wal_lag)):
         known: Known = "not known" if risk.code == "wal_unseen" else "measured"
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known=known)
 

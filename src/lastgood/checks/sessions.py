@@ -45,7 +45,7 @@ def shut(s: Subject) -> Iterator[Finding]:
             level="caution",
             code="shut_tables",
             text=f"{who}{called} has locked {names}{more} against readers: the rows shown for it are an estimate, and "
-            + ("the run ends that session" if s.fence == "now" else "the run waits for it"),
+            + ("the run ends that session" if s.request.fence == "now" else "the run waits for it"),
             hint=f"To end it yourself: SELECT pg_terminate_backend({pid})",
             known="measured",
         )
@@ -53,7 +53,7 @@ def shut(s: Subject) -> Iterator[Finding]:
 
 def locks(s: Subject) -> Iterator[Finding]:
     """The server has room for so many locks at once; without it, everybody's commands would fail."""
-    if s.fence != "now":
+    if s.request.fence != "now":
         return
     row = s.live.execute(
         "SELECT (SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p')),"

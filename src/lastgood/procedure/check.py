@@ -3,24 +3,21 @@
 from __future__ import annotations
 
 import time
-from dataclasses import dataclass
+from collections.abc import Callable
 from datetime import datetime, timedelta
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict
 
-from lastgood import checks, past_runs, points, prepare
-from lastgood.checklist import BACKUP, Checklist, check_names, checklist
-from lastgood.checks import Unread
+from lastgood import checks, points, prepare
+from lastgood.checklist import Checklist, check_names, checklist
+from lastgood.checks import Reading
 from lastgood.checks.rehearsal import expectation
-from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
-from lastgood.facts import Facts
 from lastgood.plan import Request
-from lastgood.points import RestorePoint
+from lastgood.points import Glance, Whole
 from lastgood.postgres import database
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
 
@@ -60,15 +57,6 @@ class CheckReport(_Frozen):
         return self.model_dump(mode="json")
 
 
-@dataclass(frozen=True, slots=True)
-class _Chosen:
-    point: RestorePoint | None = None
-    facts: Facts | None = None
-    summary: DumpSummary | None = None
-    unread: Unread | None = None
-    seconds: tuple[float | None, float | None] = (None, None)
-
-
 def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> CheckReport:
     """Looks at everything that a rollback with this request would need. ``thorough``: the restore point is read from
     end to end, as a rollback does; otherwise its manifest, its size, its beginning and its end are looked at.
@@ -79,77 +67,51 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
     check_names(request.overrides, request.attestations, request.tables.check.attested)
     emit(StageStarted("check", "look at the server and the restore points"))
     live_name = request.target.dbname
-    passed_over: list[str] = []
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
         with prepare.connect_live(prepare.let_in(request, maintenance).target, live_name) as inside:
-            chosen = _choose(request, thorough, live.size_bytes or 0, maintenance, points.overheard(emit, passed_over))
-            now = server_clock(maintenance)
-            build, backup = chosen.seconds
-            subject = checks.Subject(
-                maintenance,
-                inside,
-                live,
-                now,
-                chosen.point,
-                chosen.facts,
-                chosen.summary,
-                request.fence,
-                request.store,
-                request.pace,
-                request.tables,
-                unread=chosen.unread,
-                passed_over=tuple(passed_over),
-                seconds=(build, None if any(each.item == BACKUP for each in request.overrides) else backup),
-                past=past_runs.past_runs(request.state, live_name),
-            )
+            reading = _read(request, thorough, live.size_bytes or 0, maintenance, emit)
+            subject = checks.Subject.of(request, maintenance, inside, live, reading)
             found = checks.look(subject)
         seconds, _ = expectation(subject)
         report = CheckReport(
             live=live_name,
             server=str(Target({k: v for k, v in request.target.keywords.items() if k in ("host", "port", "service")})),
             server_version=maintenance.info.parameter_status("server_version") or "",
-            checked_at=now,
-            point=_shown(chosen),
+            checked_at=subject.now,
+            point=_shown(reading),
             checklist=checklist(found, request.tables.check.attested, request.overrides, request.attestations),
             expected_seconds=seconds,
-            expected_end=now + timedelta(seconds=seconds) if seconds is not None else None,
+            expected_end=subject.now + timedelta(seconds=seconds) if seconds is not None else None,
             seconds=round(time.monotonic() - started, 3),
         )
     emit(StageDone("check", report.seconds, report.checklist.verdict))
     return report
 
 
-def _choose(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> _Chosen:
+def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> Reading:
     """The restore point, as closely as it is looked at."""
-    wanted = request.choice
+    wanted, passed_over = request.choice, list[str]()
+    choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
     try:
-        if not thorough:
-            seen = points.glanced(
-                request.store,
-                name=wanted.point,
-                before=wanted.before,
-                before_migration=wanted.before_migration,
-                database=request.target.dbname,
-                emit=emit,
-            )
-            return _Chosen(seen.point, seen.facts, None, Unread(seen.looked))
-        whole = points.choose(
+        chosen = choose(
             request.store,
             name=wanted.point,
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            emit=emit,
+            emit=points.overheard(emit, passed_over),
         )
     except BadPoint as error:
-        return _Chosen(unread=Unread(trouble=str(error), hint=error.hint))
-    seconds = expected_seconds(maintenance, request.state, whole.source, whole.summary, live_bytes, request.pace)
-    return _Chosen(whole.point, whole.facts, whole.summary, None, seconds)
+        return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(passed_over))
+    if isinstance(chosen, Glance):
+        return Reading(chosen.point, chosen.facts, looked=chosen.looked, passed_over=tuple(passed_over))
+    seconds = expected_seconds(maintenance, request.state, chosen.source, chosen.summary, live_bytes, request.pace)
+    return Reading(chosen.point, chosen.facts, chosen.summary, passed_over=tuple(passed_over), seconds=seconds)
 
 
-def _shown(chosen: _Chosen) -> CheckedPoint | None:
-    point = chosen.point
+def _shown(reading: Reading) -> CheckedPoint | None:
+    point = reading.point
     if point is None:
         return None
     return CheckedPoint(
@@ -158,5 +120,5 @@ def _shown(chosen: _Chosen) -> CheckedPoint | None:
         time_source=point.time_source,
         bytes=point.size,
         known=point.manifest is not None,
-        read=chosen.summary is not None,
+        read=reading.summary is not None,
     )
