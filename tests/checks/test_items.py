@@ -122,6 +122,8 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
         )
     ]
     manifest_path(new).unlink()
+    new.unlink()
+    new = Path("backups/cut.sql")
     new.write_bytes(content[: len(content) * 7 // 10])
     (first, *_) = said(stage.item("restore_point"), "WARN")
     assert first[0] == (

@@ -24,8 +24,8 @@ def test_every_kind_is_found_and_proved_and_the_nearest_valid_one_is_named(
     lastgood: Lastgood, server: EmbeddedServer, database: str
 ) -> None:
     store = Path("backups")
-    # Known ones, and what other tools left: the newest last.
-    known = lastgood("backup", "--json").document["point"]["name"]
+    store.mkdir()
+    # What other tools left, and then one of our own.
     foreign = {
         "nightly.sql": ("--format=plain",),
         "nightly.dump": ("--format=custom",),
@@ -35,6 +35,7 @@ def test_every_kind_is_found_and_proved_and_the_nearest_valid_one_is_named(
     for name, options in foreign.items():
         pg_dump(server, database, store / name, *options)
     (store / "nightly.sql.gz").write_bytes(gzip.compress((store / "nightly.sql").read_bytes()))
+    known = lastgood("backup", "--json").document["point"]["name"]
     whole = {known, *foreign, "nightly.sql.gz"}
 
     # The same, damaged as backups are: cut off, cut off and compressed, an archive without its end, one byte changed

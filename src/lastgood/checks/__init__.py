@@ -7,7 +7,7 @@ that the operator has to know. To add a check, write a function and list it unde
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 
 from lastgood.checklist import BACKUP, Finding, Seen
 from lastgood.checks import (
@@ -64,7 +64,7 @@ def look(subject: Subject) -> tuple[Finding | Seen, ...]:
     )
 
 
-def found(looked: tuple[Finding | Seen, ...]) -> tuple[Finding, ...]:
+def found(looked: Iterable[Finding | Seen]) -> tuple[Finding, ...]:
     """The findings alone, refusals first."""
     order = {"refusal": 0, "caution": 1, "note": 2}
     findings = [each for each in looked if isinstance(each, Finding)]

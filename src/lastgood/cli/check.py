@@ -40,10 +40,11 @@ def check(
     reason: Reasons = None,
     attest: Attested = None,
 ) -> int | None:
-    """Go through the checklist before a rollback: GO, GO WITH WARNINGS or NO-GO.
+    """Go through the checklist before a rollback.
 
     Looks at the restore point, room on disk, rights, versions, what holds on to the database, sessions, hooks, and how
-    long it would take. Changes nothing. Ends with 3 when it is NO-GO. `lastgood rollback` does the same first.
+    long it would take. Changes nothing. Says GO, GO WITH WARNINGS or NO-GO, which ends with 3. `lastgood rollback` does
+    the same first.
     """
     settings = session.settings
     people = settings.tables.check.attested
