@@ -42,7 +42,7 @@ ITEMS: tuple[Item, ...] = (
     Item("versions", "Versions and programs"),
     Item("holders", "What holds on to the database"),
     Item("sessions", "Sessions"),
-    Item("application", "Hooks and health"),
+    Item("application", "Hooks, health and poolers"),
     Item("rehearsal", "Rehearsal and duration"),
 )
 

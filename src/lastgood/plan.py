@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict
 
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
+from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.config.tables import Tables
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
@@ -60,6 +61,7 @@ class Request:
     tables: Tables = field(default_factory=Tables)
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    pgbouncer: PgBouncer = NO_PGBOUNCER
 
 
 class PlannedPoint(_Frozen):
@@ -91,6 +93,17 @@ class TableLoss(_Frozen):
     written_since: int | None = None
     by: str | None = None
     unreadable: str = ""
+
+
+class PlannedPause(_Frozen):
+    """A database of a PgBouncer whose clients are held back during the switch, for ``limit`` seconds at most before
+    it. ``pooler`` says in words which one it is, ``console`` how psql reaches it, ``mode`` how it pools."""
+
+    pooler: str
+    console: str
+    database: str
+    mode: str
+    limit: float
 
 
 class PlannedStep(_Frozen):
@@ -131,6 +144,7 @@ class Plan(_Frozen):
     loss: tuple[TableLoss, ...]
     findings: tuple[Finding, ...]
     checklist: Checklist = Checklist()
+    pauses: tuple[PlannedPause, ...] = ()
     steps: tuple[PlannedStep, ...]
 
     @property

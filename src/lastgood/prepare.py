@@ -28,6 +28,7 @@ from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
+from lastgood.steps.pool import planned_pauses
 
 SHOWN = 5
 
@@ -68,7 +69,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
             )
             reading = checks.Reading(point, facts, summary, passed_over=tuple(passed_over), seconds=(build, backup))
-            looked = [*checks.look(checks.Subject.of(request, maintenance, connection, live, reading))]
+            subject = checks.Subject.of(request, maintenance, connection, live, reading)
+            looked = [*checks.look(subject)]
             try:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
@@ -112,6 +114,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             # Of the rehearsal the checklist tells: a plan is no time for it.
             findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
             checklist=checklist(looked, request.tables.check.attested, request.overrides, request.attestations),
+            pauses=planned_pauses(request.pgbouncer, subject.pools),
             steps=_steps(request),
         )
     seconds = time.monotonic() - started
@@ -287,7 +290,12 @@ def _steps(request: Request) -> tuple[PlannedStep, ...]:
         PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
         PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
         PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
-        PlannedStep(name="swap", title="Switch the names", effect="all sessions are ended once, and reconnect"),
+        PlannedStep(
+            name="swap",
+            title="Switch the names",
+            effect="all sessions are ended once, and reconnect"
+            + ("; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""),
+        ),
         PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
     )
     if request.reopen_when == "full":

@@ -49,7 +49,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
     ),
     "holders": (holding.holders,),
     "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),
-    "application": (application.hooks, application.health),
+    "application": (application.hooks, application.health, application.poolers),
     "rehearsal": (rehearsal.rehearsed, rehearsal.expected),
 }
 

@@ -13,6 +13,7 @@ from pathlib import Path
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.config.tables import Tables
+from lastgood.postgres import pgbouncer
 
 HOOKS = ("maintenance_on", "maintenance_off", "stop", "start", "smoke")
 
@@ -55,3 +56,14 @@ def health(s: Subject) -> Iterator[Finding | Seen]:
     """Everybody outside who will be asked."""
     for probe in PROBES:
         yield from probe(s.request.tables)
+
+
+def poolers(s: Subject) -> Iterator[Finding | Seen]:
+    """The console of each PgBouncer was asked: may we hold its clients back, and which?"""
+    fence_now = s.request.fence == "now"
+    for risk in pgbouncer.findings(s.pools, s.request.pgbouncer, s.database.name, fence_now=fence_now):
+        yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known="tried")
+    for pool in s.pools:
+        if not pool.trouble:
+            names = ", ".join(f'"{each.name}"' for each in pool.databases) or "no database"
+            yield Seen(text=f"{pool.place} answers: {names} of it leads to the live database", known="tried")

@@ -13,6 +13,7 @@ from lastgood.plan import Request
 from lastgood.points import RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import server_clock
+from lastgood.postgres.pgbouncer import ConsoleState, consoles
 from lastgood.postgres.server import Connection
 
 # Tables, indexes and WAL of a restored database, against the size of the live one.
@@ -42,7 +43,8 @@ class Reading:
 class Subject:
     """``maintenance`` and ``live`` are connections (autocommit) to the maintenance database and to the live one.
 
-    ``now`` is the server's clock. ``past``: earlier runs on this machine that went well, the newest first.
+    ``now`` is the server's clock. ``past``: earlier runs on this machine that went well, the newest first. ``pools``:
+    every PgBouncer that is named in lastgood.toml, as it is now.
     """
 
     request: Request
@@ -52,12 +54,13 @@ class Subject:
     reading: Reading
     now: datetime
     past: tuple[PastRun, ...]
+    pools: tuple[ConsoleState, ...]
 
     @classmethod
     def of(
         cls, request: Request, maintenance: Connection, live: Connection, database: Database, reading: Reading
     ) -> Subject:
-        """Looks at the clock and at earlier runs."""
+        """Looks at the clock, at earlier runs and at the poolers."""
         return cls(
             request,
             maintenance,
@@ -66,6 +69,7 @@ class Subject:
             reading,
             server_clock(maintenance),
             past_runs(request.state, database.name),
+            consoles(request.pgbouncer, request.target.at(database.name), maintenance),
         )
 
     @property

@@ -57,6 +57,7 @@ def check(
         fence=settings.fence,
         pace=session.pace,
         tables=settings.tables,
+        pgbouncer=settings.tables.pgbouncer,
         overrides=overrides,
         attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
     )

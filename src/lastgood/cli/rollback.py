@@ -72,6 +72,7 @@ def roll_back(
         tables=settings.tables,
         overrides=overrides,
         attestations=attestations,
+        pgbouncer=settings.tables.pgbouncer,
     )
     with session.events() as emit:
         prepared = rollback.plan(request, emit)
@@ -135,4 +136,5 @@ def _request(session: Session, run: str | None) -> Request:
         run=run,
         pace=session.pace,
         tables=settings.tables,
+        pgbouncer=settings.tables.pgbouncer,
     )

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from lastgood.checklist import BACKUP
-from lastgood.plan import Plan, TableLoss
+from lastgood.checklist import BACKUP, Checklist, Finding
+from lastgood.plan import Plan, PlannedPause, TableLoss
 from lastgood.present import amounts
 from lastgood.present.checklist import counted
 from lastgood.present.screen import Column, Screen
@@ -16,6 +17,7 @@ FENCES = {
     "now": "from the start: writers wait until the swap, readers go on",
     "at-swap": "for the swap only: writers go on until then, and what they write stays in the kept database",
 }
+NOTHING_OVERRIDDEN = Checklist()
 LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow"), "note": ("note    ", "")}
 
 
@@ -41,6 +43,7 @@ def show(screen: Screen, plan: Plan) -> None:
             ("Built beside it", f'"{plan.shadow}"'),
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),
+            *pauses(plan.pauses),
             ("Done after it", _deferred(plan)),
             ("Expected", _expected(plan)),
             ("Checklist", _verdict(plan)),
@@ -50,9 +53,21 @@ def show(screen: Screen, plan: Plan) -> None:
     for number, step in enumerate(plan.steps, 1):
         screen.say(f"{step.title}: {step.effect}" if step.effect else step.title, first=f"  {number:>2}  ", indent=6)
     _losses(screen, plan)
-    _findings(screen, plan)
+    findings(screen, plan.findings, plan.checklist)
     screen.out.print()
     screen.say("Nothing has been changed so far.", style="bold")
+
+
+def pauses(planned: Sequence[PlannedPause]) -> list[tuple[str, str]]:
+    """Whom PgBouncer holds back during a switch, one line each."""
+    return [
+        (
+            "Held back" if number == 0 else "",
+            f'clients of "{each.database}" of {each.pooler}, for the switch; their transactions have '
+            f"{amounts.duration(each.limit)} to end",
+        )
+        for number, each in enumerate(planned)
+    ]
 
 
 def _deferred(plan: Plan) -> str:
@@ -87,15 +102,15 @@ def _expected(plan: Plan) -> str:
     return f"{amounts.roughly(both)} until the switch, by earlier runs on this server"
 
 
-def _findings(screen: Screen, plan: Plan) -> None:
-    """What the checks found, refusals first, each with what to do about it."""
-    if not plan.findings:
+def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NOTHING_OVERRIDDEN) -> None:
+    """What the checks found, refusals first, each with what to do about it; those that were overridden say so."""
+    if not found:
         return
     screen.heading("What the checks found")
     for level, (label, style) in LEVELS.items():
-        for finding in plan.findings:
+        for finding in found:
             if finding.level == level:
-                if level == "refusal" and not plan.checklist.stands(finding):
+                if level == "refusal" and not checklist.stands(finding):
                     screen.say(f"{finding.text} (overridden)", first="  caution ", indent=10, style="yellow")
                     continue
                 screen.say(finding.text, first=f"  {label}", indent=10, style=style)
