@@ -16,6 +16,7 @@ from lastgood.postgres import binaries
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.checks.conftest import Stage, item, said
 from tests.cli.conftest import command
+from tests.pooler import PROGRAM, PgBouncer
 
 MAJORS = (15, 16, 17, 18)
 NAMES = [
@@ -371,6 +372,26 @@ def test_a_hook_whose_program_is_missing(stage: Stage) -> None:
     stage.settings('[hooks]\nstop = ["./stop.sh"]\n')
     assert stage.check().status == 0
     assert not Path("was_run").exists()
+
+
+@pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not on this machine")
+def test_the_console_of_a_pooler_is_asked(stage: Stage) -> None:
+    pooler = PgBouncer({stage.live: f"host={stage.server.folder} port=5432"}, ("postgres",))
+    try:
+        stage.settings(f'[pgbouncer]\nadmin = "{pooler.console()}"\n')
+        well = stage.item("application", "--fence", "at-swap")
+    finally:
+        pooler.close()
+    assert (
+        f'PgBouncer at {pooler.folder}:6432 answers: "{stage.live}" of it leads to the live database',
+        "tried",
+        "",
+    ) in said(well, "PASS")
+    gone = stage.item("application")
+    assert gone["status"] == "WARN"
+    ((text, known, _),) = said(gone, "WARN")
+    assert text.startswith(f"PgBouncer at {pooler.folder}:6432 can't be asked to hold clients back: ")
+    assert known == "tried"
 
 
 def test_a_rehearsal_is_remembered(stage: Stage) -> None:
