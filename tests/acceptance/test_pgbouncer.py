@@ -74,10 +74,10 @@ class Scene:
         document: dict[str, Any] = json.loads(out)
         return document
 
-    def entries(self) -> list[str]:
-        """What the journal of the newest run tells of the pause, in order."""
-        journal = Journal.all(self.folder / "state")[-1]
-        return [entry["event"] for entry in journal.replay() if entry["event"].startswith(("pausing", "resumed"))]
+    def pauses(self) -> list[str]:
+        """What the journals tell of pauses, in order, and whether it was the guardian who wrote it."""
+        entries = [entry for journal in Journal.all(self.folder / "state") for entry in journal.replay()]
+        return [" ".join([e["event"], e.get("by", "")]).strip() for e in entries if e["event"].startswith("pause ")]
 
     @contextmanager
     def reading(self, name: str) -> Iterator[psycopg.Connection[TupleRow]]:
@@ -248,18 +248,13 @@ def test_killed_while_clients_are_held_back(scene: Scene, point: str, switched: 
     assert process.returncode == -signal.SIGKILL
     answers_again(scene, seconds=2.0)
     assert scene.pooler.paused() == set()
-    assert scene.entries()[0] == "pausing"
     (run,) = [journal.run for journal in Journal.all(scene.folder / "state")]
     if switched:
         scene.run("undo", "--yes")
     else:
         scene.run("abort", "--yes", run)
     answers_again(scene, seconds=2.0)
-    until(
-        lambda: (
-            "resumed by the guardian" in [e["event"] for j in Journal.all(scene.folder / "state") for e in j.replay()]
-        )
-    )
+    until(lambda: scene.pauses()[:2] == ["pause begins", "pause over guardian"])
 
 
 def test_an_undo_killed_while_clients_are_held_back(scene: Scene) -> None:

@@ -184,13 +184,15 @@ def paused(
         names = tuple(name for held in hold.held for name in held.names)
         pause = Pause(names)
         try:
-            journal.write("pausing", databases=names, guardian=hold.guardian.pid)
+            journal.write("pause begins", databases=names, guardian=hold.guardian.pid)
             hold.pause()
             pause.quiet = _wait(hold, config.pause_limit, connection, live.dbname, cancelled, fence)
             if not pause.quiet:
                 pause.cut = _cut(hold, connection, live.dbname)
                 emit(Caution(_late(pause, time.monotonic() - hold.began)))
             pause.databases = tuple(name for held in hold.held if not held.trouble for name in held.names)
+            if all(held.confirmed for held in hold.held):
+                hold.guardian.pause_holds()
             fault.point("pause.holds")
             yield pause
         finally:
@@ -198,7 +200,7 @@ def paused(
             pause.seconds = time.monotonic() - hold.began
             # The clients are what counts; the next entry that can't be written is told.
             with suppress(OSError):
-                journal.write("resumed", seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
+                journal.write("pause over", seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
 
 
 def _prepared(
