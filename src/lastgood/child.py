@@ -162,10 +162,11 @@ def stream(
 
 
 class Companion:
-    """A program beside us that outlives us: it reads from us, and its stdin ends when we do, however we end."""
+    """A program that is told and asked in lines."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
+        self._heard = b""
 
     @property
     def pid(self) -> int:
@@ -178,25 +179,47 @@ class Companion:
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
-    def hear(self, seconds: float) -> str:
-        """What it says (stderr too) until the end of a line, or of that time: without the line's end."""
+    def hear(self, seconds: float) -> str | None:
+        """Its next line, or the last words of one that has ended (nothing at all, if there are none); None when nothing
+        of that came in time."""
         assert self._process.stdout is not None
-        said, deadline = b"", time.monotonic() + seconds
-        descriptor = self._process.stdout.fileno()
-        while not said.endswith(b"\n"):
-            ready, _, _ = select.select([descriptor], [], [], max(0.0, deadline - time.monotonic()))
-            byte = os.read(descriptor, 1) if ready else b""
-            if not byte:
+        descriptor, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
+        # poll, not select: a process with many connections has descriptors above 1023.
+        ready = select.poll()
+        ready.register(descriptor, select.POLLIN)
+        while b"\n" not in self._heard:
+            if not ready.poll(1000 * max(0.0, deadline - time.monotonic())):
+                return None
+            more = os.read(descriptor, CHUNK)
+            if not more:
                 break
-            said += byte
-        return said.decode("utf-8", "replace").strip()
+            self._heard += more
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode("utf-8", "replace").strip()
+
+
+@contextmanager
+def talking(arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> Iterator[Companion]:
+    """Runs a program to talk to; it is killed when the block is left while it runs. What it says on stderr goes where
+    ours does. Raises OSError when it can't be started."""
+    with subprocess.Popen(
+        [str(a) for a in arguments],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        env=_environment(environment),
+    ) as process:
+        try:
+            yield Companion(process)
+        finally:
+            process.kill()  # does nothing to one that has ended
 
 
 @contextmanager
 def beside(
     arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, seconds: float = 5.0
 ) -> Iterator[Companion]:
-    """Starts a program in a session of its own, where neither Ctrl+C nor the end of a terminal reaches it.
+    """Starts a program in a session of its own, where neither Ctrl+C nor the end of a terminal reaches it: it outlives
+    us, and its stdin ends when we do, however we end. What it says on stderr is heard too.
 
     Leaving the block ends its stdin and waits ``seconds`` for it to end; it is never killed. Raises OSError when it
     can't be started.

@@ -29,6 +29,7 @@ ORDER = (
     "points",
     "facts",
     "restore",
+    "validate",
     "prune",
     "init",
     "config",
