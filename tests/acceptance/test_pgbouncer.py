@@ -252,7 +252,11 @@ def test_killed_while_clients_are_held_back(scene: Scene, point: str, switched: 
     if switched:
         scene.run("undo", "--yes")
     else:
-        scene.run("abort", "--yes", run)
+        scene.pooler.ask("PAUSE app")  # as if the machine had gone down, and the guardian with it
+        _, events = scene.run("abort", "--yes", run)
+        assert [event["text"] for event in events if event["event"] == "note"] == [
+            f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients go on now'
+        ]
     answers_again(scene, seconds=2.0)
     until(lambda: scene.pauses()[:2] == ["pause begins", "pause over guardian"])
 
@@ -370,19 +374,16 @@ def test_what_somebody_else_paused_stays_paused(scene: Scene) -> None:
     assert [(pool["database"], pool["paused"]) for pool in status["pools"]] == [("app", True)]
 
 
-def test_resume_and_abort_let_clients_go_on(scene: Scene) -> None:
+def test_a_resumed_run_lets_clients_go_on_before_anything_else(scene: Scene) -> None:
     """The machine went down, and the guardian with it."""
     process = scene.start("rollback", "--yes", "--fence", "at-swap", fault="build.after_load:kill")
     process.communicate(timeout=60)
     scene.pooler.ask("PAUSE app")
-    _, events = scene.run("abort", "--yes")
-    assert [event["text"] for event in events if event["event"] == "note"] == [
-        f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients go on now'
-    ]
-    assert scene.pooler.paused() == set()
-    process = scene.start("rollback", "--yes", "--fence", "at-swap", fault="build.after_load:kill")
-    process.communicate(timeout=60)
-    scene.pooler.ask("PAUSE app")
-    report, _ = scene.run("resume", "--yes")
+    report, events = scene.run("resume", "--yes")
+    assert events[0] == {
+        "format": 1,
+        "event": "note",
+        "text": f'"app" of PgBouncer at {scene.pooler.folder}:6432 was paused: its clients go on now',
+    }
     assert report["pause"]["databases"] == ["app"]
     assert scene.pooler.paused() == set()
