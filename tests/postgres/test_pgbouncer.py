@@ -12,6 +12,7 @@ from lastgood.config import PgBouncer as Config
 from lastgood.guardian import Order, Watched, standing_by
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles, findings
+from lastgood.postgres.pgbouncer.console import Row
 from lastgood.postgres.pgbouncer.look import same_host
 from lastgood.postgres.server import Target
 from tests.pooler import PgBouncer
@@ -285,3 +286,17 @@ def test_a_password_comes_from_where_libpq_finds_it(
     watched = Watched(state.target, (live,), {})
     with standing_by(Order((watched,), 60.0, tmp_path / "no journal")) as guardian:
         guardian.dismiss()
+
+
+def test_a_server_that_is_no_pgbouncer_is_told_so(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    """Somebody gave the address of PostgreSQL itself, and it even has a database of that name."""
+    live = new_database("crm")
+    with server.target("postgres").connect() as connection:
+        connection.execute("CREATE DATABASE pgbouncer")
+        try:
+            (state,) = look(server, live, f"host={server.folder} port=5432 user=postgres")
+        finally:
+            connection.execute("DROP DATABASE pgbouncer")
+    assert state.trouble == 'unrecognized configuration parameter "config"'
+    with pytest.raises(ConsoleError, match=r'^it shows no "paused": is it a PgBouncer, 1\.12 or newer\?$'):
+        Row(name="app")["paused"]

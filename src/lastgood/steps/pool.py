@@ -105,8 +105,11 @@ class _Hold:
 
         def send(held: _Held) -> bool:
             held.sent = True
-            for setting in held.settings:
-                held.control.set(setting, "0")
+            try:
+                for setting in held.settings:
+                    held.control.set(setting, "0")
+            except ConsoleError:
+                held.settings = {}  # it helps, but nothing depends on it
             for session, name in zip(held.pausing, held.names, strict=True):
                 session.pause(name)
             return True
