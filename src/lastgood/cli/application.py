@@ -25,6 +25,7 @@ ORDER = (
     "status",
     "resume",
     "abort",
+    "check",
     "backup",
     "points",
     "facts",
