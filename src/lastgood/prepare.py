@@ -44,6 +44,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     emit(StageStarted("plan", "read the restore point and look at the server"))
     live_name = request.target.dbname
     check_names(request.overrides, request.attestations, request.tables.check.attested)
+    # Before a restore point is read, which may take minutes: a wrong password, or a database that is gone, is told now.
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        database.describe(maintenance, live_name)
     passed_over: list[str] = []
     chosen = points.choose(
         request.store,

@@ -27,6 +27,16 @@ _WHY = {
     "model_type": "it must be a table",
     "mapping_type": "it must be a table",
     "tuple_type": "it must be a list: the program, then its arguments",
+    "too_short": "it must not be empty",
+    "string_too_short": "it must not be empty",
+    "float_parsing": "it must be a number",
+    "float_type": "it must be a number",
+    "int_parsing": "it must be a whole number",
+    "int_type": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "string_type": "it must be a text",
+    "bool_type": "it must be true or false",
+    "bool_parsing": "it must be true or false",
 }
 
 
@@ -50,10 +60,17 @@ def find(named: Value | None, folder: Path) -> Path | None:
 def read(file: Path) -> tuple[dict[str, Value], Tables]:
     """The options in the file, not yet converted, and its tables. Raises UsageError."""
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        # Editors of Windows begin a file with a byte order mark, which is no TOML.
+        found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f'cannot read "{file}": {error.strerror}', state=NOTHING_LOOKED_AT) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f'cannot read "{file}": it is not in UTF-8',
+            hint="Save it in that encoding. (What PowerShell writes with > is UTF-16.)",
+            state=NOTHING_LOOKED_AT,
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         # The parser quotes no more than one character of the file.
         raise UsageError(
             f'cannot read "{file}": {error}',
@@ -102,6 +119,8 @@ def _wrong(file: Path, error: ValidationError) -> UsageError:
             hint="docs/reference/configuration.md lists the keys of each table.",
             state=NOTHING_LOOKED_AT,
         )
+    if first["type"] == "string_pattern_mismatch" and key == "health.url":
+        first["msg"] = "it must begin with http:// or https://"
     why = _WHY.get(first["type"]) or first["msg"].removeprefix("Value error, ")
     return UsageError(
         f'cannot use "{key}" in "{file}": {why[:1].lower()}{why[1:]}',
