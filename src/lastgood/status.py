@@ -20,7 +20,7 @@ from lastgood.finishing.work import lock_key
 from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import marked
+from lastgood.postgres.mark import Mark, marked
 from lastgood.postgres.server import Connection, Target
 
 
@@ -128,40 +128,8 @@ def look(target: Target) -> Status:
             "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = %s AND backend_type = 'client backend'",
             [live.oid],
         ).fetchone()
-        ours = [
-            OurDatabase(
-                name=found.name,
-                oid=found.oid,
-                role=mark.role,
-                run=mark.run,
-                live=mark.live,
-                bytes=found.size_bytes,
-                made_at=mark.started,
-                host=mark.host,
-                user=mark.user,
-                point=mark.point,
-                stage=mark.options.get("stage", ""),
-                origin=_origin(mark.role, mark.options.get("kind", ""), mark.run),
-                undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" else None,
-            )
-            for found, mark in marked(maintenance)
-            if mark.live == live_name
-        ]
-        unfinished = [
-            UnfinishedRun(
-                run=each.run,
-                live=each.live,
-                shadow=each.name,
-                stage=each.stage,
-                host=each.host,
-                user=each.user,
-                started=each.made_at,
-                working=working if each.run in working else "",
-                commands=() if each.run in working else (f"lastgood resume {each.run}", f"lastgood abort {each.run}"),
-            )
-            for each in ours
-            if each.role == "shadow"
-        ]
+        ours = [described(found, mark) for found, mark in marked(maintenance) if mark.live == live_name]
+        unfinished = [unfinished_of(each, working) for each in ours if each.role == "shadow"]
         return Status(
             server_version=maintenance.info.parameter_status("server_version") or "",
             live=LiveStatus(
@@ -180,6 +148,41 @@ def look(target: Target) -> Status:
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
         )
+
+
+def described(found: Database, mark: Mark) -> OurDatabase:
+    """A database of ours, by its mark."""
+    return OurDatabase(
+        name=found.name,
+        oid=found.oid,
+        role=mark.role,
+        run=mark.run,
+        live=mark.live,
+        bytes=found.size_bytes,
+        made_at=mark.started,
+        host=mark.host,
+        user=mark.user,
+        point=mark.point,
+        stage=mark.options.get("stage", ""),
+        origin=_origin(mark.role, mark.options.get("kind", ""), mark.run),
+        undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" else None,
+    )
+
+
+def unfinished_of(shadow: OurDatabase, working: str) -> UnfinishedRun:
+    """The run that ``shadow`` belongs to; ``working``: who holds the live database's lock, empty when nobody does."""
+    at_work = shadow.run in working
+    return UnfinishedRun(
+        run=shadow.run,
+        live=shadow.live,
+        shadow=shadow.name,
+        stage=shadow.stage,
+        host=shadow.host,
+        user=shadow.user,
+        started=shadow.made_at,
+        working=working if at_work else "",
+        commands=() if at_work else (f"lastgood resume {shadow.run}", f"lastgood abort {shadow.run}"),
+    )
 
 
 def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:

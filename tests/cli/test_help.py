@@ -14,6 +14,7 @@ from tests.cli.conftest import Lastgood
 
 COMMANDS: dict[str, tuple[int, ...]] = {
     "rollback": (3, 4, 5, 6, 7),
+    "recover": (3, 4, 5, 6, 7),
     "undo": (3, 5, 7),
     "status": (3, 5, 7),
     "resume": (3, 4, 5, 6, 7),

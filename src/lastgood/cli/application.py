@@ -21,6 +21,7 @@ from lastgood.errors import Interrupted
 # In help: what one needs at night comes first.
 ORDER = (
     "rollback",
+    "recover",
     "undo",
     "status",
     "resume",

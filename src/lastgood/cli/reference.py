@@ -26,6 +26,8 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
+from lastgood.procedure.recover.reinstate import ReinstateReport
+from lastgood.procedure.recover.report import Diagnosis
 from lastgood.procedure.survey import Survey
 from lastgood.prune import PrunePlan
 from lastgood.report import FinishReport, Report
@@ -42,6 +44,12 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("resume after the switch", "the document itself", FinishReport),
     ("undo --dry-run", "the document itself", UndoPlan),
     ("undo", "the document itself", UndoReport),
+    (
+        "recover",
+        "under `diagnosis`, beside `report`: what was done then (Report, UndoReport, ReinstateReport), or null",
+        Diagnosis,
+    ),
+    ("recover, of a database that was gone", "under `report`", ReinstateReport),
     ("restore", "the document itself", RestoreReport),
     ("restore --salvage-readable", "the document itself", SalvageReport),
     ("status", "the document itself", Status),

@@ -1,9 +1,9 @@
 """What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
 
 from lastgood.dump.file_set import files_of_set
-from lastgood.points.choosing import choose, find, gather
+from lastgood.points.choosing import choose, find, gather, may_lack
 from lastgood.points.point import RestorePoint, source_of
-from lastgood.points.store import listing
+from lastgood.points.store import listing, look_at
 from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, verify
 
 __all__ = [
@@ -16,6 +16,8 @@ __all__ = [
     "gather",
     "lacking",
     "listing",
+    "look_at",
+    "may_lack",
     "read_whole",
     "source_of",
     "verify",

@@ -58,7 +58,7 @@ def choose(
         if point.manifest is not None and database not in (None, point.manifest.database):
             others.append(f'{point.path.name} (of "{point.manifest.database}")')
             continue  # a store may be shared; the newest backup of a neighbour is no restore point of this one
-        if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
+        if point.manifest is not None and not may_lack(point.manifest.migration, before_migration):
             continue
         try:
             whole = read(point)
@@ -74,7 +74,7 @@ def choose(
             emit(Caution(f"{point.path.name} is passed over: it has no {part}"))
             continue
         migration = whole.facts.migration
-        if _may_lack(migration.version if migration is not None else None, before_migration):
+        if may_lack(migration.version if migration is not None else None, before_migration):
             return whole
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
@@ -86,7 +86,7 @@ def _wanted(before: datetime | None, migration: str | None) -> str:
     return words + (f' without the migration "{migration}"' if migration is not None else "")
 
 
-def _may_lack(version: str | None, migration: str | None) -> bool:
+def may_lack(version: str | None, migration: str | None) -> bool:
     """Is ``migration`` newer than the newest one applied, or none asked for? An unknown ``version`` counts as no."""
     if migration is None:
         return True

@@ -170,20 +170,22 @@ def verify(
     point: RestorePoint,
     *,
     database: str | None = None,
+    skim: bool = False,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Verdict:
     """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
+    ``skim``: see ``read_whole``.
 
     Of a cluster dump every database, or the one that ``database`` names. Raises Refused when a program to read it with
     is missing, Interrupted when ``cancelled`` turned true.
     """
     try:
-        whole = read_whole(point, database=database, emit=emit, cancelled=cancelled)
+        whole = read_whole(point, database=database, skim=skim, emit=emit, cancelled=cancelled)
     except WhichDatabase as error:
         if database is not None:
             return Verdict("unusable", str(error), error.hint)
-        verdicts = [verify(point, database=name, emit=emit, cancelled=cancelled) for name in error.databases]
+        verdicts = [verify(point, database=name, skim=skim, emit=emit, cancelled=cancelled) for name in error.databases]
         worst = next((each for each in verdicts if each.state not in ("valid", "partial")), None)
         names = ", ".join(f'"{shown(name)}"' for name in error.databases)
         text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"

@@ -1,0 +1,199 @@
+"""``lastgood recover``: which emergency this is, and the way out of it."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Annotated, Any
+
+import typer
+
+from lastgood import config, rollback, undo
+from lastgood.cli.application import command
+from lastgood.cli.rollback import DryRun, Yes, moment
+from lastgood.cli.session import PACE, Session
+from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused, Unsafe, UsageError
+from lastgood.plan import Choice, Prepared, Request
+from lastgood.points import Verdict
+from lastgood.present import plan as shown_plan
+from lastgood.present import recover as shown
+from lastgood.present import report as shown_report
+from lastgood.procedure import recover
+from lastgood.procedure.recover import Diagnosis, Inquiry, Proposal, Wish
+from lastgood.procedure.recover.reinstate import reinstate
+
+
+@command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "strict", "allow_orphans", *PACE))
+def recover_(
+    session: Session,
+    latest: Annotated[bool, typer.Option("--latest", help="Go back to the newest valid restore point.")] = False,
+    before: Annotated[
+        str | None,
+        typer.Option(
+            "--before",
+            metavar="TIME",
+            help="To the newest one made before this time, in ISO 8601; UTC unless it has a zone.",
+        ),
+    ] = None,
+    before_migration: Annotated[
+        str | None,
+        typer.Option("--before-migration", metavar="VERSION", help="To the newest one without this migration."),
+    ] = None,
+    since: Annotated[
+        str | None,
+        typer.Option("--since", metavar="TIME", help="Count what the audit table and counters tell since this time."),
+    ] = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Read every restore point, count every row, look everywhere.")
+    ] = False,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int | None:
+    """Say which emergency this is, and go back.
+
+    Looks at the server, the live database and the restore points, says which emergency this is, why it thinks so and
+    what it proposes, and does that after consent: rollback, undo, or a restore of a database that is gone. Looking
+    changes nothing and takes seconds. Use it when you don't know what happened, when the backup is damaged, or when
+    there is none.
+
+    Ends with 4 when there is nothing to go back to, and with 3 when what is to be done is not for it to do.
+    """
+    wish = Wish(
+        before=moment(before) if before is not None else None,
+        before_migration=before_migration,
+        latest=latest,
+        since=moment(since) if since is not None else None,
+        thorough=thorough,
+    )
+    if latest and (before is not None or before_migration is not None):
+        raise UsageError(
+            "cannot choose a restore point: --latest contradicts --before and --before-migration",
+            hint="Give one of them.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    settings = session.settings
+    inquiry = Inquiry(session.target, settings.store, settings.tables, wish)
+    while True:
+        with session.work() as (emit, cancelled):
+            found = recover.look(inquiry, emit, cancelled)
+        if not settings.json and not (yes and settings.quiet):
+            shown.show(session.screen, found)
+        if found.hopeless or dry_run:
+            _document(session, found, None)
+            return 4 if found.hopeless else None
+        proposal = _choose(session, found, yes)
+        try:
+            _carry_out(session, found, proposal, yes)
+        except BadPoint as error:
+            path = Path(proposal.name)
+            if path in inquiry.known or wish.thorough:
+                raise
+            # Reading it to its end has shown what the quick look could not: once more, knowing that.
+            session.screen.say(f"{path.name} is no good after all: {error}", stderr=True, style="bold red")
+            inquiry = replace(inquiry, known={**inquiry.known, path: _verdict(error)})
+            continue
+        return None
+
+
+def _choose(session: Session, found: Diagnosis, yes: bool) -> Proposal:
+    """The proposal to carry out: with ``--yes`` the first one, at a terminal the one that is chosen by number. Raises
+    Refused when it is not for us to do."""
+    first = found.proposals[0]
+    numbered = {str(each.number): each for each in found.timeline if each.number is not None}
+    if not yes and session.interactive and found.emergency in ("older_state", "unknown_state", "corrupt_backup"):
+        session.screen.say("Which one? Its number, or nothing to leave everything as it is:", stderr=True, style="bold")
+        answer = session.answer()
+        if answer not in numbered:
+            raise Refused(
+                "cannot go on: no number of the list was typed" if answer else "nothing was chosen",
+                hint="Run lastgood recover again to be asked again.",
+            )
+        each = numbered[answer]
+        kind = "undo" if each.kind == "kept" else "rollback"
+        matching = (p for p in found.proposals if p.kind == kind and p.name == each.path)
+        chosen = Proposal(kind=kind, title="", detail="", name=each.path, commands=(), automatic=True)
+        return next(matching, chosen).model_copy(update={"automatic": True})
+    if first.kind == "by_hand":
+        raise Refused(
+            f"cannot go on by itself: {first.title}",
+            hint=f"Run: {first.commands[0]}" if first.commands else first.detail,
+            state=_state(found),
+        )
+    if not first.automatic:
+        raise Refused(
+            f'cannot choose for you: nothing shows that "{found.live}" is damaged',
+            hint="Say what you want: lastgood recover --latest, --before TIME or --before-migration VERSION.",
+        )
+    return first
+
+
+def _carry_out(session: Session, found: Diagnosis, proposal: Proposal, yes: bool) -> None:
+    settings, screen = session.settings, session.screen
+    if proposal.kind == "undo":
+        plan = undo.plan(session.target, found.live, proposal.name)
+        if not settings.json and not (yes and settings.quiet):
+            shown_report.show_undo_plan(screen, plan)
+        session.confirm("do this", plan.live, yes)
+        with session.events() as emit:
+            undone = undo.undo(session.target, plan, settings.state, emit)
+        _document(session, found, undone.document(), lambda: shown_report.show_undo(screen, undone))
+    elif proposal.kind == "reinstate":
+        session.confirm(f"restore {Path(proposal.name).name} as a new database of that name", found.live, yes)
+        with session.events() as emit:
+            done = reinstate(
+                session.target.at(found.live),
+                settings.store,
+                proposal.name,
+                emit,
+                session.pace,
+                strict=settings.strict,
+                allow_orphans=settings.allow_orphans,
+                state=settings.state,
+            )
+        _document(session, found, done.document(), lambda: shown.show_reinstated(screen, done))
+    else:
+        prepared = _plan(session, proposal)
+        if not settings.json and not (yes and settings.quiet):
+            shown_plan.show(screen, prepared.plan)
+        if not prepared.plan.refusals:
+            session.confirm("do this", prepared.plan.live, yes)
+        with session.events() as emit:
+            report = rollback.run(prepared, emit)
+        _document(session, found, report.document(), lambda: shown_report.show(screen, report))
+
+
+def _plan(session: Session, proposal: Proposal) -> Prepared:
+    settings = session.settings
+    request = Request(
+        target=session.target,
+        store=settings.store,
+        state=settings.state,
+        choice=Choice(point=proposal.name),
+        fence=settings.fence,
+        reopen_when=settings.reopen_when,
+        strict=settings.strict,
+        allow_orphans=settings.allow_orphans,
+        pace=session.pace,
+    )
+    with session.events() as emit:
+        return rollback.plan(request, emit)
+
+
+def _document(session: Session, found: Diagnosis, report: dict[str, Any] | None, show: Any = lambda: None) -> None:
+    session.result({"diagnosis": found.document(), "report": report}, show)
+
+
+def _verdict(error: BadPoint) -> Verdict:
+    state = next(
+        (
+            name
+            for kind, name in ((Incomplete, "incomplete"), (Corrupt, "corrupt"), (Unsafe, "unsafe"))
+            if isinstance(error, kind)
+        ),
+        "unusable",
+    )
+    return Verdict(state, str(error), error.hint, error.line, error.offset)  # type: ignore[arg-type]
+
+
+def _state(found: Diagnosis) -> str:
+    return f'"{found.live}" is as it was: nothing was changed.'

@@ -1,0 +1,224 @@
+"""What the live database lacks against the facts of a restore point, and what going back to one would take away. Pure
+functions of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass
+
+from lastgood.dump.names import quoted
+from lastgood.facts import Facts
+from lastgood.plan import TableLoss
+from lastgood.procedure.recover.evidence import Candidate, Key, Live, Seen
+
+NAMED = 4
+# Kinds whose names a dump tells as the catalogue does. Their absence is no detail: a restore that was stopped half-way
+# has the tables, and not yet these.
+KEYS = ("primary key", "unique constraint", "foreign key", "index")
+OTHERS = ("view", "materialized view", "trigger", "policy", "sequence")
+_MANY = {
+    "index": "indexes",
+    "policy": "policies",
+    "view": "views",
+    "materialized view": "materialized views",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sign(Seen):
+    """Something by which one sees that the live database is damaged; ``decisive`` when it alone says so."""
+
+    decisive: bool = True
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A restore point that the live database is held against: its name, and what it contains. ``counted``: its facts
+    tell what schema objects it has."""
+
+    name: str
+    facts: Facts
+
+    @property
+    def counted(self) -> bool:
+        """Whether it tells what schema objects it has."""
+        return bool(self.facts.object_counts)
+
+
+def signs(live: Live, reference: Reference | None) -> tuple[Sign, ...]:
+    """Everything by which the live database shows damage, the plainest first. Without a reference only what the
+    catalogue itself gives away."""
+    found: list[Sign] = []
+    if reference is not None:
+        found += _against(live, reference)
+    found += _alone(live)
+    return tuple(sorted(found, key=lambda sign: not sign.decisive))
+
+
+def _against(live: Live, reference: Reference) -> Iterator[Sign]:
+    source = f"the facts of {reference.name}"
+    # A migration since may have dropped what is missing, on purpose: then it takes a person to say that it is damage.
+    unexplained = _recorded_since(live, reference.facts) is not True
+    expected = {(table.schema_name, table.name): table.rows for table in reference.facts.tables}
+    missing = [key for key in expected if key not in live.tables]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        yield Sign(
+            f"{len(missing)} of {_count(len(expected), 'table')} {verb} missing: {_names(missing)}", source, unexplained
+        )
+    with_rows = [key for key, rows in expected.items() if rows > 0 and key in live.tables]
+    empty = [key for key in with_rows if live.tables[key].rows == 0 and live.tables[key].exact]
+    if empty:
+        verb = "is" if len(empty) == 1 else "are"
+        text = f"{_count(len(empty), 'table')} that had rows {verb} empty: {_names(empty)}"
+        yield Sign(text, source, unexplained or len(empty) * 2 > len(with_rows))
+    few = [
+        key
+        for key in with_rows
+        if key not in empty and live.tables[key].exact and (live.tables[key].rows or 0) < expected[key]
+    ]
+    for key in few[:NAMED]:
+        rows = live.tables[key].rows or 0
+        # Rows are deleted every day; of half a table nobody says so.
+        yield Sign(
+            f"{_name(key)} has {rows:,} of {expected[key]:,} rows",
+            source,
+            decisive=unexplained and rows * 2 < expected[key],
+        )
+    if live.objects is None or not reference.counted:
+        return
+    for kind in (*KEYS, *OTHERS):
+        names = {one.identity for one in reference.facts.objects if one.kind == kind}
+        gone = sorted(names - {identity for each, identity in live.objects if each == kind})
+        # What went with its table was told with the table.
+        gone = [name for name in gone if not any(name.endswith(f" on {_name(key)}") for key in missing)]
+        if gone:
+            verb = "is" if len(gone) == 1 else "are"
+            text = f"{len(gone)} of {_plural(kind, len(names))} {verb} missing: {_shown(gone)}"
+            yield Sign(text, source, decisive=kind == "primary key" or (unexplained and kind in KEYS))
+    leftovers = _leftovers(live, reference)
+    if leftovers and _recorded_since(live, reference.facts) is False:
+        text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no migration since is recorded"
+        yield Sign(text, live.migrations_table)
+
+
+def _alone(live: Live) -> Iterator[Sign]:
+    if not live.tables:
+        yield Sign("it has no table at all", "pg_class")
+    if live.migrations and set(live.tables) <= {_key(live.migrations_table)}:
+        text = f"it has no table but {live.migrations_table}, which says that {live.migrations} migrations were applied"
+        yield Sign(text, live.migrations_table)
+    if live.invalid:
+        yield Sign(
+            f"{_plural('index', len(live.invalid))} that the server does not use: {_shown(live.invalid)}", "pg_index"
+        )
+    if live.unvalidated:
+        text = (
+            f"{_plural('foreign key', len(live.unvalidated))} never looked at (NOT VALID): {_shown(live.unvalidated)}"
+        )
+        yield Sign(text, "pg_constraint", decisive=False)
+    out = [each for each in live.locked_out if each.readable == 0 and each.tables > 0]
+    if out and len(out) == len(live.locked_out):
+        who = ", ".join(f'"{each.role}"' for each in out[:NAMED])
+        text = f"no application can read anything: {who} may read none of {_count(out[0].tables, 'table')}"
+        yield Sign(text, "pg_class.relacl")
+    elif out:
+        for each in out[:NAMED]:
+            text = f'"{each.role}" may read none of {_count(each.tables, "table")}'
+            yield Sign(text, "pg_class.relacl", decisive=False)
+    if live.no_grants:
+        text = f"{_shown(live.no_grants)}: granted to nobody, unlike most tables beside it"
+        yield Sign(text, "pg_class.relacl", decisive=False)
+
+
+def _leftovers(live: Live, reference: Reference) -> list[str]:
+    """Tables and views that are there and that the restore point lacks."""
+    there = {f"{kind} {name}" for kind, name in live.objects or () if kind in ("table", "view", "materialized view")}
+    then = {f"{one.kind} {one.identity}" for one in reference.facts.objects}
+    return sorted(there - then)
+
+
+def _recorded_since(live: Live, facts: Facts) -> bool | None:
+    """Whether a migration was recorded after the restore point was made; None where one side does not tell."""
+    if facts.migration is None or live.migration is None or facts.migration.version is None:
+        return None
+    return (live.migration, live.migrations) != (facts.migration.version, facts.migration.applied)
+
+
+def migrated_since(live: Live | None, candidate: Candidate) -> bool:
+    """Whether the live database has a migration that the restore point lacks."""
+    if live is None or candidate.facts is None:
+        return False
+    return bool(_recorded_since(live, candidate.facts)) and live.migration != candidate.migration
+
+
+def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -> str:
+    """Why a restore point must have been made after the damage: it lacks what an older one has, and so does the live
+    database. Empty when nothing speaks for that."""
+    if candidate.facts is None:
+        return ""
+    has = {(table.schema_name, table.name): table.rows for table in candidate.facts.tables}
+    for other in older:
+        if other.facts is None or not other.usable:
+            continue
+        lost = [
+            key
+            for table in other.facts.tables
+            if table.rows > 0
+            and has.get(key := (table.schema_name, table.name), 0) == 0
+            and (key not in live.tables or (live.tables[key].rows == 0 and live.tables[key].exact))
+        ]
+        if lost:
+            return f"it lacks what {other.point.path.name} has, as the database does now: {_names(lost)}"
+        return ""
+    return ""
+
+
+def losses(live: Live, facts: Facts, moment: int | None) -> tuple[TableLoss, ...]:
+    """What becomes of each table whose number of rows differs, or that was written to after the restore point was made
+    (``moment``: the place of that time in ``LiveTable.since``)."""
+    expected = {(table.schema_name, table.name): table.rows for table in facts.tables}
+    found = []
+    for key in sorted(live.tables.keys() | expected.keys()):
+        table, then = live.tables.get(key), expected.get(key)
+        # Of a partitioned table and its parts, those are compared that the restore point has.
+        if table is not None and key not in expected and (table.partitioned or table.root in expected):
+            continue
+        since, by = None, None
+        if table is not None and moment is not None and moment < len(table.since):
+            since, by = table.since[moment], table.by
+        rows = table.rows if table is not None else None
+        if rows != then or since:
+            found.append(
+                TableLoss(
+                    schema_name=key[0], name=key[1], live_rows=rows, point_rows=then, written_since=since, by=by
+                )
+            )  # fmt: skip
+    return tuple(found)
+
+
+def _plural(kind: str, count: int) -> str:
+    return f"{count} {kind}" if count == 1 else f"{count} {_MANY.get(kind, kind + 's')}"
+
+
+def _count(count: int, one: str) -> str:
+    return f"{count:,} {one if count == 1 else one + 's'}"
+
+
+def _key(table: str) -> Key:
+    schema, _, name = table.partition(".")
+    return schema, name
+
+
+def _name(key: Key) -> str:
+    return f"{quoted(key[0])}.{quoted(key[1])}"
+
+
+def _names(keys: Collection[Key]) -> str:
+    return _shown([_name(key) for key in sorted(keys)])
+
+
+def _shown(names: Collection[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more
