@@ -50,6 +50,7 @@ class Verdict:
     ``message`` and ``hint`` say what is wrong, ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
     0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it
     is whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over.
+    ``has_acls``: whether it brings rights along, None unless it could be read to its end.
     """
 
     state: State
@@ -59,6 +60,7 @@ class Verdict:
     offset: int | None = None
     facts: Facts | None = None
     notes: tuple[str, ...] = ()
+    has_acls: bool | None = None
 
     @property
     def valid(self) -> bool:
@@ -196,7 +198,7 @@ def verify(
         return Verdict(state, str(error), error.hint, error.line, error.offset, facts)
     if lacks := lacking(point, whole.summary):
         return Verdict("partial", *_PARTIAL[lacks], facts=whole.facts, notes=whole.notes)
-    return Verdict("valid", facts=whole.facts, notes=whole.notes)
+    return Verdict("valid", facts=whole.facts, notes=whole.notes, has_acls=whole.summary.has_acls)
 
 
 _PARTIAL = {

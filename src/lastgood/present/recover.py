@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from datetime import datetime
 
 from lastgood.plan import TableLoss
 from lastgood.present import amounts
@@ -21,8 +20,13 @@ def show(screen: Screen, found: Diagnosis) -> None:
     screen.say(f"Emergency: {found.title}", style="bold")
     if found.reasons:
         screen.heading("Why")
+        by_source: dict[str, list[str]] = {}
         for reason in found.reasons:
-            screen.say(f"{reason.text} [{reason.source}]", first="  - ", indent=4)
+            by_source.setdefault(reason.source, []).append(reason.text)
+        for source, texts in by_source.items():
+            screen.say(f"by {source}:", first="  ", indent=4)
+            for text in texts:
+                screen.say(text, first="  - ", indent=4)
     _timeline(screen, found.timeline)
     if found.left:
         screen.heading("What else was found")
@@ -30,6 +34,9 @@ def show(screen: Screen, found: Diagnosis) -> None:
             _left(screen, each)
     if found.scope or found.scope_note:
         _scope(screen, found.scope, found.scope_note)
+    if found.places:
+        screen.heading("Where dumps were looked for, besides the store")
+        screen.say(", ".join(found.places), first="  ", indent=2)
     if found.unseen:
         screen.heading("What could not be looked at")
         for text in found.unseen:
@@ -51,9 +58,8 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
     screen.heading("What there is to go back to, newest first")
     columns = (
         Column("no.", right=True),
-        Column("made"),
+        Column("made (UTC)"),
         Column("what", fold=True),
-        Column("migration", fold=True),
         Column("rows lost", right=True),
         Column("rows back", right=True),
     )
@@ -65,27 +71,23 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
             label = "no good" if each.number is None else "careful"
             screen.say(f"{each.name}: {each.problem}", first=f"  {label}: ", indent=4, style="red")
     for each in timeline[:SHOWN]:
-        changed = _changes(each.loss or ())
-        if each.number is not None and changed:
-            screen.say(changed, first=f"  {each.number}: ", indent=5)
+        if each.number is not None:
+            migration = f", migration {each.migration}" if each.migration else ""
+            changed = _changes(each.loss or ())
+            more = f": {changed}" if changed else ""
+            screen.say(f"{amounts.ago(each.made_at)}{migration}{more}", first=f"  {each.number}: ", indent=5)
 
 
 def _row(each: TimelinePoint) -> tuple[str, ...]:
     number = "-" if each.number is None else str(each.number)
-    if each.kind == "kept":
-        return number, _moment(each.made_at), f"{each.name} (kept)", "", "", ""
-    if each.number is None:
-        return number, _moment(each.made_at), each.name, each.migration or "", "", ""
-    if each.rows_lost is None or each.rows_back is None:
-        unread = "not read yet" if each.rows is None else "unknown"
-        return number, _moment(each.made_at), each.name, each.migration or "", unread, ""
-    lost = max(each.rows_lost, each.written_since or 0)
-    back = amounts.number(each.rows_back)
-    return number, _moment(each.made_at), each.name, each.migration or "", amounts.number(lost), back
-
-
-def _moment(when: datetime) -> str:
-    return f"{amounts.moment(when).removesuffix(' UTC')[:16]}, {amounts.ago(when)}"
+    name = f"{each.name} (kept)" if each.kind == "kept" else each.name
+    lost = back = ""
+    if each.rows_lost is not None and each.rows_back is not None and each.number is not None:
+        lost = amounts.number(max(each.rows_lost, each.written_since or 0))
+        back = amounts.number(each.rows_back)
+    elif each.number is not None:
+        lost = "not read" if each.rows is None and each.kind == "dump" else "unknown"
+    return number, amounts.moment(each.made_at)[:16], name, lost, back
 
 
 def _changes(loss: Sequence[TableLoss]) -> str:

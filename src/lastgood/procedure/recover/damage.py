@@ -11,7 +11,8 @@ from lastgood.facts import Facts
 from lastgood.plan import TableLoss
 from lastgood.procedure.recover.evidence import Candidate, Key, Live, Seen
 
-NAMED = 4
+NAMED = 3
+RIGHTS = "pg_class.relacl"
 # Kinds whose names a dump tells as the catalogue does. Their absence is no detail: a restore that was stopped half-way
 # has the tables, and not yet these.
 KEYS = ("primary key", "unique constraint", "foreign key", "index")
@@ -52,6 +53,9 @@ def signs(live: Live, reference: Reference | None) -> tuple[Sign, ...]:
     if reference is not None:
         found += _against(live, reference)
     found += _alone(live)
+    if not any(sign.decisive for sign in found):
+        # Who may read nothing in a sound database is meant to.
+        found = [sign for sign in found if sign.source != RIGHTS]
     return tuple(sorted(found, key=lambda sign: not sign.decisive))
 
 
@@ -95,6 +99,8 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
         if gone:
             verb = "is" if len(gone) == 1 else "are"
             text = f"{len(gone)} of {_plural(kind, len(names))} {verb} missing: {_shown(gone)}"
+            if len(gone) == len(names) > 1:
+                text = f"all {_plural(kind, len(names))} are missing"
             yield Sign(text, source, decisive=kind == "primary key" or (unexplained and kind in KEYS))
     leftovers = _leftovers(live, reference)
     if leftovers and _recorded_since(live, reference.facts) is False:
@@ -121,14 +127,14 @@ def _alone(live: Live) -> Iterator[Sign]:
     if out and len(out) == len(live.locked_out):
         who = ", ".join(f'"{each.role}"' for each in out[:NAMED])
         text = f"no application can read anything: {who} may read none of {_count(out[0].tables, 'table')}"
-        yield Sign(text, "pg_class.relacl")
+        yield Sign(text, RIGHTS)
     elif out:
         for each in out[:NAMED]:
             text = f'"{each.role}" may read none of {_count(each.tables, "table")}'
-            yield Sign(text, "pg_class.relacl", decisive=False)
+            yield Sign(text, RIGHTS, decisive=False)
     if live.no_grants:
         text = f"{_shown(live.no_grants)}: granted to nobody, unlike most tables beside it"
-        yield Sign(text, "pg_class.relacl", decisive=False)
+        yield Sign(text, RIGHTS, decisive=False)
 
 
 def _leftovers(live: Live, reference: Reference) -> list[str]:

@@ -1,7 +1,7 @@
 """From evidence to a diagnosis: which emergency this is, why, and what to do. Pure: nothing is looked at here.
 
-The first of these that holds: the server does not answer; an unfinished run of lastgood stands in the way; there is
-nothing to go back to; the newest restore point is damaged; the live database is gone; it is in a state that nobody
+The first of these that holds: the server does not answer; an unfinished run of lastgood stands in the way; the live
+database is closed; there is nothing to go back to; the newest restore point is damaged; the live database is gone; it is in a state that nobody
 chose; or it looks whole, and an older state is wanted.
 """
 
@@ -22,7 +22,8 @@ from lastgood.procedure.recover.timeline import ago, timeline
 TITLES: dict[Emergency, str] = {
     "server_unreachable": "the server does not answer",
     "unfinished_run": "a run of lastgood is not finished",
-    "database_missing": 'there is no database "{live}" to work with',
+    "database_missing": 'the database "{live}" is gone',
+    "database_closed": 'the database "{live}" lets nobody in',
     "no_backup": "there is no backup",
     "corrupt_backup": "the backup is corrupt",
     "unknown_state": 'an automatic rollback or a migration stopped half-way, and left "{live}" in an unknown state',
@@ -95,6 +96,18 @@ class Case:
         return gone or any(sign.decisive for sign in self.signs)
 
     @cached_property
+    def rights_lost(self) -> bool:
+        """Whether the application's rights are gone, and the chosen restore point does not bring them back."""
+        gone = any(sign.decisive and sign.source == damage.RIGHTS for sign in self.signs)
+        verdict = self.chosen.verdict if self.chosen is not None else None
+        return gone and verdict is not None and verdict.has_acls is False
+
+    @property
+    def only_rights(self) -> bool:
+        """Whether lost rights are all that is wrong, and going back would not mend that."""
+        return self.rights_lost and all(sign.source == damage.RIGHTS for sign in self.signs if sign.decisive)
+
+    @cached_property
     def emergency(self) -> Emergency:
         """Which one it is."""
         evidence, server = self.evidence, self.evidence.server
@@ -102,11 +115,13 @@ class Case:
             return "server_unreachable"
         if server.working or server.unfinished:
             return "unfinished_run"
+        if server.access in ("closed", "refused"):
+            return "database_closed"
         if not evidence.candidates:
             return "no_backup"
         if self.damaged_before:
             return "corrupt_backup"
-        if server.access != "open":
+        if server.access in ("missing", "invalid"):
             return "database_missing"
         return "unknown_state" if self.broken else "older_state"
 
@@ -127,7 +142,8 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
         scope=remains.scope(evidence),
         scope_note=remains.scope_note(evidence),
         proposals=proposals,
-        statement=remains.statement(evidence, chosen, proposals),
+        statement=remains.statement(evidence, chosen, proposals, rights_lost=case.rights_lost),
+        places=tuple(map(str, evidence.places)),
         unseen=evidence.unseen,
         seconds=round(seconds, 3),
     )
@@ -198,10 +214,13 @@ def _proposals(case: Case) -> list[Proposal]:
     if server.access in ("closed", "refused"):
         return [_open(evidence)]
     found: list[Proposal] = []
-    if server.access == "missing" and server.similar_names:
+    renamed = server.access == "missing" and bool(server.similar_names)
+    chosen, asked = case.chosen, evidence.wish.chosen
+    if renamed and not asked:
         found.append(_rename_back(evidence))
-    chosen = case.chosen
-    automatic = case.broken or evidence.wish.chosen
+    if case.only_rights and not asked:
+        found.append(_grant())
+    automatic = asked or (case.broken and not renamed and not case.only_rights)
     if chosen is not None:
         found.append(_back_to(case, chosen, automatic))
     found += [_undo(case, automatic and chosen is None)] if server.kept and server.access == "open" else []
@@ -269,6 +288,18 @@ def _open(evidence: Evidence) -> Proposal:
     )
 
 
+def _grant() -> Proposal:
+    return Proposal(
+        kind="by_hand",
+        title="give the application's roles their rights again",
+        detail="The rows are there; what is missing are rights, and neither the live database nor the restore point has "
+        "them. They stand in the migrations that granted them, and in any dump made without --no-acl.",
+        name="",
+        commands=(),
+        automatic=False,
+    )
+
+
 def _rename_back(evidence: Evidence) -> Proposal:
     name = _identifier(evidence.name)
     other = _identifier(evidence.server.similar_names[0])
@@ -312,11 +343,13 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
         said.append(f"That is {older} older than {newest.point.path.name}: what was written in between is not in it.")
     if chosen.verdict is None:
         said.append("It was not read to its end here; rollback does that first, and refuses it when it is not whole.")
+    if case.rights_lost:
+        said.append("It does not bring back who may do what: see below.")
     if damage.migrated_since(evidence.live, chosen):
         said.append("It was made before the last migration, as a deployment makes one.")
     if gone:
         said.append(f'It is restored beside everything else and proved; only then it gets the name "{evidence.name}".')
-    elif not automatic:
+    if not automatic:
         said.append("Say that you want it with --latest, --before or --before-migration, or choose a number.")
     return Proposal(
         kind="reinstate" if gone else "rollback",

@@ -17,7 +17,7 @@ NAMED = 5
 
 def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
     """Whatever is of use besides the timeline; ``needed``: there is no restore point to go back to."""
-    for point in evidence.emergency_backups[:NAMED]:
+    for point in evidence.emergency_backups[:NAMED] if needed else ():
         yield Left(
             kind="emergency backup",
             what=point.path.name,
@@ -132,8 +132,11 @@ def scope_note(evidence: Evidence) -> str:
     return " ".join(said)
 
 
-def statement(evidence: Evidence, chosen: Candidate | None, proposals: Sequence[Proposal]) -> str:
-    """What can't be had, and why; empty when the proposed restore point is the newest that there is."""
+def statement(
+    evidence: Evidence, chosen: Candidate | None, proposals: Sequence[Proposal], *, rights_lost: bool = False
+) -> str:
+    """What can't be had, and why; empty when the proposed restore point is the newest that there is. ``rights_lost``:
+    neither it nor the live database has the rights of the application's roles."""
     name, server = evidence.name, evidence.server
     if server.error:
         count = len(evidence.candidates)
@@ -142,14 +145,7 @@ def statement(evidence: Evidence, chosen: Candidate | None, proposals: Sequence[
     if server.standby or server.working or server.unfinished or server.access in ("closed", "refused"):
         return ""
     if chosen is not None:
-        broken = [each for each in evidence.candidates if each.point.made_at > chosen.point.made_at and not each.usable]
-        if not broken:
-            return ""
-        return (
-            f"What was written between {chosen.point.made_at:%Y-%m-%d %H:%M:%S} and "
-            f"{broken[0].point.made_at:%Y-%m-%d %H:%M:%S} UTC is in no restore point that is whole; what the live "
-            "database still has of it stays in the kept database and in the emergency backup."
-        )
+        return " ".join(_beyond(evidence, chosen, rights_lost))
     said = [_no_point(evidence)]
     if server.kept:
         kept = server.kept[0]
@@ -159,12 +155,27 @@ def statement(evidence: Evidence, chosen: Candidate | None, proposals: Sequence[
         )
     elif not proposals:
         said.append(
-            f"No kept database is on the server, no other database there has its tables, and none of "
-            f"{len(evidence.places)} other folders has a dump."
+            "No kept database is on the server, no other database there has its tables, and no dump lies in the other "
+            "folders that were looked into."
         )
         said.append(f'lastgood can\'t bring "{name}" back.')
     said.append(_what_helps(evidence))
     return " ".join(said)
+
+
+def _beyond(evidence: Evidence, chosen: Candidate, rights_lost: bool) -> Iterator[str]:
+    broken = [each for each in evidence.candidates if each.point.made_at > chosen.point.made_at and not each.usable]
+    if broken:
+        yield (
+            f"What was written between {chosen.point.made_at:%Y-%m-%d %H:%M:%S} and "
+            f"{broken[0].point.made_at:%Y-%m-%d %H:%M:%S} UTC is in no restore point that is whole; what the live "
+            "database still has of it stays in the kept database and in the emergency backup."
+        )
+    if rights_lost:
+        yield (
+            f"{chosen.point.path.name} was made without rights (--no-acl), and the live database has lost its own: who "
+            "may read and write what has to be granted again, after the rollback and before the application starts."
+        )
 
 
 def _no_point(evidence: Evidence) -> str:

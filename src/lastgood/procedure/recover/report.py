@@ -13,6 +13,7 @@ Emergency = Literal[
     "server_unreachable",
     "unfinished_run",
     "database_missing",
+    "database_closed",
     "no_backup",
     "corrupt_backup",
     "unknown_state",
@@ -90,7 +91,8 @@ class Proposal(_Frozen):
 
 class Diagnosis(_Frozen):
     """Which emergency this is. ``damaged``: whether the live database itself shows damage. ``statement``: what can't be
-    had, in a sentence or two; empty when the first proposal gives everything back that a restore point holds."""
+    had, in a sentence or two; empty when the first proposal gives everything back that a restore point holds.
+    ``places``: the folders in which dumps were looked for, besides the store; empty when that was not needed."""
 
     format: Literal[1] = 1
     live: str
@@ -104,6 +106,7 @@ class Diagnosis(_Frozen):
     scope_note: str
     proposals: tuple[Proposal, ...]
     statement: str
+    places: tuple[str, ...]
     unseen: tuple[str, ...]
     seconds: float
 
