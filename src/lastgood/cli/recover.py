@@ -4,20 +4,18 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated
 
 import typer
 
-from lastgood import config, rollback, undo
+from lastgood import config
 from lastgood.cli.application import command
-from lastgood.cli.rollback import DryRun, Yes, moment
+from lastgood.cli.rollback import DryRun, Yes, moment, roll_back
 from lastgood.cli.session import PACE, Session
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused, Unsafe, UsageError
-from lastgood.plan import Choice, Prepared, Request
-from lastgood.points import Verdict
-from lastgood.present import plan as shown_plan
+from lastgood.cli.undo import undo_
+from lastgood.errors import BadPoint, Refused, UsageError
+from lastgood.points import Verdict, state_of
 from lastgood.present import recover as shown
-from lastgood.present import report as shown_report
 from lastgood.procedure import recover
 from lastgood.procedure.recover import Diagnosis, Inquiry, Proposal, Wish
 from lastgood.procedure.recover.reinstate import reinstate
@@ -79,11 +77,11 @@ def recover_(
         if not settings.json and not (yes and settings.quiet):
             shown.show(session.screen, found)
         if found.hopeless or dry_run:
-            _document(session, found, None)
+            session.result({"diagnosis": found.document(), "report": None}, lambda: None)
             return 4 if found.hopeless else None
         proposal = _choose(session, found, yes)
         try:
-            _carry_out(session, found, proposal, yes)
+            return _carry_out(session, found, proposal, yes)
         except BadPoint as error:
             path = Path(proposal.name)
             if path in inquiry.known or wish.thorough:
@@ -91,8 +89,6 @@ def recover_(
             # Reading it to its end has shown what the quick look could not: once more, knowing that.
             session.screen.say(f"{path.name} is no good after all: {error}", stderr=True, style="bold red")
             inquiry = replace(inquiry, known={**inquiry.known, path: _verdict(error)})
-            continue
-        return None
 
 
 def _choose(session: Session, found: Diagnosis, yes: bool) -> Proposal:
@@ -127,72 +123,33 @@ def _choose(session: Session, found: Diagnosis, yes: bool) -> Proposal:
     return first
 
 
-def _carry_out(session: Session, found: Diagnosis, proposal: Proposal, yes: bool) -> None:
-    settings, screen = session.settings, session.screen
+def _carry_out(session: Session, found: Diagnosis, proposal: Proposal, yes: bool) -> int | None:
+    """What the commands ``undo`` and ``rollback`` do, with their plans, questions and reports."""
+    session.frame = lambda report: {"diagnosis": found.document(), "report": report}
     if proposal.kind == "undo":
-        plan = undo.plan(session.target, found.live, proposal.name)
-        if not settings.json and not (yes and settings.quiet):
-            shown_report.show_undo_plan(screen, plan)
-        session.confirm("do this", plan.live, yes)
-        with session.events() as emit:
-            undone = undo.undo(session.target, plan, settings.state, emit)
-        _document(session, found, undone.document(), lambda: shown_report.show_undo(screen, undone))
-    elif proposal.kind == "reinstate":
-        session.confirm(f"restore {Path(proposal.name).name} as a new database of that name", found.live, yes)
-        with session.events() as emit:
-            done = reinstate(
-                session.target.at(found.live),
-                settings.store,
-                proposal.name,
-                emit,
-                session.pace,
-                strict=settings.strict,
-                allow_orphans=settings.allow_orphans,
-                state=settings.state,
-            )
-        _document(session, found, done.document(), lambda: shown.show_reinstated(screen, done))
-    else:
-        prepared = _plan(session, proposal)
-        if not settings.json and not (yes and settings.quiet):
-            shown_plan.show(screen, prepared.plan)
-        if not prepared.plan.refusals:
-            session.confirm("do this", prepared.plan.live, yes)
-        with session.events() as emit:
-            report = rollback.run(prepared, emit)
-        _document(session, found, report.document(), lambda: shown_report.show(screen, report))
-
-
-def _plan(session: Session, proposal: Proposal) -> Prepared:
+        undo_(session, run=proposal.name, yes=yes)
+        return None
+    if proposal.kind == "rollback":
+        return roll_back(session, point=proposal.name, yes=yes)
     settings = session.settings
-    request = Request(
-        target=session.target,
-        store=settings.store,
-        state=settings.state,
-        choice=Choice(point=proposal.name),
-        fence=settings.fence,
-        reopen_when=settings.reopen_when,
-        strict=settings.strict,
-        allow_orphans=settings.allow_orphans,
-        pace=session.pace,
-    )
+    session.confirm(f"restore {Path(proposal.name).name} as a new database of that name", found.live, yes)
     with session.events() as emit:
-        return rollback.plan(request, emit)
-
-
-def _document(session: Session, found: Diagnosis, report: dict[str, Any] | None, show: Any = lambda: None) -> None:
-    session.result({"diagnosis": found.document(), "report": report}, show)
+        done = reinstate(
+            session.target.at(found.live),
+            settings.store,
+            proposal.name,
+            emit,
+            session.pace,
+            strict=settings.strict,
+            allow_orphans=settings.allow_orphans,
+            state=settings.state,
+        )
+    session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))
+    return None
 
 
 def _verdict(error: BadPoint) -> Verdict:
-    state = next(
-        (
-            name
-            for kind, name in ((Incomplete, "incomplete"), (Corrupt, "corrupt"), (Unsafe, "unsafe"))
-            if isinstance(error, kind)
-        ),
-        "unusable",
-    )
-    return Verdict(state, str(error), error.hint, error.line, error.offset)  # type: ignore[arg-type]
+    return Verdict(state_of(error), str(error), error.hint, error.line, error.offset)
 
 
 def _state(found: Diagnosis) -> str:

@@ -34,6 +34,8 @@ class Session:
         self.given: dict[str, config.Value] = {}
         self.settings = config.Settings(json="--json" in arguments, state=_state(environment))
         self.scrub = Scrubber()
+        # What the command's document is put into, where one command does another's work.
+        self.frame: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
         self._arguments = arguments
         self._warned = False
         self._environment = environment
@@ -137,7 +139,7 @@ class Session:
     def result(self, document: dict[str, Any], text: Callable[[], None]) -> None:
         """The end of a command: one JSON document, or text."""
         if self.settings.json:
-            self.screen.document(document)
+            self.screen.document(self.frame(document))
         else:
             text()
 

@@ -4,7 +4,7 @@ from lastgood.dump.file_set import files_of_set
 from lastgood.points.choosing import choose, find, gather, may_lack
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing, look_at
-from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, verify
+from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, state_of, verify
 
 __all__ = [
     "RestorePoint",
@@ -20,5 +20,6 @@ __all__ = [
     "may_lack",
     "read_whole",
     "source_of",
+    "state_of",
     "verify",
 ]

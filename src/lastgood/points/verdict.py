@@ -168,6 +168,11 @@ def _check_contents(source: DumpSource, summary: DumpSummary) -> None:
         )
 
 
+def state_of(error: BadPoint) -> State:
+    """The verdict on a restore point that raised ``error`` as it was read."""
+    return next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
+
+
 def verify(
     point: RestorePoint,
     *,
@@ -193,9 +198,8 @@ def verify(
         text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"
         return worst or Verdict("valid", text, notes=verdicts[0].notes)
     except BadPoint as error:
-        state: State = next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
         facts = error.facts if isinstance(error, Differs) else None
-        return Verdict(state, str(error), error.hint, error.line, error.offset, facts)
+        return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
     if lacks := lacking(point, whole.summary):
         return Verdict("partial", *_PARTIAL[lacks], facts=whole.facts, notes=whole.notes)
     return Verdict("valid", facts=whole.facts, notes=whole.notes, has_acls=whole.summary.has_acls)

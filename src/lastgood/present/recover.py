@@ -141,7 +141,7 @@ def _scope(screen: Screen, scope: Sequence[LossScope], note: str) -> None:
 
 
 def _change(each: LossScope) -> tuple[str, ...]:
-    times = [f"{when:%Y-%m-%d %H:%M}" if when is not None else "" for when in (each.first, each.last)]
+    times = [f"{amounts.moment(when)[:16]}" if when is not None else "" for when in (each.first, each.last)]
     return each.table or "(all)", each.operation, amounts.number(each.count), *times, each.source
 
 

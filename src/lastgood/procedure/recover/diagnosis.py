@@ -1,8 +1,8 @@
 """From evidence to a diagnosis: which emergency this is, why, and what to do. Pure: nothing is looked at here.
 
 The first of these that holds: the server does not answer; an unfinished run of lastgood stands in the way; the live
-database is closed; there is nothing to go back to; the newest restore point is damaged; the live database is gone; it is in a state that nobody
-chose; or it looks whole, and an older state is wanted.
+database is closed; there is nothing to go back to; the newest restore point is damaged; the live database is gone; it
+is in a state that nobody chose; or it looks whole, and an older state is wanted.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ TITLES: dict[Emergency, str] = {
     "no_backup": "there is no backup",
     "corrupt_backup": "the backup is corrupt",
     "unknown_state": 'an automatic rollback or a migration stopped half-way, and left "{live}" in an unknown state',
-    "older_state": 'nothing is broken in "{live}" as far as can be seen: go back to an older state',
+    "older_state": 'nothing in "{live}" looks half-done: choose the older state to go back to',
 }
 
 
@@ -292,8 +292,8 @@ def _grant() -> Proposal:
     return Proposal(
         kind="by_hand",
         title="give the application's roles their rights again",
-        detail="The rows are there; what is missing are rights, and neither the live database nor the restore point has "
-        "them. They stand in the migrations that granted them, and in any dump made without --no-acl.",
+        detail="The rows are there; what is missing are rights, and neither the live database nor the restore point "
+        "has them. They stand in the migrations that granted them, and in any dump made without --no-acl.",
         name="",
         commands=(),
         automatic=False,

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import datetime
+from datetime import UTC, datetime
 
 from lastgood.plan import TableLoss
 from lastgood.procedure.recover import damage
@@ -82,3 +82,8 @@ def ago(when: datetime, now: datetime) -> str:
             count = int(seconds // length)
             return f"{count:,} {unit}{'' if count == 1 else 's'} ago"
     return "just now"
+
+
+def utc(when: datetime) -> str:
+    """``2025-11-04 14:30:00 UTC``, whatever zone it came in."""
+    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
