@@ -152,9 +152,7 @@ def test_a_copy_on_the_same_server_and_a_base_backup_with_its_wal(stage: Stage, 
     left = {each["kind"]: each for each in diagnosis["left"]}
     assert left["database of the same server"]["what"] == copy
     assert left["a base backup"]["detail"] == "PostgreSQL 18; 2026-01-11 03:00:00 UTC"
-    assert left["archived WAL"]["detail"].startswith(
-        "3 segments, timeline 1; 1 gaps, beyond which it can't be replayed"
-    )
+    assert left["archived WAL"]["detail"].startswith("3 segments, timeline 1; 1 gap, beyond which it can't be replayed")
     assert left["platform"]["what"] == "Heroku Postgres (named in [recover])"
     assert left["platform"]["commands"][0] == "heroku pg:backups --app APP"
     assert diagnosis["proposals"][0]["title"] == f'take what the database "{copy}" of the same server has'
