@@ -44,9 +44,7 @@ def test_the_naive_rollback_was_killed_half_way(stage: Stage) -> None:
     facts = f"the facts of {made['name']}"
     reasons = {reason["text"]: reason["source"] for reason in diagnosis["reasons"]}
     assert reasons["all 9 foreign keys are missing"] == facts
-    assert any(
-        text.endswith("that had rows are empty: public.opportunities and public.tags") for text in reasons
-    ) or any("that had rows" in text and "public.opportunities" in text for text in reasons)
+    assert any("that had rows" in text and "public.opportunities" in text for text in reasons)
     # The newest point is the one that the deployment made.
     assert diagnosis["timeline"][0]["name"] == made["name"]
     first = diagnosis["proposals"][0]
@@ -202,6 +200,9 @@ def test_the_database_is_gone(stage: Stage, how: str) -> None:
     assert all(table["equal"] for table in report["restored"]["tables"])
     assert stage.now().content == stage.before.content
     assert bool(report["set_aside"]) == (how == "invalid")
+    if report["set_aside"]:
+        with stage.server.target("postgres").connect() as connection:
+            connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(report["set_aside"])))
 
 
 def test_the_database_was_renamed_away(stage: Stage) -> None:

@@ -79,7 +79,7 @@ def test_it_shows_what_each_would_lose_and_decides_nothing(week: Week) -> None:
         "code": "refused",
         "message": f'cannot choose for you: nothing shows that "{week.stage.database}" is damaged',
         "hint": "Say what you want: lastgood recover --latest, --before TIME or --before-migration VERSION.",
-        "state": "The live database was not touched and is open.",
+        "state": f'"{week.stage.database}" is as it was: nothing was changed.',
         "exit_status": 3,
     }
 

@@ -80,7 +80,7 @@ def test_only_the_audit_log(stage: Stage) -> None:
     assert answer.document["report"] is None
     audited = [each for each in diagnosis["scope"] if each["source"] == "audit.record_version"]
     assert [(each["table"], each["operation"], each["count"]) for each in audited] == [
-        ("opportunities", "DELETE", deleted)
+        ("public.opportunities", "DELETE", deleted)
     ]
     assert deleted == stage.size.opportunities // 3
     assert diagnosis["scope_note"].startswith(

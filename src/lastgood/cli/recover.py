@@ -116,9 +116,15 @@ def _choose(session: Session, found: Diagnosis, yes: bool) -> Proposal:
             state=_state(found),
         )
     if not first.automatic:
+        listed = any(each.path == first.name and each.kind == "dump" for each in found.timeline)
         raise Refused(
-            f'cannot choose for you: nothing shows that "{found.live}" is damaged',
-            hint="Say what you want: lastgood recover --latest, --before TIME or --before-migration VERSION.",
+            f'cannot choose for you: nothing shows that "{found.live}" is damaged'
+            if listed or first.kind == "undo"
+            else f"cannot choose for you: only you can tell whether to {first.title}",
+            hint="Say what you want: lastgood recover --latest, --before TIME or --before-migration VERSION."
+            if listed
+            else f"Run: {first.commands[0]}",
+            state=_state(found),
         )
     return first
 

@@ -84,8 +84,9 @@ class Case:
     @cached_property
     def reference(self) -> damage.Reference | None:
         """The newest restore point before the damage whose content is known."""
-        for place, candidate in enumerate(self.evidence.candidates):
-            if place not in self.suspects and candidate.usable and candidate.facts is not None:
+        known = [each for place, each in enumerate(self.evidence.candidates) if place not in self.suspects]
+        for candidate in (*known, *self.evidence.elsewhere):
+            if candidate.usable and candidate.facts is not None:
                 return damage.Reference(candidate.point.path.name, candidate.facts)
         return None
 
@@ -385,7 +386,7 @@ def _from_elsewhere(case: Case, found: Candidate) -> Proposal:
         f"{found.point.time_source}. {whose} The plan shows what it would bring and take away.",
         name=path,
         commands=(f"lastgood rollback {shlex.quote(path)} --dry-run",),
-        automatic=ours and case.broken and case.evidence.server.access == "open",
+        automatic=ours and (case.broken or case.evidence.wish.latest) and case.evidence.server.access == "open",
     )
 
 
