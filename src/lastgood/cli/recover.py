@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dataclasses import replace
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -105,7 +105,7 @@ def _choose(session: Session, found: Diagnosis, yes: bool) -> Proposal:
                 hint="Run lastgood recover again to be asked again.",
             )
         each = numbered[answer]
-        kind = "undo" if each.kind == "kept" else "rollback"
+        kind: Literal["undo", "rollback"] = "undo" if each.kind == "kept" else "rollback"
         matching = (p for p in found.proposals if p.kind == kind and p.name == each.path)
         chosen = Proposal(kind=kind, title="", detail="", name=each.path, commands=(), automatic=True)
         return next(matching, chosen).model_copy(update={"automatic": True})

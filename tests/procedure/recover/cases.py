@@ -18,7 +18,7 @@ STORE = Path("/store")
 MIGRATION = "20260101"
 
 
-def facts(migration: str | None = MIGRATION, **tables: int) -> Facts:
+def facts(migration: str | None = MIGRATION, /, **tables: int) -> Facts:
     """Tables of the schema public with so many rows, each with a primary key."""
     return Facts(
         origin="dump",
@@ -41,10 +41,10 @@ def facts(migration: str | None = MIGRATION, **tables: int) -> Facts:
     )
 
 
-def live(migration: str | None = MIGRATION, *, keys: bool = True, **tables: int) -> Live:
+def live(migration: str | None = MIGRATION, /, **tables: int) -> Live:
     """The same as the live database shows it."""
     then = facts(migration, **tables)
-    objects = {(one.kind, one.identity) for one in then.objects if keys or one.kind == "table"}
+    objects = {(one.kind, one.identity) for one in then.objects}
     return Live(
         tables={("public", name): LiveTable(rows=rows, exact=True, bytes=8192) for name, rows in tables.items()},
         objects=frozenset(objects),
@@ -52,6 +52,11 @@ def live(migration: str | None = MIGRATION, *, keys: bool = True, **tables: int)
         migrations=1,
         migrations_table="public.schema_migrations",
     )
+
+
+def without_keys(found: Live) -> Live:
+    """The same, as a restore leaves it that was stopped after the rows."""
+    return replace(found, objects=frozenset(one for one in found.objects or () if one[0] == "table"))
 
 
 def candidate(name: str, days: int, content: Facts | None, *, wrong: str = "") -> Candidate:

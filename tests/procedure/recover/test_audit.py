@@ -10,7 +10,7 @@ from lastgood.procedure.recover.audit import Columns, recognise
 SUPA = ("audit", "record_version", ["id", "table_name", "op", "ts"], ["ts"])
 WIKI = ("audit", "logged_actions", ["table_name", "action_tstamp_tx", "action"], ["action_tstamp_tx"])
 OWN = ("public", "audit_log", ["id", "entity", "action", "created_at", "who"], ["created_at"])
-OTHER = ("public", "audit", ["id", "name"], [])
+OTHER: tuple[str, str, list[str], list[str]] = ("public", "audit", ["id", "name"], [])
 
 
 @pytest.mark.parametrize(

@@ -19,6 +19,7 @@ from tests.procedure.recover.cases import (
     kept,
     live,
     unfinished,
+    without_keys,
 )
 
 OLD = candidate("old.sql", 5, facts(**WHOLE))
@@ -36,7 +37,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"live": live(contacts=0, deals=50)}, "unknown_state", True, ["rollback new.sql!"], id="a table is empty"
         ),
         pytest.param(
-            {"live": live(keys=False, **WHOLE)}, "unknown_state", True, ["rollback new.sql!"], id="keys are missing"
+            {"live": without_keys(live(**WHOLE))}, "unknown_state", True, ["rollback new.sql!"], id="keys are missing"
         ),
         pytest.param(
             {"live": live(contacts=40, deals=50)}, "unknown_state", True, ["rollback new.sql!"], id="half of the rows"

@@ -124,16 +124,17 @@ def look(looking: Looking, configured: Configured | None, since: datetime | None
     with looking.at("the audit table"):
         named = [configured.table] if configured is not None else []
         names = [*NAMES, *(known.table for known in KNOWN), *(name.rpartition(".")[2].lower() for name in named)]
-        found = recognise(connection.execute(_COLUMNS, [names, named]).fetchall(), configured)  # type: ignore[arg-type]
+        found = recognise(connection.execute(_COLUMNS, [names, named]).fetchall(), configured)
     if found is None:
         return None
     shown = f"{found.schema}.{found.name}"
-    before = len(looking.unseen)
+    changes: tuple[Change, ...] | None = None
     with looking.at(f"the audit table {shown}"):
         limit(connection, seconds)
-        return Audit(shown, found.recognised, since, tuple(_changes(connection, found, since)))
-    # Why it could not be counted was noted just now.
-    return Audit(shown, found.recognised, since, why_not=looking.unseen[before].partition(": ")[2])
+        changes = tuple(_changes(connection, found, since))
+    if changes is None:  # why, was noted just now
+        return Audit(shown, found.recognised, since, why_not=looking.unseen[-1].partition(": ")[2])
+    return Audit(shown, found.recognised, since, changes)
 
 
 def _changes(connection: Connection, found: Columns, since: datetime | None) -> Iterable[Change]:
@@ -168,17 +169,18 @@ ORDER BY s.n_tup_del DESC, 1 LIMIT 20
 def counters(looking: Looking) -> tuple[Counter, ...]:
     """Tables from which rows were deleted since the server's counters began, those with the most first. Rows that a
     TRUNCATE or a DROP took are in no counter."""
+    found: list[Counter] = []
     with looking.at("the server's counters"):
-        return tuple(Counter(*row) for row in looking.connection.execute(_COUNTERS))
-    return ()
+        found += [Counter(*row) for row in looking.connection.execute(_COUNTERS)]
+    return tuple(found)
 
 
 def last_commit(looking: Looking) -> datetime | None:
     """When anything was committed last in this cluster; None unless the server keeps these times."""
+    row: Any = None
     with looking.at("the last commit"):
-        row: Any = looking.connection.execute(
+        row = looking.connection.execute(
             "SELECT timestamp FROM pg_catalog.pg_last_committed_xact()"
             " WHERE current_setting('track_commit_timestamp') = 'on'"
         ).fetchone()
-        return row[0] if row is not None else None
-    return None
+    return row[0] if row is not None else None

@@ -44,7 +44,8 @@ def look(
     except BadPoint as error:
         unseen.append(f"the store: {error}")
         return Found()
-    ours, others = [], []
+    ours: list[RestorePoint] = []
+    others: list[RestorePoint] = []
     for point in there:
         of = point.manifest.database if point.manifest is not None else name
         (ours if of == name else others).append(point)

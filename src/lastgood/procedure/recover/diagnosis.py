@@ -261,6 +261,7 @@ def _primary() -> Proposal:
 
 def _by_hand_run(case: Case) -> Proposal:
     server = case.evidence.server
+    commands: tuple[str, ...]
     if server.working:
         title, commands = "wait for who is at work, or interrupt him where he runs", ("lastgood status",)
         detail = "One run at a time: a second one would be refused."

@@ -181,8 +181,8 @@ def _counted(
     if left > 0:
         try:
             limit(connection, left)
-            rows, *rest = connection.execute(query).fetchone() or (0,)
-            newest, *since = rest if rest else [None]
+            row: Sequence[Any] = connection.execute(query).fetchone() or (0,)
+            rows, newest, since = row[0], row[1] if by else None, row[2:]
             return replace(table, rows=rows, exact=True, by=by, newest=newest, since=tuple(since))
         except psycopg.Error as error:
             if not isinstance(error, psycopg.errors.QueryCanceled):

@@ -16,6 +16,7 @@ from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.recover.evidence import Server
 from lastgood.procedure.recover.platform import roles_that_tell
+from lastgood.status import OurDatabase
 
 SHOWN = 5
 # Nothing here may wait for anybody: the server of an emergency is full of locks.
@@ -89,7 +90,8 @@ def _look(maintenance: Connection, target: Target, name: str) -> Server:
 def _ours(maintenance: Connection, name: str) -> dict[str, Any]:
     """What belongs to a live database that is not there: ``status.look`` is about one that is."""
     working = lock.holder(maintenance, name) or ""
-    kept, unfinished = [], []
+    kept: list[OurDatabase] = []
+    unfinished: list[OurDatabase] = []
     for found, mark in marked(maintenance):
         if mark.live == name:
             (kept if mark.role == "kept" else unfinished).append(status.described(found, mark))
