@@ -128,13 +128,13 @@ def look(looking: Looking, configured: Configured | None, since: datetime | None
     if found is None:
         return None
     shown = f"{found.schema}.{found.name}"
-    changes: tuple[Change, ...] | None = None
+    before = len(looking.unseen)
+    changes: list[Change] = []
     with looking.at(f"the audit table {shown}"):
         limit(connection, seconds)
-        changes = tuple(_changes(connection, found, since))
-    if changes is None:  # why, was noted just now
-        return Audit(shown, found.recognised, since, why_not=looking.unseen[-1].partition(": ")[2])
-    return Audit(shown, found.recognised, since, changes)
+        changes += _changes(connection, found, since)
+    why_not = "".join(looking.unseen[before:]).partition(": ")[2]
+    return Audit(shown, found.recognised, since, tuple(changes), why_not)
 
 
 def _changes(connection: Connection, found: Columns, since: datetime | None) -> Iterable[Change]:
