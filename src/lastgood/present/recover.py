@@ -8,7 +8,7 @@ from lastgood.plan import TableLoss
 from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 from lastgood.procedure.recover.reinstate import ReinstateReport
-from lastgood.procedure.recover.report import Diagnosis, Left, LossScope, Proposal, TimelinePoint
+from lastgood.procedure.recover.report import COUNTERS, Diagnosis, Left, LossScope, Proposal, TimelinePoint
 
 # More points than this fill a screen; the JSON document has all of them.
 SHOWN = 12
@@ -126,23 +126,27 @@ def _left(screen: Screen, each: Left) -> None:
 
 def _scope(screen: Screen, scope: Sequence[LossScope], note: str) -> None:
     screen.heading("What the database itself remembers of changes")
-    if scope:
+    audited = [each for each in scope if each.source != COUNTERS]
+    counted = [each for each in scope if each.source == COUNTERS]
+    if audited:
         columns = (
             Column("table", fold=True),
             Column("what"),
             Column("rows", right=True),
-            Column("first"),
-            Column("last"),
-            Column("by", fold=True),
+            Column("first (UTC)"),
+            Column("last (UTC)"),
         )
-        screen.table(columns, [_change(each) for each in scope])
+        screen.table(columns, [_change(each) for each in audited])
+    if counted:
+        rows = ", ".join(f"{amounts.number(each.count)} from {each.table}" for each in counted)
+        screen.say(f"Deleted, by the server's counters: {rows}.", first="  ", indent=2)
     if note:
         screen.say(note, first="  ", indent=2)
 
 
 def _change(each: LossScope) -> tuple[str, ...]:
-    times = [f"{amounts.moment(when)[:16]}" if when is not None else "" for when in (each.first, each.last)]
-    return each.table or "(all)", each.operation, amounts.number(each.count), *times, each.source
+    times = [amounts.moment(when)[:16] if when is not None else "" for when in (each.first, each.last)]
+    return each.table or "(all)", each.operation, amounts.number(each.count), *times
 
 
 def _proposal(screen: Screen, proposal: Proposal, word: str) -> None:

@@ -10,18 +10,18 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import datetime
 from time import monotonic
-from typing import Any
+from typing import Any, LiteralString
 
 import psycopg
 from psycopg import sql
 
 from lastgood.facts import migrations
-from lastgood.facts.objects import read_objects
+from lastgood.facts.objects import SCHEMAS
 from lastgood.loss import BIRTH, CHANGE
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables
 from lastgood.procedure.recover.evidence import Key, Live, LiveTable, LockedOut, Seen
-from lastgood.procedure.recover.server import STATEMENT_SECONDS, limit, said
+from lastgood.procedure.recover.server import SHOWN, STATEMENT_SECONDS, limit, said
 
 COUNTING_SECONDS = 2.0
 THOROUGH_SECONDS = 60.0
@@ -42,6 +42,37 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
                   AND d.objid = c.oid AND d.deptype = 'e')
 ORDER BY c.relpages, 1, 2
+"""
+# As lastgood.facts.objects names them, without their definitions: those take locks that somebody may hold.
+_OBJECTS: LiteralString = """
+SELECT CASE relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, identity
+FROM relation WHERE relkind IN ('r', 'p', 'f')
+UNION ALL
+SELECT 'index', r.identity FROM relation r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
+JOIN relation t ON t.oid = i.indrelid
+WHERE (i.indisvalid OR t.relkind = 'p') AND i.indisready
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+                  WHERE c.conindid = r.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x'))
+UNION ALL
+SELECT CASE c.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint'
+         WHEN 'x' THEN 'exclusion constraint' ELSE 'foreign key' END,
+       format('%I on %s', c.conname, r.identity)
+FROM pg_catalog.pg_constraint c JOIN relation r ON r.oid = c.conrelid
+WHERE c.contype IN ('p', 'u', 'x') OR c.contype = 'f' AND c.conparentid = 0
+UNION ALL
+SELECT 'trigger', format('%I on %s', t.tgname, r.identity)
+FROM pg_catalog.pg_trigger t JOIN relation r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal AND t.tgparentid = 0
+UNION ALL
+SELECT 'policy', format('%I on %I.%I', p.polname, n.nspname, c.relname)
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+JOIN user_schema n ON n.oid = c.relnamespace
+UNION ALL
+SELECT CASE relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, identity
+FROM relation WHERE relkind IN ('v', 'm')
+UNION ALL
+SELECT 'sequence', r.identity FROM relation r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend p
+                  WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'i')
 """
 _INVALID = """
 SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
@@ -92,11 +123,13 @@ ORDER BY 1
 
 @dataclass(slots=True)
 class Looking:
-    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in sentences."""
+    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in sentences,
+    ``forbidden`` the tables that the role may not read, or not wholly."""
 
     connection: Connection
     until: float
     unseen: list[str] = field(default_factory=list)
+    forbidden: list[str] = field(default_factory=list)
     each: float = STATEMENT_SECONDS
 
     @contextmanager
@@ -124,7 +157,8 @@ def look(looking: Looking, moments: Sequence[datetime], *, thorough: bool = Fals
             for each in shut.values()
         )
     with looking.at("the schema"):
-        found["objects"] = frozenset((one.kind, one.identity) for one in read_objects(connection))
+        query = sql.SQL("WITH ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
+        found["objects"] = frozenset((kind, identity) for kind, identity in connection.execute(query))
     with looking.at("invalid indexes"):
         found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))
     with looking.at("foreign keys"):
@@ -152,6 +186,13 @@ def look(looking: Looking, moments: Sequence[datetime], *, thorough: bool = Fals
         if not partitioned and key not in locked:
             table = _counted(looking, key, table, _telling(dated), moments, thorough)
         tables[key] = table
+    if looking.forbidden:
+        names = ", ".join(looking.forbidden[:SHOWN])
+        more = f" and {len(looking.forbidden) - SHOWN} more" if len(looking.forbidden) > SHOWN else ""
+        text = (
+            f'rows of {len(looking.forbidden)} of {len(rows)} tables: the role "{connection.info.user}" may not read '
+        )
+        looking.unseen.append(f"{text}them all: {names}{more}")
     return Live(tables=_with_roots(tables), **found)
 
 
@@ -184,6 +225,9 @@ def _counted(
             row: Sequence[Any] = connection.execute(query).fetchone() or (0,)
             rows, newest, since = row[0], row[1] if by else None, row[2:]
             return replace(table, rows=rows, exact=True, by=by, newest=newest, since=tuple(since))
+        except psycopg.errors.InsufficientPrivilege:
+            looking.forbidden.append(f"{key[0]}.{key[1]}")
+            return table
         except psycopg.Error as error:
             if not isinstance(error, psycopg.errors.QueryCanceled):
                 looking.unseen.append(f"{key[0]}.{key[1]}: {said(error)}")

@@ -6,7 +6,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 
 from lastgood.procedure.recover.evidence import Candidate, Counter, Evidence
-from lastgood.procedure.recover.report import Left, LossScope, Proposal
+from lastgood.procedure.recover.report import COUNTERS, Left, LossScope, Proposal
 from lastgood.procedure.recover.timeline import ago, utc
 
 UNSEEN_COPIES = (
@@ -107,7 +107,7 @@ def scope(evidence: Evidence) -> tuple[LossScope, ...]:
                 count=counter.deleted,
                 first=counter.since,
                 last=None,
-                source="pg_stat_user_tables",
+                source=COUNTERS,
             )
         )
     return tuple(found)

@@ -19,6 +19,7 @@ Emergency = Literal[
     "unknown_state",
     "older_state",
 ]
+COUNTERS = "pg_stat_user_tables"
 Kind = Literal["rollback", "undo", "reinstate", "by_hand"]
 
 
