@@ -63,7 +63,7 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
     except (OSError, psycopg.Error) as error:
         about = error if isinstance(error, psycopg.Error) else psycopg.OperationalError(str(error))
         raise failed(about, "find out which database is meant", context="connect", state=NOT_REACHED) from error
-    said = server.look(target, name)
+    said = server.look(target, name, inquiry.tables.pgbouncer)
     clock = said.clock or datetime.now(UTC)
     points = candidates.look(store, name, wish, inquiry.known, unseen, cancelled)
     evidence = Evidence(

@@ -73,6 +73,8 @@ def _of_server(case: Case) -> Iterator[Seen]:
         yield Seen(f'"{evidence.name}" lets nobody in: {server.why_closed}', "pg_database")
     elif server.access == "refused":
         yield Seen(f'"{evidence.name}" did not let us in: {server.why_closed}', "the connection")
+    if not server.working:  # a run that is at work holds them back on purpose
+        yield from server.paused
     if server.read_only:
         text = f"writers are refused by a setting; to take it back: {server.read_only}"
         yield Seen(text, "pg_db_role_setting")

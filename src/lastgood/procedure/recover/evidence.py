@@ -104,6 +104,7 @@ class Server:
     bytes: int | None = None
     sessions: int = 0
     read_only: str = ""
+    paused: tuple[Seen, ...] = ()
     similar_names: tuple[str, ...] = ()
     platform_roles: tuple[str, ...] = ()
     working: str = ""

@@ -9,12 +9,13 @@ from typing import Any
 import psycopg
 
 from lastgood import status
+from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError
 from lastgood.postgres import database, lock
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.server import Connection, Target
-from lastgood.procedure.recover.evidence import Server
+from lastgood.procedure.recover.evidence import Seen, Server
 from lastgood.procedure.recover.platform import roles_that_tell
 from lastgood.status import OurDatabase
 
@@ -37,11 +38,11 @@ def limit(connection: Connection, seconds: float) -> None:
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{max(50, round(seconds * 1000))}ms"])
 
 
-def look(target: Target, name: str) -> Server:
+def look(target: Target, name: str, pgbouncer: PgBouncer) -> Server:
     """Never raises for what the server refuses: what it says is in ``error``, and its absence is evidence too."""
     try:
         with database.connect_maintenance(target, name) as maintenance:
-            return _look(quick(maintenance), target, name)
+            return _look(quick(maintenance), target, name, pgbouncer)
     except LastgoodError as error:
         return Server(error=str(error), hint=error.hint)
     except psycopg.Error as error:
@@ -49,7 +50,7 @@ def look(target: Target, name: str) -> Server:
         return Server(error=f"cannot look at the server: {said}", hint="Read the server's log of this minute.")
 
 
-def _look(maintenance: Connection, target: Target, name: str) -> Server:
+def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBouncer) -> Server:
     found = database.find(maintenance, name)
     row = maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
     about: dict[str, Any] = {
@@ -70,13 +71,18 @@ def _look(maintenance: Connection, target: Target, name: str) -> Server:
     about["read_only"] = _read_only(maintenance, found.oid)
     if found.invalid:
         return Server(**about, access="invalid", **_ours(maintenance, name))
-    seen = status.look(target.at(name))
+    seen = status.look(target.at(name), pgbouncer)
     about |= {
         "sessions": seen.live.sessions,
         "working": seen.working,
         "unfinished": seen.unfinished,
         "kept": seen.kept,
         "leftovers": tuple(each.name for each in seen.leftovers),
+        "paused": tuple(
+            Seen(f"{each.waiting} clients wait: it was paused, and goes on with: {each.command}", each.console)
+            for each in seen.pools
+            if each.paused
+        ),
     }
     if not found.allow_connections:
         return Server(**about, access="closed", why_closed="ALLOW_CONNECTIONS is false")
