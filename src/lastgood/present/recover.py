@@ -83,8 +83,9 @@ def _row(each: TimelinePoint) -> tuple[str, ...]:
     name = f"{each.name} (kept)" if each.kind == "kept" else each.name
     lost = back = ""
     if each.rows_lost is not None and each.rows_back is not None and each.number is not None:
-        lost = amounts.number(max(each.rows_lost, each.written_since or 0))
-        back = amounts.number(each.rows_back)
+        about = "about " if each.estimated else ""
+        lost = about + amounts.number(max(each.rows_lost, each.written_since or 0))
+        back = about + amounts.number(each.rows_back)
     elif each.number is not None:
         lost = "not read" if each.rows is None and each.kind == "dump" else "unknown"
     return number, amounts.moment(each.made_at)[:16], name, lost, back

@@ -191,7 +191,8 @@ def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -
 
 def losses(live: Live, facts: Facts, moment: int | None) -> tuple[TableLoss, ...]:
     """What becomes of each table whose number of rows differs, or that was written to after the restore point was made
-    (``moment``: the place of that time in ``LiveTable.since``)."""
+    (``moment``: the place of that time in ``LiveTable.since``). Numbers that are estimates differ by a tenth at least.
+    """
     expected = {(table.schema_name, table.name): table.rows for table in facts.tables}
     found = []
     for key in sorted(live.tables.keys() | expected.keys()):
@@ -203,6 +204,8 @@ def losses(live: Live, facts: Facts, moment: int | None) -> tuple[TableLoss, ...
         if table is not None and moment is not None and moment < len(table.since):
             since, by = table.since[moment], table.by
         rows = table.rows if table is not None else None
+        if table is not None and not table.exact and then is not None and (rows is None or _near(rows, then)):
+            continue  # an estimate that is not far off says nothing
         if rows != then or since:
             found.append(
                 TableLoss(
@@ -210,6 +213,10 @@ def losses(live: Live, facts: Facts, moment: int | None) -> tuple[TableLoss, ...
                 )
             )  # fmt: skip
     return tuple(found)
+
+
+def _near(estimate: int, then: int) -> bool:
+    return abs(estimate - then) * 10 <= max(then, 100)
 
 
 def _plural(kind: str, count: int) -> str:

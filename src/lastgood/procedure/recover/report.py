@@ -38,7 +38,8 @@ class TimelinePoint(_Frozen):
     """Something to go back to. ``verdict``: what reading it to its end showed, empty when there was no time for that;
     ``problem`` says what is wrong with it. ``loss``: the tables whose rows differ, null when its content, or the live
     database's, is not known; ``rows_lost``: rows that are there now and were not then, ``written_since`` those of them
-    that time stamps tell of. ``number``: by which one chooses it at a terminal, null when one can't."""
+    that time stamps tell of; ``estimated``: of some tables the server's estimate was all that there was time for.
+    ``number``: by which one chooses it at a terminal, null when one can't."""
 
     number: int | None
     kind: Literal["dump", "kept"]
@@ -52,6 +53,7 @@ class TimelinePoint(_Frozen):
     verdict: str
     problem: str
     loss: tuple[TableLoss, ...] | None
+    estimated: bool
     rows_lost: int | None
     rows_back: int | None
     written_since: int | None

@@ -11,7 +11,7 @@ from lastgood.procedure.recover.evidence import Candidate, Evidence
 from lastgood.procedure.recover.report import TimelinePoint
 
 # For so many of the newest it is counted what was written since.
-MOMENTS = 20
+MOMENTS = 12
 
 
 def timeline(evidence: Evidence, suspects: Mapping[int, str]) -> tuple[TimelinePoint, ...]:
@@ -32,6 +32,7 @@ def timeline(evidence: Evidence, suspects: Mapping[int, str]) -> tuple[TimelineP
                 verdict="",
                 problem="",
                 loss=None,
+                estimated=False,
                 rows_lost=None,
                 rows_back=None,
                 written_since=None,
@@ -51,6 +52,7 @@ def _of(evidence: Evidence, place: int, candidate: Candidate, suspect: str) -> T
     if facts is not None and live is not None:
         loss = damage.losses(live, facts, place if place < MOMENTS else None)
     known = loss is not None and all(each.live_rows is not None or each.point_rows is not None for each in loss)
+    estimated = live is not None and not all(table.exact for table in live.tables.values())
     return TimelinePoint(
         number=0 if candidate.usable else None,
         kind="dump",
@@ -64,6 +66,7 @@ def _of(evidence: Evidence, place: int, candidate: Candidate, suspect: str) -> T
         verdict=candidate.verdict.state if candidate.verdict is not None else "",
         problem=candidate.what_is_wrong if not candidate.usable else suspect,
         loss=loss,
+        estimated=estimated and loss is not None,
         rows_lost=_sum(loss, 1) if loss is not None and known else None,
         rows_back=_sum(loss, -1) if loss is not None and known else None,
         written_since=sum(each.written_since or 0 for each in loss) if loss is not None and place < MOMENTS else None,
