@@ -76,6 +76,7 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
         candidates=points.candidates,
         emergency_backups=points.emergency_backups,
         of_others=points.of_others,
+        store_problem=points.problem,
     )
     # With a restore point to go back to, nothing else has to be looked for.
     needed = not any(each.usable for each in points.candidates) or wish.thorough

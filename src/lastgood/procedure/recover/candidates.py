@@ -22,11 +22,12 @@ PLACES_SECONDS = 1.0
 
 @dataclass(frozen=True, slots=True)
 class Found:
-    """What lies in the store. ``of_others``: names of points of other databases."""
+    """What lies in the store. ``of_others``: names of points of other databases. ``problem``: why it can't be read."""
 
     candidates: tuple[Candidate, ...] = ()
     emergency_backups: tuple[RestorePoint, ...] = ()
     of_others: tuple[str, ...] = ()
+    problem: str = ""
 
 
 def look(
@@ -42,8 +43,9 @@ def look(
     try:
         there = points.listing(store)
     except BadPoint as error:
-        unseen.append(f"the store: {error}")
-        return Found()
+        return Found(problem=str(error))
+    if not store.exists():
+        return Found(problem=f'there is no folder "{store}"')
     ours: list[RestorePoint] = []
     others: list[RestorePoint] = []
     for point in there:

@@ -91,7 +91,9 @@ def _of_content(case: Case) -> Iterator[Seen]:
         name = evidence.candidates[place].point.path.name
         yield Seen(f"{name} was made after the damage: {why}", "its facts")
     if not evidence.candidates and not evidence.server.error:
-        text = f'"{evidence.store}" holds no restore point of "{evidence.name}"'
+        text = evidence.store_problem or f'"{evidence.store}" holds no restore point of "{evidence.name}"'
+        if evidence.of_others:
+            text += f"; {len(evidence.of_others)} are of other databases, as {evidence.of_others[0]}"
         yield Seen(text, "the store")
     if case.emergency == "older_state" and not case.signs:
         against = f"; it has everything that {case.reference.name} has" if case.reference is not None else ""

@@ -225,6 +225,7 @@ class Evidence:
     candidates: tuple[Candidate, ...] = ()
     emergency_backups: tuple[RestorePoint, ...] = ()
     of_others: tuple[str, ...] = ()
+    store_problem: str = ""
     siblings: tuple[Sibling, ...] = ()
     elsewhere: tuple[Candidate, ...] = ()
     places: tuple[Path, ...] = ()

@@ -16,7 +16,7 @@ def proposals(case: Case) -> list[Proposal]:
     """All that can be done; the first one is what recover would do. Empty when there is nothing to go back to."""
     evidence, server = case.evidence, case.evidence.server
     if server.error:
-        return [_reach(evidence)]
+        return [_reach(evidence), *([_on_another(evidence, case.chosen)] if case.chosen is not None else [])]
     if server.standby:
         return [_primary()]
     if case.emergency == "unfinished_run":
@@ -52,6 +52,19 @@ def _reach(evidence: Evidence) -> Proposal:
         "was just restarted may still be recovering, which takes minutes: do not stop it. Then run lastgood recover.",
         name="",
         commands=("lastgood recover",),
+        automatic=False,
+    )
+
+
+def _on_another(evidence: Evidence, chosen: Candidate) -> Proposal:
+    path = shlex.quote(str(chosen.point.path))
+    return Proposal(
+        kind="by_hand",
+        title=f"restore {chosen.point.path.name} on another server, if this one is lost",
+        detail=f"Made {ago(chosen.point.made_at, evidence.clock)}, by its {chosen.point.time_source}. What was written "
+        "since is on the lost server's disk, if anywhere: keep that disk.",
+        name="",
+        commands=(f"lastgood restore {path} --into {shlex.quote(evidence.name)} --db URL_OF_ANOTHER_SERVER",),
         automatic=False,
     )
 

@@ -178,6 +178,8 @@ def _beyond(evidence: Evidence, chosen: Candidate, rights_lost: bool) -> Iterato
 
 
 def _no_point(evidence: Evidence) -> str:
+    if evidence.store_problem:
+        return f"No restore point was found: {evidence.store_problem}."
     if not evidence.candidates:
         return f'There is no restore point of "{evidence.name}" in "{evidence.store}".'
     if all(not each.usable for each in evidence.candidates):
