@@ -121,7 +121,7 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"server": Server(error="cannot connect"), "live": None},
             "server_unreachable",
             False,
-            ["by_hand"],
+            ["by_hand", "by_hand"],
             id="down",
         ),
         pytest.param(
@@ -259,3 +259,19 @@ def test_the_loss_of_each() -> None:
         )
     )
     assert [(each.rows_lost, each.rows_back) for each in found.timeline] == [(10, 10), (None, None)]
+
+
+def test_a_store_that_cannot_be_read_is_not_told_as_empty() -> None:
+    found = diagnose(evidence(candidates=(), store_problem='cannot look for restore points in "/store": denied'))
+    assert found.emergency == "no_backup"
+    assert found.reasons[0].text == 'cannot look for restore points in "/store": denied'
+    assert found.statement.startswith(
+        'No restore point was found: cannot look for restore points in "/store": denied. '
+    )
+
+
+def test_a_store_of_other_databases() -> None:
+    found = diagnose(evidence(candidates=(), of_others=("shop_1.sql", "shop_2.sql")))
+    assert found.reasons[0].text == (
+        '"/store" holds no restore point of "app"; 2 are of other databases, as shop_1.sql'
+    )
