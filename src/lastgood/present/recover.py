@@ -104,7 +104,8 @@ def _changes(loss: Sequence[TableLoss]) -> str:
             written = f", {amounts.number(each.written_since)} written since" if each.written_since else ""
             change = amounts.signed(each.point_rows - each.live_rows)
             said.append(f"{each.name} {change}{written}")
-    more = f"; and {len(ordered) - TABLES} more tables" if len(ordered) > TABLES else ""
+    rest = len(ordered) - TABLES
+    more = f"; and {amounts.counted(rest, 'more table')}" if rest > 0 else ""
     return "; ".join(said) + more
 
 

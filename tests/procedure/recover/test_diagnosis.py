@@ -49,6 +49,26 @@ BROKEN = candidate("new.sql", 1, None, wrong="it is cut off")
             {"live": live("20260202", contacts=100)}, "older_state", False, ["rollback new.sql"], id="explained"
         ),
         pytest.param(
+            {
+                "live": replace(
+                    live(**WHOLE),
+                    objects=frozenset(one for one in live(**WHOLE).objects or () if "deals_pkey" not in one[1]),
+                ),
+                "candidates": (candidate("new.sql", 1, facts(None, **WHOLE)),),
+            },
+            "unknown_state",
+            True,
+            ["rollback new.sql!"],
+            id="a primary key is missing, migrations not known",
+        ),
+        pytest.param(
+            {"live": live(contacts=100), "candidates": (candidate("new.sql", 1, facts(None, **WHOLE)),)},
+            "older_state",
+            False,
+            ["rollback new.sql"],
+            id="a table is missing, migrations not known",
+        ),
+        pytest.param(
             {"live": live(scores=1, **WHOLE)}, "unknown_state", True, ["rollback new.sql!"], id="an unrecorded table"
         ),
         pytest.param(

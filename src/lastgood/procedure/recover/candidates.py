@@ -17,6 +17,7 @@ READING_SECONDS = 2.0
 WHOLLY = 32 << 20
 USUAL = ("backups", "backup", "dumps", "db_backups")
 ENTRIES = 400
+DEPTH = 2
 PLACES_SECONDS = 1.0
 
 
@@ -69,12 +70,15 @@ def _read(
     unseen: list[str],
     cancelled: Callable[[], bool],
 ) -> list[Candidate]:
-    until = None if wish.thorough else monotonic() + READING_SECONDS
-    found = []
+    # Which migrations are in a point, only its rows tell; then it takes as long as it takes.
+    wholly = wish.thorough or wish.before_migration is not None
+    until = None if wholly else monotonic() + READING_SECONDS
+    found: list[Candidate] = []
+    enough = False
     for point in wanted:
         candidate = Candidate(point, facts=point.manifest.facts if point.manifest is not None else None)
         verdict = known.get(point.path)
-        late = until is not None and monotonic() > until
+        late = enough or (until is not None and monotonic() > until)
         # What is newer than the moment that was asked for can't be chosen, whatever is in it.
         too_new = wish.before is not None and point.made_at >= wish.before
         if verdict is None and not late and not (too_new and not wish.thorough):
@@ -82,6 +86,8 @@ def _read(
         if verdict is not None:
             facts = candidate.facts if point.manifest is not None else verdict.facts
             candidate = replace(candidate, verdict=verdict, facts=facts)
+            if wish.before_migration is not None and not wish.thorough:
+                enough = enough or (verdict.valid and points.may_lack(candidate.migration, wish.before_migration))
         found.append(candidate)
     return found
 
@@ -94,7 +100,8 @@ def _verdict(
     def over() -> bool:
         return cancelled() or (until is not None and monotonic() > until)
 
-    skim = until is not None and (point.size > WHOLLY or point.manifest is not None)
+    # Of our own ones the manifest tells what is in them.
+    skim = point.manifest is not None or (until is not None and point.size > WHOLLY)
     try:
         return points.verify(point, database=name, skim=skim, cancelled=over)
     except Interrupted:
@@ -151,11 +158,12 @@ def _newest_first(found: Iterable[Candidate]) -> tuple[Candidate, ...]:
 
 
 def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
-    """The files in a folder and in folders below it that are called like it; none of a folder that was seen before."""
+    """The files in a folder, and in folders not far below that are called like ones for dumps; none of a folder that was
+    seen before."""
     found: list[Path] = []
-    waiting = [place]
+    waiting = [(place, 0)]
     while waiting:
-        folder = waiting.pop(0)
+        folder, depth = waiting.pop(0)
         try:
             if folder.resolve() in inside:
                 continue
@@ -170,8 +178,8 @@ def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
             try:
                 if entry.is_file() or (entry.is_dir() and (entry / "toc.dat").exists()):
                     found.append(entry)
-                elif entry.is_dir() and folder == place and any(word in entry.name.lower() for word in _TELLING):
-                    waiting.append(entry)
+                elif depth < DEPTH and entry.is_dir() and any(word in entry.name.lower() for word in _TELLING):
+                    waiting.append((entry, depth + 1))
             except OSError:
                 continue
     return found
