@@ -115,7 +115,8 @@ def test_what_can_be_read_of_it_is_salvaged_by_the_command_that_it_shows(stage: 
 def test_damage_that_only_a_whole_reading_finds(
     stage: Stage, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    """The quick look has no time to read any; rollback reads them, and recover goes on to the next one."""
+    """The quick look has no time to read any, and sees the end of one that is compressed only by reading it; rollback
+    does, and recover goes on to the next one."""
     for name, value in stage.lastgood.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setattr(candidates, "READING_SECONDS", -1.0)
@@ -124,7 +125,6 @@ def test_damage_that_only_a_whole_reading_finds(
 
     said = capsys.readouterr()
     assert status == 0, said.err
-    for day in (15, 16, 17):
-        assert f"cloud_backup_202601{day}_093000.sql" in said.err and "is no good after all" in said.err
+    assert "cloud_backup_20260115_093000.sql.gz is no good after all" in said.err
     assert f'"{stage.database}" is back at {stage.dump.name}' in said.out
     assert stage.now().content == stage.before.content

@@ -26,6 +26,7 @@ ORDER = (
     "status",
     "resume",
     "abort",
+    "check",
     "backup",
     "points",
     "facts",

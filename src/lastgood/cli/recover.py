@@ -8,12 +8,12 @@ from typing import Annotated, Literal
 
 import typer
 
-from lastgood import config
 from lastgood.cli.application import command
-from lastgood.cli.rollback import DryRun, Yes, moment, roll_back
+from lastgood.cli.choice import Attested, Before, BeforeMigration, Overrides, Reasons, choice_of, moment
+from lastgood.cli.rollback import DryRun, Yes, roll_back
 from lastgood.cli.session import PACE, Session
 from lastgood.cli.undo import undo_
-from lastgood.errors import BadPoint, Refused, UsageError
+from lastgood.errors import BadPoint, Refused
 from lastgood.points import Verdict, state_of
 from lastgood.present import recover as shown
 from lastgood.procedure import recover
@@ -25,18 +25,8 @@ from lastgood.procedure.recover.reinstate import reinstate
 def recover_(
     session: Session,
     latest: Annotated[bool, typer.Option("--latest", help="Go back to the newest valid restore point.")] = False,
-    before: Annotated[
-        str | None,
-        typer.Option(
-            "--before",
-            metavar="TIME",
-            help="To the newest one made before this time, in ISO 8601; UTC unless it has a zone.",
-        ),
-    ] = None,
-    before_migration: Annotated[
-        str | None,
-        typer.Option("--before-migration", metavar="VERSION", help="To the newest one without this migration."),
-    ] = None,
+    before: Before = None,
+    before_migration: BeforeMigration = None,
     since: Annotated[
         str | None,
         typer.Option("--since", metavar="TIME", help="Count what the audit table and counters tell since this time."),
@@ -44,6 +34,9 @@ def recover_(
     thorough: Annotated[
         bool, typer.Option("--thorough", help="Read every restore point, count every row, look everywhere.")
     ] = False,
+    override: Overrides = None,
+    reason: Reasons = None,
+    attest: Attested = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int | None:
@@ -56,19 +49,14 @@ def recover_(
 
     Ends with 4 when there is nothing to go back to, and with 3 when what is to be done is not for it to do.
     """
+    choice = choice_of(None, latest, before, before_migration)
     wish = Wish(
-        before=moment(before) if before is not None else None,
-        before_migration=before_migration,
+        before=choice.before,
+        before_migration=choice.before_migration,
         latest=latest,
         since=moment(since) if since is not None else None,
         thorough=thorough,
     )
-    if latest and (before is not None or before_migration is not None):
-        raise UsageError(
-            "cannot choose a restore point: --latest contradicts --before and --before-migration",
-            hint="Give one of them.",
-            state=config.NOTHING_LOOKED_AT,
-        )
     settings = session.settings
     inquiry = Inquiry(session.target, settings.store, settings.tables, wish)
     while True:
@@ -81,7 +69,7 @@ def recover_(
             return 4 if found.hopeless else None
         proposal = _choose(session, found, yes)
         try:
-            return _carry_out(session, found, proposal, yes)
+            return _carry_out(session, found, proposal, yes, {"override": override, "reason": reason, "attest": attest})
         except BadPoint as error:
             path = Path(proposal.name)
             if path in inquiry.known or wish.thorough:
@@ -129,14 +117,17 @@ def _choose(session: Session, found: Diagnosis, yes: bool) -> Proposal:
     return first
 
 
-def _carry_out(session: Session, found: Diagnosis, proposal: Proposal, yes: bool) -> int | None:
-    """What the commands ``undo`` and ``rollback`` do, with their plans, questions and reports."""
+def _carry_out(
+    session: Session, found: Diagnosis, proposal: Proposal, yes: bool, answers: dict[str, list[str] | None]
+) -> int | None:
+    """What the commands ``undo`` and ``rollback`` do, with their plans, questions and reports. ``answers``: to what
+    rollback checks."""
     session.frame = lambda report: {"diagnosis": found.document(), "report": report}
     if proposal.kind == "undo":
         undo_(session, run=proposal.name, yes=yes)
         return None
     if proposal.kind == "rollback":
-        return roll_back(session, point=proposal.name, yes=yes)
+        return roll_back(session, point=proposal.name, yes=yes, **answers)
     settings = session.settings
     session.confirm(f"restore {Path(proposal.name).name} as a new database of that name", found.live, yes)
     with session.events() as emit:

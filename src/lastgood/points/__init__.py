@@ -1,12 +1,14 @@
 """What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
 
 from lastgood.dump.file_set import files_of_set
-from lastgood.points.choosing import choose, find, gather, may_lack
+from lastgood.points.choosing import choose, find, gather, may_lack, overheard
+from lastgood.points.glance import Glance, glanced
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing, look_at
 from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, state_of, verify
 
 __all__ = [
+    "Glance",
     "RestorePoint",
     "Verdict",
     "Whole",
@@ -14,10 +16,12 @@ __all__ = [
     "files_of_set",
     "find",
     "gather",
+    "glanced",
     "lacking",
     "listing",
     "look_at",
     "may_lack",
+    "overheard",
     "read_whole",
     "source_of",
     "state_of",

@@ -290,7 +290,7 @@ def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
 def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage: Stage) -> None:
     """What is set, is set for the transaction: a pooler would hand the rest to the application."""
     with snapshot(stage.target) as shared:
-        inside = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
+        inside: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
         assert (inside["transaction_read_only"], inside["lock_timeout"], inside["row_security"]) == (
             "on",
             "2000",
@@ -301,7 +301,7 @@ def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage
             assert look.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
         shared.first.rollback()
         shared.first.autocommit = True
-        after = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
+        after: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
     with stage.target.connect() as fresh:
-        before = dict(fresh.execute("SELECT name, setting FROM pg_settings").fetchall())
+        before: dict[str, str] = dict(fresh.execute("SELECT name, setting FROM pg_settings").fetchall())
     assert {name for name in before if before[name] != after[name]} == {"application_name"}

@@ -10,6 +10,7 @@ from time import monotonic
 from lastgood import points
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
 from lastgood.points import RestorePoint, Verdict
+from lastgood.points.glance import glance
 from lastgood.procedure.recover.evidence import Candidate, Wish
 
 READING_SECONDS = 2.0
@@ -83,6 +84,8 @@ def _read(
         too_new = wish.before is not None and point.made_at >= wish.before
         if verdict is None and not late and not (too_new and not wish.thorough):
             verdict = _verdict(point, name, until, cancelled, unseen)
+        if verdict is None and not too_new and not any(each.usable for each in found):
+            verdict = _at_a_glance(point)
         if verdict is not None:
             facts = candidate.facts if point.manifest is not None else verdict.facts
             candidate = replace(candidate, verdict=verdict, facts=facts)
@@ -90,6 +93,17 @@ def _read(
                 enough = enough or (verdict.valid and points.may_lack(candidate.migration, wish.before_migration))
         found.append(candidate)
     return found
+
+
+def _at_a_glance(point: RestorePoint) -> Verdict | None:
+    """What its end and its SHA-256 tell, when there is no time to read it: None unless that is bad."""
+    try:
+        glance(point)
+    except BadPoint as error:
+        return Verdict(points.state_of(error), str(error), error.hint)
+    except (OSError, LastgoodError):
+        return None
+    return None
 
 
 def _verdict(
@@ -158,8 +172,8 @@ def _newest_first(found: Iterable[Candidate]) -> tuple[Candidate, ...]:
 
 
 def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
-    """The files in a folder, and in folders not far below that are called like ones for dumps; none of a folder that was
-    seen before."""
+    """The files in a folder, and in folders not far below that are called like ones for dumps; none of a folder that
+    was seen before."""
     found: list[Path] = []
     waiting = [(place, 0)]
     while waiting:
