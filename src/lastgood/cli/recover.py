@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 import typer
 
@@ -14,6 +15,7 @@ from lastgood.cli.rollback import DryRun, Yes, roll_back
 from lastgood.cli.session import PACE, Session
 from lastgood.cli.undo import undo_
 from lastgood.errors import BadPoint, Refused
+from lastgood.events import Caution
 from lastgood.points import Verdict, state_of
 from lastgood.present import recover as shown
 from lastgood.procedure import recover
@@ -67,24 +69,32 @@ def recover_(
         if found.hopeless or dry_run:
             session.result({"diagnosis": found.document(), "report": None}, lambda: None)
             return 4 if found.hopeless else None
-        proposal = _choose(session, found, yes)
+        proposal = _choose(session, found, yes, asked=wish.chosen)
+        answers = {"override": override, "reason": reason, "attest": attest}
         try:
-            return _carry_out(session, found, proposal, yes, {"override": override, "reason": reason, "attest": attest})
+            with session.framed(partial(_framed, found)):
+                return _carry_out(session, found, proposal, yes, answers)
         except BadPoint as error:
             path = Path(proposal.name)
             if path in inquiry.known or wish.thorough:
                 raise
             # Reading it to its end has shown what the quick look could not: once more, knowing that.
-            session.screen.say(f"{path.name} is no good after all: {error}", stderr=True, style="bold red")
+            with session.events() as emit:
+                emit(Caution(f"{path.name} is no good after all: {error}"))
             inquiry = replace(inquiry, known={**inquiry.known, path: _verdict(error)})
 
 
-def _choose(session: Session, found: Diagnosis, yes: bool) -> Proposal:
-    """The proposal to carry out: with ``--yes`` the first one, at a terminal the one that is chosen by number. Raises
-    Refused when it is not for us to do."""
+def _framed(found: Diagnosis, report: dict[str, Any]) -> dict[str, Any]:
+    return {"diagnosis": found.document(), "report": report}
+
+
+def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Proposal:
+    """The proposal to carry out: with ``--yes``, and when it was ``asked`` for, the first one; at a terminal the one
+    that is chosen by number. Raises Refused when it is not for us to do."""
     first = found.proposals[0]
     numbered = {str(each.number): each for each in found.timeline if each.number is not None}
-    if not yes and session.interactive and found.emergency in ("older_state", "unknown_state", "corrupt_backup"):
+    choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
+    if choosing and not yes and not asked and session.interactive:
         session.screen.say("Which one? Its number, or nothing to leave everything as it is:", stderr=True, style="bold")
         answer = session.answer()
         if answer not in numbered:
@@ -122,7 +132,6 @@ def _carry_out(
 ) -> int | None:
     """What the commands ``undo`` and ``rollback`` do, with their plans, questions and reports. ``answers``: to what
     rollback checks."""
-    session.frame = lambda report: {"diagnosis": found.document(), "report": report}
     if proposal.kind == "undo":
         undo_(session, run=proposal.name, yes=yes)
         return None

@@ -143,6 +143,15 @@ class Session:
         else:
             text()
 
+    @contextmanager
+    def framed(self, frame: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[None]:
+        """For the length of a ``with`` block: puts the command's document into another one."""
+        before, self.frame = self.frame, frame
+        try:
+            yield
+        finally:
+            self.frame = before
+
     def failed(self, error: LastgoodError) -> int:
         """Shows an error and returns its exit status."""
         if self.settings.json:
