@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from lastgood.procedure.recover.diagnosis import diagnose
-from lastgood.procedure.recover.evidence import LockedOut, Server, Sibling, Wish
+from lastgood.procedure.recover.evidence import LockedOut, Seen, Server, Sibling, Wish
 from tests.procedure.recover.cases import (
     NOW,
     WHOLE,
@@ -295,3 +295,11 @@ def test_a_store_of_other_databases() -> None:
     assert found.reasons[0].text == (
         '"/store" holds no restore point of "app"; 2 are of other databases, as shop_1.sql'
     )
+
+
+def test_indexes_that_a_rollback_has_put_off_are_not_missing() -> None:
+    later = replace(live(**WHOLE), invalid=("public.i",))
+    left = (Seen("run run-9 has left 1 indexes and 0 foreign keys for later", "its list in the database"),)
+    found = diagnose(evidence(live=later, server=Server(finishing=left)))
+    assert (found.emergency, found.damaged) == ("older_state", False)
+    assert found.reasons[0].text == left[0].text

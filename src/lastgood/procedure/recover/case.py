@@ -65,7 +65,7 @@ class Case:
         """By what one sees that the live database is damaged."""
         if self.evidence.live is None:
             return ()
-        return damage.signs(self.evidence.live, self.reference)
+        return damage.signs(self.evidence.live, self.reference, finishing=bool(self.evidence.server.finishing))
 
     @cached_property
     def reference(self) -> damage.Reference | None:

@@ -4,7 +4,7 @@ functions of the evidence."""
 from __future__ import annotations
 
 from collections.abc import Collection, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from lastgood.dump.names import quoted
 from lastgood.facts import Facts
@@ -13,6 +13,7 @@ from lastgood.procedure.recover.evidence import Candidate, Key, Live, Seen
 
 NAMED = 3
 RIGHTS = "pg_class.relacl"
+OURS = "lastgood_"
 # Kinds whose names a dump tells as the catalogue does. Their absence is no detail: a restore that was stopped half-way
 # has the tables, and not yet these.
 KEYS = ("primary key", "unique constraint", "foreign key", "index")
@@ -27,9 +28,11 @@ _MANY = {
 
 @dataclass(frozen=True, slots=True)
 class Sign(Seen):
-    """Something by which one sees that the live database is damaged; ``decisive`` when it alone says so."""
+    """Something by which one sees that the live database is damaged; ``decisive`` when it alone says so, ``put_off``
+    when it is of a kind that a rollback may leave for later."""
 
     decisive: bool = True
+    put_off: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,13 +49,16 @@ class Reference:
         return bool(self.facts.object_counts)
 
 
-def signs(live: Live, reference: Reference | None) -> tuple[Sign, ...]:
+def signs(live: Live, reference: Reference | None, *, finishing: bool = False) -> tuple[Sign, ...]:
     """Everything by which the live database shows damage, the plainest first. Without a reference only what the
-    catalogue itself gives away."""
+    catalogue itself gives away. ``finishing``: a run of ours has put off indexes and foreign keys, which are missing
+    then for a reason."""
     found: list[Sign] = []
     if reference is not None:
         found += _against(live, reference)
     found += _alone(live)
+    if finishing:
+        found = [replace(sign, decisive=False) if sign.put_off else sign for sign in found]
     if not any(sign.decisive for sign in found):
         # Who may read nothing in a sound database is meant to.
         found = [sign for sign in found if sign.source != RIGHTS]
@@ -106,7 +112,8 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
             if len(gone) == len(names) > 1:
                 text = f"all {_plural(kind, len(names))} are missing"
             most = len(names) > 1 and len(gone) * 2 >= len(names)  # no migration drops half of them
-            yield Sign(text, source, kind == "primary key" or (kind in KEYS and (unexplained or most)))
+            decisive = kind == "primary key" or (kind in KEYS and (unexplained or most))
+            yield Sign(text, source, decisive, put_off=kind in ("index", "foreign key"))
     leftovers = _leftovers(live, reference)
     if leftovers and _recorded_since(live, reference.facts) is False:
         text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no migration since is recorded"
@@ -120,9 +127,8 @@ def _alone(live: Live) -> Iterator[Sign]:
         text = f"it has no table but {live.migrations_table}, which says that {live.migrations} migrations were applied"
         yield Sign(text, live.migrations_table)
     if live.invalid:
-        yield Sign(
-            f"{_plural('index', len(live.invalid))} that the server does not use: {_shown(live.invalid)}", "pg_index"
-        )
+        text = f"{_plural('index', len(live.invalid))} that the server does not use: {_shown(live.invalid)}"
+        yield Sign(text, "pg_index", put_off=True)
     if live.unvalidated:
         text = (
             f"{_plural('foreign key', len(live.unvalidated))} never looked at (NOT VALID): {_shown(live.unvalidated)}"
@@ -146,7 +152,7 @@ def _leftovers(live: Live, reference: Reference) -> list[str]:
     """Tables and views that are there and that the restore point lacks."""
     there = {f"{kind} {name}" for kind, name in live.objects or () if kind in ("table", "view", "materialized view")}
     then = {f"{one.kind} {one.identity}" for one in reference.facts.objects}
-    return sorted(there - then)
+    return sorted(each for each in there - then if not each.startswith(f"table {OURS}"))
 
 
 def _recorded_since(live: Live, facts: Facts) -> bool | None:
@@ -200,6 +206,8 @@ def losses(live: Live, facts: Facts, moment: int | None) -> tuple[TableLoss, ...
     found = []
     for key in sorted(live.tables.keys() | expected.keys()):
         table, then = live.tables.get(key), expected.get(key)
+        if key[0].startswith(OURS):
+            continue  # our own list of what is left to finish
         # Of a partitioned table and its parts, those are compared that the restore point has.
         if table is not None and key not in expected and (table.partitioned or table.root in expected):
             continue

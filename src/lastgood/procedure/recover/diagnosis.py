@@ -73,6 +73,7 @@ def _of_server(case: Case) -> Iterator[Seen]:
         yield Seen(f'"{evidence.name}" lets nobody in: {server.why_closed}', "pg_database")
     elif server.access == "refused":
         yield Seen(f'"{evidence.name}" did not let us in: {server.why_closed}', "the connection")
+    yield from server.finishing
     if not server.working:  # a run that is at work holds them back on purpose
         yield from server.paused
     if server.read_only:

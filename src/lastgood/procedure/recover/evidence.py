@@ -111,6 +111,7 @@ class Server:
     unfinished: tuple[UnfinishedRun, ...] = ()
     kept: tuple[OurDatabase, ...] = ()
     leftovers: tuple[str, ...] = ()
+    finishing: tuple[Seen, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -78,6 +78,15 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
         "unfinished": seen.unfinished,
         "kept": seen.kept,
         "leftovers": tuple(each.name for each in seen.leftovers),
+        "finishing": tuple(
+            Seen(
+                f"run {each.run} has left {each.indexes_left} indexes and {each.foreign_keys_left} foreign keys for "
+                f"later; they are built by: lastgood resume {each.run}",
+                "its list in the database",
+            )
+            for each in seen.finishing
+            if each.left
+        ),
         "paused": tuple(
             Seen(f"{each.waiting} clients wait: it was paused, and goes on with: {each.command}", each.console)
             for each in seen.pools
