@@ -6,19 +6,21 @@ it says. It holds no secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.application import Application
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.facts import Facts
 from lastgood.points import RestorePoint
+from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
 
 Fence = Literal["now", "at-swap"]
@@ -54,6 +56,7 @@ class Request:
     allow_orphans: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
+    application: Application = field(default_factory=Application)
 
 
 class PlannedPoint(_Frozen):
@@ -142,7 +145,7 @@ class Plan(_Frozen):
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
-    reopening, None when nothing may be."""
+    reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch."""
 
     request: Request
     plan: Plan
@@ -152,3 +155,4 @@ class Prepared:
     summary: DumpSummary
     seconds: float
     division: Division | None = None
+    sample: Sample | None = None

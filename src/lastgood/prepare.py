@@ -13,6 +13,7 @@ from pathlib import Path
 import psycopg
 
 from lastgood import checks, loss, points
+from lastgood.application import record
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
@@ -20,8 +21,9 @@ from lastgood.finishing.choice import choose
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
-from lastgood.postgres import database
+from lastgood.postgres import activity, database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.activity import Sample
 from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
@@ -54,6 +56,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         with _connect(request.target, live_name) as connection:
             # First: what we read ourselves counts as use of an index, too.
             choice = None
+            sample = _sample(request, maintenance, live.oid, connection)
             if request.reopen_when == "usable":
                 choice = choose(
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
@@ -68,6 +71,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 lost, findings = (), (_cannot_read(live_name, error), *findings)
         if choice is not None:
             findings = (*findings, *(Finding(level="caution", code="deferral", text=each) for each in choice.remarks))
+        findings = (*findings, *_application_findings(request))
         gone = [each for each in lost if each.point_rows is None]
         if len(gone) > len(lost) // 2:
             text = (
@@ -115,7 +119,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     seconds = time.monotonic() - started
     emit(StageDone("plan", seconds, f"{point.path.name}: {facts.rows:,} rows in {len(facts.tables)} tables"))
     division = choice.division if choice is not None else None
-    return Prepared(request, plan, point, source, facts, summary, seconds, division)
+    return Prepared(request, plan, point, source, facts, summary, seconds, division, sample)
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
@@ -124,7 +128,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         name = unfinished_run(maintenance, request)
-        mark = _mark_of(maintenance, name, live_name)
+        mark = _mark_of(maintenance, name, live_name) or _from_journal(request, name)
     assert mark is not None  # unfinished_run looked it up
     path = Path(mark.point)
     if not path.exists():
@@ -147,17 +151,21 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
 
 
 def unfinished_run(maintenance: Connection, request: Request) -> str:
-    """The run that ``request`` means: the one it names, or the only one with a shadow. Raises Refused."""
+    """The run that ``request`` means: the one it names, the only one with a shadow, or the one that stopped the
+    application. Raises Refused."""
     live = request.target.dbname
     shadows = {mark.run: mark for _, mark in marked(maintenance) if mark.role == "shadow" and mark.live == live}
     if request.run is not None:
-        if _mark_of(maintenance, request.run, live) is None:
+        if _mark_of(maintenance, request.run, live) is None and _from_journal(request, request.run) is None:
             raise Refused(
                 f'cannot find run "{request.run}": the server has no database of it',
                 hint="Look at lastgood status; a run that was walked back leaves nothing to resume or abort.",
                 state=f'"{live}" is open.',
             )
         return request.run
+    stopped = record.read(request.state, request.target)
+    if not shadows and stopped is not None and Journal.find(request.state, stopped.by) is not None:
+        return stopped.by  # it stopped the application, and had no shadow yet, or none any more
     if not shadows:
         raise Refused(
             f'cannot resume or abort: no run of "{live}" is unfinished',
@@ -206,6 +214,52 @@ def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
     return None
 
 
+def _from_journal(request: Request, run: str) -> Mark | None:
+    """What the mark of a run would say that had stopped the application and made no database yet. Only the machine that
+    has its journal knows of it."""
+    stopped = record.read(request.state, request.target)
+    journal = Journal.find(request.state, run)
+    if journal is None or stopped is None or stopped.by != run:
+        return None
+    plans = [entry["plan"] for entry in journal.replay() if entry["event"] in ("begun", "resumed") and "plan" in entry]
+    if not plans:
+        return None
+    plan = Plan.model_validate(plans[-1])
+    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
+    return Mark(
+        role="shadow",
+        run=run,
+        live=plan.live,
+        live_oid=plan.live_oid,
+        point=plan.point.path,
+        host=stopped.host,
+        pid=0,
+        user=stopped.user,
+        started=stopped.since,
+        options={
+            "fence": plan.fence,
+            "reopen_when": plan.reopen_when,
+            **{name: "yes" for name, given in consent.items() if given},
+        },
+    )
+
+
+def _sample(request: Request, maintenance: Connection, oid: int, inside: Connection) -> Sample | None:
+    if request.application.watch is None:
+        return None
+    try:
+        return activity.sample(maintenance, oid, inside)
+    except psycopg.Error:
+        return None  # the watch will say that nothing was known before
+
+
+def _application_findings(request: Request) -> tuple[Finding, ...]:
+    return tuple(
+        Finding(level="refusal" if each.stops else "caution", code="application", text=each.text, hint=each.hint)
+        for each in request.application.problems()
+    )
+
+
 def _let_in(request: Request, maintenance: Connection) -> Request:
     """The request, with event triggers off where one that fires on login would keep us out of the live database."""
     row = maintenance.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
@@ -226,25 +280,59 @@ def _connect(target: Target, dbname: str) -> Connection:
 
 
 def _steps(request: Request) -> tuple[PlannedStep, ...]:
-    now = request.fence == "now"
-    steps = (
-        PlannedStep(
-            name="fence",
-            title="Keep writers out" if now else "Leave writers alone until the switch",
-            effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
-        ),
+    now, application = request.fence == "now", request.application
+    watch = application.watch
+    stop = PlannedStep(
+        name="stop",
+        title="Stop the application" if application.hooks.stop else "Turn maintenance mode on",
+        effect="users notice from here on" if now else "as late as can be: users notice from here on",
+    )
+    fence = PlannedStep(
+        name="fence",
+        title="Keep writers out" if now else "Leave writers alone until the switch",
+        effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
+    )
+    start = PlannedStep(
+        name="start",
+        title="Start the application" if application.hooks.start else "Turn maintenance mode off",
+        effect="users are back",
+    )
+    asked = [
+        *(["its health is asked"] if application.health is not None else []),
+        *(["the smoke command is run"] if application.hooks.smoke is not None else []),
+    ]
+    check = PlannedStep(
+        name="checks",
+        title="Ask the application whether it works",
+        effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
+    )
+    look = PlannedStep(
+        name="watch",
+        title=f"Watch the server for {watch.length:g} s" if watch is not None else "",
+        effect="against its figures of before; nobody notices, and it may be interrupted",
+    )
+    later = PlannedStep(
+        name="finish", title="Finish what could wait", effect="the application works meanwhile; undo stays possible"
+    )
+    return (
+        *([stop] if application.stops and now else []),
+        fence,
         PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step"),
         PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
         PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
         PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
+        *([stop] if application.stops and not now else []),
         PlannedStep(name="swap", title="Switch the names", effect="all sessions are ended once, and reconnect"),
         PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
+        *([start] if application.starts else []),
+        *([check] if application.checked else []),
+        *([look] if watch is not None and watch.length else []),
+        *([later] if request.reopen_when == "usable" else []),
     )
-    if request.reopen_when == "full":
-        return steps
-    return (
-        *steps,
-        PlannedStep(
-            name="finish", title="Finish what could wait", effect="the application works meanwhile; undo stays possible"
-        ),
-    )
+
+
+_ON_FAILURE = {
+    "undo": "the switch is undone",
+    "ask": "you are asked whether to undo the switch",
+    "keep": "the restored database stays, and undo is possible",
+}

@@ -7,11 +7,13 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lastgood.application.results import ApplicationReport
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
 from lastgood.repairs import Repaired
 from lastgood.steps import Run
+from lastgood.steps import application as application_steps
 
 
 class _Frozen(BaseModel):
@@ -138,7 +140,8 @@ def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
 class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
-    ``finished`` is what was done after the reopening, null when nothing was put off."""
+    ``finished`` is what was done after the reopening, null when nothing was put off. ``application`` is null where
+    nothing was to be done about it."""
 
     format: Literal[1] = 1
     run: str
@@ -156,6 +159,7 @@ class Report(_Frozen):
     repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     finished: FinishedReport | None = None
+    application: ApplicationReport | None = None
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -204,5 +208,6 @@ def report_of(run: Run, total: float) -> Report:
         repaired=repaired_of(found.repaired),
         not_compared=comparison.not_compared if comparison is not None else (),
         finished=finished_of(found.finished) if found.finished is not None else None,
+        application=application_steps.report_of(run),
         undo_command=f"lastgood undo {plan.run}",
     )

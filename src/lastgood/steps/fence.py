@@ -23,6 +23,7 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution
+from lastgood.postgres.activity import writes
 from lastgood.postgres.server import Connection
 from lastgood.steps import FenceProof, Run
 
@@ -130,14 +131,6 @@ def release(run: Run) -> None:
     if connection is not None:
         with suppress(psycopg.Error):  # a session that is gone holds no locks
             connection.close()
-
-
-def writes(maintenance: Connection, oid: int) -> int:
-    """Rows inserted, updated and deleted in a database since its statistics began, by the server's own counters."""
-    row = maintenance.execute(
-        "SELECT tup_inserted + tup_updated + tup_deleted FROM pg_catalog.pg_stat_database WHERE datid = %s", [oid]
-    ).fetchone()
-    return int(row[0]) if row is not None else 0
 
 
 def verify(run: Run) -> None:
