@@ -30,6 +30,7 @@ from lastgood.outcome import told
 from lastgood.plan import Prepared, Request
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import lock_live, unlock
+from lastgood.postgres.server import Connection
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import Step, drive
 from lastgood.steps import Run, finish
@@ -142,6 +143,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool =
     server = prepared.request.target.at(plan.maintenance)
     with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
         lock_live(maintenance, plan.live)
+        _hide_password(prepared, maintenance)
         run = Run(prepared, maintenance, journal, emit)
         run.at_swap = switched
         stopped = record.read(prepared.request.state, run.target)
@@ -165,6 +167,12 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool =
         except OSError as error:
             emit(Caution(f'the rollback is done, but "{journal.path}" could not be written: {error.strerror}'))
         return report
+
+
+def _hide_password(prepared: Prepared, connection: Connection) -> None:
+    """Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass."""
+    info = connection.info
+    prepared.request.application.scrub.learn([info.password] if info.password else [], public=[info.user, info.host])
 
 
 def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:

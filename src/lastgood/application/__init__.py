@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
@@ -35,7 +35,7 @@ class Application:
     watch: Watch | None = None
     on_failure: OnFailure = "ask"
     folder: Path | None = None
-    scrub: Callable[[str], str] = field(default_factory=Scrubber)
+    scrub: Scrubber = field(default_factory=Scrubber)
 
     @property
     def stops(self) -> bool:

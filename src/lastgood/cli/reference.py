@@ -65,7 +65,11 @@ SMALL: tuple[tuple[str, str], ...] = (
         "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `notes`, `line` and "
         "`offset`.",
     ),
-    ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
+    (
+        "abort",
+        "`run`, `status`, `live`, `removed`: names of databases, and `application`: `started` again, `not stopped` by "
+        "the run, or `unknown` where another machine has its journal.",
+    ),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )
 

@@ -37,5 +37,5 @@ def undo_(
         shown.show_undo_plan(screen, plan)
     session.confirm("do this", plan.live, yes)
     with session.events() as emit:
-        report = undo.undo(target, plan, session.settings.state, emit)
+        report = undo.undo(target, plan, session.settings.state, emit, session.application)
     session.result(report.document(), lambda: shown.show_undo(screen, report))
