@@ -166,9 +166,7 @@ def test_headers_come_from_the_environment_and_go_nowhere_else(
     site.configure(*site.health(), 'headers = { Authorization = "HEALTH_TOKEN" }', hooks=False)
     refused = lastgood("rollback", "--yes")
     assert refused.status == 3
-    assert (
-        'the variable "HEALTH_TOKEN" for the header "Authorization" of the health check is not set' in refused.err
-    )
+    assert 'the variable "HEALTH_TOKEN" for the header "Authorization" of the health check is not set' in refused.err
     monkeypatch.setenv("HEALTH_TOKEN", "Bearer s3cret-token")
     failed = lastgood("rollback", "--yes", "--json")
     assert failed.status == 7

@@ -52,9 +52,13 @@ class Service:
     def stop(self, by: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> None:
         """Maintenance mode on, then the application stopped. Raises HookFailed, Interrupted, OSError.
 
-        May be called again, after any end of an earlier call: hooks may find already done what they do.
+        May be called again, after any end of an earlier call: hooks may find already done what they do. An application
+        that somebody has stopped by hand is left to him.
         """
         before = self.record
+        if before is not None and before.by == record.BY_HAND and by != record.BY_HAND and before.state == "stopped":
+            self._emit(Note(f"the application is stopped already, by {before.by}"))
+            return
         kept = before.hooks if before is not None else ()
         current = record.begin(self._target.dbname, by).model_copy(update={"hooks": kept})
         for hook in ("maintenance_on", "stop"):

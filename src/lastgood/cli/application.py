@@ -25,6 +25,7 @@ ORDER = (
     "status",
     "resume",
     "abort",
+    "maintenance",
     "backup",
     "points",
     "facts",

@@ -15,7 +15,7 @@ def look(session: Session) -> int | None:
     Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
     stopped in between.
     """
-    found = status.look(session.target)
+    found = status.look(session.target, session.settings.state)
     session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
     return 7 if found.leftovers or stopped else None
