@@ -128,18 +128,18 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
         else:
             again = ""
             service.well()
-    error = ChecksFailedAfterSwap(
+    said = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=f'{hint}What was restored is kept as "{plan.kept}"; lastgood undo {plan.run} puts it into service again.',
         state=f'"{live}" is what it was before the run, and open.{again}',
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
-    error.details = {
+    said.details = {
         "run": run, "undo": report.document(), "application": application.model_dump(mode="json"),
     }  # fmt: skip
     _write(journal, "ended", status="undone", by=plan.run)
-    return error
+    return said
 
 
 def undone(request: Request, emit: Emit) -> None:

@@ -52,7 +52,7 @@ class Site:
     def answer(self, server: EmbeddedServer, database: str, path: str) -> tuple[int, Any]:
         if path == "/moved":
             return 302, {}
-        if self.is_stopped:
+        if self.is_stopped():
             return 503, {"status": "maintenance"}
         try:
             with server.target(database).connect(application_name="site") as connection:
@@ -62,7 +62,6 @@ class Site:
         assert row is not None
         return 200, {"status": "ok", "contacts": row[0], "checks": {"database": True, "queue": [1, 2]}}
 
-    @property
     def is_stopped(self) -> bool:
         return (self.folder / "stopped").exists()
 

@@ -47,7 +47,7 @@ def writer(server: EmbeddedServer, database: str, site: Site) -> Iterator[list[i
     def work() -> None:
         number = 1000
         while not over.is_set():
-            if site.is_stopped:
+            if site.is_stopped():
                 over.wait(0.01)
                 continue
             number += 1
@@ -273,7 +273,7 @@ def test_maintenance_by_itself(lastgood: Lastgood, server: EmbeddedServer, datab
     with server.target(database).connect(application_name="a worker") as worker:
         turned_on = lastgood("maintenance", "on")
         assert turned_on.status == 0, turned_on.err
-        assert site.is_stopped and site.called() == ["maintenance_on", "stop"]
+        assert site.is_stopped() and site.called() == ["maintenance_on", "stop"]
         assert re.fullmatch(
             rf'The application of "{database}" is stopped\.\n'
             r"  By lastgood maintenance, \d{4}-\d\d-\d\d \d\d:\d\d:\d\d UTC \(.*\), \S+ on \S+\n"
@@ -290,7 +290,7 @@ def test_maintenance_by_itself(lastgood: Lastgood, server: EmbeddedServer, datab
     assert (status["application"]["by"], status["application"]["state"]) == ("lastgood maintenance", "stopped")
     assert (status["fence"], status["sessions"], status["written"]) == (None, [], 0)
     assert lastgood("maintenance", "off").status == 0
-    assert not site.is_stopped
+    assert not site.is_stopped()
     assert lastgood("maintenance", "status").out.startswith(
         f'Maintenance is off for "{database}", as far as this machine knows.\n'
     )
@@ -351,14 +351,14 @@ def test_a_fence_by_itself_ends_with_the_tool(
         assert (shown["fence"]["application"], shown["fence"]["tables"]) == ("lastgood fence maintenance", 3)
         if ended_by == "maintenance off":
             assert lastgood("maintenance", "off").status == 0
-            assert not site.is_stopped
+            assert not site.is_stopped()
         else:
             process.send_signal(signal.SIGKILL if ended_by == "kill -9" else signal.SIGINT)
         _, said = process.communicate(timeout=PATIENCE)
         assert process.returncode == (-9 if ended_by == "kill -9" else 0), said
         until(may_write, "writers go on")
         if ended_by != "maintenance off":
-            assert site.is_stopped  # the hooks are for `maintenance off` to take back
+            assert site.is_stopped()  # the hooks are for `maintenance off` to take back
     finally:
         process.kill()
         process.wait()

@@ -7,6 +7,7 @@ import json
 import re
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -38,7 +39,7 @@ def test_the_application_is_started_and_found_well(
     done = lastgood("rollback", "--yes", "--json")
     assert done.status == 0, done.err
     assert contacts(server, database) == 3
-    assert site.called() == ALL_HOOKS and not site.is_stopped
+    assert site.called() == ALL_HOOKS and not site.is_stopped()
     application = done.document["application"]
     assert [(each["hook"], each["status"], each["output"]) for each in application["hooks"]] == [
         (name, 0, f"{name} done") for name in ALL_HOOKS
@@ -57,7 +58,7 @@ def test_a_failed_health_check_undoes_the_switch(
     failed = lastgood("rollback", "--yes", "--json", "--on-failure", "undo")
     assert failed.status == 6
     assert contacts(server, database) == 1  # as the bad deployment left it
-    assert site.called() == [*ALL_HOOKS, *ALL_HOOKS] and not site.is_stopped
+    assert site.called() == [*ALL_HOOKS, *ALL_HOOKS] and not site.is_stopped()
     error = failed.document["error"]
     undo = error["undo"]["run"]
     problem = f"its health check {site.url}/health failed: it answered 500, not 200"
@@ -125,10 +126,10 @@ def test_an_application_that_needs_a_moment_is_asked_again(
     site.needs = "SELECT count(*) FROM public.contacts"
     asked = site.answer
 
-    def slowly(*arguments: object) -> tuple[int, object]:
-        return asked(*arguments) if len(site.asked) >= 3 else (503, {"status": "starting"})  # type: ignore[arg-type]
+    def slowly(*arguments: Any) -> tuple[int, Any]:
+        return asked(*arguments) if len(site.asked) >= 3 else (503, {"status": "starting"})
 
-    site.answer = slowly  # type: ignore[method-assign]
+    site.answer = slowly  # type: ignore[method-assign, assignment]
     site.configure(*site.health('deadline = "20s"'))
     done = lastgood("rollback", "--yes", "--json")
     assert done.status == 0, done.out

@@ -20,7 +20,7 @@ def look(session: Session) -> None:
 
 group_ = group(
     "maintenance",
-    "Stop the application by the hooks of lastgood.toml, and start it again. Without a command: show how it stands.",
+    "Stop the application, or start it again. Without a command: show how it stands.",
     look,
 )
 

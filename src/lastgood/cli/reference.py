@@ -26,6 +26,7 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
+from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.survey import Survey
 from lastgood.prune import PrunePlan
 from lastgood.report import FinishReport, Report
@@ -45,6 +46,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("restore", "the document itself", RestoreReport),
     ("restore --salvage-readable", "the document itself", SalvageReport),
     ("status", "the document itself", Status),
+    ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
@@ -172,7 +174,9 @@ def statuses() -> str:
         "## Errors",
         "",
         'With `--json` an error is one document on stdout: `{"format": 1, "error": {"code", "message", '
-        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point. The codes:',
+        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point; `run` and '
+        "`application` (an ApplicationReport) where the application's checks failed after the switch, and `undo` (an "
+        "UndoReport) where that was undone. The codes:",
         "",
     ]
     lines += _table(

@@ -23,9 +23,8 @@ def show(screen: Screen, found: Maintenance) -> None:
         screen.say(f'The application of "{found.live}" was started again and not found well.', style="bold")
         screen.say(f"By {stopped.by}, {amounts.moment(stopped.since)}", first="  ", indent=2)
     for hook in found.hooks:
-        screen.say(
-            f'hook "{hook.hook}": {hook.problem or "well"}, {amounts.duration(hook.seconds)}', first="  ", indent=2
-        )
+        how = f"{hook.problem or 'well'}, {amounts.duration(hook.seconds)}"
+        screen.say(f'Hook "{hook.hook}": {how}', first="  ", indent=2)
     if found.unreachable:
         screen.say(f"The server does not answer: {found.unreachable}", first="  ", indent=2)
     else:
