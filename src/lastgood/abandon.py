@@ -10,7 +10,7 @@ from lastgood import fault, interrupts, prepare, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import HookFailed, Service
-from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, NotStarted, Refused
+from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, NotStarted, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal import Journal
 from lastgood.plan import Request
@@ -92,54 +92,79 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
     """Undoes the switch of a run whose checks failed, with the application stopped meanwhile, and gives the error that
     says so. Killed at any moment, it leaves what ``resume`` and ``abort`` go on from.
 
-    Raises what an undo raises, when the databases are as the run left them.
+    Raises Stopped when it can't go on.
     """
     live, run = request.target.dbname, failed.run
     journal = Journal.find(request.state, run)
-    fault.point("application.before_undo")
+    service = _service(request, run, journal, emit)
+    report: undo.UndoReport | None = None
 
     def patience() -> None:
         emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
 
-    with interrupts.calling(patience):
-        plan = undo.plan(request.target, live, run)
-        _write(journal, "undoing", by=plan.run, reason=failed.problem)
-        service = _service(request, run, journal, emit, kept=plan.kept)
-        if request.application.stops:
-            emit(StageStarted("stop", "stop the application"))
-            try:
-                service.stop(run, "before the undo")
-            except (HookFailed, OSError) as error:
-                emit(Caution(f"{error}; going back all the same"))
-            else:
-                emit(StageDone("stop", sum(each.seconds for each in service.results)))
-        report = undo.undo(request.target, plan, request.state, emit)
-        fault.point("application.before_start_again")
-        again, hint = " The application was started again.", ""
-        if request.application.starts:
-            emit(StageStarted("start", "start the application again"))
-            try:
-                service.start("after the undo")
-            except HookFailed as error:
-                again, hint = f" The application is not running: {error}.", f"{BY_HAND}. "
-            else:
-                service.well()
-                emit(StageDone("start", service.results[-1].seconds))
-        else:
-            again = ""
-            service.well()
+    try:
+        fault.point("application.before_undo")
+        with interrupts.calling(patience):
+            plan = undo.plan(request.target, live, run)
+            _write(journal, "undoing", by=plan.run, reason=failed.problem)
+            _stop_once_more(request, service, run, emit)
+            report = undo.undo(request.target, plan, request.state, emit)
+            fault.point("application.before_start_again")
+            not_running = _start_once_more(request, service, emit)
+    except (Exception, KeyboardInterrupt) as error:
+        stopped = service.record is not None and service.record.state == "stopped"
+        state = failed.state if report is None else f'"{live}" is what it was before the run, and open.'
+        why = str(error).strip() or "interrupted"
+        raise Stopped(
+            f"cannot {'undo the switch' if report is None else 'finish the undo'}: {why}; "
+            f"the application does not work with the restored database: {failed.problem}",
+            hint=f"Run: lastgood {'undo' if report is None else 'resume'} {run}",
+            state=state + (" The application is stopped." if stopped else ""),
+        ) from error
+    again = "" if not request.application.starts else " The application was started again."
+    hint = f'What was restored is kept as "{plan.kept}"; lastgood undo {plan.run} puts it into service again.'
+    if not_running:
+        again, hint = f" The application is not running: {not_running}.", f"{BY_HAND}. {hint}"
     said = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
-        hint=f'{hint}What was restored is kept as "{plan.kept}"; lastgood undo {plan.run} puts it into service again.',
+        hint=hint,
         state=f'"{live}" is what it was before the run, and open.{again}',
     )
     before = ApplicationReport.model_validate(failed.details.get("application") or {})
     application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
     said.details = {
-        "run": run, "undo": report.document(), "application": application.model_dump(mode="json"),
-    }  # fmt: skip
+        "run": run,
+        "undo": report.document(),
+        "application": application.model_dump(mode="json"),
+    }
     _write(journal, "ended", status="undone", by=plan.run)
     return said
+
+
+def _stop_once_more(request: Request, service: Service, run: str, emit: Emit) -> None:
+    """An application that can't be stopped does not work anyway: that is no reason to leave it so."""
+    if not request.application.stops:
+        return
+    emit(StageStarted("stop", "stop the application"))
+    try:
+        service.stop(run, "before the undo")
+    except (HookFailed, OSError) as error:
+        emit(Caution(f"{error}; going back all the same"))
+    else:
+        emit(StageDone("stop", sum(each.seconds for each in service.results)))
+
+
+def _start_once_more(request: Request, service: Service, emit: Emit) -> str:
+    """Why the application does not run; empty when it does, as far as its hooks say."""
+    if request.application.starts:
+        emit(StageStarted("start", "start the application again"))
+        try:
+            service.start("after the undo")
+        except HookFailed as error:
+            return str(error)
+        emit(StageDone("start", service.results[-1].seconds))
+    service.well()
+    return ""
 
 
 def undone(request: Request, emit: Emit) -> None:
@@ -167,11 +192,11 @@ def undone(request: Request, emit: Emit) -> None:
     )
 
 
-def _service(request: Request, run: str, journal: Journal | None, emit: Emit, *, kept: str = "") -> Service:
+def _service(request: Request, run: str, journal: Journal | None, emit: Emit) -> Service:
     def told(result: HookResult) -> None:
         _write(journal, "hook", **result.model_dump(mode="json"))
 
-    facts = hooks.environment(run=run, live=request.target.dbname, kept=kept)
+    facts = hooks.environment(run=run, live=request.target.dbname)
     return Service(request.application, request.target, request.state, facts, emit, told)
 
 

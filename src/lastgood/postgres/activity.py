@@ -63,8 +63,8 @@ def sample(connection: Connection, oid: int, inside: Connection | None = None) -
     row = connection.execute(_SAMPLE, [oid]).fetchone()
     if row is None:
         return None
-    calls, milliseconds = _statements(inside, oid) if inside is not None else (None, None)
-    return Sample(*row, calls=calls, milliseconds=milliseconds)
+    statements: tuple[int | None, float | None] = _statements(inside, oid) if inside is not None else (None, None)
+    return Sample(*(*row, *statements))
 
 
 def _statements(inside: Connection, oid: int) -> tuple[int | None, float | None]:
