@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import signal
 import subprocess
@@ -18,7 +19,7 @@ from typing import IO
 TAIL_LINES = 40
 CHUNK = 1 << 18
 KEPT_OUTPUT = 1 << 14
-MOST_OUTPUT = 1 << 22
+MOST_OUTPUT = 1 << 24
 PATIENCE = 5.0
 
 
@@ -117,7 +118,8 @@ def run_foreign(
     a service is what some are for. So its output goes to a nameless file and not through a pipe, whose closing would
     end such a service later. Raises OSError when it can't be started.
     """
-    with tempfile.TemporaryFile(mode="ab+") as output:
+    with tempfile.TemporaryFile() as output:
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         began = time.monotonic()
         process = subprocess.Popen(
             list(arguments),
@@ -135,7 +137,7 @@ def run_foreign(
                     process.wait(0.1)
                 if os.fstat(output.fileno()).st_size > MOST_OUTPUT:
                     said = _end_of(output)
-                    output.truncate(0)  # opened for appending: what is printed next begins anew
+                    output.truncate(0)  # what is printed in this very moment is lost; what comes next is appended
                 if process.returncode is None and (cancelled() or time.monotonic() - began >= seconds):
                     _end_group(process)
                     text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")

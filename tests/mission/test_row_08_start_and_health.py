@@ -13,9 +13,11 @@ import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
+from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import database as database
 from tests.cli.conftest import lastgood as lastgood
+from tests.cli.test_terminal import Terminal
 from tests.mission.site import Site
 from tests.mission.site import broken as broken
 from tests.mission.site import site as site
@@ -175,3 +177,33 @@ def test_headers_come_from_the_environment_and_go_nowhere_else(
     assert '"token": "***"' in failed.document["error"]["application"]["health"]["body"]
     written = "".join(path.read_text() for path in Path("state").rglob("*.jsonl"))
     assert "s3cret" not in failed.out + failed.err + written
+
+
+@pytest.mark.parametrize(("answer", "status", "left"), [("undo", 6, 1), ("keep", 7, 3)])
+def test_a_person_is_asked_and_told_what_both_answers_mean(
+    server: EmbeddedServer,
+    database: str,
+    broken: str,
+    site: Site,
+    child_environment: dict[str, str],
+    answer: str,
+    status: int,
+    left: int,
+) -> None:
+    site.needs = NEEDS_THE_NEW_COLUMN
+    site.configure(*site.health())
+    terminal = Terminal("rollback", "--yes", environment=child_environment)
+    terminal.read_until('Type "undo" or "keep":\n> ')
+    terminal.type("perhaps")
+    terminal.read_until('perhaps\nType "undo" or "keep":\n> ')
+    question = " ".join(terminal.shown.split())
+    assert (
+        f"The application does not work with the restored database: its health check {site.url}/health failed: it "
+        f'answered 500, not 200 undo "{database}" becomes what it was before this run again; what was restored is '
+        "kept. keep the restored database stays in service; lastgood undo "
+    ) in question
+    terminal.type(answer)
+    assert terminal.end() == status, terminal.shown
+    assert contacts(server, database) == left
+    assert max(len(line) for line in terminal.shown.split("\n") if "\r" not in line) <= 80
+    assert 'last answer: {"status": "error", "why": ' in " ".join(terminal.shown.split())

@@ -13,6 +13,7 @@ from lastgood.postgres.server import Target
 
 # What takes back what.
 AGAIN = {"stop": "start", "maintenance_on": "maintenance_off"}
+BEFORE = tuple(reversed(AGAIN))
 
 
 class HookFailed(Exception):
@@ -61,7 +62,7 @@ class Service:
             return
         kept = before.hooks if before is not None else ()
         current = record.begin(self._target.dbname, by).model_copy(update={"hooks": kept})
-        for hook in ("maintenance_on", "stop"):
+        for hook in BEFORE:
             if self._application.command(hook) is not None:
                 current = current.model_copy(update={"hooks": tuple(dict.fromkeys((*current.hooks, hook)))})
                 record.write(self._state, self._target, current)

@@ -11,12 +11,13 @@ import typer
 
 from lastgood import config, rollback
 from lastgood.application import Application
+from lastgood.application.results import ApplicationReport
 from lastgood.cli.application import command
 from lastgood.cli.complete import points, runs
 from lastgood.cli.session import PACE, Session
 from lastgood.config import durations
 from lastgood.config.tables import Watch
-from lastgood.errors import ChecksFailed, UsageError
+from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, UsageError
 from lastgood.events import Emit
 from lastgood.plan import Choice, Request
 from lastgood.present import application as shown_application
@@ -183,7 +184,11 @@ def _seen_through(session: Session, request: Request, work: Callable[[Emit], T])
     try:
         with session.events() as emit:
             return work(emit)
+    except ChecksFailedAfterSwap as undone:
+        _tell(session, undone)
+        raise
     except ChecksFailed as failed:
+        _tell(session, failed)
         if request.application.on_failure != "ask" or not session.interactive:
             raise
         shown_application.failed(session.screen, failed, request.target.dbname)
@@ -196,6 +201,14 @@ def _seen_through(session: Session, request: Request, work: Callable[[Emit], T])
             raise
         with session.events() as emit:
             raise rollback.take_back(request, failed, emit) from failed
+
+
+def _tell(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
+    """What the error's message has no room for."""
+    if not session.settings.json and error.details.get("application"):
+        found = ApplicationReport.model_validate(error.details["application"])
+        shown_application.show(session.screen, found)
+        session.screen.out.print()
 
 
 def _ways(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> dict[str, object]:

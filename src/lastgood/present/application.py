@@ -53,7 +53,8 @@ def _health(result: HealthResult | None) -> str:
         return ""
     tries = f"{amounts.counted(result.tries, 'try', 'tries')}, {amounts.duration(result.seconds)}"
     if result.problem:
-        return f"{result.url}: {result.problem} ({tries})"
+        answer = f"; last answer: {result.body}" if result.body else ""
+        return f"{result.url}: {result.problem} ({tries}){answer}"
     return f"{result.url} answered {result.status} ({tries})"
 
 

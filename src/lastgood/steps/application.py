@@ -9,7 +9,7 @@ from typing import Any
 from lastgood import fault
 from lastgood.application import health, hooks
 from lastgood.application.results import ApplicationReport, HealthResult, HookResult
-from lastgood.application.service import AGAIN, HookFailed, Service
+from lastgood.application.service import AGAIN, BEFORE, HookFailed, Service
 from lastgood.errors import ChecksFailed, Failed, NotStarted
 from lastgood.events import Progress
 from lastgood.plan import Fence
@@ -81,7 +81,7 @@ class Stop:
                 hint="Mend the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
             ) from error
         fault.point("application.after_stop")
-        return {"detail": ", ".join(name for name in AGAIN if run.application.command(name) is not None)}
+        return {"detail": ", ".join(name for name in BEFORE if run.application.command(name) is not None)}
 
     def undo(self, run: Run) -> None:
         service = service_of(run)
