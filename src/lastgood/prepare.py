@@ -16,7 +16,7 @@ from lastgood import checks, loss, points
 from lastgood.application import record
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
-from lastgood.events import Emit, StageDone, StageStarted
+from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
@@ -130,6 +130,13 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         name = unfinished_run(maintenance, request)
         mark = _mark_of(maintenance, name, live_name) or _from_journal(request, name)
     assert mark is not None  # unfinished_run looked it up
+    if mark.options.get("hooks") == "yes" and not request.application.starts:
+        emit(
+            Caution(
+                f'the run stopped the application by hooks of "{mark.host}", and no hook here starts it: when the run '
+                "is done, start it there with lastgood maintenance off, or by hand"
+            )
+        )
     path = Path(mark.point)
     if not path.exists():
         raise Stopped(

@@ -37,7 +37,8 @@ from lastgood.postgres.sessions import END_THEM, in_the_way
 
 
 class UndoPlan(BaseModel):
-    """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again."""
+    """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the run
+    that is undone stopped the application with the hooks of the machine that it ran on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -49,6 +50,7 @@ class UndoPlan(BaseModel):
     arriving_oid: int
     kept: str
     original_comment: str | None
+    hooks: bool = False
 
 
 class UndoReport(BaseModel):
@@ -99,6 +101,7 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
         arriving_oid=found.oid,
         kept=database.fit_name(live, suffix("undone", run)),
         original_comment=mark.original_comment,
+        hooks=mark.options.get("hooks") == "yes",
     )
 
 
@@ -208,6 +211,13 @@ def _wake(
     service = Service(application, target, state, facts, emit, told)
     stopped = service.record
     if stopped is None or stopped.by != plan.undoes:
+        if plan.hooks and Journal.find(state, plan.undoes) is None:
+            emit(
+                Caution(
+                    "whether the application runs can't be known here: the run stopped it from another machine; if it "
+                    "does not run: lastgood maintenance off"
+                )
+            )
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))

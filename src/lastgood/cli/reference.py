@@ -160,7 +160,53 @@ def configuration() -> str:
             for each in config.OPTIONS
         ),
     )
+    lines += [
+        "## Tables",
+        "",
+        "What surrounds a rollback, in the file alone. A length of time is written like `30s`,",
+        "",
+    ]
+    lines[-2] += " `5min` or `24h`; without a unit it is in seconds."
+    for title, table in _file_tables(config.Tables):
+        lines += [f"### `{title}`", "", _doc(table), ""]
+        lines += _table(
+            ("key", "default", "meaning"),
+            (
+                (f"`{field.alias or name}`", _default(field), field.description or "")
+                for name, field in table.model_fields.items()
+                if _table_of(field.annotation) is None
+            ),
+        )
     return "\n".join(lines)
+
+
+def _file_tables(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Each table below ``model`` as its header stands in the file; a list of tables in double brackets."""
+    for name, field in model.model_fields.items():
+        if (table := _table_of(field.annotation)) is not None:
+            path = prefix + (field.alias or name)
+            yield f"[[{path}]]" if get_origin(field.annotation) is tuple else f"[{path}]", table
+            yield from _file_tables(table, f"{path}.")
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    return next(
+        (each for each in _parts(annotation) if inspect.isclass(each) and issubclass(each, BaseModel)),
+        None,
+    )
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "must be given"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == () or value == {}:
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(f"`{each}`" for each in value)
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
 
 
 def statuses() -> str:
