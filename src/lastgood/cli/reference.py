@@ -163,10 +163,10 @@ def configuration() -> str:
     lines += [
         "## Tables",
         "",
-        "What surrounds a rollback, in the file alone. A length of time is written like `30s`,",
+        "What surrounds a rollback, in the file alone. A length of time is written like `30s`, `5min` or `24h`; "
+        "without a unit it is in seconds.",
         "",
     ]
-    lines[-2] += " `5min` or `24h`; without a unit it is in seconds."
     for title, table in _file_tables(config.Tables):
         lines += [f"### `{title}`", "", _doc(table), ""]
         lines += _table(
@@ -206,7 +206,7 @@ def _default(field: Any) -> str:
         return ", ".join(f"`{each}`" for each in value)
     if isinstance(value, bool):
         return f"`{str(value).lower()}`"
-    return f"`{value:g}`" if isinstance(value, float) else f"`{value}`"
+    return f"`{int(value)}`" if isinstance(value, float) and value == int(value) else f"`{value}`"
 
 
 def statuses() -> str:
