@@ -101,14 +101,30 @@ def test_killed_with_the_application_stopped(scene: Scene, hooked: Callable[...,
     assert scene.run("status").returncode == 0
 
 
-@pytest.mark.parametrize("way", ["resume", "undo"])
-def test_killed_after_the_switch_before_the_start(scene: Scene, hooked: Callable[..., None], way: str) -> None:
+@pytest.mark.parametrize(("way", "reopen_when"), [("resume", "full"), ("undo", "full"), ("resume", "usable")])
+def test_killed_after_the_switch_before_the_start(
+    scene: Scene, hooked: Callable[..., None], way: str, reopen_when: str
+) -> None:
     hooked()
-    killed = scene.run("rollback", "--yes", fault_spec="application.before_start:kill")
+    killed = scene.run("rollback", "--yes", "--reopen-when", reopen_when, fault_spec="application.before_start:kill")
     assert (killed.returncode, scene.content(), stopped()) == (-9, NEW, True)
     done = scene.run(way, "--yes", "--json")
     assert done.returncode == 0, done.stdout
     assert (scene.content(), stopped()) == (NEW if way == "resume" else OLD, False)
+    assert scene.run("status").returncode == 0
+
+
+def test_an_undo_on_another_machine_says_what_it_cannot_know(scene: Scene, hooked: Callable[..., None]) -> None:
+    hooked()
+    killed = scene.run("rollback", "--yes", fault_spec="application.before_start:kill")
+    assert (killed.returncode, scene.content(), stopped()) == (-9, NEW, True)
+    scene.state = scene.state.with_name("another machine")
+    undone = scene.run("undo", "--yes")
+    assert (undone.returncode, scene.content(), stopped()) == (0, OLD, True)
+    assert (
+        "caution whether the application runs can't be known here: the run stopped it from another machine; if it does "
+        "not run: lastgood maintenance off\n" in undone.stderr
+    )
 
 
 def test_killed_between_failed_checks_and_the_undo(scene: Scene, hooked: Callable[..., None]) -> None:

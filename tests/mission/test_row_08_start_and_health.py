@@ -207,3 +207,45 @@ def test_a_person_is_asked_and_told_what_both_answers_mean(
     assert contacts(server, database) == left
     assert max(len(line) for line in terminal.shown.split("\n") if "\r" not in line) <= 80
     assert 'last answer: {"status": "error", "why": ' in " ".join(terminal.shown.split())
+
+
+def test_an_application_that_does_not_start_counts_as_not_well(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, site: Site
+) -> None:
+    site.configure()
+    (site.folder / "start.py").write_text("raise SystemExit('port 8000 is taken')")
+    kept = lastgood("rollback", "--yes", "--json")
+    assert kept.status == 7
+    error = kept.document["error"]
+    assert error["message"] == (
+        'cannot confirm that the application works: it could not be started: the hook "start" ended with status 1: '
+        "port 8000 is taken"
+    )
+    assert (contacts(server, database), site.is_stopped()) == (3, True)
+    # It is mended, and started at last.
+    site.configure()
+    assert lastgood("resume", "--yes").status == 0
+    assert (contacts(server, database), site.is_stopped()) == (3, False)
+    # Never mind what on_failure says: what can't be started can't be started, and that is told.
+    (site.folder / "start.py").write_text("raise SystemExit('port 8000 is taken')")
+    undone = lastgood("rollback", broken, "--yes", "--json", "--on-failure", "undo")
+    assert undone.status == 6
+    error = undone.document["error"]
+    assert error["state"] == (
+        f'"{database}" is what it was before the run, and open. The application is not running: the hook "start" '
+        "ended with status 1: port 8000 is taken."
+    )
+    assert error["hint"].startswith("Start it by hand, or mend the hook and run: lastgood maintenance off. What was")
+    site.configure()
+    assert lastgood("maintenance", "off").status == 0
+    assert not site.is_stopped()
+
+
+def test_what_was_kept_and_then_undone_is_forgotten(lastgood: Lastgood, database: str, broken: str, site: Site) -> None:
+    site.needs = NEEDS_THE_NEW_COLUMN
+    site.configure(*site.health())
+    assert lastgood("rollback", "--yes").status == 7
+    assert "  The application was started again and not found well: 20" in lastgood("status").out
+    assert lastgood("undo", "--yes").status == 0
+    assert "The application" not in lastgood("status").out
+    assert not list(Path("state/application").glob("*.json"))

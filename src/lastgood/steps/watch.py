@@ -36,7 +36,7 @@ class Before:
 
     def wanted(self, run: Run) -> bool:
         """Whether there will be a watch."""
-        return run.application.watch is not None
+        return run.application.watch is not None and run.application.watch.length > 0
 
     def do(self, run: Run) -> Mapping[str, Any]:
         found: dict[str, float | None] = {}
