@@ -20,6 +20,7 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.lock import lock_live
 from tests.cli.conftest import Lastgood, command
 from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
@@ -400,3 +401,48 @@ def test_where_the_hooks_run_and_how_they_are_written(lastgood: Lastgood, databa
     done = lastgood("rollback", str(folder / "backups" / broken), "--yes", "--json")
     assert done.status == 0, done.err
     assert done.document["application"]["hooks"][0]["output"] == f"{folder} {database}"
+
+
+def test_maintenance_works_while_the_server_does_not(
+    lastgood: Lastgood, database: str, site: Site, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    site.configure()
+    monkeypatch.setenv("LASTGOOD_DB", "postgresql:///crm?host=/nowhere&connect_timeout=2")
+    turned_on = lastgood("maintenance", "on")
+    assert (turned_on.status, site.is_stopped()) == (0, True)
+    assert "  The server does not answer: cannot connect to the maintenance database " in turned_on.out
+    turned_off = lastgood("maintenance", "off", "--json")
+    assert (turned_off.status, site.is_stopped()) == (0, False)
+    assert turned_off.document["application"] is None and turned_off.document["sessions"] == []
+
+
+@pytest.mark.parametrize("what", ["on", "off"])
+def test_maintenance_leaves_a_run_alone(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, site: Site, what: str
+) -> None:
+    site.configure()
+    with server.target("postgres").connect(application_name="lastgood rollback 1") as connection:
+        lock_live(connection, database)
+        refused = lastgood("maintenance", what)
+    assert refused.status == 3
+    assert re.fullmatch(
+        rf'error: cannot turn maintenance {what}: a run works on the database \("lastgood rollback 1", as "postgres", '
+        r"through a local socket, since .* UTC, server process \d+\)\n"
+        r"state: Nothing was changed\.\n"
+        r"next:  It stops and starts the application itself\. Wait for it, or run lastgood status\.\n",
+        refused.err,
+    ), refused.err
+    assert site.called() == []
+
+
+def test_maintenance_that_cannot_be_turned_on_is_taken_back(lastgood: Lastgood, database: str, site: Site) -> None:
+    broken_stop(site, "raise SystemExit('no')")
+    failed = lastgood("maintenance", "on")
+    assert failed.status == 5
+    assert failed.err.endswith(
+        'error: cannot stop the application: the hook "stop" ended with status 1: no\n'
+        "state: What had been done was taken back.\n"
+        "next:  Mend the hook in lastgood.toml, and run lastgood maintenance on again.\n"
+    )
+    assert site.called() == ["maintenance_on", "start", "maintenance_off"]
+    assert not list(Path("state/application").glob("*.json"))

@@ -321,3 +321,13 @@ def test_a_sentry_that_does_not_answer_stops_nothing(
     assert "application_errors" not in figures(again.document)
     notes = [each["text"] for each in again.events if each["event"] == "note"]
     assert any(text.startswith("Sentry was not counted: Client error '403 Forbidden'") for text in notes), notes
+
+
+def test_a_length_that_is_none(lastgood: Lastgood, database: str) -> None:
+    refused = lastgood("rollback", "--watch", "a while")
+    assert (refused.status, refused.err) == (
+        2,
+        "error: cannot use --watch: write a length of time like 30s, 5min or 24h\n"
+        "state: Nothing was looked at or changed.\n"
+        "next:  0 watches nothing.\n",
+    )

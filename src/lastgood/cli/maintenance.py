@@ -8,6 +8,7 @@ import typer
 
 from lastgood.cli.application import command, group
 from lastgood.cli.session import Session
+from lastgood.errors import LastgoodError
 from lastgood.present import maintenance as shown
 from lastgood.procedure import maintenance
 
@@ -43,8 +44,11 @@ def turn_on(
         if not keep_out:
             shown.cautions(done, emit)
         else:
-            maintenance.keep_out(target, emit, cancelled)
-            done = done.model_copy(update={"fence": None})
+            try:
+                maintenance.keep_out(target, emit, cancelled)
+            except LastgoodError as error:
+                error.state = maintenance.STAYS if session.application.stops else "Nothing was changed."
+                raise
     session.result(done.document(), lambda: shown.show(session.screen, done))
 
 

@@ -162,7 +162,7 @@ def lock_all(
                 _end_writers(maintenance, database.oid, connection.info.backend_pid, emit)
     raise Failed(
         f'cannot keep writers out of "{database.name}": some sessions hold locks and could not be ended',
-        hint="Run the rollback with --fence at-swap, or end those sessions first: lastgood status shows them.",
+        hint="End those sessions first, lastgood maintenance shows them; or run a rollback with --fence at-swap.",
     )
 
 

@@ -28,6 +28,7 @@ from lastgood.postgres import activity, database, lock, table_locks
 from lastgood.postgres.server import Connection, Target
 
 FENCE = "lastgood fence maintenance"
+STAYS = "The application stays stopped: lastgood maintenance off starts it."
 POLL_SECONDS = 0.5
 # The server's counters are up to a second old.
 COUNTING_SECONDS = 1.2
