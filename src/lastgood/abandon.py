@@ -105,10 +105,10 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
     try:
         fault.point("application.before_undo")
         with interrupts.calling(patience):
-            plan = undo.plan(request.target, live, run)
+            plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=failed.problem)
             _stop_once_more(request, service, run, emit)
-            report = undo.undo(request.target, plan, request.state, emit)
+            report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
             fault.point("application.before_start_again")
             not_running = _start_once_more(request, service, emit)
     except (Exception, KeyboardInterrupt) as error:

@@ -14,6 +14,7 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict
 
 from lastgood.application import Application
+from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
@@ -57,6 +58,7 @@ class Request:
     run: str | None = None
     pace: Pace = AS_IT_FITS
     application: Application = field(default_factory=Application)
+    pgbouncer: PgBouncer = NO_PGBOUNCER
 
 
 class PlannedPoint(_Frozen):
@@ -97,6 +99,17 @@ class Finding(_Frozen):
     hint: str = ""
 
 
+class PlannedPause(_Frozen):
+    """A database of a PgBouncer whose clients are held back during the switch, for ``limit`` seconds at most before
+    it. ``pooler`` says in words which one it is, ``console`` how psql reaches it, ``mode`` how it pools."""
+
+    pooler: str
+    console: str
+    database: str
+    mode: str
+    limit: float
+
+
 class PlannedStep(_Frozen):
     """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
 
@@ -134,6 +147,7 @@ class Plan(_Frozen):
     expected_backup_seconds: float | None = None
     loss: tuple[TableLoss, ...]
     findings: tuple[Finding, ...]
+    pauses: tuple[PlannedPause, ...] = ()
     steps: tuple[PlannedStep, ...]
 
     @property

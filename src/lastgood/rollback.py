@@ -28,12 +28,13 @@ from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.outcome import told
 from lastgood.plan import Prepared, Request
+from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import lock_live, unlock
 from lastgood.postgres.server import Connection
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import Step, drive
-from lastgood.steps import Run, finish
+from lastgood.steps import Run, finish, pool
 from lastgood.steps.application import Checks, Start, Stop
 from lastgood.steps.build import Build
 from lastgood.steps.carry_over import CarryOver
@@ -114,6 +115,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     the journal: the shadow's mark tells the restore point. After the swap not even that is needed.
     """
     started = time.monotonic()
+    _let_pools_go(request, emit)
     abandon.undone(request, emit)
     left = finish.left(request)
     stopped = record.read(request.state, request.target)
@@ -136,6 +138,14 @@ def _seen_through(prepared: Prepared, journal: Journal, emit: Emit, *, switched:
         if prepared.request.application.on_failure == "undo":
             raise take_back(prepared.request, error, emit) from error
         raise
+
+
+def _let_pools_go(request: Request, emit: Emit) -> None:
+    """Clients that PgBouncer still holds back for a run that stopped go on before anything else is done."""
+    if request.pgbouncer.admin:
+        with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
+            lock_live(maintenance, request.target.dbname)
+            pool.let_go(request.pgbouncer, request.target.at(request.target.dbname), maintenance, emit)
 
 
 def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False) -> Report:
@@ -182,4 +192,5 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> Ch
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
     """Walks back a run that stopped before its swap. Raises Refused when it is still at work, or has switched."""
+    _let_pools_go(request, emit)
     return abandon.abort(request, emit)

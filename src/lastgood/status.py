@@ -15,6 +15,7 @@ from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
 from lastgood.application import record
+from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.finishing import remainder
@@ -24,6 +25,8 @@ from lastgood.postgres import database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
+from lastgood.postgres.pgbouncer import consoles
+from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
 
 
@@ -117,6 +120,18 @@ class StoppedStatus(_Frozen):
     user: str
 
 
+class PoolStatus(_Frozen):
+    """A database of a PgBouncer that leads to the live one, reached by ``console``. ``command`` lets its clients go on,
+    when it is paused. ``trouble`` says why nothing is known of it, and then it may have no name."""
+
+    console: str
+    database: str
+    paused: bool
+    waiting: int
+    command: str
+    trouble: str = ""
+
+
 class Status(_Frozen):
     """Everything of ours on the server that concerns one live database, and what this machine knows of its
     application."""
@@ -132,9 +147,10 @@ class Status(_Frozen):
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
     application: StoppedStatus | None = None
+    pools: tuple[PoolStatus, ...] = ()
 
 
-def look(target: Target, state: Path | None = None) -> Status:
+def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None = None) -> Status:
     """The status of ``target``'s database; ``state`` is the folder that may know of its application. Raises Refused,
     Failed."""
     live_name = target.dbname
@@ -197,7 +213,30 @@ def look(target: Target, state: Path | None = None) -> Status:
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
             application=_stopped(target, state),
+            pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
         )
+
+
+def _pools(config: PgBouncer, live: Target, maintenance: Connection) -> Iterator[PoolStatus]:
+    for state in consoles(config, live, maintenance):
+        unknown = [("", state.trouble)] if state.trouble else state.doubtful
+        for name, trouble in unknown:
+            yield PoolStatus(
+                console=state.shown,
+                database=name,
+                paused=False,
+                waiting=0,
+                command=psql(state, "SHOW DATABASES"),
+                trouble=trouble,
+            )
+        for each in state.databases:
+            yield PoolStatus(
+                console=state.shown,
+                database=each.name,
+                paused=each.paused,
+                waiting=each.waiting,
+                command=psql(state, f'RESUME "{each.name}"') if each.paused else "",
+            )
 
 
 def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:

@@ -17,7 +17,7 @@ import pytest
 from psycopg import sql
 
 from demo import evidence, migration, naive
-from tests.traps.stage import Stage
+from tests.traps.stage import SCRIPTS, Stage
 
 
 class TestTrap1TheMigrationFailedHalfWay:
@@ -282,6 +282,42 @@ class TestTrap5TheCleanSectionInAnEmptyDatabase:
         assert weighted > 0
 
 
+class TestTrap7TheVerificationNamesWhatIsGone:
+    """The guide's queries were right once: tables moved to another schema, columns were dropped, others renamed."""
+
+    LOST = "foreign_key:public.contact_tags.contact_tags_contact_id_fkey"
+
+    def break_it(self, stage: Stage) -> None:
+        """A load in replica mode loses contacts whose tags stay, and no constraint says so."""
+        with stage.target.connect() as connection:
+            connection.execute("SET session_replication_role = replica")
+            connection.execute("INSERT INTO public.contact_tags VALUES (987654321, 1)")
+
+    def test_psql_ends_well_and_has_looked_at_nothing(self, stage: Stage) -> None:
+        self.break_it(stage)
+
+        outcome = naive.restore(stage.server.bin, stage.url, SCRIPTS / "old_verify.sql")
+
+        assert outcome.status == 0
+        assert outcome.errors == (
+            'relation "schema_migrations" does not exist',
+            'column "is_principal" does not exist',
+            "column c.opportunity_id does not exist",
+            'relation "audit_log" does not exist',
+        )
+
+    def test_lastgood_asks_the_catalogue_and_finds_the_lost_row(self, stage: Stage) -> None:
+        assert stage.lastgood("validate", "--quick").document["verdict"] == "GO"
+        self.break_it(stage)
+
+        answer = stage.lastgood("validate", "--quick")
+
+        assert (answer.status, answer.document["verdict"]) == (3, "NO-GO")
+        assert answer.document["blockers"] == [self.LOST]
+        (found,) = (rule for rule in answer.document["rules"] if rule["name"] == self.LOST)
+        assert found["samples"] == ["contact_id=987654321, tag_id=1"]
+
+
 class TestTrap8DumpedFromIsNotATime:
     """The guide finds out how old a backup is with grep "Dumped from"."""
 
@@ -371,6 +407,27 @@ class TestTrap9TwoScriptsTwoClocks:
         assert message.startswith('cannot back up database "does_not_exist": ')
         assert message.endswith('FATAL:  database "does_not_exist" does not exist')
         assert {path.name for path in stage.backups.iterdir()} == {stage.dump.name}
+
+
+class TestTrap10TheValidationThatWrites:
+    """It is run after the backup was taken, and before the migration: what it writes is in no backup."""
+
+    def test_psql_leaves_tables_in_production_and_half_the_results(self, stage: Stage) -> None:
+        outcome = naive.restore(stage.server.bin, stage.url, SCRIPTS / "old_validate.sql")
+
+        assert outcome.status == 0
+        assert outcome.errors == ('relation "companies" does not exist',)
+        assert stage.before.differences(stage.now()) != []
+        with stage.target.connect() as connection:
+            results = connection.execute("SELECT check_name FROM public.validation_results").fetchall()
+        assert results == [("contacts without organization",)]
+
+    def test_lastgood_writes_nothing(self, stage: Stage) -> None:
+        for mode in ("--quick", "--full"):
+            answer = stage.lastgood("validate", mode)
+            assert (answer.status, answer.document["verdict"]) == (0, "GO")
+
+        assert stage.before.differences(stage.now()) == []
 
 
 def command_lines(pid: int) -> str:

@@ -28,6 +28,7 @@ from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.survey import Survey
+from lastgood.procedure.validate import Verdict
 from lastgood.prune import PrunePlan
 from lastgood.report import FinishReport, Report
 from lastgood.restore import RestoreReport
@@ -50,6 +51,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("validate", "the document itself", Verdict),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
@@ -215,7 +217,7 @@ def statuses() -> str:
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(exit_status.MEANINGS.items())))
     lines += [
         "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
-        "differ.",
+        "differ, `lastgood validate` with 3 when its verdict is NO-GO.",
         "",
         "## Errors",
         "",

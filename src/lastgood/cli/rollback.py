@@ -95,6 +95,7 @@ def roll_back(
         allow_orphans=settings.allow_orphans,
         pace=session.pace,
         application=_application(session, watch),
+        pgbouncer=settings.tables.pgbouncer,
     )
     with session.events() as emit:
         prepared = rollback.plan(request, emit)
@@ -159,6 +160,7 @@ def _request(session: Session, run: str | None) -> Request:
         run=run,
         pace=session.pace,
         application=session.application,
+        pgbouncer=settings.tables.pgbouncer,
     )
 
 

@@ -8,9 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+import psycopg
+from psycopg import conninfo
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from lastgood import secrecy, sizes
 from lastgood.config import durations
@@ -58,10 +69,24 @@ Size = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}),
 ]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _one_host_each(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        try:
+            found = conninfo.conninfo_to_dict(text)
+        except psycopg.ProgrammingError as error:
+            raise ValueError(str(error).strip()) from None
+        if "," in str(found.get("host") or ""):
+            raise ValueError("it names several hosts: give each its own, in a list")
+    return texts
+
+
 Conninfos = Annotated[
     tuple[str, ...],
     BeforeValidator(_listed),
     AfterValidator(_without_password),
+    AfterValidator(_one_host_each),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 Folder = Annotated[Path, AfterValidator(_placed)]
@@ -102,8 +127,12 @@ class PgBouncer(_Table):
     )
     pause_limit: Duration = Field(
         default=10.0,
-        description="How long PAUSE waits for transactions to end; then it is taken back, and the run says so.",
+        description="How long PAUSE waits for transactions to end; the switch ends those that are still open then, "
+        "and nobody else's.",
     )
+
+
+NO_PGBOUNCER = PgBouncer()
 
 
 class Health(_Table):
@@ -181,9 +210,23 @@ class Rule(_Table):
         default=None,
         description="A query that gives the number of all rows: then quality is reported in percent of them.",
     )
+    threshold: float = Field(
+        default=100.0, ge=0, le=100, description="With of: the percent of good rows from which on the rule passes."
+    )
     severity: Literal["blocker", "warning"] = Field(default="blocker", description="Whether it stops, or only warns.")
     weight: float = Field(default=1.0, gt=0, description="How much it counts in the quality of all.")
     quick: bool = Field(default=True, description="Whether --quick runs it too.")
+
+    @model_validator(mode="after")
+    def _one_expectation(self) -> Self:
+        limits = self.at_least is not None or self.at_most is not None
+        if self.expect is not None and limits:
+            raise ValueError("give either expect, or at_least and at_most")
+        if self.of is not None and (self.expect is not None or limits):
+            raise ValueError("of counts the rows that the query's violations are among: leave expect and limits out")
+        if self.of is None and self.threshold < 100:
+            raise ValueError("threshold needs of, the number of all rows")
+        return self
 
 
 class Polymorphic(_Table):
@@ -206,6 +249,14 @@ class Validate(_Table):
     polymorphic: tuple[Polymorphic, ...] = Field(
         default=(), description="Pairs of columns that refer to several tables."
     )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f'two rules are called "{twice}"')
+        return self
 
 
 class Audit(_Table):

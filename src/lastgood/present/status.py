@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.present import amounts
 from lastgood.present.screen import Screen
-from lastgood.status import Finishing, OurDatabase, Status, StoppedStatus, UnfinishedRun
+from lastgood.status import Finishing, OurDatabase, PoolStatus, Status, StoppedStatus, UnfinishedRun
 
 
 def show(screen: Screen, status: Status) -> None:
@@ -28,6 +28,8 @@ def show(screen: Screen, status: Status) -> None:
         )
     if status.application is not None:
         _application(screen, status.application)
+    for pool in status.pools:
+        _pool(screen, pool)
     if status.unfinished:
         screen.heading("Unfinished runs")
         for run in status.unfinished:
@@ -46,7 +48,8 @@ def show(screen: Screen, status: Status) -> None:
         screen.heading("Kept databases, newest first: each can become the live one again")
         for each in status.kept:
             _kept(screen, each)
-    if not (status.unfinished or status.finishing or status.leftovers or status.working):
+    held = any(pool.paused for pool in status.pools)
+    if not (status.unfinished or status.finishing or status.leftovers or status.working or held):
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
 
@@ -58,6 +61,25 @@ def _application(screen: Screen, found: StoppedStatus) -> None:
         screen.say("lastgood maintenance off starts it", first="    ", indent=4)
     else:
         screen.say(f"The application was started again and not found well: {who}", first="  ", indent=2)
+
+
+def _pool(screen: Screen, pool: PoolStatus) -> None:
+    name = f' of "{pool.database}"' if pool.database else ""
+    if pool.paused:
+        screen.say(
+            f"PgBouncer HOLDS BACK the clients{name}: {amounts.counted(pool.waiting, 'query waits', 'queries wait')}. "
+            "To let them go on:",
+            first="  ",
+            indent=2,
+        )
+        screen.say(pool.command, first="    ", indent=4)
+    elif pool.trouble:
+        screen.say(
+            f"Whether PgBouncer holds back clients{name} is not known: {pool.trouble}. To see it:",
+            first="  ",
+            indent=2,
+        )
+        screen.say(pool.command, first="    ", indent=4)
 
 
 def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
