@@ -26,6 +26,7 @@ ORDER = (
     "resume",
     "abort",
     "check",
+    "maintenance",
     "backup",
     "points",
     "facts",
