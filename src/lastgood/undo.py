@@ -24,7 +24,7 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import HookFailed, Service
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.errors import Failed, NotStarted, Refused, Stopped
-from lastgood.events import Caution, Emit, StageDone, StageStarted, silent
+from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
 from lastgood.plan import Finding, PlannedPause
@@ -255,6 +255,8 @@ def _wake(
                     "does not run: lastgood maintenance off"
                 )
             )
+        elif application.starts:
+            emit(Note("no hooks were run; an application that keeps numbers of types must be restarted"))
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))

@@ -284,7 +284,7 @@ def test_maintenance_by_itself(lastgood: Lastgood, server: EmbeddedServer, datab
             r"Connected: 1 session\n"
             r" +process +role +application +does\n"
             rf"  +{worker.info.backend_pid} +postgres +a worker +idle\n\n"
-            r"To end it: lastgood maintenance off\n",
+            r"To start it again: lastgood maintenance off\n",
             turned_on.out,
         ), turned_on.out
     status = lastgood("maintenance", "--json").document

@@ -245,7 +245,7 @@ def test_what_was_kept_and_then_undone_is_forgotten(lastgood: Lastgood, database
     site.needs = NEEDS_THE_NEW_COLUMN
     site.configure(*site.health())
     assert lastgood("rollback", "--yes").status == 7
-    assert "  The application was started again and not found well: 20" in lastgood("status").out
+    assert "  The application was started again and not found well: by 20" in lastgood("status").out
     assert lastgood("undo", "--yes").status == 0
     assert "The application" not in lastgood("status").out
     assert not list(Path("state/application").glob("*.json"))

@@ -25,7 +25,7 @@ def show(screen: Screen, report: ApplicationReport | None) -> None:
     if watch is None:
         return
     against = (
-        f"against {amounts.duration(watch.before_seconds)} before the run"
+        f"against the {amounts.duration(watch.before_seconds)} before the run"
         if watch.before_seconds is not None
         else "with nothing known of the time before"
     )

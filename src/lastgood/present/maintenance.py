@@ -30,7 +30,7 @@ def show(screen: Screen, found: Maintenance) -> None:
     else:
         _writers(screen, found)
     if stopped is not None and stopped.state == "stopped":
-        screen.heading("To end it: lastgood maintenance off")
+        screen.heading("To start it again: lastgood maintenance off")
 
 
 def _writers(screen: Screen, found: Maintenance) -> None:

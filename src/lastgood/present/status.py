@@ -55,7 +55,7 @@ def show(screen: Screen, status: Status) -> None:
 
 
 def _application(screen: Screen, found: StoppedStatus) -> None:
-    who = f"{found.by}, {amounts.moment(found.since)} ({amounts.ago(found.since)}), by {found.user} on {found.host}"
+    who = f"by {found.by}, {amounts.moment(found.since)} ({amounts.ago(found.since)}), {found.user} on {found.host}"
     if found.state == "stopped":
         screen.say(f"The application is stopped: {who}", first="  ", indent=2)
         screen.say("lastgood maintenance off starts it", first="    ", indent=4)

@@ -105,10 +105,11 @@ class Watch:
         found = _watched(run)
         run.findings.watch = found
         for figure in found.worse:
+            after, before = (f"{_rounded(each)}{figure.unit}" for each in (figure.after, figure.before))
             run.emit(
                 Caution(
-                    f"{figure.title}: {figure.after:g}{figure.unit} after the switch, {figure.before:g}{figure.unit} "
-                    f"before it; to go back: lastgood undo {run.plan.run}"
+                    f"{figure.title}: {after} after the switch, {before} before it; to go back: "
+                    f"lastgood undo {run.plan.run}"
                 )
             )
         if run.application.health is not None and not found.ended:
@@ -193,3 +194,7 @@ def _cancelled_within(run: Run, seconds: float) -> bool:
             return True
         time.sleep(min(0.1, max(0.0, over - time.monotonic())))
     return False
+
+
+def _rounded(value: float | None) -> str:
+    return f"{value:.3g}" if value is not None else "?"
