@@ -17,6 +17,7 @@ from lastgood.cli import (
     config,
     facts,
     init,
+    maintenance,
     points,
     prune,
     recover,
@@ -32,7 +33,22 @@ from lastgood.errors import Interrupted, LastgoodError, UsageError
 from lastgood.postgres import errors as server_errors
 
 # Importing a module registers its commands.
-COMMANDS = (init, config, backup, check, points, facts, restore, recover, rollback, undo, status, prune, validate)
+COMMANDS = (
+    init,
+    config,
+    backup,
+    check,
+    points,
+    facts,
+    restore,
+    recover,
+    rollback,
+    undo,
+    status,
+    maintenance,
+    prune,
+    validate,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

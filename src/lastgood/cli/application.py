@@ -27,6 +27,7 @@ ORDER = (
     "resume",
     "abort",
     "check",
+    "maintenance",
     "backup",
     "points",
     "facts",

@@ -23,7 +23,7 @@ from lastgood.procedure.recover import Diagnosis, Inquiry, Proposal, Wish
 from lastgood.procedure.recover.reinstate import reinstate
 
 
-@command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "strict", "allow_orphans", *PACE))
+@command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
 def recover_(
     session: Session,
     latest: Annotated[bool, typer.Option("--latest", help="Go back to the newest valid restore point.")] = False,

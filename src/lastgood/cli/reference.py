@@ -27,6 +27,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
+from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.procedure.recover.report import Diagnosis
 from lastgood.procedure.survey import Survey
@@ -56,6 +57,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("restore", "the document itself", RestoreReport),
     ("restore --salvage-readable", "the document itself", SalvageReport),
     ("status", "the document itself", Status),
+    ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
@@ -77,7 +79,11 @@ SMALL: tuple[tuple[str, str], ...] = (
         "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `notes`, `line` and "
         "`offset`.",
     ),
-    ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
+    (
+        "abort",
+        "`run`, `status`, `live`, `removed`: names of databases, and `application`: `started` again, `not stopped` by "
+        "the run, or `unknown` where another machine has its journal.",
+    ),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )
 
@@ -166,7 +172,53 @@ def configuration() -> str:
             for each in config.OPTIONS
         ),
     )
+    lines += [
+        "## Tables",
+        "",
+        "What surrounds a rollback, in the file alone. A length of time is written like `30s`, `5min` or `24h`; "
+        "without a unit it is in seconds.",
+        "",
+    ]
+    for title, table in _file_tables(config.Tables):
+        lines += [f"### `{title}`", "", _doc(table), ""]
+        lines += _table(
+            ("key", "default", "meaning"),
+            (
+                (f"`{field.alias or name}`", _default(field), field.description or "")
+                for name, field in table.model_fields.items()
+                if _table_of(field.annotation) is None
+            ),
+        )
     return "\n".join(lines)
+
+
+def _file_tables(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
+    """Each table below ``model`` as its header stands in the file; a list of tables in double brackets."""
+    for name, field in model.model_fields.items():
+        if (table := _table_of(field.annotation)) is not None:
+            path = prefix + (field.alias or name)
+            yield f"[[{path}]]" if get_origin(field.annotation) is tuple else f"[{path}]", table
+            yield from _file_tables(table, f"{path}.")
+
+
+def _table_of(annotation: Any) -> type[BaseModel] | None:
+    return next(
+        (each for each in _parts(annotation) if inspect.isclass(each) and issubclass(each, BaseModel)),
+        None,
+    )
+
+
+def _default(field: Any) -> str:
+    if field.is_required():
+        return "must be given"
+    value = field.get_default(call_default_factory=True)
+    if value is None or value == () or value == {}:
+        return ""
+    if isinstance(value, tuple):
+        return ", ".join(f"`{each}`" for each in value)
+    if isinstance(value, bool):
+        return f"`{str(value).lower()}`"
+    return f"`{int(value)}`" if isinstance(value, float) and value == int(value) else f"`{value}`"
 
 
 def statuses() -> str:
@@ -180,7 +232,9 @@ def statuses() -> str:
         "## Errors",
         "",
         'With `--json` an error is one document on stdout: `{"format": 1, "error": {"code", "message", '
-        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point. The codes:',
+        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point; `run` and '
+        "`application` (an ApplicationReport) where the application's checks failed after the switch, and `undo` (an "
+        "UndoReport) where that was undone. The codes:",
         "",
     ]
     lines += _table(
