@@ -8,6 +8,7 @@ from typing import Any, Literal
 from pydantic import BaseModel, ConfigDict, Field
 
 from lastgood.application.results import ApplicationReport
+from lastgood.checklist import Attestation, Override, Verdict
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
@@ -158,7 +159,8 @@ class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
     ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
-    nothing was put off. ``application`` is null where nothing was to be done about it."""
+    nothing was put off. ``verdict`` is the checklist's, ``overrides`` and ``attestations`` what people answered for.
+    ``application`` is null where nothing was to be done about it."""
 
     format: Literal[1] = 1
     run: str
@@ -178,6 +180,9 @@ class Report(_Frozen):
     pause: PauseReport | None = None
     finished: FinishedReport | None = None
     application: ApplicationReport | None = None
+    verdict: Verdict = "GO"
+    overrides: tuple[Override, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -228,5 +233,8 @@ def report_of(run: Run, total: float) -> Report:
         pause=pause_report(found.pause),
         finished=finished_of(found.finished) if found.finished is not None else None,
         application=application_steps.report_of(run),
+        verdict=plan.checklist.verdict,
+        overrides=plan.checklist.overrides,
+        attestations=plan.checklist.attestations,
         undo_command=f"lastgood undo {plan.run}",
     )

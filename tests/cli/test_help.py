@@ -22,6 +22,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "maintenance on": (3, 5, 7),
     "maintenance off": (3, 7),
     "maintenance status": (),
+    "check": (3, 5),
     "backup": (3, 4, 5),
     "points": (),
     "points list": (),

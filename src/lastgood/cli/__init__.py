@@ -13,6 +13,7 @@ import typer
 from lastgood import fault
 from lastgood.cli import (
     backup,
+    check,
     config,
     facts,
     init,
@@ -31,7 +32,7 @@ from lastgood.errors import Interrupted, LastgoodError, UsageError
 from lastgood.postgres import errors as server_errors
 
 # Importing a module registers its commands.
-COMMANDS = (init, config, backup, points, facts, restore, rollback, undo, status, maintenance, prune, validate)
+COMMANDS = (init, config, backup, check, points, facts, restore, rollback, undo, status, maintenance, prune, validate)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -26,6 +26,7 @@ ORDER = (
     "resume",
     "abort",
     "maintenance",
+    "check",
     "backup",
     "points",
     "facts",
