@@ -17,7 +17,7 @@ from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.config.tables import Tables
+from lastgood.config.tables import Check
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
@@ -47,7 +47,7 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
-    ``allow_orphans``: see ``lastgood.repairs.Rules``. ``tables`` are those of lastgood.toml."""
+    ``allow_orphans``: see ``lastgood.repairs.Rules``. ``check``: what the checklist goes by."""
 
     target: Target
     store: Path
@@ -60,10 +60,10 @@ class Request:
     allow_orphans: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
-    application: Application = field(default_factory=Application)
-    tables: Tables = field(default_factory=Tables)
+    check: Check = field(default_factory=Check)
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    application: Application = field(default_factory=Application)
     pgbouncer: PgBouncer = NO_PGBOUNCER
 
 

@@ -7,7 +7,7 @@ created.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,14 +15,15 @@ import psycopg
 
 from lastgood import checks, loss, points
 from lastgood.application import record
-from lastgood.checklist import BACKUP, ITEMS, Finding, Override, Seen, check_names, checklist
+from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, checklist
+from lastgood.checks import counted
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
-from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request, TableLoss
+from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
 from lastgood.postgres import activity, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
@@ -31,8 +32,6 @@ from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
 from lastgood.steps.pool import planned_pauses
-
-SHOWN = 5
 
 
 def lock_name(run: str) -> str:
@@ -45,7 +44,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     started = time.monotonic()
     emit(StageStarted("plan", "read the restore point and look at the server"))
     live_name = request.target.dbname
-    check_names(request.overrides, request.attestations, request.tables.check.attested)
+    check_names(request.overrides, request.attestations, request.check.attested)
     passed_over: list[str] = []
     chosen = points.choose(
         request.store,
@@ -78,8 +77,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
-                looked += _cannot_read(live_name, error, looked)
-        looked += _of_losses(lost)
+                looked += counted.refused(live_name, error, looked)
+        looked += counted.told(lost)
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
         plan = Plan(
@@ -116,7 +115,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             loss=lost,
             # Of the rehearsal the checklist tells: a plan is no time for it.
             findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
-            checklist=checklist(looked, request.tables.check.attested, request.overrides, request.attestations),
+            checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
             pauses=planned_pauses(request.pgbouncer, subject.pools),
             steps=_steps(request),
         )
@@ -223,46 +222,6 @@ def skips_backup(request: Request) -> bool:
     return any(each.item == BACKUP for each in request.overrides)
 
 
-def _cannot_read(live: str, error: psycopg.Error, looked: Sequence[Finding | Seen]) -> Iterator[Finding]:
-    """What the check of privileges did not foresee (a policy, say)."""
-    if not any(isinstance(each, Finding) and each.code == "cannot_read" for each in looked):
-        yield Finding(
-            level="refusal",
-            code="cannot_read",
-            text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
-            hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
-            item=BACKUP,
-            known="tried",
-        )
-
-
-def _of_losses(lost: Sequence[TableLoss]) -> Iterator[Finding]:
-    """What was seen while the live tables were counted."""
-    gone = [each for each in lost if each.point_rows is None]
-    if len(gone) > len(lost) // 2:
-        yield Finding(
-            level="caution",
-            code="tables_go_away",
-            text=f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables "
-            "only?",
-            item="restore_point",
-            known="measured",
-        )
-    damaged = [each for each in lost if each.unreadable]
-    if damaged:
-        names = ", ".join(f"{each.schema_name}.{each.name}" for each in damaged[:SHOWN])
-        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
-        yield Finding(
-            level="refusal",
-            code="damaged_tables",
-            text=f"the live database is damaged, and no backup of it can be made: the server can't read {names}{more} "
-            f"({damaged[0].unreadable})",
-            hint="The replaced database itself is kept, as it is.",
-            item=BACKUP,
-            known="tried",
-        )
-
-
 def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
     for _, mark in marked(maintenance):
         if mark.run == run and mark.live == live:
@@ -296,6 +255,7 @@ def _from_journal(request: Request, run: str) -> Mark | None:
             "fence": plan.fence,
             "reopen_when": plan.reopen_when,
             **{name: "yes" for name, given in consent.items() if given},
+            **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
         },
     )
 

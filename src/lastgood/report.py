@@ -159,8 +159,8 @@ class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
     ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
-    nothing was put off. ``verdict`` is the checklist's, ``overrides`` and ``attestations`` what people answered for.
-    ``application`` is null where nothing was to be done about it."""
+    nothing was put off. ``application`` is null where nothing was to be done about it. ``verdict`` is the checklist's,
+    ``overrides`` and ``attestations`` what people answered for."""
 
     format: Literal[1] = 1
     run: str
@@ -179,10 +179,10 @@ class Report(_Frozen):
     not_compared: tuple[str, ...]
     pause: PauseReport | None = None
     finished: FinishedReport | None = None
-    application: ApplicationReport | None = None
     verdict: Verdict = "GO"
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    application: ApplicationReport | None = None
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -232,9 +232,9 @@ def report_of(run: Run, total: float) -> Report:
         not_compared=comparison.not_compared if comparison is not None else (),
         pause=pause_report(found.pause),
         finished=finished_of(found.finished) if found.finished is not None else None,
-        application=application_steps.report_of(run),
         verdict=plan.checklist.verdict,
         overrides=plan.checklist.overrides,
         attestations=plan.checklist.attestations,
+        application=application_steps.report_of(run),
         undo_command=f"lastgood undo {plan.run}",
     )

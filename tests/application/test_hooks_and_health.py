@@ -71,8 +71,8 @@ def test_problems_are_found_without_running_anything(tmp_path: Path, monkeypatch
         folder=tmp_path,
     )
     assert [(each.stops, each.text) for each in application.problems()] == [
-        (True, 'the hook "stop" can\'t be run: "./no-program" is not executable'),
-        (True, 'the hook "start" can\'t be run: there is no "surely-not-there" on PATH'),
+        (True, 'the program "./no-program" of the hook "stop" is not on this machine'),
+        (True, 'the program "surely-not-there" of the hook "start" is not on this machine'),
         (False, 'there is a hook "maintenance_on" and no "maintenance_off": somebody must do that by hand'),
         (True, 'the variable "HEALTH_TOKEN" for the header "X-Token" of the health check is not set'),
     ]

@@ -241,9 +241,10 @@ def test_a_hook_that_is_not_there_is_seen_in_the_plan(lastgood: Lastgood, databa
     refused = lastgood("rollback", "--yes")
     assert refused.status == 3
     assert refused.err.endswith(
-        f'error: cannot roll back "{database}": the hook "stop" can\'t be run: there is no "./bin/stop-workers"\n'
+        f'error: cannot roll back "{database}": the program "./bin/stop-workers" of the hook "stop" is not on this '
+        "machine\n"
         "state: The live database was not touched and is open.\n"
-        "next:  Correct [hooks] in lastgood.toml; a hook is a list of a program and its arguments.\n"
+        "next:  Correct [hooks] in lastgood.toml, or run this where the program is.\n"
     )
     assert 'there is a hook "stop" and no "start": somebody must do that by hand' in refused.out
 

@@ -61,11 +61,11 @@ class Application:
         """What can be seen to be wrong without running anything."""
         for hook in HOOKS:
             command = self.command(hook)
-            if command is not None and (trouble := self._trouble(command[0])):
+            if command is not None and not self._found(command[0]):
                 yield Problem(
                     True,
-                    f'the hook "{hook}" can\'t be run: {self.scrub(trouble)}',
-                    "Correct [hooks] in lastgood.toml; a hook is a list of a program and its arguments.",
+                    f'the program "{self.scrub(command[0])}" of the hook "{hook}" is not on this machine',
+                    "Correct [hooks] in lastgood.toml, or run this where the program is.",
                 )
         for before, after in (("stop", "start"), ("maintenance_on", "maintenance_off")):
             if self.command(before) is not None and self.command(after) is None:
@@ -89,23 +89,7 @@ class Application:
                 f"Set {sentry.token_variable} to a token that may read the project.",
             )
 
-    def found(self, hook: str) -> str:
-        """Where the program of a hook lies; empty when it is not configured, or can't be run."""
-        command = self.command(hook)
-        if command is None or self._trouble(command[0]):
-            return ""
-        return self.scrub(str(self._place(command[0]) if os.sep in command[0] else shutil.which(command[0])))
-
-    def _place(self, program: str) -> Path:
-        return (self.folder or Path()) / Path(program).expanduser()
-
-    def _trouble(self, program: str) -> str:
-        """Why a program can't be run, in words; empty when it can."""
+    def _found(self, program: str) -> bool:
         if os.sep not in program:
-            return "" if shutil.which(program) is not None else f'there is no "{program}" on PATH'
-        path = self._place(program)
-        if not path.exists():
-            return f'there is no "{program}"'
-        if not path.is_file():
-            return f'"{program}" is no file'
-        return "" if os.access(path, os.X_OK) else f'"{program}" is not executable'
+            return shutil.which(program) is not None
+        return os.access((self.folder or Path()) / Path(program).expanduser(), os.X_OK)

@@ -5,43 +5,57 @@ A hook is never run here. An application that is down does not stop its rollback
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from dataclasses import replace
 
 from lastgood.application import HOOKS
+from lastgood.application import health as asking
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
-from lastgood.config.tables import Tables
 from lastgood.postgres import pgbouncer
 
-Probe = Callable[[Tables], Iterator[Finding | Seen]]
-# Each asks one outsider of the run (the health URL, a pooler's console), once and not for long.
-PROBES: tuple[Probe, ...] = ()
+# A health check is asked once, and not for long: the checklist is to be done in seconds.
+PATIENCE = 2.0
 
 
 def hooks(s: Subject) -> Iterator[Finding | Seen]:
-    """Each program is there, and may be run; what is stopped is started again; variables that are named are set."""
+    """Each program is there, and may be run; what else can be seen to be wrong without running anything."""
     application = s.request.application
-    for each in application.problems():
+    for problem in application.problems():
         yield Finding(
-            level="refusal" if each.stops else "caution",
+            level="refusal" if problem.stops else "caution",
             code="application",
-            text=each.text,
-            hint=each.hint,
-            known="tried",
-            final=each.stops,  # the run would only fail at it later
+            text=problem.text,
+            hint=problem.hint,
+            final=problem.stops,
         )
-    given = [name for name in HOOKS if application.command(name) is not None]
-    for name in given:
-        if found := application.found(name):
-            yield Seen(text=f'the hook "{name}" is there: {found}; it was not run')
-    if not given:
+    given = [hook for hook in HOOKS if application.command(hook) is not None]
+    if given:
+        yield Seen(text=f"configured: {', '.join(given)}; none of them was run")
+    else:
         yield Seen(text="no [hooks] in lastgood.toml: the application is not told, and meets the fence")
 
 
 def health(s: Subject) -> Iterator[Finding | Seen]:
-    """Everybody outside who will be asked."""
-    for probe in PROBES:
-        yield from probe(s.request.tables)
+    """Asked once. What it answers before a rollback is no measure of what it will answer after it."""
+    application = s.request.application
+    if application.health is None:
+        return
+    once = application.health.model_copy(
+        update={"deadline": 0.0, "time_limit": min(PATIENCE, application.health.time_limit)}
+    )
+    answer = asking.ask(replace(application, health=once))
+    if answer.problem:
+        yield Finding(
+            level="caution",
+            code="health",
+            text=f'the health check "{answer.url}" is not well: {answer.problem}',
+            hint="If that is more than what the rollback is to cure, correct [health] in lastgood.toml: after the "
+            "switch it is the judge.",
+            known="tried",
+        )
+    else:
+        yield Seen(text=f'the health check "{answer.url}" is well', known="tried")
 
 
 def poolers(s: Subject) -> Iterator[Finding | Seen]:

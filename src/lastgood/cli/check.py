@@ -56,9 +56,9 @@ def check(
         choice=choice_of(point, latest, before, before_migration),
         fence=settings.fence,
         pace=session.pace,
-        tables=settings.tables,
-        pgbouncer=settings.tables.pgbouncer,
+        check=settings.tables.check,
         application=session.application,
+        pgbouncer=settings.tables.pgbouncer,
         overrides=overrides,
         attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
     )

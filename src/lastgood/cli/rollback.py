@@ -87,10 +87,10 @@ def roll_back(
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
         pace=session.pace,
-        application=_application(session, watch),
-        tables=settings.tables,
+        check=settings.tables.check,
         overrides=overrides,
         attestations=attestations,
+        application=_application(session, watch),
         pgbouncer=settings.tables.pgbouncer,
     )
     with session.events() as emit:
@@ -155,8 +155,8 @@ def _request(session: Session, run: str | None) -> Request:
         state=settings.state,
         run=run,
         pace=session.pace,
+        check=settings.tables.check,
         application=session.application,
-        tables=settings.tables,
         pgbouncer=settings.tables.pgbouncer,
     )
 
