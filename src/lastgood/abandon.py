@@ -103,8 +103,8 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
         emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
 
     try:
-        fault.point("application.before_undo")
         with interrupts.calling(patience):
+            fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=failed.problem)
             _stop_once_more(request, service, run, emit)
