@@ -25,6 +25,7 @@ ORDER = (
     "status",
     "resume",
     "abort",
+    "explain",
     "backup",
     "points",
     "facts",

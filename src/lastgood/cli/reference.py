@@ -26,6 +26,7 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
+from lastgood.procedure.explain import Explained, RunStory
 from lastgood.procedure.survey import Survey
 from lastgood.prune import PrunePlan
 from lastgood.report import FinishReport, Report
@@ -48,6 +49,8 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("explain", "the document itself", Explained),
+    ("explain RUN", "under `run`", RunStory),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
