@@ -166,7 +166,7 @@ def statuses() -> str:
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(exit_status.MEANINGS.items())))
     lines += [
         "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
-        "differ.",
+        "differ, `lastgood explain` when nothing in the text is known.",
         "",
         "## Errors",
         "",

@@ -111,7 +111,9 @@ RULES: tuple[Rule, ...] = (
     Rule("57P01", "any", N, "The session was ended by an administrator, or the server is shutting down.", _LOG),
     Rule("57P02", "any", N, "Another server process crashed, and the server ended all sessions.", _LOG),
     Rule("57P03", "any", N, "The server is starting, shutting down or recovering.", "Wait, then run it again."),
-    Rule("57P04", "any", S, "The database was dropped while the session was in it.", "Run psql --list to see the names."),
+    Rule(
+        "57P04", "any", S, "The database was dropped while the session was in it.", "Run psql --list to see the names."
+    ),
     Rule("57P05", "any", N, "The session was idle for longer than idle_session_timeout allows.", _AGAIN),
     # libpq names no SQLSTATE for a connection that did not come about: a dead server and a wrong password look alike.
     Rule(

@@ -65,13 +65,15 @@ class Library:
         self.cases = {each.slug: each for each in cases}
         self.languages = tuple(translations)
         self._english = Templates((text, each) for each in cases for text in each.messages)
-        self._foreign = Templates(
+        foreign = [
             (words, each)
             for language in translations.values()
             for each in cases
             for text in each.messages
             if (words := language["messages"].get(text))
-        )
+        ]
+        self._ascii = Templates((words, each) for words, each in foreign if words.isascii())
+        self._others = Templates((words, each) for words, each in foreign if not words.isascii())
         self._by_state = {state: each for each in cases for state in each.sqlstates}
         self.words: dict[str, tuple[str, ...]] = {}
         for language in translations.values():
@@ -83,15 +85,16 @@ class Library:
         message has ``telling`` characters of its own."""
         # libpq: "connection to server at … failed: why"; where the why is known, it says more.
         _, failed, why = message.rpartition(" failed: ")
-        for known in (self._english, self._foreign):
-            for text in (why, message) if failed and why else (message,):
-                fitting = [
-                    (weight, each)
-                    for weight, each in known.fitting(text)
-                    if weight >= telling and (sqlstate is None or each.may_have(sqlstate))
-                ]
-                if fitting:
-                    return max(fitting, key=lambda found: (found[0], found[1].slug))[1]
+        texts = (message, why) if failed and why else (message,)
+        for known in (self._english, self._ascii) if message.isascii() else (self._english, self._ascii, self._others):
+            fitting = [
+                (weight, each.slug)
+                for text in texts
+                for weight, each in known.fitting(text)
+                if weight >= telling and (sqlstate is None or each.may_have(sqlstate))
+            ]
+            if fitting:
+                return self.cases[max(fitting)[1]]
         return None
 
     def by_name(self, text: str) -> Case | None:

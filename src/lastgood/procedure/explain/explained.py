@@ -179,7 +179,7 @@ def _name(sqlstate: str) -> str:
         name = psycopg.errors.lookup(sqlstate).__name__
     except KeyError:
         return f"SQLSTATE {sqlstate}"
-    return "".join(_words(name)).capitalize()
+    return "".join(_words(name)).strip().capitalize()
 
 
 def _words(name: str) -> Iterator[str]:

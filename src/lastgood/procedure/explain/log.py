@@ -73,6 +73,8 @@ class Done:
 
 def known_state(text: str) -> bool:
     """Whether ``text`` is a SQLSTATE of PostgreSQL's."""
+    if text == "01000":
+        return True  # psycopg knows no warnings
     try:
         return bool(SQLSTATE.fullmatch(text)) and psycopg.errors.lookup(text) is not None
     except KeyError:
@@ -118,7 +120,7 @@ class Reader:
         )
         commands = ("Command was", *(words.partition("%")[0].strip(" :") for words in library.words.get("Command", ())))
         self._command = re.compile("(?:" + "|".join(map(re.escape, commands)) + r") ?: (.*)")
-        self._mild_kinds = {"warning", "info", "hint", "detail", *library.words.get("warning", ())}
+        self._severe_kinds = {"error", "fatal", *(word.casefold() for word in library.words.get("error", ()))}
         self._open: Said | None = None
         self.count = 0
 
@@ -175,8 +177,10 @@ class Reader:
             sqlstate, message = None, f"{sqlstate}: {message}".removesuffix(": ")
         severe = kind in _SEVERE
         sqlstate = sqlstate or self._state_in(message)
-        if not severe and self._library.by_text(message, sqlstate, telling=TELLING) is None:
-            return None  # a message like many others
+        if not severe:
+            case = self._library.by_text(message, sqlstate, telling=TELLING)
+            if case is None or (kind in ("NOTICE", "INFO") and not case.minor):
+                return None  # a message like many others
         return Said(self.count, message, sqlstate, severe, program)
 
     def _json(self, line: str) -> Said | None:
@@ -202,8 +206,8 @@ class Reader:
             return None
         kind, message = program["kind"], program["message"]
         known = self._library.by_text(message, telling=TELLING) is not None
-        severe = kind is not None and kind not in self._mild_kinds
-        if known or (severe and kind.lower() in ("error", "fatal", *self._library.words.get("error", ()))):
+        severe = kind is not None and kind.casefold() in self._severe_kinds
+        if known or severe:
             return Said(self.count, message, self._state_in(line), severe or kind is None, program["program"])
         return None
 

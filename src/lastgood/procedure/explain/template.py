@@ -26,7 +26,8 @@ class Template:
         self.text = text
         pieces = _PLACE.split(text)
         self._pattern: re.Pattern[str] | None = None  # thousands of them: made when its word was seen
-        self.weight = sum(len(piece) for piece in pieces)
+        # One that ends with a colon only introduces what matters.
+        self.weight = 1 if text.endswith(": ") else sum(len(piece) for piece in pieces)
         self.word = max(_whole_words(pieces), key=len, default="")
 
     def fits(self, message: str) -> bool:

@@ -103,11 +103,11 @@ class Course:
             )
         if self._errors > 1 or self._after:
             done = f" and did {self._after:,} more commands" if self._after else ""
-            begun = f"psql went on after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
+            went_on = f"psql went on after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
             return Verdict(
                 outcome="half_restored",
-                text=f"{begun}, and it ends with status 0 all the same. The database is half-restored: what is in it is "
-                f"neither the backup nor what was there before.{self._tables()}",
+                text=f"{went_on}, and it ends with status 0 all the same. The database is half-restored: what is in it "
+                f"is neither the backup nor what was there before.{self._tables()}",
                 commands=_GO_BACK,
             )
         if self._before or self._empty:
