@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import pytest
@@ -220,8 +221,8 @@ class TestRuns:
         outcome = lastgood("explain")
         assert outcome.status == 0
         assert outcome.out.startswith(
-            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and what it '
-            f'was until then is kept as "{undone["kept"]}".\n    lastgood status\n'
+            f'Undo {undone["run"]}: done\nThe undo is done: "{database}" is what it was before the rollback, and what '
+            f'it was until then is kept as "{undone["kept"]}".\n    lastgood status\n'
         )
 
     @pytest.mark.parametrize(
@@ -243,7 +244,9 @@ class TestRuns:
     ) -> None:
         assert lastgood("backup").status == 0
         environment = {**child_environment, "LASTGOOD_FAULT": point}
-        done = subprocess.run(command("rollback", "--latest", "--yes"), env=environment, capture_output=True, check=False)
+        done = subprocess.run(
+            command("rollback", "--latest", "--yes"), env=environment, capture_output=True, check=False
+        )
         assert done.returncode == -9, done.stderr.decode()
         (journal,) = (Path.cwd() / "state" / "runs").glob("*.jsonl")
 
@@ -254,7 +257,10 @@ class TestRuns:
         assert story["outcome"] == outcome
         assert [each.split()[1] for each in story["commands"]] == list(commands)
         assert re.search(r"UTC  begun +", found.out)
-        lastgood("abort", journal.stem)
+        # The server may need a moment to notice that its client is dead.
+        deadline = time.monotonic() + 20
+        while lastgood("abort", journal.stem, "--yes").status != 0:
+            assert time.monotonic() < deadline
         assert lastgood("explain", journal.stem, "--json").document["run"]["outcome"] == "aborted"
 
     def test_failed_and_taken_back(

@@ -33,7 +33,7 @@ def explain(
         ),
     ] = None,
 ) -> int | None:
-    """Say what an error means: its cause, what became of the data, what to run next.
+    """Explain an error, a log or a run: cause, data, next command.
 
     Takes an error as it was printed, a SQLSTATE, a log of psql, pg_restore, the server or an application, or the name
     of a run of lastgood. Asks no server. Ends with 3 when nothing in it is known.
