@@ -21,6 +21,7 @@ from pydantic import BaseModel
 from lastgood import config, errors
 from lastgood.cli import exit_status
 from lastgood.cli.application import app
+from lastgood.config import example
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
@@ -157,7 +158,31 @@ def configuration() -> str:
             for each in config.OPTIONS
         ),
     )
+    lines += [
+        "## Tables of the file",
+        "",
+        "What surrounds a rollback, and is too long for a command line. [A whole example](../configuration.md) is on a "
+        "page of its own; `lastgood init` writes one as comments, `lastgood config check` says what is wrong in a "
+        "file, and `lastgood config schema` prints the JSON Schema.",
+        "",
+        "A length of time is a number of seconds, or a text like `30s`, `5min`, `24h` or `90d`; a size is a number of "
+        "bytes, or a text like `500MB` or `2GB`.",
+        "",
+    ]
+    for name, model, many in example.tables():
+        lines += [f"### `[[{name}]]`" if many else f"### `[{name}]`", "", _doc(model), ""]
+        if many:
+            lines += ["There may be several.", ""]
+        lines += _table(("key", "what it is", "default", "meaning"), _keys(model))
     return "\n".join(lines)
+
+
+def _keys(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    for key, each in example.model_fields(model).items():
+        if not example.is_table(each):
+            default = example.default_of(each)
+            shown = "" if default in (None, (), {}) else f"`{example.written(default)}`"
+            yield f"`{key}`", example.kind(each), "required" if each.is_required() else shown, each.description or ""
 
 
 def statuses() -> str:

@@ -102,7 +102,9 @@ class Course:
                 commands=_GO_BACK[1:],
             )
         if self._errors > 1 or self._after:
-            done = f" and did {self._after:,} more {'command' if self._after == 1 else 'commands'}" if self._after else ""
+            done = (
+                f" and did {self._after:,} more {'command' if self._after == 1 else 'commands'}" if self._after else ""
+            )
             went_on = f"psql went on after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
             return Verdict(
                 outcome="half_restored",
