@@ -61,7 +61,8 @@ class Index(_Frozen):
 
 class Table(_Frozen):
     """``bytes``: of its rows in COPY's text form. ``load``, ``analyze`` and ``proof``: the seconds of putting them in,
-    of ANALYZE, and of reading and digesting them in the database."""
+    of ANALYZE, and of reading and digesting them in the database; ``lines``: of digesting each line of the dump, where
+    several sessions load the table."""
 
     name: str
     bytes: int
@@ -69,6 +70,7 @@ class Table(_Frozen):
     load: float
     analyze: float
     proof: float
+    lines: float = 0.0
     indexes: tuple[Index, ...]
 
     def sorting(self, factor: float) -> float:
@@ -87,8 +89,8 @@ class ForeignKey(_Frozen):
 
 
 class Costs(_Frozen):
-    """Of one restore. ``reading``: the seconds that one process takes to read, check and digest the plain dump;
-    ``definitions``: that dump without its rows."""
+    """Of one restore. ``reading``: the seconds that one process takes to find the beginnings and ends of rows in the
+    plain dump; ``definitions``: that dump without its rows."""
 
     major: int
     plain_bytes: int
@@ -102,8 +104,10 @@ def measured(folder: Path, scale: float, major: int) -> Costs:
     """Measures, once. Dumps are kept in ``folder``. Raises ProgramFailed, RuntimeError, psycopg.Error."""
     dump = dumps.kept(folder, DATA, scale, major).plain
     began = time.monotonic()
-    facts_of_dump(open_dump(dump))
+    facts_of_dump(open_dump(dump), skim=True)
     reading = time.monotonic() - began
+    facts_of_dump(open_dump(dump))
+    lines = time.monotonic() - began - 2 * reading
     with EmbeddedServer(major, settings={**host.SETTINGS, **SETTINGS}) as server:
         for name in ("source", "copy"):
             host.create(server, name)
@@ -121,7 +125,10 @@ def measured(folder: Path, scale: float, major: int) -> Costs:
         plain_bytes=dump.stat().st_size,
         definitions=_without_rows(dump),
         reading=reading,
-        tables=tuple(table.model_copy(update={"proof": proof * table.bytes / total}) for table in tables),
+        tables=tuple(
+            table.model_copy(update={"proof": proof * table.bytes / total, "lines": lines * table.bytes / total})
+            for table in tables
+        ),
         foreign_keys=keys,
     )
 

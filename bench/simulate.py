@@ -2,13 +2,15 @@
 
 The engine's own tasks, in the order that its own schedule gives them to workers: only what each task takes is not done
 but looked up, in costs that were measured. The simulated machine has enough memory and disk, and sessions that do not
-stand in each other's way: what it shows is where the critical path lies, not how fast a disk is.
+stand in each other's way; what a process of ours does for a part of a table counts as work of the same core. What it
+shows is where the critical path lies, not how fast a disk is.
 """
 
 from __future__ import annotations
 
 import argparse
 import sys
+from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -28,8 +30,9 @@ GIGABYTES = 100.0
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """Seconds on that many ``cores``. ``reading`` comes first, in one process; the tasks take ``makespan`` then.
-    ``work`` is the sum of all tasks, ``largest`` the longest of those that nobody could cut in pieces, an index or a
-    foreign key; ``chain`` are those that wait for each other and take longest, ``chain_seconds`` together."""
+    ``work`` is the sum of all tasks, ``largest`` what no number of cores makes shorter, since the server's locks put it
+    one behind the other: of one table the longest index and then all foreign keys; ``chain`` are those that wait for
+    each other and take longest, ``chain_seconds`` together."""
 
     cores: int
     reading: float
@@ -46,7 +49,7 @@ class Forecast:
 
     @property
     def possible(self) -> float:
-        """No schedule is shorter, even with rows in the smallest pieces: all cores at work, or the largest task."""
+        """No schedule is shorter, even with rows in the smallest pieces: all cores at work, or one table's locks."""
         return max(self.work / self.cores, self.largest)
 
     @property
@@ -58,7 +61,7 @@ class Forecast:
 def forecast(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES) -> Forecast:
     """Of a plain dump of that size (10^9 bytes each) and of the shape of the one that the costs were measured with."""
     factor = gigabytes * 1e9 / costs.plain_bytes
-    tasks = scaled(costs, factor)
+    tasks = scaled(costs, factor, cores)
     chain, chain_seconds = longest_chain(tasks)
     done = schedule.simulate(tasks, cores)
     return Forecast(
@@ -66,15 +69,28 @@ def forecast(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES) -> Forec
         reading=costs.reading * factor,
         makespan=done.seconds,
         work=done.work,
-        largest=max((task.cost for task in tasks if task.work in (Work.INDEX, Work.KEY)), default=0.0),
+        largest=_largest(tasks),
         chain=chain,
         chain_seconds=chain_seconds,
     )
 
 
-def scaled(costs: Costs, factor: float) -> list[Task]:
-    """The engine's tasks for a dump ``factor`` times as large. They are ranked by what the engine believes that they
-    cost; ``cost`` is what was measured."""
+def _largest(tasks: Sequence[Task]) -> float:
+    """CREATE INDEX takes a SHARE lock, ADD FOREIGN KEY one of SHARE ROW EXCLUSIVE, which lets in neither."""
+    indexes: dict[Relation, float] = defaultdict(float)
+    keys: dict[Relation, float] = defaultdict(float)
+    for task in tasks:
+        for relation in list(task.locks)[:1]:  # of a key: the table that refers
+            if task.work is Work.INDEX:
+                indexes[relation] = max(indexes[relation], task.cost)
+            elif task.work is Work.KEY:
+                keys[relation] += task.cost
+    return max((indexes[relation] + keys[relation] for relation in {*indexes, *keys}), default=0.0)
+
+
+def scaled(costs: Costs, factor: float, workers: int = 1) -> list[Task]:
+    """The engine's tasks for a dump ``factor`` times as large, and so many workers. They are ranked by what the engine
+    believes that they cost; ``cost`` is what was measured."""
     summary = facts_of_dump(_Text(costs.definitions.encode()))[1]
     tables = _by_relation(costs)
     items: list[Item] = []
@@ -83,7 +99,7 @@ def scaled(costs: Costs, factor: float) -> list[Task]:
             table = tables[item.start.relation]
             item = replace(item, rows=round(table.rows * factor), size=round(table.bytes * factor))
         items.append(item)
-    tasks = tasks_of(items, summary)
+    tasks = tasks_of(items, summary, workers=workers)
     measured = _Measured(costs, factor)
     for task in tasks:
         task.cost = measured.cost(task)
@@ -113,12 +129,14 @@ class _Measured:
         match item:
             case Section():
                 table = self._tables[item.start.relation]
-                share = item.size / max(1.0, table.bytes * self._factor)
+                share = item.size / max(1.0, table.bytes * self._factor) / task.parts
                 if task.work is Work.READ:
                     return table.proof * self._factor * share
-                return (table.load * self._factor + table.analyze) * share
+                lines = table.lines * self._factor if task.parts > 1 else 0.0
+                return (table.load * self._factor + lines + table.analyze) * share
             case Step() if task.work is Work.INDEX:
-                return self._indexes[_made(item)]
+                instant = b" USING INDEX " in item.command.statement.text  # another task built it
+                return task.cost if instant else self._indexes[_made(item)]
             case Step() if task.work is Work.KEY:
                 return self._keys[_made(item)]
         return task.cost
@@ -179,7 +197,7 @@ class _Text:
 def table_of(forecasts: Sequence[Forecast]) -> str:
     """What the forecasts show, as a Markdown table."""
     lines = [
-        "| cores | reading | then the tasks | work / cores | largest index or key | longest chain | of the possible |",
+        "| cores | reading | then the tasks | work / cores | one table's locks | longest chain | of the possible |",
         "| --- | --- | --- | --- | --- | --- | --- |",
     ]
     for one in forecasts:

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer, available
+from tests import pooler
 
 # Shared machines are slow at times: how long an example takes says nothing here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -90,6 +91,24 @@ def new_database(server: EmbeddedServer) -> Iterator[Callable[..., str]]:
             if any(name == base or name.startswith(base + "_") for base in made):
                 connection.execute(sql.SQL("ALTER DATABASE {} IS_TEMPLATE false").format(sql.Identifier(name)))
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+@pytest.fixture
+def new_pooler() -> Iterator[Callable[..., pooler.PgBouncer]]:
+    """Makes PgBouncers. Where the program is not installed the test is skipped, but not in CI."""
+    if pooler.PROGRAM is None:
+        if os.environ.get("CI"):
+            pytest.fail("pgbouncer must be installed where CI is set")
+        pytest.skip("pgbouncer is not on this machine")
+    made: list[pooler.PgBouncer] = []
+
+    def make(databases: dict[str, str], users: tuple[str, ...] = (), **settings: str) -> pooler.PgBouncer:
+        made.append(pooler.PgBouncer(databases, users, **settings))
+        return made[-1]
+
+    yield make
+    for each in made:
+        each.close()
 
 
 @pytest.fixture

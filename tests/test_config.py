@@ -250,6 +250,16 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
             REFERENCE,
         ),
         (
+            "[pgbouncer]\nadmin = ['host=a', 'host=a,b port=6432']",
+            'cannot use "pgbouncer.admin" in "{file}": it names several hosts: give each its own, in a list',
+            REFERENCE,
+        ),
+        (
+            "[pgbouncer]\nadmin = 'host'",
+            'cannot use "pgbouncer.admin" in "{file}": missing "=" after "host" in connection info string',
+            REFERENCE,
+        ),
+        (
             "[pgbouncer]\nadmin = 'host=x password=geheim'",
             'cannot use "pgbouncer.admin" in "{file}": it contains a password: put it into ~/.pgpass or the variable '
             "PGPASSWORD",

@@ -7,24 +7,26 @@ that the operator has to know. To add a check, write a function and list it in `
 from __future__ import annotations
 
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 import psycopg
 
 from lastgood import points
+from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Refused
 from lastgood.facts import Facts
 from lastgood.plan import Fence, Finding
 from lastgood.points import RestorePoint
-from lastgood.postgres import binaries
+from lastgood.postgres import binaries, pgbouncer
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
 from lastgood.postgres.database import Database
 from lastgood.postgres.holders import holders
 from lastgood.postgres.machine import is_here
+from lastgood.postgres.pgbouncer import ConsoleState
 from lastgood.postgres.risks import risks
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
@@ -50,6 +52,8 @@ class Subject:
     fence: Fence
     store: Path
     pace: Pace = AS_IT_FITS
+    pgbouncer: PgBouncer = NO_PGBOUNCER
+    pools: Sequence[ConsoleState] = ()
 
 
 def findings(subject: Subject) -> tuple[Finding, ...]:
@@ -305,6 +309,11 @@ def _wal(s: Subject) -> Iterator[Finding]:
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint)
 
 
+def _pgbouncer(s: Subject) -> Iterator[Finding]:
+    for risk in pgbouncer.findings(s.pools, s.pgbouncer, s.database.name, fence_now=s.fence == "now"):
+        yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint)
+
+
 def _same_database(s: Subject) -> Iterator[Finding]:
     if s.facts.database not in (None, s.database.name):
         yield Finding(
@@ -352,6 +361,7 @@ CHECKS: tuple[Callable[[Subject], Iterator[Finding]], ...] = (
     _tablespaces,
     _holders,
     _sessions,
+    _pgbouncer,
     _shut,
     _locks,
     _connections,

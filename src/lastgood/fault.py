@@ -27,6 +27,7 @@ POINTS: dict[str, str] = {
     "prove.before_verdict": "the shadow's facts are read, not yet compared",
     "carry_over.after_objects": "owners and grants are applied to the shadow",
     "swap.before_transaction": "the swap is about to begin",
+    "pause.holds": "clients of PgBouncer wait, nothing of the swap is done",
     "swap.between_renames": "the first rename is done, nothing committed",
     "swap.before_commit": "all of the swap is done, nothing committed",
     "swap.after_commit": "the swap is committed, the journal does not know",

@@ -13,6 +13,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
@@ -54,6 +55,7 @@ class Request:
     allow_orphans: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
+    pgbouncer: PgBouncer = NO_PGBOUNCER
 
 
 class PlannedPoint(_Frozen):
@@ -94,6 +96,17 @@ class Finding(_Frozen):
     hint: str = ""
 
 
+class PlannedPause(_Frozen):
+    """A database of a PgBouncer whose clients are held back during the switch, for ``limit`` seconds at most before
+    it. ``pooler`` says in words which one it is, ``console`` how psql reaches it, ``mode`` how it pools."""
+
+    pooler: str
+    console: str
+    database: str
+    mode: str
+    limit: float
+
+
 class PlannedStep(_Frozen):
     """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
 
@@ -131,6 +144,7 @@ class Plan(_Frozen):
     expected_backup_seconds: float | None = None
     loss: tuple[TableLoss, ...]
     findings: tuple[Finding, ...]
+    pauses: tuple[PlannedPause, ...] = ()
     steps: tuple[PlannedStep, ...]
 
     @property

@@ -24,8 +24,10 @@ from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
+from lastgood.steps.pool import planned_pauses
 
 
 def lock_name(run: str) -> str:
@@ -58,8 +60,19 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 choice = choose(
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
                 )
+            pools = consoles(request.pgbouncer, request.target.at(live_name), maintenance)
             subject = checks.Subject(
-                maintenance, connection, live, point, facts, summary, request.fence, request.store, request.pace
+                maintenance,
+                connection,
+                live,
+                point,
+                facts,
+                summary,
+                request.fence,
+                request.store,
+                request.pace,
+                request.pgbouncer,
+                pools,
             )
             findings = checks.findings(subject)
             try:
@@ -110,6 +123,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             expected_backup_seconds=backup,
             loss=lost,
             findings=findings,
+            pauses=planned_pauses(request.pgbouncer, pools),
             steps=_steps(request),
         )
     seconds = time.monotonic() - started
@@ -237,7 +251,12 @@ def _steps(request: Request) -> tuple[PlannedStep, ...]:
         PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
         PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
         PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
-        PlannedStep(name="swap", title="Switch the names", effect="all sessions are ended once, and reconnect"),
+        PlannedStep(
+            name="swap",
+            title="Switch the names",
+            effect="all sessions are ended once, and reconnect"
+            + ("; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""),
+        ),
         PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
     )
     if request.reopen_when == "full":

@@ -11,7 +11,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
 from lastgood.repairs import Repaired
-from lastgood.steps import Run
+from lastgood.steps import Pause, Run
 
 
 class _Frozen(BaseModel):
@@ -135,10 +135,28 @@ def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
     return tuple(RepairReport(what=each.what, why=each.why, line=each.line) for each in repaired)
 
 
+class PauseReport(_Frozen):
+    """How PgBouncer held clients back: of which of its ``databases``, and for how many ``seconds`` in all. ``quiet``:
+    all their transactions had ended before the switch; if not, ``cut`` says whose it ended."""
+
+    databases: tuple[str, ...]
+    seconds: float
+    quiet: bool
+    cut: tuple[str, ...]
+
+
+def pause_report(pause: Pause | None) -> PauseReport | None:
+    """A pause, as data; None where nobody was held back."""
+    if pause is None or not pause.databases:
+        return None
+    return PauseReport(databases=pause.databases, seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
+
+
 class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
-    ``finished`` is what was done after the reopening, null when nothing was put off."""
+    ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
+    nothing was put off."""
 
     format: Literal[1] = 1
     run: str
@@ -155,6 +173,7 @@ class Report(_Frozen):
     skipped: tuple[Skipped, ...]
     repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
+    pause: PauseReport | None = None
     finished: FinishedReport | None = None
     undo_command: str
 
@@ -203,6 +222,7 @@ def report_of(run: Run, total: float) -> Report:
         skipped=skipped_of(found.skipped),
         repaired=repaired_of(found.repaired),
         not_compared=comparison.not_compared if comparison is not None else (),
+        pause=pause_report(found.pause),
         finished=finished_of(found.finished) if found.finished is not None else None,
         undo_command=f"lastgood undo {plan.run}",
     )

@@ -32,7 +32,7 @@ from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import marked
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import AfterCommit, Step, WalkBackFailed, drive
-from lastgood.steps import Run, finish
+from lastgood.steps import Run, finish, pool
 from lastgood.steps.build import Build
 from lastgood.steps.carry_over import CarryOver
 from lastgood.steps.emergency import Emergency
@@ -82,6 +82,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     the journal: the shadow's mark tells the restore point. After the swap not even that is needed.
     """
     started = time.monotonic()
+    _let_pools_go(request, emit)
     left = finish.left(request)
     if left is not None:
         done = finish.resume(request, left, emit)
@@ -93,6 +94,14 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         journal = Journal.create(request.state, prepared.plan.run)
     journal.write("resumed", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
     return _drive(prepared, journal, emit, switched=switched)
+
+
+def _let_pools_go(request: Request, emit: Emit) -> None:
+    """Clients that PgBouncer still holds back for a run that stopped go on before anything else is done."""
+    if request.pgbouncer.admin:
+        with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
+            lock_live(maintenance, request.target.dbname)
+            pool.let_go(request.pgbouncer, request.target.at(request.target.dbname), maintenance, emit)
 
 
 def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False) -> Report:
@@ -202,6 +211,7 @@ def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
 
     Raises Refused when the run is still at work, or has switched already (that is what undo is for).
     """
+    _let_pools_go(request, emit)
     with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
         live = request.target.dbname
         left = prepare.leftover_of(maintenance, request)

@@ -12,6 +12,7 @@ import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.finishing import remainder
@@ -21,6 +22,8 @@ from lastgood.postgres import database, lock
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
+from lastgood.postgres.pgbouncer import consoles
+from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
 
 
@@ -103,6 +106,18 @@ class FenceStatus(_Frozen):
     since: datetime | None
 
 
+class PoolStatus(_Frozen):
+    """A database of a PgBouncer that leads to the live one, reached by ``console``. ``command`` lets its clients go on,
+    when it is paused. ``trouble`` says why nothing is known of it, and then it may have no name."""
+
+    console: str
+    database: str
+    paused: bool
+    waiting: int
+    command: str
+    trouble: str = ""
+
+
 class Status(_Frozen):
     """Everything of ours on the server that concerns one live database."""
 
@@ -116,9 +131,10 @@ class Status(_Frozen):
     unfinished: tuple[UnfinishedRun, ...]
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
+    pools: tuple[PoolStatus, ...] = ()
 
 
-def look(target: Target) -> Status:
+def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER) -> Status:
     """The status of ``target``'s database. Raises Refused, Failed."""
     live_name = target.dbname
     with database.connect_maintenance(target, live_name) as maintenance:
@@ -179,7 +195,30 @@ def look(target: Target) -> Status:
             finishing=_finishing(target, live),
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
+            pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
         )
+
+
+def _pools(config: PgBouncer, live: Target, maintenance: Connection) -> Iterator[PoolStatus]:
+    for state in consoles(config, live, maintenance):
+        unknown = [("", state.trouble)] if state.trouble else state.doubtful
+        for name, trouble in unknown:
+            yield PoolStatus(
+                console=state.shown,
+                database=name,
+                paused=False,
+                waiting=0,
+                command=psql(state, "SHOW DATABASES"),
+                trouble=trouble,
+            )
+        for each in state.databases:
+            yield PoolStatus(
+                console=state.shown,
+                database=each.name,
+                paused=each.paused,
+                waiting=each.waiting,
+                command=psql(state, f'RESUME "{each.name}"') if each.paused else "",
+            )
 
 
 def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:

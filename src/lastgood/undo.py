@@ -9,6 +9,7 @@ from __future__ import annotations
 import getpass
 import os
 import socket
+import threading
 import time
 from datetime import datetime
 from pathlib import Path
@@ -18,10 +19,12 @@ import psycopg
 from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts
+from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.errors import Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
+from lastgood.plan import Finding, PlannedPause
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.database import Database
@@ -29,8 +32,11 @@ from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, e
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.pgbouncer import consoles, findings
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_THEM, in_the_way
+from lastgood.report import PauseReport, pause_report
+from lastgood.steps import pool
 
 
 class UndoPlan(BaseModel):
@@ -46,6 +52,8 @@ class UndoPlan(BaseModel):
     arriving_oid: int
     kept: str
     original_comment: str | None
+    pauses: tuple[PlannedPause, ...] = ()
+    findings: tuple[Finding, ...] = ()
 
 
 class UndoReport(BaseModel):
@@ -60,6 +68,7 @@ class UndoReport(BaseModel):
     live: str
     kept: str
     seconds: dict[str, float]
+    pause: PauseReport | None = None
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -67,10 +76,18 @@ class UndoReport(BaseModel):
         return self.model_dump(mode="json")
 
 
-def plan(target: Target, live: str, undoes: str | None = None) -> UndoPlan:
+def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBouncer = NO_PGBOUNCER) -> UndoPlan:
     """Which kept database would come back. Raises Refused when there is none, or none of run ``undoes``."""
     with database.connect_maintenance(target, live) as maintenance:
-        return _plan(maintenance, live, undoes)
+        found = _plan(maintenance, live, undoes)
+        pools = consoles(pgbouncer, target.at(live), maintenance)
+        risks = findings(pools, pgbouncer, live)
+        return found.model_copy(
+            update={
+                "pauses": pool.planned_pauses(pgbouncer, pools),
+                "findings": tuple(Finding(level=r.level, code=r.code, text=r.text, hint=r.hint) for r in risks),
+            }
+        )
 
 
 def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
@@ -101,8 +118,14 @@ def _age(pair: tuple[Database, Mark]) -> datetime:
     return pair[1].started
 
 
-def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> UndoReport:
-    """Does it. Raises Failed (nothing changed), Refused (another run, sessions that can't be ended), Stopped."""
+def undo(
+    target: Target, plan: UndoPlan, state: Path, emit: Emit = silent, pgbouncer: PgBouncer = NO_PGBOUNCER
+) -> UndoReport:
+    """Does it, while PgBouncer holds its clients back.
+
+    Raises Failed (nothing changed), Interrupted (before it began), Refused (another run, sessions that can't be ended),
+    Stopped.
+    """
     started = time.monotonic()
     with database.connect_maintenance(target, plan.live) as maintenance:
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood undo {plan.run}"])
@@ -130,8 +153,20 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
             ) from error
         emit(StageStarted("swap", "switch the names back (readers reconnect)"))
         try:
-            # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt.
-            with interrupts.calling(lambda: None):
+            # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt. One
+            # while PgBouncer waits for transactions to end does stop it.
+            wanted = threading.Event()
+            with (
+                interrupts.calling(wanted.set),
+                pool.paused(
+                    pgbouncer,
+                    target.at(plan.live),
+                    maintenance,
+                    journal=journal,
+                    emit=emit,
+                    cancelled=wanted.is_set,
+                ) as pause,
+            ):
                 exchanged = exchange(
                     maintenance,
                     server,
@@ -157,13 +192,15 @@ def undo(target: Target, plan: UndoPlan, state: Path, emit: Emit = silent) -> Un
             failed.state = "Nothing was changed."
             raise failed from error
         work = time.monotonic() - started
-        emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms"))
+        waited = f"; {pause.said}" if pause is not None and pause.said else ""
+        emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
         report = UndoReport(
             run=plan.run,
             undoes=plan.undoes,
             live=plan.live,
             kept=plan.kept,
             seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
+            pause=pause_report(pause),
             undo_command=f"lastgood undo {plan.run}",
         )
         try:

@@ -57,7 +57,15 @@ def test_its_two_make_targets_exist() -> None:
 
 @pytest.mark.parametrize(
     "page",
-    ["README.md", "CONTRIBUTING.md", "CHANGELOG.md", "docs/glossary.md", "docs/restoring.md", "docs/kinds-of-dumps.md"],
+    [
+        "README.md",
+        "CONTRIBUTING.md",
+        "CHANGELOG.md",
+        "docs/glossary.md",
+        "docs/restoring.md",
+        "docs/kinds-of-dumps.md",
+        "docs/pgbouncer.md",
+    ],
 )
 def test_links_lead_somewhere(page: str) -> None:
     text = (ROOT / page).read_text(encoding="utf-8")

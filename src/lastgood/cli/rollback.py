@@ -77,6 +77,7 @@ def roll_back(
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
         pace=session.pace,
+        pgbouncer=settings.tables.pgbouncer,
     )
     with session.events() as emit:
         prepared = rollback.plan(request, emit)
@@ -133,7 +134,14 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
 
 def _request(session: Session, run: str | None) -> Request:
     settings = session.settings
-    return Request(target=session.target, store=settings.store, state=settings.state, run=run, pace=session.pace)
+    return Request(
+        target=session.target,
+        store=settings.store,
+        state=settings.state,
+        run=run,
+        pace=session.pace,
+        pgbouncer=settings.tables.pgbouncer,
+    )
 
 
 def _ways(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> dict[str, object]:

@@ -13,9 +13,10 @@ def look(session: Session) -> int | None:
     """Show what state the live database is in.
 
     Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
-    stopped in between.
+    stopped in between, or when PgBouncer holds clients back and no run is at work.
     """
-    found = status.look(session.target)
+    found = status.look(session.target, session.settings.tables.pgbouncer)
     session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
-    return 7 if found.leftovers or stopped else None
+    held = not found.working and any(each.paused for each in found.pools)
+    return 7 if found.leftovers or stopped or held else None

@@ -29,7 +29,8 @@ def undo_(
     One transaction of milliseconds. What was written since is kept in its turn, so an undo can be undone.
     """
     target, screen = session.target, session.screen
-    plan = undo.plan(target, target.dbname, run)
+    pgbouncer = session.settings.tables.pgbouncer
+    plan = undo.plan(target, target.dbname, run, pgbouncer)
     if dry_run:
         session.result(plan.model_dump(mode="json"), lambda: shown.show_undo_plan(screen, plan))
         return
@@ -37,5 +38,5 @@ def undo_(
         shown.show_undo_plan(screen, plan)
     session.confirm("do this", plan.live, yes)
     with session.events() as emit:
-        report = undo.undo(target, plan, session.settings.state, emit)
+        report = undo.undo(target, plan, session.settings.state, emit, pgbouncer)
     session.result(report.document(), lambda: shown.show_undo(screen, report))

@@ -10,6 +10,8 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal
 
+import psycopg
+from psycopg import conninfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
 from lastgood import secrecy, sizes
@@ -58,10 +60,24 @@ Size = Annotated[
     WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}),
 ]
 Command = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _one_host_each(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        try:
+            found = conninfo.conninfo_to_dict(text)
+        except psycopg.ProgrammingError as error:
+            raise ValueError(str(error).strip()) from None
+        if "," in str(found.get("host") or ""):
+            raise ValueError("it names several hosts: give each its own, in a list")
+    return texts
+
+
 Conninfos = Annotated[
     tuple[str, ...],
     BeforeValidator(_listed),
     AfterValidator(_without_password),
+    AfterValidator(_one_host_each),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
 ]
 Folder = Annotated[Path, AfterValidator(_placed)]
@@ -102,8 +118,12 @@ class PgBouncer(_Table):
     )
     pause_limit: Duration = Field(
         default=10.0,
-        description="How long PAUSE waits for transactions to end; then it is taken back, and the run says so.",
+        description="How long PAUSE waits for transactions to end; the switch ends those that are still open then, "
+        "and nobody else's.",
     )
+
+
+NO_PGBOUNCER = PgBouncer()
 
 
 class Health(_Table):

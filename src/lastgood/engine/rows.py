@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Iterable, Iterator
-from contextlib import nullcontext
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass
+from pathlib import Path
 
 import psycopg
 from psycopg import sql
@@ -13,20 +14,24 @@ from xxhash import xxh3_128
 
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
+from lastgood.engine import apart
 from lastgood.engine.session import Session
 from lastgood.engine.supply import BLOCK
 from lastgood.facts.digest import RowsDigest
 from lastgood.facts.row_stream import digest_rows, digest_stream
 from lastgood.postgres.errors import row_in
+from lastgood.postgres.server import Connection
 
 # Below that, a file of its own for the frozen rows costs more than it saves.
 FREEZE_FROM = 1 << 18
+# Block numbers have 32 bits, and the greatest one means none.
+LAST_PAGE = (1 << 32) - 2
 
 
 @dataclass(slots=True)
 class Sent:
-    """What went into a table: ``rows`` as the server counted them; ``digest`` of the text as a whole, where one session
-    loaded it, otherwise ``lines``, whose order says nothing."""
+    """What went into a table, or came out: ``rows`` as the server counted them; ``digest`` of the text as a whole,
+    where one session loaded it, otherwise ``lines``, whose order says nothing."""
 
     rows: int = 0
     digest: str = ""
@@ -38,6 +43,12 @@ class Sent:
         if self.lines is not None and other.lines is not None:
             self.lines.rows += other.lines.rows
             self.lines.total += other.lines.total
+
+    def same(self, other: Sent) -> bool:
+        """Whether the texts are the same, both digested as a whole or both by their lines."""
+        if self.lines is None or other.lines is None:
+            return self.lines is other.lines and self.digest == other.digest
+        return self.lines.rows == other.lines.rows and self.lines.hexdigest() == other.lines.hexdigest()
 
 
 class Shared:
@@ -87,7 +98,6 @@ def send(
     dump, for the message about it. Raises Failed.
     """
     connection, copy = session.connection, section.start.copy
-    named = f"rows of {section.start.relation}"
     digest = xxh3_128()
     by_line = RowsDigest() if lines else None
     try:
@@ -109,21 +119,48 @@ def send(
     except psycopg.Error as error:
         # The server counts the rows that this session sent; where several share a section, that says nothing.
         row = 0 if lines else row_in(error)
-        raise session.failed(error, section.start.line + row, named, "copy", byte(row) if row else None) from error
+        offset = byte(row) if row else None
+        raise session.failed(error, section.start.line + row, _named(section), "copy", offset) from error
 
 
-def is_there(
-    session: Session, section: Section, sent: Sent, cancelled: Callable[[], bool], progress: Callable[[int], None]
-) -> bool:
-    """Reads a table back: are its rows those that were sent? Where one session loaded it they lie in the dump's order,
-    and the whole text is compared; otherwise each line is. ``progress`` gets the bytes of what came, a block
-    or more. Raises Failed, Interrupted."""
+def send_apart(
+    session: Session,
+    section: Section,
+    path: Path,
+    span: range,
+    *,
+    cancelled: Callable[[], bool],
+    progress: Callable[[int], None],
+) -> Sent:
+    """Loads the bytes ``span`` of the file in a process of its own, each line digested. Raises Failed, Interrupted, and
+    ``apart.Unable`` when this session has to do it."""
+    with session.telling(section.start.line, _named(section), "copy"):
+        done = apart.load(session.connection, section.start.copy, path, span, cancelled=cancelled, moved=progress)
+    return Sent(done["rows"], lines=RowsDigest(done["lines"], int(done["total"], 16)))
+
+
+def read_back(
+    session: Session,
+    section: Section,
+    pages: range | None,
+    *,
+    whole: bool,
+    beside: bool,
+    cancelled: Callable[[], bool],
+    progress: Callable[[int], None],
+) -> Sent:
+    """Reads a table, or some of its pages, as the dump's text: digested as a ``whole``, where one session loaded it and
+    its rows lie in the dump's order, otherwise line by line. ``beside``: in a process of its own, if that can be.
+    ``progress`` gets the bytes of what came, a block or more. Raises Failed, Interrupted."""
     relation, columns = section.start.relation, section.start.columns or ()
-    copy = (
-        sql.SQL("COPY {} ({}) TO STDOUT")
-        .format(identifier(relation), sql.SQL(", ").join(sql.Identifier(column) for column in columns))
-        .as_bytes(session.connection)
-    )
+    named = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
+    if pages is None:
+        command = sql.SQL("COPY {} ({}) TO STDOUT").format(identifier(relation), named)
+    else:
+        command = sql.SQL("COPY (SELECT {} FROM ONLY {} WHERE ctid >= {}::tid AND ctid < {}::tid) TO STDOUT").format(
+            named, identifier(relation), sql.Literal(f"({pages.start},0)"), sql.Literal(f"({pages.stop},0)")
+        )
+    copy = command.as_bytes(session.connection)
     before = 0
 
     def came(size: int) -> None:
@@ -133,10 +170,32 @@ def is_there(
             before = size
 
     with session.telling(0, f"reading back {relation}"):
-        if sent.lines is None:
-            return digest_stream(session.connection, copy, cancelled=cancelled, progress=came).digest == sent.digest
-        digest = digest_rows(session.connection, copy, cancelled=cancelled, progress=lambda _, size: came(size))
-        return digest.hexdigest() == sent.lines.hexdigest()
+        if beside:
+            with suppress(apart.Unable):
+                done = apart.read(session.connection, copy, whole=whole, cancelled=cancelled, moved=progress)
+                if whole:
+                    return Sent(digest=done["digest"])
+                return Sent(lines=RowsDigest(done["lines"], int(done["total"], 16)))
+        if whole:
+            found = digest_stream(session.connection, copy, cancelled=cancelled, progress=came)
+            return Sent(digest=found.digest)
+        return Sent(
+            lines=digest_rows(session.connection, copy, cancelled=cancelled, progress=lambda _, size: came(size))
+        )
+
+
+def pages_of(connection: Connection, relation: Relation, part: int, parts: int) -> range:
+    """The pages of one part of a table; the last one has all that follow, too."""
+    row = connection.execute(
+        "SELECT pg_catalog.pg_relation_size(%s::regclass) / pg_catalog.current_setting('block_size')::int8",
+        [identifier(relation).as_string(connection)],
+    ).fetchone()
+    count = int(row[0]) if row is not None else 0
+    return range(count * part // parts, LAST_PAGE if part == parts - 1 else count * (part + 1) // parts)
+
+
+def _named(section: Section) -> str:
+    return f"rows of {section.start.relation}"
 
 
 def identifier(relation: Relation) -> sql.Identifier:

@@ -104,15 +104,20 @@ class Schedule:
         return task
 
     def _first_of(self, heap: _Heap, most: float) -> Task | None:
-        """Takes the first of a heap that meets no lock, if it costs no more than ``most``."""
+        """Takes the first of a heap that meets no lock, if it costs no more than ``most``. What would be done in an
+        instant is not overtaken by what it would then have to wait for: much may hang on it."""
         passed: _Heap = []
+        instant: list[Task] = []
         found = None
         while heap and found is None and self._tasks[heap[0][1]].cost <= most:
             entry = heapq.heappop(heap)
-            if self._may_begin(self._tasks[entry[1]]):
-                found = self._tasks[entry[1]]
+            task = self._tasks[entry[1]]
+            if self._may_begin(task) and not any(_meet(task, other) for other in instant):
+                found = task
             else:
                 passed.append(entry)
+                if task.cost <= self._cheap:
+                    instant.append(task)
         for entry in passed:
             heapq.heappush(heap, entry)
         return found
@@ -121,6 +126,13 @@ class Schedule:
         return not any(
             conflict(lock, held) for relation, lock in task.locks.items() for held in self._held.get(relation, ())
         )
+
+
+def _meet(one: Task, other: Task) -> bool:
+    """Whether two tasks would wait for each other's locks."""
+    return any(
+        relation in other.locks and conflict(lock, other.locks[relation]) for relation, lock in one.locks.items()
+    )
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import itertools
 import os
 import threading
 from collections import deque
 from collections.abc import Iterator, Mapping
 from dataclasses import replace
+from pathlib import Path
 from typing import Protocol
 
 from lastgood.dump.entries import Rows
@@ -96,6 +98,30 @@ class InPlace:
                         hint="Find out what writes to it, and begin again.",
                     )
                 yield command
+
+    @property
+    def path(self) -> Path:
+        """The file."""
+        return self._path
+
+    def spans(self, section: Section, parts: int) -> list[range]:
+        """A section's bytes in the file, in parts of whole lines, about as large as each other."""
+        end = section.begin + section.size
+        cuts = [self._line_from(section.begin + section.size * n // parts, end) for n in range(1, parts)]
+        return [range(a, b) for a, b in itertools.pairwise([section.begin, *cuts, end])]
+
+    def span(self, span: range) -> Iterator[bytes]:
+        """The text of a part."""
+        return self._text(span.start, span.stop)
+
+    def _line_from(self, position: int, end: int) -> int:
+        """Where the first line begins at or behind a place in the midst of lines."""
+        for block in self._text(position - 1, end):
+            at = block.find(b"\n")
+            if at >= 0:
+                return position + at
+            position += len(block)
+        return end
 
     def byte_of(self, section: Section, row: int) -> int:
         """Where a row of a section, counted from 1, begins in the file; read once more for that."""

@@ -11,7 +11,7 @@ import math
 import re
 from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from enum import Enum
 
 from lastgood.dump.names import Relation, parse
@@ -19,6 +19,7 @@ from lastgood.dump.script import Bulk, Item, Script, Section, Step
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine.costs import Costs, Effort
+from lastgood.engine.unique import in_two
 
 # A table loaded by several sessions can't be frozen, its hint bits have to be set, and each of its lines digested: for
 # small ones, or with few workers, it does not pay. Measured with two: 43 s instead of 33 for a table of 1 GB.
@@ -30,7 +31,7 @@ ANALYZE_FROM = 1 << 20
 
 class Work(Enum):
     """What a task is. COMMANDS run one behind the other in one session; ROWS is one section, or the ``part`` of it that
-    one session gets to load; READ reads a table back that was loaded from one section."""
+    one session gets to load; READ reads a table back that was loaded from one section, or as many parts of it."""
 
     COMMANDS = "commands"
     ROWS = "rows"
@@ -135,14 +136,14 @@ def tasks_of(
 ) -> list[Task]:
     """The tasks of a script, in an order in which they could be done one by one; each with its ``rank``.
 
-    ``read_back`` adds a READ task for each ordinary table whose rows are one section. A section that would keep one of
+    ``read_back`` adds READ tasks for each ordinary table whose rows are one section. A section that would keep one of
     ``workers`` busy when the others have nothing left to do is several tasks.
     """
     items = list(items)
     costs = costs or Costs()
     parts: dict[int, int] = {}
     while True:
-        graph = _Graph(summary, costs, parts)
+        graph = _Graph(summary, costs, parts, workers)
         for item in items:
             graph.add(item)
         graph.finish()
@@ -226,11 +227,12 @@ def _index_of(command: Command) -> tuple[Relation, ...]:
 
 
 class _Graph:
-    def __init__(self, summary: DumpSummary, costs: Costs, parts: Mapping[int, int]) -> None:
+    def __init__(self, summary: DumpSummary, costs: Costs, parts: Mapping[int, int], workers: int) -> None:
         self.tasks: list[Task] = []
         self._summary = summary
         self._costs = costs
         self._parts = parts
+        self._workers = workers
         self._barrier: Task | None = None  # the last one, still open while nothing follows it
         self._open = False
         self._since: list[Task] = []
@@ -318,10 +320,21 @@ class _Graph:
 
     def _build(self, step: Step, table: Relation, lock: Lock) -> None:
         cost = self._rows[table] * self._costs.index_row + self._bytes[table] * self._costs.index_byte
+        halves = None
+        if lock is Lock.ALONE and self._workers >= DIVIDE_AMONG and self._bytes[table] >= DIVIDE_FROM:
+            halves = in_two(step.command)
+        if halves is None:
+            self._builds(step, table, lock, cost)
+            return
+        index = self._builds(replace(step, command=halves[0]), table, Lock.BUILD, cost)
+        self._builds(replace(step, command=halves[1]), table, Lock.ALONE, 0.0).after.add(index.number)
+
+    def _builds(self, step: Step, table: Relation, lock: Lock, cost: float) -> Task:
         task = self._new(Work.INDEX, step, cost=cost + self._costs.command)
         task.after.update(other.number for other in self._on[table] if other.work is not Work.INDEX)
         task.locks[table] = lock
         self._note(task, table, *_index_of(step.command))
+        return task
 
     def _key(self, step: Step) -> None:
         table, other = step.command.relations
@@ -380,9 +393,12 @@ class _Graph:
             self._on[relation].append(task)
 
     def read_back(self, whole: Collection[Relation]) -> None:
+        """A table that several sessions loaded is read back by as many, each so many of its pages."""
         for relation, loads in self._sections.items():
             if relation in whole:
                 after = {load.number for load in loads}
-                task = Task(len(self.tasks), Work.READ, loads[0].items, after, {relation: Lock.READ})
-                task.cost = self._bytes[relation] * self._costs.read_byte + self._costs.command
-                self.tasks.append(task)
+                cost = self._bytes[relation] * self._costs.read_byte / len(loads) + self._costs.command
+                for _ in loads:
+                    task = Task(len(self.tasks), Work.READ, loads[0].items, set(after), {relation: Lock.READ})
+                    task.cost, task.parts = cost, len(loads)
+                    self.tasks.append(task)

@@ -20,7 +20,7 @@ from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Script, Section, State, Step
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.dump.summary import DumpSummary
-from lastgood.engine import rows
+from lastgood.engine import apart, rows
 from lastgood.engine.loaded import Loaded
 from lastgood.engine.options import Options
 from lastgood.engine.session import Later, Session
@@ -41,10 +41,22 @@ _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
 @dataclass(slots=True)
 class _Division:
-    """A section that one session loads, or several: ``left`` of them are not done."""
+    """A section that one session loads, or several: ``left`` of them are not done, and the next one gets part ``next``.
+    They share ``blocks``, or each has one of ``spans`` of the file."""
 
     left: int
-    blocks: Iterable[bytes]
+    blocks: Iterable[bytes] = ()
+    spans: Sequence[range] = ()
+    next: int = 0
+
+
+@dataclass(slots=True)
+class _Found:
+    """A table that is read back in parts: ``left`` of them are not done, and the next one is ``next``."""
+
+    left: int
+    sent: rows.Sent | None = None
+    next: int = 0
 
 
 class Job:
@@ -75,6 +87,7 @@ class Job:
         self._lock = threading.Lock()
         self._sent: dict[Relation, rows.Sent] = {}
         self._divisions: dict[int, _Division] = {}
+        self._found: dict[Relation, _Found] = {}
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
         self._whole = whole_tables(script.items, summary)
@@ -190,14 +203,20 @@ class Job:
         with self._lock:
             division = self._divisions.get(section.number)
             if division is None:
-                blocks = self._supply.rows(section)
-                division = self._divisions[section.number] = _Division(
-                    parts, rows.Shared(blocks) if parts > 1 else blocks
-                )
+                division = self._divisions[section.number] = self._divided(section, parts)
+            span = division.spans[division.next] if division.spans else None
+            division.next += 1
         with self.commands.loading(session.connection, relation, section.start.line):
-            sent = rows.send(
-                session, section, division.blocks, fresh=fresh, lines=parts > 1, progress=progress, byte=byte
-            )
+            sent = None
+            if span is not None and isinstance(self._supply, InPlace):
+                blocks: Iterable[bytes] = self._supply.span(span)
+                with suppress(apart.Unable):
+                    path = self._supply.path
+                    sent = rows.send_apart(session, section, path, span, cancelled=self.stopped, progress=progress)
+            else:
+                blocks = division.blocks
+            if sent is None:
+                sent = rows.send(session, section, blocks, fresh=fresh, lines=parts > 1, progress=progress, byte=byte)
         self.loaded.count(rows=sent.rows)
         with self._lock:
             division.left -= 1
@@ -209,6 +228,12 @@ class Job:
         if section.size >= ANALYZE_FROM and relation not in self._with_statistics:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
+
+    def _divided(self, section: Section, parts: int) -> _Division:
+        if parts > 1 and isinstance(self._supply, InPlace) and apart.pays(section.size // parts):
+            return _Division(parts, spans=self._supply.spans(section, parts))
+        blocks = self._supply.rows(section)
+        return _Division(parts, rows.Shared(blocks) if parts > 1 else blocks)
 
     def _before_rows(self, session: Session) -> None:
         """The first one to load rows sees to it that nothing stands in their way."""
@@ -238,8 +263,30 @@ class Job:
             return
         self._check()
         session.pin(reading.settings)
-        if rows.is_there(session, section, sent, self.stopped, partial(self.tracker.move, task)):
-            self.loaded.same[relation] = sent.rows
+        with self._lock:
+            found = self._found.setdefault(relation, _Found(task.parts))
+            part, found.next = found.next, found.next + 1
+        pages = None
+        with session.telling(0, f"reading back {relation}"):
+            if task.parts > 1:
+                pages = rows.pages_of(session.connection, relation, part, task.parts)
+        came = rows.read_back(
+            session,
+            section,
+            pages,
+            whole=sent.lines is None,
+            beside=apart.pays(section.size // task.parts),
+            cancelled=self.stopped,
+            progress=partial(self.tracker.move, task),
+        )
+        with self._lock:
+            found.left -= 1
+            if found.sent is None:
+                found.sent = came
+            else:
+                found.sent.add(came)
+            if not found.left and found.sent.same(sent):
+                self.loaded.same[relation] = sent.rows
 
     def refresh_the_rest(self, session: Session) -> None:
         """A view may read another through a function, which no order tells: go round until nothing moves."""

@@ -2,9 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
-from lastgood.plan import Finding, Plan, TableLoss
+from lastgood.plan import Finding, Plan, PlannedPause, TableLoss
 from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 
@@ -39,6 +40,7 @@ def show(screen: Screen, plan: Plan) -> None:
             ("Built beside it", f'"{plan.shadow}"'),
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),
+            *pauses(plan.pauses),
             ("Done after it", _deferred(plan)),
             ("Expected", _expected(plan)),
         ]
@@ -50,6 +52,18 @@ def show(screen: Screen, plan: Plan) -> None:
     findings(screen, plan.findings)
     screen.out.print()
     screen.say("Nothing has been changed so far.", style="bold")
+
+
+def pauses(planned: Sequence[PlannedPause]) -> list[tuple[str, str]]:
+    """Whom PgBouncer holds back during a switch, one line each."""
+    return [
+        (
+            "Held back" if number == 0 else "",
+            f'clients of "{each.database}" of {each.pooler}, for the switch; their transactions have '
+            f"{amounts.duration(each.limit)} to end",
+        )
+        for number, each in enumerate(planned)
+    ]
 
 
 def _deferred(plan: Plan) -> str:

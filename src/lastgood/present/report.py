@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Protocol
 
 from lastgood.present import amounts
+from lastgood.present import plan as shown_plan
 from lastgood.present.plan import SHOWN
 from lastgood.present.screen import Column, Screen
-from lastgood.report import FinishedReport, FinishReport, RepairReport, Report, Skipped
+from lastgood.report import FinishedReport, FinishReport, PauseReport, RepairReport, Report, Skipped
 from lastgood.restore import RestoreReport
 from lastgood.undo import UndoPlan, UndoReport
 
@@ -139,6 +140,7 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Run", report.run),
             ("Read outage", amounts.duration(seconds.read_outage)),
             ("Write outage", amounts.duration(seconds.write_outage)),
+            ("Held back", _pause(report.pause)),
             ("Finished after it", _finished(report.finished)),
             ("In all", amounts.duration(seconds.total)),
             ("Writers kept out", report.fence.proof),
@@ -162,12 +164,24 @@ def _figures(screen: Screen, report: Report) -> None:
     )
 
 
+def _pause(pause: PauseReport | None) -> str:
+    if pause is None:
+        return ""
+    who = ", ".join(f'"{name}"' for name in pause.databases)
+    said = f"clients of PgBouncer ({who}), for {amounts.duration(pause.seconds)}"
+    if pause.quiet:
+        return said + "; none lost a query"
+    return said + f"; {amounts.counted(len(pause.cut), 'transaction')} did not end in time: {'; '.join(pause.cut)}"
+
+
 def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
     """What an undo would do."""
     screen.say(f'Undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
     screen.say(
         f'What "{plan.live}" is now stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
     )
+    screen.pairs(shown_plan.pauses(plan.pauses))
+    shown_plan.findings(screen, plan.findings)
     screen.say("Nothing has been changed so far.", style="bold")
 
 
@@ -178,6 +192,7 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
         [
             ("Run", report.run),
             *((name.replace("_", " ").capitalize(), amounts.duration(each)) for name, each in report.seconds.items()),
+            ("Held back", _pause(report.pause)),
             ("Kept", f'the database as it was until now, as "{report.kept}"'),
         ]
     )

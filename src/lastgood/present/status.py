@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.present import amounts
 from lastgood.present.screen import Screen
-from lastgood.status import Finishing, OurDatabase, Status, UnfinishedRun
+from lastgood.status import Finishing, OurDatabase, PoolStatus, Status, UnfinishedRun
 
 
 def show(screen: Screen, status: Status) -> None:
@@ -26,6 +26,8 @@ def show(screen: Screen, status: Status) -> None:
             first="  ",
             indent=2,
         )
+    for pool in status.pools:
+        _pool(screen, pool)
     if status.unfinished:
         screen.heading("Unfinished runs")
         for run in status.unfinished:
@@ -44,9 +46,29 @@ def show(screen: Screen, status: Status) -> None:
         screen.heading("Kept databases, newest first: each can become the live one again")
         for each in status.kept:
             _kept(screen, each)
-    if not (status.unfinished or status.finishing or status.leftovers or status.working):
+    held = any(pool.paused for pool in status.pools)
+    if not (status.unfinished or status.finishing or status.leftovers or status.working or held):
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
+
+
+def _pool(screen: Screen, pool: PoolStatus) -> None:
+    name = f' of "{pool.database}"' if pool.database else ""
+    if pool.paused:
+        screen.say(
+            f"PgBouncer HOLDS BACK the clients{name}: {amounts.counted(pool.waiting, 'query waits', 'queries wait')}. "
+            "To let them go on:",
+            first="  ",
+            indent=2,
+        )
+        screen.say(pool.command, first="    ", indent=4)
+    elif pool.trouble:
+        screen.say(
+            f"Whether PgBouncer holds back clients{name} is not known: {pool.trouble}. To see it:",
+            first="  ",
+            indent=2,
+        )
+        screen.say(pool.command, first="    ", indent=4)
 
 
 def _unfinished(screen: Screen, run: UnfinishedRun) -> None:

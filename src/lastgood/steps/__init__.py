@@ -48,6 +48,22 @@ class CarriedOver:
 
 
 @dataclass(slots=True)
+class Pause:
+    """How clients are held back: of which ``databases`` of PgBouncer, whether all their transactions had ended before
+    the switch, and if not, whose had not (``cut``: the switch ends them). ``seconds``: from PAUSE to RESUME."""
+
+    databases: tuple[str, ...]
+    quiet: bool = False
+    cut: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def said(self) -> str:
+        """For the detail of a stage."""
+        return f"clients of PgBouncer waited up to {self.seconds * 1000:.0f} ms" if self.databases else ""
+
+
+@dataclass(slots=True)
 class Findings:
     """What the steps found out, for the report."""
 
@@ -58,6 +74,7 @@ class Findings:
     restored_oid: int | None = None
     exchanged: Exchanged | None = None
     switched: float | None = None
+    pause: Pause | None = None
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     repaired: list[Repaired] = field(default_factory=list)
     same: dict[Relation, int] = field(default_factory=dict)

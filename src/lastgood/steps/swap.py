@@ -15,13 +15,14 @@ from lastgood.errors import Failed, Interrupted, Stopped
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
-from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.database import Database
+from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import marked
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.postgres.state import DatabaseState
-from lastgood.steps import Run, fence
+from lastgood.steps import Run, fence, pool
 from lastgood.steps.build import mark_of
 
 
@@ -50,9 +51,37 @@ class Swap:
         fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
         fault.point("swap.before_transaction")
+        with pool.paused(
+            run.prepared.request.pgbouncer,
+            run.target,
+            run.maintenance,
+            journal=run.journal,
+            emit=run.emit,
+            cancelled=run.cancelled,
+            fence=fence_pid,
+        ) as pause:
+            exchanged = self._exchange(run, shadow, statements, state, fence_pid)
+            run.findings.exchanged, run.findings.switched, run.findings.pause = exchanged, time.monotonic(), pause
+        if exchanged.tries > 1 and run.findings.fence is not None:
+            # A try that failed may have let the fence go already.
+            run.findings.fence.writes_after = None
+            run.findings.fence.proof += (
+                f"; the switch took {exchanged.tries} tries, and writers may have come in between"
+            )
+        return {
+            "outage": exchanged.outage,
+            "ended": exchanged.ended,
+            "detail": f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended"
+            + (f"; {pause.said}" if pause is not None and pause.said else ""),
+        }
+
+    def _exchange(
+        self, run: Run, shadow: Database, statements: list[sql.Composed], state: DatabaseState, fence_pid: int | None
+    ) -> Exchanged:
+        plan = run.plan
         run.at_swap = True
         try:
-            exchanged = exchange(
+            return exchange(
                 run.maintenance,
                 run.server,
                 leaving=Renaming(plan.live_oid, plan.live, plan.kept),
@@ -77,18 +106,6 @@ class Swap:
             ) from error
         except psycopg.Error as error:
             raise server_errors.failed(error, f'switch "{plan.live}" to the restored database') from error
-        if exchanged.tries > 1 and run.findings.fence is not None:
-            # A try that failed may have let the fence go already.
-            run.findings.fence.writes_after = None
-            run.findings.fence.proof += (
-                f"; the switch took {exchanged.tries} tries, and writers may have come in between"
-            )
-        run.findings.exchanged, run.findings.switched = exchanged, time.monotonic()
-        return {
-            "outage": exchanged.outage,
-            "ended": exchanged.ended,
-            "detail": f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended",
-        }
 
     def _statements(self, run: Run, state: DatabaseState) -> list[sql.Composed]:
         """What stands in the transaction beside the renames: the state of the live database for the one that takes

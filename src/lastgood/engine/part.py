@@ -1,0 +1,122 @@
+"""A program: a part of a table's rows, in or out, in a process of its own. See ``apart`` for who runs it.
+
+Digesting lines holds Python's lock for about a microsecond a row: one process can't keep up with a server of many
+cores. The request comes as one line of JSON, so that no password stands in a list of processes. What was done is told
+every few megabytes, and answered with a line: whoever asked may let it wait. It ends when nobody answers.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import psycopg
+from psycopg import ClientCursor
+
+from lastgood.facts.digest import RowsDigest
+from lastgood.facts.row_stream import digest_rows, digest_stream
+
+BLOCK = 1 << 18
+TELL_BYTES = 4 << 20
+
+Moved = Callable[[int], None]
+
+
+def main() -> int:
+    """Does what the first line of stdin asks for; the last line of stdout is the result."""
+    request = json.loads(sys.stdin.readline())
+    try:
+        connection = psycopg.connect(**request["conninfo"], autocommit=True, cursor_factory=ClientCursor)
+        names, values = zip(*request["settings"], strict=True)
+        connection.execute(
+            "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
+            [list(names), list(values)],
+        )
+    except psycopg.Error as error:
+        _say(unable=str(error).strip())
+        return 0
+    with connection:
+        try:
+            _say(**(_load if "path" in request else _read)(connection, request))
+        except psycopg.Error as error:
+            _say(failed=base64.b64encode(pickle.dumps(error)).decode())
+        except OSError as error:
+            _say(broken=error.strerror or str(error))
+    return 0
+
+
+def _load(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
+    digest, moved = RowsDigest(), _teller()
+    with connection.cursor() as cursor:
+        with cursor.copy(request["copy"].encode("latin-1")) as stream:
+            for lines in _lines(request["path"], request["begin"], request["end"]):
+                stream.write(lines)
+                digest.add(lines)
+                moved(len(lines))
+        return {"rows": cursor.rowcount, "lines": digest.rows, "total": f"{digest.total:x}"}
+
+
+def _lines(path: str, begin: int, end: int) -> Iterator[bytes]:
+    """Blocks of whole lines."""
+    rest = b""
+    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+    try:
+        while begin < end:
+            block = os.pread(file, min(BLOCK, end - begin), begin)
+            if not block:
+                raise OSError("the file became shorter while it was read")
+            begin += len(block)
+            cut = block.rfind(b"\n") + 1
+            if cut:
+                yield rest + block[:cut]
+                rest = block[cut:]
+            else:
+                rest += block
+        if rest:
+            yield rest
+    finally:
+        os.close(file)
+
+
+def _read(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
+    copy, moved = request["copy"].encode("latin-1"), _teller()
+    before = 0
+
+    def came(size: int) -> None:
+        nonlocal before
+        moved(size - before)
+        before = size
+
+    if request["whole"]:
+        return {"digest": digest_stream(connection, copy, progress=came).digest}
+    found = digest_rows(connection, copy, progress=lambda _, size: came(size))
+    return {"lines": found.rows, "total": f"{found.total:x}"}
+
+
+def _teller() -> Moved:
+    """Tells how much more was done, and waits for the answer."""
+    waiting = 0
+
+    def moved(size: int) -> None:
+        nonlocal waiting
+        waiting += size
+        if waiting >= TELL_BYTES:
+            _say(moved=waiting)
+            waiting = 0
+            if not sys.stdin.readline():
+                os._exit(1)  # whoever asked is gone; the server notices that we are
+
+    return moved
+
+
+def _say(**what: object) -> None:
+    print(json.dumps(what), flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,173 @@
+"""The guardian: a process of its own that lets PgBouncer's clients go on when we can't.
+
+A pause outlives the session that asked for it, so a run that is killed between PAUSE and RESUME would leave production
+waiting for ever. Before anything is paused, the guardian is started and opens its own sessions at the consoles. It
+reads from us: ``done`` is the end of it. When its input ends without that word, we are gone; when the word does not
+come in time, we are stuck; either way it resumes what is paused, looks for a while whether that holds (a PAUSE of ours
+may still be on its way), writes it into the run's journal, and ends.
+
+    python -m lastgood.guardian < order
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import signal
+import sys
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lastgood import child
+from lastgood.journal import SUFFIX, Journal
+from lastgood.postgres.pgbouncer.console import Console, ConsoleError
+from lastgood.postgres.server import Target
+
+READY, DONE = "ready", "done"
+START_SECONDS = 20.0
+POLL_SECONDS = 0.05
+# Nothing of ours may be paused for so long before it believes that nothing will be.
+QUIET_SECONDS = 2.0
+# How long it tries to reach a PgBouncer that does not answer.
+PATIENCE_SECONDS = 600.0
+
+
+class NoGuardian(Exception):
+    """It could not be started, or can't reach a console."""
+
+
+@dataclass(frozen=True, slots=True)
+class Watched:
+    """One console, those of its databases that are about to be paused, and ``settings`` to be put back to these
+    values."""
+
+    target: Target = field(repr=False)
+    databases: tuple[str, ...]
+    settings: Mapping[str, str]
+
+
+@dataclass(frozen=True, slots=True)
+class Order:
+    """What the guardian is told. ``seconds``: without the word for so long, we are taken for stuck."""
+
+    watched: tuple[Watched, ...]
+    seconds: float
+    journal: Path
+
+    def text(self) -> str:
+        """One line. It may hold passwords: for a pipe, never for a file or an argument."""
+        consoles = [
+            {"keywords": dict(each.target.keywords), "databases": each.databases, "settings": dict(each.settings)}
+            for each in self.watched
+        ]
+        return json.dumps({"consoles": consoles, "seconds": self.seconds, "journal": str(self.journal)})
+
+    @classmethod
+    def parse(cls, line: str) -> Order:
+        """What ``text`` wrote."""
+        found = json.loads(line)
+        watched = tuple(
+            Watched(Target(each["keywords"]), tuple(each["databases"]), each["settings"]) for each in found["consoles"]
+        )
+        return cls(watched, found["seconds"], Path(found["journal"]))
+
+
+class Guardian:
+    """Our side of it: it stands by until it is told that all is done."""
+
+    def __init__(self, companion: child.Companion) -> None:
+        self._companion = companion
+        self.pid = companion.pid
+
+    def dismiss(self) -> None:
+        """Tells it that nothing of ours is paused any more."""
+        with suppress(OSError):  # it is gone already
+            self._companion.say(DONE)
+
+
+@contextmanager
+def standing_by(order: Order) -> Iterator[Guardian]:
+    """A guardian for the length of a block; unless dismissed, it acts when the block ends. Raises NoGuardian."""
+    package = str(Path(__file__).parents[1])  # the very lastgood that runs here, wherever it was imported from
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # -P: what lies in the current folder is not imported.
+    beside = child.beside([sys.executable, "-P", "-m", "lastgood.guardian"], environment={"PYTHONPATH": path})
+    with ExitStack() as stack:
+        try:
+            companion = stack.enter_context(beside)
+            companion.say(order.text())
+            said = companion.hear(START_SECONDS)
+        except OSError as error:
+            raise NoGuardian(error.strerror or str(error)) from error
+        if said != READY:
+            raise NoGuardian(said or f"it did not answer within {START_SECONDS:g} s")
+        yield Guardian(companion)
+
+
+def main() -> int:
+    """The guardian itself."""
+    for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(one, signal.SIG_IGN)  # what ends us ends its input, and that is what it goes by
+    order = Order.parse(sys.stdin.readline())
+    sessions: dict[int, Console] = {}
+    try:
+        for number, each in enumerate(order.watched):
+            sessions[number] = Console(each.target)
+    except ConsoleError as error:
+        print(f"it can't reach PgBouncer: {error}", flush=True)
+        return 1
+    print(READY, flush=True)
+    if _told(order.seconds):
+        return 0
+    resumed = let_go(order.watched, sessions)
+    with suppress(OSError):
+        journal = Journal(order.journal)
+        if order.journal.name.endswith(SUFFIX) and order.journal.exists():
+            journal.write("resumed by the guardian", databases=sorted(resumed))
+    return 0
+
+
+def _told(seconds: float) -> bool:
+    """Waits for the word. False when our end of the pipe is closed without it, or when it does not come in time."""
+    ready, _, _ = select.select([sys.stdin], [], [], seconds)
+    return bool(ready) and sys.stdin.readline().strip() == DONE
+
+
+def let_go(watched: tuple[Watched, ...], sessions: dict[int, Console], patience: float = PATIENCE_SECONDS) -> set[str]:
+    """Resumes what is paused of ``watched`` until nothing has been for a while; returns the names."""
+    resumed: set[str] = set()
+    reset: set[int] = set()
+    started = quiet_since = time.monotonic()
+    while time.monotonic() - started < patience and time.monotonic() - quiet_since < QUIET_SECONDS:
+        for number, each in enumerate(watched):
+            try:
+                if number not in sessions or sessions[number].broken:
+                    sessions[number] = Console(each.target)
+                found = _resume(sessions[number], each.databases)
+                if number not in reset:
+                    for name, value in each.settings.items():
+                        sessions[number].set(name, value)
+                    reset.add(number)
+            except ConsoleError:
+                quiet_since = time.monotonic()  # it may be paused: nobody can tell
+                continue
+            if found:
+                resumed |= found
+                quiet_since = time.monotonic()
+        time.sleep(POLL_SECONDS)  # PgBouncer announces nothing
+    return resumed
+
+
+def _resume(console: Console, names: tuple[str, ...]) -> set[str]:
+    found = {entry.name for entry in console.entries() if entry.paused and entry.name in names}
+    for name in found:
+        console.resume(name)
+    return found
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,163 @@
+"""Which databases of which PgBouncer lead to the live database, and in what state they are. Changes nothing."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal
+
+from psycopg import sql
+
+from lastgood.postgres.pgbouncer.console import DATABASE, Console, ConsoleError, Entry, Pool, SimpleSession
+from lastgood.postgres.server import Connection, Target
+
+if TYPE_CHECKING:  # the guardian starts sooner without it
+    from lastgood.config.tables import PgBouncer
+
+# One server and one database on it: a standby or a copy has another start or another OID. Everybody may ask this.
+_IDENTITY = sql.SQL(
+    "SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text AS started,"
+    " (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = {}) AS oid"
+)
+THROUGH_SECONDS = 2
+
+
+@dataclass(frozen=True, slots=True)
+class PooledDatabase:
+    """An entry that leads to the live database. ``mode`` is that of its pools (session if any of them is so);
+    ``known_by``: it was named in the configuration, its address is the live database's, or it was asked."""
+
+    name: str
+    mode: str
+    paused: bool
+    clients: int
+    waiting: int
+    known_by: Literal["name", "address", "answer"]
+
+
+@dataclass(frozen=True, slots=True)
+class ConsoleState:
+    """One PgBouncer as it is now. ``shown`` is how psql reaches its console, without a secret.
+
+    ``trouble`` says why it can't be used, and then there is nothing else. ``doubtful`` are entries that may lead to the
+    live database, each with the reason why that is not known; ``missing`` were named and are not there.
+    """
+
+    target: Target = field(repr=False)
+    shown: str
+    trouble: str = ""
+    version: str = ""
+    user: str = ""
+    may_pause: bool = False
+    databases: tuple[PooledDatabase, ...] = ()
+    doubtful: tuple[tuple[str, str], ...] = ()
+    missing: tuple[str, ...] = ()
+    settings: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def place(self) -> str:
+        """Which one it is, in a few words: for messages."""
+        host = self.target.keywords.get("host") or self.target.keywords.get("hostaddr")
+        where = ":".join(filter(None, [host, self.target.keywords.get("port")]))
+        return f"PgBouncer at {where}" if where else "PgBouncer"
+
+
+def consoles(config: PgBouncer, live: Target, connection: Connection) -> tuple[ConsoleState, ...]:
+    """Every PgBouncer that ``config`` names, in its order. ``live`` names the live database and as whom to ask for it
+    through PgBouncer; ``connection`` is any session at its server."""
+    return tuple(_look(Target.parse(text).at(DATABASE), config, live, connection) for text in config.admin)
+
+
+def _look(target: Target, config: PgBouncer, live: Target, connection: Connection) -> ConsoleState:
+    shown = str(target)
+    try:
+        with Console(target) as console:
+            settings, entries, pools = console.settings(), console.entries(), console.pools()
+            databases, doubtful = [], []
+            named = [each for each in entries if each.name in config.databases]
+            for entry in named:
+                databases.append(_described(entry, pools, settings, "name"))
+            for entry in entries if not config.databases else ():
+                if entry.database != live.dbname:
+                    continue
+                try:
+                    known_by = _leads_here(entry, console, target, live, connection)
+                except ConsoleError as error:
+                    doubtful.append((entry.name, str(error)))
+                else:
+                    if known_by is not None:
+                        databases.append(_described(entry, pools, settings, known_by))
+            return ConsoleState(
+                target=target,
+                shown=shown,
+                version=console.version(),
+                user=console.info.user,
+                may_pause=_may_pause(console.info.user, settings),
+                databases=tuple(databases),
+                doubtful=tuple(doubtful),
+                missing=tuple(name for name in config.databases if name not in {each.name for each in named}),
+                settings=settings,
+            )
+    except ConsoleError as error:
+        return ConsoleState(target=target, shown=shown, trouble=str(error))
+
+
+def _may_pause(user: str, settings: Mapping[str, str]) -> bool:
+    admins = {name.strip() for name in settings.get("admin_users", "").split(",")}
+    # A user of that name comes in through the Unix socket only, as the one whom PgBouncer runs as.
+    return user in admins or user == DATABASE
+
+
+def _described(
+    entry: Entry, pools: list[Pool], settings: Mapping[str, str], known_by: Literal["name", "address", "answer"]
+) -> PooledDatabase:
+    own = [pool for pool in pools if pool.database == entry.name]
+    modes = {pool.mode for pool in own} or {entry.mode or settings.get("pool_mode", "")}
+    return PooledDatabase(
+        name=entry.name,
+        mode=next((mode for mode in ("session", "transaction", "statement") if mode in modes), ""),
+        paused=entry.paused,
+        clients=sum(pool.clients + pool.waiting for pool in own),
+        waiting=sum(pool.waiting for pool in own),
+        known_by=known_by,
+    )
+
+
+def _leads_here(
+    entry: Entry, console: Console, target: Target, live: Target, connection: Connection
+) -> Literal["address", "answer"] | None:
+    """How it is known that an entry of the live database's name leads to it; None when it leads elsewhere. Raises
+    ConsoleError when that can't be found out."""
+    ours = connection.info
+    if entry.port == ours.port and _same_host(entry.host, ours, _is_local(console.info.host)):
+        return "address"
+    if entry.paused:
+        raise ConsoleError("it is paused, so it can't be asked")
+    keywords = {key: value for key, value in target.keywords.items() if key not in ("user", "password", "passfile")}
+    for key in ("user", "password", "passfile"):
+        if live.keywords.get(key):
+            keywords[key] = live.keywords[key]
+    with SimpleSession({**keywords, "dbname": entry.name}, THROUGH_SECONDS) as through:
+        (there,) = through.ask(_IDENTITY.format(sql.SQL("current_database()")), THROUGH_SECONDS)
+    row = connection.execute(_IDENTITY.format(sql.Literal(live.dbname))).fetchone()
+    assert row is not None
+    return "answer" if (there["started"], there["oid"]) == (row[0], row[1]) else None
+
+
+def _is_local(host: str | None) -> bool:
+    return not host or host.startswith(("/", "@", "127.")) or host in ("localhost", "::1")
+
+
+def _same_host(host: str | None, ours: object, console_is_here: bool) -> bool:
+    """Whether an entry's host is certainly the one that our own session went to. What is local to PgBouncer is local
+    to us only where its console is."""
+    found = str(getattr(ours, "host", "") or "")
+    address = str(getattr(ours, "hostaddr", "") or "")
+    if not _is_local(host):
+        return host in (found, address)
+    if not console_is_here or not host or not _is_local(found):
+        return False
+    if host.startswith("/") or found.startswith("/"):
+        return os.path.realpath(host) == os.path.realpath(found)
+    return True

@@ -1,0 +1,239 @@
+"""PgBouncer's console, and which of its databases lead to the live one: asked of a real PgBouncer."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+import pytest
+from psycopg import sql
+
+from lastgood.config import PgBouncer as Config
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles, findings
+from lastgood.postgres.server import Target
+from tests.pooler import PgBouncer
+
+NewPooler = Callable[..., PgBouncer]
+
+
+def look(server: EmbeddedServer, live: str, *poolers: PgBouncer | str, **config: object) -> list[ConsoleState]:
+    admin = tuple(each if isinstance(each, str) else each.console() for each in poolers)
+    with server.target("postgres").connect() as connection:
+        return list(consoles(Config(admin=admin, **config), server.target(live), connection))  # type: ignore[arg-type]
+
+
+def test_the_verbs(server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler) -> None:
+    live = new_database("Odd-name")
+    pooler = new_pooler({live: f"host={server.folder} port=5432"}, ("postgres",))
+    with Console(Target.parse(pooler.console())) as console:
+        assert console.version().startswith("1.")
+        (entry,) = console.entries()
+        assert (entry.name, entry.host, entry.port, entry.database) == (live, str(server.folder), 5432, live)
+        assert not entry.paused
+        assert console.settings()["pool_mode"] == "transaction"
+        assert console.pools() == [] or {pool.database for pool in console.pools()} == {"pgbouncer"}
+        with pooler.connect(live) as client:
+            client.execute("SELECT")
+            (pool,) = [pool for pool in console.pools() if pool.database == live]
+            assert (pool.user, pool.mode, pool.clients, pool.servers) == ("postgres", "transaction", 1, 1)
+            assert console.busy_servers() == []
+            with client.transaction():
+                (pid,) = client.execute("SELECT pg_backend_pid()").fetchone() or (0,)
+                (busy,) = console.busy_servers()
+                assert (busy.database, busy.pid) == (live, pid)
+                with Console(Target.parse(pooler.console())) as pausing:
+                    pausing.pause(live)
+                assert pooler.paused() == {live}
+                console.resume(live)
+        assert pooler.paused() == set()
+        console.reconnect(live)
+        with pytest.raises(ConsoleError, match=r"^database Odd-name_\w+ is not paused$"):
+            console.resume(live)
+        with pytest.raises(ConsoleError, match=r'^no such database: an"other$'):
+            console.resume('an"other')
+        with pytest.raises(ConsoleError, match=r"^no such database: other$"):
+            console.pause("other")
+
+
+def test_who_leads_to_the_live_database(
+    server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
+) -> None:
+    live, other = new_database("crm"), new_database("other")
+    here = f"host={server.folder} port=5432"
+    pooler = new_pooler(
+        {
+            live: here,
+            "alias": f"{here} dbname={live}",
+            "legacy": f"{here} dbname={live} pool_mode=session",
+            "through_a_link": f"host=/proc/self/root{server.folder} port=5432 dbname={live}",
+            "elsewhere": f"host=/nowhere port=5432 dbname={live}",
+            other: here,
+            "*": here,
+        },
+        ("postgres",),
+    )
+    (state,) = look(server, live, pooler)
+    assert state.trouble == ""
+    assert state.shown == f"user=boss host={pooler.folder} port=6432 dbname=pgbouncer"
+    assert (state.user, state.may_pause) == ("boss", True)
+    found = {each.name: (each.mode, each.known_by, each.paused) for each in state.databases}
+    assert found == {
+        live: ("transaction", "address", False),
+        "alias": ("transaction", "address", False),
+        "legacy": ("session", "address", False),
+        "through_a_link": ("transaction", "address", False),
+    }
+    assert [name for name, _ in state.doubtful] == ["elsewhere"]
+    assert "password" not in repr(state)
+
+
+def test_an_entry_of_another_address_is_asked(
+    server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
+) -> None:
+    """Through a second PgBouncer, whose address tells nothing."""
+    live = new_database("crm")
+    near = new_pooler({live: f"host={server.folder} port=5432"}, ("postgres",))
+    far = new_pooler({"crm": f"host={near.folder} port=6432 dbname={live}"}, ("postgres",))
+    (state,) = look(server, live, far)
+    assert [(each.name, each.known_by) for each in state.databases] == [("crm", "answer")]
+    with EmbeddedServer(server.major) as copy:
+        with copy.target("postgres").connect() as connection:
+            connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(live)))
+        astray = new_pooler({live: f"host={copy.folder} port=5432"}, ("postgres",))
+        (state,) = look(server, live, astray)
+        assert (state.databases, state.doubtful) == ((), ())
+
+
+def test_named_databases_are_taken_as_they_are(
+    server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
+) -> None:
+    live = new_database("crm")
+    pooler = new_pooler({"a": f"host=db.example.org dbname={live}", "b": f"host={server.folder} dbname={live}"})
+    (state,) = look(server, live, pooler, databases=("a", "c"))
+    assert [(each.name, each.known_by) for each in state.databases] == [("a", "name")]
+    assert state.missing == ("c",)
+
+
+def test_consoles_that_do_not_help(
+    server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
+) -> None:
+    live = new_database("crm")
+    pooler = new_pooler({live: f"host={server.folder} port=5432"}, ("postgres",))
+    closed, stranger, looker = look(
+        server, live, "host=/nowhere port=1 user=boss", pooler.console("postgres"), pooler.console("looker")
+    )
+    assert closed.trouble == "No such file or directory"
+    assert stranger.trouble == "not allowed"
+    assert (looker.trouble, looker.may_pause) == ("", False)
+    assert [each.name for each in looker.databases] == [live]
+
+
+def test_what_is_told_before_the_switch(
+    server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
+) -> None:
+    live = new_database("crm")
+    pooler = new_pooler(
+        {live: f"host={server.folder} port=5432", "old": f"host={server.folder} dbname={live} pool_mode=session"},
+        server_login_retry="15",
+        query_wait_timeout="20",
+    )
+    boss, looker = (f"user={user} host={pooler.folder} port=6432 dbname=pgbouncer" for user in ("boss", "looker"))
+    place = f"PgBouncer at {pooler.folder}:6432"
+
+    def told(user: str, *, fence_now: bool = False, **config: object) -> list[tuple[str, str, str]]:
+        found = Config(admin=(pooler.console(user),), **config)  # type: ignore[arg-type]
+        states = look(server, live, pooler.console(user), **config)
+        risks = findings(states, found, live, fence_now=fence_now)
+        assert {each.level for each in risks} <= {"caution"}
+        return [(each.code, each.text, each.hint) for each in risks]
+
+    session_mode = (
+        "pgbouncer_session_mode",
+        f'"old" of {place} pools sessions: who is connected at the switch is not held back, and loses the connection',
+        "With pool_mode = transaction nobody would.",
+    )
+    too_short = (
+        "pgbouncer_query_wait_timeout",
+        f"{place} turns clients away that wait longer than 20 s (query_wait_timeout); the switch may keep them waiting "
+        "for 25 s",
+        f"Allow more: psql '{boss}' -c 'SET query_wait_timeout = 25'; or lower pause_limit in lastgood.toml.",
+    )
+    assert told("boss") == [session_mode, too_short]
+    assert told("boss", pause_limit=3) == [session_mode]
+    assert told("boss", pause_limit=3, fence_now=True) == [
+        (
+            "pgbouncer_and_fence",
+            f'writers that wait for the fence keep server connections of "{live}" of {place} busy: when all are taken, '
+            "readers wait too; and at the switch these writers' transactions fail",
+            "With --fence at-swap nobody waits until the switch, and no query fails.",
+        ),
+        session_mode,
+    ]
+    assert told("looker", pause_limit=3) == [
+        (
+            "pgbouncer_no_admin",
+            f'{place} does not let "looker" hold clients back: it is not one of its admin_users; clients that have a '
+            "query under way at the switch lose it",
+            'Add "looker" to admin_users in pgbouncer.ini and run RELOAD on its console, or name another user in '
+            "lastgood.toml.",
+        ),
+        session_mode,
+        (
+            "pgbouncer_server_login_retry",
+            f"{place} waits 15 s after a login that failed before it tries another (server_login_retry): should one "
+            "fail at the switch, its clients wait as long",
+            f"Shorten it: psql '{looker}' -c 'SET server_login_retry = 1'",
+        ),
+    ]
+    assert told("boss", pause_limit=3, databases=("new",)) == [
+        (
+            "pgbouncer_no_such_database",
+            f'{place} has no database "new" now; if it has the fallback *, it makes one when a client asks for it',
+            f"See which there are: psql '{boss}' -c 'SHOW DATABASES'",
+        )
+    ]
+    pooler.ask("PAUSE old")
+    assert told("boss", pause_limit=3)[0] == (
+        "pgbouncer_paused",
+        f'"old" of {place} is paused already, by somebody else: 0 clients wait, and the run leaves it so',
+        f"To let them go on: psql '{boss}' -c 'RESUME \"old\"'",
+    )
+
+
+def test_where_nobody_can_be_held_back(
+    server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
+) -> None:
+    live = new_database("crm")
+    pooler = new_pooler({"other": f"host={server.folder}", "far": f"host=/nowhere dbname={live}"})
+    closed = "host=/nowhere port=1 user=boss"
+    config = Config(admin=(closed, pooler.console("postgres"), pooler.console()))
+    found = findings(look(server, live, *config.admin), config, live)
+    psql = "psql 'user={} host={} port={} dbname=pgbouncer' -c 'SHOW VERSION'"
+    assert [(each.code, each.text, each.hint) for each in found] == [
+        (
+            "pgbouncer_unreachable",
+            "PgBouncer at /nowhere:1 can't be asked to hold clients back: No such file or directory; those that have a "
+            "query under way at the switch lose it",
+            "To try it: " + psql.format("boss", "/nowhere", 1),
+        ),
+        (
+            "pgbouncer_unreachable",
+            f'PgBouncer at {pooler.folder}:6432 can\'t be asked to hold clients back: "trust" authentication '
+            "failed; those that have a query under way at the switch lose it",
+            "Put its password into ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To try it: "
+            + psql.format("postgres", pooler.folder, 6432),
+        ),
+        (
+            "pgbouncer_doubtful_database",
+            f'PgBouncer at {pooler.folder}:6432 has "far", and it can\'t be found out whether that leads to "{live}": '
+            '"trust" authentication failed; its clients are not held back',
+            'If it does, name it in lastgood.toml: [pgbouncer] databases = ["far"]',
+        ),
+    ]
+    elsewhere = new_pooler({"other": f"host={server.folder}"})
+    config = Config(admin=(elsewhere.console(),))
+    (only,) = findings(look(server, live, elsewhere), config, live)
+    assert (only.code, only.text) == (
+        "pgbouncer_leads_elsewhere",
+        f'PgBouncer at {elsewhere.folder}:6432 has no database that leads to "{live}": there is nobody to hold back',
+    )
