@@ -25,6 +25,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "points verify": (3, 4),
     "facts": (3, 4, 5),
     "restore": (3, 4, 5, 7),
+    "validate": (3, 5),
     "prune": (3, 5),
     "init": (3, 5),
     "config": (),

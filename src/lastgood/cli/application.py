@@ -30,6 +30,7 @@ ORDER = (
     "points",
     "facts",
     "restore",
+    "validate",
     "prune",
     "init",
     "config",

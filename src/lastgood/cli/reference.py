@@ -29,6 +29,7 @@ from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.explain import Explained, RunStory
 from lastgood.procedure.survey import Survey
+from lastgood.procedure.validate import Verdict
 from lastgood.prune import PrunePlan
 from lastgood.report import FinishReport, Report
 from lastgood.restore import RestoreReport
@@ -52,6 +53,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),
+    ("validate", "the document itself", Verdict),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
@@ -191,7 +193,7 @@ def statuses() -> str:
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(exit_status.MEANINGS.items())))
     lines += [
         "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
-        "differ, `lastgood explain` when nothing in the text is known.",
+        "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is known.",
         "",
         "## Errors",
         "",

@@ -8,11 +8,20 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Self
 
 import psycopg
 from psycopg import conninfo
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    ValidationInfo,
+    WithJsonSchema,
+    model_validator,
+)
 
 from lastgood import secrecy, sizes
 from lastgood.config import durations
@@ -199,9 +208,23 @@ class Rule(_Table):
         default=None,
         description="A query that gives the number of all rows: then quality is reported in percent of them.",
     )
+    threshold: float = Field(
+        default=100.0, ge=0, le=100, description="With of: the percent of good rows from which on the rule passes."
+    )
     severity: Literal["blocker", "warning"] = Field(default="blocker", description="Whether it stops, or only warns.")
     weight: float = Field(default=1.0, gt=0, description="How much it counts in the quality of all.")
     quick: bool = Field(default=True, description="Whether --quick runs it too.")
+
+    @model_validator(mode="after")
+    def _one_expectation(self) -> Self:
+        limits = self.at_least is not None or self.at_most is not None
+        if self.expect is not None and limits:
+            raise ValueError("give either expect, or at_least and at_most")
+        if self.of is not None and (self.expect is not None or limits):
+            raise ValueError("of counts the rows that the query's violations are among: leave expect and limits out")
+        if self.of is None and self.threshold < 100:
+            raise ValueError("threshold needs of, the number of all rows")
+        return self
 
 
 class Polymorphic(_Table):
@@ -224,6 +247,14 @@ class Validate(_Table):
     polymorphic: tuple[Polymorphic, ...] = Field(
         default=(), description="Pairs of columns that refer to several tables."
     )
+
+    @model_validator(mode="after")
+    def _names_are_unique(self) -> Self:
+        names = [rule.name for rule in self.rules]
+        twice = next((name for name in names if names.count(name) > 1), None)
+        if twice is not None:
+            raise ValueError(f'two rules are called "{twice}"')
+        return self
 
 
 class Audit(_Table):

@@ -125,12 +125,12 @@ def foreign_keys(
             yield look_up(connection, key)
 
 
-def look_up(connection: Connection, key: Key) -> ForeignKey:
-    """Looks up every row of one foreign key: an anti-join. Different keys may be looked up on several connections at
-    the same time.
+def orphans(key: Key, sample: float | None = None) -> sql.Composed:
+    """What comes after SELECT to get the rows of a key's table, as ``l``, that have no match. ``sample``: look only at
+    about so many percent of the table's pages, always the same ones.
 
     A key with a column that is NULL has no match to look for (MATCH SIMPLE); under MATCH FULL, only when all are.
-    A key with PERIOD (18) must be covered by the union of the matching rows' periods. Raises psycopg.Error.
+    A key with PERIOD (18) must be covered by the union of the matching rows' periods.
     """
     pairs = list(zip(key.columns, key.keys, key.operators, strict=True))
     equal = sql.SQL(" AND ").join(
@@ -154,13 +154,31 @@ def look_up(connection: Connection, key: Key) -> ForeignKey:
     given = sql.SQL(" OR " if key.full else " AND ").join(
         sql.SQL("l.{} IS NOT NULL").format(sql.Identifier(column)) for column in key.columns
     )
-    orphan = sql.SQL("FROM {}{} l WHERE ({}) AND NOT {}").format(
-        sql.SQL("" if key.partitioned else "ONLY "), sql.Identifier(key.schema_name, key.table), given, has_match
+    return sql.SQL("FROM {}{} l{} WHERE ({}) AND NOT {}").format(
+        sql.SQL("" if key.partitioned else "ONLY "),
+        sql.Identifier(key.schema_name, key.table),
+        tablesample(sample),
+        given,
+        has_match,
     )
+
+
+def tablesample(percent: float | None) -> sql.Composable:
+    """``TABLESAMPLE`` for so many percent of a table's pages, always the same ones; nothing for None."""
+    if percent is None:
+        return sql.SQL("")
+    return sql.SQL(" TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(sql.Literal(percent))
+
+
+def look_up(connection: Connection, key: Key) -> ForeignKey:
+    """Looks up every row of one foreign key: an anti-join. Different keys may be looked up on several connections at
+    the same time. What has no match: see ``orphans``. Raises psycopg.Error.
+    """
+    orphan = orphans(key)
     found = connection.execute(sql.SQL("SELECT count(*) ") + orphan).fetchone()
-    orphans = found[0] if found is not None else 0
+    count = found[0] if found is not None else 0
     samples: tuple[str, ...] = ()
-    if orphans:
+    if count:
         key_text = sql.SQL("concat_ws(', ', {})").format(
             sql.SQL(", ").join(
                 sql.SQL("coalesce(l.{}::text, 'NULL')").format(sql.Identifier(column)) for column in key.columns
@@ -169,7 +187,7 @@ def look_up(connection: Connection, key: Key) -> ForeignKey:
         distinct = sql.SQL("SELECT DISTINCT {} {} ORDER BY 1 LIMIT {}").format(key_text, orphan, SAMPLES)
         samples = tuple(text for (text,) in connection.execute(distinct))
     return ForeignKey(
-        key.schema_name, key.table, key.name, f"{key.other_schema}.{key.other}", key.validated, orphans, samples
+        key.schema_name, key.table, key.name, f"{key.other_schema}.{key.other}", key.validated, count, samples
     )
 
 

@@ -94,7 +94,8 @@ class Course:
                 "before. psql ends with status 0 all the same, unless ON_ERROR_STOP is set.",
                 commands=_GO_BACK[1:],
             )
-        if self._read_only and self._read_only == self._real:
+        # Where nothing can be written, other errors refused something as well.
+        if self._read_only * 2 > self._real and not self._after:
             return Verdict(
                 outcome="nothing_restored",
                 text=f"The database was read-only, and psql went on through {_errors(self._errors)} to its end, with "

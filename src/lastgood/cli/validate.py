@@ -1,0 +1,73 @@
+"""``lastgood validate``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli.application import command
+from lastgood.cli.session import Session
+from lastgood.config import durations
+from lastgood.errors import UsageError
+from lastgood.present import validate as shown
+from lastgood.procedure import validate
+
+
+@command("validate", 3, 5)
+def validate_(
+    session: Session,
+    quick: Annotated[
+        bool, typer.Option("--quick", help="Within two minutes, whatever its size (the default).")
+    ] = False,
+    full: Annotated[bool, typer.Option("--full", help="All rows of all tables, without a limit of time.")] = False,
+    only: Annotated[
+        list[str] | None,
+        typer.Option("--only", metavar="NAME", help="Only this rule, or this kind of rules; may be repeated."),
+    ] = None,
+    database: Annotated[
+        str | None,
+        typer.Option("--database", metavar="NAME", help="Another database of the same server: a shadow, a kept one."),
+    ] = None,
+    time_limit: Annotated[
+        str | None, typer.Option("--time-limit", metavar="TIME", help="How long it may take: 30s, 10min.")
+    ] = None,
+) -> int | None:
+    """Look whether the data is sound: GO or NO-GO.
+
+    Rules come from the catalogue (foreign keys, required fields, unique keys, checks, sequences, indexes) and from
+    [[validate.rules]] in lastgood.toml. Reads only, and hinders nobody. What did not fit into the time is listed.
+    """
+    if quick and full:
+        raise UsageError(
+            "cannot validate: --quick and --full contradict each other",
+            hint="Use --quick after a deployment, --full before the database goes into service.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    target = session.target.at(database) if database is not None else session.target
+    with session.work() as (emit, cancelled):
+        verdict = validate.validate(
+            target,
+            session.settings.tables.validation,
+            "full" if full else "quick",
+            emit,
+            cancelled,
+            only=only or (),
+            time_limit=_seconds(time_limit),
+        )
+    session.result(verdict.document(), lambda: shown.show(session.screen, verdict))
+    return None if verdict.verdict == "GO" else 3
+
+
+def _seconds(text: str | None) -> float | None:
+    if text is None:
+        return None
+    try:
+        return durations.parse(text)
+    except ValueError as error:
+        raise UsageError(
+            f'cannot read the time "{text}": {error}',
+            hint="Write it like 30s, 5min or 1h.",
+            state=config.NOTHING_LOOKED_AT,
+        ) from None
