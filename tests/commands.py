@@ -30,6 +30,7 @@ def wrong(line: str) -> str:
     for word in words:
         if word == "--":
             break
-        if word.startswith("-") and word != "-" and word.partition("=")[0] not in {*options, "--help", "-h"}:
-            return f"no option {word}"
+        for each in word.split("|"):  # --quick|--full
+            if each.startswith("-") and each != "-" and each.partition("=")[0] not in {*options, "--help", "-h"}:
+                return f"no option {each}"
     return ""

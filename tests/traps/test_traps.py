@@ -340,8 +340,14 @@ class TestTrap6MigrateFirstThenDataOnly:
 
         answer = stage.lastgood("rollback", data, "--yes")
 
-        assert answer.status == 4
-        assert answer.document["error"]["state"] == "The live database was not touched and is open."
+        assert answer.document["error"] == {
+            "code": "refused",
+            "message": f'cannot roll back "{stage.database}": the restore point has no tables: it can\'t replace a whole '
+            "database",
+            "hint": "Choose a complete one: lastgood points",
+            "state": "The live database was not touched and is open.",
+            "exit_status": 3,
+        }
         assert stage.now() == before
         answer = stage.lastgood("rollback", stage.dump, "--yes")
         assert answer.status == 0, answer.printed
