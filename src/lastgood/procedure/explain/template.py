@@ -11,6 +11,7 @@ from collections.abc import Iterable, Iterator
 from typing import Generic, TypeVar
 
 _PLACE = re.compile(r"%(?:\d+\$)?[-+ #0]*\d*(?:\.\d+)?(?:ll|l|z)?[sduxXcim]")
+_TELLING = 16
 _WORD = re.compile(r"\w{4,}")
 # Names lose their quotes on the way through a shell, and get others in a chat or a JSON document.
 _QUOTE = r"""\\?["'“”]?"""
@@ -23,8 +24,8 @@ class Template:
     __slots__ = ("_pattern", "text", "weight", "word")
 
     def __init__(self, text: str) -> None:
-        self.text = text
-        pieces = _PLACE.split(text)
+        self.text = _without_the_end(text)
+        pieces = _PLACE.split(self.text)
         self._pattern: re.Pattern[str] | None = None  # thousands of them: made when its word was seen
         # One that ends with a colon only introduces what matters.
         self.weight = 1 if text.endswith(": ") else sum(len(piece) for piece in pieces)
@@ -36,6 +37,12 @@ class Template:
             pieces = [re.escape(piece).replace('"', _QUOTE) for piece in _PLACE.split(self.text)]
             self._pattern = re.compile(".*?".join(pieces))
         return self._pattern.search(message) is not None
+
+
+def _without_the_end(text: str) -> str:
+    """A name at the end is often missing where people tell of an error; what is left must still tell something."""
+    shorter = re.sub(r'(?::? "?%[sm]"?)+$', "", text)
+    return shorter if len(shorter) >= _TELLING else text
 
 
 def _whole_words(pieces: list[str]) -> Iterator[str]:
