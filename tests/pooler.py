@@ -19,9 +19,12 @@ PORT = 6432
 
 
 class PgBouncer:
-    """Runs until ``close``. ``databases`` is its section of that name; ``boss`` may pause, ``looker`` may only look."""
+    """Runs until ``close``. ``databases`` is its section of that name; ``boss`` may pause, ``looker`` may only look.
+    ``password`` is everybody's, where ``auth_type`` wants one."""
 
-    def __init__(self, databases: Mapping[str, str], users: tuple[str, ...] = (), **settings: str) -> None:
+    def __init__(
+        self, databases: Mapping[str, str], users: tuple[str, ...] = (), *, password: str = "", **settings: str
+    ) -> None:
         assert PROGRAM is not None
         self.folder = Path(tempfile.mkdtemp(prefix="lgp", dir="/tmp"))  # a socket's path must be short
         lines = {
@@ -39,7 +42,7 @@ class PgBouncer:
         text = ["[databases]", *(f"{name} = {where}" for name, where in databases.items()), "[pgbouncer]"]
         text += [f"{name} = {value}" for name, value in lines.items()]
         (self.folder / "pgbouncer.ini").write_text("\n".join(text) + "\n")
-        (self.folder / "users").write_text("".join(f'"{name}" ""\n' for name in ("boss", "looker", *users)))
+        (self.folder / "users").write_text("".join(f'"{name}" "{password}"\n' for name in ("boss", "looker", *users)))
         nobody = pwd.getpwnam("nobody") if os.geteuid() == 0 else None  # it refuses to run as root
         if nobody is not None:
             self.folder.chmod(0o755)
@@ -55,6 +58,7 @@ class PgBouncer:
             group=nobody.pw_gid if nobody is not None else None,
             extra_groups=[] if nobody is not None else None,
         )
+        self._password = password
         deadline = time.monotonic() + 30
         while True:
             try:
@@ -69,7 +73,13 @@ class PgBouncer:
     def connect(self, database: str, user: str = "postgres") -> psycopg.Connection[TupleRow]:
         """A client's session, as drivers are told to use behind PgBouncer: nothing is prepared."""
         return psycopg.connect(
-            host=str(self.folder), port=PORT, dbname=database, user=user, autocommit=True, prepare_threshold=None
+            host=str(self.folder),
+            port=PORT,
+            dbname=database,
+            user=user,
+            password=self._password or None,
+            autocommit=True,
+            prepare_threshold=None,
         )
 
     def console(self, user: str = "boss") -> str:
@@ -78,7 +88,7 @@ class PgBouncer:
 
     def ask(self, command: str) -> list[dict[str, str]]:
         """A command at its console, by other means than the ones under test."""
-        with psycopg.connect(self.console(), dbname="pgbouncer", autocommit=True, prepare_threshold=None) as connection:
+        with self.connect("pgbouncer", "boss") as connection:
             result = connection.pgconn.exec_(command.encode())
             assert not result.error_message, result.error_message.decode()
             names = [(result.fname(n) or b"").decode() for n in range(result.nfields)]

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.guardian import NoGuardian, Order, Watched, let_go, standing_by
+from lastgood.guardian import QUIET_SECONDS, NoGuardian, Order, Watched, let_go, standing_by
 from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.server import Target
@@ -26,7 +26,7 @@ def order(pooler: PgBouncer, journal: Path, seconds: float = 60.0) -> Order:
 
 
 def journaled(journal: Path) -> list[object]:
-    return [(entry["event"], entry["databases"]) for entry in Journal(journal).replay()]
+    return [(entry["event"], entry["by"], entry["databases"]) for entry in Journal(journal).replay()]
 
 
 def until(condition: Callable[[], bool]) -> None:
@@ -71,7 +71,7 @@ def test_when_the_pipe_ends_it_lets_go_what_it_was_told_and_nothing_else(pooler:
         pooler.ask("SET server_login_retry = 0")
     assert pooler.paused() == {"strange"}
     assert retry(pooler) == "7"
-    until(lambda: journaled(journal.path) == [("resumed by the guardian", ["app", "other"])])
+    until(lambda: journaled(journal.path) == [("pause over", "guardian", ["app", "other"])])
 
 
 def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: Path) -> None:
@@ -88,6 +88,18 @@ def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: 
         assert let_go((Watched(target, ("app",), {}),), {0: console}) == {"app"}
     thread.join()
     assert pooler.paused() == set()
+
+
+def test_a_pause_that_holds_is_taken_back_once(pooler: PgBouncer, tmp_path: Path) -> None:
+    """The next run may pause at once: that is none of its business."""
+    journal = Journal.create(tmp_path, "run")
+    with standing_by(order(pooler, journal.path)) as guardian:
+        pooler.ask("PAUSE app")
+        guardian.pause_holds()
+        began = time.monotonic()
+    assert pooler.paused() == set()
+    assert time.monotonic() - began < QUIET_SECONDS
+    until(lambda: journaled(journal.path) == [("pause over", "guardian", ["app"])])
 
 
 def test_one_who_hangs_is_not_waited_for(pooler: PgBouncer, tmp_path: Path) -> None:

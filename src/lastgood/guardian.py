@@ -3,8 +3,8 @@
 A pause outlives the session that asked for it, so a run that is killed between PAUSE and RESUME would leave production
 waiting for ever. Before anything is paused, the guardian is started and opens its own sessions at the consoles. It
 reads from us: ``done`` is the end of it. When its input ends without that word, we are gone; when the word does not
-come in time, we are stuck; either way it resumes what is paused, looks for a while whether that holds (a PAUSE of ours
-may still be on its way), writes it into the run's journal, and ends.
+come in time, we are stuck; either way it resumes what is paused, writes it into the run's journal, and ends. Until we
+told it that the pause ``holds``, a PAUSE of ours may still be on its way: then it looks for a while whether one comes.
 
     python -m lastgood.guardian < order
 """
@@ -27,10 +27,10 @@ from lastgood.journal import SUFFIX, Journal
 from lastgood.postgres.pgbouncer.console import Console, ConsoleError
 from lastgood.postgres.server import Target
 
-READY, DONE = "ready", "done"
+READY, HOLDS, DONE = "ready", "holds", "done"
 START_SECONDS = 20.0
 POLL_SECONDS = 0.05
-# Nothing of ours may be paused for so long before it believes that nothing will be.
+# How long a PAUSE that was sent may be on its way.
 QUIET_SECONDS = 2.0
 # How long it tries to reach a PgBouncer that does not answer.
 PATIENCE_SECONDS = 600.0
@@ -83,6 +83,11 @@ class Guardian:
         self._companion = companion
         self.pid = companion.pid
 
+    def pause_holds(self) -> None:
+        """Tells it that everything is paused that was to be: what is paused later is somebody else's."""
+        with suppress(OSError):
+            self._companion.say(HOLDS)
+
     def dismiss(self) -> None:
         """Tells it that nothing of ours is paused any more."""
         with suppress(OSError):  # it is gone already
@@ -112,7 +117,8 @@ def main() -> int:
     """The guardian itself."""
     for one in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
         signal.signal(one, signal.SIG_IGN)  # what ends us ends its input, and that is what it goes by
-    order = Order.parse(sys.stdin.readline())
+    ear = _Ear()
+    order = Order.parse(ear.line(None))
     sessions: dict[int, Console] = {}
     try:
         for number, each in enumerate(order.watched):
@@ -121,28 +127,45 @@ def main() -> int:
         print(f"it can't reach PgBouncer: {error}", flush=True)
         return 1
     print(READY, flush=True)
-    if _told(order.seconds):
-        return 0
-    resumed = let_go(order.watched, sessions)
+    deadline, holds = time.monotonic() + order.seconds, False
+    while word := ear.line(deadline):
+        if word == DONE:
+            return 0
+        holds = holds or word == HOLDS
+    resumed = let_go(order.watched, sessions, 0.0 if holds else QUIET_SECONDS)
     with suppress(OSError):
         journal = Journal(order.journal)
         if order.journal.name.endswith(SUFFIX) and order.journal.exists():
-            journal.write("resumed by the guardian", databases=sorted(resumed))
+            journal.write("pause over", by="guardian", databases=sorted(resumed))
     return 0
 
 
-def _told(seconds: float) -> bool:
-    """Waits for the word. False when our end of the pipe is closed without it, or when it does not come in time."""
-    ready, _, _ = select.select([sys.stdin], [], [], seconds)
-    return bool(ready) and sys.stdin.readline().strip() == DONE
+class _Ear:
+    """What we say to it, line by line; nothing is read ahead, so that the next line can be waited for."""
+
+    def __init__(self) -> None:
+        self._heard = b""
+
+    def line(self, deadline: float | None) -> str:
+        """The next line; empty when our end of the pipe is closed, or nothing comes in time."""
+        while b"\n" not in self._heard:
+            left = None if deadline is None else max(0.0, deadline - time.monotonic())
+            ready, _, _ = select.select([sys.stdin.fileno()], [], [], left)
+            more = os.read(sys.stdin.fileno(), 65536) if ready else b""
+            if not more:
+                return ""
+            self._heard += more
+        line, _, self._heard = self._heard.partition(b"\n")
+        return line.decode()
 
 
-def let_go(watched: tuple[Watched, ...], sessions: dict[int, Console], patience: float = PATIENCE_SECONDS) -> set[str]:
-    """Resumes what is paused of ``watched`` until nothing has been for a while; returns the names."""
+def let_go(watched: tuple[Watched, ...], sessions: dict[int, Console], quiet: float = QUIET_SECONDS) -> set[str]:
+    """Resumes what is paused of ``watched`` until nothing has been for ``quiet`` seconds; returns the names."""
     resumed: set[str] = set()
     reset: set[int] = set()
     started = quiet_since = time.monotonic()
-    while time.monotonic() - started < patience and time.monotonic() - quiet_since < QUIET_SECONDS:
+    while time.monotonic() - started < PATIENCE_SECONDS:
+        looked = time.monotonic()
         for number, each in enumerate(watched):
             try:
                 if number not in sessions or sessions[number].broken:
@@ -157,7 +180,9 @@ def let_go(watched: tuple[Watched, ...], sessions: dict[int, Console], patience:
                 continue
             if found:
                 resumed |= found
-                quiet_since = time.monotonic()
+                quiet_since = looked
+        if quiet_since <= looked - quiet:
+            break
         time.sleep(POLL_SECONDS)  # PgBouncer announces nothing
     return resumed
 

@@ -18,6 +18,8 @@ from lastgood.postgres.sessions import shut_tables
 COUNT_TIMEOUT = "60s"
 # A table that somebody holds (a migration left open) must not keep the plan from being shown.
 LOCK_TIMEOUT = "2s"
+# Classes of SQLSTATE: damaged data, and files that the server can't read.
+DAMAGE = ("XX", "58")
 # A row's own time of birth tells best what was written since; a change of an old row comes after.
 BIRTH = (
     "created_at",
@@ -46,8 +48,8 @@ ORDER BY 1, 2
 
 def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
     """One entry for each table of either side that carries rows. A count that takes more than a minute, or of a table
-    that another session has locked against readers, is the server's estimate. ``live`` is put into one read-only
-    snapshot."""
+    that another session has locked against readers, or that is damaged, is the server's estimate. ``live`` is put into
+    one read-only snapshot."""
     live.isolation_level = IsolationLevel.REPEATABLE_READ
     live.read_only = True
     expected = {(t.schema_name, t.name): t for t in facts.tables}
@@ -66,10 +68,15 @@ def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
             if is_leaf and roots and key not in expected:
                 continue  # counted through its root, as the dump does
             point = expected.get(key)
-            count, since, by = estimate, None, None
+            count, since, by, unreadable = estimate, None, None, ""
             if key not in shut:
-                count = _count(live, schema, name, estimate, whole=kind == "p")
-                since, by = _written_since(live, point, count)
+                try:
+                    count = _count(live, schema, name, estimate, whole=kind == "p")
+                    since, by = _written_since(live, point, count)
+                except psycopg.Error as error:
+                    if (error.sqlstate or "")[:2] not in DAMAGE:
+                        raise
+                    unreadable = error.diag.message_primary or str(error)
             found.append(
                 TableLoss(
                     schema_name=schema,
@@ -78,6 +85,7 @@ def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
                     point_rows=point.rows if point is not None else None,
                     written_since=since,
                     by=by,
+                    unreadable=unreadable,
                 )
             )
     for (schema, name), table in expected.items():
@@ -114,7 +122,9 @@ def _written_since(live: Connection, point: TableFacts | None, count: int) -> tu
                 row = live.execute(query).fetchone()
         except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
             break
-        except psycopg.Error:
+        except psycopg.Error as error:
+            if (error.sqlstate or "")[:2] in DAMAGE:
+                raise
             continue  # the column is gone or has another type in the live table: another one may tell
         return (int(row[0]) if row is not None else None), column
     return None, None

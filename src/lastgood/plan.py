@@ -6,14 +6,17 @@ it says. It holds no secret.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.checklist import Attestation, Checklist, Override
+from lastgood.checklist import Finding as Finding
 from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.config.tables import Tables
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
@@ -42,7 +45,7 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
-    ``allow_orphans``: see ``lastgood.repairs.Rules``."""
+    ``allow_orphans``: see ``lastgood.repairs.Rules``. ``tables`` are those of lastgood.toml."""
 
     target: Target
     store: Path
@@ -55,6 +58,9 @@ class Request:
     allow_orphans: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
+    tables: Tables = field(default_factory=Tables)
+    overrides: tuple[Override, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
     pgbouncer: PgBouncer = NO_PGBOUNCER
 
 
@@ -76,7 +82,8 @@ class TableLoss(_Frozen):
     """What becomes of one table. A row count is None where the table does not exist on that side.
 
     ``written_since``: rows of the live table with a time stamp after the newest one in the restore point, by
-    column ``by``; None where no column tells.
+    column ``by``; None where no column tells. ``unreadable``: why the live table can't be read, in the server's words;
+    then ``live_rows`` is its estimate.
     """
 
     schema_name: str
@@ -85,15 +92,7 @@ class TableLoss(_Frozen):
     point_rows: int | None
     written_since: int | None = None
     by: str | None = None
-
-
-class Finding(_Frozen):
-    """Something that the checks found: ``refusal`` stops the run before it begins, ``caution`` does not."""
-
-    level: Literal["refusal", "caution", "note"]
-    code: str
-    text: str
-    hint: str = ""
+    unreadable: str = ""
 
 
 class PlannedPause(_Frozen):
@@ -144,13 +143,14 @@ class Plan(_Frozen):
     expected_backup_seconds: float | None = None
     loss: tuple[TableLoss, ...]
     findings: tuple[Finding, ...]
+    checklist: Checklist = Checklist()
     pauses: tuple[PlannedPause, ...] = ()
     steps: tuple[PlannedStep, ...]
 
     @property
     def refusals(self) -> tuple[Finding, ...]:
-        """The findings that stop the run."""
-        return tuple(finding for finding in self.findings if finding.level == "refusal")
+        """The findings that stop the run: nobody has overridden them, or nobody can."""
+        return tuple(finding for finding in self.findings if self.checklist.stands(finding))
 
 
 @dataclass(frozen=True, slots=True)

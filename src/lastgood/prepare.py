@@ -7,27 +7,30 @@ created.
 from __future__ import annotations
 
 import time
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
 from lastgood import checks, loss, points
+from lastgood.checklist import BACKUP, ITEMS, Finding, Override, Seen, check_names, checklist
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
 from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
-from lastgood.plan import Choice, Finding, Plan, PlannedPoint, PlannedStep, Prepared, Request
+from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request, TableLoss
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import Mark, marked, server_clock
-from lastgood.postgres.pgbouncer import consoles
+from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
 from lastgood.steps.pool import planned_pauses
+
+SHOWN = 5
 
 
 def lock_name(run: str) -> str:
@@ -40,56 +43,42 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     started = time.monotonic()
     emit(StageStarted("plan", "read the restore point and look at the server"))
     live_name = request.target.dbname
+    check_names(request.overrides, request.attestations, request.tables.check.attested)
+    passed_over: list[str] = []
     chosen = points.choose(
         request.store,
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
         database=live_name,
-        emit=emit,
+        emit=points.overheard(emit, passed_over),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
         run = request.run or new_run(server_clock(maintenance))
-        request = _let_in(request, maintenance)
-        with _connect(request.target, live_name) as connection:
+        request = let_in(request, maintenance)
+        with connect_live(request.target, live_name) as connection:
             # First: what we read ourselves counts as use of an index, too.
             choice = None
             if request.reopen_when == "usable":
                 choice = choose(
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
                 )
-            pools = consoles(request.pgbouncer, request.target.at(live_name), maintenance)
-            subject = checks.Subject(
-                maintenance,
-                connection,
-                live,
-                point,
-                facts,
-                summary,
-                request.fence,
-                request.store,
-                request.pace,
-                request.pgbouncer,
-                pools,
+            build, backup = expected_seconds(
+                maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
             )
-            findings = checks.findings(subject)
+            reading = checks.Reading(point, facts, summary, passed_over=tuple(passed_over), seconds=(build, backup))
+            subject = checks.Subject.of(request, maintenance, connection, live, reading)
+            looked = [*checks.look(subject)]
             try:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
-                lost, findings = (), (_cannot_read(live_name, error), *findings)
+                lost = ()
+                looked += _cannot_read(live_name, error, looked)
+        looked += _of_losses(lost)
         if choice is not None:
-            findings = (*findings, *(Finding(level="caution", code="deferral", text=each) for each in choice.remarks))
-        gone = [each for each in lost if each.point_rows is None]
-        if len(gone) > len(lost) // 2:
-            text = (
-                f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables only?"
-            )
-            findings = (*findings, Finding(level="caution", code="tables_go_away", text=text))
-        build, backup = expected_seconds(
-            maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
-        )
+            looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
         plan = Plan(
             run=run,
             made_at=server_clock(maintenance),
@@ -120,10 +109,12 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=build,
-            expected_backup_seconds=backup,
+            expected_backup_seconds=None if skips_backup(request) else backup,
             loss=lost,
-            findings=findings,
-            pauses=planned_pauses(request.pgbouncer, pools),
+            # Of the rehearsal the checklist tells: a plan is no time for it.
+            findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
+            checklist=checklist(looked, request.tables.check.attested, request.overrides, request.attestations),
+            pauses=planned_pauses(request.pgbouncer, subject.pools),
             steps=_steps(request),
         )
     seconds = time.monotonic() - started
@@ -152,12 +143,21 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
         reopen_when="usable" if mark.options.get("reopen_when") == "usable" else "full",
+        overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
     return replace(prepared, plan=plan), mark.role == "kept"
+
+
+def _overrides(mark: Mark) -> Iterator[Override]:
+    """What was overridden when the run began, as its databases tell."""
+    for name, reason in mark.options.items():
+        item = name.removeprefix(OVERRIDE)
+        if name.startswith(OVERRIDE) and item in {each.name for each in ITEMS}:
+            yield Override(item=item, reason=reason, by=mark.user, at=mark.started)
 
 
 def unfinished_run(maintenance: Connection, request: Request) -> str:
@@ -204,13 +204,49 @@ def run_of(left: Leftover, state: Path) -> str:
     return next((each.run for each in Journal.all(state) if each.run.endswith("-" + left.number)), left.number)
 
 
-def _cannot_read(live: str, error: psycopg.Error) -> Finding:
-    return Finding(
-        level="refusal",
-        code="cannot_read",
-        text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
-        hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
-    )
+def skips_backup(request: Request) -> bool:
+    """Whether an override leaves the emergency backup out."""
+    return any(each.item == BACKUP for each in request.overrides)
+
+
+def _cannot_read(live: str, error: psycopg.Error, looked: Sequence[Finding | Seen]) -> Iterator[Finding]:
+    """What the check of privileges did not foresee (a policy, say)."""
+    if not any(isinstance(each, Finding) and each.code == "cannot_read" for each in looked):
+        yield Finding(
+            level="refusal",
+            code="cannot_read",
+            text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
+            hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
+            item=BACKUP,
+            known="tried",
+        )
+
+
+def _of_losses(lost: Sequence[TableLoss]) -> Iterator[Finding]:
+    """What was seen while the live tables were counted."""
+    gone = [each for each in lost if each.point_rows is None]
+    if len(gone) > len(lost) // 2:
+        yield Finding(
+            level="caution",
+            code="tables_go_away",
+            text=f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables "
+            "only?",
+            item="restore_point",
+            known="measured",
+        )
+    damaged = [each for each in lost if each.unreadable]
+    if damaged:
+        names = ", ".join(f"{each.schema_name}.{each.name}" for each in damaged[:SHOWN])
+        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
+        yield Finding(
+            level="refusal",
+            code="damaged_tables",
+            text=f"the live database is damaged, and no backup of it can be made: the server can't read {names}{more} "
+            f"({damaged[0].unreadable})",
+            hint="The replaced database itself is kept, as it is.",
+            item=BACKUP,
+            known="tried",
+        )
 
 
 def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
@@ -220,7 +256,7 @@ def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
     return None
 
 
-def _let_in(request: Request, maintenance: Connection) -> Request:
+def let_in(request: Request, maintenance: Connection) -> Request:
     """The request, with event triggers off where one that fires on login would keep us out of the live database."""
     row = maintenance.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
     if row is None or not row[0] or maintenance.info.server_version < 170000:
@@ -232,7 +268,8 @@ def _let_in(request: Request, maintenance: Connection) -> Request:
     return request
 
 
-def _connect(target: Target, dbname: str) -> Connection:
+def connect_live(target: Target, dbname: str) -> Connection:
+    """A connection to the live database itself. Raises Failed."""
     try:
         return target.at(dbname).connect()
     except psycopg.Error as error:
@@ -247,7 +284,9 @@ def _steps(request: Request) -> tuple[PlannedStep, ...]:
             title="Keep writers out" if now else "Leave writers alone until the switch",
             effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
         ),
-        PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step"),
+        PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step")
+        if not skips_backup(request)
+        else PlannedStep(name="emergency", title="Make no emergency backup", effect="as the override says"),
         PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
         PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
         PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),

@@ -7,6 +7,7 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lastgood.checklist import Attestation, Override, Verdict
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
@@ -156,7 +157,7 @@ class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
     ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
-    nothing was put off."""
+    nothing was put off. ``verdict`` is the checklist's, ``overrides`` and ``attestations`` what people answered for."""
 
     format: Literal[1] = 1
     run: str
@@ -175,6 +176,9 @@ class Report(_Frozen):
     not_compared: tuple[str, ...]
     pause: PauseReport | None = None
     finished: FinishedReport | None = None
+    verdict: Verdict = "GO"
+    overrides: tuple[Override, ...] = ()
+    attestations: tuple[Attestation, ...] = ()
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -224,5 +228,8 @@ def report_of(run: Run, total: float) -> Report:
         not_compared=comparison.not_compared if comparison is not None else (),
         pause=pause_report(found.pause),
         finished=finished_of(found.finished) if found.finished is not None else None,
+        verdict=plan.checklist.verdict,
+        overrides=plan.checklist.overrides,
+        attestations=plan.checklist.attestations,
         undo_command=f"lastgood undo {plan.run}",
     )

@@ -12,7 +12,7 @@ from typing import Any, Literal
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
-from lastgood import interrupts, points
+from lastgood import interrupts, past_runs, points
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
 from lastgood.engine.pace import AS_IT_FITS, Pace
@@ -84,7 +84,7 @@ def restore(
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
     ``database_name`` chooses one from a cluster dump. ``state``: the folder that remembers what work costs on this
-    server.
+    server and when this was last done.
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
@@ -174,6 +174,16 @@ def restore(
         finished = finished_of(_finish(target.at(into), run, made.oid, emit, Limits(max_wal_lag=pace.max_wal_lag)))
         took["finish"] = time.monotonic() - began
     took["total"] = time.monotonic() - started
+    if state is not None:
+        past_runs.remember(
+            state,
+            run,
+            kind="restore",
+            live=target.dbname,
+            seconds=took["total"],
+            bytes=point.size,
+            point=str(point.path),
+        )
     return RestoreReport(
         run=run,
         point=str(point.path),

@@ -69,7 +69,11 @@ def run(prepared: Prepared, emit: Emit = silent) -> Report:
     """
     if prepared.plan.refusals:
         first = prepared.plan.refusals[0]
-        raise Refused(f'cannot roll back "{prepared.plan.live}": {first.text}', hint=first.hint)
+        hint = first.hint
+        if first.item and not first.final:
+            before = f"{hint.rstrip('.')}. Or go" if hint else "Go"
+            hint = f"{before} on in spite of it: --override {first.item} --reason TEXT"
+        raise Refused(f'cannot roll back "{prepared.plan.live}": {first.text}', hint=hint)
     journal = Journal.create(prepared.request.state, prepared.plan.run)
     journal.write("begun", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
     return _drive(prepared, journal, emit)

@@ -79,6 +79,8 @@ def test_a_server_that_is_nearly_full(tmp_path: Path) -> None:
                 text="the server has 13 connections and uses 7; the run needs 8 more at times, and stops where it gets "
                 "none",
                 hint="End sessions that are idle: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
+                item="sessions",
+                known="measured",
             )
         ]
         connection.execute("CREATE ROLE app LOGIN CREATEDB")

@@ -3,13 +3,17 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from pathlib import Path
 
 import pytest
 from psycopg import sql
 
 from lastgood.config import PgBouncer as Config
+from lastgood.guardian import Order, Watched, standing_by
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles, findings
+from lastgood.postgres.pgbouncer.console import Row
+from lastgood.postgres.pgbouncer.look import same_host
 from lastgood.postgres.server import Target
 from tests.pooler import PgBouncer
 
@@ -237,3 +241,62 @@ def test_where_nobody_can_be_held_back(
         "pgbouncer_leads_elsewhere",
         f'PgBouncer at {elsewhere.folder}:6432 has no database that leads to "{live}": there is nobody to hold back',
     )
+
+
+@pytest.mark.parametrize(
+    ("host", "ours", "here", "same"),
+    [
+        ("db.example.org", ("db.example.org", "192.0.2.7"), False, True),
+        ("192.0.2.7", ("db.example.org", "192.0.2.7"), False, True),
+        ("db2.example.org", ("db.example.org", "192.0.2.7"), True, False),
+        ("127.0.0.1", ("localhost", "127.0.0.1"), True, True),
+        ("127.0.0.1", ("localhost", "127.0.0.1"), False, False),
+        ("127.0.0.1", ("db.example.org", "192.0.2.7"), False, False),
+        ("/run/postgresql", ("/run/postgresql", ""), True, True),
+        ("/run/postgresql/", ("/run/postgresql", ""), True, True),
+        ("/run/postgresql", ("/tmp", ""), True, False),
+        ("/run/postgresql", ("localhost", "127.0.0.1"), True, False),
+        (None, ("/run/postgresql", ""), True, False),
+    ],
+)
+def test_only_a_certain_address_counts(host: str | None, ours: tuple[str, str], here: bool, same: bool) -> None:
+    """What is not certain is asked through PgBouncer."""
+    assert same_host(host, *ours, here=here) is same
+
+
+def test_a_password_comes_from_where_libpq_finds_it(
+    server: EmbeddedServer,
+    new_database: Callable[..., str],
+    new_pooler: NewPooler,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    live = new_database("crm")
+    pooler = new_pooler({live: f"host={server.folder} port=5432"}, password="geheim", auth_type="scram-sha-256")
+    monkeypatch.setenv("PGPASSFILE", str(tmp_path / "pgpass"))
+    (state,) = look(server, live, pooler)
+    assert state.trouble == "fe_sendauth: no password supplied"
+    psql = f"psql 'user=boss host={pooler.folder} port=6432 dbname=pgbouncer' -c 'SHOW VERSION'"
+    (risk,) = findings([state], Config(admin=(pooler.console(),)), live)
+    assert risk.hint == (f"Put its password into ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To try it: {psql}")
+    (tmp_path / "pgpass").write_text(f"{pooler.folder}:6432:pgbouncer:boss:geheim\n")
+    (tmp_path / "pgpass").chmod(0o600)
+    (state,) = look(server, live, pooler)
+    assert (state.trouble, state.may_pause, len(state.databases)) == ("", True, 1)
+    watched = Watched(state.target, (live,), {})
+    with standing_by(Order((watched,), 60.0, tmp_path / "no journal")) as guardian:
+        guardian.dismiss()
+
+
+def test_a_server_that_is_no_pgbouncer_is_told_so(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+    """Somebody gave the address of PostgreSQL itself, and it even has a database of that name."""
+    live = new_database("crm")
+    with server.target("postgres").connect() as connection:
+        connection.execute("CREATE DATABASE pgbouncer")
+        try:
+            (state,) = look(server, live, f"host={server.folder} port=5432 user=postgres")
+        finally:
+            connection.execute("DROP DATABASE pgbouncer")
+    assert state.trouble == 'unrecognized configuration parameter "config"'
+    with pytest.raises(ConsoleError, match=r'^it shows no "paused": is it a PgBouncer, 1\.12 or newer\?$'):
+        Row(name="app")["paused"]

@@ -201,6 +201,7 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "  Readable as        crm_app\n"
         '  Kept               the database as it was before, as "crm_old_9f3c1a70"\n'
         "  Emergency backup   backups/crm_emergency.sql\n"
+        "  Checklist          GO\n"
         "\n"
         f"To take it back: lastgood undo {RUN}\n"
     )

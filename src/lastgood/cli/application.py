@@ -26,6 +26,7 @@ ORDER = (
     "resume",
     "abort",
     "explain",
+    "check",
     "backup",
     "points",
     "facts",

@@ -27,6 +27,7 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
+from lastgood.procedure.check import CheckReport
 from lastgood.procedure.explain import Explained, RunStory
 from lastgood.procedure.survey import Survey
 from lastgood.procedure.validate import Verdict
@@ -43,6 +44,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("rollback --dry-run", "the document itself", Plan),
     ("rollback, resume", "the document itself", Report),
     ("resume after the switch", "the document itself", FinishReport),
+    ("check", "the document itself", CheckReport),
     ("undo --dry-run", "the document itself", UndoPlan),
     ("undo", "the document itself", UndoReport),
     ("restore", "the document itself", RestoreReport),

@@ -2,24 +2,30 @@
 
 from __future__ import annotations
 
-from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from lastgood import config, rollback
+from lastgood import rollback
 from lastgood.cli.application import command
-from lastgood.cli.complete import points, runs
+from lastgood.cli.choice import (
+    Attested,
+    Before,
+    BeforeMigration,
+    Latest,
+    Overrides,
+    Point,
+    Reasons,
+    answers,
+    choice_of,
+)
+from lastgood.cli.complete import runs
 from lastgood.cli.session import PACE, Session
-from lastgood.errors import UsageError
-from lastgood.plan import Choice, Request
+from lastgood.plan import Request
 from lastgood.present import plan as shown_plan
 from lastgood.present import report as shown_report
 from lastgood.report import FinishReport
 
-Point = Annotated[
-    str | None, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
-]
 RunName = Annotated[
     str | None, typer.Argument(metavar="RUN", help="The run; the only unfinished one.", autocompletion=runs)
 ]
@@ -31,19 +37,12 @@ DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and
 def roll_back(
     session: Session,
     point: Point = None,
-    latest: Annotated[bool, typer.Option("--latest", help="The newest valid restore point (the default).")] = False,
-    before: Annotated[
-        str | None,
-        typer.Option(
-            "--before",
-            metavar="TIME",
-            help="The newest one made before this time, in ISO 8601; UTC unless it has a zone.",
-        ),
-    ] = None,
-    before_migration: Annotated[
-        str | None,
-        typer.Option("--before-migration", metavar="VERSION", help="The newest one without this migration."),
-    ] = None,
+    latest: Latest = False,
+    before: Before = None,
+    before_migration: BeforeMigration = None,
+    override: Overrides = None,
+    reason: Reasons = None,
+    attest: Attested = None,
     keep_shadow: Annotated[
         bool, typer.Option("--keep-shadow", help="Keep a restored database that fails its proof, to look at it.")
     ] = False,
@@ -53,19 +52,12 @@ def roll_back(
     """Put the live database back to a restore point.
 
     Restores beside the live database, proves the result, and switches the names in one transaction. The live
-    database is not touched before that; afterwards it is kept, and `lastgood undo` brings it back.
+    database is not touched before that; afterwards it is kept, and `lastgood undo` brings it back. What `lastgood
+    check` looks at is looked at first: a failed item refuses the rollback unless it is overridden with a reason.
     """
-    given = [name for name, value in _ways(point, latest, before, before_migration).items() if value]
-    if len(given) > 1:
-        raise UsageError(
-            f"cannot choose a restore point: {' and '.join(given)} contradict each other",
-            hint="Give one of them.",
-            state=config.NOTHING_LOOKED_AT,
-        )
-    choice = Choice(
-        point=point, before=moment(before) if before is not None else None, before_migration=before_migration
-    )
+    choice = choice_of(point, latest, before, before_migration)
     settings, screen = session.settings, session.screen
+    overrides, attestations = answers(override, reason, attest, settings.tables.check.attested)
     request = Request(
         target=session.target,
         store=settings.store,
@@ -77,6 +69,9 @@ def roll_back(
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
         pace=session.pace,
+        tables=settings.tables,
+        overrides=overrides,
+        attestations=attestations,
         pgbouncer=settings.tables.pgbouncer,
     )
     with session.events() as emit:
@@ -140,22 +135,6 @@ def _request(session: Session, run: str | None) -> Request:
         state=settings.state,
         run=run,
         pace=session.pace,
+        tables=settings.tables,
         pgbouncer=settings.tables.pgbouncer,
     )
-
-
-def _ways(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> dict[str, object]:
-    return {"POINT": point, "--latest": latest, "--before": before, "--before-migration": before_migration}
-
-
-def moment(text: str) -> datetime:
-    """A time in ISO 8601 (a date alone is its midnight), UTC unless it names a zone. Raises UsageError."""
-    try:
-        found = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
-    except ValueError as error:
-        raise UsageError(
-            f'cannot read the time "{text}": it is not in ISO 8601',
-            hint="Write it like 2025-11-04T14:30 (UTC) or 2025-11-04T14:30+01:00.",
-            state=config.NOTHING_LOOKED_AT,
-        ) from error
-    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)

@@ -1,12 +1,14 @@
 """What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
 
 from lastgood.dump.file_set import files_of_set
-from lastgood.points.choosing import choose, find, gather
+from lastgood.points.choosing import choose, find, gather, overheard
+from lastgood.points.glance import Glance, glanced
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing
 from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, verify
 
 __all__ = [
+    "Glance",
     "RestorePoint",
     "Verdict",
     "Whole",
@@ -14,8 +16,10 @@ __all__ = [
     "files_of_set",
     "find",
     "gather",
+    "glanced",
     "lacking",
     "listing",
+    "overheard",
     "read_whole",
     "source_of",
     "verify",

@@ -3,16 +3,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
+from typing import TypeVar
 
 from lastgood.errors import BadPoint
-from lastgood.events import Caution, Emit, silent
+from lastgood.events import Caution, Emit, Event, silent
+from lastgood.facts import Facts
 from lastgood.points.point import RestorePoint
 from lastgood.points.store import listing, look_at
 from lastgood.points.verdict import Whole, lacking, read_whole
 
 SHOWN = 10
+_PASSED_OVER = " is passed over: "
 
 
 def choose(
@@ -40,8 +44,44 @@ def choose(
         skimmed = skim or point.manifest is not None
         return read_whole(point, database=database, skim=skimmed, stage="plan", emit=emit, cancelled=cancelled)
 
+    return newest(
+        store,
+        read,
+        lambda whole: Said(whole.facts, lacking(whole.point, whole.summary)),
+        name=name,
+        before=before,
+        before_migration=before_migration,
+        database=database,
+        emit=emit,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class Said:
+    """What looking at a restore point told: its facts, None where they are not known, and what it lacks."""
+
+    facts: Facts | None
+    lacks: str = ""
+
+
+Found = TypeVar("Found")
+
+
+def newest(
+    store: Path,
+    look: Callable[[RestorePoint], Found],
+    says: Callable[[Found], Said],
+    *,
+    name: str | None,
+    before: datetime | None,
+    before_migration: str | None,
+    database: str | None,
+    emit: Emit,
+) -> Found:
+    """The rules of ``choose``, however closely each point is looked at. ``look`` raises BadPoint for one that is not
+    valid."""
     if name is not None:
-        return read(find(store, name))
+        return look(find(store, name))
     there = listing(store)
     wanted = _wanted(before, before_migration)
     if not there:
@@ -61,24 +101,36 @@ def choose(
         if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
             continue
         try:
-            whole = read(point)
+            found = look(point)
         except BadPoint as error:
             passed_over.append(point.path.name)
-            emit(Caution(f"{point.path.name} is passed over: {error}"))
+            emit(Caution(f"{point.path.name}{_PASSED_OVER}{error}"))
             continue
-        if database is not None and whole.facts.database not in (None, database):
-            others.append(f'{point.path.name} (of "{whole.facts.database}")')
+        said = says(found)
+        if said.facts is not None and database is not None and said.facts.database not in (None, database):
+            others.append(f'{point.path.name} (of "{said.facts.database}")')
             continue
-        if part := lacking(point, whole.summary):
+        if said.lacks:
             passed_over.append(point.path.name)
-            emit(Caution(f"{point.path.name} is passed over: it has no {part}"))
+            emit(Caution(f"{point.path.name}{_PASSED_OVER}it has no {said.lacks}"))
             continue
-        migration = whole.facts.migration
+        migration = said.facts.migration if said.facts is not None else None
         if _may_lack(migration.version if migration is not None else None, before_migration):
-            return whole
+            return found
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(there))
+
+
+def overheard(emit: Emit, passed_over: list[str]) -> Emit:
+    """The same, and what is said of points that are passed over goes into ``passed_over``: each with its reason."""
+
+    def hear(event: Event) -> None:
+        if isinstance(event, Caution) and _PASSED_OVER in event.text:
+            passed_over.append(event.text.replace(_PASSED_OVER, ": ", 1))
+        emit(event)
+
+    return hear
 
 
 def _wanted(before: datetime | None, migration: str | None) -> str:

@@ -20,7 +20,8 @@ class Holder:
 
     ``blocking``: the swap fails, or loses something, unless it is dealt with or agreed to; others are only told.
     ``what`` names it. ``explanation`` is a sentence on what happens to it. ``command`` is what to run, empty where
-    nothing needs to be done; it says so when it must run elsewhere than in the maintenance database.
+    nothing needs to be done; it says so when it must run elsewhere than in the maintenance database. ``fatal``: it is
+    no use to agree to it, as the run would fail.
     """
 
     kind: str
@@ -28,6 +29,7 @@ class Holder:
     blocking: bool
     explanation: str
     command: str
+    fatal: bool = False
 
 
 # Extension → (blocking, explanation, command in the live database)
@@ -53,6 +55,9 @@ EXTENSIONS: dict[str, tuple[bool, str, str]] = {
     "powa": (False, "Its worker may keep DROP DATABASE of the kept database waiting.", ""),
     "pgautofailover": (False, "Its worker may keep DROP DATABASE of the kept database waiting.", ""),
 }
+
+# The shadow can't have them.
+ELSEWHERE = frozenset({"pg_cron"})
 
 
 def holders(connection: Connection, live: str, inside: Connection | None = None) -> list[Holder]:
@@ -85,6 +90,7 @@ def _prepared(connection: Connection, live: str) -> Iterator[Holder]:
             True,
             "The database can't be renamed while it is open; it can be ended only from inside that database.",
             f'In the database "{live}": COMMIT PREPARED {quoted}, or ROLLBACK PREPARED {quoted}',
+            fatal=True,
         )
 
 
@@ -181,7 +187,7 @@ def _extensions(inside: Connection) -> Iterator[Holder]:
         if name in EXTENSIONS:
             blocking, explanation, command = EXTENSIONS[name]
             told = f"In the live database: {command}" if command else ""
-            yield Holder("extension", f'"{name}"', blocking, explanation, told)
+            yield Holder("extension", f'"{name}"', blocking, explanation, told, fatal=name in ELSEWHERE)
 
 
 def _rows(connection: Connection, query: sql.SQL, value: object) -> list[tuple[Any, ...]]:

@@ -11,6 +11,9 @@ from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.server import Connection
 
+# An option of this name and an item of the checklist: that item was overridden, and why.
+OVERRIDE = "override "
+
 
 class Mark(BaseModel):
     """What a database of ours says of itself, as JSON in its comment. Everybody may read it: it holds no secret.

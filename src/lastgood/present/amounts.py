@@ -5,6 +5,9 @@ from __future__ import annotations
 from datetime import UTC, datetime, timedelta
 
 from lastgood import sizes
+from lastgood.spans import duration as duration
+from lastgood.spans import roughly as roughly
+from lastgood.spans import span
 
 
 def size(count: int | float) -> str:
@@ -29,33 +32,6 @@ def signed(count: int) -> str:
     return f"+{count:,}" if count > 0 else f"−{-count:,}"
 
 
-def duration(seconds: float) -> str:
-    """``3 ms``, ``4.2 s``, ``2 min 5 s``, ``1 h 12 min``; never less exact than a person needs."""
-    if seconds < 0.9995:
-        return f"{seconds * 1000:.0f} ms"
-    if seconds < 9.95:
-        return f"{seconds:.1f} s"
-    whole = round(seconds)
-    if whole < 60:
-        return f"{whole} s"
-    if whole < 3600:
-        return f"{whole // 60} min {whole % 60} s" if whole % 60 else f"{whole // 60} min"
-    minutes = round(seconds / 60)
-    if minutes < 48 * 60:
-        return f"{minutes // 60} h {minutes % 60} min" if minutes % 60 else f"{minutes // 60} h"
-    return f"{minutes // (24 * 60)} days"
-
-
-def roughly(seconds: float) -> str:
-    """A guess, which has no tenths: ``about 8 s``, ``about 2 min 5 s``, ``about 1 h 12 min``."""
-    whole = max(1, round(seconds))
-    if whole >= 600:
-        whole = 60 * round(whole / 60)
-    elif whole >= 60:
-        whole = 5 * round(whole / 5)
-    return f"about {duration(whole)}" if whole >= 10 else f"about {whole} s"
-
-
 def rate(count: int, seconds: float, unit: str) -> str:
     """``84 MB/s`` for bytes, ``12,000 rows/s`` for others; empty when nothing can be said yet."""
     if seconds <= 0 or count <= 0:
@@ -76,9 +52,7 @@ def ago(when: datetime, now: datetime | None = None) -> str:
     aware = when if when.tzinfo is not None else when.replace(tzinfo=UTC)
     distance = (now or datetime.now(UTC)) - aware
     ahead = distance < timedelta(0)
-    seconds = abs(distance.total_seconds())
-    for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= 2 * length or (unit == "second" and seconds >= 1):
-            text = counted(int(seconds // length), unit)
-            return f"in {text}" if ahead else f"{text} ago"
-    return "now"
+    text = span(distance.total_seconds())
+    if abs(distance) < timedelta(seconds=1):
+        return "now"
+    return f"in {text}" if ahead else f"{text} ago"

@@ -5,8 +5,10 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lastgood.plan import Finding, Plan, PlannedPause, TableLoss
+from lastgood.checklist import BACKUP, Checklist, Finding
+from lastgood.plan import Plan, PlannedPause, TableLoss
 from lastgood.present import amounts
+from lastgood.present.checklist import counted
 from lastgood.present.screen import Column, Screen
 
 # More tables than this fill a screen; the rest is counted, and the JSON document has all of them.
@@ -15,6 +17,7 @@ FENCES = {
     "now": "from the start: writers wait until the swap, readers go on",
     "at-swap": "for the swap only: writers go on until then, and what they write stays in the kept database",
 }
+NOTHING_OVERRIDDEN = Checklist()
 LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow"), "note": ("note    ", "")}
 
 
@@ -43,13 +46,14 @@ def show(screen: Screen, plan: Plan) -> None:
             *pauses(plan.pauses),
             ("Done after it", _deferred(plan)),
             ("Expected", _expected(plan)),
+            ("Checklist", _verdict(plan)),
         ]
     )
     screen.heading("What will be done")
     for number, step in enumerate(plan.steps, 1):
         screen.say(f"{step.title}: {step.effect}" if step.effect else step.title, first=f"  {number:>2}  ", indent=6)
     _losses(screen, plan)
-    findings(screen, plan.findings)
+    findings(screen, plan.findings, plan.checklist)
     screen.out.print()
     screen.say("Nothing has been changed so far.", style="bold")
 
@@ -76,6 +80,19 @@ def _deferred(plan: Plan) -> str:
     )
 
 
+def _verdict(plan: Plan) -> str:
+    """In brief: what is behind it stands below, and lastgood check tells all."""
+    found = plan.checklist
+    if not found.items:
+        return ""
+    said = f"{found.verdict}: {counted(found)}"
+    for override in found.overrides:
+        said += f"; {override.item} overridden by {override.by}: {override.reason}"
+    for each in found.attestations:
+        said += f"; {each.name} answers for {each.item}"
+    return said
+
+
 def _expected(plan: Plan) -> str:
     if plan.expected_seconds is None:
         return ""
@@ -85,14 +102,17 @@ def _expected(plan: Plan) -> str:
     return f"{amounts.roughly(both)} until the switch, by earlier runs on this server"
 
 
-def findings(screen: Screen, found: tuple[Finding, ...]) -> None:
-    """What the checks found, refusals first, each with what to do about it."""
+def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NOTHING_OVERRIDDEN) -> None:
+    """What the checks found, refusals first, each with what to do about it; those that were overridden say so."""
     if not found:
         return
     screen.heading("What the checks found")
     for level, (label, style) in LEVELS.items():
         for finding in found:
             if finding.level == level:
+                if level == "refusal" and not checklist.stands(finding):
+                    screen.say(f"{finding.text} (overridden)", first="  caution ", indent=10, style="yellow")
+                    continue
                 screen.say(finding.text, first=f"  {label}", indent=10, style=style)
                 if finding.hint:
                     screen.say(finding.hint, first=" " * 10, indent=10)
@@ -139,7 +159,8 @@ def _losses(screen: Screen, plan: Plan) -> None:
             first="  ",
             indent=2,
         )
-    screen.say(f'All that is lost stays in "{plan.kept}" and in the emergency backup.', first="  ", indent=2)
+    backup = "" if plan.checklist.override(BACKUP) else " and in the emergency backup"
+    screen.say(f'All that is lost stays in "{plan.kept}"{backup}.', first="  ", indent=2)
 
 
 def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
@@ -150,12 +171,15 @@ def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
         change = "goes away"
     else:
         change = amounts.signed(point - live)
+    rows_now = "none" if live is None else amounts.number(live)
     since = "unknown" if loss.written_since is None else amounts.number(loss.written_since)
+    if loss.unreadable:
+        since = "damaged"
     if loss.written_since and loss.by:
         since += f" ({loss.by})"
     return (
         f"{loss.schema_name}.{loss.name}",
-        "none" if live is None else amounts.number(live),
+        f"~ {rows_now}" if loss.unreadable else rows_now,
         "none" if point is None else amounts.number(point),
         change,
         since,

@@ -160,6 +160,9 @@ def _figures(screen: Screen, report: Report) -> None:
             ("Readable as", ", ".join(carried.roles_tried)),
             ("Kept", f'the database as it was before, as "{report.kept}"'),
             ("Emergency backup", report.emergency_backup or ""),
+            ("Checklist", report.verdict),
+            *(("Overridden", f"{each.item}, by {each.by}: {each.reason}") for each in report.overrides),
+            *(("Attested", f"{each.item}: {each.name}") for each in report.attestations),
         ]
     )
 

@@ -14,7 +14,7 @@ from lastgood import fault
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
-from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.rebuild import rebuild, rules_for
 from lastgood.steps import Run
 
@@ -91,7 +91,8 @@ def consent_of(run: Run) -> dict[str, str]:
     """What the operator allowed and forbade, for whoever resumes the run."""
     request = run.prepared.request
     given = {"strict": request.strict, "allow_orphans": request.allow_orphans}
-    return {name: "yes" for name, value in given.items() if value}
+    overridden = {OVERRIDE + each.item: each.reason for each in run.plan.checklist.overrides}
+    return {**{name: "yes" for name, value in given.items() if value}, **overridden}
 
 
 def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:

@@ -105,8 +105,11 @@ class _Hold:
 
         def send(held: _Held) -> bool:
             held.sent = True
-            for setting in held.settings:
-                held.control.set(setting, "0")
+            try:
+                for setting in held.settings:
+                    held.control.set(setting, "0")
+            except ConsoleError:
+                held.settings = {}  # it helps, but nothing depends on it
             for session, name in zip(held.pausing, held.names, strict=True):
                 session.pause(name)
             return True
@@ -184,13 +187,15 @@ def paused(
         names = tuple(name for held in hold.held for name in held.names)
         pause = Pause(names)
         try:
-            journal.write("pausing", databases=names, guardian=hold.guardian.pid)
+            journal.write("pause begins", databases=names, guardian=hold.guardian.pid)
             hold.pause()
             pause.quiet = _wait(hold, config.pause_limit, connection, live.dbname, cancelled, fence)
             if not pause.quiet:
                 pause.cut = _cut(hold, connection, live.dbname)
                 emit(Caution(_late(pause, time.monotonic() - hold.began)))
             pause.databases = tuple(name for held in hold.held if not held.trouble for name in held.names)
+            if all(held.confirmed for held in hold.held):
+                hold.guardian.pause_holds()
             fault.point("pause.holds")
             yield pause
         finally:
@@ -198,7 +203,7 @@ def paused(
             pause.seconds = time.monotonic() - hold.began
             # The clients are what counts; the next entry that can't be written is told.
             with suppress(OSError):
-                journal.write("resumed", seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
+                journal.write("pause over", seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
 
 
 def _prepared(

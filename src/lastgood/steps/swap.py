@@ -41,12 +41,12 @@ class Swap:
         statements = self._statements(run, state)
         # What came since the plan was made, or since the run that is resumed was planned.
         for holder in holders(run.maintenance, plan.live):
-            if holder.blocking:
+            if holder.blocking and (holder.fatal or plan.checklist.override("holders") is None):
                 raise Failed(
                     f"cannot switch: {holder.kind} {holder.what}: {holder.explanation.rstrip('.')}", hint=holder.command
                 )
         stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
-        if stubborn:
+        if stubborn and plan.checklist.override("sessions") is None:
             raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
         fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None

@@ -37,11 +37,16 @@ _WHERE = re.compile(r"^(connection (failed|is bad): )?(connection to server (at|
 # The settings that we change, as they are written in a command: the console quotes no names of settings.
 _SETTINGS: Mapping[str, LiteralString] = {"server_login_retry": "server_login_retry"}
 
-Row = Mapping[str, str | None]
-
 
 class ConsoleError(Exception):
     """What PgBouncer answered instead of doing it, or why it can't be asked."""
+
+
+class Row(dict[str, str | None]):
+    """One row, by the names of its columns. One that is not there is an error of the console, not of ours."""
+
+    def __missing__(self, name: str) -> str | None:
+        raise ConsoleError(f'it shows no "{name}": is it a PgBouncer, 1.12 or newer?')
 
 
 @dataclass(frozen=True, slots=True)
@@ -144,7 +149,7 @@ class SimpleSession:
             for row in range(result.ntuples):
                 values = [result.get_value(row, column) for column in range(result.nfields)]
                 texts = [value.decode("utf-8", "replace") if value is not None else None for value in values]
-                rows.append(dict(zip(names, texts, strict=True)))
+                rows.append(Row(zip(names, texts, strict=True)))
         if failed is not None:
             raise ConsoleError(failed)
         return rows
@@ -178,8 +183,8 @@ class Console(SimpleSession):
 
     def version(self) -> str:
         """Such as ``1.18.0``."""
-        (row,) = self.ask(sql.SQL("SHOW VERSION"))
-        return (row["version"] or "").removeprefix("PgBouncer ")
+        said = [row["version"] or "" for row in self.ask(sql.SQL("SHOW VERSION"))]
+        return "".join(said).removeprefix("PgBouncer ")
 
     def settings(self) -> dict[str, str]:
         """SHOW CONFIG: every setting with its value."""

@@ -130,7 +130,7 @@ def _leads_here(
     """How it is known that an entry of the live database's name leads to it; None when it leads elsewhere. Raises
     ConsoleError when that can't be found out."""
     ours = connection.info
-    if entry.port == ours.port and _same_host(entry.host, ours, _is_local(console.info.host)):
+    if entry.port == ours.port and same_host(entry.host, ours.host, ours.hostaddr, here=is_local(console.info.host)):
         return "address"
     if entry.paused:
         raise ConsoleError("it is paused, so it can't be asked")
@@ -145,19 +145,18 @@ def _leads_here(
     return "answer" if (there["started"], there["oid"]) == (row[0], row[1]) else None
 
 
-def _is_local(host: str | None) -> bool:
+def is_local(host: str | None) -> bool:
+    """Whether a host is the machine of who says so: its own sockets, its loopback."""
     return not host or host.startswith(("/", "@", "127.")) or host in ("localhost", "::1")
 
 
-def _same_host(host: str | None, ours: object, console_is_here: bool) -> bool:
+def same_host(host: str | None, our_host: str, our_address: str, *, here: bool) -> bool:
     """Whether an entry's host is certainly the one that our own session went to. What is local to PgBouncer is local
-    to us only where its console is."""
-    found = str(getattr(ours, "host", "") or "")
-    address = str(getattr(ours, "hostaddr", "") or "")
-    if not _is_local(host):
-        return host in (found, address)
-    if not console_is_here or not host or not _is_local(found):
+    to us only where it is ``here``, on our machine."""
+    if not is_local(host):
+        return host in (our_host, our_address)
+    if not here or not host or not is_local(our_host):
         return False
-    if host.startswith("/") or found.startswith("/"):
-        return os.path.realpath(host) == os.path.realpath(found)
-    return True
+    if host.startswith("/") or our_host.startswith("/"):
+        return os.path.realpath(host) == os.path.realpath(our_host)
+    return not our_host.startswith("@") and not host.startswith("@")

@@ -1,0 +1,98 @@
+"""Can the emergency backup be made: a program, room for it, and a live database that can be read?"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+
+from lastgood import sizes
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+from lastgood.errors import Refused
+from lastgood.postgres import binaries
+
+SHOWN = 5
+
+# What pg_dump would read. An index or a TOAST table has no privileges of its own.
+_UNREADABLE = """
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), pg_catalog.row_security_active(c.oid), count(*) OVER ()
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+  AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
+       OR CASE c.relkind WHEN 'S' THEN NOT pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
+          ELSE NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid) END)
+ORDER BY 1 LIMIT %s
+"""
+_CHECKSUMS = """
+SELECT checksum_failures, checksum_last_failure FROM pg_catalog.pg_stat_database WHERE datid = %s
+"""
+
+
+def program(s: Subject) -> Iterator[Finding | Seen]:
+    """pg_dump of the server's version or a newer one, run once."""
+    try:
+        found = binaries.find("pg_dump", at_least=s.maintenance.info.server_version // 10000)
+    except Refused as error:
+        yield Finding(
+            level="refusal",
+            code="no_pg_dump",
+            text=f"no emergency backup can be made: {error}",
+            hint=error.hint,
+            known="tried",
+        )
+    else:
+        yield Seen(text=f"pg_dump {found.version} makes it", known="tried")
+
+
+def room(s: Subject) -> Iterator[Finding | Seen]:
+    """A dump is rarely larger than its database."""
+    store, need = s.request.store, s.database.size_bytes or 0
+    place = next(each for each in (store, *store.absolute().parents) if each.exists())
+    free = shutil.disk_usage(place).free
+    there = f'the store "{store}" has {sizes.said(free)} free'
+    if free < need:
+        yield Finding(
+            level="refusal",
+            code="no_room_for_emergency_backup",
+            text=f"{there}; the emergency backup may need {sizes.said(need)}",
+            hint="Make room there, or name another store with --store.",
+            known="measured",
+        )
+    else:
+        yield Seen(text=f"{there}; it may need {sizes.said(need)}", known="measured")
+
+
+def checksums(s: Subject) -> Iterator[Finding]:
+    """Pages that the server itself found damaged since its statistics began."""
+    failures, last = s.maintenance.execute(_CHECKSUMS, [s.database.oid]).fetchone() or (None, None)
+    if failures:
+        pages = "a damaged page" if failures == 1 else f"{failures} damaged pages"
+        yield Finding(
+            level="caution",
+            code="checksum_failures",
+            text=f"the server found {pages} in the live database, last on {last:%Y-%m-%d %H:%M} {last.tzname()}: "
+            "reading it may fail",
+            hint="If it does: lastgood rollback --override emergency_backup --reason TEXT goes on without that backup; "
+            "the replaced database itself is kept.",
+            known="measured",
+        )
+
+
+def readable(s: Subject) -> Iterator[Finding | Seen]:
+    """Every table, for this role; whether its pages are sound is known when they were read."""
+    rows = s.live.execute(_UNREADABLE, [SHOWN]).fetchall()
+    if not rows:
+        yield Seen(text=f'this role may read every table of "{s.database.name}"')
+        return
+    names = ", ".join(row[0] for row in rows)
+    more = f" and {rows[0][2] - SHOWN} more" if rows[0][2] > SHOWN else ""
+    hidden = " (policies hide rows of it)" if all(row[1] for row in rows) else ""
+    yield Finding(
+        level="refusal",
+        code="cannot_read",
+        text=f'this role can\'t read all of "{s.database.name}": {names}{more}{hidden}',
+        hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
+    )

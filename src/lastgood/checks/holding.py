@@ -1,0 +1,27 @@
+"""What holds on to the live database beyond its sessions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+from lastgood.postgres.holders import holders as held_by
+
+
+def holders(s: Subject) -> Iterator[Finding | Seen]:
+    """Prepared transactions, slots, subscriptions, publications, standbys, schedulers, workers of extensions."""
+    found = held_by(s.maintenance, s.database.name, s.live)
+    for holder in found:
+        yield Finding(
+            level="refusal" if holder.blocking else "caution",
+            code="holder",
+            text=f"{holder.kind} {holder.what}: {holder.explanation.rstrip('.')}",
+            hint=holder.command,
+            known="not known" if holder.what == "unknown" else "looked up",
+            final=holder.fatal,
+        )
+    if not found:
+        yield Seen(
+            text="no prepared transaction, logical slot, subscription, publication, standby, or extension with workers"
+        )

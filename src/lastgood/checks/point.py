@@ -1,0 +1,108 @@
+"""Is there a restore point of this database, is it whole, and how old is it?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from lastgood import points
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+from lastgood.spans import span
+
+
+def made(s: Subject) -> Iterator[Finding | Seen]:
+    """What it is, and what was looked at; or that there is none."""
+    if s.point is None:
+        yield Finding(
+            level="refusal", code="no_point", text=s.reading.trouble, hint=s.reading.hint, known="measured", final=True
+        )
+        return
+    when, age = s.point.made_at, span((s.now - s.point.made_at).total_seconds())
+    yield Seen(
+        text=f"{s.point.path.name}, made {_said(when)} ({age} ago), by its {s.point.time_source}", known="looked up"
+    )
+    if s.facts is not None and s.summary is not None:
+        yield Seen(
+            text=f"read from end to end: {s.facts.rows:,} rows in {len(s.facts.tables)} tables"
+            + ("; it is what was written down when it was made" if s.point.manifest is not None else ""),
+            known="measured",
+        )
+    else:
+        yield Seen(text=s.reading.looked, known="measured")
+    for each in s.reading.passed_over:
+        yield Finding(
+            level="caution",
+            code="passed_over",
+            text=f"a newer one is not valid: {each}",
+            hint="What is wrong with it, and where: lastgood points verify",
+            known="measured",
+        )
+
+
+def age(s: Subject) -> Iterator[Finding]:
+    """Older than ``[check] max_age``; or of the future."""
+    if s.point is None:
+        return
+    old, most = s.now - s.point.made_at, s.request.tables.check.max_age
+    if most is not None and old > timedelta(seconds=most):
+        yield Finding(
+            level="caution",
+            code="old_point",
+            text=f"it is {span(old.total_seconds())} old; [check] max_age is {span(most)}",
+            hint="Make newer ones: lastgood backup",
+        )
+    if old < timedelta(minutes=-5):
+        yield Finding(
+            level="caution",
+            code="point_of_the_future",
+            text=f"it says that it was made {_said(s.point.made_at)}, and the server's clock shows {_said(s.now)}",
+            hint="One of the clocks is wrong: the newest restore point may not be the one that you think.",
+        )
+
+
+def same_database(s: Subject) -> Iterator[Finding]:
+    """A dump of another database restores well, and is the wrong one."""
+    if s.facts is not None and s.facts.database not in (None, s.database.name):
+        yield Finding(
+            level="caution",
+            code="other_database",
+            text=f'the restore point was made of a database named "{s.facts.database}", not "{s.database.name}"',
+        )
+
+
+def partial(s: Subject) -> Iterator[Finding]:
+    """What it lacks to replace a whole database."""
+    if s.point is None or s.summary is None:
+        return
+    if lacking := points.lacking(s.point, s.summary):
+        yield Finding(
+            level="refusal",
+            code="partial_point",
+            text=f"the restore point has no {lacking}: it can't replace a whole database",
+            hint="Choose a complete one: lastgood points",
+            known="measured",
+            final=True,
+        )
+    if s.summary.rows_without_table:
+        names = ", ".join(map(str, s.summary.rows_without_table))
+        yield Finding(
+            level="refusal",
+            code="rows_without_table",
+            text=f"the restore point has rows of {names}, and makes no such table: it can't replace a whole database",
+            hint="Restore it beside the live database: lastgood restore POINT --into NAME",
+            known="measured",
+            final=True,
+        )
+    if s.summary.tables_without_data:
+        names = ", ".join(map(str, s.summary.tables_without_data))
+        yield Finding(
+            level="caution",
+            code="tables_without_data",
+            text=f"the restore point has no data section for {names}: they will be empty",
+            known="measured",
+        )
+
+
+def _said(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -1,0 +1,188 @@
+"""May this role do all that a run does? Tried with commands that change nothing, where there are such."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+import psycopg
+from psycopg import Rollback, sql
+
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+from lastgood.postgres import database
+
+_LOCKS = """
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), count(*) OVER ()
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+  AND NOT pg_catalog.has_table_privilege(c.oid, %s)
+ORDER BY 1 LIMIT 5
+"""
+_ROLE = """
+SELECT r.rolname, r.rolsuper, pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'),
+       pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
+FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
+"""
+
+
+def standby(s: Subject) -> Iterator[Finding]:
+    """Only a primary can be written to."""
+    if _in_recovery(s):
+        yield Finding(
+            level="refusal",
+            code="standby",
+            text="this server is a standby, or still recovering: nothing can be written to it",
+            hint="Connect to the primary.",
+            known="measured",
+            final=True,
+        )
+
+
+def pooler(s: Subject) -> Iterator[Finding]:
+    """A session must stay the same one."""
+    pids = {s.live.execute("SELECT pg_backend_pid()").fetchone() for _ in range(3)}
+    if len(pids) > 1:
+        yield Finding(
+            level="refusal",
+            code="transaction_pooler",
+            text="this connection goes through a transaction pooler: each statement may meet another session",
+            hint="Connect to the server itself, or through the pooler's session mode.",
+            known="tried",
+            final=True,
+        )
+
+
+def read_only(s: Subject) -> Iterator[Finding]:
+    """A setting that a guide may have told somebody to make."""
+    row = s.maintenance.execute(
+        "SELECT 1 FROM pg_catalog.pg_db_role_setting WHERE setdatabase = %s AND setrole = 0"
+        " AND 'default_transaction_read_only=on' = ANY (setconfig)",
+        [s.database.oid],
+    ).fetchone()
+    if row is not None:
+        yield Finding(
+            level="caution",
+            code="set_read_only",
+            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), and stays so afterwards',
+            hint=f'To lift it: ALTER DATABASE "{s.database.name}" RESET default_transaction_read_only',
+        )
+
+
+def databases(s: Subject) -> Iterator[Finding | Seen]:
+    """To make a database like the live one, and to change the live one: both are tried, and neither is done."""
+    me, is_superuser, _, _ = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
+    if _in_recovery(s):
+        return
+    well = True
+    for finding in (*_create(s, me), *_alter(s, me)):
+        well = False
+        yield finding
+    if well:
+        who = "superuser " if is_superuser else ""
+        yield Seen(text=f'{who}"{me}" may make a database like "{s.database.name}", and rename this one', known="tried")
+
+
+def _create(s: Subject, me: str) -> Iterator[Finding]:
+    """CREATE DATABASE with the name of the database that we are connected to, which can't go away meanwhile: the server
+    looks at the role, the template, the encoding, the locale and the tablespace before it sees that the name is taken,
+    and begins nothing."""
+    taken = s.maintenance.info.dbname
+    template = database.describe(s.maintenance, "template0").tablespace
+    create, *_ = database.creation(taken, s.database, "", template=template)
+    try:
+        s.maintenance.execute(create)
+    except psycopg.errors.DuplicateDatabase:
+        return
+    except psycopg.errors.InsufficientPrivilege as error:
+        if "tablespace" in (error.diag.message_primary or ""):
+            text = f'role "{me}" may not make a database in the tablespace "{s.database.tablespace}"'
+            hint = f'As a superuser: GRANT CREATE ON TABLESPACE "{s.database.tablespace}" TO "{me}"'
+        else:
+            text = f'role "{me}" may neither create nor rename a database'
+            hint = f'As a superuser: ALTER ROLE "{me}" CREATEDB'
+        yield Finding(level="refusal", code="no_createdb", text=text, hint=hint, known="tried", final=True)
+    except psycopg.Error as error:
+        yield Finding(
+            level="refusal",
+            code="no_database_like_it",
+            text=f'the server would make no database like "{s.database.name}": {error.diag.message_primary}',
+            hint="Its encoding, locale and tablespace: psql --list",
+            known="tried",
+            final=True,
+        )
+
+
+def _alter(s: Subject, me: str) -> Iterator[Finding]:
+    """What the switch does needs the owner's rights, as does setting the connection limit to what it is."""
+    statement = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
+        sql.Identifier(s.database.name), sql.Literal(s.database.connection_limit)
+    )
+    try:
+        with s.maintenance.transaction():
+            # Somebody else's change of the same row must not keep us waiting.
+            s.maintenance.execute("SET LOCAL lock_timeout = '2s'")
+            s.maintenance.execute(statement)
+            raise Rollback
+    except psycopg.errors.InsufficientPrivilege:
+        yield Finding(
+            level="refusal",
+            code="not_owner",
+            text=f'role "{me}" is not a member of "{s.database.owner}", which owns "{s.database.name}"',
+            hint=f'As a superuser: GRANT "{s.database.owner}" TO "{me}", or connect as "{s.database.owner}"',
+            known="tried",
+            final=True,
+        )
+    except psycopg.Error as error:
+        yield Finding(
+            level="caution",
+            code="rename_untried",
+            text=f'whether "{s.database.name}" may be renamed could not be tried: {error.diag.message_primary}',
+            hint="Somebody may be changing it at this moment: lastgood status",
+            known="tried",
+        )
+
+
+def fence(s: Subject) -> Iterator[Finding]:
+    """To lock a table against writers takes a right to write to it."""
+    if s.request.fence != "now":
+        return
+    wanted = "UPDATE, DELETE, TRUNCATE" + (", MAINTAIN" if s.live.info.server_version >= 170000 else "")
+    rows = s.live.execute(_LOCKS, [wanted]).fetchall()
+    if rows:
+        names = ", ".join(row[0] for row in rows)
+        more = f" and {rows[0][1] - len(rows)} more" if rows[0][1] > len(rows) else ""
+        yield Finding(
+            level="refusal",
+            code="no_lock",
+            text=f"this role can't keep writers out of {names}{more}: it may not write to it",
+            hint="Connect as the tables' owner or a superuser, or leave writers alone until then: --fence at-swap",
+            final=True,
+        )
+
+
+def signals(s: Subject) -> Iterator[Finding | Seen]:
+    """To end sessions, and to see what they do."""
+    me, is_superuser, signals, sees = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
+    if is_superuser:
+        return
+    if signals:
+        yield Seen(text=f'"{me}" may end all sessions but superusers\' (pg_signal_backend)')
+    else:
+        yield Finding(
+            level="note",
+            code="few_signals",
+            text=f'"{me}" may end only sessions of roles whose rights it has',
+            hint=f'As a superuser: GRANT pg_signal_backend TO "{me}"',
+        )
+    if not sees:
+        yield Finding(
+            level="note",
+            code="few_statistics",
+            text=f'"{me}" does not see what others\' sessions do, nor how far the readers of WAL are',
+            hint=f'As a superuser: GRANT pg_monitor TO "{me}"',
+        )
+
+
+def _in_recovery(s: Subject) -> bool:
+    return bool((s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (False,))[0])

@@ -1,0 +1,68 @@
+"""When was this last done here, and how long will it take?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from datetime import UTC, datetime, timedelta
+
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+from lastgood.past_runs import DID
+from lastgood.spans import duration, roughly, span
+
+
+def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
+    """The newest run on this machine that restored this database, in earnest or beside it."""
+    within = s.request.tables.check.rehearsed_within
+    if not s.past:
+        yield Finding(
+            level="caution",
+            code="never_rehearsed",
+            text=f'"{s.database.name}" was never restored on this machine',
+            hint="Rehearse it: lastgood restore POINT --into NAME. Or answer for it: --attest rehearsal=NAME",
+            known="not known",
+        )
+        return
+    last = s.past[0]
+    ago = span((s.now - last.at).total_seconds())
+    text = f"{DID[last.kind]} on {_day(last.at)}, {ago} ago, in {duration(last.seconds)}"
+    if s.now - last.at > timedelta(seconds=within):
+        yield Finding(
+            level="caution",
+            code="rehearsed_long_ago",
+            text=f"last {text}; [check] rehearsed_within is {span(within)}",
+            hint="Rehearse it: lastgood restore POINT --into NAME",
+            known="measured",
+        )
+    else:
+        yield Seen(text=f"last {text} (run {last.run})", known="measured")
+
+
+def expected(s: Subject) -> Iterator[Finding | Seen]:
+    """By what loads taught of this server; else by the last run, in proportion to the size."""
+    seconds, source = expectation(s)
+    if seconds is None:
+        yield Finding(
+            level="note",
+            code="no_expectation",
+            text="how long it will take is not known: no run on this machine has told yet",
+            known="not known",
+        )
+    else:
+        until = (s.now + timedelta(seconds=seconds)).astimezone(UTC)
+        yield Seen(text=f"expected: {roughly(seconds)}, {source}; begun now, done by {until:%H:%M:%S} UTC")
+
+
+def expectation(s: Subject) -> tuple[float | None, str]:
+    """Seconds until the switch, and where they come from."""
+    if s.until_the_switch is not None:
+        return s.until_the_switch, "by earlier runs on this server"
+    size = s.point.size if s.point is not None else 0
+    for run in s.past:
+        if run.bytes and size:
+            return run.seconds * size / run.bytes, f"by run {run.run}, in proportion to the size"
+    return None, ""
+
+
+def _day(when: datetime) -> str:
+    return when.astimezone(UTC).strftime("%Y-%m-%d")

@@ -1,0 +1,85 @@
+"""Is there room on the server's disk for the restored database and its WAL?"""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Iterator
+from pathlib import Path
+
+import psycopg
+
+from lastgood import sizes
+from lastgood.checklist import Finding, Known, Seen
+from lastgood.checks.subject import Subject
+from lastgood.postgres.machine import is_here
+from lastgood.postgres.risks import risks
+from lastgood.postgres.strain import Limits
+
+_ATTESTED = "[check] free_space in lastgood.toml"
+
+
+def data(s: Subject) -> Iterator[Finding | Seen]:
+    """Measured where the server's folder is on this machine; else what somebody wrote into lastgood.toml."""
+    need, attested = s.room_needed, s.request.tables.check.free_space
+    needed = f"about {sizes.said(need)} are needed"
+    folder = _folder(s)
+    if folder is not None:
+        free = shutil.disk_usage(folder).free
+        if free < need:
+            yield Finding(
+                level="refusal",
+                code="no_room",
+                text=f"the server's disk has {sizes.said(free)} free; {needed}",
+                hint="Make room: lastgood prune lists kept databases and old restore points.",
+                known="measured",
+            )
+        else:
+            yield Seen(
+                text=f"the server's disk has {sizes.said(free)} free; {needed}",
+                known="measured",
+            )
+    elif attested is None:
+        yield Finding(
+            level="caution",
+            code="room_unknown",
+            text=f"free disk space on the server can't be measured from here; {needed}",
+            hint=f"Look it up, and write it as {_ATTESTED}, or answer for it: --attest room=NAME",
+            known="not known",
+        )
+    elif attested < need:
+        yield Finding(
+            level="refusal",
+            code="no_room",
+            text=f"the server's disk has {sizes.said(attested)} free by {_ATTESTED}; {needed}",
+            hint="Make room, and correct that number: lastgood prune lists kept databases.",
+        )
+    else:
+        yield Seen(text=f"the server's disk has {sizes.said(attested)} free by {_ATTESTED}; {needed}")
+
+
+def wal(s: Subject) -> Iterator[Finding]:
+    """Readers of WAL that are late, an archive that fails, disks that are nearly full."""
+    for risk in risks(s.maintenance, s.room_needed, Limits(max_wal_lag=s.request.pace.max_wal_lag)):
+        known: Known = "not known" if risk.code == "wal_unseen" else "measured"
+        yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known=known)
+
+
+def _folder(s: Subject) -> Path | None:
+    """Where the restored database will lie, as far as we can look at it. Behind "localhost" there may be a container or
+    a tunnel, and the folder of that name here be another server's."""
+    try:
+        with s.maintenance.transaction():
+            row = s.maintenance.execute(
+                "SELECT coalesce(nullif(pg_catalog.pg_tablespace_location(t.oid), ''),"
+                " current_setting('data_directory')) FROM pg_catalog.pg_tablespace t WHERE t.spcname = %s",
+                [s.database.tablespace],
+            ).fetchone()
+    except psycopg.errors.InsufficientPrivilege:
+        return None
+    folder = Path(row[0]) if row is not None else None
+    if folder is None or not is_here(s.maintenance):
+        return None
+    try:
+        return folder if folder.exists() else None
+    except OSError:
+        return None

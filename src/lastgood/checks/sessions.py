@@ -1,0 +1,90 @@
+"""Who is in the live database, and can he be ended; is there room for our own sessions and locks?"""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterator
+
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+from lastgood.postgres.capacity import OTHER_SESSIONS, limits
+from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
+from lastgood.postgres.sessions import sessions as sessions_in
+
+# Sessions of a run that are in the live database at once: the fence, the emergency backup, a reader.
+SESSIONS_IN_LIVE = 3
+
+
+def killable(s: Subject) -> Iterator[Finding | Seen]:
+    """All are ended once, in the switch."""
+    text = in_the_way(s.maintenance, s.database.oid, s.database.name)
+    if text:
+        yield Finding(level="refusal", code="unkillable_sessions", text=text, hint=END_THEM)
+        return
+    own = s.live.info.backend_pid
+    there = [each for each in sessions_in(s.maintenance, s.database.oid) if each.pid != own and each.user is not None]
+    if not there:
+        yield Seen(text=f'nobody is connected to "{s.database.name}"', known="measured")
+        return
+    names = Counter(each.application_name or f'role "{each.user}"' for each in there).most_common(5)
+    listed = ", ".join(f"{count} of {name}" for name, count in names)
+    count = "1 session is" if len(there) == 1 else f"{len(there)} sessions are"
+    yield Seen(text=f"{count} in it ({listed}); this role may end each of them")
+
+
+def shut(s: Subject) -> Iterator[Finding]:
+    """Tables that nobody can read at this moment."""
+    held_by = shut_tables(s.live)
+    for pid in sorted({each.pid for each in held_by}):
+        held = [each for each in held_by if each.pid == pid]
+        names = ", ".join(f'"{each.schema}"."{each.name}"' for each in held[:5])
+        more = f" and {len(held) - 5} more" if len(held) > 5 else ""
+        who = f'process {pid} of "{held[0].user}"' if held[0].user else f"process {pid}"
+        called = f' ("{held[0].application_name}")' if held[0].application_name else ""
+        yield Finding(
+            level="caution",
+            code="shut_tables",
+            text=f"{who}{called} has locked {names}{more} against readers: the rows shown for it are an estimate, and "
+            + ("the run ends that session" if s.request.fence == "now" else "the run waits for it"),
+            hint=f"To end it yourself: SELECT pg_terminate_backend({pid})",
+            known="measured",
+        )
+
+
+def locks(s: Subject) -> Iterator[Finding]:
+    """The server has room for so many locks at once; without it, everybody's commands would fail."""
+    if s.request.fence != "now":
+        return
+    row = s.live.execute(
+        "SELECT (SELECT count(*) FROM pg_catalog.pg_class WHERE relkind IN ('r', 'p')),"
+        " current_setting('max_locks_per_transaction')::int8"
+        " * (current_setting('max_connections')::int8 + current_setting('max_prepared_transactions')::int8)"
+    ).fetchone()
+    assert row is not None
+    tables, room = int(row[0]), int(row[1])
+    if tables > room // 2:
+        yield Finding(
+            level="refusal",
+            code="too_many_tables",
+            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks",
+            hint="Run the rollback with --fence at-swap, or raise max_locks_per_transaction.",
+            final=True,
+        )
+
+
+def connections(s: Subject) -> Iterator[Finding]:
+    """The run's own sessions and one worker; those for the checks themselves are open already."""
+    for limit, needed in [
+        *((each, OTHER_SESSIONS + 1) for each in limits(s.maintenance)),
+        *((each, SESSIONS_IN_LIVE) for each in limits(s.maintenance, s.database.name) if each.what.startswith("data")),
+    ]:
+        free = max(0, limit.limit - limit.used)
+        if free < needed:
+            yield Finding(
+                level="caution",
+                code="few_connections",
+                text=f"{limit.what} {limit.limit} connections and uses {limit.used}; the run needs {needed} more at "
+                "times, and stops where it gets none",
+                hint="End sessions that are idle: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
+                known="measured",
+            )

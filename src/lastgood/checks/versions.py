@@ -1,0 +1,108 @@
+"""Does this server understand the restore point, and has it what that one needs?"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+
+SUPPORTED = range(15, 19)
+
+
+def server(s: Subject) -> Iterator[Finding | Seen]:
+    """A version that this lastgood was tested with."""
+    major = s.maintenance.info.server_version // 10000
+    if major not in SUPPORTED:
+        yield Finding(
+            level="caution",
+            code="server_version",
+            text=f"PostgreSQL {major} was never tested with this lastgood (15 to 18 were)",
+            known="measured",
+        )
+    else:
+        version = s.maintenance.info.parameter_status("server_version")
+        yield Seen(text=f"the server is PostgreSQL {version}", known="measured")
+
+
+def point(s: Subject) -> Iterator[Finding | Seen]:
+    """A newer server's dump may have words that this one does not know."""
+    major = s.maintenance.info.server_version // 10000
+    dumped = s.facts.rules.server_major if s.facts is not None else None
+    if dumped is not None and dumped > major:
+        yield Finding(
+            level="refusal",
+            code="older_server",
+            text=f"the restore point comes from PostgreSQL {dumped}, the server is {major} and may not understand it",
+            hint="Restore it on a server of that version: lastgood restore POINT --into NAME --db URL",
+        )
+    elif dumped is not None:
+        yield Seen(text=f"the restore point comes from PostgreSQL {dumped}")
+    if s.point is not None and s.summary is None:
+        yield Finding(
+            level="note",
+            code="needs_unread",
+            text="which roles and tablespaces the restore point needs is seen when it is read",
+            hint="Read it now: lastgood check --thorough. The plan of a rollback always does.",
+            known="not known",
+        )
+
+
+def encoding(s: Subject) -> Iterator[Finding]:
+    """Characters that the live database's encoding lacks."""
+    if s.summary is not None and s.database.encoding not in (s.summary.encoding, "UTF8", "SQL_ASCII"):
+        yield Finding(
+            level="caution",
+            code="encoding",
+            text=f'the restore point is in {s.summary.encoding}, "{s.database.name}" in {s.database.encoding}: '
+            "a character that it lacks stops the run",
+        )
+
+
+def roles(s: Subject) -> Iterator[Finding]:
+    """They are not part of a dump."""
+    if s.summary is None or not s.summary.roles:
+        return
+    rows = s.maintenance.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()
+    missing = sorted(set(s.summary.roles) - {row[0] for row in rows})
+    if missing:
+        yield Finding(
+            level="refusal",
+            code="missing_roles",
+            text="the restore point needs roles that this server lacks: " + ", ".join(missing),
+            hint="Create them: " + "; ".join(f'CREATE ROLE "{name}" NOLOGIN' for name in missing),
+            final=True,
+        )
+
+
+def extensions(s: Subject) -> Iterator[Finding]:
+    """Their files come with packages of the server's machine."""
+    if s.facts is None:
+        return
+    wanted = {extension.name for extension in s.facts.extensions}
+    rows = s.maintenance.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
+    missing = sorted(wanted - {row[0] for row in rows})
+    if missing:
+        yield Finding(
+            level="refusal",
+            code="missing_extensions",
+            text="the restore point needs extensions that are not installed on this server: " + ", ".join(missing),
+            hint="Install their packages on the server's machine, then run the rollback again.",
+            final=True,
+        )
+
+
+def tablespaces(s: Subject) -> Iterator[Finding]:
+    """They belong to the server."""
+    if s.summary is None:
+        return
+    rows = s.maintenance.execute("SELECT spcname FROM pg_catalog.pg_tablespace").fetchall()
+    missing = sorted(set(s.summary.tablespaces) - {row[0] for row in rows})
+    if missing:
+        yield Finding(
+            level="refusal",
+            code="missing_tablespaces",
+            text="the restore point needs tablespaces that this server lacks: " + ", ".join(missing),
+            hint="Create them, then run the rollback again.",
+            final=True,
+        )

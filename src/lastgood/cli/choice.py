@@ -1,0 +1,107 @@
+"""Which restore point is meant, and what people answer for: what ``rollback`` and ``check`` take alike."""
+
+from __future__ import annotations
+
+import getpass
+from collections.abc import Iterable, Sequence
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.checklist import Attestation, Override, check_names
+from lastgood.cli.complete import points
+from lastgood.errors import UsageError
+from lastgood.plan import Choice
+
+Point = Annotated[
+    str | None, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
+]
+Latest = Annotated[bool, typer.Option("--latest", help="The newest valid restore point (the default).")]
+Before = Annotated[
+    str | None,
+    typer.Option(
+        "--before",
+        metavar="TIME",
+        help="The newest one made before this time, in ISO 8601; UTC unless it has a zone.",
+    ),
+]
+BeforeMigration = Annotated[
+    str | None,
+    typer.Option("--before-migration", metavar="VERSION", help="The newest one without this migration."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--override", metavar="ITEM", help="Go on in spite of this item of the checklist; needs --reason."),
+]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", metavar="TEXT", help="Why: one for each --override in their order, or one for all."),
+]
+Attested = Annotated[
+    list[str] | None,
+    typer.Option("--attest", metavar="ITEM=NAME", help="Who answers for an item that can't be measured."),
+]
+
+
+def choice_of(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> Choice:
+    """What was asked for. Raises UsageError where that contradicts itself."""
+    ways = {"POINT": point, "--latest": latest, "--before": before, "--before-migration": before_migration}
+    given = [name for name, value in ways.items() if value]
+    if len(given) > 1:
+        raise UsageError(
+            f"cannot choose a restore point: {' and '.join(given)} contradict each other",
+            hint="Give one of them.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    return Choice(point=point, before=moment(before) if before is not None else None, before_migration=before_migration)
+
+
+def moment(text: str) -> datetime:
+    """A time in ISO 8601 (a date alone is its midnight), UTC unless it names a zone. Raises UsageError."""
+    try:
+        found = datetime.fromisoformat(text.strip().removesuffix(" UTC"))
+    except ValueError as error:
+        raise UsageError(
+            f'cannot read the time "{text}": it is not in ISO 8601',
+            hint="Write it like 2025-11-04T14:30 (UTC) or 2025-11-04T14:30+01:00.",
+            state=config.NOTHING_LOOKED_AT,
+        ) from error
+    return found if found.tzinfo is not None else found.replace(tzinfo=UTC)
+
+
+def answers(
+    overrides: Sequence[str] | None,
+    reasons: Sequence[str] | None,
+    attested: Iterable[str] | None,
+    people: Sequence[str],
+) -> tuple[tuple[Override, ...], tuple[Attestation, ...]]:
+    """What was overridden and attested, by whom and when. ``people``: the items that only people can answer for.
+
+    Raises UsageError.
+    """
+    overrides, reasons = overrides or (), [each.strip() for each in reasons or ()]
+    if not all(reasons) or len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
+        raise UsageError(
+            f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not belong together",
+            hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    now, me = datetime.now(UTC), getpass.getuser()
+    given = [
+        Override(item=item, reason=reasons[number if len(reasons) > 1 else 0], by=me, at=now)
+        for number, item in enumerate(overrides)
+    ]
+    words = []
+    for each in attested or ():
+        item, _, name = (part.strip() for part in each.rpartition("="))
+        if not item or not name:
+            raise UsageError(
+                f'cannot read --attest "{each}": it is not ITEM=NAME',
+                hint='For example: --attest "the team is told=Ann"',
+                state=config.NOTHING_LOOKED_AT,
+            )
+        words.append(Attestation(item=item, name=name, at=now))
+    check_names(given, words, people)
+    return tuple(given), tuple(words)

@@ -1,0 +1,86 @@
+"""What earlier runs on this machine tell: when a database was last restored, from what, and how long that took.
+
+Rollbacks are read from their journals. Whatever else restores a database to the end (a restore beside it, a drill)
+leaves a record of the same form: a journal with one entry, ``ended``.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+from typing import Any, Literal
+
+from lastgood.errors import LastgoodError
+from lastgood.journal import Journal
+
+Kind = Literal["rollback", "restore", "drill"]
+
+DID: dict[Kind, str] = {
+    "rollback": "rolled back",
+    "restore": "restored beside the live database",
+    "drill": "rehearsed in a drill",
+}
+# More journals than this are not looked at: each may be as long as its database has tables.
+LOOKED_AT = 50
+
+
+@dataclass(frozen=True, slots=True)
+class PastRun:
+    """A run that went well. ``live`` is the database that it was for, ``bytes`` the size of its restore point on disk.
+    ``at`` is when it ended, ``seconds`` how long it took in all."""
+
+    run: str
+    kind: Kind
+    live: str
+    at: datetime
+    seconds: float
+    bytes: int
+    point: str
+
+
+def remember(state: Path, run: str, *, kind: Kind, live: str, seconds: float, bytes: int, point: str) -> None:
+    """Keeps the record of a run that has no journal of its own. A failure is passed over: the run itself is done."""
+    with suppress(OSError, LastgoodError):
+        record = {"live": live, "seconds": round(seconds, 3), "bytes": bytes, "point": point}
+        Journal.create(state, run).write("ended", kind=kind, status="done", past=record)
+
+
+def past_runs(state: Path, live: str) -> tuple[PastRun, ...]:
+    """Those of one live database, the newest first. What can't be read is left out."""
+    found = []
+    for journal in reversed(Journal.all(state)[-LOOKED_AT:]):
+        with suppress(OSError, ValueError, KeyError, TypeError):
+            found += [run for run in _told(journal) if run.live == live]
+    return tuple(sorted(found, key=lambda run: run.at, reverse=True))
+
+
+def _told(journal: Journal) -> Iterator[PastRun]:
+    begun: dict[str, Any] = {}
+    for line in journal.path.read_bytes().splitlines():
+        # A step's entries, which are many, are not what is looked for.
+        if b'"event": "begun"' in line or b'"event": "resumed"' in line:
+            begun = json.loads(line)
+        elif b'"event": "ended"' in line:
+            ended = json.loads(line)
+            if ended.get("status") == "done" and (past := _past(begun, ended)) is not None:
+                at = datetime.fromisoformat(ended["at"])
+                yield PastRun(run=journal.run, at=at, **past)
+
+
+def _past(begun: dict[str, Any], ended: dict[str, Any]) -> dict[str, Any] | None:
+    if "past" in ended:
+        return {"kind": ended["kind"], **ended["past"]}
+    if begun.get("kind") != "rollback":
+        return None
+    plan, report = begun["plan"], ended["report"]
+    return {
+        "kind": "rollback",
+        "live": plan["live"],
+        "seconds": report["seconds"]["total"],
+        "bytes": plan["point"]["bytes"],
+        "point": plan["point"]["path"],
+    }

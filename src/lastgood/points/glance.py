@@ -1,0 +1,102 @@
+"""What can be told of a restore point without reading it: its manifest, its beginning and its end."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from datetime import datetime
+from pathlib import Path
+
+from lastgood.dump.file_set import FileSet
+from lastgood.dump.formats import DumpSource
+from lastgood.errors import Incomplete
+from lastgood.events import Emit, silent
+from lastgood.facts import Facts
+from lastgood.points.choosing import Said, newest
+from lastgood.points.point import RestorePoint, source_of
+from lastgood.points.verdict import Differs, read_whole
+
+_TAIL = 4096
+# Up to this size a SHA-256 takes less than a second.
+DIGESTED = 256 << 20
+# pg_dump's own last comment, of a cluster too; and what the files of supabase db dump end with.
+_ENDED = re.compile(rb"-- PostgreSQL database (?:cluster )?dump complete\s*\n--|(?i:\breset\s+all\s*;)")
+
+
+@dataclass(frozen=True, slots=True)
+class Glance:
+    """A restore point that nothing speaks against, as far as was looked. ``facts`` are those of its manifest; None
+    without one. ``looked`` says at what, in words."""
+
+    point: RestorePoint
+    source: DumpSource
+    facts: Facts | None
+    looked: str
+
+
+def glance(point: RestorePoint) -> Glance:
+    """Looks at its size and at its end; of one with a manifest also at its SHA-256, unless it is large. Raises BadPoint
+    when that is enough to see that it is damaged."""
+    source = source_of(point)
+    if point.problem:
+        raise _changed(point, point.problem)
+    files = [each.path for each in source.sources] if isinstance(source, FileSet) else [point.path]
+    plain = source.kind in ("plain", "set") and not source.compression
+    if plain and not all(_ends_well(file) for file in files if file.suffix == ".sql" or len(files) == 1):
+        raise Incomplete(
+            f'cannot use "{point.path}": it ends without the line "-- PostgreSQL database dump complete"',
+            hint="What is left of it: lastgood points verify",
+        )
+    end = "its end is there" if plain else "its end can't be seen without reading it"
+    if point.manifest is None:
+        return Glance(point, source, None, f"not read, as it has no manifest: it begins like a dump, and {end}")
+    looked = f"not read: it has the size that its manifest says, and {end}; its content was proved when it was made"
+    if point.size <= DIGESTED:
+        if source.sha256() != point.manifest.sha256:
+            raise _changed(point, f'cannot use "{point.path}": its bytes are not those that were written (SHA-256)')
+        looked = "its SHA-256 is that of its manifest, so it is the file whose content was proved when it was made"
+    return Glance(point, source, point.manifest.facts, looked)
+
+
+def _changed(point: RestorePoint, why: str) -> Differs:
+    facts = point.manifest.facts if point.manifest is not None else Facts(origin="dump")
+    return Differs(why, hint="Choose another restore point: lastgood points.", facts=facts)
+
+
+def _ends_well(file: Path) -> bool:
+    with file.open("rb") as opened:
+        opened.seek(max(0, file.stat().st_size - _TAIL))
+        return _ENDED.search(opened.read()) is not None
+
+
+def glanced(
+    store: Path,
+    *,
+    name: str | None = None,
+    before: datetime | None = None,
+    before_migration: str | None = None,
+    database: str | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Glance:
+    """The restore point that ``choose`` would try first, unread. Where a migration decides and no manifest tells
+    which are applied, it is read after all. Raises BadPoint with what there is."""
+
+    def look(point: RestorePoint) -> Glance:
+        found = glance(point)
+        if before_migration is None or found.facts is not None:
+            return found
+        whole = read_whole(point, database=database, skim=True, stage="plan", emit=emit, cancelled=cancelled)
+        return Glance(point, whole.source, whole.facts, "read for its migration; its rows were only counted")
+
+    return newest(
+        store,
+        look,
+        lambda found: Said(found.facts),
+        name=name,
+        before=before,
+        before_migration=before_migration,
+        database=database,
+        emit=emit,
+    )
