@@ -283,4 +283,6 @@ class TestRuns:
         assert story["state"] == f'It failed and took everything back: "{database}" was not touched.'
         assert "t_pkey" in story["reason"]
         assert story["explained"]["kinds"][0]["case"] == "duplicate-key-in-index"
-        assert "Why it failed\n" in lastgood("explain", journal.stem).out
+        assert story["failed_in"] == ["build"]
+        shown = lastgood("explain", journal.stem).out
+        assert "\nWhy it failed to build the restored database beside the live one\n" in shown

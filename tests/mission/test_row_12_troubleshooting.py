@@ -98,7 +98,7 @@ def test_permission_denied(lastgood: Lastgood, operator: Operator, backup: Path,
     assert [each["case"] for each in found["kinds"]] == ["permission-denied"]
     assert found["kinds"][0]["title"] == "A right is missing"
     assert run_what_it_proposes(lastgood, found) == [
-        "lastgood rollback --latest --dry-run   # tells which rights the role lacks for a rollback"
+        "lastgood check   # tells which rights the role lacks for a rollback"
     ]
 
 

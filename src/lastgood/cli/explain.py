@@ -27,7 +27,7 @@ def explain(
     what: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[TEXT|FILE|RUN|-]",
+            metavar="TEXT|FILE|RUN|-",
             help="An error or SQLSTATE, a file with a log, the name of a run, or - for standard input; "
             "the newest run when left out.",
         ),

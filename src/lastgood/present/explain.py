@@ -98,7 +98,8 @@ def show_run(screen: Screen, story: RunStory) -> None:
     screen.say(story.state)
     _commands(screen, story.commands)
     if story.reason:
-        screen.heading("Why it failed")
+        titles = [each.title for each in story.steps if each.name in story.failed_in]
+        screen.heading("Why it failed" + (f" to {' and to '.join(titles)}" if titles else ""))
         screen.say(story.reason, first="  ", indent=2)
         if story.explained is not None and story.explained.recognised:
             for kind in story.explained.kinds[:1]:

@@ -44,7 +44,8 @@ class Step(_Frozen):
 class RunStory(_Frozen):
     """What a journal tells. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
     ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (at the switch, or at work).
-    ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, and ``explained`` what that means.
+    ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, ``failed_in`` the steps that were
+    at work then, and ``explained`` what that means.
     """
 
     run: str
@@ -56,6 +57,7 @@ class RunStory(_Frozen):
     last: datetime
     outcome: Literal["done", "walked_back", "aborted", "stopped", "switched", "unknown"]
     steps: tuple[Step, ...]
+    failed_in: tuple[str, ...]
     reason: str
     state: str
     commands: tuple[str, ...]
@@ -110,6 +112,7 @@ def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
         last=datetime.fromisoformat(entries[-1]["at"]),
         outcome=outcome,
         steps=tuple(steps),
+        failed_in=_at_work(entries, failed) if failed is not None and ended is None else (),
         reason=reason,
         state=said,
         commands=commands,
@@ -132,6 +135,19 @@ def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
             step = Step(name=name, title=title, state=states[each["event"]], at=datetime.fromisoformat(each["at"]))
             found[name] = step
     return list(found.values())
+
+
+def _at_work(entries: list[Mapping[str, Any]], failed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Steps that were announced before the failure and not done by then."""
+    open_steps: dict[str, None] = {}
+    for each in entries:
+        if each is failed:
+            break
+        if each["event"] == "doing":
+            open_steps[str(each["step"])] = None
+        elif each["event"] in ("done", "undone"):
+            open_steps.pop(str(each["step"]), None)
+    return tuple(open_steps)
 
 
 def _outcome(
