@@ -18,6 +18,7 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
+from tests.conftest import Servers
 
 New = Callable[..., str]
 
@@ -258,22 +259,45 @@ def test_the_servers_own_log(lastgood: Lastgood, operator: Operator, database: s
     assert outcome.document["verdict"] is None  # a server's log tells nothing of a restore
 
 
-@pytest.mark.postgres(15)
 @pytest.mark.parametrize(
-    ("language", "begins"),
-    [("de", "Fehler"), ("fr", "erreur"), ("es", "error"), ("ja", "エラー"), ("ru", "ошибка"), ("zh_CN", "错误")],
+    ("language", "error"),
+    [
+        ("de", "FEHLER"),
+        ("es", "no existe"),
+        ("fr", "ERREUR"),
+        ("ja", "リレーション"),
+        ("ru", "ОШИБКА"),
+        ("zh_CN", "错误"),
+    ],
 )
-def test_a_psql_in_another_language(
-    lastgood: Lastgood, operator: Operator, database: str, language: str, begins: str
+def test_a_server_and_a_psql_in_another_language(
+    lastgood: Lastgood, servers: Servers, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, language: str, error: str
 ) -> None:
-    # Its own messages are translated; the server's are the server's to translate.
-    operator("psql", "postgresql://nobody@/x?host=/nowhere", LC_ALL="C.UTF-8", LANGUAGE=language)
-    if begins not in operator.log.read_text():
-        pytest.skip("this psql has no translations")
+    servers.get(15)  # which skips where it is not installed
+    monkeypatch.setenv("LANGUAGE", language)
+    with EmbeddedServer(15, settings={"lc_messages": "C.UTF-8"}) as foreign:
+        operator = Operator(foreign, tmp_path)
+        script = operator.file(
+            "SELECT * FROM public.contacts;\n"
+            "CREATE TABLE public.t (id int PRIMARY KEY);\nINSERT INTO public.t VALUES (1), (1);\n"
+            "COPY public.deals FROM stdin;\n1\t\\N\n\\.\n;\n"
+            "BEGIN;\nSELECT 1 / 0;\nSELECT 1;\nROLLBACK;\n"
+        )
+        assert operator("psql", foreign.url("postgres"), stdin=script, LC_ALL="C.UTF-8") == 0
+    if error not in operator.log.read_text():
+        pytest.skip("this PostgreSQL has no translations")
 
     found = explained(lastgood, operator)
 
-    assert [each["case"] for each in found["kinds"]] == ["connection-refused"]
+    assert [(each["case"], each["count"]) for each in found["kinds"]] == [
+        ("relation-does-not-exist", 2),
+        ("duplicate-key", 1),
+        ("value-refused", 1),
+        ("psql-rows-as-commands", 2),
+        ("syntax-error", 1),
+        ("transaction-aborted", 1),
+    ]
+    assert found["verdict"]["outcome"] == "half_restored"
 
 
 def test_an_error_that_nobody_knows(lastgood: Lastgood, tmp_path: Path) -> None:

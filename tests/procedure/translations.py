@@ -30,7 +30,7 @@ def translation(language: str, major: int = 15) -> dict[str, dict[str, str]]:
     messages = {}
     for text in sorted({text for case in library().cases.values() for text in case.messages}):
         if (found := _translated(text, known)) is not None:
-            messages[text] = found
+            messages[text] = found.partition("\n")[0]  # logs are read by lines
     words = {word: known[word] for word in _LOUD if word in known}
     words |= {word: known[f"{word}:  "].strip(": \xa0") for word in _AFTER if f"{word}:  " in known}
     words |= {word: known[f"{word}: "].strip(": \xa0") for word in ("error", "warning") if f"{word}: " in known}

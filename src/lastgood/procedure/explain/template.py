@@ -18,17 +18,18 @@ _QUOTE = r"""\\?["'“”]?"""
 
 
 class Template:
-    """One format string. ``weight`` is the number of its own characters: of two that fit, the heavier says more.
-    ``word`` is one that no message can lack which it fits; "" where there is none."""
+    """One format string. ``weight`` is how much it says itself (in bytes: a Chinese character says as much as three
+    letters): of two that fit, the heavier counts. ``word`` is one that no message can lack which it fits; "" where
+    there is none."""
 
     __slots__ = ("_pattern", "text", "weight", "word")
 
     def __init__(self, text: str) -> None:
-        self.text = _without_the_end(text)
+        self.text = _without_the_end(text).strip()
         pieces = _PLACE.split(self.text)
         self._pattern: re.Pattern[str] | None = None  # thousands of them: made when its word was seen
         # One that ends with a colon only introduces what matters.
-        self.weight = 1 if text.endswith(": ") else sum(len(piece) for piece in pieces)
+        self.weight = 1 if text.endswith(": ") else sum(len(piece.encode()) for piece in pieces)
         self.word = max(_whole_words(pieces), key=len, default="")
 
     def fits(self, message: str) -> bool:
