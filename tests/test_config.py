@@ -266,6 +266,27 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
             REFERENCE,
         ),
         (
+            "[[validate.rules]]\nname = 'a'\nquery = 'b'\nexpect = 1\nat_most = 2",
+            'cannot use "validate.rules[1]" in "{file}": give either expect, or at_least and at_most',
+            REFERENCE,
+        ),
+        (
+            "[[validate.rules]]\nname = 'a'\nquery = 'b'\nexpect = 1\nof = 'c'",
+            'cannot use "validate.rules[1]" in "{file}": of counts all rows, among which the query gives the bad ones: '
+            "leave expect and limits out",
+            REFERENCE,
+        ),
+        (
+            "[[validate.rules]]\nname = 'a'\nquery = 'b'\nthreshold = 90",
+            'cannot use "validate.rules[1]" in "{file}": threshold needs of, the number of all rows',
+            REFERENCE,
+        ),
+        (
+            "[validate]\nrules = [{ name = 'a', query = 'b' }, { name = 'a', query = 'c' }]",
+            'cannot use "validate" in "{file}": two rules are called "a"',
+            REFERENCE,
+        ),
+        (
             "[validate]\nthreshold = 101",
             'cannot use "validate.threshold" in "{file}": it must be 100 or less',
             REFERENCE,

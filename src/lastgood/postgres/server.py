@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from contextlib import suppress
+from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,21 +42,27 @@ SESSION: tuple[tuple[str, str], ...] = (
 
 
 _SET = """
-SELECT pg_catalog.set_config(s.name, w.value, false) FROM pg_catalog.pg_settings s
+SELECT pg_catalog.set_config(s.name, w.value, %s) FROM pg_catalog.pg_settings s
 JOIN unnest(%s::text[], %s::text[]) w (name, value) USING (name)
 WHERE s.context = 'user' OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user)
 """
 
 
-def set_where_possible(connection: Connection, settings: Sequence[tuple[str, str]]) -> None:
-    """Sets what the server knows and the role may set, and leaves the rest alone. Needs autocommit."""
+def set_where_possible(connection: Connection, settings: Sequence[tuple[str, str]], *, local: bool = False) -> None:
+    """Sets what the server knows and the role may set, and leaves the rest alone. Needs autocommit; or, when ``local``,
+    a transaction: it is set until its end."""
+
+    def apply(some: Sequence[tuple[str, str]]) -> None:
+        with connection.transaction() if local else nullcontext():
+            connection.execute(_SET, [local, [name for name, _ in some], [value for _, value in some]])
+
     try:
-        connection.execute(_SET, [[name for name, _ in settings], [value for _, value in settings]])
+        apply(settings)
     except psycopg.errors.InvalidParameterValue:
         # Some platforms know a setting and can't do it (client_connection_check_interval): each by itself, then.
-        for name, value in settings:
+        for each in settings:
             with suppress(psycopg.errors.InvalidParameterValue):
-                connection.execute(_SET, [[name], [value]])
+                apply([each])
 
 
 @dataclass(frozen=True, slots=True)
@@ -102,13 +108,7 @@ class Target:
 
         Raises psycopg.OperationalError.
         """
-        keywords: dict[str, Any] = {
-            "connect_timeout": "10",
-            **self.keywords,
-            "application_name": application_name[:63],
-            "client_encoding": "UTF8",
-        }
-        connection = psycopg.connect(**keywords, autocommit=True)
+        connection = self.connect_unchanged(application_name=application_name)
         try:
             # Alone and first: a limit of the database or of the role would cut short what follows.
             connection.execute("SET statement_timeout = 0")
@@ -120,6 +120,20 @@ class Target:
             connection.close()
             raise
         return connection
+
+    def connect_unchanged(self, *, application_name: str = "lastgood") -> Connection:
+        """A connection in autocommit mode in which nothing was set: for work that sets what it needs in a transaction.
+        Behind a pooler, what is set outside of one stays in a session that is the application's a moment later.
+
+        Raises psycopg.OperationalError.
+        """
+        keywords: dict[str, Any] = {
+            "connect_timeout": "10",
+            **self.keywords,
+            "application_name": application_name[:63],
+            "client_encoding": "UTF8",
+        }
+        return psycopg.connect(**keywords, autocommit=True)
 
     def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
         """What a client program needs: a connection string without secrets for ``--dbname``, and an environment."""

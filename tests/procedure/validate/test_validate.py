@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import threading
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 from psycopg import sql
@@ -16,6 +17,7 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.validate import validate
 from lastgood.procedure.validate.crew import snapshot
 from lastgood.procedure.validate.look import Look
+from tests.pooler import PORT, PgBouncer
 from tests.postgres.test_pressure import standby
 from tests.procedure.validate.conftest import Stage
 
@@ -302,6 +304,32 @@ def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage
         shared.first.rollback()
         shared.first.autocommit = True
         after: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())
-    with stage.target.connect() as fresh:
+    with stage.target.connect_unchanged() as fresh:
         before: dict[str, str] = dict(fresh.execute("SELECT name, setting FROM pg_settings").fetchall())
     assert {name for name in before if before[name] != after[name]} == {"application_name"}
+
+
+def test_it_works_through_a_pooler_and_leaves_its_sessions_alone(
+    stage: Stage, new_pooler: Callable[..., PgBouncer]
+) -> None:
+    pooler = new_pooler({stage.name: f"host={stage.server.folder} port=5432"}, ("postgres",), default_pool_size="4")
+    with ExitStack() as stack:
+        # The application's sessions exist already, and take turns.
+        clients = [stack.enter_context(pooler.connect(stage.name)) for _ in range(4)]
+        for client in clients:
+            client.execute("BEGIN")
+        for client in clients:
+            client.execute("COMMIT")
+        through = Target.parse(f"host={pooler.folder} port={PORT} user=postgres dbname={stage.name}")
+        verdict = validate(through, Validate(), "full", jobs=2)
+        assert (verdict.verdict, verdict.complete) == ("GO", True)
+        paths = []
+        for client in clients:
+            client.execute("BEGIN")
+            paths += client.execute(
+                "SELECT current_setting('search_path'), current_setting('default_transaction_read_only'),"
+                " current_setting('row_security'), current_setting('lock_timeout')"
+            ).fetchall()
+        assert set(paths) == {('"$user", public', "off", "on", "0")}
+        for client in clients:
+            client.execute("COMMIT")

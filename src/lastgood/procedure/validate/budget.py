@@ -7,9 +7,9 @@ from dataclasses import dataclass
 
 from lastgood.procedure.validate.rule import Found, Mode, Task
 
-# Blocks of 8 kB that are planned for each second of the limit, all connections together: 16 MB, a small part of what a
+# Blocks of 8 kB that are planned for each second of the limit, all connections together: 40 MB, a part of what a
 # server reads. The rest of the time is for servers that are slow or busy.
-PAGES_A_SECOND = 2000
+PAGES_A_SECOND = 5000
 # What needs the whole of a table that large is left to --full.
 MOST_WHOLE = 64_000
 # A sample of fewer pages says nothing.

@@ -14,7 +14,7 @@ from psycopg import IsolationLevel, sql
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Progress
 from lastgood.postgres.capacity import Capacity, capacity
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import SESSION, Connection, Target, set_where_possible
 from lastgood.procedure.validate import troubles
 from lastgood.procedure.validate.budget import Planned
 from lastgood.procedure.validate.look import Look, OutOfTime
@@ -30,21 +30,16 @@ _NOT_FOUND = ("42P01", "42883", "42703", "42704", "3F000")
 LOCK_TIMEOUT = "2s"
 # Set for the transaction only: behind a pooler the session is another client's a moment later.
 SETTINGS: tuple[tuple[str, str], ...] = (
-    ("search_path", ""),
     ("lock_timeout", LOCK_TIMEOUT),
     ("statement_timeout", "0"),
-    ("idle_in_transaction_session_timeout", "0"),
     # Rows hidden by row level security: an error, not a smaller number.
     ("row_security", "off"),
     ("max_parallel_workers_per_gather", "0"),
     # The planner must not take the constraints for granted that are looked at.
     ("constraint_exclusion", "off"),
     ("synchronize_seqscans", "off"),
-    ("DateStyle", "ISO, YMD"),
-    ("IntervalStyle", "postgres"),
     ("extra_float_digits", "1"),
     ("bytea_output", "hex"),
-    ("jit", "off"),
 )
 
 
@@ -87,6 +82,7 @@ def snapshot(target: Target, jobs: int | None = None) -> Iterator[Snapshot]:
         path = first.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
         room = capacity(first, jobs=jobs, into=first.info.dbname, others=0)
         _begin(first)
+        first.execute("SELECT")  # here the transaction begins, and its snapshot is taken
         _settle(first, room)
         yield Snapshot(target, first, room, path[0] if path is not None else "", stack)
 
@@ -94,7 +90,8 @@ def snapshot(target: Target, jobs: int | None = None) -> Iterator[Snapshot]:
 @contextmanager
 def _connected(target: Target, name: str) -> Iterator[Connection]:
     """A connection that is just closed at the end: nothing of its transaction is to be kept."""
-    connection = target.connect(application_name=name)
+    connection = target.connect_unchanged(application_name=name)
+    connection.prepare_threshold = None  # each query is another one, and a pooler may not know them
     try:
         yield connection
     finally:
@@ -103,7 +100,6 @@ def _connected(target: Target, name: str) -> Iterator[Connection]:
 
 def _begin(connection: Connection) -> None:
     """A transaction begins with the next command, and takes its snapshot then."""
-    connection.prepare_threshold = None  # each query is another one, and a pooler may not know them
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     connection.autocommit = False
@@ -111,11 +107,8 @@ def _begin(connection: Connection) -> None:
 
 def _settle(connection: Connection, room: Capacity) -> None:
     memory = max(4 << 20, min(MOST_MEMORY, room.maintenance_work_mem))
-    wanted = (*SETTINGS, ("work_mem", f"{memory >> 10}kB"))
-    connection.execute(
-        "SELECT pg_catalog.set_config(name, value, true) FROM unnest(%s::text[], %s::text[]) s (name, value)",
-        [[name for name, _ in wanted], [value for _, value in wanted]],
-    )
+    wanted = {**dict(SESSION), **dict(SETTINGS), "work_mem": f"{memory >> 10}kB"}
+    set_where_possible(connection, [*wanted.items()], local=True)
 
 
 class Crew:

@@ -6,6 +6,7 @@ from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import partial
 
+import psycopg
 from psycopg import sql
 
 from lastgood.procedure.validate.catalogue import Catalogue, Relation
@@ -91,7 +92,7 @@ def indexes(catalogue: Catalogue) -> Iterator[Index]:
         _INDEXES, [catalogue.open]
     ).fetchall():
         relation = catalogue.by_oid.get(table)
-        if relation is not None:
+        if relation is not None and relation.populated:
             yield Index(
                 oid,
                 relation,
@@ -130,7 +131,12 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
     same = sql.SQL("SELECT {}, count(*) AS n FROM (SELECT {} {}) t{} GROUP BY {} HAVING count(*) > 1").format(
         keys, index.key_list, index.rows, given, keys
     )
-    several, rows = look.row(sql.SQL("SELECT count(*), coalesce(sum(n), 0)::int8 FROM ({}) t").format(same))
+    try:
+        several, rows = look.row(sql.SQL("SELECT count(*), coalesce(sum(n), 0)::int8 FROM ({}) t").format(same))
+    except psycopg.errors.UndefinedFunction as error:
+        if "equality operator" not in (error.diag.message_primary or ""):
+            raise
+        return [Found(said="its type can be compared by its index only", skipped="unavailable")]
     if not several:
         return [Found()]
     texts = sql.SQL(", ").join(sql.SQL("{}::text").format(each) for each in index.aliases)
