@@ -18,6 +18,7 @@ from lastgood.cli import (
     explain,
     facts,
     init,
+    maintenance,
     points,
     prune,
     restore,
@@ -32,7 +33,22 @@ from lastgood.errors import Interrupted, LastgoodError, UsageError
 from lastgood.postgres import errors as server_errors
 
 # Importing a module registers its commands.
-COMMANDS = (init, config, explain, backup, check, points, facts, restore, rollback, undo, status, prune, validate)
+COMMANDS = (
+    init,
+    config,
+    explain,
+    backup,
+    check,
+    points,
+    facts,
+    restore,
+    rollback,
+    undo,
+    status,
+    maintenance,
+    prune,
+    validate,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

@@ -27,6 +27,7 @@ ORDER = (
     "abort",
     "explain",
     "check",
+    "maintenance",
     "backup",
     "points",
     "facts",

@@ -29,6 +29,7 @@ from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
 from lastgood.procedure.explain import Explained, RunStory
+from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.survey import Survey
 from lastgood.procedure.validate import Verdict
 from lastgood.prune import PrunePlan
@@ -50,6 +51,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("restore", "the document itself", RestoreReport),
     ("restore --salvage-readable", "the document itself", SalvageReport),
     ("status", "the document itself", Status),
+    ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
@@ -73,7 +75,11 @@ SMALL: tuple[tuple[str, str], ...] = (
         "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `notes`, `line` and "
         "`offset`.",
     ),
-    ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
+    (
+        "abort",
+        "`run`, `status`, `live`, `removed`: names of databases, and `application`: `started` again, `not stopped` by "
+        "the run, or `unknown` where another machine has its journal.",
+    ),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )
 
@@ -201,7 +207,9 @@ def statuses() -> str:
         "## Errors",
         "",
         'With `--json` an error is one document on stdout: `{"format": 1, "error": {"code", "message", '
-        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point. The codes:',
+        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point; `run` and '
+        "`application` (an ApplicationReport) where the application's checks failed after the switch, and `undo` (an "
+        "UndoReport) where that was undone. The codes:",
         "",
     ]
     lines += _table(

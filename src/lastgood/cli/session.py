@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import __version__, config, durable, interrupts
+from lastgood.application import Application
 from lastgood.engine.pace import Pace
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Caution, Emit
@@ -64,6 +65,19 @@ class Session:
     def pace(self) -> Pace:
         """How hard a load may press on the server."""
         return Pace(self.settings.jobs, self.settings.max_wal_lag, self.settings.throttle)
+
+    @property
+    def application(self) -> Application:
+        """The application that uses the live database, as lastgood.toml has it."""
+        tables, file = self.settings.tables, self.settings.file
+        return Application(
+            hooks=tables.hooks,
+            health=tables.health,
+            watch=tables.watch,
+            on_failure=self.settings.on_failure,
+            folder=file.absolute().parent if file is not None else None,
+            scrub=self.scrub,
+        )
 
     @contextmanager
     def events(self) -> Iterator[Emit]:

@@ -14,6 +14,7 @@ from pydantic import BaseModel, ConfigDict
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
 from lastgood.procedure.explain.explained import Explained, explain
+from lastgood.steps.application import Checks, Start, Stop
 from lastgood.steps.build import Build
 from lastgood.steps.carry_over import CarryOver
 from lastgood.steps.emergency import Emergency
@@ -22,9 +23,11 @@ from lastgood.steps.finish import Finish
 from lastgood.steps.prove import Prove
 from lastgood.steps.reopen import Reopen
 from lastgood.steps.swap import Swap
+from lastgood.steps.watch import Before, Watch
 
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
-_TITLES = {each.name: each.title for each in (Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Finish)}
+_STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
+_TITLES = {each.name: each.title for each in _STEPS}
 _BACK = "switch the names back"
 
 
