@@ -283,6 +283,17 @@ class TestRuns:
         assert story["state"] == f'It failed and took everything back: "{database}" was not touched.'
         assert "t_pkey" in story["reason"]
         assert story["explained"]["kinds"][0]["case"] == "duplicate-key-in-index"
-        assert story["failed_in"] == ["build"]
+        assert "build" in story["failed_in"]
         shown = lastgood("explain", journal.stem).out
-        assert "\nWhy it failed to build the restored database beside the live one\n" in shown
+        assert "build the restored database beside the live one" in shown.partition("\nWhy it failed\n  At work  ")[2]
+
+    def test_a_restore_beside_it(self, lastgood: Lastgood, database: str) -> None:
+        assert lastgood("backup").status == 0
+        (point,) = lastgood("points", "--json").document["points"]
+        assert lastgood("restore", point["path"], "--into", f"{database}_copy").status == 0
+        (journal,) = (Path.cwd() / "state" / "runs").glob("*.jsonl")
+
+        story = lastgood("explain", journal.stem, "--json").document["run"]
+
+        assert (story["kind"], story["outcome"], story["live"]) == ("restore", "done", database)
+        assert story["state"] == f'The restore is done; "{database}" was not touched by it.'

@@ -99,7 +99,8 @@ def show_run(screen: Screen, story: RunStory) -> None:
     _commands(screen, story.commands)
     if story.reason:
         titles = [each.title for each in story.steps if each.name in story.failed_in]
-        screen.heading("Why it failed" + (f" to {' and to '.join(titles)}" if titles else ""))
+        screen.heading("Why it failed")
+        screen.pairs((("At work", "; ".join(titles)),))
         screen.say(story.reason, first="  ", indent=2)
         if story.explained is not None and story.explained.recognised:
             for kind in story.explained.kinds[:1]:

@@ -94,7 +94,8 @@ def explain_run(state: Path, name: str) -> RunStory:
 
 
 def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
-    plan: Mapping[str, Any] = next((each["plan"] for each in entries if each.get("plan")), {})
+    # A restore or a drill has no plan; its one entry says what it did.
+    plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
     kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
     steps = _steps(entries, kind)
     by_name = {each.name: each for each in steps}
@@ -110,7 +111,7 @@ def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
         kind=kind,
         journal=str(journal.path),
         live=live,
-        point=str(point.get("path") or point.get("name") or "") if isinstance(point, Mapping) else "",
+        point=str(point.get("path") or point.get("name") or "") if isinstance(point, Mapping) else str(point or ""),
         begun=datetime.fromisoformat(entries[0]["at"]),
         last=datetime.fromisoformat(entries[-1]["at"]),
         outcome=outcome,
@@ -178,6 +179,8 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
             f'"{kept}".',
             ("lastgood status", f"lastgood undo {run}   # takes the undo back"),
         )
+    if outcome == "done" and kind != "rollback":
+        return (f'The {kind} is done; "{live}" was not touched by it.', ("lastgood status",))
     if outcome == "done":
         return (
             f'The rollback is done: "{live}" is the restored database, and the one before is kept as "{kept}".',
