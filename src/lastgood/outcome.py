@@ -66,7 +66,8 @@ def told(run: Run, error: BaseException) -> BaseException:
         failed.state = untouched
         return failed
     if isinstance(error, ChildFailed):
-        return Failed(f"cannot go on: {error}", hint=error.tail.strip()[-500:], state=untouched)
+        hint = f"{error.tail.strip()[-500:]}\nRun: lastgood explain {name} to see what that means."
+        return Failed(f"cannot go on: {error}", hint=hint.strip(), state=untouched)
     if isinstance(error, OSError):
         return Failed(
             f"cannot go on: {error.strerror or error}" + (f' ("{error.filename}")' if error.filename else ""),

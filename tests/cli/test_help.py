@@ -19,6 +19,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "status": (3, 5, 7),
     "resume": (3, 4, 5, 6, 7),
     "abort": (3, 5, 7),
+    "explain": (3,),
     "check": (3, 5),
     "maintenance": (),
     "maintenance on": (3, 5, 7),

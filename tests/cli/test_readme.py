@@ -73,6 +73,8 @@ def test_its_two_make_targets_exist() -> None:
         "docs/recovering.md",
         "docs/kinds-of-dumps.md",
         "docs/pgbouncer.md",
+        "docs/configuration.md",
+        "docs/explaining.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

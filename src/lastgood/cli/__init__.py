@@ -15,6 +15,7 @@ from lastgood.cli import (
     backup,
     check,
     config,
+    explain,
     facts,
     init,
     maintenance,
@@ -36,6 +37,7 @@ from lastgood.postgres import errors as server_errors
 COMMANDS = (
     init,
     config,
+    explain,
     backup,
     check,
     points,

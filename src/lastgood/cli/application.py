@@ -26,6 +26,7 @@ ORDER = (
     "status",
     "resume",
     "abort",
+    "explain",
     "check",
     "maintenance",
     "backup",

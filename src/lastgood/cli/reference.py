@@ -21,12 +21,14 @@ from pydantic import BaseModel
 from lastgood import config, errors
 from lastgood.cli import exit_status
 from lastgood.cli.application import app
+from lastgood.config import example
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
+from lastgood.procedure.explain import Explained, RunStory
 from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.procedure.recover.report import Diagnosis
@@ -61,6 +63,8 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("explain", "the document itself", Explained),
+    ("explain RUN", "under `run`", RunStory),
     ("validate", "the document itself", Verdict),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
@@ -173,52 +177,30 @@ def configuration() -> str:
         ),
     )
     lines += [
-        "## Tables",
+        "## Tables of the file",
         "",
-        "What surrounds a rollback, in the file alone. A length of time is written like `30s`, `5min` or `24h`; "
-        "without a unit it is in seconds.",
+        "What surrounds a rollback, and is too long for a command line. [A whole example](../configuration.md) is on a "
+        "page of its own; `lastgood init` writes one as comments, `lastgood config check` says what is wrong in a "
+        "file, and `lastgood config schema` prints the JSON Schema.",
+        "",
+        "A length of time is a number of seconds, or a text like `30s`, `5min`, `24h` or `90d`; a size is a number of "
+        "bytes, or a text like `500MB` or `2GB`.",
         "",
     ]
-    for title, table in _file_tables(config.Tables):
-        lines += [f"### `{title}`", "", _doc(table), ""]
-        lines += _table(
-            ("key", "default", "meaning"),
-            (
-                (f"`{field.alias or name}`", _default(field), field.description or "")
-                for name, field in table.model_fields.items()
-                if _table_of(field.annotation) is None
-            ),
-        )
+    for name, model, many in example.tables():
+        lines += [f"### `[[{name}]]`" if many else f"### `[{name}]`", "", _doc(model), ""]
+        if many:
+            lines += ["There may be several.", ""]
+        lines += _table(("key", "what it is", "default", "meaning"), _keys(model))
     return "\n".join(lines)
 
 
-def _file_tables(model: type[BaseModel], prefix: str = "") -> Iterator[tuple[str, type[BaseModel]]]:
-    """Each table below ``model`` as its header stands in the file; a list of tables in double brackets."""
-    for name, field in model.model_fields.items():
-        if (table := _table_of(field.annotation)) is not None:
-            path = prefix + (field.alias or name)
-            yield f"[[{path}]]" if get_origin(field.annotation) is tuple else f"[{path}]", table
-            yield from _file_tables(table, f"{path}.")
-
-
-def _table_of(annotation: Any) -> type[BaseModel] | None:
-    return next(
-        (each for each in _parts(annotation) if inspect.isclass(each) and issubclass(each, BaseModel)),
-        None,
-    )
-
-
-def _default(field: Any) -> str:
-    if field.is_required():
-        return "must be given"
-    value = field.get_default(call_default_factory=True)
-    if value is None or value == () or value == {}:
-        return ""
-    if isinstance(value, tuple):
-        return ", ".join(f"`{each}`" for each in value)
-    if isinstance(value, bool):
-        return f"`{str(value).lower()}`"
-    return f"`{int(value)}`" if isinstance(value, float) and value == int(value) else f"`{value}`"
+def _keys(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    for key, each in example.model_fields(model).items():
+        if not example.is_table(each):
+            default = example.default_of(each)
+            shown = "" if default in (None, (), {}) else f"`{example.written(default)}`"
+            yield f"`{key}`", example.kind(each), "required" if each.is_required() else shown, each.description or ""
 
 
 def statuses() -> str:
@@ -227,7 +209,8 @@ def statuses() -> str:
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(exit_status.MEANINGS.items())))
     lines += [
         "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
-        "differ, `lastgood validate` with 3 when its verdict is NO-GO.",
+        "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is "
+        "known.",
         "",
         "## Errors",
         "",
