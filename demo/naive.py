@@ -16,11 +16,13 @@ _ERROR = re.compile(r"^psql:[^\n]*?(?:ERROR|FATAL):\s+(.*)$|^(?:ERROR|FATAL):\s+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How psql ended and what it said: ``errors`` are the server's messages in order; psql itself may not care."""
+    """How psql ended and what it said: ``errors`` are the server's messages in order; psql itself may not care.
+    ``said`` is all that it wrote on stderr."""
 
     status: int
     errors: tuple[str, ...]
     seconds: float
+    said: str
 
     def most_frequent(self, count: int) -> list[tuple[str, int]]:
         """The most frequent error messages and how often each came, names and numbers aside."""
@@ -55,4 +57,4 @@ def restore(programs: Path, url: str, file: Path, options: Sequence[str] = ()) -
         )
     said = done.stderr.decode("utf-8", "replace")
     errors = tuple(first or second for first, second in _ERROR.findall(said))
-    return Outcome(done.returncode, errors, time.monotonic() - started)
+    return Outcome(done.returncode, errors, time.monotonic() - started, said)

@@ -219,7 +219,7 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         ("[hook]", 'cannot read "{file}": unknown key "hook"', 'Did you mean "hooks"?'),
         ("[hooks]\nstopp = ['x']", 'cannot read "{file}": unknown key "hooks.stopp"', 'Did you mean "hooks.stop"?'),
         (
-            "[validate]\nrules = [{ name = 'a', query = 'b' }, { name = 'a', querry = 'b' }]",
+            "[validate]\nrules = [{ name = 'a', query = 'b' }, { name = 'c' }]",
             'cannot use "{file}": "validate.rules[2].query" is missing',
             "docs/reference/configuration.md lists the keys of each table.",
         ),
@@ -288,7 +288,7 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         ),
         (
             "[validate]\nthreshold = 101",
-            'cannot use "validate.threshold" in "{file}": input should be less than or equal to 100',
+            'cannot use "validate.threshold" in "{file}": it must be 100 or less',
             REFERENCE,
         ),
     ],
@@ -296,6 +296,30 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
 def test_what_is_wrong_in_a_table_is_said(tmp_path: Path, text: str, message: str, hint: str) -> None:
     file = written(tmp_path, text)
     assert refused({}, {}, tmp_path) == (message.format(file=file), hint, NOTHING)
+
+
+def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
+    file = written(
+        tmp_path,
+        'fence = "later"\nstor = "x"\ndb = "host=x password=geheim"\n'
+        "[hooks]\nstop = []\nstatr = ['x']\n[watch]\nevery = 0\n"
+        "[[validate.rules]]\nname = 'a'\nseverity = 'grave'\nexpect = [1]\n",
+    )
+    assert refused({}, {}, tmp_path) == (
+        f'cannot use "{file}": 9 things in it are wrong',
+        "Mend each of them:\n"
+        '"stor": unknown key (Did you mean "store"?)\n'
+        '"db": it contains a password (Take the password out of the file and put it into ~/.pgpass or the variable '
+        "PGPASSWORD.)\n"
+        '"hooks.stop": it must not be empty\n'
+        '"hooks.statr": unknown key (Did you mean "hooks.start"?)\n'
+        '"watch.every": it must be more than 0\n'
+        '"validate.rules[1].query": it is missing (docs/reference/configuration.md lists the keys of each table.)\n'
+        '"validate.rules[1].expect": it must be a number, a text, or true or false\n'
+        '"validate.rules[1].severity": it must be "blocker" or "warning"\n'
+        '"fence": it must be "now" or "at-swap"',
+        NOTHING,
+    )
 
 
 def test_the_schema_knows_every_key() -> None:

@@ -79,3 +79,11 @@ def test_a_short_password_is_hidden_in_its_place_only() -> None:
     scrub = Scrubber()
     scrub.learn_from("postgresql://u:a@host/data", {})
     assert scrub("data at postgresql://u:a@host/data") == "data at postgresql://u:***@host/data"
+
+
+def test_a_password_in_a_command_of_sql_is_hidden() -> None:
+    scrub = Scrubber()
+    said = "STATEMENT:  ALTER ROLE app LOGIN PASSWORD 'it''s secret' VALID UNTIL 'infinity'"
+    assert scrub(said) == "STATEMENT:  ALTER ROLE app LOGIN PASSWORD '***' VALID UNTIL 'infinity'"
+    assert scrub("CREATE ROLE app PASSWORD 'cut o") == "CREATE ROLE app PASSWORD '***'"
+    assert scrub('password authentication failed for user "app"') == 'password authentication failed for user "app"'

@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+import fcntl
 import os
 import select
+import signal
 import subprocess
+import tempfile
 import threading
 import time
 from collections import deque
@@ -16,6 +19,9 @@ from typing import IO
 
 TAIL_LINES = 40
 CHUNK = 1 << 18
+KEPT_OUTPUT = 1 << 14
+MOST_OUTPUT = 1 << 24
+PATIENCE = 5.0
 
 
 class ChildFailed(Exception):
@@ -35,6 +41,16 @@ class Completed:
 
     output: bytes
     tail: str
+
+
+@dataclass(frozen=True, slots=True)
+class Ended:
+    """How a foreign program ended: ``status`` is None when it ran out of time and was killed. ``output`` is the end of
+    what it and its children had printed until then, on stdout and stderr together."""
+
+    status: int | None
+    output: str
+    seconds: float
 
 
 def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
@@ -87,6 +103,68 @@ def run(
     if process.returncode != 0:
         raise ChildFailed(program, process.returncode, _tail(said))
     return Completed(output, _tail(said))
+
+
+def run_foreign(
+    arguments: Sequence[str],
+    *,
+    environment: Mapping[str, str],
+    seconds: float,
+    folder: Path | None = None,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Ended | None:
+    """Runs a program of somebody else's, in ``folder``, and returns how it ended; None when it was ``cancelled``.
+
+    After ``seconds`` it is ended with all its children. What it leaves running when it ends by itself goes on: to start
+    a service is what some are for. So its output goes to a nameless file and not through a pipe, whose closing would
+    end such a service later. Raises OSError when it can't be started.
+    """
+    with tempfile.TemporaryFile() as output:
+        fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
+        began = time.monotonic()
+        process = subprocess.Popen(
+            list(arguments),
+            stdin=subprocess.DEVNULL,
+            stdout=output,
+            stderr=subprocess.STDOUT,
+            env={**os.environ, **environment},
+            cwd=folder,
+            start_new_session=True,
+        )
+        said = b""
+        try:
+            while process.poll() is None:
+                with suppress(subprocess.TimeoutExpired):
+                    process.wait(0.1)
+                if os.fstat(output.fileno()).st_size > MOST_OUTPUT:
+                    said = _end_of(output)
+                    output.truncate(0)  # what is printed in this very moment is lost; what comes next is appended
+                if process.returncode is None and (cancelled() or time.monotonic() - began >= seconds):
+                    _end_group(process)
+                    text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
+                    return None if cancelled() else Ended(None, text, time.monotonic() - began)
+        except BaseException:
+            _end_group(process)
+            raise
+        text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
+        return Ended(process.returncode, text, time.monotonic() - began)
+
+
+def _end_of(file: IO[bytes]) -> bytes:
+    size = os.fstat(file.fileno()).st_size
+    return os.pread(file.fileno(), KEPT_OUTPUT, max(0, size - KEPT_OUTPUT))
+
+
+def _end_group(process: subprocess.Popen[bytes]) -> None:
+    """Ends a program that leads a process group, and all its children: politely, then at once."""
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGTERM)
+    with suppress(subprocess.TimeoutExpired):
+        process.wait(PATIENCE)
+    # Its children may have outlived it; the group keeps its number as long as one of them is there.
+    with suppress(ProcessLookupError):
+        os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
 
 
 @contextmanager

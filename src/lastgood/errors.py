@@ -6,7 +6,8 @@ sentence with the next command to run. ``state`` is one sentence that says what 
 
 from __future__ import annotations
 
-from typing import ClassVar
+from collections.abc import Mapping
+from typing import Any, ClassVar
 
 UNTOUCHED = "The live database was not touched and is open."
 # Where we have not been in it, nobody knows whether it is open.
@@ -21,6 +22,8 @@ class LastgoodError(Exception):
 
     code: ClassVar[str] = "defect"
     exit_status: ClassVar[int] = 1
+    # What the JSON document of the error has beside code, message, hint and state.
+    details: Mapping[str, Any] = {}
 
     def __init__(self, message: str, *, hint: str = "", state: str = UNTOUCHED) -> None:
         super().__init__(message)
@@ -103,6 +106,24 @@ class Stopped(LastgoodError):
 
     code = "stopped"
     exit_status = 7
+
+
+class ChecksFailed(Stopped):
+    """The restored database is in service, and the application's checks failed: `lastgood undo RUN` goes back,
+    `lastgood resume RUN` runs them again."""
+
+    code = "checks_failed"
+
+    def __init__(self, message: str, *, hint: str, state: str, run: str, problem: str) -> None:
+        super().__init__(message, hint=hint, state=state)
+        self.run = run
+        self.problem = problem
+
+
+class NotStarted(Stopped):
+    """The application was stopped and could not be started again: `lastgood maintenance off` tries it once more."""
+
+    code = "not_started"
 
 
 class Interrupted(LastgoodError):

@@ -13,16 +13,18 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.config.tables import Tables
+from lastgood.config.tables import Check
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.facts import Facts
 from lastgood.points import RestorePoint
+from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
 
 Fence = Literal["now", "at-swap"]
@@ -45,7 +47,7 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
-    ``allow_orphans``: see ``lastgood.repairs.Rules``. ``tables`` are those of lastgood.toml."""
+    ``allow_orphans``: see ``lastgood.repairs.Rules``. ``check``: what the checklist goes by."""
 
     target: Target
     store: Path
@@ -58,9 +60,10 @@ class Request:
     allow_orphans: bool = False
     run: str | None = None
     pace: Pace = AS_IT_FITS
-    tables: Tables = field(default_factory=Tables)
+    check: Check = field(default_factory=Check)
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    application: Application = field(default_factory=Application)
     pgbouncer: PgBouncer = NO_PGBOUNCER
 
 
@@ -156,7 +159,7 @@ class Plan(_Frozen):
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
-    reopening, None when nothing may be."""
+    reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch."""
 
     request: Request
     plan: Plan
@@ -166,3 +169,4 @@ class Prepared:
     summary: DumpSummary
     seconds: float
     division: Division | None = None
+    sample: Sample | None = None

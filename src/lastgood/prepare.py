@@ -7,30 +7,31 @@ created.
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator
 from dataclasses import replace
 from pathlib import Path
 
 import psycopg
 
 from lastgood import checks, loss, points
-from lastgood.checklist import BACKUP, ITEMS, Finding, Override, Seen, check_names, checklist
+from lastgood.application import record
+from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, checklist
+from lastgood.checks import counted
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Refused, Stopped
-from lastgood.events import Emit, StageDone, StageStarted
+from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
-from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request, TableLoss
-from lastgood.postgres import database
+from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
+from lastgood.postgres import activity, database
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.activity import Sample
 from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
 from lastgood.steps.pool import planned_pauses
-
-SHOWN = 5
 
 
 def lock_name(run: str) -> str:
@@ -43,7 +44,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     started = time.monotonic()
     emit(StageStarted("plan", "read the restore point and look at the server"))
     live_name = request.target.dbname
-    check_names(request.overrides, request.attestations, request.tables.check.attested)
+    check_names(request.overrides, request.attestations, request.check.attested)
     # Before a restore point is read, which may take minutes: a wrong password, or a database that is gone, is told now.
     with database.connect_maintenance(request.target, live_name) as maintenance:
         database.describe(maintenance, live_name)
@@ -64,6 +65,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         with connect_live(request.target, live_name) as connection:
             # First: what we read ourselves counts as use of an index, too.
             choice = None
+            sample = _sample(request, maintenance, live.oid, connection)
             if request.reopen_when == "usable":
                 choice = choose(
                     connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
@@ -78,8 +80,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 lost = loss.losses(connection, facts)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
-                looked += _cannot_read(live_name, error, looked)
-        looked += _of_losses(lost)
+                looked += counted.refused(live_name, error, looked)
+        looked += counted.told(lost)
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
         plan = Plan(
@@ -116,14 +118,14 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             loss=lost,
             # Of the rehearsal the checklist tells: a plan is no time for it.
             findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
-            checklist=checklist(looked, request.tables.check.attested, request.overrides, request.attestations),
+            checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
             pauses=planned_pauses(request.pgbouncer, subject.pools),
             steps=_steps(request),
         )
     seconds = time.monotonic() - started
     emit(StageDone("plan", seconds, f"{point.path.name}: {facts.rows:,} rows in {len(facts.tables)} tables"))
     division = choice.division if choice is not None else None
-    return Prepared(request, plan, point, source, facts, summary, seconds, division)
+    return Prepared(request, plan, point, source, facts, summary, seconds, division, sample)
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
@@ -132,8 +134,15 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         name = unfinished_run(maintenance, request)
-        mark = _mark_of(maintenance, name, live_name)
+        mark = _mark_of(maintenance, name, live_name) or _from_journal(request, name)
     assert mark is not None  # unfinished_run looked it up
+    if mark.options.get("hooks") == "yes" and not request.application.starts:
+        emit(
+            Caution(
+                f'the run stopped the application by hooks of "{mark.host}", and no hook here starts it: when the run '
+                "is done, start it there with lastgood maintenance off, or by hand"
+            )
+        )
     path = Path(mark.point)
     if not path.exists():
         raise Stopped(
@@ -164,17 +173,21 @@ def _overrides(mark: Mark) -> Iterator[Override]:
 
 
 def unfinished_run(maintenance: Connection, request: Request) -> str:
-    """The run that ``request`` means: the one it names, or the only one with a shadow. Raises Refused."""
+    """The run that ``request`` means: the one it names, the only one with a shadow, or the one that stopped the
+    application. Raises Refused."""
     live = request.target.dbname
     shadows = {mark.run: mark for _, mark in marked(maintenance) if mark.role == "shadow" and mark.live == live}
     if request.run is not None:
-        if _mark_of(maintenance, request.run, live) is None:
+        if _mark_of(maintenance, request.run, live) is None and _from_journal(request, request.run) is None:
             raise Refused(
                 f'cannot find run "{request.run}": the server has no database of it',
                 hint="Look at lastgood status; a run that was walked back leaves nothing to resume or abort.",
                 state=f'"{live}" is open.',
             )
         return request.run
+    stopped = record.read(request.state, request.target)
+    if not shadows and stopped is not None and Journal.find(request.state, stopped.by) is not None:
+        return stopped.by  # it stopped the application, and had no shadow yet, or none any more
     if not shadows:
         raise Refused(
             f'cannot resume or abort: no run of "{live}" is unfinished',
@@ -212,51 +225,51 @@ def skips_backup(request: Request) -> bool:
     return any(each.item == BACKUP for each in request.overrides)
 
 
-def _cannot_read(live: str, error: psycopg.Error, looked: Sequence[Finding | Seen]) -> Iterator[Finding]:
-    """What the check of privileges did not foresee (a policy, say)."""
-    if not any(isinstance(each, Finding) and each.code == "cannot_read" for each in looked):
-        yield Finding(
-            level="refusal",
-            code="cannot_read",
-            text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
-            hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
-            item=BACKUP,
-            known="tried",
-        )
-
-
-def _of_losses(lost: Sequence[TableLoss]) -> Iterator[Finding]:
-    """What was seen while the live tables were counted."""
-    gone = [each for each in lost if each.point_rows is None]
-    if len(gone) > len(lost) // 2:
-        yield Finding(
-            level="caution",
-            code="tables_go_away",
-            text=f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables "
-            "only?",
-            item="restore_point",
-            known="measured",
-        )
-    damaged = [each for each in lost if each.unreadable]
-    if damaged:
-        names = ", ".join(f"{each.schema_name}.{each.name}" for each in damaged[:SHOWN])
-        more = f" and {len(damaged) - SHOWN} more" if len(damaged) > SHOWN else ""
-        yield Finding(
-            level="refusal",
-            code="damaged_tables",
-            text=f"the live database is damaged, and no backup of it can be made: the server can't read {names}{more} "
-            f"({damaged[0].unreadable})",
-            hint="The replaced database itself is kept, as it is.",
-            item=BACKUP,
-            known="tried",
-        )
-
-
 def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
     for _, mark in marked(maintenance):
         if mark.run == run and mark.live == live:
             return mark
     return None
+
+
+def _from_journal(request: Request, run: str) -> Mark | None:
+    """What the mark of a run would say that had stopped the application and made no database yet. Only the machine that
+    has its journal knows of it."""
+    stopped = record.read(request.state, request.target)
+    journal = Journal.find(request.state, run)
+    if journal is None or stopped is None or stopped.by != run:
+        return None
+    plans = [entry["plan"] for entry in journal.replay() if entry["event"] in ("begun", "resumed") and "plan" in entry]
+    if not plans:
+        return None
+    plan = Plan.model_validate(plans[-1])
+    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
+    return Mark(
+        role="shadow",
+        run=run,
+        live=plan.live,
+        live_oid=plan.live_oid,
+        point=plan.point.path,
+        host=stopped.host,
+        pid=0,
+        user=stopped.user,
+        started=stopped.since,
+        options={
+            "fence": plan.fence,
+            "reopen_when": plan.reopen_when,
+            **{name: "yes" for name, given in consent.items() if given},
+            **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
+        },
+    )
+
+
+def _sample(request: Request, maintenance: Connection, oid: int, inside: Connection) -> Sample | None:
+    if request.application.watch is None:
+        return None
+    try:
+        return activity.sample(maintenance, oid, inside)
+    except psycopg.Error:
+        return None  # the watch will say that nothing was known before
 
 
 def let_in(request: Request, maintenance: Connection) -> Request:
@@ -280,19 +293,50 @@ def connect_live(target: Target, dbname: str) -> Connection:
 
 
 def _steps(request: Request) -> tuple[PlannedStep, ...]:
-    now = request.fence == "now"
-    steps = (
-        PlannedStep(
-            name="fence",
-            title="Keep writers out" if now else "Leave writers alone until the switch",
-            effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
-        ),
+    now, application = request.fence == "now", request.application
+    watch = application.watch
+    stop = PlannedStep(
+        name="stop",
+        title="Stop the application" if application.hooks.stop else "Turn maintenance mode on",
+        effect="users notice from here on" if now else "as late as can be: users notice from here on",
+    )
+    fence = PlannedStep(
+        name="fence",
+        title="Keep writers out" if now else "Leave writers alone until the switch",
+        effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
+    )
+    start = PlannedStep(
+        name="start",
+        title="Start the application" if application.hooks.start else "Turn maintenance mode off",
+        effect="users are back",
+    )
+    asked = [
+        *(["its health is asked"] if application.health is not None else []),
+        *(["the smoke command is run"] if application.hooks.smoke is not None else []),
+    ]
+    check = PlannedStep(
+        name="checks",
+        title="Ask the application whether it works",
+        effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
+    )
+    look = PlannedStep(
+        name="watch",
+        title=f"Watch the server for {watch.length:g} s" if watch is not None else "",
+        effect="against its figures of before; nobody notices, and it may be interrupted",
+    )
+    later = PlannedStep(
+        name="finish", title="Finish what could wait", effect="the application works meanwhile; undo stays possible"
+    )
+    return (
+        *([stop] if application.stops and now else []),
+        fence,
         PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step")
         if not skips_backup(request)
         else PlannedStep(name="emergency", title="Make no emergency backup", effect="as the override says"),
         PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
         PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
         PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
+        *([stop] if application.stops and not now else []),
         PlannedStep(
             name="swap",
             title="Switch the names",
@@ -300,12 +344,15 @@ def _steps(request: Request) -> tuple[PlannedStep, ...]:
             + ("; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""),
         ),
         PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
+        *([start] if application.starts else []),
+        *([check] if application.checked else []),
+        *([look] if watch is not None and watch.length else []),
+        *([later] if request.reopen_when == "usable" else []),
     )
-    if request.reopen_when == "full":
-        return steps
-    return (
-        *steps,
-        PlannedStep(
-            name="finish", title="Finish what could wait", effect="the application works meanwhile; undo stays possible"
-        ),
-    )
+
+
+_ON_FAILURE = {
+    "undo": "the switch is undone",
+    "ask": "you are asked whether to undo the switch",
+    "keep": "the restored database stays, and undo is possible",
+}

@@ -7,12 +7,14 @@ from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
+from lastgood.application.results import ApplicationReport
 from lastgood.checklist import Attestation, Override, Verdict
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
 from lastgood.repairs import Repaired
 from lastgood.steps import Pause, Run
+from lastgood.steps import application as application_steps
 
 
 class _Frozen(BaseModel):
@@ -157,7 +159,8 @@ class Report(_Frozen):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
     ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
-    nothing was put off. ``verdict`` is the checklist's, ``overrides`` and ``attestations`` what people answered for."""
+    nothing was put off. ``application`` is null where nothing was to be done about it. ``verdict`` is the checklist's,
+    ``overrides`` and ``attestations`` what people answered for."""
 
     format: Literal[1] = 1
     run: str
@@ -179,6 +182,7 @@ class Report(_Frozen):
     verdict: Verdict = "GO"
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
+    application: ApplicationReport | None = None
     undo_command: str
 
     def document(self) -> dict[str, Any]:
@@ -231,5 +235,6 @@ def report_of(run: Run, total: float) -> Report:
         verdict=plan.checklist.verdict,
         overrides=plan.checklist.overrides,
         attestations=plan.checklist.attestations,
+        application=application_steps.report_of(run),
         undo_command=f"lastgood undo {plan.run}",
     )

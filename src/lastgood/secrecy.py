@@ -17,6 +17,8 @@ SHORTEST = 4
 
 _URL = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@?#'\"]*:)(?P<password>[^\s'\"]*)@")
 _PAIR = re.compile(r"(?P<head>\b(?:ssl)?password\s*=\s*)(?P<password>'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
+# SQL: CREATE ROLE x PASSWORD 'secret', as servers write it into their logs.
+_CLAUSE = re.compile(r"(?P<head>\bpassword\s+)(?P<password>'(?:[^']|'')*'?)", re.IGNORECASE)
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Hosts with their ports, before the slash of the database's name.
 _HOSTS = re.compile(r"(?:(?:\[[^\]/]*\]|[^:/,\[\]]*)(?::\d*)?(?:,|(?=/|$)))+(?:/|$)")
@@ -89,4 +91,5 @@ class Scrubber:
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
         text = _URL.sub(rf"\g<head>{HIDDEN}@", text)
-        return _PAIR.sub(rf"\g<head>{HIDDEN}", text)
+        text = _PAIR.sub(rf"\g<head>{HIDDEN}", text)
+        return _CLAUSE.sub(rf"\g<head>'{HIDDEN}'", text)

@@ -5,23 +5,26 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
+from dataclasses import asdict
 from datetime import datetime
+from pathlib import Path
 from typing import Literal
 
 import psycopg
 from psycopg import sql
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.application import record
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.finishing import remainder
 from lastgood.finishing.watch import said
 from lastgood.finishing.work import lock_key
-from lastgood.postgres import database, lock
+from lastgood.postgres import database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import marked
+from lastgood.postgres.mark import Mark, marked
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
@@ -106,6 +109,17 @@ class FenceStatus(_Frozen):
     since: datetime | None
 
 
+class StoppedStatus(_Frozen):
+    """What this machine remembers of an application that ``by`` (a run, or lastgood maintenance) has ``stopped``, or
+    ``started`` again and not found well."""
+
+    by: str
+    state: Literal["stopped", "started"]
+    since: datetime
+    host: str
+    user: str
+
+
 class PoolStatus(_Frozen):
     """A database of a PgBouncer that leads to the live one, reached by ``console``. ``command`` lets its clients go on,
     when it is paused. ``trouble`` says why nothing is known of it, and then it may have no name."""
@@ -119,7 +133,8 @@ class PoolStatus(_Frozen):
 
 
 class Status(_Frozen):
-    """Everything of ours on the server that concerns one live database."""
+    """Everything of ours on the server that concerns one live database, and what this machine knows of its
+    application."""
 
     format: Literal[1] = 1
     server_version: str
@@ -131,11 +146,13 @@ class Status(_Frozen):
     unfinished: tuple[UnfinishedRun, ...]
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
+    application: StoppedStatus | None = None
     pools: tuple[PoolStatus, ...] = ()
 
 
-def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER) -> Status:
-    """The status of ``target``'s database. Raises Refused, Failed."""
+def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None = None) -> Status:
+    """The status of ``target``'s database; ``state`` is the folder that may know of its application. Raises Refused,
+    Failed."""
     live_name = target.dbname
     with database.connect_maintenance(target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
@@ -144,40 +161,8 @@ def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER) -> Status:
             "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = %s AND backend_type = 'client backend'",
             [live.oid],
         ).fetchone()
-        ours = [
-            OurDatabase(
-                name=found.name,
-                oid=found.oid,
-                role=mark.role,
-                run=mark.run,
-                live=mark.live,
-                bytes=found.size_bytes,
-                made_at=mark.started,
-                host=mark.host,
-                user=mark.user,
-                point=mark.point,
-                stage=mark.options.get("stage", ""),
-                origin=_origin(mark.role, mark.options.get("kind", ""), mark.run),
-                undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" else None,
-            )
-            for found, mark in marked(maintenance)
-            if mark.live == live_name
-        ]
-        unfinished = [
-            UnfinishedRun(
-                run=each.run,
-                live=each.live,
-                shadow=each.name,
-                stage=each.stage,
-                host=each.host,
-                user=each.user,
-                started=each.made_at,
-                working=working if each.run in working else "",
-                commands=() if each.run in working else (f"lastgood resume {each.run}", f"lastgood abort {each.run}"),
-            )
-            for each in ours
-            if each.role == "shadow"
-        ]
+        ours = [described(found, mark) for found, mark in marked(maintenance) if mark.live == live_name]
+        unfinished = [unfinished_of(each, working) for each in ours if each.role == "shadow"]
         return Status(
             server_version=maintenance.info.parameter_status("server_version") or "",
             live=LiveStatus(
@@ -195,8 +180,44 @@ def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER) -> Status:
             finishing=_finishing(target, live),
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
+            application=_stopped(target, state),
             pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
         )
+
+
+def described(found: Database, mark: Mark) -> OurDatabase:
+    """A database of ours, by its mark."""
+    return OurDatabase(
+        name=found.name,
+        oid=found.oid,
+        role=mark.role,
+        run=mark.run,
+        live=mark.live,
+        bytes=found.size_bytes,
+        made_at=mark.started,
+        host=mark.host,
+        user=mark.user,
+        point=mark.point,
+        stage=mark.options.get("stage", ""),
+        origin=_origin(mark.role, mark.options.get("kind", ""), mark.run),
+        undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" else None,
+    )
+
+
+def unfinished_of(shadow: OurDatabase, working: str) -> UnfinishedRun:
+    """The run that ``shadow`` belongs to; ``working``: who holds the live database's lock, empty when nobody does."""
+    at_work = shadow.run in working
+    return UnfinishedRun(
+        run=shadow.run,
+        live=shadow.live,
+        shadow=shadow.name,
+        stage=shadow.stage,
+        host=shadow.host,
+        user=shadow.user,
+        started=shadow.made_at,
+        working=working if at_work else "",
+        commands=() if at_work else (f"lastgood resume {shadow.run}", f"lastgood abort {shadow.run}"),
+    )
 
 
 def _pools(config: PgBouncer, live: Target, maintenance: Connection) -> Iterator[PoolStatus]:
@@ -270,11 +291,12 @@ def _origin(role: str, kind: str, run: str) -> str:
 
 
 def _fence(maintenance: Connection, oid: int) -> FenceStatus | None:
-    row = maintenance.execute(
-        "SELECT a.pid, a.application_name, count(*), min(a.xact_start) FROM pg_catalog.pg_locks l"
-        " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
-        " WHERE l.database = %s AND l.locktype = 'relation' AND l.mode = 'ShareLock' AND l.granted"
-        " AND a.application_name LIKE 'lastgood fence %%' GROUP BY a.pid, a.application_name LIMIT 1",
-        [oid],
-    ).fetchone()
-    return FenceStatus(pid=row[0], application=row[1], tables=row[2], since=row[3]) if row is not None else None
+    found = table_locks.holder(maintenance, oid)
+    return FenceStatus(**asdict(found)) if found is not None else None
+
+
+def _stopped(target: Target, state: Path | None) -> StoppedStatus | None:
+    found = record.read(state, target) if state is not None else None
+    if found is None:
+        return None
+    return StoppedStatus(**found.model_dump(include={"by", "state", "since", "host", "user"}))

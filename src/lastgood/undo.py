@@ -19,9 +19,12 @@ import psycopg
 from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts
+from lastgood.application import Application, hooks
+from lastgood.application.results import ApplicationReport, HookResult
+from lastgood.application.service import HookFailed, Service
 from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.errors import Failed, Refused, Stopped
-from lastgood.events import Caution, Emit, StageDone, StageStarted, silent
+from lastgood.errors import Failed, NotStarted, Refused, Stopped
+from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
 from lastgood.plan import Finding, PlannedPause
@@ -40,7 +43,8 @@ from lastgood.steps import pool
 
 
 class UndoPlan(BaseModel):
-    """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again."""
+    """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the run
+    that is undone stopped the application with the hooks of the machine that it ran on."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -52,12 +56,14 @@ class UndoPlan(BaseModel):
     arriving_oid: int
     kept: str
     original_comment: str | None
+    hooks: bool = False
     pauses: tuple[PlannedPause, ...] = ()
     findings: tuple[Finding, ...] = ()
 
 
 class UndoReport(BaseModel):
-    """An undo that is done. Seconds are those of the work; ``read_outage`` is the swap alone."""
+    """An undo that is done. Seconds are those of the work; ``read_outage`` is the swap alone. ``application``: what was
+    done to start it again, null when the run that is undone had not left it stopped."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
@@ -70,6 +76,7 @@ class UndoReport(BaseModel):
     seconds: dict[str, float]
     pause: PauseReport | None = None
     undo_command: str
+    application: ApplicationReport | None = None
 
     def document(self) -> dict[str, Any]:
         """The JSON document."""
@@ -111,6 +118,7 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
         arriving_oid=found.oid,
         kept=database.fit_name(live, suffix("undone", run)),
         original_comment=mark.original_comment,
+        hooks=mark.options.get("hooks") == "yes",
     )
 
 
@@ -119,12 +127,18 @@ def _age(pair: tuple[Database, Mark]) -> datetime:
 
 
 def undo(
-    target: Target, plan: UndoPlan, state: Path, emit: Emit = silent, pgbouncer: PgBouncer = NO_PGBOUNCER
+    target: Target,
+    plan: UndoPlan,
+    state: Path,
+    emit: Emit = silent,
+    pgbouncer: PgBouncer = NO_PGBOUNCER,
+    application: Application | None = None,
 ) -> UndoReport:
-    """Does it, while PgBouncer holds its clients back.
+    """Does it, while PgBouncer holds its clients back; and where the run that is undone was killed before it started
+    the ``application`` again, starts it.
 
     Raises Failed (nothing changed), Interrupted (before it began), Refused (another run, sessions that can't be ended),
-    Stopped.
+    Stopped; and NotStarted, when the databases are switched back and the application could not be started.
     """
     started = time.monotonic()
     with database.connect_maintenance(target, plan.live) as maintenance:
@@ -194,6 +208,10 @@ def undo(
         work = time.monotonic() - started
         waited = f"; {pause.said}" if pause is not None and pause.said else ""
         emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
+        journal_is_full = _note(journal, "done", step="swap", result={"outage": exchanged.outage})
+        woken = (
+            _wake(target.at(plan.live), plan, state, application, journal, emit) if application is not None else None
+        )
         report = UndoReport(
             run=plan.run,
             undoes=plan.undoes,
@@ -202,14 +220,57 @@ def undo(
             seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
             pause=pause_report(pause),
             undo_command=f"lastgood undo {plan.run}",
+            application=woken,
         )
-        try:
-            journal.done("swap", outage=exchanged.outage)
-            journal.write("ended", status="done", report=report.document())
-        except OSError as error:
+        journal_is_full = _note(journal, "ended", status="done", report=report.document()) or journal_is_full
+        if journal_is_full:
             # It is done, whatever the disk says; the kept database's mark tells the same.
-            emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {error.strerror}'))
+            emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_is_full}'))
         return report
+
+
+def _note(journal: Journal, event: str, **data: Any) -> str:
+    """Writes an entry; what kept it from that, if anything did."""
+    try:
+        journal.write(event, **data)
+    except OSError as error:
+        return error.strerror or str(error)
+    return ""
+
+
+def _wake(
+    target: Target, plan: UndoPlan, state: Path, application: Application, journal: Journal, emit: Emit
+) -> ApplicationReport | None:
+    def told(result: HookResult) -> None:
+        _note(journal, "hook", **result.model_dump(mode="json"))
+
+    facts = hooks.environment(run=plan.run, live=plan.live, kept=plan.kept)
+    service = Service(application, target, state, facts, emit, told)
+    stopped = service.record
+    if stopped is None or stopped.by != plan.undoes:
+        if plan.hooks and Journal.find(state, plan.undoes) is None:
+            emit(
+                Caution(
+                    "whether the application runs can't be known here: the run stopped it from another machine; if it "
+                    "does not run: lastgood maintenance off"
+                )
+            )
+        elif application.starts:
+            emit(Note("no hooks were run; an application that keeps numbers of types must be restarted"))
+        return None
+    if stopped.state == "stopped":
+        emit(StageStarted("start", "start the application, which the run had stopped"))
+        try:
+            service.start("after the undo", begun_only=True)
+        except HookFailed as error:
+            raise NotStarted(
+                f"cannot start the application: {error}",
+                hint="Start it by hand, or mend the hook and run: lastgood maintenance off",
+                state=f'"{plan.live}" is what it was before run {plan.undoes}, and open. The application is stopped.',
+            ) from error
+        emit(StageDone("start", sum(each.seconds for each in service.results)))
+    service.well()
+    return ApplicationReport(hooks=tuple(service.results))
 
 
 def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:

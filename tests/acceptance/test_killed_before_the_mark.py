@@ -81,6 +81,7 @@ def test_abort_removes_it(server: EmbeddedServer, request_of: Request, named: st
         "status": "aborted",
         "live": request_of.target.dbname,
         "removed": [name],
+        "application": "not stopped",
     }
     assert not is_there(server, name)
     assert [entry["event"] for entry in journal.replay()] == ["begun", "ended"]

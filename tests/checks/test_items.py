@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
@@ -364,14 +365,38 @@ def test_a_hook_whose_program_is_missing(stage: Stage) -> None:
     stage.settings('[hooks]\nstop = ["./stop.sh"]\nstart = ["no-such-program", "now"]\n')
     outcome = stage.check()
     assert outcome.status == 3
-    assert [text for text, _, _ in said(item(outcome, "application"), "FAIL")] == [
-        'the hook "stop" can\'t be run: "./stop.sh" is not executable',
-        'the hook "start" can\'t be run: there is no "no-such-program" on PATH',
+    hint = "Correct [hooks] in lastgood.toml, or run this where the program is."
+    assert said(item(outcome, "application"), "FAIL") == [
+        ('the program "./stop.sh" of the hook "stop" is not on this machine', "looked up", hint),
+        ('the program "no-such-program" of the hook "start" is not on this machine', "looked up", hint),
     ]
+    assert item(outcome, "application")["can_override"] is False
     script.chmod(0o755)
-    stage.settings('[hooks]\nstop = ["./stop.sh"]\n')
-    assert stage.check().status == 0
+    stage.settings('[hooks]\nstop = ["./stop.sh"]\nstart = ["true"]\n')
+    found = stage.item("application")
+    assert (found["status"], said(found, "PASS")[0][0]) == ("PASS", "configured: stop, start; none of them was run")
     assert not Path("was_run").exists()
+
+
+def test_a_health_check_that_does_not_answer_is_told_and_stops_nobody(stage: Stage) -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        url = f"http://127.0.0.1:{silent.getsockname()[1]}/health"
+        stage.settings(f'[health]\nurl = "{url}"\n')
+        outcome = stage.check()
+    assert outcome.status == 0
+    hint = (
+        "If that is more than what the rollback is to cure, correct [health] in lastgood.toml: after the switch it is "
+        "the judge."
+    )
+    assert said(item(outcome, "application"), "WARN") == [
+        (f'the health check "{url}" is not well: it did not answer within 2 s', "tried", hint)
+    ]
+    dead = said(stage.item("application"), "WARN")
+    assert dead == [
+        (f'the health check "{url}" is not well: it can\'t be asked: [Errno 111] Connection refused', "tried", hint)
+    ]
 
 
 @pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not on this machine")

@@ -14,11 +14,17 @@ from tests.cli.conftest import Lastgood
 
 COMMANDS: dict[str, tuple[int, ...]] = {
     "rollback": (3, 4, 5, 6, 7),
+    "recover": (3, 4, 5, 6, 7),
     "undo": (3, 5, 7),
     "status": (3, 5, 7),
     "resume": (3, 4, 5, 6, 7),
     "abort": (3, 5, 7),
+    "explain": (3,),
     "check": (3, 5),
+    "maintenance": (),
+    "maintenance on": (3, 5, 7),
+    "maintenance off": (3, 7),
+    "maintenance status": (),
     "backup": (3, 4, 5),
     "points": (),
     "points list": (),

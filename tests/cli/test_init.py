@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import re
 import stat
 import tomllib
 from collections.abc import Callable
 from pathlib import Path
+from typing import Any
 
 import pytest
 from psycopg import sql
 
 from lastgood import config
+from lastgood.config import example
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from lastgood.procedure.survey import survey
@@ -68,9 +71,8 @@ def test_it_writes_what_it_found(
 
 def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: str) -> None:
     lastgood("init")
-    keys = [
-        line.removeprefix("# ") for line in FILE.read_text().splitlines() if line.startswith("# ") and " = " in line
-    ]
+    options, _, _ = FILE.read_text().partition("# Tables:")
+    keys = [line.removeprefix("# ") for line in options.splitlines() if line.startswith("# ") and " = " in line]
     FILE.write_text("\n".join(keys))
     settings = config.resolve({}, {}, Path.cwd())
     assert {key.partition(" ")[0] for key in keys} == {
@@ -86,6 +88,28 @@ def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: s
     }
     assert (settings.format, settings.fence) == ("plain", "now")
     assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (4, 1 << 30, 50 << 20)
+
+
+def test_every_table_that_it_comments_out_can_be_used_as_it_is(lastgood: Lastgood, database: str) -> None:
+    lastgood("init")
+    _, _, tables = FILE.read_text().partition("# Tables:")
+    lines = [line.removeprefix("# ") for line in tables.splitlines() if re.match(r"# (\[|\w+ = )", line)]
+    starts = [number for number, line in enumerate(lines) if line.startswith("[")]
+    blocks = ["\n".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    assert {block.partition("\n")[0].strip("[]") for block in blocks} == {name for name, *_ in example.tables()}
+    # One by one, where a table does not need the one around it, and all together.
+    for text in (*(block for block in blocks if "." not in block.partition("\n")[0]), "\n".join(blocks)):
+        FILE.write_text(text)
+        outcome = lastgood("config", "check")
+        assert (outcome.status, outcome.err) == (0, ""), text
+    written = config.resolve({}, {}, Path.cwd()).tables
+    for name, model, _ in example.tables():
+        found: Any = written.model_dump(by_alias=True, exclude_unset=True)
+        for part in name.split("."):
+            found = found[part]
+        tables_of_it = found if isinstance(found, list | tuple) else [found]
+        # Every key is shown with a value.
+        assert {key for each in tables_of_it for key in each} == set(example.model_fields(model)), name
 
 
 def test_it_does_not_overwrite(lastgood: Lastgood, database: str) -> None:

@@ -42,7 +42,14 @@ def test_the_tour(lastgood: Lastgood, server: EmbeddedServer, database: str, tmp
 
 
 @pytest.mark.parametrize(
-    "command", ["lastgood rollback", "lastgood rollback --dry-run", "lastgood status", "lastgood undo"]
+    "command",
+    [
+        "lastgood rollback",
+        "lastgood rollback --dry-run",
+        "lastgood recover --dry-run",
+        "lastgood status",
+        "lastgood undo",
+    ],
 )
 def test_the_commands_of_an_emergency_are_commands(lastgood: Lastgood, command: str) -> None:
     assert re.search(rf"^{command} {{3,}}\w", README, re.MULTILINE)
@@ -63,8 +70,11 @@ def test_its_two_make_targets_exist() -> None:
         "CHANGELOG.md",
         "docs/glossary.md",
         "docs/restoring.md",
+        "docs/recovering.md",
         "docs/kinds-of-dumps.md",
         "docs/pgbouncer.md",
+        "docs/configuration.md",
+        "docs/explaining.md",
     ],
 )
 def test_links_lead_somewhere(page: str) -> None:

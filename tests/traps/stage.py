@@ -7,8 +7,9 @@ import subprocess
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
-from demo import crm, evidence
+from demo import crm, evidence, naive
 from demo.command import Lastgood
 from demo.evidence import Evidence
 from lastgood.postgres.embedded import EmbeddedServer
@@ -42,6 +43,14 @@ class Stage:
         """What the live database holds at this moment."""
         with self.target.connect() as connection:
             return evidence.take(connection)
+
+    def explained(self, outcome: naive.Outcome) -> dict[str, Any]:
+        """What lastgood explain makes of what psql said."""
+        log = self.backups.parent / "psql.log"
+        log.write_text(outcome.said)
+        answer = self.lastgood("explain", log)
+        assert answer.status == 0, answer.said
+        return answer.document
 
     def script(self, name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:
         """Starts one of the old shell scripts, as the deployment did."""

@@ -6,6 +6,9 @@ The old procedure takes ``pg_dump --no-owner --no-acl --clean --if-exists`` befo
 
 from __future__ import annotations
 
+import json
+import re
+import subprocess
 import time
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -17,6 +20,7 @@ import pytest
 from psycopg import sql
 
 from demo import evidence, migration, naive
+from tests import commands
 from tests.traps.stage import SCRIPTS, Stage
 
 
@@ -40,6 +44,11 @@ class TestTrap1TheMigrationFailedHalfWay:
             left = migration.damage(connection)
         assert left.new_table and left.new_view and left.new_column
         assert left.contacts_overwritten == stage.size.contacts
+        # Asked what that means, lastgood says what psql did not.
+        told = stage.explained(outcome)
+        assert told["verdict"]["outcome"] == "half_restored"
+        assert told["kinds"][0]["case"] == "depends-on-it"
+        assert {kind["case"] for kind in told["kinds"] if kind["follows"]} >= {"relation-exists", "duplicate-key"}
 
     @pytest.mark.postgres(15, 18)
     def test_lastgood_leaves_nothing_of_it(self, stage: Stage) -> None:
@@ -81,6 +90,10 @@ class TestTrap2TheBackupIsCutOff:
                 for table in (("public", "contacts"), ("public", "organizations"), ("public", "opportunities"))
             }
         assert set(left.values()) == {(0,)}
+        told = stage.explained(outcome)
+        assert told["verdict"]["outcome"] == "half_restored"
+        assert told["kinds"][0]["case"] in ("value-damaged", "copy-columns")
+        assert told["kinds"][0]["table"] == "contacts"
 
     def test_lastgood_says_where_it_is_cut_and_touches_nothing(self, stage: Stage) -> None:
         self.cut(stage)
@@ -149,6 +162,11 @@ class TestTrap3TheDatabaseWasSetReadOnly:
             assert len(rows_as_sql) > 10 if stage.server.major == 15 else not rows_as_sql
             with stage.target.connect() as connection:
                 assert migration.damage(connection) == broken
+            told = stage.explained(outcome)
+            assert told["verdict"]["outcome"] == "nothing_restored"
+            first, *others = told["kinds"]
+            assert first["case"] == "read-only"
+            assert all(kind["follows"] == first["title"] for kind in others)
             # And the application, whose session was open, writes on.
             session.execute(
                 "INSERT INTO activities (contact_id, kind, subject, reference) VALUES (1, 'note', 'still here', 'x')"
@@ -280,6 +298,60 @@ class TestTrap5TheCleanSectionInAnEmptyDatabase:
             (weighted,) = connection.execute("SELECT count(weighted) FROM api.open_deals").fetchone() or (0,)
         assert kinds == stage.size.organizations
         assert weighted > 0
+
+
+class TestTrap6MigrateFirstThenDataOnly:
+    """The guide's cure for "relation does not exist": apply the migrations to an empty database, load data only."""
+
+    def data_only(self, stage: Stage) -> Path:
+        """The backup's rows, and a database with nothing but its schema."""
+        data = stage.dump.with_name("data_only.sql")
+        for options, file in ((["--data-only"], data), (["--schema-only"], stage.backups / "migrations.sql")):
+            subprocess.run(
+                [stage.server.bin / "pg_dump", *options, "--no-owner", "--no-acl", "--file", file, stage.url],
+                check=True,
+                capture_output=True,
+            )
+        with stage.target.connect() as connection:
+            connection.execute("DROP SCHEMA public, api, audit, supabase_migrations CASCADE")
+            connection.execute("CREATE SCHEMA public")
+        assert naive.restore(stage.server.bin, stage.url, stage.backups / "migrations.sql").status == 0
+        (stage.backups / "migrations.sql").unlink()
+        return data
+
+    def test_psql_loses_tables_and_the_triggers_write_their_own_rows(self, stage: Stage) -> None:
+        data = self.data_only(stage)
+
+        outcome = naive.restore(stage.server.bin, stage.url, data)
+
+        assert outcome.status == 0
+        assert any("violates foreign key constraint" in message for message in outcome.errors)
+        with stage.target.connect() as connection:
+            (opportunities,) = connection.execute("SELECT count(*) FROM public.opportunities").fetchone() or (None,)
+            (contacts,) = connection.execute("SELECT count(*) FROM public.contacts").fetchone() or (None,)
+        assert (opportunities, contacts) == (0, 0)
+        told = stage.explained(outcome)
+        assert told["verdict"]["outcome"] == "half_restored"
+        assert "foreign-key" in [kind["case"] for kind in told["kinds"]]
+
+    def test_lastgood_refuses_rows_without_definitions_and_restores_the_whole(self, stage: Stage) -> None:
+        data = self.data_only(stage)
+        before = stage.now()
+
+        answer = stage.lastgood("rollback", data, "--yes")
+
+        assert answer.document["error"] == {
+            "code": "refused",
+            "message": f'cannot roll back "{stage.database}": the restore point has no tables: '
+            "it can't replace a whole database",
+            "hint": "Choose a complete one: lastgood points",
+            "state": "The live database was not touched and is open.",
+            "exit_status": 3,
+        }
+        assert stage.now() == before
+        answer = stage.lastgood("rollback", stage.dump, "--yes")
+        assert answer.status == 0, answer.printed
+        assert stage.now().content == stage.before.content
 
 
 class TestTrap7TheVerificationNamesWhatIsGone:
@@ -429,6 +501,17 @@ class TestTrap10TheValidationThatWrites:
 
         assert stage.before.differences(stage.now()) == []
 
+    def test_a_rollback_takes_away_what_the_old_one_wrote(self, stage: Stage) -> None:
+        naive.restore(stage.server.bin, stage.url, SCRIPTS / "old_validate.sql")
+        # psql with the backup would leave it: the backup does not know it.
+        assert naive.restore(stage.server.bin, stage.url, stage.dump).status == 0
+        assert "public.validation_results" in stage.now().content
+
+        assert stage.lastgood("rollback", stage.dump, "--yes").status == 0
+
+        assert "public.validation_results" not in stage.now().content
+        assert stage.now().content == stage.before.content
+
 
 def command_lines(pid: int) -> str:
     """What the process list shows of a program and those that it started."""
@@ -488,3 +571,37 @@ class TestTrap11TheMaskThatShows:
         assert stage.database in seen
         assert self.PASSWORD not in seen
         assert "lastgood.cli" in seen and "pg_dump" in seen  # the process list was looked at
+
+
+class TestTrap12CommandsThatNeverExisted:
+    """The guide names commands; nobody had ever run them."""
+
+    ROOT = SCRIPTS.parents[1]
+    PAGES = (
+        ROOT / "README.md",
+        ROOT / "CONTRIBUTING.md",
+        ROOT / "CHANGELOG.md",
+        *sorted((ROOT / "docs").rglob("*.md")),
+    )
+
+    def test_the_old_guide_names_three_and_has_none(self) -> None:
+        named = re.findall(r"`npm run ([^`]+)`", (SCRIPTS / "old_guide.md").read_text())
+        scripts = json.loads((SCRIPTS / "old_package.json").read_text())["scripts"]
+        assert named == ["db:cloud:backup", "db:validate:all", "deploy:rollback"]
+        assert [name for name in named if name in scripts] == []
+
+    @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
+    def test_every_command_of_lastgood_in_a_page_is_one(self, page: Path) -> None:
+        assert [(line, commands.wrong(line)) for line in self.named(page) if commands.wrong(line)] == []
+
+    def test_there_are_many(self) -> None:
+        assert sum(len(self.named(page)) for page in self.PAGES) > 100
+
+    def named(self, page: Path) -> list[str]:
+        """The command lines of lastgood in a page: those between backquotes, and those in blocks."""
+        text = page.read_text(encoding="utf-8")
+        blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        spans = re.findall(r"(?<!`)`(lastgood [^`]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M))
+        lines = [" ".join(line.split("   ")[0].split()) for block in blocks for line in block.splitlines()]
+        piped = [line.rpartition(" | ")[2] for line in lines]
+        return [" ".join(span.split()) for span in spans] + [line for line in piped if line.startswith("lastgood ")]

@@ -5,57 +5,57 @@ A hook is never run here. An application that is down does not stop its rollback
 
 from __future__ import annotations
 
-import os
-import shutil
-from collections.abc import Callable, Iterator
-from pathlib import Path
+from collections.abc import Iterator
+from dataclasses import replace
 
+from lastgood.application import HOOKS
+from lastgood.application import health as asking
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
-from lastgood.config.tables import Tables
 from lastgood.postgres import pgbouncer
 
-HOOKS = ("maintenance_on", "maintenance_off", "stop", "start", "smoke")
-
-Probe = Callable[[Tables], Iterator[Finding | Seen]]
-# Each asks one outsider of the run (the health URL, a pooler's console), once and not for long.
-PROBES: tuple[Probe, ...] = ()
+# A health check is asked once, and not for long: the checklist is to be done in seconds.
+PATIENCE = 2.0
 
 
 def hooks(s: Subject) -> Iterator[Finding | Seen]:
-    """Each program is there, and may be run."""
-    given = {name: command for name in HOOKS if (command := getattr(s.request.tables.hooks, name)) is not None}
-    for name, command in given.items():
-        if trouble := _trouble(command[0]):
-            yield Finding(
-                level="refusal",
-                code="missing_hook",
-                text=f'the hook "{name}" can\'t be run: {trouble}',
-                hint="Correct [hooks] in lastgood.toml; a hook is a list of a program and its arguments.",
-                known="tried",
-            )
-        else:
-            yield Seen(text=f'the hook "{name}" is there: {shutil.which(command[0])}; it was not run')
-    if not given:
+    """Each program is there, and may be run; what else can be seen to be wrong without running anything."""
+    application = s.request.application
+    for problem in application.problems():
+        yield Finding(
+            level="refusal" if problem.stops else "caution",
+            code="application",
+            text=problem.text,
+            hint=problem.hint,
+            final=problem.stops,
+        )
+    given = [hook for hook in HOOKS if application.command(hook) is not None]
+    if given:
+        yield Seen(text=f"configured: {', '.join(given)}; none of them was run")
+    else:
         yield Seen(text="no [hooks] in lastgood.toml: the application is not told, and meets the fence")
 
 
-def _trouble(program: str) -> str:
-    """Why a program can't be run, in words; empty when it can."""
-    if shutil.which(program) is not None:
-        return ""
-    path = Path(program)
-    if os.sep not in program:
-        return f'there is no "{program}" on PATH'
-    if not path.exists():
-        return f'there is no "{program}"'
-    return f'"{program}" is no file' if not path.is_file() else f'"{program}" is not executable'
-
-
 def health(s: Subject) -> Iterator[Finding | Seen]:
-    """Everybody outside who will be asked."""
-    for probe in PROBES:
-        yield from probe(s.request.tables)
+    """Asked once. What it answers before a rollback is no measure of what it will answer after it."""
+    application = s.request.application
+    if application.health is None:
+        return
+    once = application.health.model_copy(
+        update={"deadline": 0.0, "time_limit": min(PATIENCE, application.health.time_limit)}
+    )
+    answer = asking.ask(replace(application, health=once))
+    if answer.problem:
+        yield Finding(
+            level="caution",
+            code="health",
+            text=f'the health check "{answer.url}" is not well: {answer.problem}',
+            hint="If that is more than what the rollback is to cure, correct [health] in lastgood.toml: after the "
+            "switch it is the judge.",
+            known="tried",
+        )
+    else:
+        yield Seen(text=f'the health check "{answer.url}" is well', known="tried")
 
 
 def poolers(s: Subject) -> Iterator[Finding | Seen]:

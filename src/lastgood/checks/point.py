@@ -43,7 +43,7 @@ def age(s: Subject) -> Iterator[Finding]:
     """Older than ``[check] max_age``; or of the future."""
     if s.point is None:
         return
-    old, most = s.now - s.point.made_at, s.request.tables.check.max_age
+    old, most = s.now - s.point.made_at, s.request.check.max_age
     if most is not None and old > timedelta(seconds=most):
         yield Finding(
             level="caution",

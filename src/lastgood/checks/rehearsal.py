@@ -13,7 +13,7 @@ from lastgood.spans import duration, roughly, span
 
 def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
     """The newest run on this machine that restored this database, in earnest or beside it."""
-    within = s.request.tables.check.rehearsed_within
+    within = s.request.check.rehearsed_within
     if not s.past:
         yield Finding(
             level="caution",

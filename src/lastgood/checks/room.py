@@ -20,7 +20,7 @@ _ATTESTED = "[check] free_space in lastgood.toml"
 
 def data(s: Subject) -> Iterator[Finding | Seen]:
     """Measured where the server's folder is on this machine; else what somebody wrote into lastgood.toml."""
-    need, attested = s.room_needed, s.request.tables.check.free_space
+    need, attested = s.room_needed, s.request.check.free_space
     needed = f"about {sizes.said(need)} are needed"
     folder = _folder(s)
     if folder is not None:

@@ -11,14 +11,46 @@ import psycopg
 import typer
 
 from lastgood import fault
-from lastgood.cli import backup, check, config, facts, init, points, prune, restore, rollback, status, undo, validate
+from lastgood.cli import (
+    backup,
+    check,
+    config,
+    explain,
+    facts,
+    init,
+    maintenance,
+    points,
+    prune,
+    recover,
+    restore,
+    rollback,
+    status,
+    undo,
+    validate,
+)
 from lastgood.cli.application import app
 from lastgood.cli.session import UNKNOWN_STATE, Session
 from lastgood.errors import Interrupted, LastgoodError, UsageError
 from lastgood.postgres import errors as server_errors
 
 # Importing a module registers its commands.
-COMMANDS = (init, config, backup, check, points, facts, restore, rollback, undo, status, prune, validate)
+COMMANDS = (
+    init,
+    config,
+    explain,
+    backup,
+    check,
+    points,
+    facts,
+    restore,
+    recover,
+    rollback,
+    undo,
+    status,
+    maintenance,
+    prune,
+    validate,
+)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

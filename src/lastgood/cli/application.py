@@ -21,11 +21,14 @@ from lastgood.errors import Interrupted
 # In help: what one needs at night comes first.
 ORDER = (
     "rollback",
+    "recover",
     "undo",
     "status",
     "resume",
     "abort",
+    "explain",
     "check",
+    "maintenance",
     "backup",
     "points",
     "facts",
@@ -110,7 +113,8 @@ def command(
 
 def group(name: str, doc: str, default: Callable[[Session], int | None]) -> typer.Typer:
     """A command that has commands of its own; without one of them it does what ``default`` does."""
-    made = typer.Typer(name=name, help=doc, epilog=exit_status.section(()), rich_markup_mode=None)
+    short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
+    made = typer.Typer(name=name, help=doc, short_help=short, epilog=exit_status.section(()), rich_markup_mode=None)
 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:

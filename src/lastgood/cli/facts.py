@@ -34,7 +34,7 @@ def facts(
     live: Annotated[bool, typer.Option("--live", help="Compare A with the live database.")] = False,
     database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
 ) -> int | None:
-    """Show what a restore point or a database contains, or compare two.
+    """Show what restore points and databases contain, or compare two.
 
     Rows and a content digest of every table, sequences, newest time stamps, the migration version and the number
     of objects. Without A: those of the live database. A comparison that finds a difference ends with 3.

@@ -12,6 +12,7 @@ import typer
 from lastgood import config, durable
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
+from lastgood.config import example
 from lastgood.errors import Refused, UsageError
 from lastgood.postgres.server import Target
 from lastgood.present import survey as shown_survey
@@ -82,7 +83,14 @@ def configuration(target: Target, store: Path, found: Survey) -> str:
             lines += ["", *textwrap.wrap(each.doc, 100, initial_indent="# ", subsequent_indent="# ")]
             if each.choices:
                 lines.append(f"# One of: {', '.join(each.choices)}.")
-            lines.append(f"{'' if given else '# '}{each.name} = {_toml(given or each.example or each.default)}")
+            lines.append(
+                f"{'' if given else '# '}{each.name} = {example.written(given or each.example or each.default)}"
+            )
+    lines += [
+        "",
+        "# Tables: what surrounds a rollback. Without one, its part is left out or has its defaults.",
+        *example.commented(),
+    ]
     return "\n".join(lines) + "\n"
 
 
@@ -92,12 +100,3 @@ def _plain(text: str) -> str:
 
 def _quoted(text: str) -> str:
     return f'"{_plain(text)}"'
-
-
-def _toml(value: config.Value | None) -> str:
-    if isinstance(value, bool):
-        return str(value).lower()
-    if isinstance(value, int):
-        return str(value)
-    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
-    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

@@ -21,12 +21,17 @@ from pydantic import BaseModel
 from lastgood import config, errors
 from lastgood.cli import exit_status
 from lastgood.cli.application import app
+from lastgood.config import example
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
+from lastgood.procedure.explain import Explained, RunStory
+from lastgood.procedure.maintenance import Maintenance
+from lastgood.procedure.recover.reinstate import ReinstateReport
+from lastgood.procedure.recover.report import Diagnosis
 from lastgood.procedure.survey import Survey
 from lastgood.procedure.validate import Verdict
 from lastgood.prune import PrunePlan
@@ -45,12 +50,21 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("check", "the document itself", CheckReport),
     ("undo --dry-run", "the document itself", UndoPlan),
     ("undo", "the document itself", UndoReport),
+    (
+        "recover",
+        "under `diagnosis`, beside `report`: what was done then (Report, UndoReport, ReinstateReport), or null",
+        Diagnosis,
+    ),
+    ("recover, of a database that was gone", "under `report`", ReinstateReport),
     ("restore", "the document itself", RestoreReport),
     ("restore --salvage-readable", "the document itself", SalvageReport),
     ("status", "the document itself", Status),
+    ("maintenance, maintenance on, off, status", "the document itself", Maintenance),
     ("prune --dry-run", "the document itself", PrunePlan),
     ("facts", "under `facts`", Facts),
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
+    ("explain", "the document itself", Explained),
+    ("explain RUN", "under `run`", RunStory),
     ("validate", "the document itself", Verdict),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
@@ -69,7 +83,11 @@ SMALL: tuple[tuple[str, str], ...] = (
         "`points`: a list of the same, each also with `verdict`, `valid`, `message`, `hint`, `notes`, `line` and "
         "`offset`.",
     ),
-    ("abort", "`run`, `status`, `live`, and `removed`: names of databases."),
+    (
+        "abort",
+        "`run`, `status`, `live`, `removed`: names of databases, and `application`: `started` again, `not stopped` by "
+        "the run, or `unknown` where another machine has its journal.",
+    ),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )
 
@@ -158,7 +176,31 @@ def configuration() -> str:
             for each in config.OPTIONS
         ),
     )
+    lines += [
+        "## Tables of the file",
+        "",
+        "What surrounds a rollback, and is too long for a command line. [A whole example](../configuration.md) is on a "
+        "page of its own; `lastgood init` writes one as comments, `lastgood config check` says what is wrong in a "
+        "file, and `lastgood config schema` prints the JSON Schema.",
+        "",
+        "A length of time is a number of seconds, or a text like `30s`, `5min`, `24h` or `90d`; a size is a number of "
+        "bytes, or a text like `500MB` or `2GB`.",
+        "",
+    ]
+    for name, model, many in example.tables():
+        lines += [f"### `[[{name}]]`" if many else f"### `[{name}]`", "", _doc(model), ""]
+        if many:
+            lines += ["There may be several.", ""]
+        lines += _table(("key", "what it is", "default", "meaning"), _keys(model))
     return "\n".join(lines)
+
+
+def _keys(model: type[BaseModel]) -> Iterator[tuple[str, ...]]:
+    for key, each in example.model_fields(model).items():
+        if not example.is_table(each):
+            default = example.default_of(each)
+            shown = "" if default in (None, (), {}) else f"`{example.written(default)}`"
+            yield f"`{key}`", example.kind(each), "required" if each.is_required() else shown, each.description or ""
 
 
 def statuses() -> str:
@@ -167,12 +209,15 @@ def statuses() -> str:
     lines += _table(("status", "meaning"), ((f"`{n}`", text) for n, text in sorted(exit_status.MEANINGS.items())))
     lines += [
         "`lastgood status` ends with 7 when a run stopped in between. `lastgood facts A B` ends with 3 when the two "
-        "differ, `lastgood validate` with 3 when its verdict is NO-GO.",
+        "differ, `lastgood validate` with 3 when its verdict is NO-GO, `lastgood explain` with 3 when nothing is "
+        "known.",
         "",
         "## Errors",
         "",
         'With `--json` an error is one document on stdout: `{"format": 1, "error": {"code", "message", '
-        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point. The codes:',
+        '"hint", "state", "exit_status"}}`; `line` and `offset` are added for a bad restore point; `run` and '
+        "`application` (an ApplicationReport) where the application's checks failed after the switch, and `undo` (an "
+        "UndoReport) where that was undone. The codes:",
         "",
     ]
     lines += _table(

@@ -2,11 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from collections.abc import Callable
+from dataclasses import replace
+from typing import Annotated, TypeVar
 
 import typer
 
-from lastgood import rollback
+from lastgood import config, rollback
+from lastgood.application import Application
+from lastgood.application.results import ApplicationReport
 from lastgood.cli.application import command
 from lastgood.cli.choice import (
     Attested,
@@ -21,7 +25,12 @@ from lastgood.cli.choice import (
 )
 from lastgood.cli.complete import runs
 from lastgood.cli.session import PACE, Session
+from lastgood.config import durations
+from lastgood.config.tables import Watch
+from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, UsageError
+from lastgood.events import Emit
 from lastgood.plan import Request
+from lastgood.present import application as shown_application
 from lastgood.present import plan as shown_plan
 from lastgood.present import report as shown_report
 from lastgood.report import FinishReport
@@ -30,10 +39,15 @@ RunName = Annotated[
     str | None, typer.Argument(metavar="RUN", help="The run; the only unfinished one.", autocompletion=runs)
 ]
 Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+WatchFor = Annotated[
+    str | None,
+    typer.Option("--watch", metavar="LENGTH", help="Watch the server after the switch for so long (60s; 0: not)."),
+]
+T = TypeVar("T")
 DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
 
 
-@command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "strict", "allow_orphans", *PACE))
+@command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
 def roll_back(
     session: Session,
     point: Point = None,
@@ -46,6 +60,7 @@ def roll_back(
     keep_shadow: Annotated[
         bool, typer.Option("--keep-shadow", help="Keep a restored database that fails its proof, to look at it.")
     ] = False,
+    watch: WatchFor = None,
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> int | None:
@@ -54,6 +69,9 @@ def roll_back(
     Restores beside the live database, proves the result, and switches the names in one transaction. The live
     database is not touched before that; afterwards it is kept, and `lastgood undo` brings it back. What `lastgood
     check` looks at is looked at first: a failed item refuses the rollback unless it is overridden with a reason.
+
+    The [hooks], [health] and [watch] of lastgood.toml say how the application is stopped before the switch, started
+    after it, asked whether it works, and watched.
     """
     choice = choice_of(point, latest, before, before_migration)
     settings, screen = session.settings, session.screen
@@ -69,9 +87,10 @@ def roll_back(
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
         pace=session.pace,
-        tables=settings.tables,
+        check=settings.tables.check,
         overrides=overrides,
         attestations=attestations,
+        application=_application(session, watch),
         pgbouncer=settings.tables.pgbouncer,
     )
     with session.events() as emit:
@@ -84,23 +103,22 @@ def roll_back(
         shown_plan.show(screen, plan)
     if not plan.refusals:
         session.confirm("do this", plan.live, yes)
-    with session.events() as emit:
-        report = rollback.run(prepared, emit)
+    report = _seen_through(session, request, lambda emit: rollback.run(prepared, emit))
     session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
 
 
-@command("resume", 3, 4, 5, 6, 7, options=PACE)
-def resume(session: Session, run: RunName = None, yes: Yes = False) -> None:
+@command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
+def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
     """Go on with a rollback that stopped in between.
 
     Works on any machine that reaches the server and the restore point; what holds already is not done again. After
-    the switch it finishes what --reopen-when usable left for later, and needs nothing but the server.
+    the switch it finishes what --reopen-when usable left for later, and needs nothing but the server; and it starts the
+    application, if that was left to do, and checks it again.
     """
-    request = _request(session, run)
+    request = replace(_request(session, run), application=_application(session, watch))
     session.confirm("go on", request.target.dbname, yes)
-    with session.events() as emit:
-        report = rollback.resume(request, emit)
+    report = _seen_through(session, request, lambda emit: rollback.resume(request, emit))
 
     def show() -> None:
         if isinstance(report, FinishReport):
@@ -115,16 +133,18 @@ def resume(session: Session, run: RunName = None, yes: Yes = False) -> None:
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     """Walk a rollback that stopped in between back to where it began.
 
-    Removes the database that it was building. The live database is not touched.
+    Removes the database that it was building, and starts the application if the run had stopped it. The live database
+    is not touched.
     """
     request = _request(session, run)
     session.confirm("abort", request.target.dbname, yes)
     with session.events() as emit:
         document = rollback.abort(request, emit)
     removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"
-    session.result(
-        document, lambda: session.screen.say(f"Done: run {document['run']} is aborted; {removed} was removed.")
-    )
+    said = f"Done: run {document['run']} is aborted; {removed} was removed."
+    if document["application"] == "started":
+        said += " The application was started again."
+    session.result(document, lambda: session.screen.say(said))
 
 
 def _request(session: Session, run: str | None) -> Request:
@@ -135,6 +155,56 @@ def _request(session: Session, run: str | None) -> Request:
         state=settings.state,
         run=run,
         pace=session.pace,
-        tables=settings.tables,
+        check=settings.tables.check,
+        application=session.application,
         pgbouncer=settings.tables.pgbouncer,
     )
+
+
+def _application(session: Session, watch: str | None) -> Application:
+    """That of the settings, watched for as long as the command line says."""
+    found = session.application
+    if watch is None:
+        return found
+    try:
+        length = durations.parse(watch)
+    except ValueError as error:
+        raise UsageError(
+            f"cannot use --watch: {error}", hint="0 watches nothing.", state=config.NOTHING_LOOKED_AT
+        ) from error
+    if not length:
+        return replace(found, watch=None)
+    return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))
+
+
+def _seen_through(session: Session, request: Request, work: Callable[[Emit], T]) -> T:
+    """Does ``work``; when the application's checks fail after the switch and nobody has decided beforehand what is to
+    be done then, asks."""
+    try:
+        with session.events() as emit:
+            return work(emit)
+    except ChecksFailedAfterSwap as undone:
+        _tell(session, undone)
+        raise
+    except ChecksFailed as failed:
+        _tell(session, failed)
+        if request.application.on_failure != "ask" or not session.interactive:
+            raise
+        shown_application.failed(session.screen, failed, request.target.dbname)
+        try:
+            while (answer := session.answer().lower()) not in ("undo", "keep"):
+                session.screen.say('Type "undo" or "keep":', stderr=True, style="bold")
+        except (EOFError, KeyboardInterrupt):
+            answer = "keep"
+        if answer == "keep":
+            raise
+        with session.events() as emit:
+            raise rollback.take_back(request, failed, emit) from failed
+
+
+def _tell(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
+    """What the error's message has no room for."""
+    if not session.settings.json and error.details.get("application"):
+        found = ApplicationReport.model_validate(error.details["application"])
+        shown_application.show(session.screen, found)
+        session.screen.out.print()

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import __version__, config, durable, interrupts
+from lastgood.application import Application
 from lastgood.engine.pace import Pace
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Caution, Emit
@@ -34,6 +35,8 @@ class Session:
         self.given: dict[str, config.Value] = {}
         self.settings = config.Settings(json="--json" in arguments, state=_state(environment))
         self.scrub = Scrubber()
+        # What the command's document is put into, where one command does another's work.
+        self.frame: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
         self._arguments = arguments
         self._warned = False
         self._environment = environment
@@ -64,6 +67,19 @@ class Session:
     def pace(self) -> Pace:
         """How hard a load may press on the server."""
         return Pace(self.settings.jobs, self.settings.max_wal_lag, self.settings.throttle)
+
+    @property
+    def application(self) -> Application:
+        """The application that uses the live database, as lastgood.toml has it."""
+        tables, file = self.settings.tables, self.settings.file
+        return Application(
+            hooks=tables.hooks,
+            health=tables.health,
+            watch=tables.watch,
+            on_failure=self.settings.on_failure,
+            folder=file.absolute().parent if file is not None else None,
+            scrub=self.scrub,
+        )
 
     @contextmanager
     def events(self) -> Iterator[Emit]:
@@ -137,9 +153,18 @@ class Session:
     def result(self, document: dict[str, Any], text: Callable[[], None]) -> None:
         """The end of a command: one JSON document, or text."""
         if self.settings.json:
-            self.screen.document(document)
+            self.screen.document(self.frame(document))
         else:
             text()
+
+    @contextmanager
+    def framed(self, frame: Callable[[dict[str, Any]], dict[str, Any]]) -> Iterator[None]:
+        """For the length of a ``with`` block: puts the command's document into another one."""
+        before, self.frame = self.frame, frame
+        try:
+            yield
+        finally:
+            self.frame = before
 
     def failed(self, error: LastgoodError) -> int:
         """Shows an error and returns its exit status."""

@@ -24,7 +24,7 @@ def undo_(
     dry_run: DryRun = False,
     yes: Yes = False,
 ) -> None:
-    """Take a rollback back: the kept database becomes the live one again.
+    """Take a rollback back: the kept database goes live again.
 
     One transaction of milliseconds. What was written since is kept in its turn, so an undo can be undone.
     """
@@ -38,5 +38,5 @@ def undo_(
         shown.show_undo_plan(screen, plan)
     session.confirm("do this", plan.live, yes)
     with session.events() as emit:
-        report = undo.undo(target, plan, session.settings.state, emit, pgbouncer)
+        report = undo.undo(target, plan, session.settings.state, emit, pgbouncer, session.application)
     session.result(report.document(), lambda: shown.show_undo(screen, report))

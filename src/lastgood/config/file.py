@@ -7,7 +7,8 @@ from __future__ import annotations
 
 import difflib
 import tomllib
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
@@ -19,25 +20,69 @@ from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
 
 NOTHING_LOOKED_AT = "Nothing was looked at or changed."
+LOOK_UP = "docs/reference/configuration.md says what it may be."
 TABLES = tuple(each.alias or name for name, each in Tables.model_fields.items())
 
 
-# What pydantic says of these in words of Python.
+# What pydantic says of these, in words of a person; in braces what it was declared with.
 _WHY = {
     "model_type": "it must be a table",
     "mapping_type": "it must be a table",
+    "dict_type": "it must be a table",
     "tuple_type": "it must be a list: the program, then its arguments",
-    "too_short": "it must not be empty",
-    "string_too_short": "it must not be empty",
-    "float_parsing": "it must be a number",
-    "float_type": "it must be a number",
-    "int_parsing": "it must be a whole number",
-    "int_type": "it must be a whole number",
-    "int_from_float": "it must be a whole number",
+    "list_type": "it must be a list",
     "string_type": "it must be a text",
+    "path_type": "it must be a text",
+    "int_type": "it must be a whole number",
+    "int_parsing": "it must be a whole number",
+    "int_from_float": "it must be a whole number",
+    "float_type": "it must be a number",
+    "float_parsing": "it must be a number",
     "bool_type": "it must be true or false",
     "bool_parsing": "it must be true or false",
+    "string_too_short": "it must not be empty",
+    "too_short": "it must not be empty",
+    "less_than_equal": "it must be {le:g} or less",
+    "greater_than_equal": "it must be {ge:g} or more",
+    "greater_than": "it must be more than {gt:g}",
+    "literal_error": "it must be {expected}",
+    "string_pattern_mismatch": "it must match the pattern {pattern}",
 }
+# Where a value may be of several types, pydantic complains of each in turn.
+_TRIED = ("int", "float", "str", "bool")
+_SEVERAL = "it must be a number, a text, or true or false"
+
+
+@dataclass(frozen=True, slots=True)
+class Problem:
+    """One thing that is wrong in a file: ``message`` as an error says it when it is the only one, ``place`` and
+    ``why`` for a list; ``hint`` what to do about it."""
+
+    message: str
+    place: str
+    why: str
+    hint: str
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a file says: its options, not yet converted, its tables, and everything that is wrong with it."""
+
+    options: dict[str, Value]
+    tables: Tables
+    problems: tuple[Problem, ...]
+
+
+def refusal(file: Path, problems: Sequence[Problem]) -> UsageError:
+    """One error for everything that is wrong, so that it can be mended at once."""
+    if len(problems) == 1:
+        return UsageError(problems[0].message, hint=problems[0].hint, state=NOTHING_LOOKED_AT)
+    lines = [f"{each.place}: {each.why}" + (f" ({each.hint})" if each.hint != LOOK_UP else "") for each in problems]
+    return UsageError(
+        f'cannot use "{file}": {len(problems)} things in it are wrong',
+        hint="\n".join(("Mend each of them:", *lines)),
+        state=NOTHING_LOOKED_AT,
+    )
 
 
 def find(named: Value | None, folder: Path) -> Path | None:
@@ -57,8 +102,8 @@ def find(named: Value | None, folder: Path) -> Path | None:
     return None
 
 
-def read(file: Path) -> tuple[dict[str, Value], Tables]:
-    """The options in the file, not yet converted, and its tables. Raises UsageError."""
+def read(file: Path) -> Found:
+    """What the file says. Raises UsageError when it can't be read at all."""
     try:
         # Editors of Windows begin a file with a byte order mark, which is no TOML.
         found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
@@ -78,55 +123,71 @@ def read(file: Path) -> tuple[dict[str, Value], Tables]:
             state=NOTHING_LOOKED_AT,
         ) from error
     known = [each.name for each in OPTIONS if each.in_file]
-    for key in found:
-        if key not in known and key not in TABLES:
-            raise _unknown(file, key, (*known, *TABLES))
+    problems = [_unknown(file, key, (*known, *TABLES)) for key in found if key not in known and key not in TABLES]
     database = found.get("db")
     if isinstance(database, str) and secrecy.written_passwords(database):
-        raise UsageError(
-            f'cannot use "{file}": its "db" contains a password',
-            hint="Take the password out of the file and put it into ~/.pgpass or the variable PGPASSWORD.",
-            state=NOTHING_LOOKED_AT,
+        problems.append(
+            Problem(
+                f'cannot use "{file}": its "db" contains a password',
+                '"db"',
+                "it contains a password",
+                "Take the password out of the file and put it into ~/.pgpass or the variable PGPASSWORD.",
+            )
         )
-    tables = {key: value for key, value in found.items() if key in TABLES}
+    read = Tables()
     try:
-        read = Tables.model_validate(tables, context={"folder": file.parent})
+        written = {key: value for key, value in found.items() if key in TABLES}
+        read = Tables.model_validate(written, context={"folder": file.parent})
     except ValidationError as error:
-        raise _wrong(file, error) from None
-    return {key: value for key, value in found.items() if key in known}, read
+        problems += _wrong(file, error)
+    return Found({key: value for key, value in found.items() if key in known}, read, tuple(problems))
 
 
-def _unknown(file: Path, key: str, known: Iterable[str]) -> UsageError:
+def _unknown(file: Path, key: str, known: Sequence[str]) -> Problem:
     where, _, last = key.rpartition(".")
     near = difflib.get_close_matches(last, known, n=1)
     prefix = f"{where}." if where else ""
-    return UsageError(
+    return Problem(
         f'cannot read "{file}": unknown key "{key}"',
-        hint=f'Did you mean "{prefix}{near[0]}"?' if near else f"The known keys are: {', '.join(known)}.",
-        state=NOTHING_LOOKED_AT,
+        f'"{key}"',
+        "unknown key",
+        f'Did you mean "{prefix}{near[0]}"?' if near else f"The known keys are: {', '.join(known)}.",
     )
 
 
-def _wrong(file: Path, error: ValidationError) -> UsageError:
-    """The first thing that is wrong; without the value, which pydantic would show."""
-    first = error.errors(include_url=False, include_context=True, include_input=False)[0]
-    key = _written(first["loc"])
-    if first["type"] == "extra_forbidden":
-        return _unknown(file, key, _keys_beside(first["loc"]))
-    if first["type"] == "missing":
-        return UsageError(
-            f'cannot use "{file}": "{key}" is missing',
-            hint="docs/reference/configuration.md lists the keys of each table.",
-            state=NOTHING_LOOKED_AT,
-        )
-    if first["type"] == "string_pattern_mismatch" and key == "health.url":
-        first["msg"] = "it must begin with http:// or https://"
-    why = _WHY.get(first["type"]) or first["msg"].removeprefix("Value error, ")
-    return UsageError(
-        f'cannot use "{key}" in "{file}": {why[:1].lower()}{why[1:]}',
-        hint="docs/reference/configuration.md says what it may be.",
-        state=NOTHING_LOOKED_AT,
-    )
+def _wrong(file: Path, error: ValidationError) -> Iterator[Problem]:
+    """Everything that is wrong in the tables; without the values, which pydantic would show."""
+    seen = set()
+    for each in error.errors(include_url=False, include_context=True, include_input=False):
+        of_several = each["loc"][-1] in _TRIED
+        location = each["loc"][:-1] if of_several else each["loc"]
+        if location in seen:
+            continue
+        seen.add(location)
+        key = _written(location)
+        if each["type"] == "extra_forbidden":
+            yield _unknown(file, key, _keys_beside(location))
+        elif each["type"] == "missing":
+            yield Problem(
+                f'cannot use "{file}": "{key}" is missing',
+                f'"{key}"',
+                "it is missing",
+                "docs/reference/configuration.md lists the keys of each table.",
+            )
+        else:
+            why = _SEVERAL if of_several else _why(each["type"], each.get("ctx", {}), each["msg"])
+            yield Problem(f'cannot use "{key}" in "{file}": {why}', f'"{key}"', why, LOOK_UP)
+
+
+def _why(kind: str, declared: Mapping[str, Any], message: str) -> str:
+    if kind in _WHY:
+        return _WHY[kind].format(**{name: _quoted(value) for name, value in declared.items()})
+    said = message.removeprefix("Value error, ")
+    return f"{said[:1].lower()}{said[1:]}"
+
+
+def _quoted(value: Any) -> Any:
+    return value.replace("'", '"') if isinstance(value, str) else value
 
 
 def _written(location: Iterable[str | int]) -> str:

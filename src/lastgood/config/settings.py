@@ -17,7 +17,7 @@ from psycopg import conninfo
 
 from lastgood import secrecy, sizes
 from lastgood.config import file as configuration
-from lastgood.config.file import NOTHING_LOOKED_AT
+from lastgood.config.file import NOTHING_LOOKED_AT, Problem
 from lastgood.config.options import OPTIONS, Option, Value
 from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
@@ -53,6 +53,14 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
+class _WrongInFile(Exception):
+    """An option that the file gives can't be used; what else is wrong in the file is to be said with it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
 def resolve(
     given: Mapping[str, Value], environment: Mapping[str, str] = os.environ, folder: Path | None = None
 ) -> Settings:
@@ -61,16 +69,22 @@ def resolve(
     Raises UsageError, whose text never contains a password.
     """
     file = configuration.find(given.get("config") or environment.get("LASTGOOD_CONFIG"), folder or Path.cwd())
-    in_file, tables = configuration.read(file) if file is not None else ({}, Tables())
+    found = configuration.read(file) if file is not None else configuration.Found({}, Tables(), ())
+    problems = list(found.problems)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for each in OPTIONS:
-        values[each.name], origins[each.name] = _value(each, given, environment, in_file, file)
+        try:
+            values[each.name], origins[each.name] = _value(each, given, environment, found.options, file)
+        except _WrongInFile as wrong:
+            problems.append(wrong.problem)
+    if file is not None and problems:
+        raise configuration.refusal(file, problems)
     del values["config"]
     check_database(values["db"], origins["db"])
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
-    return Settings(**values, tables=tables, file=file, origins=origins)
+    return Settings(**values, tables=found.tables, file=file, origins=origins)
 
 
 def _value(
@@ -83,7 +97,12 @@ def _value(
             # https://no-color.org: any value that is not empty.
             return (True if each.type is bool else _converted(each, text, variable)), variable
     if each.name in in_file:
-        value = _converted(each, in_file[each.name], f'"{each.name}" in "{file}"')
+        origin = f'"{each.name}" in "{file}"'
+        try:
+            value = _converted(each, in_file[each.name], origin)
+        except UsageError as error:
+            why = error.message.removeprefix(f"cannot use {origin}: ")
+            raise _WrongInFile(Problem(error.message, f'"{each.name}"', why, configuration.LOOK_UP)) from error
         if isinstance(value, Path):
             value = file.parent / value.expanduser()
         return value, str(file)

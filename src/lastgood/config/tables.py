@@ -170,7 +170,9 @@ class Health(_Table):
         description="Headers to send: each name with the environment variable that holds its value.",
     )
     time_limit: Duration = Field(default=5.0, description="How long one answer may take.")
-    deadline: Duration = Field(default=60.0, description="How long it is asked again before it counts as failed.")
+    deadline: Duration = Field(
+        default=60.0, description="How long it is asked again before it counts as failed; 0 asks once."
+    )
 
 
 class Sentry(_Table):

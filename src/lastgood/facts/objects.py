@@ -16,8 +16,8 @@ from xxhash import xxh3_128_hexdigest
 from lastgood.facts import ObjectFacts
 from lastgood.postgres.server import Connection
 
-# Which schemas pg_dump takes objects from. public always exists and is never created by an ordinary dump.
-_SCHEMAS: LiteralString = """
+# For WITH: which schemas pg_dump takes objects from. public always exists and is never created by an ordinary dump.
+SCHEMAS: LiteralString = """
   user_schema AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
     WHERE nspname !~ '^pg_' AND nspname <> 'information_schema'),
@@ -346,7 +346,7 @@ def read_objects(connection: Connection) -> tuple[ObjectFacts, ...]:
     """
     found: list[ObjectFacts] = []
     for query in _QUERIES:
-        statement = sql.SQL("WITH ") + sql.SQL(_SCHEMAS) + sql.SQL(query)
+        statement = sql.SQL("WITH ") + sql.SQL(SCHEMAS) + sql.SQL(query)
         for kind, identity, definition in connection.execute(statement):
             digest = xxh3_128_hexdigest(settled(definition or "").encode())
             found.append(ObjectFacts(kind=kind, identity=identity, digest=digest))

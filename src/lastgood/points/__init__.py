@@ -1,11 +1,11 @@
 """What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
 
 from lastgood.dump.file_set import files_of_set
-from lastgood.points.choosing import choose, find, gather, overheard
+from lastgood.points.choosing import choose, find, gather, may_lack, overheard
 from lastgood.points.glance import Glance, glanced
 from lastgood.points.point import RestorePoint, source_of
-from lastgood.points.store import listing
-from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, verify
+from lastgood.points.store import listing, look_at
+from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, state_of, verify
 
 __all__ = [
     "Glance",
@@ -19,8 +19,11 @@ __all__ = [
     "glanced",
     "lacking",
     "listing",
+    "look_at",
+    "may_lack",
     "overheard",
     "read_whole",
     "source_of",
+    "state_of",
     "verify",
 ]

@@ -98,7 +98,7 @@ def newest(
         if point.manifest is not None and database not in (None, point.manifest.database):
             others.append(f'{point.path.name} (of "{point.manifest.database}")')
             continue  # a store may be shared; the newest backup of a neighbour is no restore point of this one
-        if point.manifest is not None and not _may_lack(point.manifest.migration, before_migration):
+        if point.manifest is not None and not may_lack(point.manifest.migration, before_migration):
             continue
         try:
             found = look(point)
@@ -115,7 +115,7 @@ def newest(
             emit(Caution(f"{point.path.name}{_PASSED_OVER}it has no {said.lacks}"))
             continue
         migration = said.facts.migration if said.facts is not None else None
-        if _may_lack(migration.version if migration is not None else None, before_migration):
+        if may_lack(migration.version if migration is not None else None, before_migration):
             return found
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
@@ -138,7 +138,7 @@ def _wanted(before: datetime | None, migration: str | None) -> str:
     return words + (f' without the migration "{migration}"' if migration is not None else "")
 
 
-def _may_lack(version: str | None, migration: str | None) -> bool:
+def may_lack(version: str | None, migration: str | None) -> bool:
     """Is ``migration`` newer than the newest one applied, or none asked for? An unknown ``version`` counts as no."""
     if migration is None:
         return True

@@ -33,12 +33,17 @@ def made_at(source: DumpSource, head: bytes) -> tuple[datetime, TimeSource]:
         created = _created(head)
         if created is not None:
             return created, "archive"
-    named = _IN_NAME.search(source.path.name)
+    return named_or_written(source.path.name, _file(source))
+
+
+def named_or_written(name: str, file: Path) -> tuple[datetime, TimeSource]:
+    """The time in a name, else that of the file."""
+    named = _IN_NAME.search(name)
     if named is not None:
         found = _zoned([int(part) for part in named.groups()[:6]], "UTC" if named[7] else "")
         if found is not None:
             return found, "name"
-    return datetime.fromtimestamp(_file(source).stat().st_mtime, UTC), "file time"
+    return datetime.fromtimestamp(file.stat().st_mtime, UTC), "file time"
 
 
 def _zoned(parts: list[int], zone: str) -> datetime | None:

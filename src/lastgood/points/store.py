@@ -4,14 +4,13 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
-from datetime import UTC, datetime
 from pathlib import Path
 
 from lastgood.dump.file_set import files_of_set, open_any
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError
-from lastgood.points.foreign_time import made_at
+from lastgood.points.foreign_time import made_at, named_or_written
 from lastgood.points.manifest import SUFFIX, Manifest, manifest_of, manifest_path
 from lastgood.points.point import RestorePoint, pg_restore_for
 
@@ -82,8 +81,8 @@ def look_at(path: Path) -> RestorePoint | None:
 
 
 def _damaged(path: Path, problem: str) -> RestorePoint:
-    status = path.stat()
-    return RestorePoint(path, datetime.fromtimestamp(status.st_mtime, UTC), "file time", status.st_size, None, problem)
+    moment, where = named_or_written(path.name, path)
+    return RestorePoint(path, moment, where, path.stat().st_size, None, problem)
 
 
 def _tail(path: Path) -> bytes:

@@ -50,6 +50,7 @@ class Verdict:
     ``message`` and ``hint`` say what is wrong, ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
     0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it
     is whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over.
+    ``has_acls``: whether it brings rights along, None unless it could be read to its end.
     """
 
     state: State
@@ -59,6 +60,7 @@ class Verdict:
     offset: int | None = None
     facts: Facts | None = None
     notes: tuple[str, ...] = ()
+    has_acls: bool | None = None
 
     @property
     def valid(self) -> bool:
@@ -166,35 +168,41 @@ def _check_contents(source: DumpSource, summary: DumpSummary) -> None:
         )
 
 
+def state_of(error: BadPoint) -> State:
+    """The verdict on a restore point that raised ``error`` as it was read."""
+    return next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
+
+
 def verify(
     point: RestorePoint,
     *,
     database: str | None = None,
+    skim: bool = False,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Verdict:
     """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
+    ``skim``: see ``read_whole``.
 
     Of a cluster dump every database, or the one that ``database`` names. Raises Refused when a program to read it with
     is missing, Interrupted when ``cancelled`` turned true.
     """
     try:
-        whole = read_whole(point, database=database, emit=emit, cancelled=cancelled)
+        whole = read_whole(point, database=database, skim=skim, emit=emit, cancelled=cancelled)
     except WhichDatabase as error:
         if database is not None:
             return Verdict("unusable", str(error), error.hint)
-        verdicts = [verify(point, database=name, emit=emit, cancelled=cancelled) for name in error.databases]
+        verdicts = [verify(point, database=name, skim=skim, emit=emit, cancelled=cancelled) for name in error.databases]
         worst = next((each for each in verdicts if each.state not in ("valid", "partial")), None)
         names = ", ".join(f'"{shown(name)}"' for name in error.databases)
         text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"
         return worst or Verdict("valid", text, notes=verdicts[0].notes)
     except BadPoint as error:
-        state: State = next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
         facts = error.facts if isinstance(error, Differs) else None
-        return Verdict(state, str(error), error.hint, error.line, error.offset, facts)
+        return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
     if lacks := lacking(point, whole.summary):
         return Verdict("partial", *_PARTIAL[lacks], facts=whole.facts, notes=whole.notes)
-    return Verdict("valid", facts=whole.facts, notes=whole.notes)
+    return Verdict("valid", facts=whole.facts, notes=whole.notes, has_acls=whole.summary.has_acls)
 
 
 _PARTIAL = {

@@ -111,6 +111,9 @@ RULES: tuple[Rule, ...] = (
     Rule("57P01", "any", N, "The session was ended by an administrator, or the server is shutting down.", _LOG),
     Rule("57P02", "any", N, "Another server process crashed, and the server ended all sessions.", _LOG),
     Rule("57P03", "any", N, "The server is starting, shutting down or recovering.", "Wait, then run it again."),
+    Rule(
+        "57P04", "any", S, "The database was dropped while the session was in it.", "Run psql --list to see the names."
+    ),
     Rule("57P05", "any", N, "The session was idle for longer than idle_session_timeout allows.", _AGAIN),
     # libpq names no SQLSTATE for a connection that did not come about: a dead server and a wrong password look alike.
     Rule(
@@ -171,6 +174,10 @@ RULES: tuple[Rule, ...] = (
     Rule("23", "any", S, "A row breaks a constraint.", _POINTS),
     Rule("42601", "any", S, "The server does not understand this command: a newer server wrote it.", _POINTS),
     Rule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
+    Rule("42703", "any", S, "A column that the command needs does not exist.", _POINTS),
+    Rule("42P16", "any", S, "The definition does not fit what is there already.", _STATUS),
+    Rule("428C9", "any", S, "A column that only the server may fill was given a value.", _POINTS),
+    Rule("P0001", "any", S, "A trigger or a function of the database refused it.", _POINTS),
     Rule("42P07", "any", S, "A relation of that name exists already.", _STATUS),
     Rule("42710", "any", S, "An object of that name exists already.", _STATUS),
     Rule("42723", "any", S, "A function of that name exists already.", _STATUS),
@@ -210,6 +217,13 @@ RULES: tuple[Rule, ...] = (
         "any",
         S,
         "A prepared statement is gone: the connection goes through a transaction pooler.",
+        "Connect to the server itself, or to the pooler's session port.",
+    ),
+    Rule(
+        "42P05",
+        "any",
+        S,
+        "A prepared statement is there already: the connection goes through a transaction pooler.",
         "Connect to the server itself, or to the pooler's session port.",
     ),
     # Damage

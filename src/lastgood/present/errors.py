@@ -19,7 +19,7 @@ def show(screen: Screen, error: LastgoodError) -> None:
 
 def document(error: LastgoodError) -> dict[str, Any]:
     """The same for programs: ``{"error": {"code", "message", "hint", "state", "exit_status"}}``; ``line`` and
-    ``offset`` too when a restore point is bad and they are known."""
+    ``offset`` too when a restore point is bad and they are known, and whatever ``error.details`` has."""
     body: dict[str, Any] = {
         "code": error.code,
         "message": error.message,
@@ -29,4 +29,4 @@ def document(error: LastgoodError) -> dict[str, Any]:
     }
     if isinstance(error, BadPoint):
         body.update({"line": error.line, "offset": error.offset})
-    return {"error": body}
+    return {"error": {**body, **error.details}}

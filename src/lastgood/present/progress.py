@@ -28,6 +28,8 @@ NAMES = {
     Note: "note",
     Caution: "caution",
 }
+# So much of these a second tells nobody anything.
+UNHURRIED = ("seconds", "tries")
 # A slow reader of stderr must not slow the work down.
 JSON_PROGRESS_EVERY = 0.25
 
@@ -75,7 +77,7 @@ def measure(progress: Progress, seconds: float) -> str:
         parts.append(done if unit == "bytes" else f"{done} {unit}")
     if progress.rows and unit != "rows":
         parts.append(f"{amounts.number(progress.rows)} rows")
-    if speed := amounts.rate(progress.done, seconds, unit):
+    if unit not in UNHURRIED and (speed := amounts.rate(progress.done, seconds, unit)):
         parts.append(speed)
     if progress.total and progress.done and seconds >= 2:
         left = round(seconds * max(0, progress.total - progress.done) / progress.done)

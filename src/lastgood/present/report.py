@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lastgood.present import amounts
+from lastgood.present import amounts, application
 from lastgood.present import plan as shown_plan
 from lastgood.present.plan import SHOWN
 from lastgood.present.screen import Column, Screen
@@ -38,6 +38,7 @@ def show(screen: Screen, report: Report) -> None:
     proof(screen, report.tables, report.not_compared)
     _remarks(screen, report)
     _figures(screen, report)
+    application.show(screen, report.application)
     screen.heading(f"To take it back: {report.undo_command}")
 
 
@@ -199,4 +200,5 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
             ("Kept", f'the database as it was until now, as "{report.kept}"'),
         ]
     )
+    application.show(screen, report.application)
     screen.heading(f"To take it back: {report.undo_command}")

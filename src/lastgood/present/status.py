@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from lastgood.present import amounts
 from lastgood.present.screen import Screen
-from lastgood.status import Finishing, OurDatabase, PoolStatus, Status, UnfinishedRun
+from lastgood.status import Finishing, OurDatabase, PoolStatus, Status, StoppedStatus, UnfinishedRun
 
 
 def show(screen: Screen, status: Status) -> None:
@@ -26,6 +26,8 @@ def show(screen: Screen, status: Status) -> None:
             first="  ",
             indent=2,
         )
+    if status.application is not None:
+        _application(screen, status.application)
     for pool in status.pools:
         _pool(screen, pool)
     if status.unfinished:
@@ -50,6 +52,15 @@ def show(screen: Screen, status: Status) -> None:
     if not (status.unfinished or status.finishing or status.leftovers or status.working or held):
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
+
+
+def _application(screen: Screen, found: StoppedStatus) -> None:
+    who = f"by {found.by}, {amounts.moment(found.since)} ({amounts.ago(found.since)}), {found.user} on {found.host}"
+    if found.state == "stopped":
+        screen.say(f"The application is stopped: {who}", first="  ", indent=2)
+        screen.say("lastgood maintenance off starts it", first="    ", indent=4)
+    else:
+        screen.say(f"The application was started again and not found well: {who}", first="  ", indent=2)
 
 
 def _pool(screen: Screen, pool: PoolStatus) -> None:

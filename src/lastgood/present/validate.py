@@ -54,7 +54,7 @@ def show(screen: Screen, verdict: Verdict) -> None:
     if not go and not verdict.blockers:
         screen.heading("Next")
         screen.say(
-            "Nothing was found against the data: it was not looked at. Mend what stands above under \"Not looked at\", "
+            'Nothing was found against the data: it was not looked at. Mend what stands above under "Not looked at", '
             "and run lastgood validate again.",
             first="  ",
             indent=4,

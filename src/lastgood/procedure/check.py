@@ -64,7 +64,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
     Raises UsageError, Failed (cannot connect), Refused (no such database).
     """
     started = time.monotonic()
-    check_names(request.overrides, request.attestations, request.tables.check.attested)
+    check_names(request.overrides, request.attestations, request.check.attested)
     emit(StageStarted("check", "look at the server and the restore points"))
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -80,7 +80,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
             server_version=maintenance.info.parameter_status("server_version") or "",
             checked_at=subject.now,
             point=_shown(reading),
-            checklist=checklist(found, request.tables.check.attested, request.overrides, request.attestations),
+            checklist=checklist(found, request.check.attested, request.overrides, request.attestations),
             expected_seconds=seconds,
             expected_end=subject.now + timedelta(seconds=seconds) if seconds is not None else None,
             seconds=round(time.monotonic() - started, 3),

@@ -11,6 +11,8 @@ from pathlib import Path
 
 import psycopg
 
+from lastgood.application import Application
+from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.dump.deferral import Division
 from lastgood.dump.names import Relation
 from lastgood.errors import Refused
@@ -81,12 +83,19 @@ class Findings:
     shadow_kept: bool = False
     division: Division | None = None
     finished: Finished | None = None
+    hooks: list[HookResult] = field(default_factory=list)
+    started_again: bool = False
+    health: HealthResult | None = None
+    before: dict[str, float | None] = field(default_factory=dict)
+    before_seconds: float | None = None
+    watch: WatchResult | None = None
 
 
 class Run:
     """What the steps of one run share. ``maintenance`` holds the lock that makes this the only run; the swap is issued
     on it, so that a run which lost its lock cannot switch. ``helper`` ends the others' sessions in the swap: opened at
-    the beginning, since at the end there may be no connection left for it."""
+    the beginning, since at the end there may be no connection left for it. ``stopped_before``: a run that is resumed
+    had stopped the application already."""
 
     def __init__(self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit) -> None:
         self.prepared = prepared
@@ -96,6 +105,7 @@ class Run:
         self.emit = emit
         self.seconds: dict[str, float] = {}
         self.findings = Findings()
+        self.stopped_before = False
         self.helper: Connection | None = None
         self.fence_connection: Connection | None = None
         self.fence_over = threading.Event()
@@ -110,6 +120,11 @@ class Run:
     def target(self) -> Target:
         """The server, at the live database."""
         return self.prepared.request.target.at(self.plan.live)
+
+    @property
+    def application(self) -> Application:
+        """The application that uses the live database."""
+        return self.prepared.request.application
 
     @property
     def server(self) -> Target:

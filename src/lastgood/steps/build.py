@@ -115,6 +115,7 @@ def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", origi
             "fence": plan.fence,
             "kept": plan.kept,
             "reopen_when": plan.reopen_when,
+            **({"hooks": "yes"} if run.application.stops else {}),
             **consent_of(run),
         },
     )

@@ -31,6 +31,10 @@ class Finish:
     title = "finish what could wait, while the application works"
     commits = False
 
+    def wanted(self, run: Run) -> bool:
+        """Whether anything was put off."""
+        return run.plan.reopen_when == "usable"
+
     def do(self, run: Run) -> Mapping[str, Any]:
         oid = run.findings.restored_oid or database.describe(run.maintenance, run.plan.live).oid
         # It may take hours, and an undo must be possible all the time. It has a lock of its own.

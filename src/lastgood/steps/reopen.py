@@ -9,7 +9,8 @@ from typing import Any
 import psycopg
 
 from lastgood.errors import Stopped
-from lastgood.steps import Run, fence
+from lastgood.postgres.activity import writes
+from lastgood.steps import Run
 
 PATIENCE_SECONDS = 15.0
 
@@ -25,7 +26,7 @@ class Reopen:
         proof = run.findings.fence
         if proof is not None and proof.kind == "at-swap":
             baseline = int(run.journal.results().get("fence", {}).get("baseline", 0))
-            proof.writes_after = max(0, fence.writes(run.maintenance, run.plan.live_oid) - baseline)
+            proof.writes_after = max(0, writes(run.maintenance, run.plan.live_oid) - baseline)
             proof.proof = (
                 "every session of the old database was ended inside the swap; "
                 f"at most {proof.writes_after} rows were written since the run began, by the server's counters, "

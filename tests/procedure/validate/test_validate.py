@@ -11,8 +11,9 @@ import pytest
 from psycopg import sql
 
 from lastgood.config.tables import Validate
-from lastgood.errors import Failed, Interrupted, UsageError
+from lastgood.errors import Failed, Interrupted, Refused, UsageError
 from lastgood.events import Caution, Event, Progress, StageDone, StageStarted
+from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.validate import validate
 from lastgood.procedure.validate.crew import snapshot

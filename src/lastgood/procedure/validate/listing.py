@@ -73,9 +73,7 @@ def chosen(everything: Sequence[Task], only: Sequence[str], ignored: Sequence[st
 
     found = list(_parts(everything, wanted))
     if only and not found:
-        own = (
-            "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read."
-        )
+        own = "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read."
         raise UsageError(
             f"cannot validate: this database has no rule of the kind {' or '.join(only)}"
             + (', or "ignore" switches it off' if ignored else ""),

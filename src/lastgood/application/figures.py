@@ -1,0 +1,83 @@
+"""What the watch looks at: figures made of samples, and when one of them is worse than before."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from lastgood.application.results import Figure
+from lastgood.postgres.activity import Sample
+
+
+@dataclass(frozen=True, slots=True)
+class Kind:
+    """A figure. It is told as worse from ``factor`` times the figure before on, and never below that by less than
+    ``floor``: a quiet night has almost none of anything, and twice almost nothing is nothing yet."""
+
+    name: str
+    title: str
+    unit: str
+    floor: float
+
+
+KINDS = (
+    Kind("rollbacks", "transactions rolled back", "/s", 0.5),
+    Kind("deadlocks", "deadlocks", "/s", 0.05),
+    Kind("conflicts", "queries cancelled by recovery", "/s", 0.05),
+    Kind("ended_sessions", "sessions ended badly", "/s", 0.1),
+    Kind("lock_waits", "sessions that wait for locks", "", 2.0),
+    Kind("statement_time", "time of a statement", "ms", 5.0),
+    Kind("connections", "connections", "", 20.0),
+    Kind("application_errors", "errors in Sentry", "/s", 0.1),
+)
+Figures = Mapping[str, float | None]
+
+
+def of(samples: Sequence[Sample]) -> dict[str, float | None]:
+    """The figures of a stretch of time: rates between its first and its last sample, averages of what is only seen at a
+    moment. A counter that went backwards (somebody reset it) is not known."""
+    first, last = samples[0], samples[-1]
+    seconds = last.at - first.at
+
+    def rate(before: int, after: int) -> float | None:
+        return (after - before) / seconds if seconds > 0 and after >= before else None
+
+    spent: float | None = None
+    if None not in (first.calls, first.milliseconds, last.calls, last.milliseconds):
+        calls = (last.calls or 0) - (first.calls or 0)
+        spent = ((last.milliseconds or 0.0) - (first.milliseconds or 0.0)) / calls if calls > 0 else None
+    return {
+        "rollbacks": rate(first.rollbacks, last.rollbacks),
+        "deadlocks": rate(first.deadlocks, last.deadlocks),
+        "conflicts": rate(first.conflicts, last.conflicts),
+        "ended_sessions": rate(first.ended, last.ended),
+        "lock_waits": sum(each.lock_waits for each in samples) / len(samples),
+        "statement_time": max(0.0, spent) if spent is not None else None,
+        "connections": sum(each.connections for each in samples) / len(samples),
+    }
+
+
+def compare(before: Figures, after: Figures, factor: float) -> tuple[Figure, ...]:
+    """Each figure that is known at one of the two times, with a verdict."""
+    return tuple(
+        _compared(kind, before.get(kind.name), after.get(kind.name), factor)
+        for kind in KINDS
+        if (before.get(kind.name), after.get(kind.name)) != (None, None)
+    )
+
+
+def _compared(kind: Kind, before: float | None, after: float | None, factor: float) -> Figure:
+    worse = False
+    if before is not None and after is not None:
+        worse = after >= before * factor and after - before >= kind.floor
+        if kind.name == "connections":
+            # Nobody at all where there was somebody: the application has not come back.
+            worse = worse or (after == 0 and before >= 1)
+    return Figure(
+        name=kind.name,
+        title=kind.title,
+        unit=kind.unit,
+        before=round(before, 3) if before is not None else None,
+        after=round(after, 3) if after is not None else None,
+        verdict="not known" if before is None or after is None else "worse" if worse else "same",
+    )

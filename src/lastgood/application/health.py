@@ -1,0 +1,127 @@
+"""The application's health, asked by HTTP until it is well or the deadline has passed."""
+
+from __future__ import annotations
+
+import json
+import os
+import time
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import httpx
+
+from lastgood.application import Application
+from lastgood.application.results import HealthResult
+from lastgood.config.tables import Health
+from lastgood.errors import Interrupted
+from lastgood.secrecy import Scrubber
+
+BODY_CHARACTERS = 500
+MOST_BYTES = 1 << 20
+BETWEEN_SECONDS = 1.0
+
+
+def ask(
+    application: Application,
+    cancelled: Callable[[], bool] = lambda: False,
+    told: Callable[[int, HealthResult], None] = lambda tries, last: None,
+) -> HealthResult:
+    """Asks until the answer is the expected one, or the deadline has passed; ``told`` hears of every answer that is
+    not. A redirect is an answer like any other, and not followed. Raises Interrupted."""
+    health = application.health
+    assert health is not None, "there is no [health]"
+    headers = {name: os.environ.get(variable, "") for name, variable in health.headers.items()}
+    secrets = Scrubber()
+    secrets.learn(value for value in headers.values() if value)
+    secrets.learn(value.split(" ", 1)[1] for value in headers.values() if " " in value)  # "Bearer …"
+
+    def scrub(text: str) -> str:
+        return application.scrub(secrets(text))
+
+    began, tries = time.monotonic(), 0
+    with httpx.Client(follow_redirects=False, headers=headers, timeout=health.time_limit) as client:
+        while True:
+            tries += 1
+            status, body, problem = _once(client, health)
+            result = HealthResult(
+                url=scrub(health.url),
+                tries=tries,
+                seconds=round(time.monotonic() - began, 3),
+                status=status,
+                body=scrub(body)[:BODY_CHARACTERS],
+                problem=scrub(problem),
+            )
+            if not problem or time.monotonic() - began >= health.deadline:
+                return result
+            told(tries, result)
+            again = min(time.monotonic() + BETWEEN_SECONDS, began + health.deadline)
+            while time.monotonic() < again:
+                if cancelled():
+                    raise Interrupted("interrupted while the application was asked how it is")
+                time.sleep(0.05)  # nothing announces that an application is well
+
+
+def _once(client: httpx.Client, health: Health) -> tuple[int | None, str, str]:
+    """The status and the beginning of the body of one answer, and what is wrong with it."""
+    over = time.monotonic() + health.time_limit
+    too_late = f"it did not answer within {health.time_limit:g} s"
+    content = b""
+    try:
+        with client.stream("GET", health.url) as answer:
+            for chunk in answer.iter_bytes():
+                content += chunk
+                if time.monotonic() > over:
+                    return answer.status_code, _text(content), too_late
+                if len(content) > MOST_BYTES:
+                    break
+    except httpx.TimeoutException:
+        return None, _text(content), too_late
+    except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
+        return None, _text(content), f"it can't be asked: {str(error) or type(error).__name__}"
+    body = _text(content)
+    if answer.status_code != health.status:
+        to = f" (a redirect to {answer.headers['location']})" if "location" in answer.headers else ""
+        return answer.status_code, body, f"it answered {answer.status_code}{to}, not {health.status}"
+    return answer.status_code, body, "" if health.body is None else _lacks(body, health.body)
+
+
+def _text(content: bytes) -> str:
+    return content.decode("utf-8", "replace")
+
+
+def _lacks(body: str, expected: Mapping[str, Any]) -> str:
+    try:
+        found = json.loads(body)
+    except (ValueError, RecursionError):
+        return "its answer is not JSON"
+    return difference(expected, found)
+
+
+def difference(expected: Any, found: Any, at: str = "") -> str:
+    """Where ``found`` lacks or contradicts what is ``expected``, in words; empty when it has all of it. Of an object
+    its keys are compared that are expected, of a list every element, of anything else the value and its kind."""
+    where = f'"{at}"' if at else "the whole"
+    if isinstance(expected, Mapping):
+        if not isinstance(found, dict):
+            return f"in its answer {where} is no object"
+        for key, value in expected.items():
+            name = f"{at}.{key}" if at else str(key)
+            if key not in found:
+                return f'its answer has no "{name}"'
+            if said := difference(value, found[key], name):
+                return said
+        return ""
+    if isinstance(expected, list | tuple):
+        if not isinstance(found, list) or len(found) != len(expected):
+            return f"in its answer {where} is {_shown(found)}, not {_shown(expected)}"
+        pairs = enumerate(zip(expected, found, strict=True))
+        return next((said for n, (e, f) in pairs if (said := difference(e, f, f"{at}[{n}]"))), "")
+    # In Python True equals 1.
+    if isinstance(expected, bool) != isinstance(found, bool) or expected != found:
+        return f"in its answer {where} is {_shown(found)}, not {_shown(expected)}"
+    return ""
+
+
+def _shown(value: Any) -> str:
+    text = json.dumps(value, ensure_ascii=False, default=str)
+    return text if len(text) <= 60 else text[:59] + "…"

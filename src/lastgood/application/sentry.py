@@ -1,0 +1,42 @@
+"""How many errors the application reported to Sentry, by its API."""
+
+from __future__ import annotations
+
+import os
+import time
+from urllib.parse import quote
+
+import httpx
+
+from lastgood.config.tables import Sentry
+
+TIME_LIMIT = 5.0
+RESOLUTION = 10  # seconds; the finest that it has
+# What is reported takes a moment to be counted.
+LEAST_SECONDS = 60.0
+
+
+def rate(sentry: Sentry, seconds: float) -> float | None:
+    """Errors a second in the last ``seconds`` (a minute at least), by the project's event counts; None where the token
+    is not set. Raises httpx.HTTPError, or ValueError for an answer that makes no sense."""
+    token = os.environ.get(sentry.token_variable)
+    if not token:
+        return None
+    until = time.time()
+    length = max(seconds, LEAST_SECONDS)
+    answer = httpx.get(
+        f"{sentry.url.rstrip('/')}/api/0/projects/{quote(sentry.organization)}/{quote(sentry.project)}/stats/",
+        params={
+            "stat": "received",
+            "resolution": f"{RESOLUTION}s",
+            "since": str(int(until - length)),
+            "until": str(int(until)),
+        },
+        headers={"Authorization": f"Bearer {token}"},
+        timeout=TIME_LIMIT,
+    )
+    answer.raise_for_status()
+    try:
+        return sum(float(count) for _, count in answer.json()) / length
+    except TypeError:
+        raise ValueError("it is no list of counts") from None

@@ -1,0 +1,207 @@
+"""``lastgood.toml`` as an example: every table and every key with a value that makes sense.
+
+``lastgood init`` writes it as comments; a test takes the comments away and reads it.
+"""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterator, Mapping
+from types import UnionType
+from typing import Annotated, Any, Literal, Union, get_args, get_origin
+
+from pydantic import BaseModel
+from pydantic.fields import FieldInfo
+
+from lastgood.config.tables import Command, Conninfos, Duration, Folder, Size, Tables
+
+WIDTH = 100
+
+# What a key is shown with where its default says little; several of one table where keys exclude each other.
+EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
+    "hooks": (
+        {
+            "maintenance_on": ("heroku", "maintenance:on", "--app", "crm"),
+            "maintenance_off": ("heroku", "maintenance:off", "--app", "crm"),
+            "stop": ("systemctl", "stop", "crm", "crm-worker"),
+            "start": ("systemctl", "start", "crm", "crm-worker"),
+            "smoke": ("npm", "run", "smoke"),
+        },
+    ),
+    "pgbouncer": ({"admin": ("host=127.0.0.1 port=6432 user=pgbouncer dbname=pgbouncer",), "databases": ("crm",)},),
+    "health": (
+        {
+            "url": "https://crm.example.org/health",
+            "json": {"status": "ok"},
+            "headers": {"Authorization": "HEALTH_TOKEN"},
+        },
+    ),
+    "watch.sentry": ({"organization": "example", "project": "crm"},),
+    "check": ({"max_age": "24h", "rehearsed_within": "90d", "free_space": "200GB"},),
+    "validate": ({"ignore": ("guess: notes.author_id",)},),
+    "validate.rules": (
+        {
+            "name": "every opportunity has an owner",
+            "query": "SELECT id FROM public.opportunities WHERE owner_id IS NULL",
+            "of": "SELECT count(*) FROM public.opportunities",
+            "severity": "warning",
+            "weight": 2.0,
+            "quick": True,
+        },
+        {
+            "name": "the newest migration is there",
+            "query": "SELECT max(version) FROM supabase_migrations.schema_migrations",
+            "expect": "20251203120000",
+        },
+        {
+            "name": "as many contacts as there should be",
+            "query": "SELECT count(*) FROM public.contacts",
+            "at_least": 1000,
+            "at_most": 1000000,
+        },
+    ),
+    "validate.polymorphic": (
+        {
+            "table": "public.notes",
+            "type_column": "subject_type",
+            "id_column": "subject_id",
+            "targets": {"contact": "public.contacts", "organization": "public.organizations"},
+        },
+    ),
+    "recover": (
+        {
+            "folders": ("/mnt/backup/crm", "~/dumps"),
+            "physical": ("/mnt/backup/base",),
+            "wal": ("/mnt/backup/wal",),
+            "platform": "supabase",
+        },
+    ),
+    "recover.audit": (
+        {
+            "table": "audit.record_version",
+            "time_column": "ts",
+            "table_column": "table_name",
+            "operation_column": "op",
+        },
+    ),
+}
+# By what their values are read with.
+_LASTS = get_args(Duration)[1]
+_KINDS: tuple[tuple[object, str], ...] = (
+    (_LASTS, "length of time"),
+    (get_args(Size)[1], "size"),
+    (get_args(Conninfos)[1], "connection string, or a list of them"),
+)
+
+
+def commented() -> Iterator[str]:
+    """The lines of all tables, as comments: what each is for, and its keys with one value each."""
+    for path, model, many in tables():
+        yield ""
+        yield from _wrapped(" ".join((model.__doc__ or "").replace("``", "").split()))
+        for number, values in enumerate(_instances(path, model)):
+            yield f"# [[{path}]]" if many else f"# [{path}]"
+            for key, value in values.items():
+                if number == 0:
+                    yield from _wrapped(model_fields(model)[key].description or "")
+                yield f"# {key} = {written(value)}"
+
+
+def tables(model: type[BaseModel] = Tables, path: str = "") -> Iterator[tuple[str, type[BaseModel], bool]]:
+    """Every table, outer ones first: its name in the file, its class, and whether there may be several."""
+    for key, each in model_fields(model).items():
+        inner = _model(each.annotation)
+        if inner is not None:
+            where = f"{path}.{key}" if path else key
+            yield where, inner, get_origin(each.annotation) is tuple
+            yield from tables(inner, where)
+
+
+def model_fields(model: type[BaseModel]) -> dict[str, FieldInfo]:
+    """The keys of a table, as the file writes them."""
+    return {each.alias or name: each for name, each in model.model_fields.items()}
+
+
+def default_of(each: FieldInfo) -> object:
+    """A default as a person writes it: ``60s`` and not ``60.0``."""
+    default = None if each.is_required() else each.get_default(call_default_factory=True)
+    return duration(default) if _LASTS in each.metadata and isinstance(default, float) else default
+
+
+def is_table(each: FieldInfo) -> bool:
+    """Whether a key is a table of its own."""
+    return _model(each.annotation) is not None
+
+
+def kind(each: FieldInfo) -> str:
+    """What a key's value is, in words."""
+    return _kind(each.annotation, tuple(each.metadata))
+
+
+def _kind(annotation: Any, metadata: tuple[object, ...] = ()) -> str:
+    for marked, words in _KINDS:
+        if marked in metadata:
+            return words
+    if annotation == Command:
+        return "list: the program, then its arguments"
+    origin, arguments = get_origin(annotation), get_args(annotation)
+    if origin is Annotated:
+        return _kind(arguments[0], arguments[1:])
+    if origin in (Union, UnionType):
+        several = [_kind(one) for one in arguments if one is not type(None)]
+        return " or ".join(dict.fromkeys(several))
+    if origin is Literal:
+        return " or ".join(f"`{written(one)}`" for one in arguments)
+    if origin is tuple:
+        return "list of folders" if arguments[0] is Folder else "list of texts"
+    names = {str: "text", bool: "true or false", int: "whole number", float: "number"}
+    return names.get(annotation, "table")
+
+
+def duration(seconds: float) -> str:
+    """The shortest way to write a length of time: ``90d``, ``2min``, ``5s``."""
+    for unit, length in (("d", 86400), ("h", 3600), ("min", 60)):
+        if seconds >= length and seconds % length == 0:
+            return f"{seconds / length:g}{unit}"
+    return f"{seconds:g}s"
+
+
+def _instances(path: str, model: type[BaseModel]) -> list[dict[str, object]]:
+    """What stands in the table's examples: what EXAMPLES says, and the defaults of the keys that it leaves out."""
+    given = EXAMPLES.get(path, ({},))
+    said = {key for each in given for key in each}
+    defaults = {
+        key: default_of(each)
+        for key, each in model_fields(model).items()
+        if key not in said and _model(each.annotation) is None
+    }
+    order = list(model_fields(model))
+    first = {**defaults, **given[0]}
+    return [dict(sorted(first.items(), key=lambda pair: order.index(pair[0]))), *(dict(each) for each in given[1:])]
+
+
+def _model(annotation: Any) -> type[BaseModel] | None:
+    """The table behind ``Table``, ``Table | None`` or ``tuple[Table, ...]``; None for a value."""
+    if isinstance(annotation, type) and issubclass(annotation, BaseModel):
+        return annotation
+    if get_origin(annotation) in (tuple, Union, UnionType):
+        return next((found for each in get_args(annotation) if (found := _model(each)) is not None), None)
+    return None
+
+
+def _wrapped(text: str) -> list[str]:
+    return textwrap.wrap(text, WIDTH, initial_indent="# ", subsequent_indent="# ")
+
+
+def written(value: object) -> str:
+    """A value as TOML writes it."""
+    if isinstance(value, bool):
+        return str(value).lower()
+    if isinstance(value, int | float):
+        return f"{value:g}" if isinstance(value, float) and value.is_integer() else str(value)
+    if isinstance(value, Mapping):
+        return "{ " + ", ".join(f"{key} = {written(each)}" for key, each in value.items()) + " }"
+    if isinstance(value, tuple | list):
+        return "[" + ", ".join(written(each) for each in value) + "]"
+    escaped = str(value).replace("\\", "\\\\").replace('"', '\\"')
+    return '"' + "".join(c if c.isprintable() else f"\\u{ord(c):04x}" for c in escaped) + '"'

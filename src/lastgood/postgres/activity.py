@@ -1,0 +1,97 @@
+"""How a database does: the server's own counters of it, and who waits in it. By OID, from another database."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from lastgood.postgres.server import Connection
+
+# Our own sessions, and those whose kind the server hides from us, but which belong to a role.
+_SAMPLE = """
+SELECT extract(epoch FROM clock_timestamp())::float8, d.xact_commit, d.xact_rollback, d.deadlocks, d.conflicts,
+       d.sessions_abandoned + d.sessions_fatal + d.sessions_killed,
+       (SELECT count(*) FROM pg_catalog.pg_stat_activity a WHERE a.datid = d.datid AND a.usesysid IS NOT NULL
+        AND coalesce(a.backend_type, 'client backend') = 'client backend' AND a.application_name !~ '^lastgood'),
+       (SELECT count(DISTINCT l.pid) FROM pg_catalog.pg_locks l WHERE l.database = d.datid AND NOT l.granted)
+FROM pg_catalog.pg_stat_database d WHERE d.datid = %s
+"""
+_STATEMENTS = "SELECT n.nspname FROM pg_catalog.pg_extension e JOIN pg_catalog.pg_namespace n ON n.oid = e.extnamespace"
+_WRITERS = """
+SELECT a.pid, a.usename, coalesce(a.application_name, ''), host(a.client_addr), a.state, a.backend_xid IS NOT NULL
+FROM pg_catalog.pg_stat_activity a
+WHERE a.datid = %s AND a.usesysid IS NOT NULL AND coalesce(a.backend_type, 'client backend') = 'client backend'
+  AND a.application_name !~ '^lastgood' AND a.pid <> pg_catalog.pg_backend_pid()
+ORDER BY a.backend_xid IS NULL, a.pid
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """The counters of a database at a moment (``at``: seconds, by the server's clock). ``ended``: sessions that did not
+    end by themselves; ``calls`` and ``milliseconds`` of pg_stat_statements, None where it can't be read."""
+
+    at: float
+    commits: int
+    rollbacks: int
+    deadlocks: int
+    conflicts: int
+    ended: int
+    connections: int
+    lock_waits: int
+    calls: int | None = None
+    milliseconds: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Connected:
+    """A session of an application in a database. ``writing``: it is in a transaction that has written something."""
+
+    pid: int
+    user: str
+    application_name: str
+    client: str | None
+    state: str | None
+    writing: bool
+
+
+def sample(connection: Connection, oid: int, inside: Connection | None = None) -> Sample | None:
+    """The sample of a database; None when it is not there. ``inside`` is a connection to it, through which
+    pg_stat_statements is read where that can be done. Both need autocommit. Raises psycopg.Error."""
+    row = connection.execute(_SAMPLE, [oid]).fetchone()
+    if row is None:
+        return None
+    statements: tuple[int | None, float | None] = _statements(inside, oid) if inside is not None else (None, None)
+    return Sample(*(*row, *statements))
+
+
+def _statements(inside: Connection, oid: int) -> tuple[int | None, float | None]:
+    try:
+        found = inside.execute(_STATEMENTS + " WHERE e.extname = 'pg_stat_statements'").fetchone()
+        if found is None:
+            return None, None
+        query = sql.SQL(
+            "SELECT coalesce(sum(calls), 0)::int8, coalesce(sum(total_exec_time), 0)::float8 FROM {}(false)"
+            " WHERE dbid = {}"
+        )
+        row = inside.execute(query.format(sql.Identifier(found[0], "pg_stat_statements"), sql.Literal(oid))).fetchone()
+        return (int(row[0]), float(row[1])) if row is not None else (None, None)
+    except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InsufficientPrivilege):
+        return None, None  # not in shared_preload_libraries, or not for us
+    except psycopg.errors.UndefinedFunction:
+        return None, None  # an old version of the extension
+
+
+def connected(connection: Connection, oid: int) -> list[Connected]:
+    """The sessions of applications in a database, those that write first. Raises psycopg.Error."""
+    return [Connected(*row) for row in connection.execute(_WRITERS, [oid])]
+
+
+def writes(connection: Connection, oid: int) -> int:
+    """Rows inserted, updated and deleted in a database since its statistics began, by the server's own counters."""
+    row = connection.execute(
+        "SELECT tup_inserted + tup_updated + tup_deleted FROM pg_catalog.pg_stat_database WHERE datid = %s", [oid]
+    ).fetchone()
+    return int(row[0]) if row is not None else 0

@@ -1,0 +1,184 @@
+"""SHARE locks on every table of a database: writers wait, readers go on.
+
+One session holds them, the server enforces them against everyone, superusers included; nothing is changed that would
+have to be changed back; and they end with the session, so a dead tool locks nobody out.
+
+A command that wants a table to itself (ALTER TABLE, TRUNCATE) would wait behind the locks, and every reader behind it,
+our own backup too: it is cancelled as soon as it waits.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from contextlib import AbstractContextManager, suppress
+from dataclasses import dataclass
+from datetime import datetime
+
+import psycopg
+from psycopg import sql
+
+from lastgood.errors import Failed, Interrupted
+from lastgood.events import Caution, Emit
+from lastgood.postgres.database import Database
+from lastgood.postgres.server import Connection
+
+LOCK_TIMEOUT = "3s"
+TRIES = 5
+# Modes that a writer holds; SHARE waits for each of them.
+WRITING = (
+    "RowExclusiveLock",
+    "ShareUpdateExclusiveLock",
+    "ShareRowExclusiveLock",
+    "ExclusiveLock",
+    "AccessExclusiveLock",
+)
+
+# The readers' only enemy, where it waits for us.
+_WAITING_ALONE = """
+SELECT DISTINCT a.pid, a.usename, a.application_name FROM pg_catalog.pg_locks l
+JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
+WHERE l.database = %s AND l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND NOT l.granted
+  AND a.backend_type = 'client backend' AND %s = ANY (pg_catalog.pg_blocking_pids(l.pid))
+"""
+POLL_SECONDS = 0.2
+
+_TABLES = """
+SELECT n.nspname, c.relname
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
+ORDER BY c.oid
+"""
+_HELD = """
+SELECT count(DISTINCT c.oid) FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_locks l ON l.locktype = 'relation' AND l.relation = c.oid AND l.mode = 'ShareLock' AND l.granted
+ AND l.pid = pg_backend_pid()
+WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+"""
+# Large objects live in a catalogue whose readers take a writer's lock: to lock it would keep readers out, too.
+_LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
+
+
+class Guard(threading.Thread):
+    """While the locks of the session ``fence`` stand, cancels what waits for a table of its own. Ends with ``over``.
+    ``connect`` gives it a connection to the maintenance database."""
+
+    def __init__(
+        self,
+        connect: Callable[[], AbstractContextManager[Connection]],
+        oid: int,
+        fence: int,
+        over: threading.Event,
+        emit: Emit,
+        cancelled: Callable[[], bool] = lambda: False,
+    ) -> None:
+        super().__init__(name="lastgood-fence", daemon=True)
+        self._connect = connect
+        self._oid = oid
+        self._fence = fence
+        self._over = over
+        self._emit = emit
+        self._cancelled = cancelled
+
+    def run(self) -> None:
+        """Looks again and again."""
+        over = self._over
+        told: set[int] = set()
+        try:
+            with self._connect() as connection:
+                while not over.wait(POLL_SECONDS):
+                    rows = connection.execute(_WAITING_ALONE, [self._oid, self._fence]).fetchall()
+                    for pid, user, application in rows:
+                        with suppress(psycopg.errors.InsufficientPrivilege):
+                            connection.execute("SELECT pg_cancel_backend(%s)", [pid])
+                        if pid not in told:
+                            told.add(pid)
+                            self._emit(
+                                Caution(
+                                    f'cancelled a command of session {pid} of "{user}" ({application or "no name"}): '
+                                    "it wanted a table for itself, and readers would have waited behind it"
+                                )
+                            )
+        except psycopg.Error as error:
+            if not over.is_set() and not self._cancelled():
+                self._emit(Caution(f"nobody keeps the way free for readers any more: {str(error).strip()}"))
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """The session that keeps writers out of a database."""
+
+    pid: int
+    application: str
+    tables: int
+    since: datetime | None
+
+
+def holder(connection: Connection, oid: int) -> Holder | None:
+    """Who keeps writers out of a database; None when nobody of ours does. Raises psycopg.Error."""
+    row = connection.execute(
+        "SELECT a.pid, a.application_name, count(*), min(a.xact_start) FROM pg_catalog.pg_locks l"
+        " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+        " WHERE l.database = %s AND l.locktype = 'relation' AND l.mode = 'ShareLock' AND l.granted"
+        " AND a.application_name LIKE 'lastgood fence %%' GROUP BY a.pid, a.application_name LIMIT 1",
+        [oid],
+    ).fetchone()
+    return Holder(row[0], row[1], row[2], row[3]) if row is not None else None
+
+
+def held(connection: Connection) -> tuple[int, int, bool]:
+    """On how many tables the connection's session holds the lock, how many there are, and whether there are large
+    objects, which can't be locked. Raises psycopg.Error, when the session is gone too."""
+    (locked,) = connection.execute(_HELD).fetchone() or (0,)
+    there = len(connection.execute(_TABLES).fetchall())
+    (large_objects,) = connection.execute(_LARGE_OBJECTS).fetchone() or (True,)
+    return locked, there, large_objects
+
+
+def lock_all(
+    connection: Connection,
+    maintenance: Connection,
+    database: Database,
+    emit: Emit,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> int:
+    """Takes a SHARE lock on every table of ``database`` in the transaction of ``connection``, which must not be in
+    autocommit mode, and returns how many; or says who is in the way. Write transactions that outlast the patience are
+    ended: they had not committed, so nothing that was promised to anybody is lost. Raises Failed, Interrupted."""
+    for attempt in range(1, TRIES + 1):
+        if cancelled():
+            raise Interrupted("interrupted while the live database was fenced")
+        connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+        try:
+            tables = connection.execute(_TABLES).fetchall()
+            for start in range(0, len(tables), 500):
+                names = [sql.Identifier(*name) for name in tables[start : start + 500]]
+                connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
+            return len(tables)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.UndefinedTable):
+            connection.rollback()
+            if attempt > 1:
+                _end_writers(maintenance, database.oid, connection.info.backend_pid, emit)
+    raise Failed(
+        f'cannot keep writers out of "{database.name}": some sessions hold locks and could not be ended',
+        hint="End those sessions first, lastgood maintenance shows them; or run a rollback with --fence at-swap.",
+    )
+
+
+def _end_writers(maintenance: Connection, oid: int, own: int, emit: Emit) -> None:
+    rows = maintenance.execute(
+        "SELECT DISTINCT a.pid, a.usename, a.application_name FROM pg_catalog.pg_locks l"
+        " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
+        " WHERE l.database = %s AND l.locktype = 'relation' AND l.granted AND l.mode = ANY (%s) AND a.pid <> %s"
+        " AND a.backend_type = 'client backend' AND l.relation >= 16384",
+        [oid, list(WRITING), own],
+    ).fetchall()
+    for pid, user, application in rows:
+        with suppress(psycopg.errors.InsufficientPrivilege):
+            maintenance.execute("SELECT pg_terminate_backend(%s)", [pid])
+            emit(
+                Caution(
+                    f'ended session {pid} of "{user}" ({application or "no name"}): its write transaction stayed open'
+                )
+            )

@@ -1,0 +1,214 @@
+"""A run of ours explained from its journal: what it did, where it stopped, in what state it left the database."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict
+
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.journal import Journal
+from lastgood.procedure.explain.explained import Explained, explain
+from lastgood.steps.application import Checks, Start, Stop
+from lastgood.steps.build import Build
+from lastgood.steps.carry_over import CarryOver
+from lastgood.steps.emergency import Emergency
+from lastgood.steps.fence import Fence
+from lastgood.steps.finish import Finish
+from lastgood.steps.prove import Prove
+from lastgood.steps.reopen import Reopen
+from lastgood.steps.swap import Swap
+from lastgood.steps.watch import Before, Watch
+
+NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
+_STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
+_TITLES = {each.name: each.title for each in _STEPS}
+_BACK = "switch the names back"
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class Step(_Frozen):
+    """One step of a run. ``begun`` and not yet ``done``: it may have happened. ``at`` is the last thing known of it."""
+
+    name: str
+    title: str
+    state: Literal["begun", "done", "undone", "undo failed"]
+    at: datetime
+
+
+class RunStory(_Frozen):
+    """What a journal tells. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
+    ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (at the switch, or at work).
+    ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, ``failed_in`` the steps that were
+    at work then, and ``explained`` what that means.
+    """
+
+    run: str
+    kind: str
+    journal: str
+    live: str
+    point: str
+    begun: datetime
+    last: datetime
+    outcome: Literal["done", "walked_back", "aborted", "stopped", "switched", "unknown"]
+    steps: tuple[Step, ...]
+    failed_in: tuple[str, ...]
+    reason: str
+    state: str
+    commands: tuple[str, ...]
+    explained: Explained | None
+
+
+def newest(state: Path) -> str | None:
+    """The name of the newest run that has a journal here."""
+    journals = Journal.all(state)
+    return journals[-1].run if journals else None
+
+
+def explain_run(state: Path, name: str) -> RunStory:
+    """Reads the journal of a run. Raises Refused when this machine has none of it, or one that says nothing."""
+    journal = Journal.find(state, name)
+    if journal is None:
+        raise Refused(
+            f'cannot explain run "{name}": this machine has no journal of it',
+            hint=f'Journals lie in "{state / "runs"}" of the machine that ran it (--state names another folder); '
+            "lastgood status asks the server.",
+            state=NOT_REACHED,
+        )
+    entries = list(journal.replay())
+    if not entries:
+        raise Refused(
+            f'cannot explain run "{name}": its journal is empty, so it ended before it did anything',
+            hint="Look at lastgood status.",
+            state=NOT_REACHED,
+        )
+    return _told(journal, entries)
+
+
+def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+    # A restore or a drill has no plan; its one entry says what it did.
+    plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
+    kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
+    steps = _steps(entries, kind)
+    by_name = {each.name: each for each in steps}
+    ended = next((each for each in reversed(entries) if each["event"] == "ended"), None)
+    failed = next((each for each in reversed(entries) if each["event"] == "failed"), None)
+    reason = str(failed["reason"] or failed["error"]) if failed is not None and ended is None else ""
+    outcome = _outcome(by_name, ended, failed)
+    run, live, kept = journal.run, str(plan.get("live", "")), str(plan.get("kept", ""))
+    said, commands = _state(outcome, kind, run, live, kept)
+    point = plan.get("point")
+    return RunStory(
+        run=run,
+        kind=kind,
+        journal=str(journal.path),
+        live=live,
+        point=str(point.get("path") or point.get("name") or "") if isinstance(point, Mapping) else str(point or ""),
+        begun=datetime.fromisoformat(entries[0]["at"]),
+        last=datetime.fromisoformat(entries[-1]["at"]),
+        outcome=outcome,
+        steps=tuple(steps),
+        failed_in=_at_work(entries, failed) if failed is not None and ended is None else (),
+        reason=reason,
+        state=said,
+        commands=commands,
+        explained=explain(BytesIO(reason.encode()), "the run's error") if reason else None,
+    )
+
+
+def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
+    found: dict[str, Step] = {}
+    states: dict[str, Literal["begun", "done", "undone", "undo failed"]] = {
+        "doing": "begun",
+        "done": "done",
+        "undone": "undone",
+        "undo failed": "undo failed",
+    }
+    for each in entries:
+        if each["event"] in states:
+            name = str(each["step"])
+            title = _BACK if kind == "undo" else _TITLES.get(name, name)
+            step = Step(name=name, title=title, state=states[each["event"]], at=datetime.fromisoformat(each["at"]))
+            found[name] = step
+    return list(found.values())
+
+
+def _at_work(entries: list[Mapping[str, Any]], failed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Steps that were announced before the failure and not done by then."""
+    open_steps: dict[str, None] = {}
+    for each in entries:
+        if each is failed:
+            break
+        if each["event"] == "doing":
+            open_steps[str(each["step"])] = None
+        elif each["event"] in ("done", "undone"):
+            open_steps.pop(str(each["step"]), None)
+    return tuple(open_steps)
+
+
+def _outcome(
+    steps: Mapping[str, Step], ended: Mapping[str, Any] | None, failed: Mapping[str, Any] | None
+) -> Literal["done", "walked_back", "aborted", "stopped", "switched", "unknown"]:
+    if ended is not None:
+        return "aborted" if ended["status"] == "aborted" else "done"
+    swap = steps.get("swap")
+    if swap is not None and swap.state == "done":
+        return "switched"
+    if swap is not None and swap.state == "begun":
+        return "unknown"
+    if any(each.state == "undo failed" for each in steps.values()):
+        return "stopped"
+    if failed is not None and all(each.state == "undone" for each in steps.values()):
+        return "walked_back"
+    return "stopped"
+
+
+def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str, tuple[str, ...]]:
+    """The sentence, and what to run next."""
+    if outcome == "done" and kind == "undo":
+        return (
+            f'The undo is done: "{live}" is what it was before the rollback, and what it was until then is kept as '
+            f'"{kept}".',
+            ("lastgood status", f"lastgood undo {run}   # takes the undo back"),
+        )
+    if outcome == "done" and kind != "rollback":
+        return (f'The {kind} is done; "{live}" was not touched by it.', ("lastgood status",))
+    if outcome == "done":
+        return (
+            f'The rollback is done: "{live}" is the restored database, and the one before is kept as "{kept}".',
+            ("lastgood status", f"lastgood undo {run}   # goes back to what was there before"),
+        )
+    if outcome == "aborted":
+        return (f'It was aborted before the switch: "{live}" was not touched by it.', ("lastgood status",))
+    if outcome == "walked_back":
+        return (
+            f'It failed and took everything back: "{live}" was not touched.',
+            ("lastgood status", "lastgood rollback --dry-run   # when the reason is out of the way"),
+        )
+    if outcome == "switched":
+        return (
+            f'It stopped after the switch: "{live}" is the restored database, and the one before is kept as "{kept}".',
+            (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # goes back"),
+        )
+    if outcome == "unknown":
+        return (
+            f'The journal ends in the middle of the switch: "{live}" is either as it was or fully switched, never in '
+            "between. The server knows which.",
+            ("lastgood status",) if kind == "undo" else ("lastgood status", f"lastgood resume {run}"),
+        )
+    return (
+        f'The journal ends before the switch: "{live}" was not touched. The run is still at work, or was stopped.',
+        (
+            "lastgood status   # whether it is at work",
+            f"lastgood resume {run}   # goes on with it",
+            f"lastgood abort {run}   # takes it back",
+        ),
+    )

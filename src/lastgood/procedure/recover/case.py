@@ -1,0 +1,128 @@
+"""What follows from the evidence, step by step: which restore points are meant, which is chosen, what is damaged, and
+which emergency that makes.
+
+The first of these that holds: the server does not answer; an unfinished run of lastgood stands in the way; the live
+database is closed; there is nothing to go back to; the newest restore point is damaged; the live database is gone; it
+is in a state that nobody chose; or it looks whole, and an older state is wanted.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from functools import cached_property
+
+from lastgood.points import may_lack
+from lastgood.procedure.recover import damage
+from lastgood.procedure.recover.evidence import Candidate, Evidence
+from lastgood.procedure.recover.report import Emergency
+
+
+@dataclass(frozen=True)
+class Case:
+    """The evidence, and what follows from it step by step."""
+
+    evidence: Evidence
+
+    @cached_property
+    def suspects(self) -> dict[int, str]:
+        """Candidates that were made after the damage, by their place, and why one thinks so."""
+        live, all_ = self.evidence.live, self.evidence.candidates
+        if live is None:
+            return {}
+        found = {}
+        for place, candidate in enumerate(all_):
+            why = damage.made_after(candidate, all_[place + 1 :], live)
+            if why:
+                found[place] = why
+            elif candidate.usable:
+                break  # older ones were made before this one, which was made before the damage
+        return found
+
+    @cached_property
+    def fitting(self) -> tuple[Candidate, ...]:
+        """What one may go back to by what the operator asked for, whether it is sound or not; newest first."""
+        wish = self.evidence.wish
+        return tuple(
+            candidate
+            for place, candidate in enumerate(self.evidence.candidates)
+            if place not in self.suspects
+            and (wish.before is None or candidate.point.made_at < wish.before)
+            and (wish.before_migration is None or may_lack(candidate.migration, wish.before_migration))
+        )
+
+    @cached_property
+    def chosen(self) -> Candidate | None:
+        """The newest fitting one that nothing speaks against."""
+        return next((candidate for candidate in self.fitting if candidate.usable), None)
+
+    @cached_property
+    def damaged_before(self) -> tuple[Candidate, ...]:
+        """The fitting ones that are newer than the chosen one, and are no good."""
+        return tuple(candidate for candidate in _until(self.fitting, self.chosen) if not candidate.usable)
+
+    @cached_property
+    def signs(self) -> tuple[damage.Sign, ...]:
+        """By what one sees that the live database is damaged."""
+        if self.evidence.live is None:
+            return ()
+        return damage.signs(self.evidence.live, self.reference, finishing=bool(self.evidence.server.finishing))
+
+    @cached_property
+    def reference(self) -> damage.Reference | None:
+        """The newest restore point before the damage whose content is known."""
+        known = [each for place, each in enumerate(self.evidence.candidates) if place not in self.suspects]
+        for candidate in (*known, *self.evidence.elsewhere):
+            if candidate.usable and candidate.facts is not None:
+                return damage.Reference(candidate.point.path.name, candidate.facts)
+        return None
+
+    @property
+    def broken(self) -> bool:
+        """Whether the live database shows damage that nothing else explains."""
+        gone = self.evidence.server.access in ("missing", "invalid")
+        return gone or any(sign.decisive for sign in self.signs)
+
+    @cached_property
+    def rights_lost(self) -> bool:
+        """Whether the application's rights are gone, and the chosen restore point does not bring them back."""
+        gone = any(sign.decisive and sign.source == damage.RIGHTS for sign in self.signs)
+        verdict = self.chosen.verdict if self.chosen is not None else None
+        return gone and verdict is not None and verdict.has_acls is False
+
+    @property
+    def content_broken(self) -> bool:
+        """Whether more is damaged than the rights of roles."""
+        gone = self.evidence.server.access in ("missing", "invalid")
+        return gone or any(sign.decisive and sign.source != damage.RIGHTS for sign in self.signs)
+
+    @property
+    def only_rights(self) -> bool:
+        """Whether lost rights are all that is wrong, and going back would not mend that."""
+        return self.rights_lost and not self.content_broken
+
+    @cached_property
+    def emergency(self) -> Emergency:
+        """Which one it is."""
+        evidence, server = self.evidence, self.evidence.server
+        if server.error:
+            return "server_unreachable"
+        if server.working or server.unfinished:
+            return "unfinished_run"
+        if server.access in ("closed", "refused"):
+            return "database_closed"
+        if not evidence.candidates:
+            return "no_backup"
+        if self.damaged_before:
+            return "corrupt_backup"
+        if server.access in ("missing", "invalid"):
+            return "database_missing"
+        return "unknown_state" if self.broken else "older_state"
+
+
+def _until(candidates: tuple[Candidate, ...], end: Candidate | None) -> list[Candidate]:
+    found = []
+    for candidate in candidates:
+        if candidate is end:
+            break
+        found.append(candidate)
+    return found

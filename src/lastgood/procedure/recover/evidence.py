@@ -1,0 +1,243 @@
+"""What was found, as typed facts: each says where it was seen. The diagnosis is made of this and of nothing else."""
+
+from __future__ import annotations
+
+import shlex
+from dataclasses import dataclass, field
+from datetime import datetime
+from pathlib import Path
+from typing import Literal
+
+from lastgood.facts import Facts
+from lastgood.points import RestorePoint, Verdict
+from lastgood.postgres.database import maintenance_name
+from lastgood.postgres.server import Target
+from lastgood.status import OurDatabase, UnfinishedRun
+
+Key = tuple[str, str]
+"""Schema and name of a table; or kind and identity of an object."""
+
+Access = Literal["open", "missing", "invalid", "closed", "refused"]
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What the operator said he wants. All empty: to be told."""
+
+    before: datetime | None = None
+    before_migration: str | None = None
+    latest: bool = False
+    since: datetime | None = None
+    thorough: bool = False
+
+    @property
+    def chosen(self) -> bool:
+        """Whether it says which state is wanted, so that nothing has to be guessed."""
+        return self.latest or self.before is not None or self.before_migration is not None
+
+
+@dataclass(frozen=True, slots=True)
+class Seen:
+    """A sentence without a full stop, and where it comes from."""
+
+    text: str
+    source: str
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTable:
+    """A table that carries rows. ``rows`` is the server's estimate unless ``exact``, None where not even that is known
+    (never analyzed). ``since``: for each moment that was asked about, the rows written after it by the time stamps in
+    ``by``; empty where no column tells. ``root``: the partitioned table that it is a part of; one that is
+    ``partitioned`` has the rows of its parts."""
+
+    rows: int | None
+    exact: bool
+    bytes: int
+    root: Key | None = None
+    partitioned: bool = False
+    by: str = ""
+    newest: datetime | None = None
+    since: tuple[int, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class LockedOut:
+    """A role that applications log in as, and how many of so many tables it may read."""
+
+    role: str
+    readable: int
+    tables: int
+
+
+@dataclass(frozen=True, slots=True)
+class Live:
+    """The live database as it is now. ``objects`` is None where the catalogue could not be read in time.
+
+    ``invalid`` are indexes that the server does not use; ``unvalidated`` foreign keys that it has never looked at.
+    ``migration``: the newest version in ``migrations_table``; None without a table, or when it is empty.
+    """
+
+    tables: dict[Key, LiveTable] = field(default_factory=dict)
+    objects: frozenset[Key] | None = None
+    invalid: tuple[str, ...] = ()
+    unvalidated: tuple[str, ...] = ()
+    locked_out: tuple[LockedOut, ...] = ()
+    no_grants: tuple[str, ...] = ()
+    migration: str | None = None
+    migrations: int = 0
+    migrations_table: str = ""
+    shut: tuple[Seen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Server:
+    """What the server says without being asked inside the live database. ``error``: why it does not answer at all."""
+
+    error: str = ""
+    hint: str = ""
+    version: str = ""
+    clock: datetime | None = None
+    standby: bool = False
+    access: Access = "open"
+    why_closed: str = ""
+    bytes: int | None = None
+    sessions: int = 0
+    read_only: str = ""
+    paused: tuple[Seen, ...] = ()
+    similar_names: tuple[str, ...] = ()
+    platform_roles: tuple[str, ...] = ()
+    working: str = ""
+    unfinished: tuple[UnfinishedRun, ...] = ()
+    kept: tuple[OurDatabase, ...] = ()
+    leftovers: tuple[str, ...] = ()
+    finishing: tuple[Seen, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """A restore point of the live database. ``verdict`` is None when it has not been read to its end; ``facts`` are
+    those of its manifest, or of that reading."""
+
+    point: RestorePoint
+    verdict: Verdict | None = None
+    facts: Facts | None = None
+
+    @property
+    def usable(self) -> bool:
+        """Nothing speaks against it so far."""
+        return not self.point.problem if self.verdict is None else self.verdict.valid
+
+    @property
+    def migration(self) -> str | None:
+        """The newest migration in it, where that is known."""
+        return self.facts.migration.version if self.facts is not None and self.facts.migration is not None else None
+
+    @property
+    def what_is_wrong(self) -> str:
+        """The damage, in the words of whoever found it."""
+        return self.verdict.message if self.verdict is not None and self.verdict.message else self.point.problem
+
+
+@dataclass(frozen=True, slots=True)
+class Sibling:
+    """Another database of the same server that holds tables of the same names: ``common`` of ``expected``."""
+
+    name: str
+    bytes: int | None
+    common: int
+    expected: int
+    migration: str | None
+    newest: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Physical:
+    """A physical backup or a folder of archived WAL. ``first`` and ``last`` are file times; ``next_step`` is a
+    sentence with the command to begin with."""
+
+    kind: str
+    path: Path
+    detail: str
+    first: datetime | None
+    last: datetime | None
+    next_step: str
+
+
+@dataclass(frozen=True, slots=True)
+class Platform:
+    """The platform that hosts the server: ``why`` it is taken for that, and its own way back, step by step: each a
+    sentence and the command that belongs to it (which may be empty)."""
+
+    name: str
+    title: str
+    why: str
+    keeps: str
+    steps: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Change:
+    """What an audit table counts of one table and one operation."""
+
+    table: str
+    operation: str
+    count: int
+    first: datetime | None
+    last: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """An audit table, and what it tells of the time after ``since`` (None: of all time). ``why_not``: why it could not
+    be counted."""
+
+    table: str
+    recognised: str
+    since: datetime | None
+    changes: tuple[Change, ...] = ()
+    why_not: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Counter:
+    """What the server's own counters tell of one table: rows ``deleted`` since ``since``, and how many ``dead`` rows
+    lie in it still."""
+
+    table: str
+    deleted: int
+    dead: int
+    vacuumed: datetime | None
+    since: datetime | None
+
+
+@dataclass(frozen=True, slots=True)
+class Evidence:
+    """All that was found about one live database. ``candidates`` and ``elsewhere`` are newest first; ``unseen`` says
+    what could not be looked at, and why."""
+
+    name: str
+    clock: datetime
+    wish: Wish
+    server: Server
+    store: Path
+    target: Target
+    live: Live | None = None
+    candidates: tuple[Candidate, ...] = ()
+    emergency_backups: tuple[RestorePoint, ...] = ()
+    of_others: tuple[str, ...] = ()
+    store_problem: str = ""
+    siblings: tuple[Sibling, ...] = ()
+    elsewhere: tuple[Candidate, ...] = ()
+    places: tuple[Path, ...] = ()
+    physical: tuple[Physical, ...] = ()
+    platform: Platform | None = None
+    audit: Audit | None = None
+    counters: tuple[Counter, ...] = ()
+    last_commit: datetime | None = None
+    unseen: tuple[str, ...] = ()
+
+    def psql(self, *commands: str) -> str:
+        """The psql command that runs SQL in the database from which others are worked on; without any secret."""
+        address = str(self.target.at(maintenance_name(self.name)))
+        return shlex.join(["psql", address, *(word for command in commands for word in ("-c", command))])

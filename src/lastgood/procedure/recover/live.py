@@ -1,0 +1,274 @@
+"""A look into the live database: what is there, what is broken in it, how many rows, and since when.
+
+Read-only, in small steps each with a time limit of its own; whatever can't be read in time is left out and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field, replace
+from datetime import datetime
+from time import monotonic
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from lastgood.facts import migrations
+from lastgood.facts.objects import SCHEMAS
+from lastgood.loss import BIRTH, CHANGE
+from lastgood.postgres.server import Connection
+from lastgood.postgres.sessions import shut_tables
+from lastgood.procedure.recover.evidence import Key, Live, LiveTable, LockedOut, Seen
+from lastgood.procedure.recover.server import SHOWN, STATEMENT_SECONDS, limit, said
+
+COUNTING_SECONDS = 2.0
+THOROUGH_SECONDS = 60.0
+
+_TABLES = """
+SELECT n.nspname, c.relname, c.relkind = 'p', c.reltuples::int8, c.relpages::int8 * 8192, pn.nspname, p.relname,
+       (SELECT coalesce(array_agg(a.attname::text), '{}') FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
+       (SELECT coalesce(array_agg(a.attname::text), '{}') FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          AND a.atttypid = ANY ('{timestamptz,timestamp,date}'::regtype[]))
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class p
+  ON c.relispartition AND c.relkind = 'r' AND p.oid = pg_catalog.pg_partition_root(c.oid)
+LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.relpages, 1, 2
+"""
+# As lastgood.facts.objects names them, without their definitions: those take locks that somebody may hold.
+_OBJECTS: LiteralString = """
+SELECT CASE relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, identity
+FROM relation WHERE relkind IN ('r', 'p', 'f')
+UNION ALL
+SELECT 'index', r.identity FROM relation r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
+JOIN relation t ON t.oid = i.indrelid
+WHERE (i.indisvalid OR t.relkind = 'p') AND i.indisready
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+                  WHERE c.conindid = r.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x'))
+UNION ALL
+SELECT CASE c.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint'
+         WHEN 'x' THEN 'exclusion constraint' ELSE 'foreign key' END,
+       format('%I on %s', c.conname, r.identity)
+FROM pg_catalog.pg_constraint c JOIN relation r ON r.oid = c.conrelid
+WHERE c.contype IN ('p', 'u', 'x') OR c.contype = 'f' AND c.conparentid = 0
+UNION ALL
+SELECT 'trigger', format('%I on %s', t.tgname, r.identity)
+FROM pg_catalog.pg_trigger t JOIN relation r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal AND t.tgparentid = 0
+UNION ALL
+SELECT 'policy', format('%I on %I.%I', p.polname, n.nspname, c.relname)
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+JOIN user_schema n ON n.oid = c.relnamespace
+UNION ALL
+SELECT CASE relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, identity
+FROM relation WHERE relkind IN ('v', 'm')
+UNION ALL
+SELECT 'sequence', r.identity FROM relation r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend p
+                  WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'i')
+"""
+_INVALID = """
+SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+WHERE c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready)
+  AND c.relnamespace::regnamespace::text !~ '^pg_' ORDER BY 1
+"""
+_UNVALIDATED = """
+SELECT format('%I on %s', conname, conrelid::regclass) FROM pg_catalog.pg_constraint
+WHERE contype = 'f' AND NOT convalidated AND conparentid = 0 ORDER BY 1
+"""
+# Roles that applications log in as: they may enter this database by a grant of their own, have settings or default
+# privileges here, rights on some table, or a session right now. Owners and superusers need no grants.
+_ROLES = """
+WITH t AS (
+  SELECT c.oid, c.relnamespace, c.relowner, c.relacl FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+), d AS (SELECT oid, datacl, datdba FROM pg_catalog.pg_database WHERE datname = current_database()
+), known AS (
+  SELECT a.grantee AS oid FROM d, LATERAL pg_catalog.aclexplode(d.datacl) a
+  UNION SELECT setrole FROM pg_catalog.pg_db_role_setting s JOIN d ON d.oid = s.setdatabase
+  UNION SELECT a.grantee FROM pg_catalog.pg_default_acl p, LATERAL pg_catalog.aclexplode(p.defaclacl) a
+  UNION SELECT a.grantee FROM t, LATERAL pg_catalog.aclexplode(t.relacl) a WHERE a.grantee <> t.relowner
+  UNION SELECT s.usesysid FROM pg_catalog.pg_stat_activity s JOIN d ON d.oid = s.datid WHERE s.pid <> pg_backend_pid()
+)
+SELECT r.rolname, count(*) FILTER (WHERE pg_catalog.has_table_privilege(r.oid, t.oid, 'SELECT')
+                                     AND pg_catalog.has_schema_privilege(r.oid, t.relnamespace, 'USAGE')), count(*)
+FROM known JOIN pg_catalog.pg_roles r ON r.oid = known.oid CROSS JOIN t
+WHERE r.rolcanlogin AND NOT r.rolsuper AND NOT r.rolbypassrls AND r.oid <> (SELECT datdba FROM d)
+  AND NOT EXISTS (SELECT FROM t WHERE t.relowner = r.oid)
+GROUP BY 1 ORDER BY 1
+"""
+_NO_GRANTS = """
+WITH t AS (
+  SELECT c.oid, c.relnamespace,
+         EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) a WHERE a.grantee <> c.relowner) AS granted
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+)
+SELECT t.oid::regclass::text FROM t
+WHERE NOT granted AND (SELECT count(*) FILTER (WHERE o.granted) * 2 > count(*) FROM t o
+                       WHERE o.relnamespace = t.relnamespace)
+ORDER BY 1
+"""
+
+
+@dataclass(slots=True)
+class Looking:
+    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in sentences,
+    ``forbidden`` the tables that the role may not read, or not wholly."""
+
+    connection: Connection
+    until: float
+    unseen: list[str] = field(default_factory=list)
+    forbidden: list[str] = field(default_factory=list)
+    each: float = STATEMENT_SECONDS
+
+    @contextmanager
+    def at(self, what: str) -> Iterator[None]:
+        """One thing to be looked at. Does not raise what the server refuses: it is noted."""
+        try:
+            limit(self.connection, self.each)
+            yield
+        except psycopg.Error as error:
+            self.unseen.append(f"{what}: {said(error)}")
+
+
+def look(looking: Looking, moments: Sequence[datetime], *, thorough: bool = False) -> Live:
+    """Everything about the live database that the diagnosis needs. ``moments`` are those since which rows are counted.
+    ``thorough``: each table is counted exactly, however long that takes (up to a minute each)."""
+    connection = looking.connection
+    found: dict[str, Any] = {}
+    with looking.at("sessions that lock tables"):
+        shut = {(each.schema, each.name): each for each in shut_tables(connection)}
+        found["shut"] = tuple(
+            Seen(
+                f'process {each.pid} has locked "{each.schema}"."{each.name}" against readers',
+                "pg_locks",
+            )
+            for each in shut.values()
+        )
+    with looking.at("the schema"):
+        query = sql.SQL("WITH ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
+        found["objects"] = frozenset((kind, identity) for kind, identity in connection.execute(query))
+    with looking.at("invalid indexes"):
+        found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))
+    with looking.at("foreign keys"):
+        found["unvalidated"] = tuple(str(name) for (name,) in connection.execute(_UNVALIDATED))
+    with looking.at("rights of roles"):
+        found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
+        found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
+    rows: list[tuple[Any, ...]] = []
+    with looking.at("the tables"):
+        rows = [tuple(row) for row in connection.execute(_TABLES)]
+    columns = {(row[0], row[1]): row[7] for row in rows}
+    with looking.at("the migrations"):
+        found |= _migration(connection, columns)
+    locked = set(shut) if "shut" in found else set()
+    tables: dict[Key, LiveTable] = {}
+    for schema, name, partitioned, estimate, size, root_schema, root, _, dated in rows:
+        table = LiveTable(
+            rows=estimate if estimate >= 0 else None,
+            exact=False,
+            bytes=size,
+            root=(root_schema, root) if root is not None else None,
+            partitioned=partitioned,
+        )
+        key = (schema, name)
+        if not partitioned and key not in locked:
+            table = _counted(looking, key, table, _telling(dated), moments, thorough)
+        tables[key] = table
+    if looking.forbidden:
+        names = ", ".join(looking.forbidden[:SHOWN])
+        more = f" and {len(looking.forbidden) - SHOWN} more" if len(looking.forbidden) > SHOWN else ""
+        text = (
+            f'rows of {len(looking.forbidden)} of {len(rows)} tables: the role "{connection.info.user}" may not read '
+        )
+        looking.unseen.append(f"{text}them all: {names}{more}")
+    return Live(tables=_with_roots(tables), **found)
+
+
+def _telling(columns: Sequence[str]) -> str:
+    """The column that says best when a row was written; empty when none does."""
+    by_name = {name.lower(): name for name in columns}
+    named = [by_name[name] for name in (*BIRTH, *CHANGE) if name in by_name]
+    return named[0] if named else columns[0] if len(columns) == 1 else ""
+
+
+def _counted(
+    looking: Looking, key: Key, table: LiveTable, by: str, moments: Sequence[datetime], thorough: bool
+) -> LiveTable:
+    """The same with its exact number of rows, when there is time for that; otherwise at least whether it is empty."""
+    connection, name = looking.connection, sql.Identifier(*key)
+    left = THOROUGH_SECONDS if thorough else min(looking.each, looking.until - monotonic())
+    parts: list[sql.Composable] = [sql.SQL("count(*)")]
+    if by:
+        column = sql.Identifier(by)
+        parts.append(
+            sql.SQL("max({}) FILTER (WHERE isfinite({}) AND {} < 'tomorrow')::timestamptz").format(
+                column, column, column
+            )
+        )
+        parts += [sql.SQL("count(*) FILTER (WHERE {} > {})").format(column, sql.Literal(moment)) for moment in moments]
+    query = sql.SQL("SELECT {} FROM ONLY {}").format(sql.SQL(", ").join(parts), name)
+    if left > 0:
+        try:
+            limit(connection, left)
+            row: Sequence[Any] = connection.execute(query).fetchone() or (0,)
+            rows, newest, since = row[0], row[1] if by else None, row[2:]
+            return replace(table, rows=rows, exact=True, by=by, newest=newest, since=tuple(since))
+        except psycopg.errors.InsufficientPrivilege:
+            looking.forbidden.append(f"{key[0]}.{key[1]}")
+            return table
+        except psycopg.Error as error:
+            if not isinstance(error, psycopg.errors.QueryCanceled):
+                looking.unseen.append(f"{key[0]}.{key[1]}: {said(error)}")
+                return table
+    try:
+        limit(connection, 0.2)
+        (some,) = connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(name)).fetchone() or (True,)
+        return table if some else replace(table, rows=0, exact=True)
+    except psycopg.Error:
+        return table
+
+
+def _with_roots(tables: dict[Key, LiveTable]) -> dict[Key, LiveTable]:
+    """Partitioned tables get the rows of their parts."""
+    for key, table in list(tables.items()):
+        if table.partitioned:
+            parts = [each for each in tables.values() if each.root == key]
+            known = [each.rows for each in parts if each.rows is not None]
+            tables[key] = replace(
+                table,
+                rows=sum(known) if len(known) == len(parts) else None,
+                exact=all(each.exact for each in parts),
+                bytes=sum(each.bytes for each in parts),
+            )
+    return tables
+
+
+def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dict[str, Any]:
+    for schema, name in sorted(columns, key=lambda key: migrations.preference(*key)):
+        tool = migrations.recognise(schema, name, columns[schema, name])
+        if tool is not None:
+            wanted = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(each)) for each in tool.columns)
+            rows = connection.execute(sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(schema, name)))
+            found = migrations.facts(tool, schema, name, rows.fetchall())
+            return {"migration": found.version, "migrations": found.applied, "migrations_table": found.table}
+    return {}
+
+
+def open_looking(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Looking:
+    """A connection to look with, in UTC. Raises psycopg.Error."""
+    connection = connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET row_security = off")
+    return Looking(connection, monotonic() + seconds)

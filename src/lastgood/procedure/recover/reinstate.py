@@ -1,0 +1,120 @@
+"""Where the live database is gone, or invalid, there is nothing to swap with: a restore point is restored under another
+name, proved, and then given the live name, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Literal
+
+import psycopg
+from psycopg import sql
+from pydantic import BaseModel, ConfigDict
+
+from lastgood import restore
+from lastgood.engine.pace import AS_IT_FITS, Pace
+from lastgood.errors import Failed, Refused
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.names import new_run, suffix
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.mark import server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.restore import RestoreReport
+
+
+class ReinstateReport(BaseModel):
+    """A database that was gone and is there again. ``set_aside``: under which name the invalid one lies now, if there
+    was one. ``remarks``: what no restore point holds, and was not there to be carried over."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    format: Literal[1] = 1
+    run: str
+    status: Literal["done"] = "done"
+    live: str
+    point: str
+    set_aside: str | None
+    restored: RestoreReport
+    remarks: tuple[str, ...]
+    seconds: float
+
+    def document(self) -> dict[str, Any]:
+        """The JSON document."""
+        return self.model_dump(mode="json", by_alias=True)
+
+
+def reinstate(
+    target: Target,
+    store: Path,
+    point: str,
+    emit: Emit = silent,
+    pace: Pace = AS_IT_FITS,
+    *,
+    strict: bool = False,
+    allow_orphans: bool = False,
+    state: Path | None = None,
+) -> ReinstateReport:
+    """Restores ``point`` as ``target``'s database, which must be missing or invalid.
+
+    Raises Refused when it is neither, BadPoint, Failed, Interrupted: then the live name means what it meant before.
+    """
+    live, started = target.dbname, time.monotonic()
+    maintenance = database.maintenance_name(live)
+    with database.connect_maintenance(target, live) as connection:
+        _invalid(connection, live)
+        run = new_run(server_clock(connection))
+        name = database.fit_name(live, suffix("recovered", run))
+        restored = restore.restore(
+            target.at(maintenance), store, point, name, emit, pace,
+            strict=strict, allow_orphans=allow_orphans, state=state,
+        )  # fmt: skip
+        emit(StageStarted("swap", f"give it the name {live}"))
+        began = time.monotonic()
+        aside = _take_name(connection, live, name, run)
+        emit(StageDone("swap", time.monotonic() - began, live))
+    return ReinstateReport(
+        run=run,
+        live=live,
+        point=restored.point,
+        set_aside=aside,
+        restored=restored.model_copy(update={"into": live}),
+        remarks=(
+            f'owner, rights, settings and connection limit of the database "{live}" itself are in no restore point: '
+            "give them again",
+        ),
+        seconds=round(time.monotonic() - started, 3),
+    )
+
+
+def _invalid(connection: Connection, live: str) -> database.Database | None:
+    """The invalid database of that name, None when there is none at all. Raises Refused when one can work with it."""
+    found = database.find(connection, live)
+    if found is not None and not found.invalid:
+        raise Refused(
+            f'cannot restore as "{live}": a database of that name is there',
+            hint="Run lastgood recover again: it looks anew.",
+        )
+    return found
+
+
+def _take_name(connection: Connection, live: str, name: str, run: str) -> str | None:
+    lock_live(connection, live)
+    aside = None
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    try:
+        with connection.transaction():
+            # One may have come back while we worked.
+            if _invalid(connection, live) is not None:
+                aside = database.fit_name(live, suffix("invalid", run))
+                connection.execute(rename.format(sql.Identifier(live), sql.Identifier(aside)))
+            # The commit point: what gets the name has been proved, and what had it nobody could enter.
+            connection.execute(rename.format(sql.Identifier(name), sql.Identifier(live)))
+    except (Refused, psycopg.Error) as error:
+        kept = f'The restored and proved database stays as "{name}".'
+        if isinstance(error, psycopg.Error):
+            refused = server_errors.failed(error, f'rename "{name}" to "{live}"', context="swap", state=kept)
+            raise refused from error
+        raise Failed(str(error), hint=error.hint, state=kept) from error
+    return aside

@@ -1,0 +1,148 @@
+"""What a foreign program and a foreign server may do to us: print without end, answer drop by drop, not answer."""
+
+from __future__ import annotations
+
+import socket
+import sys
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+
+from lastgood import child
+from lastgood.application import Application, hooks
+from lastgood.application.health import ask
+from lastgood.config.tables import Health, Hooks
+from lastgood.errors import Interrupted
+
+
+def hook(program: str, **options: object) -> Application:
+    return Application(Hooks.model_validate({"stop": (sys.executable, "-c", program), **options}))
+
+
+def test_output_without_end_is_cut_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(child, "MOST_OUTPUT", 1 << 20)
+    program = (
+        "import sys, time\nfor i in range(50): sys.stdout.write('x' * 100_000)\nsys.stdout.flush()\n"
+        "time.sleep(0.5)\nprint('the end')"
+    )
+    ended = child.run_foreign((sys.executable, "-c", program), environment={}, seconds=60)
+    assert ended is not None and ended.status == 0
+    assert ended.output.endswith("xxxthe end\n") and len(ended.output) <= child.KEPT_OUTPUT
+
+
+@pytest.mark.parametrize(
+    ("program", "status", "problem"),
+    [
+        ("print('all stopped')", 0, ""),
+        ("import sys; sys.exit(3)", 3, "ended with status 3"),
+        ("import os; os.kill(os.getpid(), 9)", -9, "was ended by signal 9"),
+        (
+            "import time; print('waiting', flush=True); time.sleep(60)",
+            None,
+            "did not end within 0.5 s and was ended with all that it had started: waiting",
+        ),
+    ],
+)
+def test_how_a_hook_may_end(program: str, status: int | None, problem: str) -> None:
+    result = hooks.run(hook(program, time_limit=0.5 if status is None else 30), "stop", "maintenance", {})
+    assert (result.hook, result.program, result.status, result.problem) == ("stop", sys.executable, status, problem)
+
+
+def test_a_program_that_cannot_be_started() -> None:
+    result = hooks.run(Application(Hooks(stop=("/not/there",))), "stop", "maintenance", {})
+    assert (result.status, result.problem) == (None, "could not be started: No such file or directory")
+
+
+def test_an_interrupt_ends_a_hook() -> None:
+    with pytest.raises(Interrupted, match='interrupted while the hook "stop" ran'):
+        hooks.run(hook("import time; time.sleep(60)"), "stop", "maintenance", {}, lambda: True)
+
+
+def test_problems_are_found_without_running_anything(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.delenv("HEALTH_TOKEN", raising=False)
+    (tmp_path / "no-program").write_text("not executable")
+    application = Application(
+        Hooks(stop=("./no-program",), start=("surely-not-there",), maintenance_on=("true",)),
+        health=Health(url="http://127.0.0.1/", headers={"X-Token": "HEALTH_TOKEN"}),
+        folder=tmp_path,
+    )
+    assert [(each.stops, each.text) for each in application.problems()] == [
+        (True, 'the program "./no-program" of the hook "stop" is not on this machine'),
+        (True, 'the program "surely-not-there" of the hook "start" is not on this machine'),
+        (False, 'there is a hook "maintenance_on" and no "maintenance_off": somebody must do that by hand'),
+        (True, 'the variable "HEALTH_TOKEN" for the header "X-Token" of the health check is not set'),
+    ]
+
+
+@contextmanager
+def raw_server(*pieces: bytes, pause: float = 0.0) -> Iterator[str]:
+    """Answers each connection with these bytes, with a pause after each piece."""
+    over = threading.Event()
+    listening = socket.create_server(("127.0.0.1", 0))
+    listening.settimeout(0.05)
+
+    def serve() -> None:
+        while not over.is_set():
+            try:
+                connection, _ = listening.accept()
+            except TimeoutError:
+                continue
+            with connection:
+                try:
+                    connection.recv(65536)
+                    for piece in pieces:
+                        connection.sendall(piece)
+                        if over.wait(pause):
+                            break
+                except OSError:
+                    continue
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listening.getsockname()[1]}/health"
+    finally:
+        over.set()
+        thread.join()
+        listening.close()
+
+
+def answer(url: str, **options: object) -> tuple[int | None, str]:
+    health = Health.model_validate({"url": url, "time_limit": 0.5, "deadline": 0, **options})
+    result = ask(Application(health=health))
+    return result.status, result.problem
+
+
+def test_an_answer_drop_by_drop_is_too_late() -> None:
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
+    with raw_server(head, *[b"x"] * 1000, pause=0.2) as url:
+        began = time.monotonic()
+        assert answer(url) == (200, "it did not answer within 0.5 s")
+        assert time.monotonic() - began < 10
+
+
+@pytest.mark.parametrize(
+    ("pieces", "status", "problem"),
+    [
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno",), 200, "its answer is not JSON"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[[1]",), 200, "its answer is not JSON"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",), 200, "in its answer the whole is no object"),
+        ((b"SSH-2.0-OpenSSH_9.6\r\n",), None, "it can't be asked: "),
+        ((b"",), None, "it can't be asked: Server disconnected without sending a response."),
+    ],
+)
+def test_strange_answers(pieces: tuple[bytes, ...], status: int | None, problem: str) -> None:
+    with raw_server(*pieces) as url:
+        found = answer(url, json={"status": "ok"})
+    assert found[0] == status and found[1].startswith(problem)
+
+
+def test_nobody_there() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as taken:
+        port = taken.getsockname()[1]
+    status, problem = answer(f"http://127.0.0.1:{port}/")
+    assert (status, problem) == (None, "it can't be asked: [Errno 111] Connection refused")

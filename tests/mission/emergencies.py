@@ -1,0 +1,94 @@
+"""What the tests of the four emergencies are staged with: the CRM, the old deployment's backups, and a folder of its
+own to look around in."""
+
+from __future__ import annotations
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from demo import crm, evidence, naive
+from demo.command import Lastgood
+from lastgood.postgres.embedded import EmbeddedServer
+from tests.traps.stage import SCALE, Stage
+
+
+def staged(
+    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> Stage:
+    """A live database with the CRM, and a backup that the old deployment made of it. Nobody's home is looked into."""
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    for name in [name for name in os.environ if name.startswith(("PG", "LASTGOOD_")) or name == "DATABASE_URL"]:
+        monkeypatch.delenv(name)
+    name = new_database("crm")
+    backups = tmp_path / "project" / "backups" / "migrations"
+    backups.mkdir(parents=True)
+    with server.target(name).connect() as connection:
+        size = crm.create(connection, SCALE)
+        before = evidence.take(connection)
+    dump = backups / "cloud_backup_20260112_093000.sql"
+    naive.backup(server.bin, server.url(name), dump)
+    # A program started elsewhere would look elsewhere.
+    command = Lastgood(server.url(name), store=backups, state=tmp_path / "state")
+    command.environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "src", ROOT)))
+    return Stage(server, name, size, before, dump, backups, command)
+
+
+ROOT = Path(__file__).parents[2]
+
+
+def rows(stage: Stage, *table: str) -> int:
+    """How many rows a table of the live database has; 0 when it is not there."""
+    with stage.target.connect() as connection:
+        name = sql.Identifier(*table)
+        (there,) = connection.execute(
+            "SELECT to_regclass(%s) IS NOT NULL", [name.as_string(connection)]
+        ).fetchone() or (False,)
+        if not there:
+            return 0
+        (count,) = connection.execute(sql.SQL("SELECT count(*) FROM {}").format(name)).fetchone() or (0,)
+        return int(count)
+
+
+def restore_killed_half_way(stage: Stage) -> None:
+    """``psql "$URL" < backup.sql``, and psql is killed when half of the tables have their rows."""
+    text = stage.dump.read_bytes()
+    half = text.index(b"\nCOPY public.opportunities ")
+    psql = subprocess.Popen(
+        [stage.server.bin / "psql", "--no-psqlrc", stage.url],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    assert psql.stdin is not None
+    # A little more, so that it stands in the middle of the next table's rows.
+    psql.stdin.write(text[: half + 200])
+    psql.stdin.flush()
+    wait_until(lambda: rows(stage, "public", "contacts") == stage.size.contacts, "the contacts are there")
+    os.kill(psql.pid, signal.SIGKILL)
+    psql.wait()
+    psql.stdin.close()
+    wait_until(lambda: not _sessions(stage), "the server has noticed")
+
+
+def _sessions(stage: Stage) -> int:
+    with stage.server.target("postgres").connect() as connection:
+        (count,) = connection.execute(
+            "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql'"
+        ).fetchone() or (0,)
+        return int(count)
+
+
+def wait_until(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
+    """Asks until it holds; fails when it does not within the time."""
+    deadline = time.monotonic() + seconds
+    while not holds():
+        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
+        time.sleep(0.02)
