@@ -325,6 +325,20 @@ def test_libpq_finds_the_database_by_itself(
     assert lastgood("backup").status == 0
 
 
+def test_a_live_database_that_is_gone_is_said_before_anything_is_read(
+    lastgood: Lastgood, broken: str, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASTGOOD_DB", server.url("nowhere"))
+    for arguments in (("rollback", "--dry-run"), ("check",), ("validate",)):
+        outcome = lastgood(*arguments, "--quiet")
+        assert (outcome.status, outcome.err.partition("error: ")[2]) == (
+            3,
+            'cannot find the database "nowhere": the server has none of that name\n'
+            "state: Nothing was changed.\n"
+            "next:  Run psql --list to see the names; upper and lower case matter.\n",
+        )
+
+
 def test_names_with_odd_characters(
     lastgood: Lastgood, server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:

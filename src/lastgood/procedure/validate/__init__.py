@@ -86,7 +86,7 @@ def _validate(
         connections = shared.share(len(planned))
         info = shared.first.info
         version = ".".join(str(part) for part in (info.server_version // 10000, info.server_version % 10000))
-        role = info.user
+        role, name = info.user, info.dbname
         crew = Crew(connections, shared.path, mode, deadline, emit, cancelled)
         results = [each for group in crew.run(planned) for each in group]
         count = len(connections)
@@ -95,7 +95,7 @@ def _validate(
     return conclude(
         results,
         mode=mode,
-        database=info.dbname,
+        database=name,
         server_version=version,
         role=role,
         connections=count,
