@@ -11,6 +11,7 @@ import os
 import socket
 import threading
 import time
+from collections.abc import Callable
 from datetime import datetime
 from pathlib import Path
 from typing import Any, Literal
@@ -208,7 +209,7 @@ def undo(
         work = time.monotonic() - started
         waited = f"; {pause.said}" if pause is not None and pause.said else ""
         emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
-        journal_is_full = _note(journal, "done", step="swap", result={"outage": exchanged.outage})
+        journal_is_full = _noted(lambda: journal.done("swap", outage=exchanged.outage))
         woken = (
             _wake(target.at(plan.live), plan, state, application, journal, emit) if application is not None else None
         )
@@ -222,17 +223,19 @@ def undo(
             undo_command=f"lastgood undo {plan.run}",
             application=woken,
         )
-        journal_is_full = _note(journal, "ended", status="done", report=report.document()) or journal_is_full
+        journal_is_full = (
+            _noted(lambda: journal.write("ended", status="done", report=report.document())) or journal_is_full
+        )
         if journal_is_full:
             # It is done, whatever the disk says; the kept database's mark tells the same.
             emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_is_full}'))
         return report
 
 
-def _note(journal: Journal, event: str, **data: Any) -> str:
+def _noted(write: Callable[[], None]) -> str:
     """Writes an entry; what kept it from that, if anything did."""
     try:
-        journal.write(event, **data)
+        write()
     except OSError as error:
         return error.strerror or str(error)
     return ""
@@ -242,7 +245,7 @@ def _wake(
     target: Target, plan: UndoPlan, state: Path, application: Application, journal: Journal, emit: Emit
 ) -> ApplicationReport | None:
     def told(result: HookResult) -> None:
-        _note(journal, "hook", **result.model_dump(mode="json"))
+        _noted(lambda: journal.write("hook", **result.model_dump(mode="json")))
 
     facts = hooks.environment(run=plan.run, live=plan.live, kept=plan.kept)
     service = Service(application, target, state, facts, emit, told)
