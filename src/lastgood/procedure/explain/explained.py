@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO
@@ -105,6 +106,8 @@ def explain(stream: BinaryIO, source: str, cases: Library | None = None) -> Expl
 def explain_text(text: str, cases: Library | None = None) -> Explained:
     """The same for what somebody says is an error: then it is one, known or not."""
     known = cases or library()
+    if not text.isprintable() and (given := os.fsencode(text)).decode("utf-8", "replace") != text:
+        text = given.decode("latin-1")  # pasted out of a terminal that is not in UTF-8
     found = explain(BytesIO(text.encode()), "the text", known)
     if found.kinds:
         return found
