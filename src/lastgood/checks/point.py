@@ -18,10 +18,9 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
             level="refusal", code="no_point", text=s.reading.trouble, hint=s.reading.hint, known="measured", final=True
         )
         return
-    when, age = s.point.made_at, span((s.now - s.point.made_at).total_seconds())
-    yield Seen(
-        text=f"{s.point.path.name}, made {_said(when)} ({age} ago), by its {s.point.time_source}", known="looked up"
-    )
+    when, seconds = s.point.made_at, (s.now - s.point.made_at).total_seconds()
+    age = f"{span(seconds)} ago" if seconds > -1 else f"{span(seconds)} ahead of the server's clock"
+    yield Seen(text=f"{s.point.path.name}, made {_said(when)} ({age}), by its {s.point.time_source}", known="looked up")
     if s.facts is not None and s.summary is not None:
         yield Seen(
             text=f"read from end to end: {s.facts.rows:,} rows in {len(s.facts.tables)} tables"
