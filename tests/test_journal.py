@@ -69,3 +69,22 @@ def test_all_lists_the_newest_last(tmp_path: Path) -> None:
     for run in ("20261122-031500-9f3c1a70", "20251104-143000-00000000"):
         Journal.create(tmp_path, run)
     assert [j.run for j in Journal.all(tmp_path)] == ["20251104-143000-00000000", "20261122-031500-9f3c1a70"]
+
+
+def test_what_is_written_after_a_torn_line_is_not_lost_with_it(tmp_path: Path) -> None:
+    """A crash or a full disk tears a line; whoever resumes the run writes into the same journal."""
+    journal = Journal.create(tmp_path, RUN)
+    journal.done("fence", baseline=7)
+    with journal.path.open("ab") as file:
+        file.write(b'{"at": "2026-11-22T03:15')
+    journal.done("build")
+    assert [entry.get("step") for entry in journal.replay()] == ["fence", "build"]
+    assert journal.results() == {"fence": {"baseline": 7}, "build": {}}
+
+
+def test_a_damaged_line_costs_that_line_only(tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, RUN)
+    with journal.path.open("ab") as file:
+        file.write(b"\0\0\0\n[]\n{}\n\xff\xfe\n")
+    journal.doing("build")
+    assert [entry["event"] for entry in journal.replay()] == ["doing"]

@@ -61,7 +61,10 @@ class Journal:
         """Appends one entry and makes it durable. Raises OSError (a full disk, say)."""
         entry = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **data}
         line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
-        with self._lock, self.path.open("ab") as file:
+        with self._lock, self.path.open("ab+") as file:
+            # A crash or a full disk may have torn the last line: what is written now must not become a part of it.
+            if file.seek(0, os.SEEK_END) and os.pread(file.fileno(), 1, file.tell() - 1) != b"\n":
+                line = f"\n{line}"
             file.write(line.encode())
             file.flush()
             os.fsync(file.fileno())
@@ -77,11 +80,12 @@ class Journal:
         self.write("done", step=step, result=result)
 
     def replay(self) -> Iterator[Mapping[str, Any]]:
-        """The entries, oldest first. A torn last line (a crash in the middle of a write) is left out."""
+        """The entries, oldest first. Left out is what a crash or a full disk has torn: steps may be taken twice, and
+        ask the server what holds."""
         with self.path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n"):
-                    yield json.loads(line)
+                if line.endswith(b"\n") and (entry := _entry(line)) is not None:
+                    yield entry
 
     def results(self) -> dict[str, Mapping[str, Any]]:
         """Step → result of the steps that are done and were not undone since."""
@@ -92,3 +96,11 @@ class Journal:
             elif entry["event"] == "undone":
                 found.pop(entry["step"], None)
         return found
+
+
+def _entry(line: bytes) -> Mapping[str, Any] | None:
+    try:
+        found = json.loads(line)
+    except ValueError:
+        return None
+    return found if isinstance(found, dict) and {"at", "event"} <= found.keys() else None

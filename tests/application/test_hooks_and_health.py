@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import socket
 import sys
 import threading
@@ -15,8 +16,11 @@ import pytest
 from lastgood import child
 from lastgood.application import Application, hooks
 from lastgood.application.health import ask
+from lastgood.application.results import ApplicationReport, HealthResult
 from lastgood.config.tables import Health, Hooks
 from lastgood.errors import Interrupted
+from lastgood.present import application as shown
+from lastgood.present.screen import Screen
 
 
 def hook(program: str, **options: object) -> Application:
@@ -146,3 +150,34 @@ def test_nobody_there() -> None:
         port = taken.getsockname()[1]
     status, problem = answer(f"http://127.0.0.1:{port}/")
     assert (status, problem) == (None, "it can't be asked: [Errno 111] Connection refused")
+
+
+def test_a_token_may_hold_any_letter(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("HEALTH_AUTH", "Bearer tökenü")
+    head = b"HTTP/1.1 200 OK\r\nContent-Length: 0\r\n\r\n"
+    with raw_server(head) as url:
+        assert answer(url, headers={"Authorization": "HEALTH_AUTH"}) == (200, "")
+
+
+def test_a_proxy_or_certificates_of_the_environment_that_cannot_be_used(
+    monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    begins = "it can't be asked with the proxy or the certificates that the environment names: "
+    monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
+    assert answer("https://127.0.0.1:1/") == (None, f"{begins}[Errno 2] No such file or directory")
+    monkeypatch.delenv("SSL_CERT_FILE")
+    monkeypatch.setenv("ALL_PROXY", "nonsense://127.0.0.1:1")
+    status, problem = answer("http://127.0.0.1:1/")
+    assert status is None and problem.startswith(begins)
+
+
+def test_a_page_of_html_is_shown_in_two_lines_at_most() -> None:
+    page = "<!doctype html>\n<html>\n" + "  <p>login</p>\n" * 100
+    result = HealthResult(
+        url="http://x/health", tries=3, seconds=2.0, status=200, body=page[:500], problem="its answer is not JSON"
+    )
+    out = io.StringIO()
+    shown.show(Screen(stdout=out, width=400), ApplicationReport(hooks=(), health=result, watch=None))
+    said = "http://x/health: its answer is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
+    assert said in out.getvalue()
+    assert len(out.getvalue()) < 400

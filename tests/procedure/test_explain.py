@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import resource
+import time
 from io import BytesIO
 from pathlib import Path
 
@@ -239,3 +240,45 @@ def test_a_huge_log_is_read_as_a_stream(tmp_path: Path) -> None:
     assert len(found.kinds) <= 52
     assert found.recognised
     assert grown < 16_000  # kilobytes
+
+
+def test_rows_and_garbage_in_a_log_cost_no_more_than_their_length() -> None:
+    """A line of Chinese, or of bytes that are no text, took hours: every message with gaps was tried at every place."""
+    known = explain_text('ERROR:  relation "t" does not exist')  # the cases are read
+    row = "顧客の名前、住所、電話番号" * 1000
+    began = time.monotonic()
+    found = of(f'{row}\nERROR:  relation "t" does not exist\n{row}\n')
+    assert time.monotonic() - began < 10
+    assert [each.case for each in found.kinds] == [each.case for each in known.kinds]
+
+
+def test_an_error_pasted_from_a_terminal_that_is_not_in_utf_8() -> None:
+    latin = b"FEHLER:  Relation \xbbx\xab existiert nicht".decode("utf-8", "surrogateescape")
+    (kind,) = explain_text(latin).kinds
+    assert (kind.case, kind.message) == ("relation-does-not-exist", "Relation »x« existiert nicht")
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        'error: cannot confirm that the application works: the hook "smoke" ended with\n       status 137\n'
+        'state: "crm" is the restored database, in service; the previous one is kept as\n       "crm_old".\n'
+        "next:  Run: lastgood undo 20261123-065149-1c64a144 to go back.\n",
+        '{\n  "format": 1,\n  "error": {\n    "code": "checks_failed",\n'
+        '    "message": "cannot confirm that the application'
+        ' works: the hook \\"smoke\\" ended with status 137",\n'
+        '    "hint": "Run: lastgood undo 20261123-065149-1c64a144 to'
+        ' go back.",\n    "state": "\\"crm\\" is the restored database, in service; the previous one is kept as'
+        ' \\"crm_old\\"."\n  }\n}\n',
+    ],
+    ids=["text", "json"],
+)
+def test_our_own_message_is_known_with_its_state_and_its_hint(text: str) -> None:
+    found = of(text)
+    (kind,) = found.kinds
+    assert found.recognised
+    assert kind.title == "A message of lastgood"
+    assert kind.message == 'cannot confirm that the application works: the hook "smoke" ended with status 137'
+    assert kind.data == '"crm" is the restored database, in service; the previous one is kept as "crm_old".'
+    assert kind.lastgood == "Run: lastgood undo 20261123-065149-1c64a144 to go back."
+    assert kind.commands == ("lastgood status", "lastgood explain   # the newest run of this machine")

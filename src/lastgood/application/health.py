@@ -39,7 +39,16 @@ def ask(
         return application.scrub(secrets(text))
 
     began, tries = time.monotonic(), 0
-    with httpx.Client(follow_redirects=False, headers=headers, timeout=health.time_limit) as client:
+    try:
+        # Tokens may hold any letter; httpx alone would want ASCII.
+        client = httpx.Client(
+            follow_redirects=False, headers=httpx.Headers(headers, encoding="utf-8"), timeout=health.time_limit
+        )
+    except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
+        # The environment's proxies (HTTPS_PROXY, ALL_PROXY) and certificates (SSL_CERT_FILE): asking again is no use.
+        problem = scrub(f"it can't be asked with the proxy or the certificates that the environment names: {error}")
+        return HealthResult(url=scrub(health.url), tries=0, seconds=0.0, status=None, body="", problem=problem)
+    with client:
         while True:
             tries += 1
             status, body, problem = _once(client, health)

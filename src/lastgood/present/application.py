@@ -7,6 +7,8 @@ from lastgood.errors import ChecksFailed
 from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 
+# Of the last answer of a health check; the JSON document and the journal have more.
+BODY_SHOWN = 200
 VERDICTS = {"same": "", "worse": "WORSE", "not known": "not known"}
 
 
@@ -53,7 +55,8 @@ def _health(result: HealthResult | None) -> str:
         return ""
     tries = f"{amounts.counted(result.tries, 'try', 'tries')}, {amounts.duration(result.seconds)}"
     if result.problem:
-        answer = f"; last answer: {result.body}" if result.body else ""
+        body = " ".join(result.body.split())  # a page of HTML would fill the screen
+        answer = f"; last answer: {body[:BODY_SHOWN]}" if body else ""
         return f"{result.url}: {result.problem} ({tries}){answer}"
     return f"{result.url} answered {result.status} ({tries})"
 

@@ -82,7 +82,7 @@ def _errors(run: Run, seconds: float) -> float | None:
         return None
     try:
         return sentry.rate(watch.sentry, seconds)
-    except (httpx.HTTPError, httpx.InvalidURL, ValueError) as error:
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, ImportError) as error:
         run.emit(Note(f"Sentry was not counted: {run.application.scrub(str(error)) or type(error).__name__}"))
         return None
 

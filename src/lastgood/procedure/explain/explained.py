@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Iterator
 from io import BytesIO
 from typing import BinaryIO
@@ -18,6 +19,9 @@ from lastgood.procedure.explain.verdict import Course, Verdict
 UNKNOWN_KINDS = 50
 SHOWN = 500  # characters of a message
 UNKNOWN_CAUSE = "lastgood knows no error that says this."
+OUR_CAUSE = "It says itself why, in its first line."
+OUR_DATA = "lastgood leaves the live database as it was, or says in what state it is. lastgood status asks the server."
+OUR_COMMANDS = ("lastgood status", "lastgood explain   # the newest run of this machine")
 UNKNOWN_COMMANDS = (
     "LC_MESSAGES=C psql -v VERBOSITY=verbose …   # in English and with the SQLSTATE, then explain that",
     "# look at the server's log of this minute",
@@ -105,6 +109,8 @@ def explain(stream: BinaryIO, source: str, cases: Library | None = None) -> Expl
 def explain_text(text: str, cases: Library | None = None) -> Explained:
     """The same for what somebody says is an error: then it is one, known or not."""
     known = cases or library()
+    if not text.isprintable() and (given := os.fsencode(text)).decode("utf-8", "replace") != text:
+        text = given.decode("latin-1")  # pasted out of a terminal that is not in UTF-8
     found = explain(BytesIO(text.encode()), "the text", known)
     if found.kinds:
         return found
@@ -147,6 +153,9 @@ def _kind(each: _Counted) -> Kind:
         explanation = server_errors.explain(said.sqlstate)
         title, cause, data = _name(said.sqlstate or ""), explanation.cause, "The command did nothing."
         commands, ours = (explanation.next_command,), explanation.effect
+    elif said.program == "lastgood":
+        title, cause, data = "A message of lastgood", OUR_CAUSE, said.more.get("state") or OUR_DATA
+        commands, ours = OUR_COMMANDS, said.more.get("next") or "It stops when it is not sure."
     else:
         title, cause = "Not known", UNKNOWN_CAUSE
         data = "That can't be told. An error means at least that this command did nothing."
@@ -155,7 +164,7 @@ def _kind(each: _Counted) -> Kind:
             title = _name(said.sqlstate)
     return Kind(
         case=case.slug if case is not None else None,
-        recognised=case is not None or known_state,
+        recognised=case is not None or known_state or said.program == "lastgood",
         title=title,
         sqlstate=said.sqlstate,
         count=each.count,

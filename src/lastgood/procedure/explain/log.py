@@ -32,6 +32,9 @@ _PROGRAM = re.compile(
     r"(?P<place>:.*?:\d+)?: (?:(?:\[[^\]]*\]|(?P<kind>[^\s:]+) ?): )?(?P<message>.*)"
 )
 _OURS = re.compile(r"error: (cannot .*)")
+# What stands below it, and how its JSON document says the same.
+_OURS_MORE = re.compile(r"(state|next): +(.*)|( {7})(\S.*)")
+_OURS_JSON = re.compile(r' *"(message|hint|state)": ("(?:[^"\\]|\\.)*"),?')
 # What psql prints for a command that was done.
 _DONE = re.compile(
     r"(?:SET|RESET|BEGIN|COMMIT|ROLLBACK|GRANT|REVOKE|COMMENT|(?:CREATE|ALTER|DROP|REFRESH|TRUNCATE|SECURITY) [A-Z ]+"
@@ -145,6 +148,8 @@ class Reader:
     def _line(self, line: str) -> Said | Done | None:
         if not line or line.startswith("\t"):
             return None  # a tab begins what belongs to the line above
+        if (ours := self._ours(line)) is not None or self._below_ours(line):
+            return ours
         if _DONE.fullmatch(line):
             return Done(self.count, line)
         if line.startswith("{") and (found := self._json(line)) is not None:
@@ -196,11 +201,33 @@ class Reader:
         sqlstate = state if isinstance(state, str) and known_state(state) else None
         return self._made(kind, message, sqlstate, "server" if "state_code" in found else "")
 
+    def _ours(self, line: str) -> Said | None:
+        """Our own message, as text or in its JSON document."""
+        text = ours[1] if (ours := _OURS.match(line)) is not None else ""
+        if (told := _OURS_JSON.fullmatch(line)) is not None and told[1] == "message":
+            text = _text_of(told[2])
+        return Said(self.count, text, self._state_in(text), True, "lastgood") if text.startswith("cannot ") else None
+
+    def _below_ours(self, line: str) -> bool:
+        """Whether a line belongs to our own message: then its state and its hint are kept."""
+        if self._open is None or self._open.program != "lastgood":
+            return False
+        more, told, below = self._open.more, _OURS_JSON.fullmatch(line), _OURS_MORE.fullmatch(line)
+        if told is not None:
+            more["next" if told[1] == "hint" else told[1]] = _text_of(told[2])
+        elif below is None:
+            return False
+        elif below[1]:
+            more[below[1]] = below[2]
+        elif not more:
+            self._open.message = f"{self._open.message} {below[4]}"[:LONGEST]
+        else:
+            last = next(reversed(more))
+            more[last] = f"{more[last]} {below[4]}"[:LONGEST]
+        return True
+
     def _program(self, line: str) -> Said | None:
         """What a program says of itself; psql before version 12 without its name."""
-        ours = _OURS.match(line)
-        if ours is not None:
-            return Said(self.count, ours[1], self._state_in(line), True, "lastgood")
         program = _PROGRAM.match(line)
         if program is None:
             return None
@@ -241,3 +268,10 @@ class Reader:
                     state = getattr(found, "sqlstate", None)
                     return state if isinstance(state, str) else None
         return None
+
+
+def _text_of(literal: str) -> str:
+    try:
+        return str(json.loads(literal))
+    except ValueError:
+        return ""

@@ -22,22 +22,32 @@ class Template:
     letters): of two that fit, the heavier counts. ``word`` is one that no message can lack which it fits; "" where
     there is none."""
 
-    __slots__ = ("_pattern", "text", "weight", "word")
+    __slots__ = ("_longest", "_pieces", "text", "weight", "word")
 
     def __init__(self, text: str) -> None:
         self.text = _without_the_end(text).strip()
         pieces = _PLACE.split(self.text)
-        self._pattern: re.Pattern[str] | None = None  # thousands of them: made when its word was seen
+        self._pieces: tuple[re.Pattern[str], ...] | None = None  # thousands of them: made when its words were seen
+        self._longest = max((part for piece in pieces for part in piece.split('"')), key=len)
         # One that ends with a colon only introduces what matters.
         self.weight = 1 if text.endswith(": ") else sum(len(piece.encode()) for piece in pieces)
         self.word = max(_whole_words(pieces), key=len, default="")
 
     def fits(self, message: str) -> bool:
         """Whether it stands anywhere in ``message``."""
-        if self._pattern is None:
+        if self._longest not in message:
+            return False
+        if self._pieces is None:
             pieces = [re.escape(piece).replace('"', _QUOTE) for piece in _PLACE.split(self.text)]
-            self._pattern = re.compile(".*?".join(pieces))
-        return self._pattern.search(message) is not None
+            self._pieces = tuple(re.compile(piece) for piece in pieces)
+        # One after the other: as one pattern with gaps it would take hours for the rows and the garbage in some logs.
+        at = 0
+        for piece in self._pieces:
+            found = piece.search(message, at)
+            if found is None:
+                return False
+            at = found.end()
+        return True
 
 
 def _without_the_end(text: str) -> str:
