@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from lastgood import config, rollback
+from lastgood import amounts, config, rollback
 from lastgood.application import Application
 from lastgood.application.results import ApplicationReport
 from lastgood.cli.application import command
@@ -25,7 +25,6 @@ from lastgood.cli.choice import (
 )
 from lastgood.cli.complete import runs
 from lastgood.cli.session import PACE, Session
-from lastgood.config import durations
 from lastgood.config.tables import Watch
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, UsageError
 from lastgood.events import Emit
@@ -167,7 +166,7 @@ def _application(session: Session, watch: str | None) -> Application:
     if watch is None:
         return found
     try:
-        length = durations.parse(watch)
+        length = amounts.read_duration(watch)
     except ValueError as error:
         raise UsageError(
             f"cannot use --watch: {error}", hint="0 watches nothing.", state=config.NOTHING_LOOKED_AT

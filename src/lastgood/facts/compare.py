@@ -7,6 +7,7 @@ from typing import TypeVar
 
 from pydantic import BaseModel, ConfigDict
 
+from lastgood.amounts import counted
 from lastgood.dump.names import Relation
 from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts
 
@@ -199,7 +200,7 @@ def _sequences(expected: Facts, found: Facts) -> Iterator[Difference]:
 def _large_objects(expected: Facts, found: Facts) -> Iterator[Difference]:
     one, other = expected.large_objects, found.large_objects
     if one.count != other.count:
-        texts = [f"{side.count} large object{'' if side.count == 1 else 's'}" for side in (one, other)]
+        texts = [counted(side.count, "large object") for side in (one, other)]
         yield Difference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
     elif one.digest != other.digest:
         texts = [f"digest {side.digest}" for side in (one, other)]
