@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
-from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import HookFailed, Service
 from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.documents import Document, Frozen
 from lastgood.errors import Failed, NotStarted, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal
@@ -42,11 +42,9 @@ from lastgood.report import PauseReport, pause_report
 from lastgood.steps import pool
 
 
-class UndoPlan(BaseModel):
+class UndoPlan(Frozen):
     """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the run
     that is undone stopped the application with the hooks of the machine that it ran on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: str
     undoes: str
@@ -61,13 +59,10 @@ class UndoPlan(BaseModel):
     findings: tuple[Finding, ...] = ()
 
 
-class UndoReport(BaseModel):
+class UndoReport(Document):
     """An undo that is done. Seconds are those of the work; ``read_outage`` is the swap alone. ``application``: what was
     done to start it again, null when the run that is undone had not left it stopped."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
     run: str
     status: Literal["done"] = "done"
     undoes: str
@@ -77,10 +72,6 @@ class UndoReport(BaseModel):
     pause: PauseReport | None = None
     undo_command: str
     application: ApplicationReport | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
 
 def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBouncer = NO_PGBOUNCER) -> UndoPlan:

@@ -96,7 +96,7 @@ def roll_back(
         prepared = rollback.plan(request, emit)
     plan = prepared.plan
     if dry_run:
-        session.result(plan.model_dump(mode="json"), lambda: shown_plan.show(screen, plan))
+        session.result(plan.document(), lambda: shown_plan.show(screen, plan))
         return 3 if plan.refusals else 0
     if not settings.json and not (yes and settings.quiet):
         shown_plan.show(screen, plan)

@@ -5,9 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
 from lastgood.amounts import counted
+from lastgood.documents import Frozen
 from lastgood.dump.names import Relation
 from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts
 
@@ -18,14 +17,12 @@ _Value = TypeVar("_Value")
 FIRST_MAJOR_OF_THIS_TEXT = 12
 
 
-class TableComparison(BaseModel):
+class TableComparison(Frozen):
     """One table of the expected facts: what was expected, what was found, and whether they are equal.
 
     ``equal`` is None when the numbers of rows agree and contents could not be compared. ``found_rows`` is None when
     the table is missing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_name: str
     name: str
@@ -36,12 +33,10 @@ class TableComparison(BaseModel):
     equal: bool | None
 
 
-class Comparison(BaseModel):
+class Comparison(Frozen):
     """``differences`` is empty when all that was compared is equal. ``tables`` has one entry for each expected table,
     in its order. ``not_compared`` says what was left out and why, a sentence each.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     differences: tuple[Difference, ...]
     tables: tuple[TableComparison, ...]

@@ -13,15 +13,15 @@ from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
-from pydantic import BaseModel, ConfigDict
 
 from lastgood.application import Application, hooks, record
 from lastgood.application.record import BY_HAND, Record
 from lastgood.application.results import HookResult
 from lastgood.application.service import HookFailed, Service
+from lastgood.documents import Document, Frozen
 from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted
 from lastgood.postgres import activity, database, lock, table_locks
@@ -34,11 +34,7 @@ POLL_SECONDS = 0.5
 COUNTING_SECONDS = 1.2
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ConnectedSession(_Frozen):
+class ConnectedSession(Frozen):
     """A session in the live database that is not ours. ``writing``: it is in a transaction that has written."""
 
     pid: int
@@ -49,7 +45,7 @@ class ConnectedSession(_Frozen):
     writing: bool
 
 
-class FenceHolder(_Frozen):
+class FenceHolder(Frozen):
     """The session that keeps writers out of so many tables."""
 
     pid: int
@@ -58,12 +54,11 @@ class FenceHolder(_Frozen):
     since: datetime | None
 
 
-class Maintenance(_Frozen):
+class Maintenance(Document):
     """What was done, and how it stands now. ``application`` is what this machine remembers, null when nothing is
     stopped; ``written`` counts rows that were written within ``counted_seconds``, by the server's counters; it is null,
     as ``sessions`` is empty, where the server does not answer: then ``unreachable`` says why."""
 
-    format: Literal[1] = 1
     live: str
     action: Literal["on", "off", "status"]
     application: Record | None
@@ -73,10 +68,6 @@ class Maintenance(_Frozen):
     written: int | None = None
     counted_seconds: float | None = None
     unreachable: str = ""
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
 
 def on(
