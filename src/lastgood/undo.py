@@ -6,9 +6,7 @@ nothing but the server: the kept database's mark tells whose it is.
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 import threading
 import time
 from datetime import datetime
@@ -17,7 +15,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from lastgood import interrupts
+from lastgood import interrupts, person
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import HookFailed, Service
@@ -273,9 +271,9 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         live=plan.live,
         live_oid=plan.live_oid,
         point=plan.arriving,
-        host=socket.gethostname(),
+        host=person.host(),
         pid=os.getpid(),
-        user=getpass.getuser(),
+        user=person.user(),
         started=server_clock(maintenance),
         original_comment=live.comment,
         options={"kind": "undo", "undoes": plan.undoes},

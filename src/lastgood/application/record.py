@@ -6,9 +6,7 @@ A run has its journal beside it; this is for whoever comes next, whatever stoppe
 
 from __future__ import annotations
 
-import getpass
 import re
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -17,7 +15,7 @@ from psycopg import pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 from xxhash import xxh3_64_hexdigest
 
-from lastgood import durable
+from lastgood import durable, person
 from lastgood.postgres.server import Target
 
 FOLDER = "application"
@@ -48,8 +46,8 @@ def begin(live: str, by: str) -> Record:
         state="stopped",
         hooks=(),
         since=datetime.now(UTC),
-        host=socket.gethostname(),
-        user=getpass.getuser(),
+        host=person.host(),
+        user=person.user(),
     )
 
 
