@@ -97,7 +97,7 @@ class LeftoverStatus(Frozen):
 
 
 class FenceStatus(Frozen):
-    """The session that keeps writers out, if there is one."""
+    """The session that keeps writers out of so many ``tables``."""
 
     pid: int
     application: str

@@ -9,7 +9,6 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -26,6 +25,7 @@ from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageErr
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted
 from lastgood.postgres import activity, database, lock, table_locks
 from lastgood.postgres.server import Connection, Target
+from lastgood.status import FenceStatus
 
 FENCE = "lastgood fence maintenance"
 STAYS = "The application stays stopped: lastgood maintenance off starts it."
@@ -45,15 +45,6 @@ class ConnectedSession(Frozen):
     writing: bool
 
 
-class FenceHolder(Frozen):
-    """The session that keeps writers out of so many tables."""
-
-    pid: int
-    application: str
-    tables: int
-    since: datetime | None
-
-
 class Maintenance(Document):
     """What was done, and how it stands now. ``application`` is what this machine remembers, null when nothing is
     stopped; ``written`` counts rows that were written within ``counted_seconds``, by the server's counters; it is null,
@@ -63,7 +54,7 @@ class Maintenance(Document):
     action: Literal["on", "off", "status"]
     application: Record | None
     hooks: tuple[HookResult, ...] = ()
-    fence: FenceHolder | None = None
+    fence: FenceStatus | None = None
     sessions: tuple[ConnectedSession, ...] = ()
     written: int | None = None
     counted_seconds: float | None = None
@@ -242,7 +233,7 @@ def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], s
             fence = table_locks.holder(maintenance, oid)
             return seen.model_copy(
                 update={
-                    "fence": FenceHolder(**asdict(fence)) if fence is not None else None,
+                    "fence": FenceStatus(**asdict(fence)) if fence is not None else None,
                     "sessions": tuple(
                         ConnectedSession(**asdict(each)) for each in activity.connected(maintenance, oid)
                     ),
