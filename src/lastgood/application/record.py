@@ -72,10 +72,7 @@ def read(state: Path, target: Target) -> Record | None:
 
 def write(state: Path, target: Target, record: Record) -> None:
     """Replaces the record; durable when it returns. Raises OSError."""
-    file = place(state, target)
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with durable.writing(file) as out:
-        out.write(record.model_dump_json(indent=1).encode() + b"\n")
+    durable.write_private(place(state, target), record.model_dump_json(indent=1).encode() + b"\n")
 
 
 def forget(state: Path, target: Target) -> None:

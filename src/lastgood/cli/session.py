@@ -195,9 +195,7 @@ class Session:
         text = f"lastgood {__version__}, {datetime.now(UTC).isoformat(timespec='seconds')}\n\n{self.scrub(report)}"
         place = self.settings.state / "defects" / f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{os.getpid()}.txt"
         try:
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with durable.writing(place) as file:
-                file.write(text.encode("utf-8", "backslashreplace"))
+            durable.write_private(place, text.encode("utf-8", "backslashreplace"))
             where = f'The report is in "{place}".'
         except OSError as trouble:
             self.screen.say(text, stderr=True)
