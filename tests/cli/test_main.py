@@ -19,7 +19,7 @@ URL = f"postgresql://app:{PASSWORD}@/crm?host=/nowhere"
 
 
 def fail(monkeypatch: pytest.MonkeyPatch, error: BaseException) -> None:
-    def look(target: object) -> NoReturn:
+    def look(*given: object) -> NoReturn:
         raise error
 
     monkeypatch.setattr(status, "look", look)
