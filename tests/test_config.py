@@ -287,6 +287,30 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
             REFERENCE,
         ),
         (
+            "[check]\nattested = ['told', 'told']",
+            'cannot use "check.attested" in "{file}": it has "told" twice',
+            REFERENCE,
+        ),
+        (
+            "[check]\nattested = ['rehearsal']",
+            'cannot use "check.attested" in "{file}": "rehearsal" is what the checklist measures: call it otherwise',
+            REFERENCE,
+        ),
+        *(
+            (
+                f'[check]\nattested = ["{name}"]',
+                'cannot use "check.attested" in "{file}": each item must be a line of text, without spaces around it',
+                REFERENCE,
+            )
+            for name in ("", " ", "a\\nb")
+        ),
+        (
+            "[health]\nurl = 'https://ann:geheim@app.example.org/health'",
+            'cannot use "health.url" in "{file}": it contains a user or a password: send them by headers, from a '
+            "variable",
+            REFERENCE,
+        ),
+        (
             "[validate]\nthreshold = 101",
             'cannot use "validate.threshold" in "{file}": it must be 100 or less',
             REFERENCE,
@@ -296,6 +320,18 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
 def test_what_is_wrong_in_a_table_is_said(tmp_path: Path, text: str, message: str, hint: str) -> None:
     file = written(tmp_path, text)
     assert refused({}, {}, tmp_path) == (message.format(file=file), hint, NOTHING)
+
+
+def test_what_windows_writes(tmp_path: Path) -> None:
+    file = tmp_path / "lastgood.toml"
+    file.write_bytes('store = "d"\n'.encode("utf-8-sig"))
+    assert config.resolve({}, {}, tmp_path).store == tmp_path / "d"
+    file.write_bytes('store = "d"\n'.encode("utf-16"))
+    assert refused({}, {}, tmp_path) == (
+        f'cannot read "{file}": it is not in UTF-8',
+        "Save it in that encoding. (What PowerShell writes with > is UTF-16.)",
+        NOTHING,
+    )
 
 
 def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:

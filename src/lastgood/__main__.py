@@ -1,7 +1,27 @@
-"""``python -m lastgood``."""
+"""``python -m lastgood``, and the program ``lastgood``."""
 
+from __future__ import annotations
+
+import os
+import signal
 import sys
+from types import FrameType
 
-from lastgood.cli import main
 
-sys.exit(main())
+def main() -> int:
+    """Runs one command. An interrupt while everything is still being loaded ends in one sentence, as any other."""
+    before = signal.signal(signal.SIGINT, _interrupted)
+    from lastgood.cli import main as run
+
+    signal.signal(signal.SIGINT, before)
+    return run()
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    # Not by an exception: half-loaded modules would print their own, and no journal is open yet.
+    os.write(2, b"error: interrupted\nstate: Nothing was looked at or changed.\n")
+    os._exit(130)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -28,7 +28,7 @@ from lastgood.postgres import activity, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
+from lastgood.postgres.mark import OVERRIDE, Mark, marked, read_mark, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
 from lastgood.steps.pool import planned_pauses
@@ -45,6 +45,9 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     emit(StageStarted("plan", "read the restore point and look at the server"))
     live_name = request.target.dbname
     check_names(request.overrides, request.attestations, request.check.attested)
+    # Before a restore point is read, which may take minutes: a wrong password, or a database that is gone, is told now.
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        database.describe(maintenance, live_name)
     passed_over: list[str] = []
     chosen = points.choose(
         request.store,
@@ -132,7 +135,8 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
     with database.connect_maintenance(request.target, live_name) as maintenance:
         name = unfinished_run(maintenance, request)
         mark = _mark_of(maintenance, name, live_name) or _from_journal(request, name)
-    assert mark is not None  # unfinished_run looked it up
+        assert mark is not None  # unfinished_run looked it up
+        _refuse_another_live(maintenance, live_name, mark)
     if mark.options.get("hooks") == "yes" and not request.application.starts:
         emit(
             Caution(
@@ -159,6 +163,19 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
     return replace(prepared, plan=plan), mark.role == "kept"
+
+
+def _refuse_another_live(maintenance: Connection, live_name: str, mark: Mark) -> None:
+    """A run that has not switched yet, and whose live database was exchanged by another run meanwhile, can't go on:
+    told now, and not after everything was built and proved again."""
+    now = database.find(maintenance, live_name)
+    ours = now is not None and (mark_in := read_mark(now.comment)) is not None and mark_in.run == mark.run
+    if mark.role == "shadow" and now is not None and now.oid != mark.live_oid and not ours:
+        raise Refused(
+            f'cannot resume run "{mark.run}": "{live_name}" is another database now than when it began',
+            hint=f"It was exchanged since by somebody. Run: lastgood abort {mark.run} to remove what it left.",
+            state=f'"{live_name}" is open.',
+        )
 
 
 def _overrides(mark: Mark) -> Iterator[Override]:

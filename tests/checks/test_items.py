@@ -101,7 +101,8 @@ def test_no_restore_point(stage: Stage) -> None:
             'cannot find a restore point in "elsewhere": there is none (no override helps: the rollback would be bound '
             "to fail)",
             "measured",
-            "Name another folder with --store.",
+            "Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
+            "lastgood recover looks for what is left.",
         )
     ]
 
@@ -161,6 +162,19 @@ def test_an_old_restore_point(stage: Stage) -> None:
     assert said(found, "WARN") == [
         ("it is 3 days old; [check] max_age is 24 hours", "looked up", "Make newer ones: lastgood backup")
     ]
+
+
+def test_a_restore_point_of_the_future_is_not_said_to_be_old(stage: Stage) -> None:
+    then = datetime.now(UTC) + timedelta(hours=3, minutes=5)
+    name = f"ahead_{then:%Y%m%d_%H%M%S}Z.sql"
+    point().rename(f"backups/{name}")
+    for each in Path("backups").glob("*.lastgood.json"):
+        each.unlink()
+    found = stage.item("restore_point")
+    assert f"{name}, made {then:%Y-%m-%d %H:%M:%S} UTC (3 hours ahead of the server's clock), by its name" in [
+        line["text"] for line in found["lines"]
+    ]
+    assert found["status"] == "WARN"
 
 
 def test_room_is_measured(stage: Stage) -> None:
@@ -448,6 +462,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
+        (("--override", "room", "--reason", " "), "cannot override: a --reason is empty"),
         (("--override", "room"), "cannot override: 1 --override and 0 --reason do not belong together"),
         (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not belong together"),
         (("--override", "luck", "--reason", "x"), 'cannot override "luck": the checklist has no such item'),

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import signal
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -325,6 +326,20 @@ def test_libpq_finds_the_database_by_itself(
     assert lastgood("backup").status == 0
 
 
+def test_a_live_database_that_is_gone_is_said_before_anything_is_read(
+    lastgood: Lastgood, broken: str, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASTGOOD_DB", server.url("nowhere"))
+    for arguments in (("rollback", "--dry-run"), ("check",), ("validate",)):
+        outcome = lastgood(*arguments, "--quiet")
+        assert (outcome.status, outcome.err.partition("error: ")[2]) == (
+            3,
+            'cannot find the database "nowhere": the server has none of that name\n'
+            "state: Nothing was changed.\n"
+            "next:  Run psql --list to see the names; upper and lower case matter.\n",
+        )
+
+
 def test_names_with_odd_characters(
     lastgood: Lastgood, server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -386,6 +401,51 @@ def test_a_run_that_was_killed_is_aborted_or_resumed(
     assert resumed.out.startswith(f'Done: "{database}" is back at {broken}.\n')
     assert names(server, database) == ["Ann", "Bo", "Cy"]
     assert lastgood("status").status == 0
+
+
+def test_a_run_whose_live_database_was_exchanged_meanwhile_is_not_resumed(
+    lastgood: Lastgood, database: str, broken: str, child_environment: dict[str, str]
+) -> None:
+    killed(("rollback", "--yes"), "build.after_load", child_environment)
+    run = re.findall(rf"^    lastgood resume ({RUN})$", lastgood("status").out, re.MULTILINE)[0]
+    plan = lastgood("rollback", "--dry-run", "--json").document
+    assert [
+        (each["item"], each["text"], each["hint"]) for each in plan["findings"] if each["code"] == "unfinished"
+    ] == [
+        (
+            "holders",
+            f'run {run} is not finished: its database "{database}_shadow_{run[-8:]}" is there',
+            f"lastgood resume {run} goes on with it; lastgood abort {run} removes it.",
+        )
+    ]
+    assert lastgood("rollback", "--yes").status == 0
+    resumed = lastgood("resume", run, "--yes")
+    assert (resumed.status, resumed.err.partition("error: ")[2]) == (
+        3,
+        f'cannot resume run "{run}": "{database}" is another database now than when it began\n'
+        f'state: "{database}" is open.\n'
+        f"next:  It was exchanged since by somebody. Run: lastgood abort {run} to remove what it left.\n",
+    )
+    assert lastgood("abort", run, "--yes").status == 0
+
+
+def test_an_interrupt_while_it_is_still_being_loaded_is_one_sentence(child_environment: dict[str, str]) -> None:
+    with subprocess.Popen(
+        [sys.executable, "-X", "importtime", "-m", "lastgood", "status"],
+        env=child_environment,
+        stderr=subprocess.PIPE,
+        stdout=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        # One of the first modules is there: hundreds more are to come.
+        seen = next(line for line in process.stderr if "lastgood.fault" in line)
+        process.send_signal(signal.SIGINT)
+        said = "".join(line for line in process.stderr if not line.startswith("import time:"))
+    assert seen and (process.returncode, said) == (
+        130,
+        "error: interrupted\nstate: Nothing was looked at or changed.\n",
+    )
 
 
 def test_orphans_are_let_in_when_they_are_allowed(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:

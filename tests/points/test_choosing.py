@@ -72,7 +72,10 @@ def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump) -> None:
     with pytest.raises(BadPoint) as error:
         points.choose(store)
     assert str(error.value) == f'cannot find a restore point in "{store}": there is none'
-    assert error.value.hint == "Name another folder with --store."
+    assert error.value.hint == (
+        "Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
+        "lastgood recover looks for what is left."
+    )
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
     assert str(error.value) == f'cannot find the restore point "yesterday.sql": it is not in "{store}"'

@@ -207,7 +207,7 @@ def test_a_full_disk_leaves_nothing(
     assert passed == time_of_it
     assert str(error.value) == f'cannot back up database "{crm.dbname}" to "{store}": no space left on device'
     assert error.value.hint == (
-        "Nothing is left behind. Make another one: lastgood backup. Another folder is named with --store."
+        "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
     )
     assert list(store.iterdir()) == []
 

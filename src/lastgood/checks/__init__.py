@@ -47,7 +47,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         versions.extensions,
         versions.tablespaces,
     ),
-    "holders": (holding.holders,),
+    "holders": (holding.holders, holding.unfinished),
     "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),
     "application": (application.hooks, application.health, application.poolers),
     "rehearsal": (rehearsal.rehearsed, rehearsal.expected),

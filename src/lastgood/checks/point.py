@@ -6,7 +6,7 @@ from collections.abc import Iterator
 from datetime import timedelta
 
 from lastgood import points
-from lastgood.amounts import ago, moment, span
+from lastgood.amounts import moment, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 
@@ -18,10 +18,10 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
             level="refusal", code="no_point", text=s.reading.trouble, hint=s.reading.hint, known="measured", final=True
         )
         return
-    made_at = s.point.made_at
+    made_at, seconds = s.point.made_at, (s.now - s.point.made_at).total_seconds()
+    age = f"{span(seconds)} ago" if seconds > -1 else f"{span(seconds)} ahead of the server's clock"
     yield Seen(
-        text=f"{s.point.path.name}, made {moment(made_at)} ({ago(made_at, s.now)}), by its {s.point.time_source}",
-        known="looked up",
+        text=f"{s.point.path.name}, made {moment(made_at)} ({age}), by its {s.point.time_source}", known="looked up"
     )
     if s.facts is not None and s.summary is not None:
         yield Seen(

@@ -81,7 +81,13 @@ def answers(
     Raises UsageError.
     """
     overrides, reasons = overrides or (), [each.strip() for each in reasons or ()]
-    if not all(reasons) or len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
+    if not all(reasons):
+        raise UsageError(
+            "cannot override: a --reason is empty",
+            hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    if len(reasons) not in ({0} if not overrides else {1, len(overrides)}):
         raise UsageError(
             f"cannot override: {len(overrides)} --override and {len(reasons)} --reason do not belong together",
             hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",

@@ -44,6 +44,12 @@ def validate_(
             hint="Use --quick after a deployment, --full before the database goes into service.",
             state=config.NOTHING_LOOKED_AT,
         )
+    if database is not None and not database.strip():
+        raise UsageError(
+            "cannot validate: --database is empty",
+            hint="Name the database, or leave --database out to look at the live one.",
+            state=config.NOTHING_LOOKED_AT,
+        )
     target = session.target.at(database) if database is not None else session.target
     with session.work() as (emit, cancelled):
         verdict = validate.validate(

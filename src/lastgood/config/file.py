@@ -105,10 +105,17 @@ def find(named: Value | None, folder: Path) -> Path | None:
 def read(file: Path) -> Found:
     """What the file says. Raises UsageError when it can't be read at all."""
     try:
-        found = tomllib.loads(file.read_text(encoding="utf-8"))
+        # Editors of Windows begin a file with a byte order mark, which is no TOML.
+        found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
     except OSError as error:
         raise UsageError(f'cannot read "{file}": {error.strerror}', state=NOTHING_LOOKED_AT) from error
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+    except UnicodeDecodeError as error:
+        raise UsageError(
+            f'cannot read "{file}": it is not in UTF-8',
+            hint="Save it in that encoding. (What PowerShell writes with > is UTF-16.)",
+            state=NOTHING_LOOKED_AT,
+        ) from error
+    except tomllib.TOMLDecodeError as error:
         # The parser quotes no more than one character of the file.
         raise UsageError(
             f'cannot read "{file}": {error}',

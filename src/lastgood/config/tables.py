@@ -9,6 +9,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
+from urllib.parse import urlsplit
 
 import psycopg
 from psycopg import conninfo
@@ -24,6 +25,7 @@ from pydantic import (
 )
 
 from lastgood import amounts, secrecy
+from lastgood.checklist import ITEMS
 
 
 def _duration(value: object) -> object:
@@ -47,6 +49,24 @@ def _without_password(texts: tuple[str, ...]) -> tuple[str, ...]:
     if any(secrecy.written_passwords(text) for text in texts):
         raise ValueError("it contains a password: put it into ~/.pgpass or the variable PGPASSWORD")
     return texts
+
+
+def _no_password_in_url(url: str) -> str:
+    if "@" in urlsplit(url).netloc:
+        raise ValueError("it contains a user or a password: send them by headers, from a variable")
+    return url
+
+
+def _answerable(names: tuple[str, ...]) -> tuple[str, ...]:
+    """Each can be named in ``--attest NAME=PERSON``, and stands for itself alone."""
+    for number, name in enumerate(names):
+        if not name.strip() or name != name.strip() or not name.isprintable():
+            raise ValueError("each item must be a line of text, without spaces around it")
+        if name in names[:number]:
+            raise ValueError(f'it has "{name}" twice')
+        if name in {each.name for each in ITEMS}:
+            raise ValueError(f'"{name}" is what the checklist measures: call it otherwise')
+    return names
 
 
 def _placed(path: Path, info: ValidationInfo) -> Path:
@@ -139,7 +159,9 @@ NO_PGBOUNCER = PgBouncer()
 class Health(_Table):
     """The application's health, asked by HTTP after it was started again."""
 
-    url: str = Field(pattern=r"^https?://", description="What is asked, with GET.")
+    url: Annotated[str, AfterValidator(_no_password_in_url)] = Field(
+        pattern=r"^https?://", description="What is asked, with GET; no password."
+    )
     status: int = Field(default=200, ge=100, le=599, description="The status that it answers with when it is well.")
     body: Mapping[str, Any] | None = Field(
         default=None, alias="json", description="What its JSON answer must contain, at least: { status = 'ok' }."
@@ -186,7 +208,7 @@ class Check(_Table):
         default=None,
         description="Free space on the server's disk, where the server can't tell: who gives it attests it.",
     )
-    attested: tuple[str, ...] = Field(
+    attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
         default=("the team is told",), description="Items that only people can answer for, each with a name (--attest)."
     )
 

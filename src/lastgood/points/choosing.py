@@ -86,7 +86,9 @@ def newest(
     wanted = _wanted(before, before_migration)
     if not there:
         raise BadPoint(
-            f'cannot find a restore point in "{store}": there is none', hint="Name another folder with --store."
+            f'cannot find a restore point in "{store}": there is none',
+            hint="Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
+            "lastgood recover looks for what is left.",
         )
     passed_over: list[str] = []
     others: list[str] = []

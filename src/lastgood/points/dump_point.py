@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import errno
+import os
 import re
 import shutil
 import threading
@@ -30,6 +32,7 @@ from lastgood.postgres.sessions import shut_tables
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = "Nothing is left behind. Make another one: lastgood backup."
+_NO_ROOM = "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
 
 
 def take(
@@ -117,7 +120,7 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
         why = (error.strerror or str(error)).lower()
         raise Failed(
             f'cannot back up {named} to "{store}": {why}',
-            hint=f"{_TRY_AGAIN} Another folder is named with --store.",
+            hint=_NO_ROOM if error.errno == errno.ENOSPC else f"{_TRY_AGAIN} Another folder is named with --store.",
         ) from error
 
 
@@ -233,7 +236,10 @@ def _dump(
     if failed:
         error = failed[0]
         if isinstance(error, child.ChildFailed):
-            raise Failed(f'cannot back up database "{moment.database}": {error}', hint=_TRY_AGAIN) from error
+            full = os.strerror(errno.ENOSPC) in str(error)
+            raise Failed(
+                f'cannot back up database "{moment.database}": {error}', hint=_NO_ROOM if full else _TRY_AGAIN
+            ) from error
         raise error
     return facts
 

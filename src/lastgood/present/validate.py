@@ -11,6 +11,9 @@ from lastgood.procedure.validate import KINDS, RuleResult, Verdict
 
 # More than this fill a screen; the rest is counted, and the JSON document has all of them.
 SHOWN = 30
+# Rules that were not looked at: so many reasons, and for each so many names.
+REASONS = 10
+NAMES = 8
 _TITLES = {kind.name: kind.title for kind in KINDS}
 
 
@@ -48,7 +51,15 @@ def show(screen: Screen, verdict: Verdict) -> None:
         screen.heading("What to know")
         for remark in verdict.remarks:
             screen.say(remark, first="  ", indent=4)
-    if not go:
+    if not go and not verdict.blockers:
+        screen.heading("Next")
+        screen.say(
+            'Nothing was found against the data: it was not looked at. Mend what stands above under "Not looked at", '
+            "and run lastgood validate again.",
+            first="  ",
+            indent=4,
+        )
+    elif not go:
         screen.heading("Next")
         screen.say("lastgood rollback --dry-run shows what going back would cost.", first="  ", indent=4)
         screen.say("lastgood validate --json has, for each rule, the query that lists all rows.", first="  ", indent=4)
@@ -89,13 +100,20 @@ def _skipped(screen: Screen, results: Sequence[RuleResult]) -> None:
     groups: dict[tuple[str, str], list[str]] = {}
     for each in results:
         groups.setdefault((each.said, each.hint), []).append(each.name)
-    for (said, hint), names in groups.items():
-        screen.say("SKIPPED  " + ", ".join(names[:SHOWN]), first="  ", indent=11)
-        if len(names) > SHOWN:
-            screen.say(f"and {len(names) - SHOWN} more; --json lists all of them", first=" " * 11, indent=11)
+    largest = sorted(groups.items(), key=lambda group: -len(group[1]))
+    for (said, hint), names in largest[:REASONS]:
+        more = f" and {len(names) - NAMES:,} more" if len(names) > NAMES else ""
+        screen.say("SKIPPED  " + ", ".join(names[:NAMES]) + more, first="  ", indent=11)
         screen.say(said, first=" " * 11, indent=11)
         if hint:
             screen.say(hint, first=" " * 11, indent=11)
+    if rest := largest[REASONS:]:
+        rules = amounts.counted(sum(len(names) for _, names in rest), "rule")
+        screen.say(
+            f"and {rules} more for {amounts.counted(len(rest), 'other reason')}; --json lists all of them",
+            first="  ",
+            indent=2,
+        )
 
 
 def _quality_line(screen: Screen, verdict: Verdict) -> None:

@@ -39,6 +39,10 @@ def test_quality_in_percent(stage: Stage) -> None:
         "90 of 100 rows are good, 90.0 %; at least 95 % must be",
         90.0,
     )
+    assert asked(stage, "SELECT generate_series(1, 5)", of="SELECT 3")[:2] == (
+        "FAIL",
+        '0 of 3 rows are good, 0.0 %; the query gives 5 rows, which is more than "of" counts',
+    )
     assert asked(stage, "SELECT 1 WHERE false", of="SELECT 0") == ("PASS", "0 of 0 rows are good, 100.0 %", 100.0)
     verdict = stage.verdict(
         "quick",
@@ -58,8 +62,9 @@ def test_quality_in_percent(stage: Stage) -> None:
     [
         ("SELECT count(*) FROM contacts", {"expect": 100}, "PASS", "the value is 100"),
         ("SELECT 1.50", {"expect": 1.5}, "PASS", "the value is 1.50"),
-        ("SELECT true", {"expect": True}, "PASS", "the value is True"),
-        ("SELECT 1", {"expect": True}, "FAIL", "the value is 1, and True is expected"),
+        ("SELECT true", {"expect": True}, "PASS", "the value is true"),
+        ("SELECT 1", {"expect": True}, "FAIL", "the value is 1, and true is expected"),
+        ("SELECT true", {"expect": "true"}, "FAIL", 'the value is true, and "true" is expected'),
         ("SELECT 'x'", {"expect": "x"}, "PASS", "the value is x"),
         ("SELECT NULL", {"expect": "x"}, "FAIL", "the value is NULL, and x is expected"),
         ("VALUES (5)", {"at_least": 5, "at_most": 6}, "PASS", "the value is 5"),

@@ -11,8 +11,9 @@ import pytest
 from psycopg import sql
 
 from lastgood.config.tables import Validate
-from lastgood.errors import Failed, Interrupted, UsageError
+from lastgood.errors import Failed, Interrupted, Refused, UsageError
 from lastgood.events import Caution, Event, Progress, StageDone, StageStarted
+from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.validate import validate
 from lastgood.procedure.validate.crew import snapshot
@@ -62,6 +63,12 @@ def test_names_choose_rules(stage: Stage) -> None:
         'cannot validate: no rule is called "uniqe"',
         'Did you mean "unique"?',
     )
+    with pytest.raises(UsageError) as caught:
+        stage.verdict("quick", "own", "polymorphic", ignore=["check"])
+    assert (str(caught.value), caught.value.hint) == (
+        'cannot validate: this database has no rule of the kind own or polymorphic, or "ignore" switches it off',
+        "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read.",
+    )
     events: list[Event] = []
     stage.verdict("full", emit=events.append, ignore=["nothing:like.this"])
     assert Caution('"nothing:like.this" in the list "ignore" of [validate] is no rule of this database') in events
@@ -93,7 +100,8 @@ def test_it_says_how_far_it_is(stage: Stage) -> None:
 @pytest.mark.postgres(15, 18)
 def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: str) -> None:
     verdict = stage.verdict("quick", user=reader)
-    assert (verdict.verdict, verdict.complete) == ("GO", False)
+    assert (verdict.verdict, verdict.complete) == ("NO-GO", False)
+    assert verdict.remarks[-1] == "no row could be looked at, only the catalogue, which is no GO"
     skipped = {each.name: each for each in verdict.rules if each.outcome == "SKIPPED"}
     key = skipped["foreign_key:public.deals.deals_contact_id_fkey"]
     assert (key.skipped_for, key.said) == ("privilege", "permission denied for table deals")
@@ -107,7 +115,9 @@ def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: s
     )
     assert f"{len(skipped)} of {len(verdict.rules)} rules need a privilege that the role lacks" in verdict.remarks
     stage.run(f"GRANT SELECT (id) ON contacts TO {reader}; GRANT SELECT ON deals, deals_id_seq TO {reader}")
-    found = {each.name: each.outcome for each in stage.verdict("quick", user=reader).rules}
+    partly = stage.verdict("quick", user=reader)
+    assert (partly.verdict, partly.complete) == ("GO", False)
+    found = {each.name: each.outcome for each in partly.rules}
     assert found["foreign_key:public.deals.deals_contact_id_fkey"] == "PASS"
     assert found["check:public.contacts.contacts_name_check"] == "SKIPPED"
     nothing = stage.verdict("quick", "check", user=reader)
@@ -285,7 +295,20 @@ def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
         thread.join(60)
     (error,) = caught
     assert isinstance(error, Failed)
-    assert str(error) == "cannot validate the database: terminating connection due to administrator command"
+    assert str(error) == (
+        'cannot go on validating: the connection broke while "slow" was looked at: '
+        "terminating connection due to administrator command"
+    )
+    assert error.state == "Nothing was changed."
+
+
+def test_a_database_that_does_not_exist_is_told_as_such(server: EmbeddedServer) -> None:
+    with pytest.raises(Refused) as caught:
+        validate(server.target("no such database"), Validate(), "quick")
+    assert (str(caught.value), caught.value.hint) == (
+        'cannot find the database "no such database": the server has none of that name',
+        "Run psql --list to see the names; upper and lower case matter.",
+    )
 
 
 def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage: Stage) -> None:

@@ -11,12 +11,13 @@ from time import monotonic
 import psycopg
 
 from lastgood.config.tables import Validate
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, UsageError
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 from lastgood.procedure.validate import budget, catalogue, listing
-from lastgood.procedure.validate.crew import STAGE, Crew, snapshot
+from lastgood.procedure.validate.crew import STAGE, Crew, Lost, snapshot
 from lastgood.procedure.validate.kinds import KINDS
 from lastgood.procedure.validate.rule import Mode
 from lastgood.procedure.validate.verdict import RuleResult, Verdict, conclude
@@ -48,6 +49,10 @@ def validate(
     limit = time_limit if time_limit is not None else settings.time_limit if mode == "quick" else None
     try:
         verdict = _validate(target, settings, mode, emit, cancelled, only, limit, jobs, began)
+    except Lost as lost:
+        emit(StageFailed(STAGE, monotonic() - began, "the connection was lost"))
+        doing = f'go on validating: the connection broke while "{lost.rule}" was looked at'
+        raise server_errors.failed(lost.error, doing, state=NOT_REACHED) from lost.error
     except psycopg.Error as error:
         emit(StageFailed(STAGE, monotonic() - began, "the server refused"))
         raise _failed(target, error) from error
@@ -81,8 +86,7 @@ def _validate(
         connections = shared.share(len(planned))
         info = shared.first.info
         version = ".".join(str(part) for part in (info.server_version // 10000, info.server_version % 10000))
-        role = info.user
-        database = info.dbname
+        role, name = info.user, info.dbname
         crew = Crew(connections, shared.path, mode, deadline, emit, cancelled)
         results = [each for group in crew.run(planned) for each in group]
         count = len(connections)
@@ -91,7 +95,7 @@ def _validate(
     return conclude(
         results,
         mode=mode,
-        database=database,
+        database=name,
         server_version=version,
         role=role,
         connections=count,
@@ -108,6 +112,15 @@ def _failed(target: Target, error: psycopg.Error) -> LastgoodError:
             hint=f'Open it for the look, and close it again: ALTER DATABASE "{target.dbname}" ALLOW_CONNECTIONS true.',
             state=NOT_REACHED,
         )
+    if error.sqlstate is None and target.keywords.get("dbname"):
+        # libpq gives a refused login no SQLSTATE: the catalogue tells whether there is such a database.
+        try:
+            with database.connect_maintenance(target, target.dbname) as maintenance:
+                database.describe(maintenance, target.dbname)
+        except Refused as refused:
+            return refused
+        except (LastgoodError, psycopg.Error):
+            pass  # that one lets us in no more than the first
     # Nothing told us that we were ever let in: a refused login is what it most likely is.
     context: server_errors.Context = "connect" if error.sqlstate is None else "any"
     return server_errors.failed(error, "validate the database", context=context, state=NOT_REACHED)

@@ -43,6 +43,15 @@ SETTINGS: tuple[tuple[str, str], ...] = (
 )
 
 
+class Lost(Exception):
+    """The server ended a connection, or the whole server went away, while ``rule`` was looked at; from its error."""
+
+    def __init__(self, rule: str, error: psycopg.Error) -> None:
+        super().__init__(rule)
+        self.rule = rule
+        self.error = error
+
+
 @dataclass
 class Snapshot:
     """Connections inside one snapshot. ``path`` is the search path that a session of this role has by itself."""
@@ -137,7 +146,7 @@ class Crew:
         self._results: list[tuple[RuleResult, ...]] = []
 
     def run(self, planned: Sequence[Planned]) -> list[tuple[RuleResult, ...]]:
-        """The results of each task, in the tasks' order. Raises Interrupted, psycopg.OperationalError."""
+        """The results of each task, in the tasks' order. Raises Interrupted, Lost."""
         self._results = [() for _ in planned]
         threads = [
             threading.Thread(target=self._work, args=[each, planned], name="lastgood-validate", daemon=True)
@@ -189,6 +198,9 @@ class Crew:
             began = monotonic()
             try:
                 found = self._answers(each.task, each.sample, look)
+            except psycopg.Error as error:
+                self._stop(Lost(each.task.rules[0].name, error))
+                return
             except BaseException as error:
                 self._stop(error)
                 return

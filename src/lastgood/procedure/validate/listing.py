@@ -71,7 +71,16 @@ def chosen(everything: Sequence[Task], only: Sequence[str], ignored: Sequence[st
             return False
         return not only or any(_is_called(rule, name) for name in only)
 
-    return list(_parts(everything, wanted))
+    found = list(_parts(everything, wanted))
+    if only and not found:
+        own = "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read."
+        raise UsageError(
+            f"cannot validate: this database has no rule of the kind {' or '.join(only)}"
+            + (', or "ignore" switches it off' if ignored else ""),
+            hint=own if "own" in only else "Without --only, all that it has are looked at.",
+            state=NOTHING_LOOKED_AT,
+        )
+    return found
 
 
 def unknown(everything: Sequence[Task], names: Sequence[str]) -> list[str]:

@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Literal
 
 from psycopg import sql
 
+from lastgood.secrecy import HIDDEN
+
 if TYPE_CHECKING:
     from lastgood.procedure.validate.catalogue import Catalogue
     from lastgood.procedure.validate.look import Look
@@ -114,7 +116,7 @@ def values(columns: Sequence[str], alias: str = "l") -> sql.Composed:
 def shown(names: Sequence[str], texts: Sequence[str | None]) -> str:
     """``id=17, organization_id=99``; long values are cut, and what looks like a secret by its name is not shown."""
     return ", ".join(
-        f"{name}={'(not shown)' if text is not None and _SECRET.search(name) else _short(text)}"
+        f"{name}={HIDDEN if text is not None and _SECRET.search(name) else _short(text)}"
         for name, text in zip(names, texts, strict=True)
     )
 

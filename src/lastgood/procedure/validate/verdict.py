@@ -91,6 +91,11 @@ _NOT_LOOKED_AT: dict[Why, str] = {
 }
 
 
+_STANDS_IN_THE_WAY: tuple[Why, ...] = ("time", "privilege", "locked")
+# These ask the catalogue, which anybody may read: they say nothing of the data.
+_OF_THE_CATALOGUE = ("index", "view", "collation")
+
+
 def result(rule: Rule, found: Found, seconds: float) -> RuleResult:
     """A rule's result."""
     percent = found.percent
@@ -145,13 +150,15 @@ def conclude(
     remarks: Sequence[str],
     seconds: float,
 ) -> Verdict:
-    """GO, unless a blocker was violated, the quality is too low, or nothing could be looked at."""
+    """GO, unless a blocker was violated, the quality is too low, or no row could be looked at."""
     quality = quality_of(results)
     blockers = [each.name for each in results if each.outcome == "FAIL"]
     if quality is not None and quality < threshold:
         blockers.append(QUALITY)
     skipped = [each for each in results if each.outcome == "SKIPPED"]
+    of_rows = [each for each in results if each.kind not in _OF_THE_CATALOGUE]
     nothing = bool(results) and len(skipped) == len(results)
+    no_rows = bool(of_rows) and all(each.skipped_for in _STANDS_IN_THE_WAY for each in of_rows)
     told = [*remarks]
     for why, words in _NOT_LOOKED_AT.items():
         count = sum(each.skipped_for == why for each in skipped)
@@ -159,8 +166,10 @@ def conclude(
             told.append(f"{count:,} of {len(results):,} rules {words}")
     if nothing:
         told.append("nothing could be looked at, which is no GO")
+    elif no_rows:
+        told.append("no row could be looked at, only the catalogue, which is no GO")
     return Verdict(
-        verdict="NO-GO" if blockers or nothing else "GO",
+        verdict="NO-GO" if blockers or nothing or no_rows else "GO",
         complete=not any(each.skipped_for in _NOT_LOOKED_AT for each in skipped),
         mode=mode,
         database=database,

@@ -74,7 +74,8 @@ def _violations(rule: tables.Rule, look: Look) -> Found:
     return Found(
         count,
         f"{good:,} of {total:,} rows are good, {percent:.1f} %"
-        + (f"; at least {rule.threshold:g} % must be" if percent < rule.threshold < 100 else ""),
+        + (f"; at least {rule.threshold:g} % must be" if percent < rule.threshold < 100 else "")
+        + (f'; the query gives {counted(count, "row")}, which is more than "of" counts' if count > total else ""),
         rows=int(total),
         samples=samples,
         percent=percent,
@@ -86,9 +87,12 @@ def _value(rule: tables.Rule, look: Look) -> Found:
     """It gives one value."""
     value = _one(look, rule.query, "the query")
     if rule.expect is not None:
-        good, wanted = _equal(value, rule.expect), f"{rule.expect} is expected"
+        good = _equal(value, rule.expect)
+        # Where only the types differ, quotes tell the text from the number or truth value.
+        alike = not good and _written(value) == _written(rule.expect)
+        found, wanted = _written(value, alike), f"{_written(rule.expect, alike)} is expected"
     else:
-        number = _number(value, "the query")
+        number, found = _number(value, "the query"), _written(value)
         good = not (
             (rule.at_least is not None and number < Decimal(str(rule.at_least)))
             or (rule.at_most is not None and number > Decimal(str(rule.at_most)))
@@ -96,9 +100,17 @@ def _value(rule: tables.Rule, look: Look) -> Found:
         limits = [f"at least {rule.at_least:g}"] if rule.at_least is not None else []
         limits += [f"at most {rule.at_most:g}"] if rule.at_most is not None else []
         wanted = f"{' and '.join(limits)} is expected"
-    shown_value = "NULL" if value is None else str(value)
-    said = f"the value is {shown_value}" if good else f"the value is {shown_value}, and {wanted}"
+    said = f"the value is {found}" if good else f"the value is {found}, and {wanted}"
     return Found(0 if good else 1, said, passes=good)
+
+
+def _written(value: Value | float, quoted: bool = False) -> str:
+    """As SQL and TOML write it."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if quoted and isinstance(value, str) else str(value)
 
 
 def _cursor() -> sql.Identifier:
