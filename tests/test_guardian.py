@@ -16,6 +16,7 @@ from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.server import Target
 from tests.pooler import PgBouncer
+from tests.waiting import until
 
 NewPooler = Callable[..., PgBouncer]
 
@@ -27,13 +28,6 @@ def order(pooler: PgBouncer, journal: Path, seconds: float = 60.0) -> Order:
 
 def journaled(journal: Path) -> list[object]:
     return [(entry["event"], entry["by"], entry["databases"]) for entry in Journal(journal).replay()]
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 @pytest.fixture

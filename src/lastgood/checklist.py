@@ -11,8 +11,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from lastgood.documents import Frozen
 from lastgood.errors import NOT_REACHED, UsageError
 
 Level = Literal["refusal", "caution", "note"]
@@ -47,11 +46,7 @@ ITEMS: tuple[Item, ...] = (
 )
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Finding(_Frozen):
+class Finding(Frozen):
     """Something that the checks found: ``refusal`` stops the run before it begins, ``caution`` does not.
 
     ``item`` is that of the checklist. ``final``: no override helps, as the run would be bound to fail, or to do harm.
@@ -66,7 +61,7 @@ class Finding(_Frozen):
     final: bool = False
 
 
-class Seen(_Frozen):
+class Seen(Frozen):
     """Something that the checks found to be well."""
 
     text: str
@@ -74,7 +69,7 @@ class Seen(_Frozen):
     known: Known = "looked up"
 
 
-class Override(_Frozen):
+class Override(Frozen):
     """Somebody's word that the run goes on in spite of an item, and why."""
 
     item: str
@@ -83,7 +78,7 @@ class Override(_Frozen):
     at: datetime
 
 
-class Attestation(_Frozen):
+class Attestation(Frozen):
     """Somebody's word for what can't be measured: ``name`` answers for ``item``."""
 
     item: str
@@ -91,7 +86,7 @@ class Attestation(_Frozen):
     at: datetime
 
 
-class Line(_Frozen):
+class Line(Frozen):
     """One thing that was found for an item. ``known`` says how, ``hint`` what to do about it."""
 
     status: Status
@@ -100,7 +95,7 @@ class Line(_Frozen):
     hint: str = ""
 
 
-class Checked(_Frozen):
+class Checked(Frozen):
     """An item with what was found for it, the worst first. ``can_override``: whether --override would turn its FAIL
     into a WARN."""
 
@@ -113,7 +108,7 @@ class Checked(_Frozen):
     attestation: Attestation | None = None
 
 
-class Checklist(_Frozen):
+class Checklist(Frozen):
     """The whole of it. ``overrides`` and ``attestations`` are all that were given."""
 
     verdict: Verdict = "GO"

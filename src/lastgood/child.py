@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import select
 import signal
 import subprocess
 import tempfile
@@ -53,8 +52,9 @@ class Ended:
     seconds: float
 
 
-def _environment(extra: Mapping[str, str] | None) -> dict[str, str]:
-    # Messages are matched nowhere, but people paste them into searches: English, always.
+def english(extra: Mapping[str, str] | None) -> dict[str, str]:
+    """Our environment and ``extra``, for a program that is to speak English: nowhere are messages matched, but people
+    paste them into searches."""
     return {**os.environ, "LC_ALL": "C", **(extra or {})}
 
 
@@ -77,7 +77,7 @@ def run(
         stdin=subprocess.DEVNULL,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_environment(environment),
+        env=english(environment),
     )
     waited = 0.0
     try:
@@ -191,7 +191,7 @@ def stream(
         stdin=stdin if isinstance(stdin, int) else subprocess.PIPE,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
-        env=_environment(environment),
+        env=english(environment),
     )
     assert process.stdout is not None and process.stderr is not None
     said: deque[bytes] = deque(maxlen=TAIL_LINES)
@@ -237,88 +237,6 @@ def stream(
             feeder.stop()
         stdout.close()
         process.stderr.close()
-
-
-class Companion:
-    """A program that is told and asked in lines."""
-
-    def __init__(self, process: subprocess.Popen[bytes]) -> None:
-        self._process = process
-        self._heard = b""
-
-    @property
-    def pid(self) -> int:
-        """Its process."""
-        return self._process.pid
-
-    def say(self, line: str) -> None:
-        """Gives it one line. Raises OSError when it is gone."""
-        assert self._process.stdin is not None
-        self._process.stdin.write(line.encode() + b"\n")
-        self._process.stdin.flush()
-
-    def hear(self, seconds: float) -> str | None:
-        """Its next line, or the last words of one that has ended (nothing at all, if there are none); None when nothing
-        of that came in time."""
-        assert self._process.stdout is not None
-        descriptor, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
-        # poll, not select: a process with many connections has descriptors above 1023.
-        ready = select.poll()
-        ready.register(descriptor, select.POLLIN)
-        while b"\n" not in self._heard:
-            if not ready.poll(1000 * max(0.0, deadline - time.monotonic())):
-                return None
-            more = os.read(descriptor, CHUNK)
-            if not more:
-                break
-            self._heard += more
-        line, _, self._heard = self._heard.partition(b"\n")
-        return line.decode("utf-8", "replace").strip()
-
-
-@contextmanager
-def talking(arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> Iterator[Companion]:
-    """Runs a program to talk to; it is killed when the block is left while it runs. What it says on stderr goes where
-    ours does. Raises OSError when it can't be started."""
-    with subprocess.Popen(
-        [str(a) for a in arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        env=_environment(environment),
-    ) as process:
-        try:
-            yield Companion(process)
-        finally:
-            process.kill()  # does nothing to one that has ended
-
-
-@contextmanager
-def beside(
-    arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, seconds: float = 5.0
-) -> Iterator[Companion]:
-    """Starts a program in a session of its own, where neither Ctrl+C nor the end of a terminal reaches it: it outlives
-    us, and its stdin ends when we do, however we end. What it says on stderr is heard too.
-
-    Leaving the block ends its stdin and waits ``seconds`` for it to end; it is never killed. Raises OSError when it
-    can't be started.
-    """
-    process = subprocess.Popen(
-        [str(a) for a in arguments],
-        stdin=subprocess.PIPE,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        env=_environment(environment),
-        start_new_session=True,
-    )
-    assert process.stdin is not None and process.stdout is not None
-    try:
-        yield Companion(process)
-    finally:
-        with suppress(OSError):
-            process.stdin.close()
-        with suppress(subprocess.TimeoutExpired):
-            process.wait(timeout=seconds)
-        process.stdout.close()
 
 
 def _position(stdin: int | Iterable[bytes]) -> int:

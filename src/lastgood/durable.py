@@ -62,3 +62,10 @@ def writing(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
     except BaseException:
         temporary.unlink(missing_ok=True)
         raise
+
+
+def write_private(file: Path, content: bytes) -> None:
+    """Replaces a small file that is nobody else's to read; its folders are made. Raises OSError."""
+    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    with writing(file) as out:
+        out.write(content)

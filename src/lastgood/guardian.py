@@ -22,7 +22,7 @@ from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lastgood import child
+from lastgood.companion import Companion, beside
 from lastgood.journal import SUFFIX, Journal
 from lastgood.postgres.pgbouncer.console import Console, ConsoleError
 from lastgood.postgres.server import Target
@@ -79,7 +79,7 @@ class Order:
 class Guardian:
     """Our side of it: it stands by until it is told that all is done."""
 
-    def __init__(self, companion: child.Companion) -> None:
+    def __init__(self, companion: Companion) -> None:
         self._companion = companion
         self.pid = companion.pid
 
@@ -100,10 +100,10 @@ def standing_by(order: Order) -> Iterator[Guardian]:
     package = str(Path(__file__).parents[1])  # the very lastgood that runs here, wherever it was imported from
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
     # -P: what lies in the current folder is not imported.
-    beside = child.beside([sys.executable, "-P", "-m", "lastgood.guardian"], environment={"PYTHONPATH": path})
+    started = beside([sys.executable, "-P", "-m", "lastgood.guardian"], environment={"PYTHONPATH": path})
     with ExitStack() as stack:
         try:
-            companion = stack.enter_context(beside)
+            companion = stack.enter_context(started)
             companion.say(order.text())
             said = companion.hear(START_SECONDS)
         except OSError as error:

@@ -11,13 +11,12 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.config.tables import Check
+from lastgood.documents import Document, Frozen
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
@@ -29,10 +28,6 @@ from lastgood.postgres.server import Target
 
 Fence = Literal["now", "at-swap"]
 ReopenWhen = Literal["full", "usable"]
-
-
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +62,7 @@ class Request:
     pgbouncer: PgBouncer = NO_PGBOUNCER
 
 
-class PlannedPoint(_Frozen):
+class PlannedPoint(Frozen):
     """The restore point that the plan goes back to. ``time_source`` says where ``made_at`` comes from."""
 
     path: str
@@ -81,7 +76,7 @@ class PlannedPoint(_Frozen):
     sha256: str | None = None
 
 
-class TableLoss(_Frozen):
+class TableLoss(Frozen):
     """What becomes of one table. A row count is None where the table does not exist on that side.
 
     ``written_since``: rows of the live table with a time stamp after the newest one in the restore point, by
@@ -98,7 +93,7 @@ class TableLoss(_Frozen):
     unreadable: str = ""
 
 
-class PlannedPause(_Frozen):
+class PlannedPause(Frozen):
     """A database of a PgBouncer whose clients are held back during the switch, for ``limit`` seconds at most before
     it. ``pooler`` says in words which one it is, ``console`` how psql reaches it, ``mode`` how it pools."""
 
@@ -109,7 +104,7 @@ class PlannedPause(_Frozen):
     limit: float
 
 
-class PlannedStep(_Frozen):
+class PlannedStep(Frozen):
     """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
 
     name: str
@@ -117,12 +112,11 @@ class PlannedStep(_Frozen):
     effect: str
 
 
-class Plan(_Frozen):
+class Plan(Document):
     """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
     the reopening. ``expected_seconds``: how long building and proving would take, ``expected_backup_seconds``: how long
     the emergency backup beside it, by earlier runs on this server; null where there was none."""
 
-    format: Literal[1] = 1
     run: str
     made_at: datetime
     server: str

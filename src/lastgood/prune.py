@@ -14,9 +14,8 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
 from lastgood import points
+from lastgood.documents import Document, Frozen
 from lastgood.errors import Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.points import RestorePoint
@@ -28,11 +27,9 @@ from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.server import Target
 
 
-class Candidate(BaseModel):
+class Candidate(Frozen):
     """A kept database, a restore point, or an unmarked shadow that a killed run left. ``goes``, or stays because of
     ``why``. When a leftover was made is not known."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     kind: Literal["kept database", "restore point", "leftover"]
     name: str
@@ -44,12 +41,9 @@ class Candidate(BaseModel):
     why: str
 
 
-class PrunePlan(BaseModel):
+class PrunePlan(Document):
     """What would go and what stays, the newest first."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
     live: str
     candidates: tuple[Candidate, ...]
 

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
 from lastgood.application.results import ApplicationReport
 from lastgood.checklist import Attestation, Override, Verdict
+from lastgood.documents import Document, Frozen
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.plan import PlannedPoint
@@ -17,11 +18,7 @@ from lastgood.steps import Pause, Run
 from lastgood.steps import application as application_steps
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ProvedTable(_Frozen):
+class ProvedTable(Frozen):
     """One table of the proof. ``equal`` is null where only the numbers of rows could be compared (they agree)."""
 
     schema_name: str = Field(serialization_alias="schema")
@@ -39,7 +36,7 @@ def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
     )
 
 
-class CarriedOverReport(_Frozen):
+class CarriedOverReport(Frozen):
     """What was taken from the live database because the restore point lacks it: how many ``settings`` of the database
     itself, how many owners and grants (``privileges``), and whose reading was tried."""
 
@@ -49,7 +46,7 @@ class CarriedOverReport(_Frozen):
     remarks: tuple[str, ...]
 
 
-class FenceReport(_Frozen):
+class FenceReport(Frozen):
     """How writers were kept out. ``writes_after`` counts rows, null where it can't be told."""
 
     kind: str
@@ -57,7 +54,7 @@ class FenceReport(_Frozen):
     writes_after: int | None
 
 
-class Seconds(_Frozen):
+class Seconds(Frozen):
     """How long each part took. ``write_outage``: from the fence to the swap's commit; ``read_outage``: the swap's."""
 
     plan: float
@@ -71,7 +68,7 @@ class Seconds(_Frozen):
     total: float
 
 
-class Skipped(_Frozen):
+class Skipped(Frozen):
     """Commands of the dump that were left out, and why: ``count`` of them, the first at ``line``."""
 
     what: str
@@ -85,7 +82,7 @@ def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skip
     return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
 
 
-class FinishedReport(_Frozen):
+class FinishedReport(Frozen):
     """What was done after the reopening: indexes built, foreign keys validated, tables analyzed. ``gone``: what was
     dropped meanwhile and needed nothing more."""
 
@@ -95,19 +92,14 @@ class FinishedReport(_Frozen):
     gone: tuple[str, ...]
 
 
-class FinishReport(_Frozen):
+class FinishReport(Document):
     """What a run had put off until after the reopening is done: the database lacks nothing any more."""
 
-    format: Literal[1] = 1
     run: str
     status: Literal["done"] = "done"
     live: str
     finished: FinishedReport
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
 
 def finished_of(finished: Finished) -> FinishedReport:
@@ -125,7 +117,7 @@ def finish_report(run: str, live: str, finished: Finished, seconds: float) -> Fi
     return FinishReport(run=run, live=live, finished=finished_of(finished), seconds=round(seconds, 3))
 
 
-class RepairReport(_Frozen):
+class RepairReport(Frozen):
     """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead."""
 
     what: str
@@ -138,7 +130,7 @@ def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
     return tuple(RepairReport(what=each.what, why=each.why, line=each.line) for each in repaired)
 
 
-class PauseReport(_Frozen):
+class PauseReport(Frozen):
     """How PgBouncer held clients back: of which of its ``databases``, and for how many ``seconds`` in all. ``quiet``:
     all their transactions had ended before the switch; if not, ``cut`` says whose it ended."""
 
@@ -155,14 +147,13 @@ def pause_report(pause: Pause | None) -> PauseReport | None:
     return PauseReport(databases=pause.databases, seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
 
 
-class Report(_Frozen):
+class Report(Document):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
     ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
     nothing was put off. ``application`` is null where nothing was to be done about it. ``verdict`` is the checklist's,
     ``overrides`` and ``attestations`` what people answered for."""
 
-    format: Literal[1] = 1
     run: str
     status: Literal["done"] = "done"
     point: PlannedPoint
@@ -184,10 +175,6 @@ class Report(_Frozen):
     attestations: tuple[Attestation, ...] = ()
     application: ApplicationReport | None = None
     undo_command: str
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document, as docs/reference/json.md describes it."""
-        return self.model_dump(mode="json", by_alias=True)
 
 
 def report_of(run: Run, total: float) -> Report:

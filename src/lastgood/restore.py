@@ -7,12 +7,12 @@ import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict
 
 from lastgood import interrupts, past_runs, points
+from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
 from lastgood.engine.pace import AS_IT_FITS, Pace
@@ -41,12 +41,9 @@ from lastgood.report import (
 )
 
 
-class RestoreReport(BaseModel):
+class RestoreReport(Document):
     """A restore that is done and proved."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
     run: str
     status: Literal["done"] = "done"
     point: str
@@ -57,10 +54,6 @@ class RestoreReport(BaseModel):
     not_compared: tuple[str, ...]
     finished: FinishedReport | None = None
     seconds: dict[str, float]
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json", by_alias=True)
 
 
 def restore(

@@ -9,11 +9,10 @@ import threading
 import time
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
+from typing import Literal
 
 from lastgood import interrupts, points
+from lastgood.documents import Document, Frozen
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
@@ -30,11 +29,7 @@ from lastgood.postgres.server import Target
 _ANOTHER = "Choose another restore point: lastgood points."
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Missing(_Frozen):
+class Missing(Frozen):
     """A row or a command that was left out; ``line`` counts from 1 in the dump's text, ``what`` is empty for a row."""
 
     line: int
@@ -42,7 +37,7 @@ class Missing(_Frozen):
     what: str = ""
 
 
-class SalvagedTable(_Frozen):
+class SalvagedTable(Frozen):
     """``rows`` are loaded. ``expected`` is the number that the manifest tells, None without one; ``left_out`` the
     number of rows that were seen and not loaded, ``first`` the first few of them. ``whole``: nothing is known to be
     missing. ``why`` says what else is known of rows that are missing.
@@ -58,12 +53,11 @@ class SalvagedTable(_Frozen):
     why: str
 
 
-class SalvageReport(_Frozen):
+class SalvageReport(Document):
     """What was read of a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
     foreign keys that were made NOT VALID because rows lack their match.
     """
 
-    format: Literal[1] = 1
     run: str
     status: Literal["salvaged"] = "salvaged"
     point: str
@@ -80,10 +74,6 @@ class SalvageReport(_Frozen):
         """Whether nothing at all is known to be missing."""
         whole = all(table.state == "whole" for table in self.tables)
         return whole and not (self.damage or self.commands or self.not_valid)
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
 
 def restore_readable(

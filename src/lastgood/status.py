@@ -12,10 +12,10 @@ from typing import Literal
 
 import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict
 
 from lastgood.application import record
 from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.documents import Document, Frozen
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.finishing import remainder
@@ -30,11 +30,7 @@ from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class LiveStatus(_Frozen):
+class LiveStatus(Frozen):
     """The live database; ``open`` is whether it lets sessions in."""
 
     name: str
@@ -44,7 +40,7 @@ class LiveStatus(_Frozen):
     sessions: int
 
 
-class OurDatabase(_Frozen):
+class OurDatabase(Frozen):
     """A shadow or a kept database. ``origin`` says in words where it comes from."""
 
     name: str
@@ -62,7 +58,7 @@ class OurDatabase(_Frozen):
     undo_command: str | None
 
 
-class UnfinishedRun(_Frozen):
+class UnfinishedRun(Frozen):
     """A run that has a shadow. ``working`` says who is at work on it now; empty when it stopped."""
 
     run: str
@@ -76,7 +72,7 @@ class UnfinishedRun(_Frozen):
     commands: tuple[str, ...]
 
 
-class Finishing(_Frozen):
+class Finishing(Frozen):
     """A run whose database is in service and that left something to finish: so many ``tasks``, ``left`` of them.
     ``working`` says who is at it, ``doing`` how far he is; both empty when nobody is."""
 
@@ -90,7 +86,7 @@ class Finishing(_Frozen):
     commands: tuple[str, ...]
 
 
-class LeftoverStatus(_Frozen):
+class LeftoverStatus(Frozen):
     """A closed database without a mark that is named like a shadow: a run was killed as it made it. ``command``
     removes it, if it is empty."""
 
@@ -100,8 +96,8 @@ class LeftoverStatus(_Frozen):
     command: str
 
 
-class FenceStatus(_Frozen):
-    """The session that keeps writers out, if there is one."""
+class FenceStatus(Frozen):
+    """The session that keeps writers out of so many ``tables``."""
 
     pid: int
     application: str
@@ -109,7 +105,7 @@ class FenceStatus(_Frozen):
     since: datetime | None
 
 
-class StoppedStatus(_Frozen):
+class StoppedStatus(Frozen):
     """What this machine remembers of an application that ``by`` (a run, or lastgood maintenance) has ``stopped``, or
     ``started`` again and not found well."""
 
@@ -120,7 +116,7 @@ class StoppedStatus(_Frozen):
     user: str
 
 
-class PoolStatus(_Frozen):
+class PoolStatus(Frozen):
     """A database of a PgBouncer that leads to the live one, reached by ``console``. ``command`` lets its clients go on,
     when it is paused. ``trouble`` says why nothing is known of it, and then it may have no name."""
 
@@ -132,11 +128,10 @@ class PoolStatus(_Frozen):
     trouble: str = ""
 
 
-class Status(_Frozen):
+class Status(Document):
     """Everything of ours on the server that concerns one live database, and what this machine knows of its
     application."""
 
-    format: Literal[1] = 1
     server_version: str
     live: LiveStatus
     working: str

@@ -6,9 +6,7 @@ nothing but the server: the kept database's mark tells whose it is.
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 import threading
 import time
 from collections.abc import Callable
@@ -17,13 +15,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 import psycopg
-from pydantic import BaseModel, ConfigDict
 
-from lastgood import interrupts
+from lastgood import interrupts, person
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import HookFailed, Service
 from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.documents import Document, Frozen
 from lastgood.errors import Failed, NotStarted, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal
@@ -43,11 +41,9 @@ from lastgood.report import PauseReport, pause_report
 from lastgood.steps import pool
 
 
-class UndoPlan(BaseModel):
+class UndoPlan(Frozen):
     """What an undo would do: ``live`` is kept as ``kept``, and ``arriving`` becomes ``live`` again. ``hooks``: the run
     that is undone stopped the application with the hooks of the machine that it ran on."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     run: str
     undoes: str
@@ -62,13 +58,10 @@ class UndoPlan(BaseModel):
     findings: tuple[Finding, ...] = ()
 
 
-class UndoReport(BaseModel):
+class UndoReport(Document):
     """An undo that is done. Seconds are those of the work; ``read_outage`` is the swap alone. ``application``: what was
     done to start it again, null when the run that is undone had not left it stopped."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
     run: str
     status: Literal["done"] = "done"
     undoes: str
@@ -78,10 +71,6 @@ class UndoReport(BaseModel):
     pause: PauseReport | None = None
     undo_command: str
     application: ApplicationReport | None = None
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
 
 def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBouncer = NO_PGBOUNCER) -> UndoPlan:
@@ -285,9 +274,9 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         live=plan.live,
         live_oid=plan.live_oid,
         point=plan.arriving,
-        host=socket.gethostname(),
+        host=person.host(),
         pid=os.getpid(),
-        user=getpass.getuser(),
+        user=person.user(),
         started=server_clock(maintenance),
         original_comment=live.comment,
         options={"kind": "undo", "undoes": plan.undoes},

@@ -25,6 +25,7 @@ from lastgood.cli import main
 from lastgood.journal import Journal
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.pooler import PgBouncer
+from tests.waiting import until
 
 SRC = Path(__file__).parents[2] / "src"
 CLIENTS = 16
@@ -222,13 +223,6 @@ def answers_again(scene: Scene, seconds: float) -> float:
     took = time.monotonic() - began
     assert took < seconds, took
     return took
-
-
-def until(condition: Callable[[], bool], seconds: float = 60) -> None:
-    deadline = time.monotonic() + seconds
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 # The short form, and what --campaign=long adds; whether the switch has taken place.

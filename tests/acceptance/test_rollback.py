@@ -27,6 +27,7 @@ from lastgood.postgres.state import DatabaseState
 from lastgood.rebuild import ProofFailed
 from lastgood.report import Report
 from lastgood.status import look
+from tests.waiting import until
 
 MAJORS = (15, 16, 17, 18)
 
@@ -176,10 +177,8 @@ def test_writers_wait_and_no_acknowledged_write_is_lost(stage: Stage) -> None:
 
     with running(writer, reader):
         report = stage.rollback()
-        deadline = time.monotonic() + 20
         seen = len(acknowledged)
-        while len(acknowledged) < seen + 5 and time.monotonic() < deadline:
-            time.sleep(0.01)
+        until(lambda: len(acknowledged) >= seen + 5, "the writer goes on")
     stage.open_kept(report.kept)
     query = "SELECT array_agg(id) FROM public.account WHERE id > 10000"
     in_kept = set(stage.value(query, database=report.kept) or [])  # type: ignore[call-overload]  # an array of int

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import sys
 import tomllib
@@ -13,10 +12,10 @@ import pytest
 from lastgood.config.tables import Tables
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
+from tests.cli.page import blocks, commands
 from tests.mission.site import Site
 from tests.mission.site import site as site
 
-PAGE = Path(__file__).parents[2] / "docs" / "application.md"
 PROGRAM = """#!{python}
 import pathlib, sys
 with open("calls", "a") as log:
@@ -32,8 +31,7 @@ def test_each_command_of_the_page(
     assert lastgood("backup").status == 0
     with server.target(database).connect() as connection:
         connection.execute("DELETE FROM public.deals")
-    page = PAGE.read_text(encoding="utf-8")
-    (settings,) = re.findall(r"```toml\n(.*?)```", page, re.DOTALL)
+    (settings,) = blocks("application", "toml")
     shown = tomllib.loads(settings)
     hooks = Tables.model_validate({name: shown[name] for name in ("hooks", "health", "watch")}).hooks
     Path("ops").mkdir()
@@ -44,8 +42,8 @@ def test_each_command_of_the_page(
     text = settings.replace("http://127.0.0.1:8000", site.url).replace('length = "60s"', 'length = "1s"')
     Path("lastgood.toml").write_text(text)
     monkeypatch.setenv("HEALTH_AUTH", "Bearer of-the-page")
-    (block,) = re.findall(r"```sh\n(.*?)```", page, re.DOTALL)
-    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    (block,) = blocks("application", "sh")
+    lines = commands(block)
     around = [*STOPPED, *STARTED, "smoke-test"]
     expected = [[], around, [], around, STOPPED, [], STARTED]
     assert len(lines) == len(expected)

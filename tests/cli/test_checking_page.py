@@ -8,14 +8,15 @@ from pathlib import Path
 
 from lastgood.checklist import ITEMS
 from tests.cli.conftest import Lastgood
+from tests.cli.page import blocks, commands
 
 PAGE = Path(__file__).parents[2] / "docs" / "checking.md"
 
 
 def test_each_command_of_the_page(lastgood: Lastgood, database: str) -> None:
     assert lastgood("backup", "--quiet").status == 0
-    (block,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    (block,) = blocks("checking", "sh")
+    lines = commands(block)
     assert len(lines) == 8
     for line in lines:
         program, *arguments = shlex.split(line)

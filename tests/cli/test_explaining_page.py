@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 from pathlib import Path
 
 from tests.cli.conftest import Lastgood, command
+from tests.cli.page import blocks, commands
 
-PAGE = Path(__file__).parents[2] / "docs" / "explaining.md"
 JOURNAL = (
     '{"at": "2026-11-22T03:15:00.000+00:00", "event": "begun", "kind": "rollback", "plan": {"live": "crm"}}\n'
     '{"at": "2026-11-22T03:15:01.000+00:00", "event": "doing", "step": "fence"}\n'
@@ -21,8 +20,8 @@ def test_each_command_of_the_page(lastgood: Lastgood, tmp_path: Path, child_envi
     runs = tmp_path / "state" / "runs"
     runs.mkdir(parents=True)
     (runs / "20261122-031500-9f3c1a70.jsonl").write_text(JOURNAL)
-    block, _ = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.partition(" #")[0].strip() for line in block.splitlines()]
+    block, _ = blocks("explaining", "sh")
+    lines = commands(block)
     assert len(lines) == 6
     for line in lines:
         piped = line.removeprefix("cat restore.log | ")

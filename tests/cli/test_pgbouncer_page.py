@@ -12,13 +12,8 @@ import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
+from tests.cli.page import blocks, commands
 from tests.pooler import PgBouncer
-
-PAGE = (Path(__file__).parents[2] / "docs" / "pgbouncer.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_each_setting_and_command_of_the_page(
@@ -30,16 +25,16 @@ def test_each_setting_and_command_of_the_page(
     monkeypatch: pytest.MonkeyPatch,
     tmp_path: Path,
 ) -> None:
-    (ini,) = blocks("ini")
+    (ini,) = blocks("pgbouncer", "ini")
     settings = dict(line.split(" = ") for line in ini.splitlines())
     pooler = new_pooler({"app": f"host={server.folder} port=5432 dbname={database}"}, ("postgres",), **settings)
-    (toml,) = blocks("toml")
+    (toml,) = blocks("pgbouncer", "toml")
     (tmp_path / "lastgood.toml").write_text(toml.replace("127.0.0.1", str(pooler.folder)))
     monkeypatch.setenv("LASTGOOD_STORE", str(store))
     assert lastgood("backup").status == 0
     monkeypatch.setenv("PATH", str(server.bin), prepend=":")
-    use, mend = blocks("sh")
-    lines = [re.sub(r"\s#.*", "", line).strip().replace("127.0.0.1", str(pooler.folder)) for line in use.splitlines()]
+    use, mend = blocks("pgbouncer", "sh")
+    lines = [line.replace("127.0.0.1", str(pooler.folder)) for line in commands(use)]
     assert len(lines) == 6
     said = {}
     for line in lines:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from pathlib import Path
 
@@ -11,8 +10,7 @@ import pytest
 from lastgood.config import file
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
-
-PAGE = Path(__file__).parents[2] / "docs" / "recovering.md"
+from tests.cli.page import blocks, commands
 
 
 def test_each_command_of_the_page(
@@ -20,8 +18,8 @@ def test_each_command_of_the_page(
 ) -> None:
     monkeypatch.setenv("HOME", str(tmp_path))
     assert lastgood("backup").status == 0
-    (block,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    (block,) = blocks("recovering", "sh")
+    lines = commands(block)
     assert len(lines) == 5
     for line in lines:
         with server.target(database).connect() as connection:
@@ -36,7 +34,7 @@ def test_each_command_of_the_page(
 
 
 def test_its_configuration_is_valid(tmp_path: Path) -> None:
-    (block,) = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
+    (block,) = blocks("recovering", "toml")
     path = tmp_path / "lastgood.toml"
     path.write_text(block, encoding="utf-8")
     found = file.read(path)

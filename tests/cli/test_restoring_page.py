@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 import subprocess
 from pathlib import Path
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
-
-PAGE = Path(__file__).parents[2] / "docs" / "restoring.md"
+from tests.cli.page import blocks, commands
 
 
 def test_each_command_of_the_page(
@@ -20,8 +18,8 @@ def test_each_command_of_the_page(
         connection.execute("CREATE TABLE public.wide AS SELECT i, repeat('x', 900) t FROM generate_series(1, 2000) i")
     dump = tmp_path / "nightly.sql"
     subprocess.run([server.bin / "pg_dump", f"--file={dump}", server.url(database)], check=True)
-    (block,) = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.partition("#")[0].strip() for line in block.splitlines()]
+    (block,) = blocks("restoring", "sh")
+    lines = commands(block)
     assert len(lines) == 8
     for line in lines:
         piped = line.removeprefix("cat nightly.sql | ")

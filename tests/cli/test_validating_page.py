@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 import shlex
 from collections.abc import Callable
 from pathlib import Path
@@ -13,12 +12,9 @@ from demo import crm
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.procedure.validate import KINDS
 from tests.cli.conftest import Lastgood
+from tests.cli.page import blocks, commands
 
 PAGE = (Path(__file__).parents[2] / "docs" / "validating.md").read_text(encoding="utf-8")
-
-
-def blocks(language: str) -> list[str]:
-    return re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)
 
 
 def test_each_command_of_the_page(
@@ -36,10 +32,10 @@ def test_each_command_of_the_page(
         )
         connection.execute("INSERT INTO public.comments VALUES (1, 'Contact', 1), (2, 'Deal', 1)")
     monkeypatch.setenv("LASTGOOD_DB", server.url(name))
-    (configuration,) = blocks("toml")
+    (configuration,) = blocks("validating", "toml")
     (tmp_path / "lastgood.toml").write_text(configuration, encoding="utf-8")
-    (block,) = blocks("sh")
-    lines = [line.partition(" #")[0].strip() for line in block.splitlines()]
+    (block,) = blocks("validating", "sh")
+    lines = commands(block)
     assert len(lines) == 6
     for line in lines:
         program, *arguments = shlex.split(line)

@@ -16,10 +16,11 @@ from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Event, Progress
 from lastgood.facts import Facts, TableFacts
 from lastgood.facts.compare import compare
-from lastgood.facts.objects import KINDS, settled
+from lastgood.facts.objects import KINDS
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.row_stream import digest_rows
+from lastgood.facts.settled import settled
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from tests.facts.conftest import facts, snapshot

@@ -6,17 +6,15 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import time
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 
-from demo import crm, evidence, naive
-from demo.command import Lastgood
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.traps.stage import SCALE, Stage
+from tests.traps.stage import Stage
+from tests.waiting import until
 
 
 def staged(
@@ -27,18 +25,11 @@ def staged(
     monkeypatch.setenv("HOME", str(tmp_path / "home"))
     for name in [name for name in os.environ if name.startswith(("PG", "LASTGOOD_")) or name == "DATABASE_URL"]:
         monkeypatch.delenv(name)
-    name = new_database("crm")
     backups = tmp_path / "project" / "backups" / "migrations"
-    backups.mkdir(parents=True)
-    with server.target(name).connect() as connection:
-        size = crm.create(connection, SCALE)
-        before = evidence.take(connection)
-    dump = backups / "cloud_backup_20260112_093000.sql"
-    naive.backup(server.bin, server.url(name), dump)
+    stage = Stage.made(server, new_database("crm"), backups, tmp_path / "state")
     # A program started elsewhere would look elsewhere.
-    command = Lastgood(server.url(name), store=backups, state=tmp_path / "state")
-    command.environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "src", ROOT)))
-    return Stage(server, name, size, before, dump, backups, command)
+    stage.lastgood.environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "src", ROOT)))
+    return stage
 
 
 ROOT = Path(__file__).parents[2]
@@ -71,11 +62,11 @@ def restore_killed_half_way(stage: Stage) -> None:
     # A little more, so that it stands in the middle of the next table's rows.
     psql.stdin.write(text[: half + 200])
     psql.stdin.flush()
-    wait_until(lambda: rows(stage, "public", "contacts") == stage.size.contacts, "the contacts are there")
+    until(lambda: rows(stage, "public", "contacts") == stage.size.contacts, "the contacts are there")
     os.kill(psql.pid, signal.SIGKILL)
     psql.wait()
     psql.stdin.close()
-    wait_until(lambda: not _sessions(stage), "the server has noticed")
+    until(lambda: not _sessions(stage), "the server has noticed")
 
 
 def _sessions(stage: Stage) -> int:
@@ -84,11 +75,3 @@ def _sessions(stage: Stage) -> int:
             "SELECT count(*) FROM pg_stat_activity WHERE application_name = 'psql'"
         ).fetchone() or (0,)
         return int(count)
-
-
-def wait_until(holds: Callable[[], bool], what: str, seconds: float = 30.0) -> None:
-    """Asks until it holds; fails when it does not within the time."""
-    deadline = time.monotonic() + seconds
-    while not holds():
-        assert time.monotonic() < deadline, f"not within {seconds:g} s: {what}"
-        time.sleep(0.02)

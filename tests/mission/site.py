@@ -4,9 +4,7 @@ from __future__ import annotations
 
 import json
 import sys
-import threading
 from collections.abc import Callable, Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 
@@ -14,6 +12,7 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
+from tests.web import Web
 
 
 class Site:
@@ -26,28 +25,13 @@ class Site:
     def __init__(self, server: EmbeddedServer, database: str, folder: Path) -> None:
         self.folder = folder
         self.needs = "SELECT count(*) FROM public.contacts"
-        self.asked: list[tuple[str, str | None]] = []
-        site = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                site.asked.append((self.path, self.headers.get("Authorization")))
-                status, body = site.answer(server, database, self.path)
-                content = json.dumps(body).encode()
-                self.send_response(status)
-                if status == 302:
-                    self.send_header("Location", "/health")
-                self.send_header("Content-Length", str(len(content)))
-                self.end_headers()
-                self.wfile.write(content)
+        def answer(path: str) -> tuple[int, bytes, dict[str, str]]:
+            status, body = self.answer(server, database, path)
+            return status, json.dumps(body).encode(), {"Location": "/health"} if status == 302 else {}
 
-            def log_message(self, format: str, *arguments: Any) -> None:
-                """Quiet."""
-
-        self._http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self._thread = threading.Thread(target=self._http.serve_forever, kwargs={"poll_interval": 0.02})
-        self._thread.start()
-        self.url = f"http://127.0.0.1:{self._http.server_address[1]}"
+        self._web = Web(answer)
+        self.url, self.asked = self._web.url, self._web.asked
 
     def answer(self, server: EmbeddedServer, database: str, path: str) -> tuple[int, Any]:
         if path == "/moved":
@@ -66,9 +50,7 @@ class Site:
         return (self.folder / "stopped").exists()
 
     def close(self) -> None:
-        self._http.shutdown()
-        self._http.server_close()
-        self._thread.join()
+        self._web.close()
 
     def configure(self, *lines: str, hooks: bool = True) -> None:
         """Writes lastgood.toml: the hooks that stop and start this site and log their calls, then ``lines``."""

@@ -10,8 +10,7 @@ import signal
 import subprocess
 import sys
 import threading
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -29,15 +28,9 @@ from tests.cli.conftest import lastgood as lastgood
 from tests.mission.site import Site
 from tests.mission.site import broken as broken
 from tests.mission.site import site as site
+from tests.waiting import until
 
 PATIENCE = 30.0
-
-
-def until(happened: Callable[[], bool], what: str) -> None:
-    deadline = time.monotonic() + PATIENCE
-    while not happened():
-        assert time.monotonic() < deadline, f"it never came to this: {what}"
-        time.sleep(0.02)
 
 
 @contextmanager

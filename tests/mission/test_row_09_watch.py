@@ -10,7 +10,6 @@ import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
 from urllib.parse import parse_qs, urlsplit
@@ -27,6 +26,7 @@ from tests.cli.conftest import lastgood as lastgood
 from tests.mission.site import Site
 from tests.mission.site import broken as broken
 from tests.mission.site import site as site
+from tests.web import Web
 
 WATCH = ("[watch]", 'length = "3s"', 'every = "0.5s"')
 
@@ -235,38 +235,23 @@ class SentryServer:
     """As much of Sentry's API as is asked: so many events in each ten seconds, before the switch and after it."""
 
     def __init__(self, counts: Iterator[int], status: int = 200) -> None:
-        self.asked: list[tuple[str, dict[str, list[str]], str | None]] = []
-        sentry = self
 
-        class Handler(BaseHTTPRequestHandler):
-            def do_GET(self) -> None:
-                url = urlsplit(self.path)
-                sentry.asked.append((url.path, parse_qs(url.query), self.headers.get("Authorization")))
-                since, until = (int(parse_qs(url.query)[name][0]) for name in ("since", "until"))
-                each = next(counts)
-                content = json.dumps([[at, each] for at in range(since, until, 10)]).encode()
-                self.send_response(status)
-                self.end_headers()
-                self.wfile.write(content)
+        def answer(path: str) -> tuple[int, bytes, dict[str, str]]:
+            since, until = (int(query_of(path)[name][0]) for name in ("since", "until"))
+            each = next(counts)
+            return status, json.dumps([[at, each] for at in range(since, until, 10)]).encode(), {}
 
-            def log_message(self, format: str, *arguments: Any) -> None:
-                """Quiet."""
-
-        self.http = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        self.thread = threading.Thread(target=self.http.serve_forever, kwargs={"poll_interval": 0.02})
-        self.thread.start()
+        self._web = Web(answer)
+        self.asked, self.close = self._web.asked, self._web.close
 
     def configure(self) -> None:
-        port = self.http.server_address[1]
         Path("lastgood.toml").write_text(
-            "\n".join(WATCH) + f'\n[watch.sentry]\nurl = "http://127.0.0.1:{port}"\norganization = "acme"\n'
-            'project = "crm"\n'
+            "\n".join(WATCH) + f'\n[watch.sentry]\nurl = "{self._web.url}"\norganization = "acme"\nproject = "crm"\n'
         )
 
-    def close(self) -> None:
-        self.http.shutdown()
-        self.http.server_close()
-        self.thread.join()
+
+def query_of(path: str) -> dict[str, list[str]]:
+    return parse_qs(urlsplit(path).query)
 
 
 @pytest.fixture
@@ -295,8 +280,9 @@ def test_errors_that_the_application_reported_are_counted(
     done = lastgood("rollback", "--yes", "--json")
     assert done.status == 0, done.err
     assert figures(done.document)["application_errors"] == (0.1, 4.0, "worse")
-    path, query, token = server.asked[0]
-    assert (path, token) == ("/api/0/projects/acme/crm/stats/", "Bearer sntrys_s3cret")
+    path, token = server.asked[0]
+    query = query_of(path)
+    assert (urlsplit(path).path, token) == ("/api/0/projects/acme/crm/stats/", "Bearer sntrys_s3cret")
     assert (query["stat"], query["resolution"]) == (["received"], ["10s"])
     written = "".join(each.read_text() for each in Path("state").rglob("*.jsonl"))
     assert "s3cret" not in done.out + done.err + written

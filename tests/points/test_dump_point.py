@@ -7,7 +7,6 @@ import os
 import re
 import signal
 import threading
-import time
 from collections.abc import Callable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
 from contextlib import contextmanager
@@ -27,17 +26,10 @@ from lastgood.points.manifest import Form, manifest_of, manifest_path
 from lastgood.points.point import RestorePoint
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
+from tests.waiting import until
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 DEADLINE = 30.0
-
-
-def until(condition: Callable[[], bool]) -> None:
-    """Polls with a deadline."""
-    end = time.monotonic() + DEADLINE
-    while not condition():
-        assert time.monotonic() < end, "the condition did not come true in time"
-        time.sleep(0.02)  # nothing announces what is waited for here
 
 
 @contextmanager

@@ -90,19 +90,3 @@ def test_only_an_older_one_installed(tmp_path: Path) -> None:
         binaries.find("pg_restore", at_least=15, search=search)
     path = tmp_path / "old" / "pg_restore"
     assert refused.value.message == f'cannot find pg_restore 15 or newer: "{path}" is version 14.3'
-
-
-@pytest.mark.parametrize("major", MAJORS)
-def test_which_archive_versions_a_pg_restore_reads(major: int) -> None:
-    restore = binaries.find("pg_restore", at_least=major, search=[bin_of(major)])
-    newest = {15: 14, 16: 15, 17: 16, 18: 16}[major]
-    assert [minor for minor in range(13, 18) if restore.can_read((1, minor))] == list(range(13, newest + 1))
-
-
-def test_compression_that_a_build_lacks_is_noticed() -> None:
-    complete = binaries.find("pg_restore", at_least=17, search=[bin_of(17)])
-    lean = binaries.find("pg_restore", at_least=18, search=[bin_of(18)])
-    asked: tuple[binaries.Compression, ...] = ("none", "gzip", "lz4", "zstd")
-    assert [complete.can_read((1, 16), c) for c in asked] == [True, True, True, True]
-    assert [lean.can_read((1, 16), c) for c in asked] == [True, True, False, False]
-    assert binaries.find("pg_restore", at_least=15, search=[bin_of(15)]).can_read((1, 14), "gzip")

@@ -9,7 +9,7 @@ import signal
 import subprocess
 import threading
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -24,6 +24,7 @@ from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Limits
 from lastgood.postgres.wal import Reader, wal
+from tests.waiting import until
 
 MB = 1 << 20
 # The disk of the machine that tests run on is no matter here.
@@ -35,13 +36,6 @@ DEADLINE_SECONDS = 60.0
 
 def no() -> bool:
     return False
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + DEADLINE_SECONDS
-    while not condition():
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)  # the condition is the server's, and nothing announces it
 
 
 def write_wal(connection: Connection, megabytes: int) -> None:

@@ -11,11 +11,11 @@ from psycopg import sql
 from lastgood import child
 from lastgood.postgres import grants, privileges
 from lastgood.postgres.apply import apply
-from lastgood.postgres.effective import effective
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.privileges import CarryOver
 from lastgood.postgres.securables import ObjectName
 from lastgood.postgres.server import Connection
+from tests.postgres.effective import effective
 
 New = Callable[..., str]
 CRM = Path(__file__).parent / "fixtures" / "crm.sql"

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import subprocess
 import tempfile
-import time
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 
@@ -18,6 +17,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.holders import EXTENSIONS, Holder, holders
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import sessions, terminate_all, unkillable
+from tests.waiting import until
 
 New = Callable[..., str]
 
@@ -26,13 +26,6 @@ New = Callable[..., str]
 def maintenance(server: EmbeddedServer) -> Iterator[Connection]:
     with server.target("postgres").connect() as connection:
         yield connection
-
-
-def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
-    while not condition():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
 
 
 def make_role(connection: Connection, name: str, options: str = "") -> None:

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 
+from lastgood import amounts
 from lastgood.facts import Difference, Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Finding, Plan, PlannedPoint, PlannedStep, TableLoss
 from lastgood.points import RestorePoint, Verdict
-from lastgood.present import amounts, facts, plan, points, prune, report, status
+from lastgood.present import facts, plan, points, prune, report, status
 from lastgood.present.screen import Screen
 from lastgood.prune import Candidate, PrunePlan
 from lastgood.report import (

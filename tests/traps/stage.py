@@ -31,6 +31,18 @@ class Stage:
     backups: Path
     lastgood: Lastgood
 
+    @classmethod
+    def made(cls, server: EmbeddedServer, database: str, backups: Path, state: Path) -> Stage:
+        """The CRM in an empty database, and a backup that the old deployment made of it."""
+        backups.mkdir(parents=True)
+        with server.target(database).connect() as connection:
+            size = crm.create(connection, SCALE)
+            before = evidence.take(connection)
+        dump = backups / "cloud_backup_20260112_093000.sql"
+        naive.backup(server.bin, server.url(database), dump)
+        command = Lastgood(server.url(database), store=backups, state=state)
+        return cls(server, database, size, before, dump, backups, command)
+
     @property
     def target(self) -> Target:
         return self.server.target(self.database)

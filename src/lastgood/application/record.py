@@ -6,9 +6,7 @@ A run has its journal beside it; this is for whoever comes next, whatever stoppe
 
 from __future__ import annotations
 
-import getpass
 import re
-import socket
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Literal
@@ -17,7 +15,7 @@ from psycopg import pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 from xxhash import xxh3_64_hexdigest
 
-from lastgood import durable
+from lastgood import durable, person
 from lastgood.postgres.server import Target
 
 FOLDER = "application"
@@ -48,8 +46,8 @@ def begin(live: str, by: str) -> Record:
         state="stopped",
         hooks=(),
         since=datetime.now(UTC),
-        host=socket.gethostname(),
-        user=getpass.getuser(),
+        host=person.host(),
+        user=person.user(),
     )
 
 
@@ -74,10 +72,7 @@ def read(state: Path, target: Target) -> Record | None:
 
 def write(state: Path, target: Target, record: Record) -> None:
     """Replaces the record; durable when it returns. Raises OSError."""
-    file = place(state, target)
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-    with durable.writing(file) as out:
-        out.write(record.model_dump_json(indent=1).encode() + b"\n")
+    durable.write_private(place(state, target), record.model_dump_json(indent=1).encode() + b"\n")
 
 
 def forget(state: Path, target: Target) -> None:

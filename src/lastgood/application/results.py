@@ -4,14 +4,10 @@ from __future__ import annotations
 
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
+from lastgood.documents import Frozen
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class HookResult(_Frozen):
+class HookResult(Frozen):
     """One call of a hook. ``status`` is null when it could not be started, or was ended when its time was over;
     ``problem`` is empty when it went well. ``output`` is the end of what it printed, without passwords."""
 
@@ -24,7 +20,7 @@ class HookResult(_Frozen):
     problem: str = ""
 
 
-class HealthResult(_Frozen):
+class HealthResult(Frozen):
     """What the application answered last, to the so many ``tries``: ``body`` is the beginning of it, without passwords.
     ``problem`` is empty when it is well."""
 
@@ -36,7 +32,7 @@ class HealthResult(_Frozen):
     problem: str = ""
 
 
-class Figure(_Frozen):
+class Figure(Frozen):
     """One figure of the watch, before the run and after the switch; null where it is not known. ``same`` includes
     better."""
 
@@ -48,7 +44,7 @@ class Figure(_Frozen):
     verdict: Literal["same", "worse", "not known"]
 
 
-class WatchResult(_Frozen):
+class WatchResult(Frozen):
     """The server, watched for so many ``seconds``, with figures of so many seconds ``before``. ``ended`` says why it
     was shorter than planned."""
 
@@ -64,7 +60,7 @@ class WatchResult(_Frozen):
         return tuple(figure for figure in self.figures if figure.verdict == "worse")
 
 
-class ApplicationReport(_Frozen):
+class ApplicationReport(Frozen):
     """What was done about the application, and how it is. ``health`` is the last time it was asked."""
 
     hooks: tuple[HookResult, ...] = ()

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import timedelta
 
 from lastgood import points
+from lastgood.amounts import moment, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
-from lastgood.spans import span
 
 
 def made(s: Subject) -> Iterator[Finding | Seen]:
@@ -18,9 +18,11 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
             level="refusal", code="no_point", text=s.reading.trouble, hint=s.reading.hint, known="measured", final=True
         )
         return
-    when, seconds = s.point.made_at, (s.now - s.point.made_at).total_seconds()
+    made_at, seconds = s.point.made_at, (s.now - s.point.made_at).total_seconds()
     age = f"{span(seconds)} ago" if seconds > -1 else f"{span(seconds)} ahead of the server's clock"
-    yield Seen(text=f"{s.point.path.name}, made {_said(when)} ({age}), by its {s.point.time_source}", known="looked up")
+    yield Seen(
+        text=f"{s.point.path.name}, made {moment(made_at)} ({age}), by its {s.point.time_source}", known="looked up"
+    )
     if s.facts is not None and s.summary is not None:
         yield Seen(
             text=f"read from end to end: {s.facts.rows:,} rows in {len(s.facts.tables)} tables"
@@ -55,7 +57,7 @@ def age(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="point_of_the_future",
-            text=f"it says that it was made {_said(s.point.made_at)}, and the server's clock shows {_said(s.now)}",
+            text=f"it says that it was made {moment(s.point.made_at)}, and the server's clock shows {moment(s.now)}",
             hint="One of the clocks is wrong: the newest restore point may not be the one that you think.",
         )
 
@@ -101,7 +103,3 @@ def partial(s: Subject) -> Iterator[Finding]:
             text=f"the restore point has no data section for {names}: they will be empty",
             known="measured",
         )
-
-
-def _said(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%d %H:%M:%S UTC")

@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from datetime import UTC, datetime, timedelta
+from datetime import UTC, timedelta
 
+from lastgood.amounts import ago, day, duration, roughly, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.past_runs import DID
-from lastgood.spans import duration, roughly, span
 
 
 def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
@@ -24,8 +24,7 @@ def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
         )
         return
     last = s.past[0]
-    ago = span((s.now - last.at).total_seconds())
-    text = f"{DID[last.kind]} on {_day(last.at)}, {ago} ago, in {duration(last.seconds)}"
+    text = f"{DID[last.kind]} on {day(last.at)}, {ago(last.at, s.now)}, in {duration(last.seconds)}"
     if s.now - last.at > timedelta(seconds=within):
         yield Finding(
             level="caution",
@@ -62,7 +61,3 @@ def expectation(s: Subject) -> tuple[float | None, str]:
         if run.bytes and size:
             return run.seconds * size / run.bytes, f"by run {run.run}, in proportion to the size"
     return None, ""
-
-
-def _day(when: datetime) -> str:
-    return when.astimezone(UTC).strftime("%Y-%m-%d")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood import sizes
+from lastgood import amounts
 from lastgood.checklist import Finding, Known, Seen
 from lastgood.checks.subject import Subject
 from lastgood.postgres.machine import is_here
@@ -21,7 +21,7 @@ _ATTESTED = "[check] free_space in lastgood.toml"
 def data(s: Subject) -> Iterator[Finding | Seen]:
     """Measured where the server's folder is on this machine; else what somebody wrote into lastgood.toml."""
     need, attested = s.room_needed, s.request.check.free_space
-    needed = f"about {sizes.said(need)} are needed"
+    needed = f"about {amounts.size(need)} are needed"
     folder = _folder(s)
     if folder is not None:
         free = shutil.disk_usage(folder).free
@@ -29,13 +29,13 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
             yield Finding(
                 level="refusal",
                 code="no_room",
-                text=f"the server's disk has {sizes.said(free)} free; {needed}",
+                text=f"the server's disk has {amounts.size(free)} free; {needed}",
                 hint="Make room: lastgood prune lists kept databases and old restore points.",
                 known="measured",
             )
         else:
             yield Seen(
-                text=f"the server's disk has {sizes.said(free)} free; {needed}",
+                text=f"the server's disk has {amounts.size(free)} free; {needed}",
                 known="measured",
             )
     elif attested is None:
@@ -50,11 +50,11 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="no_room",
-            text=f"the server's disk has {sizes.said(attested)} free by {_ATTESTED}; {needed}",
+            text=f"the server's disk has {amounts.size(attested)} free by {_ATTESTED}; {needed}",
             hint="Make room, and correct that number: lastgood prune lists kept databases.",
         )
     else:
-        yield Seen(text=f"the server's disk has {sizes.said(attested)} free by {_ATTESTED}; {needed}")
+        yield Seen(text=f"the server's disk has {amounts.size(attested)} free by {_ATTESTED}; {needed}")
 
 
 def wal(s: Subject) -> Iterator[Finding]:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from datetime import UTC, datetime
 from typing import Annotated
 
@@ -21,7 +22,6 @@ from lastgood.cli.choice import (
     choice_of,
 )
 from lastgood.cli.session import PACE, Session
-from lastgood.plan import Request
 from lastgood.present import checklist as shown
 from lastgood.procedure.check import check as look
 
@@ -49,16 +49,10 @@ def check(
     settings = session.settings
     people = settings.tables.check.attested
     overrides, attestations = answers(override, reason, attest, people)
-    request = Request(
-        target=session.target,
-        store=settings.store,
-        state=settings.state,
+    request = replace(
+        session.request,
         choice=choice_of(point, latest, before, before_migration),
         fence=settings.fence,
-        pace=session.pace,
-        check=settings.tables.check,
-        application=session.application,
-        pgbouncer=settings.tables.pgbouncer,
         overrides=overrides,
         attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
     )

@@ -2,14 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
 from typing import Annotated
 
 import typer
 
-from lastgood import config
+from lastgood import config, person
 from lastgood.checklist import Attestation, Override, check_names
 from lastgood.cli.complete import points
 from lastgood.errors import UsageError
@@ -94,7 +93,7 @@ def answers(
             hint="Each --override ITEM needs a --reason TEXT, which goes into the record.",
             state=config.NOTHING_LOOKED_AT,
         )
-    now, me = datetime.now(UTC), getpass.getuser()
+    now, me = datetime.now(UTC), person.user()
     given = [
         Override(item=item, reason=reasons[number if len(reasons) > 1 else 0], by=me, at=now)
         for number, item in enumerate(overrides)

@@ -10,13 +10,13 @@ from typing import Annotated
 import typer
 
 from lastgood import config, durable
+from lastgood.amounts import counted
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
 from lastgood.config import example
 from lastgood.errors import Refused, UsageError
 from lastgood.postgres.server import Target
 from lastgood.present import survey as shown_survey
-from lastgood.present.amounts import counted
 from lastgood.procedure.survey import Survey, survey
 
 

@@ -45,7 +45,7 @@ def prune_(
     age = _age(older_than) if older_than is not None else None
     plan = prune.plan(target, session.settings.store, older_than=age, keep=keep, named=names or ())
     if dry_run or not plan.going:
-        session.result(plan.model_dump(mode="json"), lambda: shown.show(screen, plan))
+        session.result(plan.document(), lambda: shown.show(screen, plan))
         return
     if not session.settings.json and not (yes and session.settings.quiet):
         shown.show(screen, plan)

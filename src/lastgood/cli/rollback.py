@@ -8,7 +8,7 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from lastgood import config, rollback
+from lastgood import amounts, config, rollback
 from lastgood.application import Application
 from lastgood.application.results import ApplicationReport
 from lastgood.cli.application import command
@@ -25,7 +25,6 @@ from lastgood.cli.choice import (
 )
 from lastgood.cli.complete import runs
 from lastgood.cli.session import PACE, Session
-from lastgood.config import durations
 from lastgood.config.tables import Watch
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, UsageError
 from lastgood.events import Emit
@@ -76,28 +75,23 @@ def roll_back(
     choice = choice_of(point, latest, before, before_migration)
     settings, screen = session.settings, session.screen
     overrides, attestations = answers(override, reason, attest, settings.tables.check.attested)
-    request = Request(
-        target=session.target,
-        store=settings.store,
-        state=settings.state,
+    request = replace(
+        session.request,
         choice=choice,
         fence=settings.fence,
         reopen_when=settings.reopen_when,
         keep_shadow=keep_shadow,
         strict=settings.strict,
         allow_orphans=settings.allow_orphans,
-        pace=session.pace,
-        check=settings.tables.check,
         overrides=overrides,
         attestations=attestations,
         application=_application(session, watch),
-        pgbouncer=settings.tables.pgbouncer,
     )
     with session.events() as emit:
         prepared = rollback.plan(request, emit)
     plan = prepared.plan
     if dry_run:
-        session.result(plan.model_dump(mode="json"), lambda: shown_plan.show(screen, plan))
+        session.result(plan.document(), lambda: shown_plan.show(screen, plan))
         return 3 if plan.refusals else 0
     if not settings.json and not (yes and settings.quiet):
         shown_plan.show(screen, plan)
@@ -116,7 +110,7 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     the switch it finishes what --reopen-when usable left for later, and needs nothing but the server; and it starts the
     application, if that was left to do, and checks it again.
     """
-    request = replace(_request(session, run), application=_application(session, watch))
+    request = replace(session.request, run=run, application=_application(session, watch))
     session.confirm("go on", request.target.dbname, yes)
     report = _seen_through(session, request, lambda emit: rollback.resume(request, emit))
 
@@ -136,7 +130,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     Removes the database that it was building, and starts the application if the run had stopped it. The live database
     is not touched.
     """
-    request = _request(session, run)
+    request = replace(session.request, run=run)
     session.confirm("abort", request.target.dbname, yes)
     with session.events() as emit:
         document = rollback.abort(request, emit)
@@ -147,27 +141,13 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     session.result(document, lambda: session.screen.say(said))
 
 
-def _request(session: Session, run: str | None) -> Request:
-    settings = session.settings
-    return Request(
-        target=session.target,
-        store=settings.store,
-        state=settings.state,
-        run=run,
-        pace=session.pace,
-        check=settings.tables.check,
-        application=session.application,
-        pgbouncer=settings.tables.pgbouncer,
-    )
-
-
 def _application(session: Session, watch: str | None) -> Application:
     """That of the settings, watched for as long as the command line says."""
     found = session.application
     if watch is None:
         return found
     try:
-        length = durations.parse(watch)
+        length = amounts.read_duration(watch)
     except ValueError as error:
         raise UsageError(
             f"cannot use --watch: {error}", hint="0 watches nothing.", state=config.NOTHING_LOOKED_AT

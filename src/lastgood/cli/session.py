@@ -17,6 +17,7 @@ from lastgood.application import Application
 from lastgood.engine.pace import Pace
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Caution, Emit
+from lastgood.plan import Request
 from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
@@ -79,6 +80,20 @@ class Session:
             on_failure=self.settings.on_failure,
             folder=file.absolute().parent if file is not None else None,
             scrub=self.scrub,
+        )
+
+    @property
+    def request(self) -> Request:
+        """What every request about the live database starts from."""
+        settings = self.settings
+        return Request(
+            target=self.target,
+            store=settings.store,
+            state=settings.state,
+            pace=self.pace,
+            check=settings.tables.check,
+            application=self.application,
+            pgbouncer=settings.tables.pgbouncer,
         )
 
     @contextmanager
@@ -180,9 +195,7 @@ class Session:
         text = f"lastgood {__version__}, {datetime.now(UTC).isoformat(timespec='seconds')}\n\n{self.scrub(report)}"
         place = self.settings.state / "defects" / f"{datetime.now(UTC):%Y%m%d_%H%M%S}_{os.getpid()}.txt"
         try:
-            place.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-            with durable.writing(place) as file:
-                file.write(text.encode("utf-8", "backslashreplace"))
+            durable.write_private(place, text.encode("utf-8", "backslashreplace"))
             where = f'The report is in "{place}".'
         except OSError as trouble:
             self.screen.say(text, stderr=True)

@@ -16,7 +16,7 @@ def look(session: Session) -> int | None:
     stopped in between, or when PgBouncer holds clients back and no run is at work.
     """
     found = status.look(session.target, session.settings.tables.pgbouncer, session.settings.state)
-    session.result(found.model_dump(mode="json"), lambda: shown.show(session.screen, found))
+    session.result(found.document(), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
     held = not found.working and any(each.paused for each in found.pools)
     return 7 if found.leftovers or stopped or held else None

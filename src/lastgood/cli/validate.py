@@ -6,10 +6,9 @@ from typing import Annotated
 
 import typer
 
-from lastgood import config
+from lastgood import amounts, config
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
-from lastgood.config import durations
 from lastgood.errors import UsageError
 from lastgood.present import validate as shown
 from lastgood.procedure import validate
@@ -70,7 +69,7 @@ def _seconds(text: str | None) -> float | None:
     if text is None:
         return None
     try:
-        return durations.parse(text)
+        return amounts.read_duration(text)
     except ValueError as error:
         raise UsageError(
             f'cannot read the time "{text}": {error}',

@@ -15,7 +15,7 @@ from typing import Any, Literal
 import psycopg
 from psycopg import conninfo
 
-from lastgood import secrecy, sizes
+from lastgood import amounts, secrecy
 from lastgood.config import file as configuration
 from lastgood.config.file import NOTHING_LOOKED_AT, Problem
 from lastgood.config.options import OPTIONS, Option, Value
@@ -133,7 +133,7 @@ def _converted(each: Option, value: Value, origin: str) -> Value:
 def _number(each: Option, text: str) -> int | None:
     """The number that the text means; None when it means none, or one that is too small."""
     try:
-        number = sizes.parse(text.strip().removesuffix("/s")) if each.unit else int(text)
+        number = amounts.read_size(text.strip().removesuffix("/s")) if each.unit else int(text)
     except ValueError:
         return None
     return number if each.minimum is None or number >= each.minimum else None
@@ -142,7 +142,7 @@ def _number(each: Option, text: str) -> int | None:
 def _wanted(each: Option) -> str:
     if each.unit and each.minimum is not None:
         a_second = " a second" if each.unit == "bytes/s" else ""
-        return f"a size like 500MB or 2GB{a_second}, {sizes.said(each.minimum)} or more"
+        return f"a size like 500MB or 2GB{a_second}, {amounts.size(each.minimum)} or more"
     return f"a whole number, {each.minimum} or more" if each.minimum is not None else "a whole number"
 
 

@@ -24,20 +24,19 @@ from pydantic import (
     model_validator,
 )
 
-from lastgood import secrecy, sizes
+from lastgood import amounts, secrecy
 from lastgood.checklist import ITEMS
-from lastgood.config import durations
 
 
 def _duration(value: object) -> object:
-    return durations.parse(value) if isinstance(value, str) else value
+    return amounts.read_duration(value) if isinstance(value, str) else value
 
 
 def _size(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return sizes.parse(value)
+        return amounts.read_size(value)
     except ValueError:
         raise ValueError("write a size like 500MB or 2GB") from None
 
@@ -80,7 +79,9 @@ Duration = Annotated[
     float,
     BeforeValidator(_duration),
     Field(ge=0),
-    WithJsonSchema({"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": durations.PATTERN}]}),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": amounts.DURATION_PATTERN}]}
+    ),
 ]
 Size = Annotated[
     int,

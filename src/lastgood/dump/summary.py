@@ -101,11 +101,6 @@ class DumpSummary:
         return _major(self.server_version)
 
     @property
-    def pg_dump_major(self) -> int | None:
-        """The major version of the pg_dump that wrote the dump, whose syntax it is in."""
-        return _major(self.pg_dump_version)
-
-    @property
     def names_can_break_out(self) -> bool:
         """Whether its pg_dump is one that lets a line end in a name break out of a comment (CVE-2025-8715)."""
         found = re.match(r"(\d+)\.(\d+)", self.pg_dump_version or "")

@@ -19,7 +19,7 @@ from pathlib import Path
 from typing import Any
 
 import lastgood
-from lastgood import child
+from lastgood.companion import Companion, talking
 from lastgood.errors import Failed, Interrupted
 from lastgood.postgres.server import Connection
 
@@ -71,7 +71,7 @@ def _done(
     request |= _like(connection)
     # The package that runs here, wherever it lies; and not the folder of the program, whose names are too common.
     environment = {"PYTHONPATH": str(Path(lastgood.__file__).parents[1])}
-    with child.talking([sys.executable, "-P", PROGRAM], environment=environment) as talk:
+    with talking([sys.executable, "-P", PROGRAM], environment=environment) as talk:
         _say(talk, json.dumps(request))
         while True:
             line = talk.hear(HEAR_SECONDS)
@@ -96,7 +96,7 @@ def _done(
                 return answer
 
 
-def _say(talk: child.Companion, line: str) -> None:
+def _say(talk: Companion, line: str) -> None:
     with suppress(OSError):  # it has ended: what it said last tells why
         talk.say(line)
 

@@ -69,6 +69,4 @@ def write(file: Path, known: Known) -> None:
     """Keeps it for the next load. A failure is passed over: the load itself is done, and nothing depends on this."""
     body = {"format": FORMAT, "costs": asdict(known.costs), "learned_from": dict(known.learned_from)}
     with suppress(OSError):
-        file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
-        with durable.writing(file) as out:
-            out.write(json.dumps(body, indent=1).encode() + b"\n")
+        durable.write_private(file, json.dumps(body, indent=1).encode() + b"\n")

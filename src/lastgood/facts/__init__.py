@@ -6,14 +6,12 @@ rules, so that equal facts mean equal content. They are data: frozen, and stored
 
 from __future__ import annotations
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import Field
+
+from lastgood.documents import Frozen
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class DigestRules(_Frozen):
+class DigestRules(Frozen):
     """Under which settings row text was made. Digests are comparable only when these are equal.
 
     ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text.
@@ -25,7 +23,7 @@ class DigestRules(_Frozen):
     server_major: int | None = None
 
 
-class TableFacts(_Frozen):
+class TableFacts(Frozen):
     """One relation that carries rows of its own: an ordinary table, a leaf partition, or a partition root through
     which a dump loads its leaves.
 
@@ -42,11 +40,11 @@ class TableFacts(_Frozen):
     rows: int
     digest: str | None
     why_no_digest: str = ""
-    newest: dict[str, str] = {}
+    newest: dict[str, str] = Field(default_factory=dict)
     zoned: bool = True
 
 
-class SequenceFacts(_Frozen):
+class SequenceFacts(Frozen):
     """A sequence's position, as ``setval`` takes it."""
 
     schema_name: str
@@ -55,21 +53,21 @@ class SequenceFacts(_Frozen):
     is_called: bool
 
 
-class LargeObjectFacts(_Frozen):
+class LargeObjectFacts(Frozen):
     """All large objects together: how many, and a digest over (OID, content)."""
 
     count: int = 0
     digest: str = "0" * 32
 
 
-class ExtensionFacts(_Frozen):
+class ExtensionFacts(Frozen):
     """An extension; ``version`` is None where a dump does not tell."""
 
     name: str
     version: str | None = None
 
 
-class MigrationFacts(_Frozen):
+class MigrationFacts(Frozen):
     """What the migration tool's own table says: its qualified name, the newest version, how many are applied."""
 
     tool: str
@@ -78,7 +76,7 @@ class MigrationFacts(_Frozen):
     applied: int
 
 
-class ObjectFacts(_Frozen):
+class ObjectFacts(Frozen):
     """A schema object. ``kind`` uses PostgreSQL's words in lower case (``table``, ``materialized view``, ``index``,
     ``foreign key``, ``check constraint``, ``policy`` …); ``identity`` is what ``pg_identify_object`` would call
     it, or as near as a dump tells; ``digest`` (32 hex digits) covers its definition, None from a dump.
@@ -89,7 +87,7 @@ class ObjectFacts(_Frozen):
     digest: str | None = None
 
 
-class Facts(_Frozen):
+class Facts(Frozen):
     """Everything known of a restore point's or a database's content.
 
     ``origin`` is ``dump`` or ``database``; ``database`` the name of the database it was taken from, when known.
@@ -107,7 +105,7 @@ class Facts(_Frozen):
     large_objects: LargeObjectFacts = LargeObjectFacts()
     extensions: tuple[ExtensionFacts, ...] = ()
     migration: MigrationFacts | None = None
-    object_counts: dict[str, int] = {}
+    object_counts: dict[str, int] = Field(default_factory=dict)
     objects: tuple[ObjectFacts, ...] = ()
     zone_samples: tuple[str, ...] = ()
 
@@ -117,7 +115,7 @@ class Facts(_Frozen):
         return sum(table.rows for table in self.tables)
 
 
-class Difference(_Frozen):
+class Difference(Frozen):
     """One thing in which two accounts differ: ``what`` names it, ``expected`` and ``found`` are short texts."""
 
     kind: str

@@ -5,8 +5,8 @@ from __future__ import annotations
 from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
-from pydantic import BaseModel, ConfigDict
-
+from lastgood.amounts import counted
+from lastgood.documents import Frozen
 from lastgood.dump.names import Relation
 from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts
 
@@ -17,14 +17,12 @@ _Value = TypeVar("_Value")
 FIRST_MAJOR_OF_THIS_TEXT = 12
 
 
-class TableComparison(BaseModel):
+class TableComparison(Frozen):
     """One table of the expected facts: what was expected, what was found, and whether they are equal.
 
     ``equal`` is None when the numbers of rows agree and contents could not be compared. ``found_rows`` is None when
     the table is missing.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     schema_name: str
     name: str
@@ -35,12 +33,10 @@ class TableComparison(BaseModel):
     equal: bool | None
 
 
-class Comparison(BaseModel):
+class Comparison(Frozen):
     """``differences`` is empty when all that was compared is equal. ``tables`` has one entry for each expected table,
     in its order. ``not_compared`` says what was left out and why, a sentence each.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     differences: tuple[Difference, ...]
     tables: tuple[TableComparison, ...]
@@ -199,7 +195,7 @@ def _sequences(expected: Facts, found: Facts) -> Iterator[Difference]:
 def _large_objects(expected: Facts, found: Facts) -> Iterator[Difference]:
     one, other = expected.large_objects, found.large_objects
     if one.count != other.count:
-        texts = [f"{side.count} large object{'' if side.count == 1 else 's'}" for side in (one, other)]
+        texts = [counted(side.count, "large object") for side in (one, other)]
         yield Difference(kind="large objects", what="large objects", expected=texts[0], found=texts[1])
     elif one.digest != other.digest:
         texts = [f"digest {side.digest}" for side in (one, other)]

@@ -19,6 +19,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
+from lastgood.amounts import counted
 from lastgood.dump.deferral import Later
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
@@ -79,13 +80,9 @@ class Finished:
 
     def __str__(self) -> str:
         return (
-            f"{_counted(self.indexes, 'index', 'indexes')} built, {_counted(self.foreign_keys, 'foreign key')} "
-            f"validated, {_counted(self.analyzed, 'table')} analyzed"
+            f"{counted(self.indexes, 'index', 'indexes')} built, {counted(self.foreign_keys, 'foreign key')} "
+            f"validated, {counted(self.analyzed, 'table')} analyzed"
         )
-
-
-def _counted(number: int, one: str, many: str = "") -> str:
-    return f"{number} {one if number == 1 else many or one + 's'}"
 
 
 def lock_key(run: str) -> sql.Composed:

@@ -6,9 +6,10 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
-from pydantic import AwareDatetime, BaseModel, ConfigDict, ValidationError
+from pydantic import AwareDatetime, ValidationError
 
 from lastgood import durable
+from lastgood.documents import Frozen
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
 
@@ -18,15 +19,13 @@ Form = Literal["plain", "custom", "directory"]
 Purpose = Literal["backup", "emergency"]
 
 
-class Manifest(BaseModel):
+class Manifest(Frozen):
     """All that is known of a restore point.
 
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
     to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     format: Literal[1] = 1
     tool_version: str

@@ -9,8 +9,6 @@ from __future__ import annotations
 import functools
 import os
 import re
-import struct
-import tempfile
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,11 +19,8 @@ from lastgood.errors import Refused
 from lastgood.postgres import embedded
 
 ProgramName = Literal["pg_dump", "pg_restore", "psql"]
-Compression = Literal["none", "gzip", "lz4", "zstd"]
 
 PROBE_SECONDS = 20.0
-# What the archive header says for each; gzip is PostgreSQL's zlib.
-_ALGORITHMS: dict[Compression, int] = {"none": 0, "gzip": 1, "lz4": 2, "zstd": 3}
 # Where packages put client programs: Debian, Red Hat (PGDG), Homebrew on both kinds of Mac, Postgres.app.
 _PACKAGED = (
     "usr/lib/postgresql/*/bin",
@@ -45,22 +40,6 @@ class Program:
     path: Path
     major: int
     version: str
-
-    def can_read(self, archive_version: tuple[int, int], compression: Compression = "none") -> bool:
-        """Whether this pg_restore reads archives of that format version (1.14 … 1.16), compressed that way.
-
-        Asked of the program itself, with an archive that has a header and nothing else: it refuses a version that it
-        does not know, and complains about a compression that its build lacks. Raises OSError.
-        """
-        with tempfile.TemporaryDirectory(prefix="lastgood") as folder:
-            archive = Path(folder) / "header"
-            archive.write_bytes(_header(archive_version, compression))
-            try:
-                done = child.run([self.path, "--list", archive], seconds=PROBE_SECONDS)
-            except child.ChildFailed:
-                return False
-            # A build without the compression still lists the archive, but not without a warning.
-            return not done.tail.strip()
 
 
 def find(program: ProgramName, *, at_least: int, search: Sequence[Path] | None = None) -> Program:
@@ -143,29 +122,3 @@ def _version(path: Path, modified: int, size: int) -> Program | None:
     # pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
     match = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
     return Program(path, int(match[2]), match[1]) if match else None
-
-
-def _header(version: tuple[int, int], compression: Compression) -> bytes:
-    """The header of a custom archive without entries (pg_backup_archiver.c, ``ReadHead``)."""
-
-    def integer(value: int) -> bytes:
-        return bytes([value < 0]) + struct.pack("<I", abs(value))
-
-    def text(value: bytes) -> bytes:
-        return integer(len(value)) + value
-
-    major, minor = version
-    algorithm = bytes([_ALGORITHMS[compression]]) if version >= (1, 15) else integer(-1 if compression == "gzip" else 0)
-    created = (0, 0, 0, 1, 0, 100, 0)  # struct tm: the first of January 2000
-    return b"".join(
-        [
-            b"PGDMP",
-            bytes([major, minor, 0, 4, 8, 1]),  # size of integers, size of offsets, custom format
-            algorithm,
-            *(integer(field) for field in created),
-            text(b"probe"),
-            text(b"15.0"),
-            text(b"15.0"),
-            integer(0),
-        ]
-    )

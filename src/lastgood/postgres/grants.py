@@ -70,10 +70,6 @@ class Operator:
         name, superuser = next((row[0], row[4]) for row in rows if row[3])
         return cls(name, superuser, frozenset(r[0] for r in rows if r[1]), frozenset(r[0] for r in rows if r[2]))
 
-    def may_act_for(self, role: str) -> bool:
-        """Whether we may grant what ``role`` owns."""
-        return self.superuser or role in self.inherits or role in self.settable
-
     def run_as(self, role: str, statement: sql.Composed, *, owner: bool) -> sql.Composed:
         """The statement, wrapped in SET ROLE where it takes that for ``role`` to become the grantor.
 

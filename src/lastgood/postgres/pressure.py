@@ -9,7 +9,7 @@ from types import TracebackType
 
 import psycopg
 
-from lastgood import sizes
+from lastgood import amounts
 from lastgood.errors import Failed
 from lastgood.events import Caution, Emit, Note
 from lastgood.postgres.server import Connection
@@ -140,7 +140,7 @@ class Pressure:
         if verdict.wait and self._go.is_set():
             self._since = now
             self._go.clear()
-            limit = sizes.said(self._judge.limits.max_wal_lag)
+            limit = amounts.size(self._judge.limits.max_wal_lag)
             self._emit(Caution(f"loading waits: {verdict.wait}; it may add {limit} to that"))
         elif not verdict.wait and not self._go.is_set():
             self._waited += now - self._since

@@ -13,6 +13,7 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 
@@ -93,14 +94,11 @@ def terminate_all(connection: Connection, oid: int) -> int:
                 refused.append(session)
     if refused:
         raise Refused(
-            f"cannot end {_count(refused)}: {', '.join(map(str, refused))}: only a superuser, or their own role, may",
+            f"cannot end {counted(len(refused), 'session')}: {', '.join(map(str, refused))}: only a superuser, "
+            "or their own role, may",
             hint="Ask a superuser to end them and keep them out, or choose a way back that needs no rename.",
         )
     return asked
-
-
-def _count(found: list[Session]) -> str:
-    return "1 session" if len(found) == 1 else f"{len(found)} sessions"
 
 
 def _autovacuum(session: Session) -> bool:

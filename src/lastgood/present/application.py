@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lastgood import amounts
 from lastgood.application.results import ApplicationReport, Figure, HealthResult, HookResult
 from lastgood.errors import ChecksFailed
-from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 
 # Of the last answer of a health check; the JSON document and the journal have more.

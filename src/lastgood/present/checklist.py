@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lastgood import amounts
 from lastgood.checklist import Checked, Checklist
-from lastgood.present import amounts
 from lastgood.present.screen import Screen
 from lastgood.procedure.check import CheckReport
 

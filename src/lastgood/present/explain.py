@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastgood.present import amounts
+from lastgood import amounts
 from lastgood.present.screen import Column, Screen
 from lastgood.procedure.explain import Explained, Kind, RunStory
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
+from lastgood import amounts
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
-from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 
 

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+from lastgood import amounts
 from lastgood.events import Caution, Emit
-from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 from lastgood.procedure.maintenance import Maintenance
 

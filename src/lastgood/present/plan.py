@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
+from lastgood import amounts
 from lastgood.checklist import BACKUP, Checklist, Finding
 from lastgood.plan import Plan, PlannedPause, TableLoss
-from lastgood.present import amounts
 from lastgood.present.checklist import counted
 from lastgood.present.screen import Column, Screen
 

@@ -6,8 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
+from lastgood import amounts
 from lastgood.points import RestorePoint, Verdict
-from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 
 

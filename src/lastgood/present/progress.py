@@ -12,8 +12,8 @@ from typing import Any
 from rich.live import Live
 from rich.text import Text
 
+from lastgood import amounts
 from lastgood.events import Caution, Emit, Event, Note, Progress, StageDone, StageFailed, StageStarted
-from lastgood.present import amounts
 from lastgood.present.screen import Screen
 
 # Without a terminal a stage says how far it is this often, so that a CI job's log neither stalls nor floods.

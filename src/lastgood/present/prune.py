@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from lastgood.present import amounts
+from lastgood import amounts
 from lastgood.present.screen import Column, Screen
 from lastgood.prune import PrunePlan
 

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
+from lastgood import amounts
 from lastgood.plan import TableLoss
-from lastgood.present import amounts
 from lastgood.present.screen import Column, Screen
 from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.procedure.recover.report import COUNTERS, Diagnosis, Left, LossScope, Proposal, TimelinePoint

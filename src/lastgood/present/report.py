@@ -6,7 +6,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
-from lastgood.present import amounts, application
+from lastgood import amounts
+from lastgood.present import application
 from lastgood.present import plan as shown_plan
 from lastgood.present.plan import SHOWN
 from lastgood.present.screen import Column, Screen

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from pathlib import Path
 
-from lastgood.present import amounts
+from lastgood import amounts
 from lastgood.present.plan import SHOWN
 from lastgood.present.screen import Column, Screen
 from lastgood.restore_readable import Missing, SalvagedTable, SalvageReport

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from lastgood.present import amounts
+from lastgood import amounts
 from lastgood.present.screen import Screen
 from lastgood.status import Finishing, OurDatabase, PoolStatus, Status, StoppedStatus, UnfinishedRun
 

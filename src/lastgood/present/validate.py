@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lastgood.present import amounts
+from lastgood import amounts
 from lastgood.present.screen import Column, Screen
 from lastgood.procedure.validate import KINDS, RuleResult, Verdict
 

@@ -5,14 +5,12 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from datetime import datetime, timedelta
-from typing import Any, Literal
-
-from pydantic import BaseModel, ConfigDict
 
 from lastgood import checks, points, prepare
 from lastgood.checklist import Checklist, check_names, checklist
 from lastgood.checks import Reading
 from lastgood.checks.rehearsal import expectation
+from lastgood.documents import Document, Frozen
 from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.plan import Request
@@ -22,11 +20,7 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class CheckedPoint(_Frozen):
+class CheckedPoint(Frozen):
     """The restore point that a rollback would take. ``known``: it has a manifest; ``read``: it was read to its end."""
 
     path: str
@@ -37,11 +31,10 @@ class CheckedPoint(_Frozen):
     read: bool
 
 
-class CheckReport(_Frozen):
+class CheckReport(Document):
     """What ``lastgood check`` found. ``point`` is null where there is no valid one. ``expected_seconds`` until the
     switch, ``expected_end`` if it were begun now; null where no run on this machine has told yet."""
 
-    format: Literal[1] = 1
     live: str
     server: str
     server_version: str
@@ -51,10 +44,6 @@ class CheckReport(_Frozen):
     expected_seconds: float | None
     expected_end: datetime | None
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
 
 def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> CheckReport:

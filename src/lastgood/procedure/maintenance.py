@@ -9,23 +9,23 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import asdict
-from datetime import datetime
 from functools import partial
 from pathlib import Path
 from threading import Event
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
-from pydantic import BaseModel, ConfigDict
 
 from lastgood.application import Application, hooks, record
 from lastgood.application.record import BY_HAND, Record
 from lastgood.application.results import HookResult
 from lastgood.application.service import HookFailed, Service
+from lastgood.documents import Document, Frozen
 from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted
 from lastgood.postgres import activity, database, lock, table_locks
 from lastgood.postgres.server import Connection, Target
+from lastgood.status import FenceStatus
 
 FENCE = "lastgood fence maintenance"
 STAYS = "The application stays stopped: lastgood maintenance off starts it."
@@ -34,11 +34,7 @@ POLL_SECONDS = 0.5
 COUNTING_SECONDS = 1.2
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ConnectedSession(_Frozen):
+class ConnectedSession(Frozen):
     """A session in the live database that is not ours. ``writing``: it is in a transaction that has written."""
 
     pid: int
@@ -49,34 +45,20 @@ class ConnectedSession(_Frozen):
     writing: bool
 
 
-class FenceHolder(_Frozen):
-    """The session that keeps writers out of so many tables."""
-
-    pid: int
-    application: str
-    tables: int
-    since: datetime | None
-
-
-class Maintenance(_Frozen):
+class Maintenance(Document):
     """What was done, and how it stands now. ``application`` is what this machine remembers, null when nothing is
     stopped; ``written`` counts rows that were written within ``counted_seconds``, by the server's counters; it is null,
     as ``sessions`` is empty, where the server does not answer: then ``unreachable`` says why."""
 
-    format: Literal[1] = 1
     live: str
     action: Literal["on", "off", "status"]
     application: Record | None
     hooks: tuple[HookResult, ...] = ()
-    fence: FenceHolder | None = None
+    fence: FenceStatus | None = None
     sessions: tuple[ConnectedSession, ...] = ()
     written: int | None = None
     counted_seconds: float | None = None
     unreachable: str = ""
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
 
 def on(
@@ -251,7 +233,7 @@ def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], s
             fence = table_locks.holder(maintenance, oid)
             return seen.model_copy(
                 update={
-                    "fence": FenceHolder(**asdict(fence)) if fence is not None else None,
+                    "fence": FenceStatus(**asdict(fence)) if fence is not None else None,
                     "sessions": tuple(
                         ConnectedSession(**asdict(each)) for each in activity.connected(maintenance, oid)
                     ),

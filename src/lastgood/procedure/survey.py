@@ -8,8 +8,8 @@ from typing import LiteralString
 
 import psycopg
 from psycopg.rows import TupleRow
-from pydantic import BaseModel, ConfigDict
 
+from lastgood.documents import Frozen
 from lastgood.errors import NOT_REACHED
 from lastgood.facts import migrations
 from lastgood.postgres.errors import failed
@@ -63,11 +63,7 @@ GROUP BY 1, 2
 """
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class ApplicationRole(_Frozen):
+class ApplicationRole(Frozen):
     """A role that may log in and has rights on tables it does not own, or sessions in this database right now."""
 
     name: str
@@ -75,7 +71,7 @@ class ApplicationRole(_Frozen):
     sessions: int
 
 
-class Survey(_Frozen):
+class Survey(Frozen):
     """What was found. ``size`` is in bytes, None where the role may not know it.
 
     ``pooled``: the connection goes through a pooler (its sessions are not the server's own). ``poolers``: names of

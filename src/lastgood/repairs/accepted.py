@@ -8,7 +8,7 @@ from xxhash import xxh3_128_hexdigest
 
 from lastgood.facts import Difference
 from lastgood.facts.compare import Comparison
-from lastgood.facts.objects import settled
+from lastgood.facts.settled import settled
 from lastgood.postgres.server import Connection
 
 _NOT_VALID = """

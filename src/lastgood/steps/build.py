@@ -2,15 +2,13 @@
 
 from __future__ import annotations
 
-import getpass
 import os
-import socket
 from collections.abc import Mapping
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
-from lastgood import fault
+from lastgood import fault, person
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
@@ -104,9 +102,9 @@ def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", origi
         live=plan.live,
         live_oid=plan.live_oid,
         point=str(Path(plan.point.path).absolute()),  # whoever resumes may stand elsewhere
-        host=socket.gethostname(),
+        host=person.host(),
         pid=os.getpid(),
-        user=getpass.getuser(),
+        user=person.user(),
         started=server_clock(run.maintenance),
         original_comment=original_comment,
         options={

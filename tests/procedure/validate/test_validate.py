@@ -21,6 +21,7 @@ from lastgood.procedure.validate.look import Look
 from tests.pooler import PORT, PgBouncer
 from tests.postgres.test_pressure import standby
 from tests.procedure.validate.conftest import Stage
+from tests.waiting import until
 
 TABLES = (
     "CREATE TABLE contacts (id int PRIMARY KEY, name text NOT NULL CHECK (name <> ''))",
@@ -163,11 +164,9 @@ def test_what_does_not_fit_into_the_time_is_told(stage: Stage) -> None:
     assert (none.verdict, {each.outcome for each in none.rules}) == ("NO-GO", {"SKIPPED"})
 
 
-def until(connection: Connection, query: str, *parameters: object) -> None:
-    deadline = time.monotonic() + 60
-    while connection.execute(query.encode(), parameters).fetchone() is None:
-        assert time.monotonic() < deadline, "it did not come to pass"
-        time.sleep(0.02)  # the condition is the server's, and nothing announces it
+def answered(connection: Connection, query: str, *parameters: object) -> None:
+    """Waits until the query finds something."""
+    until(lambda: connection.execute(query.encode(), parameters).fetchone() is not None, query)
 
 
 def test_it_can_be_stopped(stage: Stage) -> None:
@@ -184,7 +183,7 @@ def test_it_can_be_stopped(stage: Stage) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     with stage.server.target("postgres").connect() as other:
-        until(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
+        answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         stopping.set()
         thread.join(60)
     assert not thread.is_alive()
@@ -207,7 +206,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
         before = other.execute("SELECT count(*) FROM pg_class").fetchone()
         thread.start()
         asleep = "SELECT pid FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'"
-        until(other, asleep, stage.name)
+        answered(other, asleep, stage.name)
         other.execute("SET lock_timeout = '10s'")
         other.execute("ALTER TABLE public.contacts ADD extra int")
         held = other.execute(
@@ -220,7 +219,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
             " WHERE application_name LIKE 'lastgood validate%'"
         ).fetchone()
         assert states == (True,)
-        until(other, f"WITH it AS MATERIALIZED ({asleep}) SELECT FROM it WHERE pg_cancel_backend(pid)", stage.name)
+        answered(other, f"WITH it AS MATERIALIZED ({asleep}) SELECT FROM it WHERE pg_cancel_backend(pid)", stage.name)
         thread.join(60)
         assert other.execute("SELECT count(*) FROM pg_class").fetchone() == before
     assert not thread.is_alive()
@@ -257,7 +256,7 @@ def test_a_standby_is_looked_at_by_several_connections(stage: Stage) -> None:
     with standby(stage.server) as there:
         there_too = Target({**stage.target.keywords, "port": str(there.info.port)})
         with there_too.connect() as connection:
-            until(connection, "SELECT FROM pg_catalog.pg_class WHERE relname = 'deals'")
+            answered(connection, "SELECT FROM pg_catalog.pg_class WHERE relname = 'deals'")
         verdict = validate(there_too, Validate(), "full", jobs=2)
     assert (verdict.verdict, verdict.complete, verdict.connections) == ("GO", True, 2)
 
@@ -291,7 +290,7 @@ def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     thread = threading.Thread(target=work)
     thread.start()
     with stage.server.target("postgres").connect() as other:
-        until(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
+        answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [stage.name])
         thread.join(60)
     (error,) = caught

@@ -14,8 +14,9 @@ from importlib import resources
 from importlib.resources.abc import Traversable
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import Field
 
+from lastgood.documents import Frozen
 from lastgood.postgres.errors import Context
 from lastgood.procedure.explain.template import Templates
 
@@ -23,7 +24,7 @@ from lastgood.procedure.explain.template import Templates
 TELLING = 12
 
 
-class Case(BaseModel):
+class Case(Frozen):
     """One error, as a person needs it at night.
 
     ``sqlstates``: this case stands for these, whatever the message says; two characters are a whole class.
@@ -33,8 +34,6 @@ class Case(BaseModel):
     ``data`` (what it means for it) and ``lastgood`` (what we do about it) are sentences; ``commands`` what to run next.
     ``called``: what people call it when they have no message; ``examples`` are texts that tests must find it by.
     """
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     slug: str
     title: str

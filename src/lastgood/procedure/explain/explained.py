@@ -8,8 +8,8 @@ from io import BytesIO
 from typing import BinaryIO
 
 import psycopg
-from pydantic import BaseModel, ConfigDict
 
+from lastgood.documents import Frozen
 from lastgood.postgres import errors as server_errors
 from lastgood.procedure.explain.case import Case, Library, library
 from lastgood.procedure.explain.log import Done, Reader, Said, lines
@@ -28,11 +28,7 @@ UNKNOWN_COMMANDS = (
 )
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Kind(_Frozen):
+class Kind(Frozen):
     """Errors of one kind. ``case`` is its name in our collection, null where the collection has none: then
     ``recognised`` tells whether the SQLSTATE alone said something. ``line`` is the first one's, from 1; ``message``
     its words, ``statement`` the command where the log has it, ``table`` and ``row`` those of a COPY. ``follows``
@@ -56,7 +52,7 @@ class Kind(_Frozen):
     minor: bool
 
 
-class Explained(_Frozen):
+class Explained(Frozen):
     """What a text means. ``kinds``: the one that matters first, then the others by their line, then consequences, then
     what is minor."""
 

@@ -9,8 +9,7 @@ from io import BytesIO
 from pathlib import Path
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from lastgood.documents import Frozen
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
 from lastgood.procedure.explain.explained import Explained, explain
@@ -31,11 +30,7 @@ _TITLES = {each.name: each.title for each in _STEPS}
 _BACK = "switch the names back"
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Step(_Frozen):
+class Step(Frozen):
     """One step of a run. ``begun`` and not yet ``done``: it may have happened. ``at`` is the last thing known of it."""
 
     name: str
@@ -44,7 +39,7 @@ class Step(_Frozen):
     at: datetime
 
 
-class RunStory(_Frozen):
+class RunStory(Frozen):
     """What a journal tells. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
     ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (at the switch, or at work).
     ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, ``failed_in`` the steps that were

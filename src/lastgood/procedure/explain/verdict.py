@@ -5,8 +5,7 @@ from __future__ import annotations
 import re
 from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from lastgood.documents import Frozen
 from lastgood.procedure.explain.case import Case
 from lastgood.procedure.explain.log import Done, Said
 
@@ -16,12 +15,10 @@ _IGNORED = re.compile(r"errors ignored on restore: (\d+)")
 _GO_BACK = ("lastgood points", "lastgood rollback --latest --dry-run")
 
 
-class Verdict(BaseModel):
+class Verdict(Frozen):
     """``half_restored``: what is there is neither the backup nor what was there before. ``nothing_restored``: every
     command was refused. ``rolled_back``: it was one transaction, and nothing of it stays. ``not_shown``: one error,
     and the log does not say whether psql stopped there."""
-
-    model_config = ConfigDict(frozen=True, extra="forbid")
 
     outcome: Outcome
     text: str

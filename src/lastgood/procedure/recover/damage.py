@@ -6,6 +6,7 @@ from __future__ import annotations
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
 
+from lastgood.amounts import counted
 from lastgood.dump.names import quoted
 from lastgood.facts import Facts
 from lastgood.plan import TableLoss
@@ -76,13 +77,15 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
     if missing:
         verb = "is" if len(missing) == 1 else "are"
         yield Sign(
-            f"{len(missing)} of {_count(len(expected), 'table')} {verb} missing: {_names(missing)}", source, unexplained
+            f"{len(missing)} of {counted(len(expected), 'table')} {verb} missing: {_names(missing)}",
+            source,
+            unexplained,
         )
     with_rows = [key for key, rows in expected.items() if rows > 0 and key in live.tables]
     empty = [key for key in with_rows if live.tables[key].rows == 0 and live.tables[key].exact]
     if empty:
         verb = "is" if len(empty) == 1 else "are"
-        text = f"{_count(len(empty), 'table')} that had rows {verb} empty: {_names(empty)}"
+        text = f"{counted(len(empty), 'table')} that had rows {verb} empty: {_names(empty)}"
         # A queue is empty every other minute; what held a share of all rows is not.
         share = sum(expected[key] for key in empty) * 20 >= reference.facts.rows
         yield Sign(text, source, (unexplained and share) or len(empty) * 2 > len(with_rows))
@@ -108,9 +111,9 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
         gone = [name for name in gone if not any(name.endswith(f" on {_name(key)}") for key in missing)]
         if gone:
             verb = "is" if len(gone) == 1 else "are"
-            text = f"{len(gone)} of {_plural(kind, len(names))} {verb} missing: {_shown(gone)}"
+            text = f"{len(gone)} of {_of(kind, len(names))} {verb} missing: {_shown(gone)}"
             if len(gone) == len(names) > 1:
-                text = f"all {_plural(kind, len(names))} are missing"
+                text = f"all {_of(kind, len(names))} are missing"
             most = len(names) > 1 and len(gone) * 2 >= len(names)  # no migration drops half of them
             decisive = kind == "primary key" or (kind in KEYS and (unexplained or most))
             yield Sign(text, source, decisive, put_off=kind in ("index", "foreign key"))
@@ -127,21 +130,19 @@ def _alone(live: Live) -> Iterator[Sign]:
         text = f"it has no table but {live.migrations_table}, which says that {live.migrations} migrations were applied"
         yield Sign(text, live.migrations_table)
     if live.invalid:
-        text = f"{_plural('index', len(live.invalid))} that the server does not use: {_shown(live.invalid)}"
+        text = f"{_of('index', len(live.invalid))} that the server does not use: {_shown(live.invalid)}"
         yield Sign(text, "pg_index", put_off=True)
     if live.unvalidated:
-        text = (
-            f"{_plural('foreign key', len(live.unvalidated))} never looked at (NOT VALID): {_shown(live.unvalidated)}"
-        )
+        text = f"{_of('foreign key', len(live.unvalidated))} never looked at (NOT VALID): {_shown(live.unvalidated)}"
         yield Sign(text, "pg_constraint", decisive=False)
     out = [each for each in live.locked_out if each.readable == 0 and each.tables > 0]
     if out and len(out) == len(live.locked_out):
         who = ", ".join(f'"{each.role}"' for each in out[:NAMED])
-        text = f"no application can read anything: {who} may read none of {_count(out[0].tables, 'table')}"
+        text = f"no application can read anything: {who} may read none of {counted(out[0].tables, 'table')}"
         yield Sign(text, RIGHTS)
     elif out:
         for each in out[:NAMED]:
-            text = f'"{each.role}" may read none of {_count(each.tables, "table")}'
+            text = f'"{each.role}" may read none of {counted(each.tables, "table")}'
             yield Sign(text, RIGHTS, decisive=False)
     if live.no_grants:
         text = f"{_shown(live.no_grants)}: granted to nobody, unlike most tables beside it"
@@ -230,12 +231,8 @@ def _near(estimate: int, then: int) -> bool:
     return abs(estimate - then) * 10 <= max(then, 100)
 
 
-def _plural(kind: str, count: int) -> str:
-    return f"{count} {kind}" if count == 1 else f"{count} {_MANY.get(kind, kind + 's')}"
-
-
-def _count(count: int, one: str) -> str:
-    return f"{count:,} {one if count == 1 else one + 's'}"
+def _of(kind: str, count: int) -> str:
+    return counted(count, kind, _MANY.get(kind, ""))
 
 
 def _key(table: str) -> Key:

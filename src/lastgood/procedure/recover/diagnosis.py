@@ -4,12 +4,13 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 
+from lastgood.amounts import ago
 from lastgood.procedure.recover import damage, remains
 from lastgood.procedure.recover.case import Case
 from lastgood.procedure.recover.evidence import Evidence, Seen
 from lastgood.procedure.recover.proposals import proposals
 from lastgood.procedure.recover.report import Diagnosis, Emergency, Reason
-from lastgood.procedure.recover.timeline import ago, timeline
+from lastgood.procedure.recover.timeline import timeline
 
 TITLES: dict[Emergency, str] = {
     "server_unreachable": "the server does not answer",

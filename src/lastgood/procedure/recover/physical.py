@@ -12,6 +12,7 @@ from itertools import pairwise
 from pathlib import Path
 from time import monotonic
 
+from lastgood.amounts import counted
 from lastgood.procedure.recover.evidence import Physical
 
 SECONDS = 1.0
@@ -143,9 +144,7 @@ def _archived_wal(folder: Path, entries: Iterable[Path]) -> Physical | None:
     times = [moment for _, entry in segments if (moment := _time(entry)) is not None]
     gaps = _gaps([(int(m[1], 16), int(m[2], 16) * SEGMENTS + int(m[3], 16)) for m, _ in segments])
     detail = f"{len(segments)} segments, timeline {', '.join(map(str, timelines))}"
-    detail += (
-        f"; {gaps} gap{'' if gaps == 1 else 's'}, beyond which it can't be replayed" if gaps else ", without a gap"
-    )
+    detail += f"; {counted(gaps, 'gap')}, beyond which it can't be replayed" if gaps else ", without a gap"
     step = (
         "It is of use only with a physical backup that is older: restore that with a restore_command that copies from "
         f"here, to a recovery_target_time in between; {ON_ANOTHER}."

@@ -5,11 +5,11 @@ from __future__ import annotations
 import shlex
 from datetime import datetime
 
+from lastgood.amounts import ago, span
 from lastgood.procedure.recover import damage
 from lastgood.procedure.recover.case import Case
 from lastgood.procedure.recover.evidence import Candidate, Evidence
 from lastgood.procedure.recover.report import Proposal
-from lastgood.procedure.recover.timeline import ago
 
 
 def proposals(case: Case) -> list[Proposal]:
@@ -243,7 +243,7 @@ def _salvage(evidence: Evidence, found: Candidate) -> Proposal:
 
 
 def _distance(newer: datetime, older: datetime) -> str:
-    return ago(older, newer).removesuffix(" ago")
+    return span((newer - older).total_seconds())
 
 
 def _identifier(name: str) -> str:

@@ -5,13 +5,13 @@ from __future__ import annotations
 
 import time
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 import psycopg
 from psycopg import sql
-from pydantic import BaseModel, ConfigDict
 
 from lastgood import restore
+from lastgood.documents import Document
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Failed, Refused
 from lastgood.events import Emit, StageDone, StageStarted, silent
@@ -24,13 +24,10 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.restore import RestoreReport
 
 
-class ReinstateReport(BaseModel):
+class ReinstateReport(Document):
     """A database that was gone and is there again. ``set_aside``: under which name the invalid one lies now, if there
     was one. ``remarks``: what no restore point holds, and was not there to be carried over."""
 
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-    format: Literal[1] = 1
     run: str
     status: Literal["done"] = "done"
     live: str
@@ -39,10 +36,6 @@ class ReinstateReport(BaseModel):
     restored: RestoreReport
     remarks: tuple[str, ...]
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json", by_alias=True)
 
 
 def reinstate(

@@ -5,9 +5,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 
+from lastgood.amounts import ago, counted, moment
 from lastgood.procedure.recover.evidence import Candidate, Counter, Evidence
 from lastgood.procedure.recover.report import COUNTERS, Left, LossScope, Proposal
-from lastgood.procedure.recover.timeline import ago, utc
 
 UNSEEN_COPIES = (
     "another server, a standby that lags, a colleague's machine or a bucket may have a copy: lastgood can't see those"
@@ -26,7 +26,7 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
             commands=(f"lastgood rollback {point.path.name} --dry-run",),
         )
     for sibling in evidence.siblings:
-        newest = f", its newest row of {utc(sibling.newest)}" if sibling.newest is not None else ""
+        newest = f", its newest row of {moment(sibling.newest)}" if sibling.newest is not None else ""
         migration = f", migration {sibling.migration}" if sibling.migration else ""
         yield Left(
             kind="database of the same server",
@@ -47,8 +47,8 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
     for physical in evidence.physical:
         span = ""
         if physical.first is not None and physical.last is not None:
-            span = f"; {utc(physical.first)}"
-            span += f" to {utc(physical.last)}" if physical.last != physical.first else ""
+            span = f"; {moment(physical.first)}"
+            span += f" to {moment(physical.last)}" if physical.last != physical.first else ""
         yield Left(
             kind=physical.kind,
             what=str(physical.path),
@@ -120,14 +120,14 @@ def scope_note(evidence: Evidence) -> str:
     if audit is not None and audit.why_not:
         said.append(f"The audit table {audit.table} could not be counted: {audit.why_not}.")
     elif audit is not None:
-        since = f"since {utc(audit.since)}" if audit.since is not None else "since it began"
+        since = f"since {moment(audit.since)}" if audit.since is not None else "since it began"
         said.append(
             f"{audit.table} ({audit.recognised}) counts changes {since}; it knows what the application writes into it."
         )
     if evidence.counters:
         said.append("The server's counters know no time, and nothing of TRUNCATE and DROP.")
     if evidence.last_commit is not None:
-        said.append(f"The last commit on this server was at {utc(evidence.last_commit)}.")
+        said.append(f"The last commit on this server was at {moment(evidence.last_commit)}.")
     return " ".join(said)
 
 
@@ -138,8 +138,7 @@ def statement(
     neither it nor the live database has the rights of the application's roles."""
     name, server = evidence.name, evidence.server
     if server.error:
-        count = len(evidence.candidates)
-        points = f'"{evidence.store}" has {count} restore point{"" if count == 1 else "s"} of it'
+        points = f'"{evidence.store}" has {counted(len(evidence.candidates), "restore point")} of it'
         return f'Nothing can be said of "{name}" itself as long as the server does not answer. {points}.'
     if server.standby or server.working or server.unfinished or server.access in ("closed", "refused"):
         return ""
@@ -149,7 +148,7 @@ def statement(
     if server.kept:
         kept = server.kept[0]
         said.append(
-            f"What was written after {utc(kept.made_at)}, when the kept database was taken out of "
+            f"What was written after {moment(kept.made_at)}, when the kept database was taken out of "
             "service, can't be brought back."
         )
     elif not proposals:
@@ -166,8 +165,8 @@ def _beyond(evidence: Evidence, chosen: Candidate, rights_lost: bool) -> Iterato
     broken = [each for each in evidence.candidates if each.point.made_at > chosen.point.made_at and not each.usable]
     if broken:
         yield (
-            f"What was written between {utc(chosen.point.made_at)} and "
-            f"{utc(broken[0].point.made_at)} is in no restore point that is whole; what the live "
+            f"What was written between {moment(chosen.point.made_at)} and "
+            f"{moment(broken[0].point.made_at)} is in no restore point that is whole; what the live "
             "database still has of it stays in the kept database and in the emergency backup."
         )
     if rights_lost:
@@ -185,7 +184,7 @@ def _no_point(evidence: Evidence) -> str:
     if all(not each.usable for each in evidence.candidates):
         return f'Not one of {len(evidence.candidates)} restore points of "{evidence.name}" is whole.'
     wish = evidence.wish
-    words = f"made before {utc(wish.before)}" if wish.before is not None else ""
+    words = f"made before {moment(wish.before)}" if wish.before is not None else ""
     if wish.before_migration is not None:
         words += (" and " if words else "") + f'known to lack the migration "{wish.before_migration}"'
     return (

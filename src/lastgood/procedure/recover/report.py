@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 from datetime import datetime
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from lastgood.documents import Document, Frozen
 from lastgood.plan import TableLoss
 
 Emergency = Literal[
@@ -23,18 +22,14 @@ COUNTERS = "pg_stat_user_tables"
 Kind = Literal["rollback", "undo", "reinstate", "by_hand"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class Reason(_Frozen):
+class Reason(Frozen):
     """One thing that was found, and where."""
 
     text: str
     source: str
 
 
-class TimelinePoint(_Frozen):
+class TimelinePoint(Frozen):
     """Something to go back to. ``verdict``: what reading it to its end showed, empty when there was no time for that;
     ``problem`` says what is wrong with it. ``loss``: the tables whose rows differ, null when its content, or the live
     database's, is not known; ``rows_lost``: rows that are there now and were not then, ``written_since`` those of them
@@ -59,7 +54,7 @@ class TimelinePoint(_Frozen):
     written_since: int | None
 
 
-class Left(_Frozen):
+class Left(Frozen):
     """Something else that is left, and what one can do with it; each command is one line for a shell or psql."""
 
     kind: str
@@ -69,7 +64,7 @@ class Left(_Frozen):
     commands: tuple[str, ...]
 
 
-class LossScope(_Frozen):
+class LossScope(Frozen):
     """What the database itself remembers of changes: ``source`` says where."""
 
     table: str
@@ -80,7 +75,7 @@ class LossScope(_Frozen):
     source: str
 
 
-class Proposal(_Frozen):
+class Proposal(Frozen):
     """What can be done. ``name`` is the restore point's path, the run to undo, or empty. ``automatic``: recover does it
     itself, with ``--yes`` without asking; otherwise ``commands`` are for a person to run."""
 
@@ -92,12 +87,11 @@ class Proposal(_Frozen):
     automatic: bool
 
 
-class Diagnosis(_Frozen):
+class Diagnosis(Document):
     """Which emergency this is. ``damaged``: whether the live database itself shows damage. ``statement``: what can't be
     had, in a sentence or two; empty when the first proposal gives everything back that a restore point holds.
     ``places``: the folders in which dumps were looked for, besides the store; empty when that was not needed."""
 
-    format: Literal[1] = 1
     live: str
     emergency: Emergency
     title: str
@@ -117,7 +111,3 @@ class Diagnosis(_Frozen):
     def hopeless(self) -> bool:
         """Whether there is nothing to go back to."""
         return not self.proposals
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from datetime import UTC, datetime
 
 from lastgood.plan import TableLoss
 from lastgood.procedure.recover import damage
@@ -75,18 +74,3 @@ def _of(evidence: Evidence, place: int, candidate: Candidate, suspect: str) -> T
 
 def _sum(loss: tuple[TableLoss, ...], sign: int) -> int:
     return sum(max(0, sign * ((each.live_rows or 0) - (each.point_rows or 0))) for each in loss)
-
-
-def ago(when: datetime, now: datetime) -> str:
-    """``9 hours ago``: in one unit, as people say it; never ahead, since clocks differ by a little."""
-    seconds = max(0.0, (now - when).total_seconds())
-    for length, unit in ((86400, "day"), (3600, "hour"), (60, "minute"), (1, "second")):
-        if seconds >= 2 * length or (unit == "second" and seconds >= 1):
-            count = int(seconds // length)
-            return f"{count:,} {unit}{'' if count == 1 else 's'} ago"
-    return "just now"
-
-
-def utc(when: datetime) -> str:
-    """``2025-11-04 14:30:00 UTC``, whatever zone it came in."""
-    return f"{when.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"

@@ -9,10 +9,11 @@ from functools import partial
 
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.postgres.integrity import tablesample
 from lastgood.procedure.validate.catalogue import Catalogue, Relation
 from lastgood.procedure.validate.look import Look
-from lastgood.procedure.validate.rule import SAMPLES, Found, Rule, Task, rows_said, shown
+from lastgood.procedure.validate.rule import SAMPLES, Found, Rule, Task, shown
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +78,7 @@ def _found(condition: Condition, relation: Relation, total: int, count: int, loo
     samples = sql.SQL("SELECT {} FROM {}{} WHERE {} LIMIT {}").format(
         texts, relation.only, tablesample(sample), condition.bad, SAMPLES
     )
-    said = f"{rows_said(count)} of {relation} {condition.said[count != 1]}"
+    said = f"{counted(count, 'row')} of {relation} {condition.said[count != 1]}"
     found = look.texts(samples) if names else []
     return Found(
         count,

@@ -125,8 +125,3 @@ def _short(text: str | None) -> str:
     if text is None:
         return "NULL"
     return text if len(text) <= 60 else text[:57] + "…"
-
-
-def rows_said(count: int) -> str:
-    """``1 row``, ``1,234 rows``."""
-    return f"{count:,} row" + ("" if count == 1 else "s")

@@ -3,20 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-from typing import Any, Literal
+from typing import Literal
 
-from pydantic import BaseModel, ConfigDict
-
+from lastgood.documents import Document, Frozen
 from lastgood.procedure.validate.rule import Found, Mode, Rule, Why
 
 Outcome = Literal["PASS", "WARN", "FAIL", "SKIPPED"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid")
-
-
-class RuleResult(_Frozen):
+class RuleResult(Frozen):
     """What was found for one rule.
 
     ``violations`` counts rows (or objects), ``rows`` how many were looked at, where that is known; ``sampled`` is the
@@ -43,14 +38,13 @@ class RuleResult(_Frozen):
     seconds: float
 
 
-class Verdict(_Frozen):
+class Verdict(Document):
     """GO or NO-GO.
 
     ``complete`` is false when something was not looked at that could be: ``remarks`` say what. ``quality`` is the
     percent of good rows by your own rules, weighted; null without any. ``blockers`` and ``warnings`` are names of
     rules, and "quality" where it is below the threshold."""
 
-    format: Literal[1] = 1
     verdict: Literal["GO", "NO-GO"]
     complete: bool
     mode: Mode
@@ -66,10 +60,6 @@ class Verdict(_Frozen):
     remarks: tuple[str, ...]
     rules: tuple[RuleResult, ...]
     seconds: float
-
-    def document(self) -> dict[str, Any]:
-        """The JSON document."""
-        return self.model_dump(mode="json")
 
     def worse_than(self, before: Verdict) -> tuple[RuleResult, ...]:
         """The rules that fail or warn now and did better before, or have more violations: what happened in between.

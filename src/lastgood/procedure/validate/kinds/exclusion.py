@@ -7,6 +7,7 @@ from functools import partial
 
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.procedure.validate.catalogue import Catalogue
 from lastgood.procedure.validate.kinds.unique import Index, indexes, without_indexes
 from lastgood.procedure.validate.look import Look
@@ -53,7 +54,7 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
     return [
         Found(
             count,
-            f"{count:,} pair{'' if count == 1 else 's'} of rows of {index.table} conflict; the exclusion constraint "
+            f"{counted(count, 'pair')} of rows of {index.table} conflict; the exclusion constraint "
             f"{index.name} should keep them apart",
             rows=rows,
             samples=tuple(shown(names, found) for found in look.texts(some)),

@@ -7,11 +7,12 @@ from functools import partial
 
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.procedure.validate.catalogue import Catalogue, Relation
 from lastgood.procedure.validate.look import Look
-from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, rows_said, shown, values
+from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown, values
 
 
 def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
@@ -52,7 +53,7 @@ def _look(key: Key, child: Relation, look: Look, sample: float | None) -> Sequen
     query = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
     columns = ", ".join(key.columns)
     said = (
-        f"{rows_said(count)} of {child} {'has' if count == 1 else 'have'} no match for {columns} in "
+        f"{counted(count, 'row')} of {child} {'has' if count == 1 else 'have'} no match for {columns} in "
         f"{key.other_schema}.{key.other} ({', '.join(key.keys)})"
     )
     return [

@@ -7,12 +7,13 @@ from functools import partial
 
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.procedure.validate.catalogue import Catalogue, Column, Relation
 from lastgood.procedure.validate.kinds import foreign_keys
 from lastgood.procedure.validate.look import Look
-from lastgood.procedure.validate.rule import Found, Kind, Mode, Rule, Task, rows_said
+from lastgood.procedure.validate.rule import Found, Kind, Mode, Rule, Task
 
 _INTEGERS = frozenset({20, 21, 23})
 _TEXTS = frozenset({25, 1042, 1043})
@@ -119,7 +120,7 @@ def _look(known: Task, child: Relation, column: str, look: Look, sample: float |
     if found.violations == given:
         return [
             Found(
-                said=f"none of the {rows_said(given)} has a match: {column} is no key of that table",
+                said=f"none of the {counted(given, 'row')} has a match: {column} is no key of that table",
                 skipped="unavailable",
                 sampled=sample,
             )

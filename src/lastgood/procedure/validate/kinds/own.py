@@ -11,10 +11,11 @@ import psycopg
 from pglast import parse_sql, parser
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.config import tables
 from lastgood.procedure.validate.catalogue import Catalogue
 from lastgood.procedure.validate.look import Look
-from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, rows_said, shown
+from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
 
 KIND = "own"
 _CURSOR = "lastgood_rule"
@@ -66,7 +67,7 @@ def _violations(rule: tables.Rule, look: Look) -> Found:
     look.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
     samples = tuple(shown(names, [None if value is None else str(value) for value in row]) for row in rows)
     if rule.of is None:
-        return Found(count, f"{rows_said(count)} where none is expected" if count else "", samples=samples)
+        return Found(count, f"{counted(count, 'row')} where none is expected" if count else "", samples=samples)
     total = _number(_one(look, rule.of, '"of"'), '"of"')
     percent = 100.0 if total <= 0 else max(0.0, 100.0 * float(total - count) / float(total))
     good = max(Decimal(0), total - count)
@@ -74,7 +75,7 @@ def _violations(rule: tables.Rule, look: Look) -> Found:
         count,
         f"{good:,} of {total:,} rows are good, {percent:.1f} %"
         + (f"; at least {rule.threshold:g} % must be" if percent < rule.threshold < 100 else "")
-        + (f'; the query gives {rows_said(count)}, which is more than "of" counts' if count > total else ""),
+        + (f'; the query gives {counted(count, "row")}, which is more than "of" counts' if count > total else ""),
         rows=int(total),
         samples=samples,
         percent=percent,

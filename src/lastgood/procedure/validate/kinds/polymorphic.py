@@ -8,11 +8,12 @@ from functools import partial
 
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.postgres.integrity import tablesample
 from lastgood.procedure.validate.catalogue import Catalogue, Relation
 from lastgood.procedure.validate.kinds.guesses import match, table_of
 from lastgood.procedure.validate.look import Look
-from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, already, rows_said, shown, values
+from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, already, shown, values
 
 _TEXTS = frozenset({25, 1043})
 # More kinds of things than this are not told by a column of types.
@@ -121,7 +122,7 @@ def _look(
             continue  # a guess by which no row at all fits was wrong
         total += lost
         said.append(
-            f"{rows_said(lost)} with {type_column} {value} {'has' if lost == 1 else 'have'} no match in {target}"
+            f"{counted(lost, 'row')} with {type_column} {value} {'has' if lost == 1 else 'have'} no match in {target}"
         )
         some = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
         samples += [shown(names, texts) for texts in look.texts(some)]

@@ -9,9 +9,10 @@ from functools import partial
 import psycopg
 from psycopg import sql
 
+from lastgood.amounts import counted
 from lastgood.procedure.validate.catalogue import Catalogue, Relation
 from lastgood.procedure.validate.look import Look
-from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, rows_said, shown
+from lastgood.procedure.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
 
 # What --quick reads for this of each table, in blocks of 8 kB: an index that is valid has kept duplicates out so far.
 QUICK_PAGES = 2560
@@ -147,7 +148,7 @@ def _look(index: Index, look: Look, sample: float | None) -> Sequence[Found]:
         Found(
             rows - several,
             f"{count} of ({names}) in {index.table} occur{'s' if several == 1 else ''} more than once, in "
-            f"{rows_said(rows)}; the index {index.name} should keep them apart",
+            f"{counted(rows, 'row')}; the index {index.name} should keep them apart",
             "An index that lets duplicates in is damaged, or never became valid: remove the rows that are too many, "
             "then run REINDEX INDEX CONCURRENTLY on it.",
             samples=tuple(f"{shown(index.names, found)} ({n} times)" for n, *found in look.texts(some)),

@@ -1,4 +1,4 @@
-"""What every role may do in a database, as the server itself answers: the proof that privileges were carried over."""
+"""What every role may do in a database, as the server itself answers: the judge of privileges carried over."""
 
 from __future__ import annotations
 

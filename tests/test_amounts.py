@@ -1,4 +1,4 @@
-"""Numbers as people read them."""
+"""Amounts as people write and read them."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from datetime import UTC, datetime, timedelta, timezone
 
 import pytest
 
-from lastgood.present import amounts
+from lastgood import amounts
 
 
 @pytest.mark.parametrize(
@@ -64,7 +64,9 @@ def test_distances() -> None:
     assert amounts.ago(now - timedelta(seconds=1), now) == "1 second ago"
     assert amounts.ago(now - timedelta(minutes=90), now) == "90 minutes ago"
     assert amounts.ago(now + timedelta(days=3), now) == "in 3 days"
-    assert amounts.ago(now, now) == "now"
+    assert amounts.ago(now, now) == "just now"
+    # The clock of another machine.
+    assert amounts.ago(now + timedelta(minutes=4), now) == "just now"
 
 
 @pytest.mark.parametrize(
@@ -82,3 +84,41 @@ def test_distances() -> None:
 )
 def test_a_guess_has_no_tenths(seconds: float, text: str) -> None:
     assert amounts.roughly(seconds) == text
+
+
+@pytest.mark.parametrize(
+    ("text", "count"),
+    [
+        ("0", 0),
+        ("65536", 65536),
+        ("1 byte", 1),
+        ("12bytes", 12),
+        ("8kB", 8192),
+        ("8 KB", 8192),
+        ("8K", 8192),
+        ("500MB", 500 << 20),
+        (" 1.5G ", 3 << 29),
+        ("2gib", 2 << 30),
+        ("1TB", 1 << 40),
+        ("7B", 7),
+    ],
+)
+def test_sizes_are_read(text: str, count: int) -> None:
+    assert amounts.read_size(text) == count
+
+
+@pytest.mark.parametrize("text", ["", "MB", "-1GB", "1,5GB", "1e9", "2 GBs", "1PB", "١MB"])
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError, match="is no size"):
+        amounts.read_size(text)
+
+
+def test_sizes_are_said_as_they_are_read() -> None:
+    for text in ("12 bytes", "8.0 kB", "500 MB", "1.5 GB", "3.0 TB"):
+        assert amounts.size(amounts.read_size(text)) == text
+    assert [amounts.size(n) for n in ((1 << 30) - 1, 1023 << 20, 1023, 1 << 50)] == [
+        "1.0 GB",
+        "1,023 MB",
+        "1,023 bytes",
+        "1,024 TB",
+    ]

@@ -1,0 +1,58 @@
+"""Definitions as the server shows them, made independent of whether they went through a dump."""
+
+from __future__ import annotations
+
+import re
+
+_ARRAY_CAST = re.compile(r"\(ARRAY\[")
+
+
+def settled(definition: str) -> str:
+    """The definition as it looks after it was dumped and restored once.
+
+    PostgreSQL shows ``v IN ('a', 'b')`` on a varchar as a cast of the whole array,
+    ``((ARRAY['a'::character varying, 'b'::character varying])::text[])``; read again, that becomes an array of
+    casts, ``(ARRAY[('a'::character varying)::text, ('b'::character varying)::text])``. Both mean the same.
+    """
+    position = 0
+    while (match := _ARRAY_CAST.search(definition, position)) is not None:
+        position = match.end()
+        items, end = _items(definition, match.end())
+        cast = re.compile(r"\)::([a-z][a-z0-9_ ]*(?:\([0-9, ]+\))?)\[\]").match(definition, end + 1)
+        if cast is None or definition[end] != "]":
+            continue
+        inner = ", ".join(f"({item})::{cast.group(1)}" for item in items)
+        after = cast.end()
+        # The cast array stands in parentheses of its own; the array of casts does not.
+        before = match.start()
+        if definition[before - 1] == "(" and definition[after : after + 1] == ")":
+            before, after = before - 1, after + 1
+            definition = f"{definition[:before]}(ARRAY[{inner}]){definition[after:]}"
+        else:
+            definition = f"{definition[:before]}ARRAY[{inner}]{definition[after:]}"
+    return definition
+
+
+def _items(text: str, start: int) -> tuple[list[str], int]:
+    """Splits at top-level commas from ``start`` to the closing bracket; returns the items and where it stands."""
+    items: list[str] = []
+    depth = 0
+    begin = at = start
+    while at < len(text):
+        sign = text[at]
+        if sign in "'\"":
+            at = text.find(sign, at + 1)
+            if at < 0:
+                break
+        elif sign in "([":
+            depth += 1
+        elif sign in ")]":
+            if depth == 0:
+                items.append(text[begin:at].strip())
+                return items, at
+            depth -= 1
+        elif sign == "," and depth == 0:
+            items.append(text[begin:at].strip())
+            begin = at + 1
+        at += 1
+    return [], len(text) - 1
