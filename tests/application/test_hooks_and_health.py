@@ -121,11 +121,26 @@ def answer(url: str, **options: object) -> tuple[int | None, str]:
     return result.status, result.problem
 
 
-def test_an_answer_drop_by_drop_is_too_late() -> None:
-    head = b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n"
-    with raw_server(head, *[b"x"] * 1000, pause=0.2) as url:
+@pytest.mark.parametrize(
+    ("head", "drop"),
+    [
+        pytest.param(b"HTTP/1.1 200 OK\r\nContent-Length: 1000\r\n\r\n", b"x", id="body"),
+        pytest.param(b"HTTP/1.1 200 OK\r\n", b"X-More: of it\r\n", id="headers"),
+    ],
+)
+def test_an_answer_drop_by_drop_is_too_late(head: bytes, drop: bytes) -> None:
+    with raw_server(head, *[drop] * 1000, pause=0.2) as url:
         began = time.monotonic()
-        assert answer(url) == (200, "it did not answer within 0.5 s")
+        assert answer(url) == (None, "it did not answer within 0.5 s")
+        assert time.monotonic() - began < 10
+
+
+def test_an_interrupt_does_not_wait_for_an_answer() -> None:
+    health = Health.model_validate({"url": "http://127.0.0.1", "time_limit": 60, "deadline": 60})
+    with raw_server(b"HTTP/1.1 200 OK\r\n", *[b"X-More: of it\r\n"] * 1000, pause=0.2) as url:
+        began = time.monotonic()
+        with pytest.raises(Interrupted, match="interrupted while the application was asked how it is"):
+            ask(Application(health=health.model_copy(update={"url": url})), lambda: time.monotonic() > began + 0.5)
         assert time.monotonic() - began < 10
 
 

@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import json
 import os
+import queue
+import threading
 import time
 from collections.abc import Callable, Mapping
+from contextlib import suppress
 from typing import Any
 
 import httpx
@@ -38,20 +41,23 @@ def ask(
     def scrub(text: str) -> str:
         return application.scrub(secrets(text))
 
-    began, tries = time.monotonic(), 0
-    try:
+    def client() -> httpx.Client:
         # Tokens may hold any letter; httpx alone would want ASCII.
-        client = httpx.Client(
+        return httpx.Client(
             follow_redirects=False, headers=httpx.Headers(headers, encoding="utf-8"), timeout=health.time_limit
         )
+
+    began, tries = time.monotonic(), 0
+    try:
+        asking = _Asking(client, health, cancelled)
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
         # The environment's proxies (HTTPS_PROXY, ALL_PROXY) and certificates (SSL_CERT_FILE): asking again is no use.
         problem = scrub(f"it can't be asked with the proxy or the certificates that the environment names: {error}")
         return HealthResult(url=scrub(health.url), tries=0, seconds=0.0, status=None, body="", problem=problem)
-    with client:
+    with asking:
         while True:
             tries += 1
-            status, body, problem = _once(client, health)
+            status, body, problem = asking.once()
             result = HealthResult(
                 url=scrub(health.url),
                 tries=tries,
@@ -65,22 +71,67 @@ def ask(
             told(tries, result)
             again = min(time.monotonic() + BETWEEN_SECONDS, began + health.deadline)
             while time.monotonic() < again:
-                if cancelled():
-                    raise Interrupted("interrupted while the application was asked how it is")
+                _go_on(cancelled)
                 time.sleep(0.05)  # nothing announces that an application is well
 
 
-def _once(client: httpx.Client, health: Health) -> tuple[int | None, str, str]:
-    """The status and the beginning of the body of one answer, and what is wrong with it."""
-    over = time.monotonic() + health.time_limit
+def _go_on(cancelled: Callable[[], bool]) -> None:
+    if cancelled():
+        raise Interrupted("interrupted while the application was asked how it is")
+
+
+Answer = tuple[int | None, str, str]
+"""The status and the beginning of the body of one answer, and what is wrong with it."""
+
+
+class _Asking:
+    """Asks in a thread of its own: httpx's limits are for each piece of an answer, and one that comes a byte at a time
+    would keep us for ever. A thread that is late is left to itself, with its client."""
+
+    def __init__(self, client: Callable[[], httpx.Client], health: Health, cancelled: Callable[[], bool]) -> None:
+        self._new, self._client = client, client()
+        self._health = health
+        self._cancelled = cancelled
+
+    def __enter__(self) -> _Asking:
+        return self
+
+    def __exit__(self, *error: object) -> None:
+        self._client.close()
+
+    def once(self) -> Answer:
+        """One answer, or that there was none in time. Raises Interrupted."""
+        answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
+        late = threading.Event()
+        client, health = self._client, self._health
+
+        def ask_once() -> None:
+            answers.put(_once(client, health))
+            if late.is_set():
+                client.close()
+
+        thread = threading.Thread(target=ask_once, name="lastgood-health", daemon=True)
+        thread.start()
+        over = time.monotonic() + health.time_limit
+        try:
+            while (left := over - time.monotonic()) > 0:
+                _go_on(self._cancelled)
+                with suppress(queue.Empty):
+                    return answers.get(timeout=min(0.1, left))
+        finally:
+            if answers.empty() and thread.is_alive():
+                late.set()
+                self._client = self._new()
+        return None, "", f"it did not answer within {health.time_limit:g} s"
+
+
+def _once(client: httpx.Client, health: Health) -> Answer:
     too_late = f"it did not answer within {health.time_limit:g} s"
     content = b""
     try:
         with client.stream("GET", health.url) as answer:
             for chunk in answer.iter_bytes():
                 content += chunk
-                if time.monotonic() > over:
-                    return answer.status_code, _text(content), too_late
                 if len(content) > MOST_BYTES:
                     break
     except httpx.TimeoutException:
