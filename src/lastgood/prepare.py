@@ -123,7 +123,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             steps=_steps(request),
         )
     seconds = time.monotonic() - started
-    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.rows:,} rows in {len(facts.tables)} tables"))
+    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.said}"))
     division = choice.division if choice is not None else None
     return Prepared(request, plan, point, source, facts, summary, seconds, division, sample)
 

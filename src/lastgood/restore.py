@@ -89,7 +89,7 @@ def restore(
     chosen = points.read_whole(points.gather(store, names), database=database_name, skim=True, stage="plan", emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
-    emit(StageDone("plan", took["plan"], f"{facts.rows:,} rows in {len(facts.tables)} tables"))
+    emit(StageDone("plan", took["plan"], facts.said))
     with database.connect_maintenance(target, target.dbname) as maintenance:
         if into != database.fit_name(into, ""):
             raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)

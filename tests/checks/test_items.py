@@ -145,7 +145,7 @@ def test_a_foreign_restore_point_is_looked_at_and_read_when_that_is_asked_for(st
     )
     outcome = stage.check("--thorough")
     assert said(item(outcome, "restore_point"), "PASS")[1] == (
-        "read from end to end: 100 rows in 1 tables",
+        "read from end to end: 100 rows in 1 table",
         "measured",
         "",
     )

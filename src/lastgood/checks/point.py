@@ -25,7 +25,7 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
     )
     if s.facts is not None and s.summary is not None:
         yield Seen(
-            text=f"read from end to end: {s.facts.rows:,} rows in {len(s.facts.tables)} tables"
+            text=f"read from end to end: {s.facts.said}"
             + ("; it is what was written down when it was made" if s.point.manifest is not None else ""),
             known="measured",
         )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from pydantic import Field
 
+from lastgood import amounts
 from lastgood.documents import Frozen
 
 
@@ -113,6 +114,11 @@ class Facts(Frozen):
     def rows(self) -> int:
         """All rows of all tables."""
         return sum(table.rows for table in self.tables)
+
+    @property
+    def said(self) -> str:
+        """``1,200 rows in 1 table``."""
+        return f"{amounts.counted(self.rows, 'row')} in {amounts.counted(len(self.tables), 'table')}"
 
 
 class Difference(Frozen):

@@ -40,7 +40,7 @@ def of_database(
         # Nothing told us that we were ever let in: a refused login is what it most likely is.
         context: server_errors.Context = "connect" if error.sqlstate is None else "any"
         raise server_errors.failed(error, "read the database", context=context, state=NOT_REACHED) from error
-    emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
+    emit(StageDone("facts", monotonic() - started, found.said))
     return found
 
 
@@ -58,7 +58,7 @@ def of_point(
     emit(StageStarted("facts", f"read {point.path.name}"))
     started = monotonic()
     found = points.read_whole(point, database=database, stage="facts", emit=emit, cancelled=cancelled).facts
-    emit(StageDone("facts", monotonic() - started, f"{found.rows:,} rows in {len(found.tables)} tables"))
+    emit(StageDone("facts", monotonic() - started, found.said))
     return found
 
 
