@@ -19,6 +19,7 @@ demo: $(STAMP) ## break a CRM on an embedded PostgreSQL, put it back, prove it, 
 	$(BIN)/python -m demo
 
 test: $(STAMP) ## run the tests (real servers; no network)
+	@$(BIN)/python -m compileall -q src # hundreds of tests start the program, where bytecode may not be written
 	$(BIN)/python -m pytest -n 2 --dist worksteal
 
 lint: $(STAMP) ## ruff, mypy --strict, import-linter
