@@ -305,7 +305,6 @@ def test_maintenance_says_who_writes_all_the_same(
     assert re.search(r"forgotten job +writes\n", turned_on.out)
 
 
-@pytest.mark.postgres(15, 18)
 @pytest.mark.parametrize("ended_by", ["Ctrl+C", "maintenance off", "kill -9"])
 def test_a_fence_by_itself_ends_with_the_tool(
     lastgood: Lastgood,

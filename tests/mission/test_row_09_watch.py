@@ -64,7 +64,7 @@ def figures(document: dict[str, Any]) -> dict[str, tuple[float | None, float | N
     }
 
 
-@pytest.mark.postgres(15, 16, 17, 18)
+@pytest.mark.postgres(15, 18)
 def test_errors_after_the_switch_are_told_with_the_way_back(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, site: Site
 ) -> None:
