@@ -8,7 +8,7 @@ import time
 
 import pytest
 
-from lastgood.companion import beside
+from lastgood.companion import beside, talking
 
 
 def test_a_companion_hears_us_and_sees_our_end() -> None:
@@ -35,3 +35,13 @@ def test_what_a_companion_does_not_say_is_not_waited_for_longer() -> None:
 def test_a_companion_that_can_t_be_started() -> None:
     with pytest.raises(FileNotFoundError), beside(["/nowhere/program"]):
         raise AssertionError("unreachable")
+
+
+def test_who_is_talked_to_is_out_of_the_reach_of_ctrl_c_and_does_not_outlive_the_block() -> None:
+    with talking([sys.executable, "-c", "print(input(), flush=True); input()"]) as other:
+        assert os.getsid(other.pid) == other.pid
+        other.say("one")
+        assert other.hear(20) == "one"
+        pid = other.pid
+    with pytest.raises(ProcessLookupError):
+        os.kill(pid, 0)

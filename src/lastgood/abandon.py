@@ -9,8 +9,8 @@ from typing import Any, Literal
 from lastgood import fault, interrupts, prepare, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
-from lastgood.application.service import HookFailed, Service
-from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, NotStarted, Refused, Stopped
+from lastgood.application.service import START_IT, HookFailed, Service
+from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal import Journal
 from lastgood.plan import Request
@@ -18,8 +18,6 @@ from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked
-
-BY_HAND = "Start it by hand, or mend the hook and run: lastgood maintenance off"
 
 
 def abort(request: Request, emit: Emit) -> dict[str, Any]:
@@ -79,10 +77,7 @@ def _started_again(
         return "not stopped"
     service = _service(request, run, journal, emit)
     emit(StageStarted("start", "start the application again"))
-    try:
-        service.start("walking back", begun_only=True)
-    except HookFailed as error:
-        raise NotStarted(f"cannot start the application again: {error}", hint=BY_HAND, state=state) from error
+    service.start_again("walking back", state=state)
     service.well()
     emit(StageDone("start", sum(each.seconds for each in service.results)))
     return "started"
@@ -124,7 +119,7 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
     again = "" if not request.application.starts else " The application was started again."
     hint = f'What was restored is kept as "{plan.kept}"; lastgood undo {plan.run} puts it into service again.'
     if not_running:
-        again, hint = f" The application is not running: {not_running}.", f"{BY_HAND}. {hint}"
+        again, hint = f" The application is not running: {not_running}.", f"{START_IT}. {hint}"
     said = ChecksFailedAfterSwap(
         f"cannot leave the restored database in service: {failed.problem}",
         hint=hint,

@@ -52,13 +52,15 @@ class Companion:
 
 @contextmanager
 def talking(arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> Iterator[Companion]:
-    """Runs a program to talk to; it is killed when the block is left while it runs. What it says on stderr goes where
-    ours does. Raises OSError when it can't be started."""
+    """Runs a program to talk to, where Ctrl+C does not reach it: what that means is for us to say. It is killed when
+    the block is left while it runs. What it says on stderr goes where ours does. Raises OSError when it can't be
+    started."""
     with subprocess.Popen(
         [str(a) for a in arguments],
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         env=english(environment),
+        start_new_session=True,
     ) as process:
         try:
             yield Companion(process)

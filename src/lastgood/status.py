@@ -5,7 +5,6 @@ from __future__ import annotations
 import shlex
 from collections.abc import Iterator
 from contextlib import suppress
-from dataclasses import asdict
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -28,6 +27,7 @@ from lastgood.postgres.mark import Mark, marked
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.table_locks import FenceStatus
 
 
 class LiveStatus(Frozen):
@@ -96,15 +96,6 @@ class LeftoverStatus(Frozen):
     command: str
 
 
-class FenceStatus(Frozen):
-    """The session that keeps writers out of so many ``tables``."""
-
-    pid: int
-    application: str
-    tables: int
-    since: datetime | None
-
-
 class StoppedStatus(Frozen):
     """What this machine remembers of an application that ``by`` (a run, or lastgood maintenance) has ``stopped``, or
     ``started`` again and not found well."""
@@ -168,7 +159,7 @@ def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None
                 sessions=int(row[0]) if row is not None else 0,
             ),
             working=working,
-            fence=_fence(maintenance, live.oid),
+            fence=table_locks.holder(maintenance, live.oid),
             shadows=tuple(each for each in ours if each.role == "shadow"),
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(unfinished),
@@ -283,11 +274,6 @@ def _origin(role: str, kind: str, run: str) -> str:
     if kind == "undo":
         return f"was live until the undo {run}"
     return f"was live until the rollback {run}"
-
-
-def _fence(maintenance: Connection, oid: int) -> FenceStatus | None:
-    found = table_locks.holder(maintenance, oid)
-    return FenceStatus(**asdict(found)) if found is not None else None
 
 
 def _stopped(target: Target, state: Path | None) -> StoppedStatus | None:

@@ -19,10 +19,10 @@ import psycopg
 from lastgood import interrupts, person
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
-from lastgood.application.service import HookFailed, Service
+from lastgood.application.service import Service
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.documents import Document, Frozen
-from lastgood.errors import Failed, NotStarted, Refused, Stopped
+from lastgood.errors import Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
@@ -252,14 +252,8 @@ def _wake(
         return None
     if stopped.state == "stopped":
         emit(StageStarted("start", "start the application, which the run had stopped"))
-        try:
-            service.start("after the undo", begun_only=True)
-        except HookFailed as error:
-            raise NotStarted(
-                f"cannot start the application: {error}",
-                hint="Start it by hand, or mend the hook and run: lastgood maintenance off",
-                state=f'"{plan.live}" is what it was before run {plan.undoes}, and open. The application is stopped.',
-            ) from error
+        was = f'"{plan.live}" is what it was before run {plan.undoes}, and open. The application is stopped.'
+        service.start_again("after the undo", "start the application", was)
         emit(StageDone("start", sum(each.seconds for each in service.results)))
     service.well()
     return ApplicationReport(hooks=tuple(service.results))

@@ -17,7 +17,7 @@ from lastgood.postgres import binaries
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.checks.conftest import Stage, item, said
 from tests.cli.conftest import command
-from tests.pooler import PROGRAM, PgBouncer
+from tests.pooler import PgBouncer
 
 MAJORS = (15, 16, 17, 18)
 NAMES = [
@@ -413,9 +413,8 @@ def test_a_health_check_that_does_not_answer_is_told_and_stops_nobody(stage: Sta
     ]
 
 
-@pytest.mark.skipif(PROGRAM is None, reason="PgBouncer is not on this machine")
-def test_the_console_of_a_pooler_is_asked(stage: Stage) -> None:
-    pooler = PgBouncer({stage.live: f"host={stage.server.folder} port=5432"}, ("postgres",))
+def test_the_console_of_a_pooler_is_asked(stage: Stage, new_pooler: Callable[..., PgBouncer]) -> None:
+    pooler = new_pooler({stage.live: f"host={stage.server.folder} port=5432"}, ("postgres",))
     try:
         stage.settings(f'[pgbouncer]\nadmin = "{pooler.console()}"\n')
         well = stage.item("application", "--fence", "at-swap")

@@ -7,7 +7,7 @@ import subprocess
 import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import Any, LiteralString
+from typing import Any
 
 import pytest
 
@@ -22,6 +22,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from lastgood.restore import restore
+from tests.engine.databases import dumped, one
 
 FOUR = Pace(jobs=4)
 MADE = """
@@ -44,10 +45,7 @@ def live(server: EmbeddedServer, new_database: Callable[..., str]) -> Target:
 
 @pytest.fixture
 def dump(server: EmbeddedServer, live: Target, tmp_path: Path) -> Path:
-    path = tmp_path / "a.sql"
-    connection, _ = live.child()
-    subprocess.run([server.bin / "pg_dump", f"--file={path}", f"--dbname={connection}"], check=True)
-    return path
+    return dumped(server, live, tmp_path / "a.sql")
 
 
 @pytest.fixture
@@ -67,13 +65,6 @@ def done(monkeypatch: pytest.MonkeyPatch) -> Done:
 
         monkeypatch.setattr(apart, name, noted)
     return found
-
-
-def one(target: Target, query: LiteralString) -> object:
-    with target.connect() as connection:
-        row = connection.execute(query).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def test_a_table_is_loaded_and_read_back_in_parts_by_other_processes(live: Target, dump: Path, done: Done) -> None:

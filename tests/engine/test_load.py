@@ -5,7 +5,6 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
-from typing import LiteralString
 
 import pytest
 from psycopg import sql
@@ -14,6 +13,7 @@ from lastgood.errors import Failed
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from lastgood.restore import restore
+from tests.engine.databases import dumped, one
 
 MADE = """
 CREATE TABLE public.kept (id int PRIMARY KEY, t text);
@@ -29,19 +29,6 @@ def live(server: EmbeddedServer, new_database: Callable[..., str]) -> Target:
     with target.connect() as connection:
         connection.execute(MADE)
     return target
-
-
-def dumped(server: EmbeddedServer, target: Target, path: Path, *options: str) -> Path:
-    connection, _ = target.child()
-    subprocess.run([server.bin / "pg_dump", *options, f"--file={path}", f"--dbname={connection}"], check=True)
-    return path
-
-
-def one(target: Target, query: LiteralString, *values: object) -> object:
-    with target.connect() as connection:
-        row = connection.execute(query, values or None).fetchone()
-    assert row is not None
-    return row[0]
 
 
 def into(target: Target, path: Path, name: str) -> Target:

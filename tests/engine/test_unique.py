@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
@@ -16,6 +15,7 @@ from lastgood.engine.pace import Pace
 from lastgood.engine.unique import in_two
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
+from tests.engine.databases import dumped
 
 
 def halves(text: str) -> list[str] | None:
@@ -85,16 +85,13 @@ def test_what_results_is_the_same(
     with live.connect() as connection:
         connection.execute(MADE)
 
-    def dumped(name: str) -> str:
-        path = tmp_path / f"{name}.sql"
-        connection, _ = live.at(name).child()
-        subprocess.run([server.bin / "pg_dump", f"--file={path}", f"--dbname={connection}"], check=True)
-        text = path.read_text()
+    def lines(name: str) -> str:
+        text = dumped(server, live.at(name), tmp_path / f"{name}.sql").read_text()
         # Rows lie in another order, and \\restrict has another key each time.
         return "\n".join(sorted(line for line in text.splitlines() if "restrict" not in line))
 
-    before = dumped(live.dbname)
+    before = lines(live.dbname)
     restore(live, tmp_path, str(tmp_path / f"{live.dbname}.sql"), f"{live.dbname}_r", pace=Pace(jobs=4))
-    assert dumped(f"{live.dbname}_r") == before
+    assert lines(f"{live.dbname}_r") == before
     # The graph is made twice: two keys of "A b" and one of the leaf; INCLUDE too; DEFERRABLE stays whole.
     assert sorted(each is not None for each in divided) == [False] + [True] * 4

@@ -183,19 +183,24 @@ def test_the_health_is_asked_again_at_the_end(
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (1,)
 
 
-def test_ctrl_c_ends_the_watch_and_nothing_else(
-    server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
-) -> None:
+def watching(environment: dict[str, str]) -> tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]:
+    """A rollback that watches for long, and its events."""
     process = subprocess.Popen(
         command("rollback", "--yes", "--json", "--watch", "10min"),
-        env=child_environment,
+        env=environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         text=True,
     )
     assert process.stderr is not None
-    for line in process.stderr:
-        event = json.loads(line)
+    return process, map(json.loads, process.stderr)
+
+
+def test_ctrl_c_ends_the_watch_and_nothing_else(
+    server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
+) -> None:
+    process, events = watching(child_environment)
+    for event in events:
         if (event["event"], event.get("stage")) == ("progress", "watch"):
             process.send_signal(signal.SIGINT)
             break
@@ -211,17 +216,8 @@ def test_ctrl_c_ends_the_watch_and_nothing_else(
 def test_whoever_sees_trouble_may_undo_while_it_watches(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
 ) -> None:
-    process = subprocess.Popen(
-        command("rollback", "--yes", "--json", "--watch", "10min"),
-        env=child_environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
-    assert process.stderr is not None
-    for line in process.stderr:
-        if json.loads(line).get("stage") == "watch":
-            break
+    process, events = watching(child_environment)
+    next(event for event in events if event.get("stage") == "watch")
     undone = lastgood("undo", "--yes")
     assert undone.status == 0, undone.err
     out, rest = process.communicate(timeout=60)

@@ -13,6 +13,7 @@ from lastgood.facts import Difference, Facts
 from lastgood.facts.compare import Comparison
 from lastgood.plan import Finding, Plan, PlannedPoint, PlannedStep, TableLoss
 from lastgood.points import RestorePoint, Verdict
+from lastgood.postgres.table_locks import FenceStatus
 from lastgood.present import facts, plan, points, prune, report, status
 from lastgood.present.screen import Screen
 from lastgood.prune import Candidate, PrunePlan
@@ -27,7 +28,7 @@ from lastgood.report import (
     Seconds,
     Skipped,
 )
-from lastgood.status import FenceStatus, Finishing, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
+from lastgood.status import Finishing, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
 
 RUN = "20251104-143000-9f3c1a70"
 WHEN = datetime(2025, 11, 4, 14, 30, tzinfo=UTC)

@@ -8,12 +8,14 @@ from pathlib import Path
 from lastgood.application import Application, hooks, record
 from lastgood.application.record import Record
 from lastgood.application.results import HookResult
+from lastgood.errors import UNTOUCHED, NotStarted
 from lastgood.events import Caution, Emit, Note
 from lastgood.postgres.server import Target
 
 # What takes back what.
 AGAIN = {"stop": "start", "maintenance_on": "maintenance_off"}
 BEFORE = tuple(reversed(AGAIN))
+START_IT = "Start it by hand, or mend the hook and run: lastgood maintenance off"
 
 
 class HookFailed(Exception):
@@ -88,6 +90,14 @@ class Service:
                 record.write(self._state, self._target, current.model_copy(update={"state": "started", "hooks": ()}))
             except OSError as error:
                 self._emit(Caution(f"the application runs, but that could not be written down: {error.strerror}"))
+
+    def start_again(self, stage: str, what: str = "start the application again", state: str = UNTOUCHED) -> None:
+        """Takes back the hooks that were begun: ``what`` is done, and ``state`` is the database's where it can't be.
+        Raises NotStarted."""
+        try:
+            self.start(stage, begun_only=True)
+        except HookFailed as error:
+            raise NotStarted(f"cannot {what}: {error}", hint=START_IT, state=state) from error
 
     def well(self) -> None:
         """Nothing is left to remember."""

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import LiteralString
 
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
@@ -61,11 +62,8 @@ def encoding(s: Subject) -> Iterator[Finding]:
 
 def roles(s: Subject) -> Iterator[Finding]:
     """They are not part of a dump."""
-    if s.summary is None or not s.summary.roles:
-        return
-    rows = s.maintenance.execute("SELECT rolname FROM pg_catalog.pg_roles").fetchall()
-    missing = sorted(set(s.summary.roles) - {row[0] for row in rows})
-    if missing:
+    wanted = s.summary.roles if s.summary is not None else ()
+    if missing := _missing(s, wanted, "SELECT rolname FROM pg_catalog.pg_roles"):
         yield Finding(
             level="refusal",
             code="missing_roles",
@@ -77,12 +75,8 @@ def roles(s: Subject) -> Iterator[Finding]:
 
 def extensions(s: Subject) -> Iterator[Finding]:
     """Their files come with packages of the server's machine."""
-    if s.facts is None:
-        return
-    wanted = {extension.name for extension in s.facts.extensions}
-    rows = s.maintenance.execute("SELECT name FROM pg_catalog.pg_available_extensions").fetchall()
-    missing = sorted(wanted - {row[0] for row in rows})
-    if missing:
+    wanted = [extension.name for extension in s.facts.extensions] if s.facts is not None else []
+    if missing := _missing(s, wanted, "SELECT name FROM pg_catalog.pg_available_extensions"):
         yield Finding(
             level="refusal",
             code="missing_extensions",
@@ -94,11 +88,8 @@ def extensions(s: Subject) -> Iterator[Finding]:
 
 def tablespaces(s: Subject) -> Iterator[Finding]:
     """They belong to the server."""
-    if s.summary is None:
-        return
-    rows = s.maintenance.execute("SELECT spcname FROM pg_catalog.pg_tablespace").fetchall()
-    missing = sorted(set(s.summary.tablespaces) - {row[0] for row in rows})
-    if missing:
+    wanted = s.summary.tablespaces if s.summary is not None else ()
+    if missing := _missing(s, wanted, "SELECT spcname FROM pg_catalog.pg_tablespace"):
         yield Finding(
             level="refusal",
             code="missing_tablespaces",
@@ -106,3 +97,9 @@ def tablespaces(s: Subject) -> Iterator[Finding]:
             hint="Create them, then run the rollback again.",
             final=True,
         )
+
+
+def _missing(s: Subject, wanted: Iterable[str], query: LiteralString) -> list[str]:
+    """Which of the wanted names the server does not have."""
+    names = set(wanted)
+    return sorted(names - {name for (name,) in s.maintenance.execute(query)}) if names else []

@@ -13,12 +13,13 @@ import os
 import pickle
 import sys
 from collections.abc import Callable, Iterator
+from pathlib import Path
 from typing import Any
 
 import psycopg
 from psycopg import ClientCursor
 
-from lastgood.facts.digest import RowsDigest
+from lastgood.facts.digest import RowsDigest, whole_lines
 from lastgood.facts.row_stream import digest_rows, digest_stream
 
 BLOCK = 1 << 18
@@ -54,33 +55,22 @@ def _load(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
     digest, moved = RowsDigest(), _teller()
     with connection.cursor() as cursor:
         with cursor.copy(request["copy"].encode("latin-1")) as stream:
-            for lines in _lines(request["path"], request["begin"], request["end"]):
+            for lines in whole_lines(_blocks(request["path"], request["begin"], request["end"])):
                 stream.write(lines)
                 digest.add(lines)
                 moved(len(lines))
         return {"rows": cursor.rowcount, "lines": digest.rows, "total": f"{digest.total:x}"}
 
 
-def _lines(path: str, begin: int, end: int) -> Iterator[bytes]:
-    """Blocks of whole lines."""
-    rest = b""
-    file = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-    try:
+def _blocks(path: str, begin: int, end: int) -> Iterator[bytes]:
+    with Path(path).open("rb", buffering=0) as file:
+        file.seek(begin)
         while begin < end:
-            block = os.pread(file, min(BLOCK, end - begin), begin)
+            block = file.read(min(BLOCK, end - begin))
             if not block:
                 raise OSError("the file became shorter while it was read")
+            yield block
             begin += len(block)
-            cut = block.rfind(b"\n") + 1
-            if cut:
-                yield rest + block[:cut]
-                rest = block[cut:]
-            else:
-                rest += block
-        if rest:
-            yield rest
-    finally:
-        os.close(file)
 
 
 def _read(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:

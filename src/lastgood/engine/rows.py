@@ -17,7 +17,7 @@ from lastgood.dump.script import Section
 from lastgood.engine import apart
 from lastgood.engine.session import Session
 from lastgood.engine.supply import BLOCK
-from lastgood.facts.digest import RowsDigest
+from lastgood.facts.digest import RowsDigest, whole_lines
 from lastgood.facts.row_stream import digest_rows, digest_stream
 from lastgood.postgres.errors import row_in
 from lastgood.postgres.server import Connection
@@ -54,29 +54,17 @@ class Sent:
 class Shared:
     """A section's rows for several sessions: each gets the next lines that nobody has."""
 
-    def __init__(self, blocks: Iterator[bytes]) -> None:
-        self._blocks = blocks
-        self._rest = b""
+    def __init__(self, blocks: Iterable[bytes]) -> None:
+        self._lines = whole_lines(blocks)
         self._lock = threading.Lock()
 
     def __iter__(self) -> Iterator[bytes]:
         while True:
             with self._lock:
-                lines = self._next()
+                lines = next(self._lines, b"")
             if not lines:
                 return
             yield lines
-
-    def _next(self) -> bytes:
-        for block in self._blocks:
-            end = block.rfind(b"\n") + 1
-            if not end:
-                self._rest += block
-                continue
-            lines, self._rest = self._rest + block[:end], block[end:]
-            return lines
-        lines, self._rest = self._rest, b""
-        return lines
 
 
 def send(

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import io
-from collections.abc import Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 
 from xxhash import xxh3_128_intdigest
@@ -45,6 +45,20 @@ def split_lines(batch: bytes) -> list[bytes]:
     lines = batch.split(b"\n")
     lines.pop()
     return lines
+
+
+def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
+    """The same bytes, cut at line ends only; the last line may lack its own."""
+    rest = b""
+    for block in blocks:
+        end = block.rfind(b"\n") + 1
+        if end:
+            yield rest + block[:end]
+            rest = block[end:]
+        else:
+            rest += block
+    if rest:
+        yield rest
 
 
 def large_object_line(oid: int, content: str) -> bytes:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
+from lastgood.documents import Frozen
 from lastgood.postgres.server import Connection
 
 # Our own sessions, and those whose kind the server hides from us, but which belong to a role.
@@ -45,9 +46,8 @@ class Sample:
     milliseconds: float | None = None
 
 
-@dataclass(frozen=True, slots=True)
-class Connected:
-    """A session of an application in a database. ``writing``: it is in a transaction that has written something."""
+class ConnectedSession(Frozen):
+    """A session in the live database that is not ours. ``writing``: it is in a transaction that has written."""
 
     pid: int
     user: str
@@ -84,9 +84,10 @@ def _statements(inside: Connection, oid: int) -> tuple[int | None, float | None]
         return None, None  # an old version of the extension
 
 
-def connected(connection: Connection, oid: int) -> list[Connected]:
+def connected(connection: Connection, oid: int) -> list[ConnectedSession]:
     """The sessions of applications in a database, those that write first. Raises psycopg.Error."""
-    return [Connected(*row) for row in connection.execute(_WRITERS, [oid])]
+    names = ConnectedSession.model_fields
+    return [ConnectedSession(**dict(zip(names, row, strict=True))) for row in connection.execute(_WRITERS, [oid])]
 
 
 def writes(connection: Connection, oid: int) -> int:

@@ -12,12 +12,12 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
-from dataclasses import dataclass
 from datetime import datetime
 
 import psycopg
 from psycopg import sql
 
+from lastgood.documents import Frozen
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution, Emit
 from lastgood.postgres.database import Database
@@ -105,9 +105,8 @@ class Guard(threading.Thread):
                 self._emit(Caution(f"nobody keeps the way free for readers any more: {str(error).strip()}"))
 
 
-@dataclass(frozen=True, slots=True)
-class Holder:
-    """The session that keeps writers out of a database."""
+class FenceStatus(Frozen):
+    """The session that keeps writers out of so many ``tables``."""
 
     pid: int
     application: str
@@ -115,7 +114,7 @@ class Holder:
     since: datetime | None
 
 
-def holder(connection: Connection, oid: int) -> Holder | None:
+def holder(connection: Connection, oid: int) -> FenceStatus | None:
     """Who keeps writers out of a database; None when nobody of ours does. Raises psycopg.Error."""
     row = connection.execute(
         "SELECT a.pid, a.application_name, count(*), min(a.xact_start) FROM pg_catalog.pg_locks l"
@@ -124,7 +123,9 @@ def holder(connection: Connection, oid: int) -> Holder | None:
         " AND a.application_name LIKE 'lastgood fence %%' GROUP BY a.pid, a.application_name LIMIT 1",
         [oid],
     ).fetchone()
-    return Holder(row[0], row[1], row[2], row[3]) if row is not None else None
+    if row is None:
+        return None
+    return FenceStatus(pid=row[0], application=row[1], tables=row[2], since=row[3])
 
 
 def held(connection: Connection) -> tuple[int, int, bool]:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
-from dataclasses import asdict
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -19,30 +18,20 @@ import psycopg
 from lastgood.application import Application, hooks, record
 from lastgood.application.record import BY_HAND, Record
 from lastgood.application.results import HookResult
-from lastgood.application.service import HookFailed, Service
-from lastgood.documents import Document, Frozen
+from lastgood.application.service import START_IT, HookFailed, Service
+from lastgood.documents import Document
 from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted
 from lastgood.postgres import activity, database, lock, table_locks
+from lastgood.postgres.activity import ConnectedSession
 from lastgood.postgres.server import Connection, Target
-from lastgood.status import FenceStatus
+from lastgood.postgres.table_locks import FenceStatus
 
 FENCE = "lastgood fence maintenance"
 STAYS = "The application stays stopped: lastgood maintenance off starts it."
 POLL_SECONDS = 0.5
 # The server's counters are up to a second old.
 COUNTING_SECONDS = 1.2
-
-
-class ConnectedSession(Frozen):
-    """A session in the live database that is not ours. ``writing``: it is in a transaction that has written."""
-
-    pid: int
-    user: str
-    application_name: str
-    client: str | None
-    state: str | None
-    writing: bool
 
 
 class Maintenance(Document):
@@ -141,7 +130,7 @@ def off(target: Target, state: Path, application: Application, emit: Emit) -> Ma
 def _not_started(error: HookFailed, state: str) -> NotStarted:
     return NotStarted(
         f"cannot start the application: {error}",
-        hint="Start it by hand, or mend the hook and run: lastgood maintenance off",
+        hint=START_IT,
         state=state or "The application may be stopped.",
     )
 
@@ -230,13 +219,10 @@ def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], s
             before, began = activity.writes(maintenance, oid), time.monotonic()
             time.sleep(COUNTING_SECONDS)  # what is written meanwhile is what we want to know
             written = max(0, activity.writes(maintenance, oid) - before)
-            fence = table_locks.holder(maintenance, oid)
             return seen.model_copy(
                 update={
-                    "fence": FenceStatus(**asdict(fence)) if fence is not None else None,
-                    "sessions": tuple(
-                        ConnectedSession(**asdict(each)) for each in activity.connected(maintenance, oid)
-                    ),
+                    "fence": table_locks.holder(maintenance, oid),
+                    "sessions": tuple(activity.connected(maintenance, oid)),
                     "written": written,
                     "counted_seconds": round(time.monotonic() - began, 1),
                 }

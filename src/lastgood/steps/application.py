@@ -10,7 +10,7 @@ from lastgood import fault
 from lastgood.application import health, hooks
 from lastgood.application.results import ApplicationReport, HealthResult, HookResult
 from lastgood.application.service import AGAIN, BEFORE, HookFailed, Service
-from lastgood.errors import ChecksFailed, Failed, NotStarted
+from lastgood.errors import ChecksFailed, Failed
 from lastgood.events import Progress
 from lastgood.plan import Fence
 from lastgood.steps import Run
@@ -87,13 +87,7 @@ class Stop:
         service = service_of(run)
         if service.record is None or service.record.by != run.plan.run:
             return
-        try:
-            service.start("walking back", begun_only=True)
-        except HookFailed as error:
-            raise NotStarted(
-                f"cannot start the application again: {error}",
-                hint="Start it by hand, or mend the hook and run: lastgood maintenance off",
-            ) from error
+        service.start_again("walking back")
         service.well()
         run.findings.started_again = True
 

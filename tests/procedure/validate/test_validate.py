@@ -169,19 +169,25 @@ def answered(connection: Connection, query: str, *parameters: object) -> None:
     until(lambda: connection.execute(query.encode(), parameters).fetchone() is not None, query)
 
 
-def test_it_can_be_stopped(stage: Stage) -> None:
-    rules = [{"name": "slow", "query": "SELECT pg_sleep(600)"}]
-    stopping = threading.Event()
+def beside(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    """Does something in a thread; what it raises comes into the list."""
     caught: list[BaseException] = []
 
-    def work() -> None:
+    def catching() -> None:
         try:
-            stage.verdict("full", "own", cancelled=stopping.is_set, rules=rules)
+            work()
         except BaseException as error:
             caught.append(error)
 
-    thread = threading.Thread(target=work)
+    thread = threading.Thread(target=catching)
     thread.start()
+    return thread, caught
+
+
+def test_it_can_be_stopped(stage: Stage) -> None:
+    rules = [{"name": "slow", "query": "SELECT pg_sleep(600)"}]
+    stopping = threading.Event()
+    thread, caught = beside(lambda: stage.verdict("full", "own", cancelled=stopping.is_set, rules=rules))
     with stage.server.target("postgres").connect() as other:
         answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         stopping.set()
@@ -279,16 +285,7 @@ def test_a_closed_database_is_an_error_with_its_state(stage: Stage) -> None:
 
 def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     rules = [{"name": "slow", "query": "SELECT pg_sleep(600)"}]
-    caught: list[BaseException] = []
-
-    def work() -> None:
-        try:
-            stage.verdict("full", "own", rules=rules)
-        except BaseException as error:
-            caught.append(error)
-
-    thread = threading.Thread(target=work)
-    thread.start()
+    thread, caught = beside(lambda: stage.verdict("full", "own", rules=rules))
     with stage.server.target("postgres").connect() as other:
         answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [stage.name])
