@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import util
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import psycopg
@@ -83,9 +84,12 @@ def _copied(found: Path) -> Path:
 class EmbeddedServer:
     """A running cluster. ``with EmbeddedServer(18) as server: server.target("postgres").connect()``.
 
-    ``settings`` are added to postgresql.conf. ``folder`` is made below the temporary folder when not given, and
-    removed by ``close``. Raises RuntimeError when the server can't be made or started, with the end of its log.
+    ``settings`` are added to postgresql.conf. ``folder`` is made in ``place`` when not given, and removed by ``close``.
+    Raises RuntimeError when the server can't be made or started, with the end of its log.
     """
+
+    # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
+    place: ClassVar[Path] = Path("/tmp")
 
     def __init__(
         self, major: int = 18, *, settings: Mapping[str, str] | None = None, folder: Path | None = None
@@ -95,8 +99,7 @@ class EmbeddedServer:
             raise RuntimeError(f"cannot start PostgreSQL {major}: its programs are not installed")
         self.major = major
         self._user = _unprivileged()
-        # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir="/tmp"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir=self.place))
         self.folder.chmod(0o755)
         # A link may lead out of a folder that nobody else may enter: what counts is where the programs really lie.
         found = found.resolve()
