@@ -1,7 +1,7 @@
 """What earlier runs on this machine tell: when a database was last restored, from what, and how long that took.
 
 Rollbacks are read from their journals. Whatever else restores a database to the end (a restore beside it, a drill)
-leaves a record of the same form: a journal with one entry, ``ended``.
+says so in the entry ``ended`` of its journal, which may be the only one.
 """
 
 from __future__ import annotations
@@ -45,8 +45,13 @@ class PastRun:
 def remember(state: Path, run: str, *, kind: Kind, live: str, seconds: float, bytes: int, point: str) -> None:
     """Keeps the record of a run that has no journal of its own. A failure is passed over: the run itself is done."""
     with suppress(OSError, LastgoodError):
-        record = {"live": live, "seconds": round(seconds, 3), "bytes": bytes, "point": point}
-        Journal.create(state, run).write("ended", kind=kind, status="done", past=record)
+        found = past(live=live, seconds=seconds, bytes=bytes, point=point)
+        Journal.create(state, run).write("ended", kind=kind, status="done", past=found)
+
+
+def past(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]:
+    """What the entry ``ended`` of a journal says, as ``past``, of a run that is no rollback and counts as one here."""
+    return {"live": live, "seconds": round(seconds, 3), "bytes": bytes, "point": point}
 
 
 def past_runs(state: Path, live: str) -> tuple[PastRun, ...]:
