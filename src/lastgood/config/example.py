@@ -68,6 +68,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "targets": {"contact": "public.contacts", "organization": "public.organizations"},
         },
     ),
+    "record": ({"post_mortem_within": "48h", "checklist": ("the customer desk is told",)},),
     "recover": (
         {
             "folders": ("/mnt/backup/crm", "~/dumps"),

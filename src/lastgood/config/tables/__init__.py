@@ -11,6 +11,7 @@ from pydantic import Field
 from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
 
 __all__ = [
@@ -26,6 +27,7 @@ __all__ = [
     "Hooks",
     "PgBouncer",
     "Polymorphic",
+    "Record",
     "Recover",
     "Rule",
     "Sentry",
@@ -47,3 +49,4 @@ class Tables(Table):
     check: Check = Check()
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
+    record: Record = Record()

@@ -94,10 +94,11 @@ def explain_run(state: Path, name: str) -> RunStory:
             hint="Look at lastgood status.",
             state=NOT_REACHED,
         )
-    return _told(journal, entries)
+    return story_of(journal, entries)
 
 
-def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+    """What the entries of a journal tell; there is at least one."""
     # A restore or a drill has no plan; its one entry says what it did.
     plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
     kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
