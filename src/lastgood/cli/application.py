@@ -37,6 +37,7 @@ ORDER = (
     "prune",
     "init",
     "config",
+    "notify",
 )
 
 

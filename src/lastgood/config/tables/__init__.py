@@ -11,6 +11,7 @@ from pydantic import Field
 from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.notifying import Notifications, Recipient
 from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
 
@@ -25,8 +26,10 @@ __all__ = [
     "Folder",
     "Health",
     "Hooks",
+    "Notifications",
     "PgBouncer",
     "Polymorphic",
+    "Recipient",
     "Record",
     "Recover",
     "Rule",
@@ -50,3 +53,4 @@ class Tables(Table):
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
     record: Record = Record()
+    notifications: Notifications = Notifications()
