@@ -12,6 +12,7 @@ from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBo
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
 from lastgood.config.tables.recovering import Audit, Recover
+from lastgood.config.tables.rehearsing import Drill
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -19,6 +20,7 @@ __all__ = [
     "Check",
     "Command",
     "Conninfos",
+    "Drill",
     "Duration",
     "Expected",
     "Folder",
@@ -47,3 +49,4 @@ class Tables(Table):
     check: Check = Check()
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
+    drill: Drill = Drill()
