@@ -15,6 +15,7 @@ from lastgood.cli import (
     backup,
     check,
     config,
+    drill,
     explain,
     facts,
     init,
@@ -50,6 +51,7 @@ COMMANDS = (
     maintenance,
     prune,
     validate,
+    drill,
 )
 
 

@@ -90,7 +90,7 @@ class EmbeddedServer:
 
     ``settings`` are added to postgresql.conf. ``folder`` is made below the temporary folder when not given, and
     removed by ``close``; what its socket is called must have less than 100 bytes. ``data``: where the data lie,
-    when not in ``folder``; made, and removed too. ``own_copy``: programs that must be copied are copied into ``folder``.
+    when not in ``folder``; made, and removed too. ``own_copy``: programs that must be copied go into ``folder``.
     Raises RuntimeError when the server can't be made or started, with the end of its log.
     """
 

@@ -17,6 +17,7 @@ import sys
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import ExitStack, contextmanager, suppress
+from itertools import pairwise
 from pathlib import Path
 
 from lastgood.companion import beside
@@ -86,7 +87,7 @@ def _servers(folders: Sequence[Path]) -> Iterator[int]:
             words = (entry / "cmdline").read_bytes().split(b"\0")
         except OSError:
             continue  # it has ended meanwhile, or is not ours to look at
-        if any(word == b"-D" and _within(after, wanted) for word, after in zip(words, words[1:], strict=False)):
+        if any(word == b"-D" and _within(after, wanted) for word, after in pairwise(words)):
             yield int(entry.name)
 
 

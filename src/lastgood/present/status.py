@@ -31,6 +31,8 @@ def show(screen: Screen, status: Status) -> None:
         _application(screen, status.application)
     for pool in status.pools:
         _pool(screen, pool)
+    if status.drill is not None:
+        screen.say(drill_due(status.drill), first="  ", indent=2)
     if status.unfinished:
         screen.heading("Unfinished runs")
         for run in status.unfinished:
@@ -53,8 +55,6 @@ def show(screen: Screen, status: Status) -> None:
     if not (status.unfinished or status.finishing or status.leftovers or status.working or held):
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
-    if status.drill is not None:
-        screen.say(drill_due(status.drill))
 
 
 def drill_due(due: DrillDue) -> str:
