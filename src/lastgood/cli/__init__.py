@@ -15,6 +15,7 @@ from lastgood.cli import (
     backup,
     check,
     config,
+    drill,
     explain,
     facts,
     init,
@@ -52,6 +53,7 @@ COMMANDS = (
     prune,
     validate,
     notify,
+    drill,
 )
 
 

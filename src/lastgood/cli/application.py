@@ -34,6 +34,7 @@ ORDER = (
     "facts",
     "restore",
     "validate",
+    "drill",
     "prune",
     "init",
     "config",

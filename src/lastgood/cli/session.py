@@ -97,6 +97,7 @@ class Session:
             check=settings.tables.check,
             application=self.application,
             pgbouncer=settings.tables.pgbouncer,
+            drill=settings.tables.drill,
         )
 
     @property

@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
         },
     ),
     "watch.sentry": ({"organization": "example", "project": "crm"},),
-    "check": ({"max_age": "24h", "rehearsed_within": "90d", "free_space": "200GB"},),
+    "check": ({"max_age": "24h", "free_space": "200GB"},),
     "validate": ({"ignore": ("guess: notes.author_id",)},),
     "validate.rules": (
         {
@@ -77,6 +77,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "platform": "supabase",
         },
     ),
+    "drill": ({"every": "90d", "folder": "/mnt/scratch"},),
     "recover.audit": (
         {
             "table": "audit.record_version",

@@ -14,6 +14,7 @@ from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected,
 from lastgood.config.tables.notifying import Notifications, Recipient
 from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
+from lastgood.config.tables.rehearsing import Drill
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -21,6 +22,7 @@ __all__ = [
     "Check",
     "Command",
     "Conninfos",
+    "Drill",
     "Duration",
     "Expected",
     "Folder",
@@ -54,3 +56,4 @@ class Tables(Table):
     recover: Recover = Recover()
     record: Record = Record()
     notifications: Notifications = Notifications()
+    drill: Drill = Drill()
