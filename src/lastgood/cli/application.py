@@ -27,6 +27,7 @@ ORDER = (
     "resume",
     "abort",
     "explain",
+    "deploy",
     "check",
     "maintenance",
     "backup",

@@ -10,6 +10,7 @@ from pydantic import Field
 
 from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
+from lastgood.config.tables.deploying import Deploy
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
 from lastgood.config.tables.notifying import Notifications, Recipient
 from lastgood.config.tables.recording import Record
@@ -22,6 +23,7 @@ __all__ = [
     "Check",
     "Command",
     "Conninfos",
+    "Deploy",
     "Drill",
     "Duration",
     "Expected",
@@ -57,3 +59,4 @@ class Tables(Table):
     record: Record = Record()
     notifications: Notifications = Notifications()
     drill: Drill = Drill()
+    deploy: Deploy = Deploy()
