@@ -437,7 +437,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
         (
             f'"{stage.live}" was never restored on this machine',
             "not known",
-            "Rehearse it: lastgood restore POINT --into NAME. Or answer for it: --attest rehearsal=NAME",
+            "Rehearse it: lastgood drill. Or answer for it: --attest rehearsal=NAME",
         )
     ]
     url = ("--db", stage.server.url(stage.live))
@@ -453,8 +453,8 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     rolled = stage.lastgood("rollback", "--yes", "--json", *url)
     assert rolled.status == 0
     assert said(stage.item("rehearsal"), "PASS")[0][0].endswith(f"(run {rolled.document['run']})")
-    stage.settings("[check]\nrehearsed_within = 0\n")
-    assert "; [check] rehearsed_within is 0 seconds" in said(stage.item("rehearsal"), "WARN")[0][0]
+    stage.settings("[drill]\nevery = 0\n")
+    assert "; [drill] every is 0 seconds" in said(stage.item("rehearsal"), "WARN")[0][0]
 
 
 @pytest.mark.parametrize(

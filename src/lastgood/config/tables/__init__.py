@@ -1,0 +1,62 @@
+"""The tables of ``lastgood.toml``: what surrounds a rollback, and is too long for a command line.
+
+Their shape is here and nowhere else: reading the file, ``lastgood config schema`` and the reference are made from these
+classes. A description is what the reference says.
+"""
+
+from __future__ import annotations
+
+from pydantic import Field
+
+from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
+from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
+from lastgood.config.tables.deploying import Deploy
+from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.notifying import Notifications, Recipient
+from lastgood.config.tables.recording import Record
+from lastgood.config.tables.recovering import Audit, Recover
+from lastgood.config.tables.rehearsing import Drill
+
+__all__ = [
+    "NO_PGBOUNCER",
+    "Audit",
+    "Check",
+    "Command",
+    "Conninfos",
+    "Deploy",
+    "Drill",
+    "Duration",
+    "Expected",
+    "Folder",
+    "Health",
+    "Hooks",
+    "Notifications",
+    "PgBouncer",
+    "Polymorphic",
+    "Recipient",
+    "Record",
+    "Recover",
+    "Rule",
+    "Sentry",
+    "Size",
+    "Table",
+    "Tables",
+    "Validate",
+    "Watch",
+]
+
+
+class Tables(Table):
+    """All tables of ``lastgood.toml``. ``health`` and ``watch`` are None when the file lacks them."""
+
+    hooks: Hooks = Hooks()
+    pgbouncer: PgBouncer = PgBouncer()
+    health: Health | None = None
+    watch: Watch | None = None
+    check: Check = Check()
+    validation: Validate = Field(default=Validate(), alias="validate")
+    recover: Recover = Recover()
+    record: Record = Record()
+    notifications: Notifications = Notifications()
+    drill: Drill = Drill()
+    deploy: Deploy = Deploy()

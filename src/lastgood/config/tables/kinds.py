@@ -1,0 +1,87 @@
+"""What values of ``lastgood.toml`` may be, and how they are read."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Annotated
+
+import psycopg
+from psycopg import conninfo
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
+
+from lastgood import amounts, secrecy
+
+
+def _duration(value: object) -> object:
+    return amounts.read_duration(value) if isinstance(value, str) else value
+
+
+def _size(value: object) -> object:
+    if not isinstance(value, str):
+        return value
+    try:
+        return amounts.read_size(value)
+    except ValueError:
+        raise ValueError("write a size like 500MB or 2GB") from None
+
+
+def listed(value: object) -> object:
+    """One text where a list may stand is a list of it."""
+    return [value] if isinstance(value, str) else value
+
+
+def _without_password(texts: tuple[str, ...]) -> tuple[str, ...]:
+    if any(secrecy.written_passwords(text) for text in texts):
+        raise ValueError("it contains a password: put it into ~/.pgpass or the variable PGPASSWORD")
+    return texts
+
+
+def _placed(path: Path, info: ValidationInfo) -> Path:
+    """A relative path starts where the file lies."""
+    folder: Path = (info.context or {}).get("folder", Path())
+    return folder / path.expanduser()
+
+
+Duration = Annotated[
+    float,
+    BeforeValidator(_duration),
+    Field(ge=0),
+    WithJsonSchema(
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": amounts.DURATION_PATTERN}]}
+    ),
+]
+Size = Annotated[
+    int,
+    BeforeValidator(_size),
+    Field(ge=0),
+    WithJsonSchema({"anyOf": [{"type": "integer", "minimum": 0}, {"type": "string"}]}),
+]
+Command = Annotated[tuple[str, ...], Field(min_length=1)]
+
+
+def _one_host_each(texts: tuple[str, ...]) -> tuple[str, ...]:
+    for text in texts:
+        try:
+            found = conninfo.conninfo_to_dict(text)
+        except psycopg.ProgrammingError as error:
+            raise ValueError(str(error).strip()) from None
+        if "," in str(found.get("host") or ""):
+            raise ValueError("it names several hosts: give each its own, in a list")
+    return texts
+
+
+Conninfos = Annotated[
+    tuple[str, ...],
+    BeforeValidator(listed),
+    AfterValidator(_without_password),
+    AfterValidator(_one_host_each),
+    WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),
+]
+Folder = Annotated[Path, AfterValidator(_placed)]
+Expected = int | float | str | bool
+
+
+class Table(BaseModel):
+    """A table of the file: what it does not know is an error."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

@@ -1,0 +1,102 @@
+"""One HTML page of a Markdown document: complete in itself, so that it can be mailed, archived and printed.
+
+Nothing in it is fetched and nothing runs; its Content-Security-Policy says so. HTML in the document stays text.
+"""
+
+from __future__ import annotations
+
+import html
+import re
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from typing import Any
+
+from markdown_it import MarkdownIt
+from markdown_it.renderer import RendererHTML
+from markdown_it.token import Token
+
+_STYLE = """
+:root { color-scheme: light dark; --text: #1c2430; --muted: #5b6675; --line: #d5dbe3; --soft: #f4f6f9; --link: #0b57a4;
+  --bad: #b3261e; --page: #fff; }
+@media (prefers-color-scheme: dark) { :root { --text: #e4e8ee; --muted: #9aa6b5; --line: #3a4350; --soft: #1f2630;
+  --link: #8ab8f0; --bad: #ff8a80; --page: #151a21; } }
+body { font: 16px/1.55 system-ui, sans-serif; color: var(--text); background: var(--page); max-width: 62rem;
+  margin: 2rem auto; padding: 0 1.25rem; overflow-wrap: break-word; }
+h1, h2, h3 { line-height: 1.25; margin: 2em 0 .6em; } h1 { margin-top: 0; }
+h2 { border-bottom: 1px solid var(--line); padding-bottom: .25em; }
+a { color: var(--link); }
+code, pre { font: .9em/1.45 ui-monospace, monospace; background: var(--soft); border-radius: 4px; }
+code { padding: .1em .3em; } pre { padding: .8em 1em; overflow-x: auto; } pre code { padding: 0; font-size: 1em; }
+table { border-collapse: collapse; display: block; overflow-x: auto; font-variant-numeric: tabular-nums; }
+th, td { border: 1px solid var(--line); padding: .3em .7em; text-align: left; vertical-align: top; }
+th { background: var(--soft); }
+blockquote { margin: 1em 0; padding: .1em 1em; border-left: 4px solid var(--line); color: var(--muted); }
+li.task { list-style: none; margin-left: -1.3em; }
+svg { max-width: 100%; height: auto; }
+@media print { body { margin: 0; max-width: none; font-size: 11pt; } pre { white-space: pre-wrap; }
+  table { display: table; } h2, h3 { break-after: avoid; } pre, tr, svg { break-inside: avoid; } }
+""".strip()
+
+_POLICY = "default-src 'none'; style-src 'unsafe-inline'"
+_TASK = re.compile(r"\[([ xX])\] ")
+
+
+def fragment(markdown: str) -> str:
+    """The document alone, as a mail or a chat takes it: HTML without a page around it."""
+    found: str = _reader().render(markdown)
+    return found
+
+
+def _reader() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+
+
+def page(title: str, markdown: str, pictures: Mapping[str, str] | None = None) -> str:
+    """The page. ``pictures``: for each file name that the document shows (``![Timeline](timeline.svg)``) the SVG that
+    stands in its place; any other picture is left out for what it is called."""
+    reader = _reader()
+    reader.add_render_rule("image", _picture_of(pictures or {}))
+    tokens = reader.parse(markdown)
+    _give_names(tokens)
+    _show_tasks(tokens)
+    body = reader.renderer.render(tokens, reader.options, {})
+    return (
+        '<!doctype html>\n<html lang="en">\n<head>\n<meta charset="utf-8">\n'
+        f'<meta http-equiv="Content-Security-Policy" content="{_POLICY}">\n'
+        '<meta name="viewport" content="width=device-width, initial-scale=1">\n'
+        f"<title>{html.escape(title)}</title>\n<style>\n{_STYLE}\n</style>\n</head>\n<body>\n{body}</body>\n</html>\n"
+    )
+
+
+def anchor(heading: str) -> str:
+    """What a link to a heading ends with, as GitHub makes it: ``#4-swap-in-one-transaction``."""
+    return re.sub(r"[^\w\- ]", "", heading.strip().lower()).replace(" ", "-")
+
+
+def _picture_of(pictures: Mapping[str, str]) -> Any:
+    def render(self: RendererHTML, tokens: Sequence[Token], index: int, options: Any, env: Any) -> str:
+        token = tokens[index]
+        source = str(token.attrs.get("src", ""))
+        return pictures.get(source) or f"<em>{html.escape(token.content or source)}</em>"
+
+    return render
+
+
+def _give_names(tokens: Sequence[Token]) -> None:
+    """Every heading can be linked to; a second one of the same text gets a number."""
+    taken: dict[str, int] = {}
+    for token, inline in pairwise(tokens):
+        if token.type == "heading_open":
+            name = anchor("".join(each.content for each in inline.children or ()))
+            times = taken[name] = taken.get(name, -1) + 1
+            token.attrSet("id", f"{name}-{times}" if times else name)
+
+
+def _show_tasks(tokens: Sequence[Token]) -> None:
+    for place, token in enumerate(tokens):
+        first = token.children[0] if token.type == "inline" and token.children else None
+        if first is None or place < 2 or tokens[place - 2].type != "list_item_open":
+            continue
+        if found := _TASK.match(first.content):
+            tokens[place - 2].attrSet("class", "task")
+            first.content = ("☐ " if found[1] == " " else "☑ ") + first.content[found.end() :]
