@@ -82,7 +82,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     assert (
         refused({}, {}, tmp_path)[1]
         == "The known keys are: db, store, state, format, fence, reopen_when, on_failure, strict, jobs, max_wal_lag, "
-        "throttle, hooks, pgbouncer, health, watch, check, validate, recover."
+        "throttle, hooks, pgbouncer, health, watch, check, validate, recover, notifications."
     )
 
 
@@ -368,6 +368,7 @@ def test_the_schema_knows_every_key() -> None:
         "check",
         "validate",
         "recover",
+        "notifications",
     }
     assert found["properties"]["max_wal_lag"]["anyOf"] == [
         {"type": "integer", "minimum": 16 << 20},

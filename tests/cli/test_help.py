@@ -37,6 +37,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "config": (),
     "config check": (),
     "config schema": (),
+    "notify": (5,),
 }
 
 
