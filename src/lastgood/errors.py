@@ -102,6 +102,13 @@ class ChecksFailedAfterSwap(LastgoodError):
     exit_status = 6
 
 
+class TakenBack(LastgoodError):
+    """A deployment failed, and the live database was put back to the restore point that was made before it."""
+
+    code = "taken_back"
+    exit_status = 6
+
+
 class Stopped(LastgoodError):
     """Stopped in between: `lastgood resume` or `lastgood abort` goes on from here."""
 
@@ -119,6 +126,13 @@ class ChecksFailed(Stopped):
         super().__init__(message, hint=hint, state=state)
         self.run = run
         self.problem = problem
+
+
+class NotTakenBack(Stopped):
+    """A deployment failed and could not be taken back: the live database is as the migration left it;
+    `lastgood recover` goes on from there."""
+
+    code = "not_taken_back"
 
 
 class NotStarted(Stopped):

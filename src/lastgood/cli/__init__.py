@@ -15,6 +15,8 @@ from lastgood.cli import (
     backup,
     check,
     config,
+    deploy,
+    drill,
     explain,
     facts,
     init,
@@ -46,12 +48,14 @@ COMMANDS = (
     restore,
     recover,
     rollback,
+    deploy,
     undo,
     status,
     maintenance,
     prune,
     validate,
     notify,
+    drill,
 )
 
 

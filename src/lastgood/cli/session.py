@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lastgood import __version__, config, durable, interrupts
+from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
 from lastgood.cli.news import News
 from lastgood.engine.pace import Pace
@@ -56,6 +56,7 @@ class Session:
         self.scrub.learn_from(settings.db, self._environment, public)
         self.scrub.learn((keywords[key] for key in ("password", "sslpassword") if keywords.get(key)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
+        caller.announce(self._arguments, self.scrub)
 
     def _learn(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
@@ -96,6 +97,7 @@ class Session:
             check=settings.tables.check,
             application=self.application,
             pgbouncer=settings.tables.pgbouncer,
+            drill=settings.tables.drill,
         )
 
     @property
