@@ -22,8 +22,10 @@ from lastgood.cli import (
     points,
     prune,
     recover,
+    report,
     restore,
     rollback,
+    runs,
     status,
     undo,
     validate,
@@ -50,6 +52,8 @@ COMMANDS = (
     maintenance,
     prune,
     validate,
+    runs,
+    report,
 )
 
 

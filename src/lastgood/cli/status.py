@@ -6,6 +6,7 @@ from lastgood import status
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
 from lastgood.present import status as shown
+from lastgood.procedure import record
 
 
 @command("status", 3, 5, 7)
@@ -16,6 +17,7 @@ def look(session: Session) -> int | None:
     stopped in between, or when PgBouncer holds clients back and no run is at work.
     """
     found = status.look(session.target, session.settings.tables.pgbouncer, session.settings.state)
+    found = found.model_copy(update={"post_mortems": tuple(record.to_do(session.inquiry))})
     session.result(found.document(), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
     held = not found.working and any(each.paused for each in found.pools)
