@@ -59,9 +59,9 @@ def report(
     by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers for --done.")] = None,
     note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A word about it.")] = "",
 ) -> None:
-    """Tell what a run did: when, who, what was lost, what was proved, and what is still to be done.
+    """Tell what a run did, and what is left to do.
 
-    Reads the run's journal, and asks the server where things are now; changes nothing. Where another machine has the
+    When, by whom, what was lost, what was proved. Reads the run's journal, and asks the server where things are now; changes nothing. Where another machine has the
     journal, it tells what the server's marks tell. With --done ITEM --by NAME, somebody's word that an item of the
     checklist after is done goes into the journal.
     """
