@@ -54,7 +54,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
-        database=live_name,
+        database=request.database or live_name,
         emit=points.overheard(emit, passed_over),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary

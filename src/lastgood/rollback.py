@@ -30,7 +30,7 @@ from lastgood.outcome import told
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
-from lastgood.postgres.lock import lock_live, unlock
+from lastgood.postgres.lock import Claim, lock_live, unlock
 from lastgood.postgres.server import Connection
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import Step, drive
@@ -93,8 +93,9 @@ def plan(request: Request, emit: Emit = silent) -> Prepared:
     return prepare.prepare(request, emit)
 
 
-def run(prepared: Prepared, emit: Emit = silent) -> Report:
-    """Does what the plan says. Returns when the live name means the proved database.
+def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> Report:
+    """Does what the plan says. Returns when the live name means the proved database. ``claim``: a deployment that goes
+    back by itself has the lock already, and hands it over.
 
     Raises Refused when the plan has refusals or another run is at work, Failed and Interrupted when it walked back
     (the live database is as it was), Stopped when it could not. ChecksFailed: the restored database is in service, and
@@ -115,8 +116,9 @@ def run(prepared: Prepared, emit: Emit = silent) -> Report:
         skew=prepared.skew,
         live=plan.live,
         plan=plan.model_dump(mode="json"),
+        deployment=claim.by if claim is not None else None,
     )
-    return _seen_through(prepared, journal, emit)
+    return _seen_through(prepared, journal, emit, claim=claim)
 
 
 def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
@@ -145,10 +147,12 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     return _seen_through(prepared, journal, emit, switched=switched)
 
 
-def _seen_through(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False) -> Report:
+def _seen_through(
+    prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False, claim: Claim | None = None
+) -> Report:
     with recording.recording(journal, emit) as emit:
         try:
-            return _drive(prepared, journal, emit, switched=switched)
+            return _drive(prepared, journal, emit, switched, claim)
         except ChecksFailed as error:
             if prepared.request.application.on_failure == "undo":
                 raise abandon.take_back(prepared.request, error, emit) from error
@@ -163,11 +167,12 @@ def _let_pools_go(request: Request, emit: Emit) -> None:
             pool.let_go(request.pgbouncer, request.target.at(request.target.dbname), maintenance, emit)
 
 
-def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False) -> Report:
+def _drive(prepared: Prepared, journal: Journal, emit: Emit, switched: bool, claim: Claim | None) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
-    with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
+    with claim.connection if claim is not None else server.connect() as maintenance:
         lock_live(maintenance, plan.live)
+        maintenance.execute("SELECT set_config('application_name', %s, false)", [prepare.lock_name(plan.run)[:63]])
         _hide_password(prepared, maintenance)
         run = Run(prepared, maintenance, journal, emit)
         run.at_swap = switched
@@ -175,7 +180,8 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool =
         run.stopped_before = stopped is not None and stopped.by == plan.run and stopped.state == "stopped"
         try:
             run.helper = helper_session(server)
-            with interrupts.calling(run.stop, mark=run.mark_interrupted):
+            first = [run.told_to_go_on] if claim is not None else []
+            with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first):
                 drive(run, stages_of(run))
         except BaseException as error:
             raise told(run, error) from error

@@ -30,6 +30,7 @@ from lastgood.plan import Finding, PlannedPause
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.database import Database
+from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
@@ -289,7 +290,7 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         pid=os.getpid(),
         user=person.user(),
         started=server_clock(maintenance),
-        original_comment=live.comment,
+        original_comment=own_comment(live.comment),
         options={"kind": "undo", "undoes": plan.undoes},
     )
     return [

@@ -29,6 +29,7 @@ ORDER = (
     "explain",
     "runs",
     "report",
+    "deploy",
     "check",
     "maintenance",
     "backup",
@@ -36,9 +37,11 @@ ORDER = (
     "facts",
     "restore",
     "validate",
+    "drill",
     "prune",
     "init",
     "config",
+    "notify",
 )
 
 

@@ -61,9 +61,9 @@ def report(
 ) -> None:
     """Tell what a run did, and what is left to do.
 
-    When, by whom, what was lost, what was proved. Reads the run's journal, and asks the server where things are now; changes nothing. Where another machine has the
-    journal, it tells what the server's marks tell. With --done ITEM --by NAME, somebody's word that an item of the
-    checklist after is done goes into the journal.
+    When, by whom, what was lost, what was proved. Reads the run's journal, and asks the server where things are now;
+    changes nothing. Where another machine has the journal, it tells what the server's marks tell. With --done ITEM --by
+    NAME, somebody's word that an item of the checklist after is done goes into the journal.
     """
     settings = session.settings
     if run is not None and not names.is_run(run):

@@ -84,7 +84,7 @@ def _summary(record: RunRecord) -> str:
     what = {"rollback": "began to put", "undo": "began to switch"}.get(record.kind, f"began a {record.kind} of")
     return (
         f'{amounts.moment(record.begun)} {who} {what} the database "{record.live}" back{point}{made}. '
-        f"How it ended: {shown.outcome(record.outcome)}."
+        f"How it ended: {shown.outcome(record)}."
     )
 
 

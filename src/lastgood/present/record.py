@@ -11,7 +11,7 @@ from lastgood.present import blocks, timeline
 from lastgood.present.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title, as_markdown
 from lastgood.present.screen import Column, Screen
 from lastgood.present.timeline import Bar
-from lastgood.procedure.record.document import After, ItemAfter, RunRecord, Runs
+from lastgood.procedure.record.document import After, ItemAfter, RunLine, RunRecord, Runs
 
 PICTURE = "timeline.svg"
 SHOWN = 20
@@ -48,9 +48,11 @@ _FIGURES = {
 _VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
-def outcome(name: str) -> str:
-    """How a run ended, in words."""
-    return _OUTCOMES.get(name, name)
+def outcome(run: RunRecord | RunLine) -> str:
+    """How a run ended, in words; deployments and drills have their own."""
+    if run.outcome == "failed" and run.status not in ("", "failed"):
+        return run.status.replace("_", " ")
+    return _OUTCOMES.get(run.outcome, run.outcome)
 
 
 def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
@@ -76,7 +78,7 @@ def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
                 f"{each.by} on {each.host}" if each.by else "not known",
                 each.live,
                 amounts.duration(each.seconds),
-                outcome(each.outcome),
+                outcome(each),
             )
             for each in runs.runs
         ],
@@ -119,7 +121,7 @@ def page_of(record: RunRecord) -> str:
 
 def _title(record: RunRecord) -> str:
     since = ", and taken back since" if record.undone_by else ""
-    return f"{record.kind.capitalize()} {record.run}: {outcome(record.outcome)}{since}"
+    return f"{record.kind.capitalize()} {record.run}: {outcome(record)}{since}"
 
 
 def _picture(record: RunRecord) -> str:

@@ -42,9 +42,9 @@ class Step(Frozen):
 Outcome = Literal["done", "walked_back", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
 # How a process ended that left its run to others, or walked it back: what became of the run its steps tell.
 _NOT_THE_END = ("failed", "stopped", "interrupted")
-_ENDS: Mapping[str, Outcome] = {"aborted": "aborted", "undone": "undone"}
+_ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
 # What has no switch: its journal has no steps, and tells by itself how it ended.
-_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort")
+_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
 
 
 _ASIDE = re.compile(rb'"event": "begun", "kind": "(?:maintenance|prune|validate)"')
@@ -192,11 +192,12 @@ def _outcome(
     failed: Mapping[str, Any] | None,
     last: Mapping[str, Any] | None,
 ) -> Outcome:
+    error = (last or {}).get("error") or {}
     if ended is not None:
-        return _ENDS.get(ended["status"], "done")
+        return _ENDS.get(ended["status"], "failed")  # deployments and drills have words of their own for it
     if kind in _PLAIN and last is not None:
         return "failed"
-    if last is not None and last["status"] in ("failed", "interrupted") and last["error"]["exit_status"] != 1:
+    if last is not None and last["status"] in ("failed", "interrupted") and error.get("exit_status", 1) != 1:
         return "walked_back"  # the server was asked, and it said so
     swap = steps.get("swap")
     if swap is not None and swap.state == "done":

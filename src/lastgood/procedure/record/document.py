@@ -125,7 +125,7 @@ class RunRecord(Document):
     seconds it was ahead of that of the machine that ran it.
 
     ``source`` is ``journal``, or ``server`` where this machine has none and only the marks of the run's databases tell.
-    ``undoes`` is the run that an undo takes back, "" for others. ``outcome`` is as ``explain RUN`` has it; ``state``
+    ``status`` is the last word of the journal itself, "" where it has none. ``undoes`` is the run that an undo takes back, "" for others. ``outcome`` is as ``explain RUN`` has it; ``state``
     says it in a sentence. ``plan`` and ``report`` are what the command itself printed with ``--json``; null where there
     was none. ``remarks`` say what is not known, and why.
     ``after`` is null for a run that asks for nothing afterwards.
@@ -147,6 +147,7 @@ class RunRecord(Document):
     ended: datetime
     seconds: float
     outcome: str
+    status: str
     state: str
     reason: str
     error: Problem | None
@@ -172,7 +173,7 @@ class RunRecord(Document):
 
 
 class RunLine(Frozen):
-    """A run in the list of runs. ``outcome`` as ``explain RUN`` has it; ``seconds`` from its first entry to its last.
+    """A run in the list of runs. ``outcome`` and ``status`` as in its report; ``seconds`` from its first entry to its last.
     ``detail`` tells more than the kind: which way maintenance was switched, what a validation found."""
 
     run: str
@@ -183,6 +184,7 @@ class RunLine(Frozen):
     live: str
     point: str
     outcome: str
+    status: str
     seconds: float
     detail: str = ""
 

@@ -49,6 +49,7 @@ def _line(journal: Journal) -> RunLine | None:
         live=story.live or next((str(each["live"]) for each in entries if each.get("live")), ""),
         point=story.point or next((str(each["point"]) for each in entries if each.get("point")), ""),
         outcome=story.outcome,
+        status=str(next((each["status"] for each in reversed(entries) if each["event"] == "ended"), "")),
         seconds=round(seconds, 3),
         detail=_detail(entries[0]),
     )
