@@ -125,9 +125,10 @@ class RunRecord(Document):
     seconds it was ahead of that of the machine that ran it.
 
     ``source`` is ``journal``, or ``server`` where this machine has none and only the marks of the run's databases tell.
-    ``status`` is the last word of the journal itself, "" where it has none. ``undoes`` is the run that an undo takes back, "" for others. ``outcome`` is as ``explain RUN`` has it; ``state``
-    says it in a sentence. ``plan`` and ``report`` are what the command itself printed with ``--json``; null where there
-    was none. ``remarks`` say what is not known, and why.
+    ``undoes`` is the run that an undo takes back, "" for others. ``outcome`` is as ``explain RUN`` has it, ``status``
+    the last word of the journal itself ("" where it has none); ``state`` says it in a sentence. ``plan`` and ``report``
+    are what the command itself printed with ``--json``; null where there was none. ``remarks`` say what is not known,
+    and why.
     ``after`` is null for a run that asks for nothing afterwards.
     """
 
@@ -173,8 +174,8 @@ class RunRecord(Document):
 
 
 class RunLine(Frozen):
-    """A run in the list of runs. ``outcome`` and ``status`` as in its report; ``seconds`` from its first entry to its last.
-    ``detail`` tells more than the kind: which way maintenance was switched, what a validation found."""
+    """A run in the list of runs. ``outcome`` and ``status`` as in its report; ``seconds`` from its first entry to its
+    last. ``detail`` tells more than the kind: which way maintenance was switched, what a validation found."""
 
     run: str
     kind: str
