@@ -27,6 +27,8 @@ ORDER = (
     "resume",
     "abort",
     "explain",
+    "runs",
+    "report",
     "deploy",
     "check",
     "maintenance",
