@@ -2,7 +2,7 @@
 when the next drill is due.
 
 Rollbacks are read from their journals. Whatever else restores a database to the end (a restore beside it, a drill)
-leaves a record of the same form at the end of its own: ``past`` in the entry ``ended``.
+says so in the entry ``ended`` of its journal, which may be the only one.
 """
 
 from __future__ import annotations
@@ -57,16 +57,16 @@ class DrillDue(Frozen):
     every: float
 
 
-def record(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]:
-    """What the entry ``ended`` of a run's journal says of it under ``past``."""
-    return {"live": live, "seconds": round(seconds, 3), "bytes": bytes, "point": point}
-
-
 def remember(state: Path, run: str, *, kind: Kind, live: str, seconds: float, bytes: int, point: str) -> None:
     """Keeps the record of a run that has no journal of its own. A failure is passed over: the run itself is done."""
     with suppress(OSError, LastgoodError):
-        past = record(live=live, seconds=seconds, bytes=bytes, point=point)
-        Journal.create(state, run).write("ended", kind=kind, status="done", past=past)
+        found = past(live=live, seconds=seconds, bytes=bytes, point=point)
+        Journal.create(state, run).write("ended", kind=kind, status="done", past=found)
+
+
+def past(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]:
+    """What the entry ``ended`` of a journal says, as ``past``, of a run that is no rollback and counts as one here."""
+    return {"live": live, "seconds": round(seconds, 3), "bytes": bytes, "point": point}
 
 
 def past_runs(state: Path, live: str) -> tuple[PastRun, ...]:

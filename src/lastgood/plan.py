@@ -156,7 +156,8 @@ class Plan(Document):
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
-    reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch."""
+    reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch. ``skew``: by
+    how many seconds the server's clock was ahead of ours."""
 
     request: Request
     plan: Plan
@@ -167,3 +168,4 @@ class Prepared:
     seconds: float
     division: Division | None = None
     sample: Sample | None = None
+    skew: float | None = None

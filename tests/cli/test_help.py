@@ -20,6 +20,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "resume": (3, 4, 5, 6, 7),
     "abort": (3, 5, 7),
     "explain": (3,),
+    "deploy": (3, 4, 5, 6, 7),
     "check": (3, 5),
     "maintenance": (),
     "maintenance on": (3, 5, 7),

@@ -27,6 +27,7 @@ ORDER = (
     "resume",
     "abort",
     "explain",
+    "deploy",
     "check",
     "maintenance",
     "backup",
@@ -38,6 +39,7 @@ ORDER = (
     "prune",
     "init",
     "config",
+    "notify",
 )
 
 

@@ -141,7 +141,7 @@ def _past(evidence: Evidence) -> dict[str, Any] | None:
     if evidence.status != "passed" or evidence.expected is None:
         return None
     point = evidence.point
-    return past_runs.record(live=evidence.live, seconds=evidence.expected.seconds, bytes=point.bytes, point=point.path)
+    return past_runs.past(live=evidence.live, seconds=evidence.expected.seconds, bytes=point.bytes, point=point.path)
 
 
 def _point(request: DrillRequest, emit: Emit, cancelled: Callable[[], bool]) -> Whole:
