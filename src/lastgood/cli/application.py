@@ -27,6 +27,7 @@ ORDER = (
     "resume",
     "abort",
     "explain",
+    "deploy",
     "check",
     "maintenance",
     "backup",
@@ -34,9 +35,11 @@ ORDER = (
     "facts",
     "restore",
     "validate",
+    "drill",
     "prune",
     "init",
     "config",
+    "notify",
 )
 
 

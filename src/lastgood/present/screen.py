@@ -84,6 +84,11 @@ class Screen:
             for line in lines or [start.rstrip()]:
                 console.print(Text(line, style=style), soft_wrap=True)
 
+    def quote(self, line: str) -> None:
+        """A line of a foreign program on stderr, as it stands but for passwords and control characters. What stands
+        before it keeps a pipeline from taking it for a command of its own (``::error::``)."""
+        self.err.print(Text(f"      | {self.text(line)}"), soft_wrap=True)
+
     def show(self, what: RenderableType, *, stderr: bool = False) -> None:
         """A Rich renderable that was made of cleaned text."""
         (self.err if stderr else self.out).print(what)

@@ -10,8 +10,12 @@ from pydantic import Field
 
 from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
+from lastgood.config.tables.deploying import Deploy
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.notifying import Notifications, Recipient
+from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
+from lastgood.config.tables.rehearsing import Drill
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -19,13 +23,18 @@ __all__ = [
     "Check",
     "Command",
     "Conninfos",
+    "Deploy",
+    "Drill",
     "Duration",
     "Expected",
     "Folder",
     "Health",
     "Hooks",
+    "Notifications",
     "PgBouncer",
     "Polymorphic",
+    "Recipient",
+    "Record",
     "Recover",
     "Rule",
     "Sentry",
@@ -47,3 +56,7 @@ class Tables(Table):
     check: Check = Check()
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
+    record: Record = Record()
+    notifications: Notifications = Notifications()
+    drill: Drill = Drill()
+    deploy: Deploy = Deploy()
