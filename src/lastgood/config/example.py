@@ -76,6 +76,13 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "platform": "supabase",
         },
     ),
+    "guide": (
+        {
+            "owner": "the platform team",
+            "review_every": "90d",
+            "related": ("Incident process: https://wiki.example.org/incidents",),
+        },
+    ),
     "recover.audit": (
         {
             "table": "audit.record_version",

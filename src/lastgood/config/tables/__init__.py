@@ -10,6 +10,7 @@ from pydantic import Field
 
 from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
+from lastgood.config.tables.guide import Guide
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
 from lastgood.config.tables.recovering import Audit, Recover
 
@@ -22,6 +23,7 @@ __all__ = [
     "Duration",
     "Expected",
     "Folder",
+    "Guide",
     "Health",
     "Hooks",
     "PgBouncer",
@@ -47,3 +49,4 @@ class Tables(Table):
     check: Check = Check()
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
+    guide: Guide = Guide()
