@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "restore": (3, 4, 5, 7),
     "validate": (3, 5),
     "prune": (3, 5),
+    "guide": (3, 4, 5),
     "init": (3, 5),
     "config": (),
     "config check": (),

@@ -17,6 +17,7 @@ from lastgood.cli import (
     config,
     explain,
     facts,
+    guide,
     init,
     maintenance,
     points,
@@ -50,6 +51,7 @@ COMMANDS = (
     maintenance,
     prune,
     validate,
+    guide,
 )
 
 

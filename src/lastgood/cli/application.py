@@ -35,6 +35,7 @@ ORDER = (
     "restore",
     "validate",
     "prune",
+    "guide",
     "init",
     "config",
 )

@@ -5,28 +5,30 @@ What is written stays in one line, whatever the name holds: it can't leave its h
 
 from __future__ import annotations
 
+import re
+import shlex
 from collections.abc import Iterable
 
 WIDTH = 118
 
 
 def word(text: str) -> str:
-    """One word of a POSIX shell, in quotes. A text that ends with a line end can't be written so: see ``assigned``."""
+    """One word of a POSIX shell, in quotes where it needs them. A text that ends with a line end can't be written so: see ``assigned``."""
     if text.isprintable():
-        return "'" + text.replace("'", "'\\''") + "'"
-    return f'"$(printf {_formatted(text)})"'
+        return shlex.quote(text)
+    return f'"$(printf -- {_formatted(text)})"'
 
 
 def assigned(name: str, text: str) -> str:
     """``export NAME=…``. The shell drops line ends at the end of a command's output: something stands behind them."""
     if text.isprintable():
         return f"export {name}={word(text)}"
-    return f"{name}={word(text + '.')}; export {name}=\"${{{name}%.}}\""
+    return f'{name}={word(text + ".")}; export {name}="${{{name}%.}}"'
 
 
 def _formatted(text: str) -> str:
     """A format for printf that gives these bytes."""
-    plain = {byte for byte in range(0x20, 0x7F)} - set(b"'\\%")
+    plain = set(range(0x20, 0x7F)) - set(b"'\\%!")
     return "'" + "".join(chr(byte) if byte in plain else f"\\{byte:03o}" for byte in text.encode()) + "'"
 
 
@@ -42,9 +44,18 @@ def _escaped(code: int) -> str:
     return f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"
 
 
-def in_conninfo(text: str) -> str:
-    """A value of a connection string, without its quotes."""
-    return text.replace("\\", "\\\\").replace("'", "\\'")
+def setting(keyword: str, text: str, *, open_end: bool = False) -> str:
+    """``keyword=value`` of a connection string. ``open_end``: something is to be put behind the value; then the quote
+    that ends it, if it needs one, is left out (see ``needs_quotes``)."""
+    if not needs_quotes(text):
+        return f"{keyword}={text}"
+    escaped = text.replace("\\", "\\\\").replace("'", "\\'")
+    return f"{keyword}='{escaped}" + ("" if open_end else "'")
+
+
+def needs_quotes(text: str) -> bool:
+    """Whether a value of a connection string stands in quotes."""
+    return re.fullmatch(r"[\w./:@%+,-]+", text, re.ASCII) is None
 
 
 def insert(table: str, rows: Iterable[str]) -> str:

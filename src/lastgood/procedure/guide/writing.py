@@ -1,7 +1,7 @@
 """The text of a guide: its parts, with this database's names in them.
 
-What stands in blocks is written here, for a shell and SQL. Prose is Markdown, where names must be written otherwise: who
-renders it hands that over, piece by piece.
+What stands in blocks is written here, for a shell and SQL. Prose is Markdown, where names must be written otherwise:
+who renders it hands that over, piece by piece.
 """
 
 from __future__ import annotations
@@ -98,18 +98,14 @@ def _databases(subject: Subject) -> Iterator[str]:
         if key not in SECRETS and key not in ("dbname", "options", "application_name", "client_encoding")
     }
     without = {each.keyword.decode() for each in pq.Conninfo.get_defaults() if not each.envvar}
-    rest = "".join(f"{key}='{in_conninfo(value)}' " for key, value in sorted(open_ones.items()) if key in without)
-
-    def named(dbname: str) -> str:
-        return f"{rest}dbname='{in_conninfo(dbname)}"
-
+    rest = "".join(f"{setting(key, value)} " for key, value in sorted(open_ones.items()) if key in without)
     for variable, name in (("LIVE", subject.live), ("MAINTENANCE", subject.maintenance)):
         yield assigned(variable, name)
-        yield assigned(f"TO_{variable}", named(name) + "'")
+        yield assigned(f"TO_{variable}", rest + setting("dbname", name))
     for variable, kind in (("SHADOW", "shadow"), ("KEPT", "old"), ("UNDONE", "undone")):
         base = fit_name(subject.live, f"_{kind}_{RUN}").removesuffix(RUN)
         yield f'export {variable}={word(base)}"$RUN"'
-        yield f"export TO_{variable}={word(named(base))}\"$RUN'\""
+        yield f'export TO_{variable}={word(named(base))}"$RUN\'"'
     yield assigned("STORE", str(subject.store))
     yield assigned("GUIDE_POINT", str(subject.point.path))
     yield assigned("GUIDE_SHA256", subject.point.sha256 or "")
@@ -210,12 +206,12 @@ def _migration(facts: Facts) -> str:
         for value in sorted(values, key=str):
             arguments += [column] if value is None else [column, value]
     arguments += [tool.order] * 3
-    where = "".join(f" AND ({each})" for each in conditions)
-    text = (
-        "INSERT INTO pg_temp.found_migration SELECT %I::text FROM %I.%I WHERE true"
-        f"{where} ORDER BY CASE WHEN %I::text ~ ''^[0-9]+$'' THEN %I::text::numeric ELSE -1 END DESC,"
-        ' %I::text COLLATE "C" DESC LIMIT 1'
-    )
-    listed = ", ".join(map(literal, [tool.version, *arguments]))
-    there = f"t.schema_name = {literal(table.schema_name)} AND t.name = {literal(table.name)}"
-    return f"SELECT format('{text}',\n              {listed})\nFROM pg_temp.there t WHERE {there} \\gexec"
+    return _filled(
+        part("migration.sql"),
+        {
+            "where": "".join(f" AND ({each})" for each in conditions),
+            "columns": ", ".join(map(literal, [tool.version, *arguments])),
+            "schema": literal(table.schema_name),
+            "table": literal(table.name),
+        },
+    ).rstrip()
