@@ -109,9 +109,9 @@ def _head(subject: Subject) -> Iterator[str]:
         ],
     )
     yield ""
-    yield "For whoever has `psql`, `pg_dump` and `pg_restore`, the rights of an owner or superuser, and not lastgood. Each"
-    yield "block of commands can be pasted as it is: it runs as a whole and stops at its first error. Paste them into `sh`,"
-    yield "`bash` or `dash`; `zsh` first needs `emulate sh`."
+    yield "For whoever has `psql`, `pg_dump` and `pg_restore`, the rights of an owner or superuser, and not lastgood."
+    yield "Each block of commands can be pasted as it is: it runs as a whole and stops at its first error. Paste them into"
+    yield "`sh`, `bash` or `dash`; `zsh` first needs `emulate sh`."
     yield ""
 
 

@@ -13,7 +13,8 @@ WIDTH = 118
 
 
 def word(text: str) -> str:
-    """One word of a POSIX shell, in quotes where it needs them. A text that ends with a line end can't be written so: see ``assigned``."""
+    """One word of a POSIX shell, in quotes where it needs them. A text that ends with a line end can't be written so:
+    see ``assigned``."""
     if text.isprintable():
         return shlex.quote(text)
     return f'"$(printf -- {_formatted(text)})"'

@@ -19,7 +19,7 @@ from lastgood.postgres.database import fit_name
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.server import SECRETS
 from lastgood.procedure.guide.parts import part
-from lastgood.procedure.guide.quoting import assigned, in_conninfo, insert, literal, word
+from lastgood.procedure.guide.quoting import assigned, insert, literal, needs_quotes, setting, word
 from lastgood.procedure.guide.subject import Subject
 
 ORDER = ("quick.md", "names.md", "before.md", "procedure.md", "verify.md", "undo.md", "scenarios.md", "trouble.md")
@@ -104,8 +104,9 @@ def _databases(subject: Subject) -> Iterator[str]:
         yield assigned(f"TO_{variable}", rest + setting("dbname", name))
     for variable, kind in (("SHADOW", "shadow"), ("KEPT", "old"), ("UNDONE", "undone")):
         base = fit_name(subject.live, f"_{kind}_{RUN}").removesuffix(RUN)
+        end = "'" if needs_quotes(base) else ""
         yield f'export {variable}={word(base)}"$RUN"'
-        yield f'export TO_{variable}={word(named(base))}"$RUN\'"'
+        yield f'export TO_{variable}={word(rest + setting("dbname", base, open_end=True))}"$RUN{end}"'
     yield assigned("STORE", str(subject.store))
     yield assigned("GUIDE_POINT", str(subject.point.path))
     yield assigned("GUIDE_SHA256", subject.point.sha256 or "")
