@@ -12,7 +12,6 @@ from lastgood.config import file as configuration
 from lastgood.config.schema import schema
 from lastgood.errors import UsageError
 
-configuration.TABLES = [field.alias or name for name, field in config.Tables.model_fields.items()]
 NOTHING = "Nothing was looked at or changed."
 
 
