@@ -12,7 +12,7 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer, available
-from tests import pooler
+from tests import pooler, warm
 
 # Shared machines are slow at times: how long an example takes says nothing here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -46,6 +46,10 @@ class Servers:
     def close(self) -> None:
         for server in self._running.values():
             server.close()
+
+
+def pytest_sessionfinish() -> None:
+    warm.close()
 
 
 @pytest.fixture(scope="session")

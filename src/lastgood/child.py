@@ -23,6 +23,35 @@ MOST_OUTPUT = 1 << 24
 PATIENCE = 5.0
 
 
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A program that was started; ``foreign``: somebody else's, a hook."""
+
+    arguments: tuple[str, ...]
+    foreign: bool = False
+
+
+_listeners: list[Callable[[Started], None]] = []
+
+
+@contextmanager
+def listening(hear: Callable[[Started], None]) -> Iterator[None]:
+    """For the length of a ``with`` block ``hear`` is told, from any thread, of each program that is started. It must be
+    quick and must not raise."""
+    _listeners.append(hear)
+    try:
+        yield
+    finally:
+        _listeners.remove(hear)
+
+
+def tell(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
+    """A program is about to be started: who listens is told."""
+    started = Started(tuple(str(each) for each in arguments), foreign)
+    for hear in tuple(_listeners):
+        hear(started)
+
+
 class ChildFailed(Exception):
     """A program ended with a status other than 0, was killed, or ran out of time. ``tail`` is the end of stderr."""
 
@@ -79,6 +108,7 @@ def run(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
+    tell(arguments)
     waited = 0.0
     try:
         while True:
@@ -131,6 +161,7 @@ def run_foreign(
             cwd=folder,
             start_new_session=True,
         )
+        tell(arguments, foreign=True)
         said = b""
         try:
             while process.poll() is None:
@@ -193,6 +224,7 @@ def stream(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
+    tell(arguments)
     assert process.stdout is not None and process.stderr is not None
     said: deque[bytes] = deque(maxlen=TAIL_LINES)
     reader = threading.Thread(target=_drain, args=(process.stderr, said), daemon=True)

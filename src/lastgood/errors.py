@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 UNTOUCHED = "The live database was not touched and is open."
 # Where we have not been in it, nobody knows whether it is open.
 NOT_REACHED = "Nothing was changed."
+UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
 
 
 class LastgoodError(Exception):

@@ -10,6 +10,7 @@ import json
 import os
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -26,6 +27,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run = path.name.removesuffix(SUFFIX)
+        self.is_ended = False  # whether this process has written how it ended
         self._lock = threading.Lock()
 
     @classmethod
@@ -59,6 +61,15 @@ class Journal:
 
     def write(self, event: str, **data: Any) -> None:
         """Appends one entry and makes it durable. Raises OSError (a full disk, say)."""
+        self._append(event, data, durable=True)
+        self.is_ended = event == "ended"
+
+    def note(self, event: str, **data: Any) -> None:
+        """Appends one entry for people to read, as cheaply as can be: it may be lost in a crash, or on a full disk."""
+        with suppress(OSError):
+            self._append(event, data, durable=False)
+
+    def _append(self, event: str, data: Mapping[str, Any], *, durable: bool) -> None:
         entry = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **data}
         line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
         with self._lock, self.path.open("ab+") as file:
@@ -67,7 +78,8 @@ class Journal:
                 line = f"\n{line}"
             file.write(line.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
 
     def doing(self, step: str) -> None:
         """``step`` is about to act."""

@@ -14,17 +14,18 @@ from datetime import datetime, timedelta
 from pathlib import Path
 from typing import Any, Literal
 
-from lastgood import points
+from lastgood import points, recording
 from lastgood.documents import Document, Frozen
 from lastgood.errors import Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.names import new_run
 from lastgood.points import RestorePoint
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.lock import holder, lock_live
 from lastgood.postgres.mark import marked, server_clock
-from lastgood.postgres.server import Target
+from lastgood.postgres.server import Connection, Target
 
 
 class Candidate(Frozen):
@@ -183,39 +184,57 @@ def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]
     return result
 
 
-def run(target: Target, plan: PrunePlan, emit: Emit = silent) -> dict[str, Any]:
-    """Removes what the plan says, one after the other; each database is checked by OID and mark again."""
-    removed: list[str] = []
+def run(target: Target, plan: PrunePlan, emit: Emit = silent, state: Path | None = None) -> dict[str, Any]:
+    """Removes what the plan says, one after the other; each database is checked by OID and mark again. ``state``: the
+    folder of the record."""
     with database.connect_maintenance(target, plan.live) as maintenance:
         lock_live(maintenance, plan.live)
-        for each in plan.going:
-            emit(StageStarted("prune", f"remove {each.name}"))
-            if each.kind == "leftover":
-                unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
-                if unmarked is None:
-                    emit(Note(f'"{each.name}" is no leftover any more; left alone'))
-                    continue
-                drop_leftover(maintenance, target, unmarked, plan.live)
-            elif each.oid is not None:
-                mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
-                if each.oid not in mine:
-                    emit(Note(f'"{each.name}" is no kept database any more; left alone'))
-                    continue
-                database.drop(maintenance, each.name, each.oid)
-            elif each.path is not None:
-                path = Path(each.path)
-                # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
-                manifest_path(path).unlink(missing_ok=True)
-                if path.is_dir() and (files := points.files_of_set(path)):
-                    # Whatever else lies beside them is somebody's.
-                    for file in files:
-                        file.unlink(missing_ok=True)
-                    with suppress(OSError):
-                        path.rmdir()
-                elif path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-            removed.append(each.name)
-            emit(StageDone("prune", 0.0, each.name))
+        going = [each.name for each in plan.going]
+        kept = recording.attempt(
+            state,
+            new_run(server_clock(maintenance)),
+            "prune",
+            emit,
+            skew=clock.skew(maintenance),
+            live=plan.live,
+            going=going,
+        )
+        with recording.recording(kept, emit) as emit:
+            document = _removed(maintenance, target, plan, emit)
+            recording.ended(kept, "done", removed=document["removed"])
+    return document
+
+
+def _removed(maintenance: Connection, target: Target, plan: PrunePlan, emit: Emit) -> dict[str, Any]:
+    removed: list[str] = []
+    for each in plan.going:
+        emit(StageStarted("prune", f"remove {each.name}"))
+        if each.kind == "leftover":
+            unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
+            if unmarked is None:
+                emit(Note(f'"{each.name}" is no leftover any more; left alone'))
+                continue
+            drop_leftover(maintenance, target, unmarked, plan.live)
+        elif each.oid is not None:
+            mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
+            if each.oid not in mine:
+                emit(Note(f'"{each.name}" is no kept database any more; left alone'))
+                continue
+            database.drop(maintenance, each.name, each.oid)
+        elif each.path is not None:
+            path = Path(each.path)
+            # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
+            manifest_path(path).unlink(missing_ok=True)
+            if path.is_dir() and (files := points.files_of_set(path)):
+                # Whatever else lies beside them is somebody's.
+                for file in files:
+                    file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.rmdir()
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        removed.append(each.name)
+        emit(StageDone("prune", 0.0, each.name))
     return {"format": 1, "live": plan.live, "status": "done", "removed": removed}

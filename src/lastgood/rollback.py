@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import psycopg
 
-from lastgood import abandon, interrupts, prepare
+from lastgood import abandon, interrupts, prepare, recording
 from lastgood.application import record
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, Refused
 from lastgood.events import Caution, Emit, Note, silent
@@ -108,9 +108,16 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
             before = f"{hint.rstrip('.')}. Or go" if hint else "Go"
             hint = f"{before} on in spite of it: --override {first.item} --reason TEXT"
         raise Refused(f'cannot roll back "{prepared.plan.live}": {first.text}', hint=hint)
-    journal = Journal.create(prepared.request.state, prepared.plan.run)
-    of = claim.by if claim is not None else None
-    journal.write("begun", kind="rollback", plan=prepared.plan.model_dump(mode="json"), deployment=of)
+    plan = prepared.plan
+    journal = recording.begin(
+        prepared.request.state,
+        plan.run,
+        "rollback",
+        skew=prepared.skew,
+        live=plan.live,
+        plan=plan.model_dump(mode="json"),
+        **({"deployment": claim.by} if claim is not None else {}),
+    )
     return _seen_through(prepared, journal, emit, claim=claim)
 
 
@@ -129,23 +136,27 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         done = finish.resume(request, left, emit)
         return finish_report(left, request.target.dbname, done, time.monotonic() - started)
     prepared, switched = prepare.prepare_again(request, emit)
-    journal = Journal.find(request.state, prepared.plan.run)
+    plan = prepared.plan
+    journal = Journal.find(request.state, plan.run)
     if journal is None:
         emit(Note("this machine has no journal of the run; going on from what the server tells"))
-        journal = Journal.create(request.state, prepared.plan.run)
-    journal.write("resumed", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
+        journal = Journal.create(request.state, plan.run)
+    recording.goes_on(
+        journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
+    )
     return _seen_through(prepared, journal, emit, switched=switched)
 
 
 def _seen_through(
     prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False, claim: Claim | None = None
 ) -> Report:
-    try:
-        return _drive(prepared, journal, emit, switched, claim)
-    except ChecksFailed as error:
-        if prepared.request.application.on_failure == "undo":
-            raise take_back(prepared.request, error, emit) from error
-        raise
+    with recording.recording(journal, emit) as emit:
+        try:
+            return _drive(prepared, journal, emit, switched, claim)
+        except ChecksFailed as error:
+            if prepared.request.application.on_failure == "undo":
+                raise abandon.take_back(prepared.request, error, emit) from error
+            raise
 
 
 def _let_pools_go(request: Request, emit: Emit) -> None:
@@ -197,7 +208,8 @@ def _hide_password(prepared: Prepared, connection: Connection) -> None:
 
 def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
     """Undoes the switch of a run whose checks failed, and gives the error that says so. Raises what undo raises."""
-    return abandon.take_back(request, failed, emit)
+    with recording.recording(Journal.find(request.state, failed.run), emit) as emit:
+        return abandon.take_back(request, failed, emit)
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:

@@ -14,17 +14,19 @@ from psycopg import sql
 
 from lastgood.application import record
 from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.config.tables import Drill
 from lastgood.documents import Document, Frozen
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.finishing import remainder
 from lastgood.finishing.watch import said
 from lastgood.finishing.work import lock_key
+from lastgood.past_runs import DrillDue, drill_due
 from lastgood.postgres import database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import Mark, marked
+from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
@@ -153,11 +155,14 @@ class Status(Document):
     leftovers: tuple[LeftoverStatus, ...] = ()
     application: StoppedStatus | None = None
     pools: tuple[PoolStatus, ...] = ()
+    drill: DrillDue | None = None
 
 
-def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None = None) -> Status:
-    """The status of ``target``'s database; ``state`` is the folder that may know of its application. Raises Refused,
-    Failed."""
+def look(
+    target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None = None, drill: Drill | None = None
+) -> Status:
+    """The status of ``target``'s database; ``state`` is the folder that may know of its application and of past drills,
+    ``drill`` says how often there is to be one. Raises Refused, Failed."""
     live_name = target.dbname
     with database.connect_maintenance(target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
@@ -188,6 +193,7 @@ def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
             application=_stopped(target, state),
             pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
+            drill=drill_due(state, live_name, drill.every, server_clock(maintenance)) if state and drill else None,
         )
 
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import socket
-import subprocess
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
 from pathlib import Path
@@ -15,8 +14,8 @@ from psycopg import sql
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import binaries
 from lastgood.postgres.embedded import EmbeddedServer
+from tests import warm
 from tests.checks.conftest import Stage, item, said
-from tests.cli.conftest import command
 from tests.pooler import PgBouncer
 
 MAJORS = (15, 16, 17, 18)
@@ -438,7 +437,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
         (
             f'"{stage.live}" was never restored on this machine',
             "not known",
-            "Rehearse it: lastgood restore POINT --into NAME. Or answer for it: --attest rehearsal=NAME",
+            "Rehearse it: lastgood drill. Or answer for it: --attest rehearsal=NAME",
         )
     ]
     url = ("--db", stage.server.url(stage.live))
@@ -454,8 +453,8 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
     rolled = stage.lastgood("rollback", "--yes", "--json", *url)
     assert rolled.status == 0
     assert said(stage.item("rehearsal"), "PASS")[0][0].endswith(f"(run {rolled.document['run']})")
-    stage.settings("[check]\nrehearsed_within = 0\n")
-    assert "; [check] rehearsed_within is 0 seconds" in said(stage.item("rehearsal"), "WARN")[0][0]
+    stage.settings("[drill]\nevery = 0\n")
+    assert "; [drill] every is 0 seconds" in said(stage.item("rehearsal"), "WARN")[0][0]
 
 
 @pytest.mark.parametrize(
@@ -524,12 +523,8 @@ def test_a_damaged_live_database_goes_back_without_an_emergency_backup(
 
 def test_a_run_that_was_killed_goes_on_with_its_overrides(stage: Stage, child_environment: dict[str, str]) -> None:
     url = ("--db", stage.server.url(stage.live))
-    killed = subprocess.run(
-        command("rollback", "--yes", *url, "--override", "emergency_backup", "--reason", "the store is full"),
-        env={**child_environment, "LASTGOOD_FAULT": "build.after_load:kill"},
-        capture_output=True,
-        check=False,
-    )
+    arguments = ("rollback", "--yes", *url, "--override", "emergency_backup", "--reason", "the store is full")
+    killed = warm.run(*arguments, environment={**child_environment, "LASTGOOD_FAULT": "build.after_load:kill"})
     assert killed.returncode < 0
     resumed = stage.lastgood("resume", "--yes", "--json", *url)
     assert resumed.status == 0, resumed.err

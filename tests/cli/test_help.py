@@ -33,6 +33,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "facts": (3, 4, 5),
     "restore": (3, 4, 5, 7),
     "validate": (3, 5),
+    "drill": (3, 4, 5),
     "prune": (3, 5),
     "init": (3, 5),
     "config": (),

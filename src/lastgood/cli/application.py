@@ -35,9 +35,11 @@ ORDER = (
     "facts",
     "restore",
     "validate",
+    "drill",
     "prune",
     "init",
     "config",
+    "notify",
 )
 
 

@@ -13,21 +13,32 @@ from lastgood.cli.application import command, group
 from lastgood.cli.session import Session
 from lastgood.config.schema import schema
 from lastgood.present import config as shown
+from lastgood.present import notify as shown_targets
 
 
 def check(
     session: Session,
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The file; the one that would be used.")] = None,
-) -> None:
+) -> int | None:
     """Say whether lastgood.toml is right, and where each value comes from.
 
-    A key that is unknown, or a value that can't be, ends with 2 and says what was meant. Nothing is connected to.
+    A key that is unknown, or a value that can't be, ends with 2 and says what was meant. So does a target of
+    [notifications] whose address is missing, or is none. Nothing is connected to, and nothing is sent.
     """
     if file is not None:
         session.given["config"] = file
         session.use(config.resolve(session.given))
     settings = session.settings
-    session.result(shown.document(settings, session.scrub), lambda: shown.show(session.screen, settings))
+    told = session.news.look((), False)
+
+    def show() -> None:
+        shown.show(session.screen, settings)
+        if told.targets:
+            session.screen.heading("Who is told of runs")
+            shown_targets.show(session.screen, told)
+
+    session.result({**shown.document(settings, session.scrub), "notifications": told.document()["targets"]}, show)
+    return 2 if any(each.problem for each in told.targets) else None
 
 
 group_ = group("config", "Check lastgood.toml, or print its JSON Schema. Without a command: check it.", check)

@@ -51,7 +51,7 @@ def prune_(
         shown.show(screen, plan)
     session.confirm("remove them for good", plan.live, yes)
     with session.events() as emit:
-        document = prune.run(target, plan, emit)
+        document = prune.run(target, plan, emit, session.settings.state)
     session.result(document, lambda: shown.show_done(screen, document))
 
 

@@ -15,7 +15,8 @@ def look(session: Session) -> int | None:
     Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
     or a deployment stopped in between, or when PgBouncer holds clients back and no run is at work.
     """
-    found = status.look(session.target, session.settings.tables.pgbouncer, session.settings.state)
+    tables = session.settings.tables
+    found = status.look(session.target, tables.pgbouncer, session.settings.state, tables.drill)
     session.result(found.document(), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
     stopped = stopped or (found.deployment is not None and not found.deployment.working)

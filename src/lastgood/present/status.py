@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from lastgood import amounts
+from lastgood.past_runs import DrillDue
 from lastgood.postgres.deployment import SAID
 from lastgood.present.screen import Screen
 from lastgood.status import (
@@ -41,6 +42,8 @@ def show(screen: Screen, status: Status) -> None:
         _pool(screen, pool)
     if status.deployment is not None:
         _deployment(screen, status.deployment)
+    if status.drill is not None:
+        screen.say(drill_due(status.drill), first="  ", indent=2)
     if status.unfinished:
         screen.heading("Unfinished runs")
         for run in status.unfinished:
@@ -89,6 +92,17 @@ def _deployment(screen: Screen, found: UnfinishedDeployment) -> None:
         back, accept = found.commands
         screen.say(f"{back} goes back to that restore point", first="    ", indent=4)
         screen.say(f"{accept} takes the database as it is", first="    ", indent=4)
+
+
+def drill_due(due: DrillDue) -> str:
+    """When the last drill was, and when the next one is due."""
+    every = f"there is to be one every {amounts.span(due.every)}"
+    if due.last is None or due.next is None:
+        return f"This machine has no record of a drill that passed; {every}: lastgood drill"
+    last = f"The last drill passed on {amounts.day(due.last)} ({amounts.ago(due.last)}, run {due.run})"
+    if due.overdue:
+        return f"{last}; the next is OVERDUE since {amounts.day(due.next)}: lastgood drill"
+    return f"{last}; the next is due on {amounts.day(due.next)} ({amounts.ago(due.next)})."
 
 
 def _application(screen: Screen, found: StoppedStatus) -> None:

@@ -12,7 +12,10 @@ from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBo
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
 from lastgood.config.tables.deploying import Deploy
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.notifying import Notifications, Recipient
+from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
+from lastgood.config.tables.rehearsing import Drill
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -21,13 +24,17 @@ __all__ = [
     "Command",
     "Conninfos",
     "Deploy",
+    "Drill",
     "Duration",
     "Expected",
     "Folder",
     "Health",
     "Hooks",
+    "Notifications",
     "PgBouncer",
     "Polymorphic",
+    "Recipient",
+    "Record",
     "Recover",
     "Rule",
     "Sentry",
@@ -50,3 +57,6 @@ class Tables(Table):
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
     deploy: Deploy = Deploy()
+    record: Record = Record()
+    notifications: Notifications = Notifications()
+    drill: Drill = Drill()

@@ -39,8 +39,17 @@ class Step(Frozen):
     at: datetime
 
 
+Outcome = Literal["done", "walked_back", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
+# How a process ended that left its run to others, or walked it back: what became of the run its steps tell.
+_NOT_THE_END = ("failed", "stopped", "interrupted")
+_ENDS: Mapping[str, Outcome] = {"aborted": "aborted", "undone": "undone"}
+# What has no switch: its journal has no steps, and tells by itself how it ended.
+_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort")
+
+
 class RunStory(Frozen):
     """What a journal tells. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
+    ``undone`` (the application did not work with the restored database), ``failed`` (something without a switch),
     ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (at the switch, or at work).
     ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, ``failed_in`` the steps that were
     at work then, and ``explained`` what that means.
@@ -53,7 +62,7 @@ class RunStory(Frozen):
     point: str
     begun: datetime
     last: datetime
-    outcome: Literal["done", "walked_back", "aborted", "stopped", "switched", "unknown"]
+    outcome: Outcome
     steps: tuple[Step, ...]
     failed_in: tuple[str, ...]
     reason: str
@@ -85,19 +94,27 @@ def explain_run(state: Path, name: str) -> RunStory:
             hint="Look at lastgood status.",
             state=NOT_REACHED,
         )
-    return _told(journal, entries)
+    return story_of(journal, entries)
 
 
-def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+    """What the entries of a journal tell; there is at least one."""
     # A restore or a drill has no plan; its one entry says what it did.
     plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
     kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
     steps = _steps(entries, kind)
     by_name = {each.name: each for each in steps}
-    ended = next((each for each in reversed(entries) if each["event"] == "ended"), None)
+    last = _end(entries)
+    ended = last if last is not None and last["status"] not in _NOT_THE_END else None
     failed = next((each for each in reversed(entries) if each["event"] == "failed"), None)
-    reason = str(failed["reason"] or failed["error"]) if failed is not None and ended is None else ""
-    outcome = _outcome(by_name, ended, failed)
+    error = (last or {}).get("error") or {}
+    if ended is not None:
+        reason = str(error.get("message", ""))
+    elif failed is not None:
+        reason = str(failed["reason"] or failed["error"])
+    else:
+        reason = str(error.get("message", ""))
+    outcome = _outcome(kind, by_name, ended, failed, last)
     run, live, kept = journal.run, str(plan.get("live", "")), str(plan.get("kept", ""))
     said, commands = _state(outcome, kind, run, live, kept)
     point = plan.get("point")
@@ -117,6 +134,13 @@ def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
         commands=commands,
         explained=explain(BytesIO(reason.encode()), "the run's error") if reason else None,
     )
+
+
+def _end(entries: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """How the last process that worked on it ended, if it could say so."""
+    marks = (each for each in reversed(entries) if each["event"] in ("begun", "resumed", "aborting", "ended"))
+    last = next(marks, None)
+    return last if last is not None and last["event"] == "ended" else None
 
 
 def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
@@ -150,10 +174,18 @@ def _at_work(entries: list[Mapping[str, Any]], failed: Mapping[str, Any]) -> tup
 
 
 def _outcome(
-    steps: Mapping[str, Step], ended: Mapping[str, Any] | None, failed: Mapping[str, Any] | None
-) -> Literal["done", "walked_back", "aborted", "stopped", "switched", "unknown"]:
+    kind: str,
+    steps: Mapping[str, Step],
+    ended: Mapping[str, Any] | None,
+    failed: Mapping[str, Any] | None,
+    last: Mapping[str, Any] | None,
+) -> Outcome:
     if ended is not None:
-        return "aborted" if ended["status"] == "aborted" else "done"
+        return _ENDS.get(ended["status"], "done")
+    if kind in _PLAIN and last is not None:
+        return "failed"
+    if last is not None and last["status"] in ("failed", "interrupted") and last["error"]["exit_status"] != 1:
+        return "walked_back"  # the server was asked, and it said so
     swap = steps.get("swap")
     if swap is not None and swap.state == "done":
         return "switched"
@@ -181,8 +213,18 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
             f'The rollback is done: "{live}" is the restored database, and the one before is kept as "{kept}".',
             ("lastgood status", f"lastgood undo {run}   # goes back to what was there before"),
         )
+    if outcome == "undone":
+        return (
+            f'The application did not work with the restored database, and the switch was undone: "{live}" is what it '
+            "was before.",
+            ("lastgood status",),
+        )
+    if outcome == "failed":
+        return (f'The {kind} failed; "{live}" was not touched by it.', ("lastgood status",))
     if outcome == "aborted":
         return (f'It was aborted before the switch: "{live}" was not touched by it.', ("lastgood status",))
+    if outcome == "walked_back" and kind == "undo":
+        return (f'It failed: "{live}" was not touched.', ("lastgood status", "lastgood undo   # tries it again"))
     if outcome == "walked_back":
         return (
             f'It failed and took everything back: "{live}" was not touched.',

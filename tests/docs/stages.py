@@ -1,0 +1,362 @@
+"""What stands around the commands of each page: the database that they meet, and what must hold after each of them.
+
+A page without a stage of its own gets ``Stage``: a small live database with a restore point, then a deployment that
+deleted all deals.
+"""
+
+from __future__ import annotations
+
+import gzip
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from psycopg import sql
+
+from demo import crm
+from lastgood.config.tables import Tables
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import Connection
+from tests.cli.conftest import Lastgood, Outcome
+from tests.docs.page import Block, Command, blocks
+from tests.docs.shell import Shell
+from tests.mission.site import Site
+
+LIVE = "crm"
+
+
+@dataclass
+class Here:
+    """What a stage is built with."""
+
+    server: EmbeddedServer
+    lastgood: Lastgood
+    shell: Shell
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest
+
+
+class Stage:
+    """The stage of most pages, and what the others change."""
+
+    backup = True
+    # Commands that a page needs and nobody can run in a test, and why; by their beginning.
+    not_run: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, here: Here) -> None:
+        self.here = here
+        self.server, self.lastgood, self.shell = here.server, here.lastgood, here.shell
+        self.live = LIVE
+
+    # What a page's stage may change.
+
+    def prepare(self) -> None:
+        """Before the first command. The folder is empty."""
+        small(self.server, self.live)
+        self.use(self.server.url(self.live))
+        if self.backup:
+            assert self.lastgood("backup", "--quiet").status == 0
+            self.execute("DELETE FROM public.deals")
+
+    def content(self, block: Block) -> str:
+        """What is written into a file that the page shows."""
+        return self.shell.substituted(block.text)
+
+    def before(self, command: Command) -> None:
+        """Before each command."""
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        """After each command, which ended as the page says."""
+
+    def finish(self) -> None:
+        """After the last command."""
+
+    # What they are made of.
+
+    def use(self, url: str) -> None:
+        """The database that commands meet when they name none."""
+        self.here.monkeypatch.setenv("LASTGOOD_DB", url)
+
+    def connect(self, database: str | None = None) -> Connection:
+        return self.server.target(database or self.live).connect()
+
+    def execute(self, statement: str, database: str | None = None) -> None:
+        with self.connect(database) as connection:
+            connection.execute(statement.encode())
+
+    def value(self, query: str, database: str | None = None) -> object:
+        with self.connect(database) as connection:
+            return (connection.execute(query.encode()).fetchone() or (None,))[0]
+
+    def deals(self) -> object:
+        return self.value("SELECT count(*) FROM public.deals")
+
+
+def small(server: EmbeddedServer, name: str) -> None:
+    """A live database: 3 contacts, 2 deals and a migrations table."""
+    create(server, name)
+    with server.target(name).connect() as connection:
+        connection.execute("CREATE SCHEMA supabase_migrations")
+        connection.execute("CREATE TABLE supabase_migrations.schema_migrations (version text PRIMARY KEY)")
+        connection.execute("INSERT INTO supabase_migrations.schema_migrations VALUES ('20251101'), ('20251102')")
+        connection.execute("CREATE TABLE public.contacts (id int PRIMARY KEY, name text, created_at timestamptz)")
+        connection.execute(
+            "INSERT INTO public.contacts"
+            " VALUES (1, 'Ann', '2025-11-01'), (2, 'Bo', '2025-11-02'), (3, 'Cy', '2025-11-03')"
+        )
+        connection.execute("CREATE TABLE public.deals (id int PRIMARY KEY, contact int REFERENCES public.contacts)")
+        connection.execute("INSERT INTO public.deals VALUES (1, 1), (2, 3)")
+
+
+def create(server: EmbeddedServer, name: str, owner: str = "postgres") -> None:
+    with server.target("template1").connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {}").format(
+                sql.Identifier(name), sql.Identifier(owner)
+            )
+        )
+
+
+@contextmanager
+def cleared(server: EmbeddedServer) -> Iterator[None]:
+    """Drops the databases that are made in a ``with`` block."""
+    with server.target("postgres").connect() as connection:
+        before = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+    yield
+    with server.target("postgres").connect() as connection:
+        for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
+            if name not in before:
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+class Readme(Stage):
+    """The tour: a backup, a deployment that goes wrong, the rollback, the undo."""
+
+    backup = False
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if command.call is None:
+            return
+        assert outcome.out
+        name, *others = command.call.arguments
+        if name == "backup":
+            self.execute("DELETE FROM public.deals")
+        if name in ("rollback", "undo") and "--yes" in others:
+            assert self.deals() == (2 if name == "rollback" else 0)
+
+    def prepare(self) -> None:
+        super().prepare()
+        host = str(self.server.folder).replace("/", "%2F")
+        self.shell.substitutions["app_owner@db.example.org"] = f"postgres@{host}"
+
+
+class Application(Stage):
+    """The page's hooks are programs that write down their calls, its application is a real one."""
+
+    PROGRAM = """#!{python}
+import pathlib, sys
+with open("calls", "a") as log:
+    print(pathlib.Path(sys.argv[0]).name, *sys.argv[1:], file=log)
+"""
+    STOPPED: ClassVar = ["maintenance on", "workers stop"]
+    STARTED: ClassVar = ["workers start", "maintenance off"]
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.site = Site(self.server, self.live, self.here.folder)
+        self.here.request.addfinalizer(self.site.close)
+        self.here.monkeypatch.setenv("HEALTH_AUTH", "Bearer of-the-page")
+        self.shell.substitutions |= {
+            "http://127.0.0.1:8000": self.site.url,
+            'length = "60s"': 'length = "1s"',
+            'every = "5s"': 'every = "0.5s"',
+            "--watch 5s": "--watch 1s",
+        }
+        around = [*self.STOPPED, *self.STARTED, "smoke-test"]
+        self.expected = iter([[], around, [], around, self.STOPPED, [], self.STARTED])
+
+    def content(self, block: Block) -> str:
+        text = super().content(block)
+        hooks = Tables.model_validate({"hooks": self.shown(text)["hooks"]}).hooks
+        for command in (hooks.maintenance_on, hooks.stop, hooks.start, hooks.maintenance_off, hooks.smoke):
+            assert command is not None
+            Path(command[0]).parent.mkdir(exist_ok=True)
+            Path(command[0]).write_text(self.PROGRAM.format(python=sys.executable))
+            Path(command[0]).chmod(0o755)
+        return text
+
+    @staticmethod
+    def shown(text: str) -> dict[str, object]:
+        return tomllib.loads(text)
+
+    def before(self, command: Command) -> None:
+        Path("calls").write_text("")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        assert Path("calls").read_text().splitlines() == next(self.expected)
+
+    def finish(self) -> None:
+        assert list(self.expected) == []
+        assert self.site.asked[-1] == ("/health", "Bearer of-the-page")
+        assert self.deals() == 2
+
+
+class Checking(Stage):
+    """Every verdict is GO WITH WARNINGS: nobody answers for the people, and no rehearsal took place."""
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--json" not in command.text:
+            assert "GO WITH WARNINGS: " in outcome.out
+
+
+class Explaining(Stage):
+    """A log of psql, and the journal of a run that was killed."""
+
+    JOURNAL = (
+        '{"at": "2026-11-22T03:15:00.000+00:00", "event": "begun", "kind": "rollback", "plan": {"live": "crm"}}\n'
+        '{"at": "2026-11-22T03:15:01.000+00:00", "event": "doing", "step": "fence"}\n'
+    )
+
+    def prepare(self) -> None:
+        Path("restore.log").write_text('SET\nERROR:  relation "contacts" does not exist\ninvalid command \\N\n')
+        runs = Path("state") / "runs"
+        runs.mkdir(parents=True)
+        (runs / "20261122-031500-9f3c1a70.jsonl").write_text(self.JOURNAL)
+        self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
+        self.here.monkeypatch.setenv("PGUSER", "postgres")
+
+
+class KindsOfDumps(Stage):
+    """A compressed dump that is cut off."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        (path,) = Path("backups").glob("*.sql")
+        Path("broken.sql.gz").write_bytes(gzip.compress(path.read_bytes())[:-100])
+
+
+class PgBouncerPage(Stage):
+    """A PgBouncer with the page's settings in front of the database; at the end somebody holds its clients back."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.said: list[str] = []
+
+    def content(self, block: Block) -> str:
+        if block.title == "pgbouncer.ini":
+            settings = dict(line.split(" = ") for line in block.text.splitlines())
+            where = {"app": f"host={self.server.folder} port=5432 dbname={self.live}"}
+            self.pooler = self.here.request.getfixturevalue("new_pooler")(where, ("postgres",), **settings)
+            self.shell.substitutions["127.0.0.1"] = str(self.pooler.folder)
+            assert self.lastgood("backup", "--quiet").status == 0
+        return super().content(block)
+
+    def before(self, command: Command) -> None:
+        if "RESUME" in command.text:
+            self.pooler.ask("PAUSE app")
+            outcome = self.lastgood("status")
+            assert outcome.status == 7
+            assert 'PgBouncer HOLDS BACK the clients of "app": 0 queries wait. To let them go on:' in outcome.out
+            assert 'RESUME "app"' in outcome.out
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--dry-run" in command.text:
+            assert re.search(r'Held back +clients of "app" of PgBouncer', outcome.out), outcome.out
+            assert "caution" not in outcome.out
+        elif "--yes" in command.text:
+            told = r'Held back +clients of PgBouncer \("app"\), for \d+ ms; none lost a query'
+            assert re.search(told, outcome.out), outcome.out
+            self.said.append(outcome.out)
+
+    def finish(self) -> None:
+        assert len(self.said) == 2
+        assert self.lastgood("status").status == 0
+        assert self.pooler.paused() == set()
+
+
+class Recovering(Stage):
+    """Before each command the deals are gone; only those with --yes bring them back."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
+
+    def before(self, command: Command) -> None:
+        self.execute("DELETE FROM public.deals")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        assert self.deals() == (2 if "--yes" in command.text else 0)
+
+
+class Restoring(Stage):
+    """A dump with a table that is worth more than one connection."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.execute("CREATE TABLE public.wide AS SELECT i, repeat('x', 900) t FROM generate_series(1, 2000) i")
+        subprocess.run([self.server.bin / "pg_dump", "--file=nightly.sql", self.server.url(self.live)], check=True)
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        (copy,) = re.findall(r"--into (\w+)", command.text)
+        assert self.value("SELECT count(*) FROM public.wide", copy) == 2000
+
+
+class Validating(Stage):
+    """The CRM, with the tables that the page's own rules name."""
+
+    def prepare(self) -> None:
+        create(self.server, self.live)
+        with self.connect() as connection:
+            crm.create(connection, 0.02)
+            connection.execute(
+                "CREATE TABLE public.comments (id int PRIMARY KEY, commentable_type text, commentable_id bigint)"
+            )
+            connection.execute("INSERT INTO public.comments VALUES (1, 'Contact', 1), (2, 'Deal', 1)")
+        self.use(self.server.url(self.live))
+
+    def finish(self) -> None:
+        found = self.lastgood("validate", "--full", "--json").document
+        own = {each["name"]: each["outcome"] for each in found["rules"] if each["kind"] in ("own", "polymorphic")}
+        written = Path("lastgood.toml").read_text()
+        assert len(own) == written.count("[[validate.rules]]") + written.count("[[validate.polymorphic]]")
+        assert set(own.values()) <= {"PASS", "WARN"}
+        assert found["quality"] > 85
+        # Another database of the same server.
+        elsewhere = ("--db", self.server.url("postgres"))
+        other = self.lastgood("validate", "--database", self.live, *elsewhere, "--only", "check", "--json")
+        assert other.document["database"] == self.live
+
+
+class Configuration(Stage):
+    """The file alone; no server is asked."""
+
+    def prepare(self) -> None:
+        """The file is there from the beginning."""
+        (example,) = (each for each in blocks("docs/configuration.md") if each.title)
+        Path(example.title).write_text(example.text)
+
+
+STAGES: dict[str, type[Stage]] = {
+    "README.md": Readme,
+    "docs/application.md": Application,
+    "docs/checking.md": Checking,
+    "docs/configuration.md": Configuration,
+    "docs/explaining.md": Explaining,
+    "docs/kinds-of-dumps.md": KindsOfDumps,
+    "docs/pgbouncer.md": PgBouncerPage,
+    "docs/recovering.md": Recovering,
+    "docs/restoring.md": Restoring,
+    "docs/validating.md": Validating,
+}
