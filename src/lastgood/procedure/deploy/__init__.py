@@ -25,9 +25,11 @@ from lastgood.procedure.deploy.hold import accept, hold
 from lastgood.procedure.deploy.migration import STAGE, Command, Watcher
 from lastgood.procedure.deploy.report import DeployReport
 from lastgood.procedure.deploy.taken_back import taken_back
+from lastgood.procedure.deploy.trial import trial
+from lastgood.procedure.deploy.trial_report import TrialReport
 from lastgood.procedure.deploy.wish import Wish
 
-__all__ = ["DeployReport", "Wish", "accept", "deploy"]
+__all__ = ["DeployReport", "TrialReport", "Wish", "accept", "deploy", "trial"]
 
 
 def deploy(
