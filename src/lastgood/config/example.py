@@ -93,6 +93,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "operation_column": "op",
         },
     ),
+    "deploy": ({"time_limit": "30min", "stop": True, "url_variables": ("DATABASE_URL", "SUPABASE_DB_URL")},),
     "notifications": ({"time_limit": "10s"},),
     "notifications.targets": (
         {
@@ -103,7 +104,6 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
         },
         {"name": "team", "url_file": "~/.config/lastgood/team.url"},
     ),
-    "deploy": ({"time_limit": "30min", "stop": True, "url_variables": ("DATABASE_URL", "SUPABASE_DB_URL")},),
 }
 # By what their values are read with.
 _LASTS = get_args(Duration)[1]
