@@ -54,8 +54,11 @@ class Look:
 def after(look: Look, settings: Record) -> After:
     """The checklist as it stands now."""
     incident = look.incident
-    items = [_item(name, title, _measured(name, look), incident) for name, title in TITLES.items()]
-    items += [_item(name, name, None, incident) for name in settings.checklist if name not in TITLES]
+    own = {name: name for name in settings.checklist if name not in TITLES}
+    # The post-mortem comes last: it is what closes all this.
+    titles = {**TITLES, **own}
+    titles[POST_MORTEM] = titles.pop(POST_MORTEM)
+    items = [_item(name, title, _measured(name, look), incident) for name, title in titles.items()]
     due = incident.due(settings.post_mortem_within) if settings.post_mortem_within else None
     return After(items=tuple(items), due=due, overdue=due is not None and incident.is_open and datetime.now(UTC) > due)
 

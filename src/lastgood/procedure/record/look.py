@@ -324,7 +324,7 @@ def _from_marks(inquiry: Inquiry, run: str) -> RunRecord:
         live=live,
         server=holdings.server_name(inquiry.target) if inquiry.target is not None else "",
         server_version=seen.status.server_version if seen.status is not None else "",
-        point=mark.point,
+        point=mark.point if kind == "rollback" else "",
         point_made_at=None,
         source="server",
         journal="",
