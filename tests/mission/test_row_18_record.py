@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from lastgood import person
 from lastgood.journal import Journal
@@ -37,7 +38,7 @@ def night(
     with server.target(database).connect() as connection:
         connection.execute("DELETE FROM public.deals")
         connection.execute("INSERT INTO public.contacts VALUES (4, 'Di', '2026-11-20')")
-        connection.execute('CREATE TABLE public."' + HOSTILE + '" (id int)')  # type: ignore[operator]
+        connection.execute(sql.SQL("CREATE TABLE public.{} (id int)").format(sql.Identifier(HOSTILE)))
     done = lastgood("rollback", "--yes", "--json", "--attest", "the team is told=Ann")
     assert done.status == 0, done.out
     return str(done.document["run"])
