@@ -178,7 +178,7 @@ def test_what_stands_in_a_journal_does_no_harm(tmp_path: Path) -> None:
         )
         assert "\x1b" not in text and "\x07" not in text
         headings = [after.content for token, after in pairwise(tokens) if token.type == "heading_open"]
-        assert "h" not in headings and len(headings) > 10
+        assert "h" not in headings and len(headings) >= 10
     page = shown.page_of(found)
     assert re.findall(r"<(script|img|a) ", page) == [] and "<script>" not in page
     assert html.escape("<script>alert(1)</script>") in page
@@ -198,9 +198,8 @@ def test_the_checklist_after_and_when_it_is_due(tmp_path: Path) -> None:
     assert path.read_bytes().startswith(before)  # what was written stays as it was
     found = told(tmp_path)
     assert found.after is not None and not found.after.overdue
-    assert {each.item: (each.known, each.text) for each in found.after.items if each.done} == dict.fromkeys(
-        ("post_mortem", "users"), ("answered by Ann", "in the wiki")
-    )
+    answered = [(each.item, each.known, each.text) for each in found.after.items if each.done]
+    assert answered == [(name, "answered by Ann", "in the wiki") for name in ("users", "post_mortem")]
     assert incidents.open_ones(tmp_path, "crm") == ()
     (incident,) = incidents.all_of(tmp_path, "crm")
     assert (incident.point, incident.kept) == ("/srv/backups/crm.sql", "crm_old_9f3c1a70")
