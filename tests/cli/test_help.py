@@ -37,10 +37,12 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "validate": (3, 5),
     "drill": (3, 4, 5),
     "prune": (3, 5),
+    "guide": (3, 4, 5),
     "init": (3, 5),
     "config": (),
     "config check": (),
     "config schema": (),
+    "notify": (5,),
 }
 
 

@@ -19,6 +19,7 @@ from lastgood.cli import (
     drill,
     explain,
     facts,
+    guide,
     init,
     maintenance,
     notify,
@@ -60,6 +61,7 @@ COMMANDS = (
     report,
     notify,
     drill,
+    guide,
 )
 
 

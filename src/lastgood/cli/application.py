@@ -39,6 +39,7 @@ ORDER = (
     "validate",
     "drill",
     "prune",
+    "guide",
     "init",
     "config",
     "notify",

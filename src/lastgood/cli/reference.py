@@ -29,6 +29,7 @@ from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
 from lastgood.procedure.explain import Explained, RunStory
+from lastgood.procedure.guide.report import GuideCheck, GuideReport
 from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.record import RunRecord, Runs
 from lastgood.procedure.recover.reinstate import ReinstateReport
@@ -69,6 +70,8 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("runs", "the document itself", Runs),
     ("report", "the document itself", RunRecord),
     ("validate", "the document itself", Verdict),
+    ("guide", "the document itself", GuideReport),
+    ("guide --check", "the document itself", GuideCheck),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
