@@ -57,7 +57,7 @@ def outcome(run: RunRecord | RunLine) -> str:
 
 
 def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
-    """The list of runs, the newest first."""
+    """The list of runs, the newest first. When each began its name tells."""
     if not runs.runs:
         screen.say(f'No runs: no journal in "{folder}" tells of one.')
         return
@@ -65,7 +65,6 @@ def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
         (
             Column("run"),
             Column("kind"),
-            Column("begun"),
             Column("by", fold=True),
             Column("live", fold=True),
             Column("took", right=True),
@@ -75,11 +74,10 @@ def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
             (
                 each.run,
                 f"{each.kind} {each.detail}" if each.detail and each.kind in ("maintenance", "validate") else each.kind,
-                amounts.moment(each.begun),
                 f"{each.by} on {each.host}" if each.by else "not known",
                 each.live,
                 amounts.duration(each.seconds),
-                outcome(each),
+                f"{outcome(each)}, undone since" if each.undone_by else outcome(each),
             )
             for each in runs.runs
         ],

@@ -15,7 +15,6 @@ from markdown_it import MarkdownIt
 from lastgood import incidents
 from lastgood.config.tables import Record, Tables
 from lastgood.errors import Refused, UsageError
-from lastgood.journal import Journal
 from lastgood.present import post_mortem
 from lastgood.present import record as shown
 from lastgood.procedure import record
@@ -269,4 +268,5 @@ def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:
     (by,) = found.undone_by
     assert (by.run, by.by, (by.at - BEGAN).total_seconds()) == (plan["run"], "bo", 7.0)
     assert found.state == 'The rollback was done, and taken back since: "crm" became again what it was before it.'
-    assert Journal.find(tmp_path, RUN) is not None
+    assert [(each.kind, each.undone_by) for each in record.runs(tmp_path).runs] == [("undo", ""), ("rollback", by.run)]
+    assert [each.undone_by for each in record.runs(tmp_path, "rollback").runs] == [by.run]
