@@ -17,7 +17,9 @@ def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
     out."""
     found: list[RunLine] = []
     undone: dict[str, str] = {}  # what took a run back is newer than it
-    for journal in sorted(Journal.all(state), key=lambda each: each.run, reverse=True):
+    # Journals that were begun elsewhere may not say at their beginning what they are of.
+    kinds = ("undo", kind, "") if kind is not None else ()
+    for journal in Journal.newest(state, *kinds):
         line = None
         with suppress(OSError, ValueError, KeyError, TypeError):
             line = _line(journal)
