@@ -378,3 +378,23 @@ def _telling(tail: str) -> str:
 
 def _tail(said: bytes) -> str:
     return "\n".join(said.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+
+
+def in_the_foreground(arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> int:
+    """Gives the terminal to a program, a shell for one, until it ends; returns its status as a shell would tell it.
+
+    ``environment`` is added to ours. Ctrl+C is its own affair. Raises OSError when it can't be started.
+    """
+    # A handler, since a program would inherit that a signal is ignored.
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        process = subprocess.Popen(list(arguments), env={**os.environ, **environment}, cwd=folder)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return status if status >= 0 else 128 - status

@@ -139,6 +139,17 @@ class PoolStatus(Frozen):
     trouble: str = ""
 
 
+class PostMortemStatus(Frozen):
+    """A rollback whose post-mortem is not written: when that is ``due``, and what else is open of the checklist
+    after."""
+
+    run: str
+    due: datetime
+    overdue: bool
+    open: tuple[str, ...]
+    command: str
+
+
 class Status(Document):
     """Everything of ours on the server that concerns one live database, and what this machine knows of its
     application."""
@@ -155,6 +166,7 @@ class Status(Document):
     leftovers: tuple[LeftoverStatus, ...] = ()
     application: StoppedStatus | None = None
     pools: tuple[PoolStatus, ...] = ()
+    post_mortems: tuple[PostMortemStatus, ...] = ()
     drill: DrillDue | None = None
 
 

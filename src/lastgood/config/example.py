@@ -78,6 +78,13 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
         },
     ),
     "drill": ({"every": "90d", "folder": "/mnt/scratch"},),
+    "guide": (
+        {
+            "owner": "the platform team",
+            "review_every": "90d",
+            "related": ("Incident process: https://wiki.example.org/incidents",),
+        },
+    ),
     "recover.audit": (
         {
             "table": "audit.record_version",

@@ -10,6 +10,7 @@ from lastgood.status import (
     Finishing,
     OurDatabase,
     PoolStatus,
+    PostMortemStatus,
     Status,
     StoppedStatus,
     UnfinishedDeployment,
@@ -62,6 +63,8 @@ def show(screen: Screen, status: Status) -> None:
         screen.heading("Kept databases, newest first: each can become the live one again")
         for each in status.kept:
             _kept(screen, each)
+    for unwritten in status.post_mortems:
+        _post_mortem(screen, unwritten)
     held = any(pool.paused for pool in status.pools)
     unfinished = status.unfinished or status.finishing or status.leftovers or status.deployment is not None
     if not (unfinished or status.working or held):
@@ -159,6 +162,13 @@ def _finishing(screen: Screen, run: Finishing) -> None:
         screen.say(f"at it now: {run.working}" + (f" ({run.doing})" if run.doing else ""), first="    ", indent=4)
     for command in run.commands:
         screen.say(command, first="    ", indent=4)
+
+
+def _post_mortem(screen: Screen, found: PostMortemStatus) -> None:
+    left = f", with {', '.join(found.open)} open" if found.open else ""
+    due = f"is OVERDUE since {amounts.moment(found.due)}" if found.overdue else f"is due {amounts.moment(found.due)}"
+    screen.out.print()
+    screen.say(f"The post-mortem of {found.run} {due}{left}: {found.command}", indent=2)
 
 
 def _kept(screen: Screen, each: OurDatabase) -> None:
