@@ -16,6 +16,7 @@ from lastgood.config.tables.notifying import Notifications, Recipient
 from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
 from lastgood.config.tables.rehearsing import Drill
+from lastgood.config.tables.retaining import Keep, Retention
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -30,12 +31,14 @@ __all__ = [
     "Folder",
     "Health",
     "Hooks",
+    "Keep",
     "Notifications",
     "PgBouncer",
     "Polymorphic",
     "Recipient",
     "Record",
     "Recover",
+    "Retention",
     "Rule",
     "Sentry",
     "Size",
@@ -58,5 +61,6 @@ class Tables(Table):
     recover: Recover = Recover()
     record: Record = Record()
     notifications: Notifications = Notifications()
+    retention: Retention = Retention()
     drill: Drill = Drill()
     deploy: Deploy = Deploy()
