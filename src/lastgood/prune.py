@@ -179,8 +179,7 @@ def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list
     if not wish.by_policy:
         return [_verdict(each.path.name, place, each.made_at, now, wish) for place, each in enumerate(stored)]
     found: dict[Path, tuple[bool, str]] = {}
-    sound = [point.made_at for point in stored if not point.problem and point.made_at <= now]
-    newest = max(sound, default=now)
+    backups = [point for point in stored if not any(_kind(point))]
     # Each kind by itself: an emergency backup, a damaged or a foreign one must not take the place of a backup.
     for _, group in groupby(sorted(stored, key=_kind), key=_kind):
         together = list(group)
@@ -190,9 +189,16 @@ def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list
             )
         else:
             moments = [point.made_at for point in together]
-            said = _by_policy(wish.retention.keep, moments, wish, newest, "restore points")
+            reference = _newest(backups or together, now)
+            said = _by_policy(wish.retention.keep, moments, wish, reference, "restore points")
         found |= {point.path: each for point, each in zip(together, said, strict=True)}
     return [found[point.path] for point in stored]
+
+
+def _newest(points: Sequence[RestorePoint], now: datetime) -> datetime:
+    """What "within" counts back from: where backups have stopped, those that are there stay. What claims to come from
+    the future tells nothing."""
+    return max((point.made_at for point in points if point.made_at <= now), default=now)
 
 
 def _kind(point: RestorePoint) -> tuple[bool, bool, bool]:
