@@ -20,7 +20,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 DAMAGED = {
     "cut.sql": "incomplete",
     "flipped.dump": "corrupt",
-    "missing_member": "corrupt",
+    "missing_member": "incomplete",
 }
 
 
@@ -50,7 +50,7 @@ def _foreign(server: EmbeddedServer, database: str, store: Path) -> None:
         "folder": ("-Fd",),
         "tar.tar": ("-Ft",),
     }.items():
-        arguments = [server.bin / "pg_dump", *options, f"--file={store / name}", server.url(database)]
+        arguments: list[str | Path] = [server.bin / "pg_dump", *options, f"--file={store / name}", server.url(database)]
         subprocess.run(arguments, check=True, env={**os.environ, "PGTZ": "UTC"})
 
 
