@@ -45,7 +45,8 @@ def listening(hear: Callable[[Started], None]) -> Iterator[None]:
         _listeners.remove(hear)
 
 
-def _tell(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
+def tell(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
+    """A program is about to be started: who listens is told."""
     started = Started(tuple(str(each) for each in arguments), foreign)
     for hear in tuple(_listeners):
         hear(started)
@@ -107,7 +108,7 @@ def run(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
-    _tell(arguments)
+    tell(arguments)
     waited = 0.0
     try:
         while True:
@@ -160,7 +161,7 @@ def run_foreign(
             cwd=folder,
             start_new_session=True,
         )
-        _tell(arguments, foreign=True)
+        tell(arguments, foreign=True)
         said = b""
         try:
             while process.poll() is None:
@@ -223,7 +224,7 @@ def stream(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
-    _tell(arguments)
+    tell(arguments)
     assert process.stdout is not None and process.stderr is not None
     said: deque[bytes] = deque(maxlen=TAIL_LINES)
     reader = threading.Thread(target=_drain, args=(process.stderr, said), daemon=True)
@@ -377,3 +378,23 @@ def _telling(tail: str) -> str:
 
 def _tail(said: bytes) -> str:
     return "\n".join(said.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+
+
+def in_the_foreground(arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> int:
+    """Gives the terminal to a program, a shell for one, until it ends; returns its status as a shell would tell it.
+
+    ``environment`` is added to ours. Ctrl+C is its own affair. Raises OSError when it can't be started.
+    """
+    # A handler, since a program would inherit that a signal is ignored.
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        process = subprocess.Popen(list(arguments), env={**os.environ, **environment}, cwd=folder)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return status if status >= 0 else 128 - status

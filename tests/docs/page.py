@@ -81,7 +81,14 @@ class Command:
             into, words = words[-1], words[:-2]
         if words[:1] != ["lastgood"] or "$" in self.text or "`" in self.text:
             return None
-        return None if any(set(word) <= set("();<>|&") for word in words) else Call(tuple(words[1:]), given, into)
+        return None if any(set(word) <= set("();<>|&") for word in words) else Call(_expanded(words[1:]), given, into)
+
+
+def _expanded(words: list[str]) -> tuple[str, ...]:
+    """With patterns replaced by the files that they fit, as a shell does where there are any."""
+    return tuple(
+        each for word in words for each in (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
+    )
 
 
 @dataclass(frozen=True)

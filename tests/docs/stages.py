@@ -21,6 +21,7 @@ import pytest
 from psycopg import sql
 
 from demo import crm
+from lastgood import playground
 from lastgood.config.tables import Tables
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
@@ -313,6 +314,16 @@ class Restoring(Stage):
         assert self.value("SELECT count(*) FROM public.wide", copy) == 2000
 
 
+class Tutorial(Stage):
+    """The playground's database, on a server that is there already; the test of the playground starts its own."""
+
+    def prepare(self) -> None:
+        playground.fill(self.server.target("postgres"))
+        found = playground.environment(self.server)
+        for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE"):
+            self.here.monkeypatch.setenv(name, found[name])
+
+
 class Validating(Stage):
     """The CRM, with the tables that the page's own rules name."""
 
@@ -358,5 +369,6 @@ STAGES: dict[str, type[Stage]] = {
     "docs/pgbouncer.md": PgBouncerPage,
     "docs/recovering.md": Recovering,
     "docs/restoring.md": Restoring,
+    "docs/tutorial.md": Tutorial,
     "docs/validating.md": Validating,
 }
