@@ -45,7 +45,8 @@ def listening(hear: Callable[[Started], None]) -> Iterator[None]:
         _listeners.remove(hear)
 
 
-def _tell(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
+def tell(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
+    """A program is about to be started: who listens is told."""
     started = Started(tuple(str(each) for each in arguments), foreign)
     for hear in tuple(_listeners):
         hear(started)
@@ -107,7 +108,7 @@ def run(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
-    _tell(arguments)
+    tell(arguments)
     waited = 0.0
     try:
         while True:
@@ -160,7 +161,7 @@ def run_foreign(
             cwd=folder,
             start_new_session=True,
         )
-        _tell(arguments, foreign=True)
+        tell(arguments, foreign=True)
         said = b""
         try:
             while process.poll() is None:
@@ -223,7 +224,7 @@ def stream(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
-    _tell(arguments)
+    tell(arguments)
     assert process.stdout is not None and process.stderr is not None
     said: deque[bytes] = deque(maxlen=TAIL_LINES)
     reader = threading.Thread(target=_drain, args=(process.stderr, said), daemon=True)

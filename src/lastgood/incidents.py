@@ -64,7 +64,7 @@ def all_of(state: Path, live: str, server: str | None = None) -> tuple[Incident,
     found = []
     for journal in reversed(Journal.all(state)[-LOOKED_AT:]):
         with suppress(OSError, ValueError, KeyError, TypeError):
-            each = _read(journal)
+            each = read(journal)
             if each is not None and each.live == live and server in (None, each.server):
                 found.append(each)
     return tuple(found)
@@ -84,7 +84,8 @@ def _entries(journal: Journal) -> Iterator[Mapping[str, Any]]:
                     yield json.loads(line)
 
 
-def _read(journal: Journal) -> Incident | None:
+def read(journal: Journal) -> Incident | None:
+    """The incident that a journal tells of; None when it is none. Raises OSError, ValueError, KeyError, TypeError."""
     plan: Mapping[str, Any] = {}
     begun: Mapping[str, Any] = {}
     last: Mapping[str, Any] = {}

@@ -201,7 +201,7 @@ def unfinished_run(maintenance: Connection, request: Request) -> str:
             )
         return request.run
     stopped = record.read(request.state, request.target)
-    if not shadows and stopped is not None and Journal.find(request.state, stopped.by) is not None:
+    if not shadows and stopped is not None and _from_journal(request, stopped.by) is not None:
         return stopped.by  # it stopped the application, and had no shadow yet, or none any more
     if not shadows:
         raise Refused(

@@ -15,7 +15,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Literal
+from typing import Any, Literal, get_args
 
 from lastgood import caller, child, secrecy
 from lastgood.errors import Interrupted, LastgoodError, Refused
@@ -25,6 +25,7 @@ from lastgood.names import new_run
 
 Kind = Literal["rollback", "undo", "abort", "maintenance", "restore", "prune", "recover", "validate", "deploy", "drill"]
 
+KINDS: tuple[str, ...] = get_args(Kind)
 # So much of what is said is kept, and so much more of cautions and failures: a journal stays small.
 SAID = 1 << 16
 LONGEST = 2000

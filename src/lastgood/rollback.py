@@ -116,7 +116,7 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
         skew=prepared.skew,
         live=plan.live,
         plan=plan.model_dump(mode="json"),
-        deployment=claim.by if claim is not None else None,
+        **({"deployment": claim.by} if claim is not None else {}),
     )
     return _seen_through(prepared, journal, emit, claim=claim)
 

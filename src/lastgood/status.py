@@ -24,6 +24,7 @@ from lastgood.finishing.work import lock_key
 from lastgood.past_runs import DrillDue, drill_due
 from lastgood.postgres import database, lock, table_locks
 from lastgood.postgres.database import Database
+from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles
@@ -67,6 +68,23 @@ class UnfinishedRun(Frozen):
     live: str
     shadow: str
     stage: str
+    host: str
+    user: str
+    started: datetime
+    working: str
+    commands: tuple[str, ...]
+
+
+class UnfinishedDeployment(Frozen):
+    """A deployment that is at work, or was killed: the live database bears its mark. ``stage`` says what it was at,
+    ``point`` is the restore point that it made before, ``working`` who is at work on the live database; empty when
+    nobody is, and then ``commands`` are the ways on: back to that restore point, or the database taken as good."""
+
+    run: str
+    stage: Stage
+    point: str
+    label: str
+    program: str
     host: str
     user: str
     started: datetime
@@ -121,6 +139,17 @@ class PoolStatus(Frozen):
     trouble: str = ""
 
 
+class PostMortemStatus(Frozen):
+    """A rollback whose post-mortem is not written: when that is ``due``, and what else is open of the checklist
+    after."""
+
+    run: str
+    due: datetime
+    overdue: bool
+    open: tuple[str, ...]
+    command: str
+
+
 class Status(Document):
     """Everything of ours on the server that concerns one live database, and what this machine knows of its
     application."""
@@ -132,10 +161,12 @@ class Status(Document):
     shadows: tuple[OurDatabase, ...]
     kept: tuple[OurDatabase, ...]
     unfinished: tuple[UnfinishedRun, ...]
+    deployment: UnfinishedDeployment | None = None
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
     application: StoppedStatus | None = None
     pools: tuple[PoolStatus, ...] = ()
+    post_mortems: tuple[PostMortemStatus, ...] = ()
     drill: DrillDue | None = None
 
 
@@ -168,6 +199,7 @@ def look(
             shadows=tuple(each for each in ours if each.role == "shadow"),
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(unfinished),
+            deployment=_deployment(live, working),
             finishing=_finishing(target, live),
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
@@ -209,6 +241,17 @@ def unfinished_of(shadow: OurDatabase, working: str) -> UnfinishedRun:
         started=shadow.made_at,
         working=working if at_work else "",
         commands=() if at_work else (f"lastgood resume {shadow.run}", f"lastgood abort {shadow.run}"),
+    )
+
+
+def _deployment(live: Database, working: str) -> UnfinishedDeployment | None:
+    mark = read_deployment(live.comment)
+    if mark is None or mark.live_oid != live.oid:
+        return None
+    return UnfinishedDeployment(
+        **mark.model_dump(include={"run", "stage", "point", "label", "program", "host", "user", "started"}),
+        working=working,
+        commands=() if working else ("lastgood recover", f"lastgood deploy --accept {mark.run}"),
     )
 
 

@@ -17,7 +17,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from lastgood.child import PATIENCE, TAIL_LINES, Ended
+from lastgood.child import PATIENCE, TAIL_LINES, Ended, tell
 
 LINE_CHARACTERS = 2000
 # Colours and movements of a terminal; and titles of windows.
@@ -41,6 +41,7 @@ class Supervised:
         given each line that it prints on stdout or stderr, as it comes, in a thread. Raises OSError when it can't be
         started."""
         self._mark = mark
+        tell(arguments, foreign=True)
         self._began = time.monotonic()
         self._process = subprocess.Popen(
             list(arguments),

@@ -23,7 +23,9 @@ def test_the_example_of_the_page_is_right(lastgood: Lastgood) -> None:
     outcome = lastgood("config", "check")
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out.startswith(f'"{Path.cwd() / "lastgood.toml"}" is right.\n')
-    assert outcome.out.endswith("\nTables: [hooks], [pgbouncer], [health], [watch], [check], [validate], [recover]\n")
+    assert outcome.out.endswith(
+        "\nTables: [hooks], [pgbouncer], [health], [watch], [check], [validate], [recover], [drill]\n"
+    )
     tables = config.resolve({}, {}, Path.cwd()).tables
     assert tables.hooks.smoke == ("npm", "run", "smoke")
     assert tables.watch is not None and tables.watch.sentry is not None

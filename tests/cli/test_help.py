@@ -20,6 +20,8 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "resume": (3, 4, 5, 6, 7),
     "abort": (3, 5, 7),
     "explain": (3,),
+    "runs": (),
+    "report": (3, 5),
     "deploy": (3, 4, 5, 6, 7),
     "check": (3, 5),
     "maintenance": (),
@@ -35,10 +37,12 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "validate": (3, 5),
     "drill": (3, 4, 5),
     "prune": (3, 5),
+    "guide": (3, 4, 5),
     "init": (3, 5),
     "config": (),
     "config check": (),
     "config schema": (),
+    "notify": (5,),
 }
 
 

@@ -19,11 +19,11 @@ from lastgood.present import notify as shown_targets
 def check(
     session: Session,
     file: Annotated[Path | None, typer.Argument(metavar="FILE", help="The file; the one that would be used.")] = None,
-) -> int | None:
+) -> None:
     """Say whether lastgood.toml is right, and where each value comes from.
 
-    A key that is unknown, or a value that can't be, ends with 2 and says what was meant. So does a target of
-    [notifications] whose address is missing, or is none. Nothing is connected to, and nothing is sent.
+    A key that is unknown, or a value that can't be, ends with 2 and says what was meant. Of the targets of
+    [notifications] it says whether their addresses are there and make sense. Nothing is connected to or sent.
     """
     if file is not None:
         session.given["config"] = file
@@ -38,7 +38,6 @@ def check(
             shown_targets.show(session.screen, told)
 
     session.result({**shown.document(settings, session.scrub), "notifications": told.document()["targets"]}, show)
-    return 2 if any(each.problem for each in told.targets) else None
 
 
 group_ = group("config", "Check lastgood.toml, or print its JSON Schema. Without a command: check it.", check)

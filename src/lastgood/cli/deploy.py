@@ -12,7 +12,7 @@ from lastgood.cli.application import command
 from lastgood.cli.choice import Overrides, Reasons, answers
 from lastgood.cli.session import PACE, Session
 from lastgood.config.tables import Deploy
-from lastgood.errors import LastgoodError, UsageError
+from lastgood.errors import Failed, LastgoodError, UsageError
 from lastgood.present import deploy as shown
 from lastgood.procedure import deploy
 
@@ -73,6 +73,8 @@ def deploy_(
         validation=settings.tables.validation,
         form=settings.format,
     )
+    if dry_run:
+        return _tried(session, wish)
     ended: list[deploy.DeployReport] = []
     try:
         with session.events() as emit:
@@ -83,6 +85,13 @@ def deploy_(
         raise
     session.result(report.document(), lambda: shown.show(session.screen, report))
     return None
+
+
+def _tried(session: Session, wish: deploy.Wish) -> int:
+    with session.events() as emit:
+        report = deploy.trial(wish, emit)
+    session.result(report.document(), lambda: shown.show_trial(session.screen, report))
+    return Failed.exit_status if report.problem else 0
 
 
 def _limited(settings: Deploy, time_limit: str | None) -> Deploy:

@@ -21,7 +21,7 @@ from lastgood.present import drill as shown
 from lastgood.present.drill_pages import files
 from lastgood.present.status import drill_due
 from lastgood.procedure import drill as rehearsal
-from lastgood.procedure.drill import DrillRequest, Evidence, Found, Sealed
+from lastgood.procedure.drill import DrillRequest, Evidence, Found, Sealed, Unreadable
 
 
 @command("drill", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
@@ -88,7 +88,7 @@ def drill(
         return _due(session)
     if history:
         found = list(rehearsal.every(state))
-        session.result({"drills": [_document(each) for each in found]}, lambda: shown.show_list(session.screen, found))
+        session.result({"drills": [_listed(each) for each in found]}, lambda: shown.show_list(session.screen, found))
         return None
     if show is not None:
         return _show(session, rehearsal.read(state, show))
@@ -128,6 +128,10 @@ def _document(found: Found) -> dict[str, object]:
         "changed": list(found.problems),
         "remarks": list(found.remarks),
     }
+
+
+def _listed(found: Found | Unreadable) -> dict[str, object]:
+    return _document(found) if isinstance(found, Found) else {"run": found.run, "unreadable": found.why}
 
 
 def _due(session: Session) -> int | None:

@@ -18,10 +18,11 @@ def notify(
     names: Annotated[list[str] | None, typer.Argument(metavar="TARGET", help="Their names; all of them.")] = None,
     test: Annotated[bool, typer.Option("--test", help="Send each of them a message that says it is a test.")] = False,
 ) -> int | None:
-    """Show who is told of rollbacks, undos, deployments and drills, and whether they can be.
+    """Show who is told of runs, or send them a test message.
 
-    By [notifications] of lastgood.toml. Nothing is sent without --test. Ends with 2 when an address is missing or is
-    none, and with 5 when a test message was not accepted.
+    Who is told of rollbacks, undos, deployments and drills, by [notifications] of lastgood.toml, and whether they can
+    be. Nothing is sent without --test. Ends with 2 when an address is missing or is none, and with 5 when a test
+    message was not accepted.
     """
     targets = session.settings.tables.notifications.targets
     unknown = sorted(set(names or ()) - {each.name for each in targets})

@@ -29,7 +29,9 @@ from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
 from lastgood.procedure.explain import Explained, RunStory
+from lastgood.procedure.guide.report import GuideCheck, GuideReport
 from lastgood.procedure.maintenance import Maintenance
+from lastgood.procedure.record import RunRecord, Runs
 from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.procedure.recover.report import Diagnosis
 from lastgood.procedure.survey import Survey
@@ -65,7 +67,11 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),
+    ("runs", "the document itself", Runs),
+    ("report", "the document itself", RunRecord),
     ("validate", "the document itself", Verdict),
+    ("guide", "the document itself", GuideReport),
+    ("guide --check", "the document itself", GuideCheck),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
@@ -87,6 +93,10 @@ SMALL: tuple[tuple[str, str], ...] = (
         "abort",
         "`run`, `status`, `live`, `removed`: names of databases, and `application`: `started` again, `not stopped` by "
         "the run, or `unknown` where another machine has its journal.",
+    ),
+    (
+        "report --post-mortem, report --output",
+        "`run`, and `file`: the path of what was written.",
     ),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )

@@ -24,6 +24,7 @@ from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
 from lastgood.present.screen import Screen
+from lastgood.procedure.record import Inquiry
 from lastgood.secrecy import Scrubber
 
 # The options that make a Pace.
@@ -99,6 +100,12 @@ class Session:
             pgbouncer=settings.tables.pgbouncer,
             drill=settings.tables.drill,
         )
+
+    @property
+    def inquiry(self) -> Inquiry:
+        """Where records are looked up."""
+        settings = self.settings
+        return Inquiry(settings.state, settings.store, settings.tables, self.target)
 
     @property
     def news(self) -> News:

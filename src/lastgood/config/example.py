@@ -78,6 +78,13 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
         },
     ),
     "drill": ({"every": "90d", "folder": "/mnt/scratch"},),
+    "guide": (
+        {
+            "owner": "the platform team",
+            "review_every": "90d",
+            "related": ("Incident process: https://wiki.example.org/incidents",),
+        },
+    ),
     "recover.audit": (
         {
             "table": "audit.record_version",
@@ -86,6 +93,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "operation_column": "op",
         },
     ),
+    "deploy": ({"time_limit": "30min", "stop": True, "url_variables": ("DATABASE_URL", "SUPABASE_DB_URL")},),
     "notifications": ({"time_limit": "10s"},),
     "notifications.targets": (
         {
@@ -96,7 +104,6 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
         },
         {"name": "team", "url_file": "~/.config/lastgood/team.url"},
     ),
-    "deploy": ({"time_limit": "30min", "stop": True, "url_variables": ("DATABASE_URL", "SUPABASE_DB_URL")},),
 }
 # By what their values are read with.
 _LASTS = get_args(Duration)[1]

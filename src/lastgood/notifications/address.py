@@ -11,6 +11,7 @@ from pathlib import Path
 from lastgood.config.tables.notifying import Recipient
 
 MOST_BYTES = 1 << 16
+_ONE_LINE = "Name a file with the address in one line."
 
 
 class NoAddress(Exception):
@@ -50,12 +51,14 @@ def address_of(target: Recipient, environment: Mapping[str, str] = os.environ) -
 
 
 def _in_file(path: Path) -> str:
+    if path.is_dir():
+        raise NoAddress(f'"{path}" is no file', _ONE_LINE)
     try:
         # What is looked at is what is read, whatever happens to the name meanwhile; a pipe there must not hold us up.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise NoAddress(f'"{path}" is no file', "Name a file with the address in one line.")
+                raise NoAddress(f'"{path}" is no file', _ONE_LINE)
             if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
                 raise NoAddress(f'others may read "{path}", and addresses hold tokens', f"Run: chmod 600 {path}")
             if status.st_uid not in (os.geteuid(), 0):

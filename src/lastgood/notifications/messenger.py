@@ -119,6 +119,7 @@ class Messenger:
         while time.monotonic() < deadline:
             line = self._talk.hear(HEAR_SECONDS)
             if line == "":
+                yield {"over": True}
                 return
             answer: object = {}
             with suppress(ValueError):  # words of Python itself, which could not start it

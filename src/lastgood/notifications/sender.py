@@ -151,7 +151,7 @@ def _form(plugin: Any) -> str:
     """Which of ``text``, ``markdown`` and ``html`` a service is to get: what its address asks for (``?format=``), or
     what it takes first. Slack takes Markdown of its own kind, in which escapes would be seen: plain text, there."""
     first, if_text = plugin.resolve_format().value, plugin.resolve_format("text").value
-    return "text" if if_text == "text" else str(first)
+    return "text" if first == "markdown" and if_text == "text" else str(first)
 
 
 def secrets_of(url: str) -> set[str]:

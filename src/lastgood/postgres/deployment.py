@@ -15,6 +15,12 @@ from lastgood.postgres import database
 from lastgood.postgres.server import Connection
 
 Stage = Literal["migrating", "checking", "going back"]
+# "It stopped while …"
+SAID: dict[Stage, str] = {
+    "migrating": "its migration ran",
+    "checking": "the migrated database was looked at",
+    "going back": "it was taken back",
+}
 
 
 class DeploymentMark(BaseModel):

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import util
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import psycopg
@@ -88,11 +89,14 @@ def _copied_into(folder: Path, found: Path) -> Path:
 class EmbeddedServer:
     """A running cluster. ``with EmbeddedServer(18) as server: server.target("postgres").connect()``.
 
-    ``settings`` are added to postgresql.conf. ``folder`` is made below the temporary folder when not given, and
-    removed by ``close``; what its socket is called must have less than 100 bytes. ``data``: where the data lie,
-    when not in ``folder``; made, and removed too. ``own_copy``: programs that must be copied go into ``folder``.
+    ``settings`` are added to postgresql.conf. ``folder`` is made in ``place`` when not given, and removed by ``close``;
+    what its socket is called must have less than 100 bytes. ``data``: where the data lie, when not in ``folder``; made,
+    and removed too. ``own_copy``: programs that must be copied go into ``folder``.
     Raises RuntimeError when the server can't be made or started, with the end of its log.
     """
+
+    # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
+    place: ClassVar[Path] = Path("/tmp")
 
     def __init__(
         self,
@@ -108,8 +112,7 @@ class EmbeddedServer:
             raise RuntimeError(f"cannot start PostgreSQL {major}: its programs are not installed")
         self.major = major
         self._user = unprivileged()
-        # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir="/tmp"))
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir=self.place))
         self.folder.chmod(0o755)
         # A link may lead out of a folder that nobody else may enter: what counts is where the programs really lie.
         found = found.resolve()

@@ -7,8 +7,9 @@ from pathlib import Path
 from lastgood import amounts
 from lastgood.plan import TableLoss
 from lastgood.present.screen import Column, Screen
-from lastgood.procedure.deploy import DeployReport
-from lastgood.procedure.deploy.report import Looked
+from lastgood.procedure.deploy import DeployReport, TrialReport
+from lastgood.procedure.deploy.report import CommandReport, Looked, Worse
+from lastgood.procedure.deploy.trial_report import ChangedTable
 
 SHOWN = 20
 STATUS = {
@@ -30,15 +31,20 @@ def show_failed(screen: Screen, report: DeployReport) -> None:
     """A deployment that failed: what is known of it; the error itself is shown after it."""
     screen.say(f'Deployment {report.run} of "{report.live}": {STATUS[report.status]}', style="bold")
     _facts(screen, report)
-    if report.worse:
-        screen.heading("Worse than before the migration")
-        for each in report.worse:
-            screen.say(f"{each.outcome}  {each.name}: {each.said}", first="  ", indent=8)
-            for sample in each.samples:
-                screen.say(sample, first="        ", indent=8)
+    _worse(screen, report.worse)
     if report.loss:
         _loss(screen, report.loss)
     screen.out.print()
+
+
+def _worse(screen: Screen, worse: tuple[Worse, ...]) -> None:
+    if not worse:
+        return
+    screen.heading("Worse than before the migration")
+    for each in worse:
+        screen.say(f"{each.outcome}  {each.name}: {each.said}", first="  ", indent=8)
+        for sample in each.samples:
+            screen.say(sample, first="        ", indent=8)
 
 
 def _facts(screen: Screen, report: DeployReport) -> None:
@@ -47,7 +53,7 @@ def _facts(screen: Screen, report: DeployReport) -> None:
         (
             ("run", report.run),
             ("restore point", Path(report.point).name),
-            ("migration", _command(report)),
+            ("migration", _command(report.command)),
             ("sessions", ", ".join(command.sessions_ended) + " ended" if command and command.sessions_ended else ""),
             ("before", _looked(report.before)),
             ("after", _looked(report.after)),
@@ -66,8 +72,73 @@ def _facts(screen: Screen, report: DeployReport) -> None:
     )
 
 
-def _command(report: DeployReport) -> str:
-    command = report.command
+def show_trial(screen: Screen, report: TrialReport) -> None:
+    """What the migration would do."""
+    if report.problem:
+        screen.say(f"It would be taken back: {report.problem}", style="bold red")
+    else:
+        screen.say(f'The migration does well on a clone of "{report.live}", which is removed again.', style="bold")
+    versions = [each or "none" for each in (report.migration_before, report.migration_after)]
+    screen.pairs(
+        (
+            ("run", report.run),
+            ("migration", _command(report.command)),
+            ("version", f"{versions[0]} to {versions[1]}" if versions[0] != versions[1] else ""),
+            ("before", _looked(report.before)),
+            ("after", _looked(report.after)),
+            ("took", ", ".join(f"{name} {amounts.duration(value)}" for name, value in report.seconds.items())),
+        )
+    )
+    _worse(screen, report.worse)
+    if report.tables:
+        screen.heading("Tables")
+        screen.table(
+            (Column("table", fold=True), Column("before", right=True), Column("after", right=True), Column("what")),
+            [
+                [f"{each.schema_name}.{each.name}", _rows(each.rows_before), _rows(each.rows_after), _change(each)]
+                for each in report.tables[:SHOWN]
+            ],
+        )
+        _and_more(screen, len(report.tables), "table")
+    for title, names in (("New", report.added), ("Gone", report.removed), ("Defined otherwise", report.changed)):
+        if names:
+            screen.heading(title)
+            for name in names[:SHOWN]:
+                screen.say(name, first="  ", indent=4)
+            _and_more(screen, len(names), "object")
+    if report.locks:
+        screen.heading("Locks on tables that were there before: the live database's users would wait")
+        for lock in report.locks[:SHOWN]:
+            screen.say(
+                f"{lock.table} ({amounts.size(lock.bytes)}): {lock.blocks}, for about "
+                f"{amounts.duration(lock.seconds)} ({lock.mode})",
+                first="  ",
+                indent=4,
+            )
+        _and_more(screen, len(report.locks), "lock")
+    elif not report.problem:
+        screen.say("No lock was seen that others would have waited for.", first="  ", indent=2)
+    if not (report.tables or report.added or report.removed or report.changed):
+        screen.say("Nothing was changed by it.", first="  ", indent=2)
+
+
+def _change(each: ChangedTable) -> str:
+    if each.rows_before is None:
+        return "new"
+    if each.rows_after is None:
+        return "goes"
+    said = [f"+{name}" for name in each.columns_added] + [f"-{name}" for name in each.columns_removed]
+    return ", ".join([*said, *(["rows change"] if each.content else [])])
+
+
+def _and_more(screen: Screen, count: int, what: str) -> None:
+    if count > SHOWN:
+        screen.say(
+            f"and {amounts.counted(count - SHOWN, f'more {what}')}; --json lists all of them", first="  ", indent=2
+        )
+
+
+def _command(command: CommandReport | None) -> str:
     if command is None:
         return ""
     if command.signal is not None:
@@ -96,8 +167,7 @@ def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
         (Column("table", fold=True), Column("then", right=True), Column("now", right=True), Column("written since")),
         rows,
     )
-    if len(loss) > SHOWN:
-        screen.say(f"and {len(loss) - SHOWN} more tables", first="  ", indent=2)
+    _and_more(screen, len(loss), "table")
 
 
 def _rows(count: int | None) -> str:

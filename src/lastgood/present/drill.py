@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lastgood import amounts
 from lastgood.present.screen import Column, Screen
-from lastgood.procedure.drill import Evidence, Found, Sealed, StoreEvidence
+from lastgood.procedure.drill import Evidence, Found, Sealed, StoreEvidence, Unreadable
 from lastgood.procedure.drill.evidence import Phase
 
 SHOWN = 40
@@ -46,7 +46,7 @@ def show_found(screen: Screen, found: Found) -> None:
         screen.say("It is what was written: every digest agrees.", style="bold green")
 
 
-def show_list(screen: Screen, drills: Sequence[Found]) -> None:
+def show_list(screen: Screen, drills: Sequence[Found | Unreadable]) -> None:
     """The history, the newest first."""
     if not drills:
         screen.say("This machine has no evidence of a drill. To make some: lastgood drill")
@@ -62,7 +62,9 @@ def show_list(screen: Screen, drills: Sequence[Found]) -> None:
     screen.table(columns, [_row(each) for each in drills])
 
 
-def _row(found: Found) -> tuple[str, ...]:
+def _row(found: Found | Unreadable) -> tuple[str, ...]:
+    if isinstance(found, Unreadable):
+        return (found.run, "its evidence can't be read any more", "DAMAGED", "", "", "")
     evidence = found.sealed.evidence
     if isinstance(evidence, Evidence):
         what = f"{evidence.live}: {Path(evidence.point.path).name}"
@@ -83,7 +85,8 @@ def _drill(screen: Screen, found: Evidence) -> None:
         if found.failure is not None:
             screen.say(f"{found.failure.phase}: {found.failure.message}", first="  ", indent=4)
             screen.say(found.failure.hint, first="  next: ", indent=8)
-    screen.heading("What was shown")
+    if found.proofs:
+        screen.heading("What was shown")
     for each in found.proofs:
         screen.say(
             each.title, first="  yes  " if each.holds else "  NO   ", indent=7, style="" if each.holds else "bold red"
@@ -111,6 +114,7 @@ def _phase(phase: Phase) -> tuple[str, ...]:
 
 def _figures(screen: Screen, found: Evidence) -> None:
     server, expected, compared, due = found.server, found.expected, found.compared, found.due
+    none_before = "there was none on this machine that passed" if found.status == "passed" else ""
     screen.heading("What to expect")
     screen.pairs(
         [
@@ -122,7 +126,7 @@ def _figures(screen: Screen, found: Evidence) -> None:
                 if expected is not None
                 else "",
             ),
-            ("Last drill", compared.said if compared is not None else "there was none on this machine that passed"),
+            ("Last drill", compared.said if compared is not None else none_before),
             ("Scratch server", f"PostgreSQL {server.version}, {server.where}"),
             (
                 "Next drill",

@@ -147,17 +147,18 @@ class Screen:
         self.err.file.flush()
 
     def _json(self, body: dict[str, Any], indent: int | None = None) -> str:
-        return json.dumps(_scrubbed({"format": FORMAT, **body}, self._scrub), indent=indent, default=str)
+        return json.dumps(scrubbed({"format": FORMAT, **body}, self._scrub), indent=indent, default=str)
 
 
-def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+    """A document without passwords."""
     # Before encoding: JSON's escapes would hide a password with a quote in it from the scrubber.
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
-        return {key: _scrubbed(each, scrub) for key, each in value.items()}
+        return {key: scrubbed(each, scrub) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_scrubbed(each, scrub) for each in value]
+        return [scrubbed(each, scrub) for each in value]
     return value
 
 

@@ -11,6 +11,7 @@ from pydantic import Field
 from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
 from lastgood.config.tables.deploying import Deploy
+from lastgood.config.tables.guide import Guide
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
 from lastgood.config.tables.notifying import Notifications, Recipient
 from lastgood.config.tables.recording import Record
@@ -28,6 +29,7 @@ __all__ = [
     "Duration",
     "Expected",
     "Folder",
+    "Guide",
     "Health",
     "Hooks",
     "Notifications",
@@ -60,3 +62,4 @@ class Tables(Table):
     notifications: Notifications = Notifications()
     drill: Drill = Drill()
     deploy: Deploy = Deploy()
+    guide: Guide = Guide()

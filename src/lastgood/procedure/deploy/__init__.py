@@ -15,19 +15,21 @@ from threading import Event
 
 import psycopg
 
-from lastgood import interrupts
+from lastgood import interrupts, recording
 from lastgood.errors import LastgoodError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
-from lastgood.journal import Journal
+from lastgood.postgres import clock
 from lastgood.procedure.deploy import after, before, migration
 from lastgood.procedure.deploy.course import Course, words
 from lastgood.procedure.deploy.hold import accept, hold
 from lastgood.procedure.deploy.migration import STAGE, Command, Watcher
 from lastgood.procedure.deploy.report import DeployReport
 from lastgood.procedure.deploy.taken_back import taken_back
+from lastgood.procedure.deploy.trial import trial
+from lastgood.procedure.deploy.trial_report import TrialReport
 from lastgood.procedure.deploy.wish import Wish
 
-__all__ = ["DeployReport", "Wish", "accept", "deploy"]
+__all__ = ["DeployReport", "TrialReport", "Wish", "accept", "deploy", "trial"]
 
 
 def deploy(
@@ -51,10 +53,20 @@ def deploy(
         emit(Caution("the migration is being ended and taken back; once more leaves everything as it is"))
 
     with hold(wish.request.target, wish.settings.wait_for_server, emit) as held:
-        journal = Journal.create(wish.request.state, held.run)
-        journal.write("begun", kind="deploy", live=held.live, label=wish.label, program=wish.command[0])
-        with interrupts.calling(stopping, mark=stop.set, after=[patience]):
-            return _seen_through(Course(wish, held, journal, emit, stop, ended))
+        journal = recording.begin(
+            wish.request.state,
+            held.run,
+            "deploy",
+            skew=clock.skew(held.connection()),
+            live=held.live,
+            label=wish.label,
+            program=wish.command[0],
+        )
+        with (
+            interrupts.calling(stopping, mark=stop.set, after=[patience]),
+            recording.recording(journal, emit) as recorded,
+        ):
+            return _seen_through(Course(wish, held, journal, recorded, stop, ended))
 
 
 def _seen_through(course: Course) -> DeployReport:

@@ -12,11 +12,10 @@ from lastgood.events import Progress, StageDone, StageFailed, StageStarted
 from lastgood.postgres.outlived import find
 from lastgood.procedure import validate
 from lastgood.procedure.deploy.course import Course
-from lastgood.procedure.deploy.report import Looked, Worse
+from lastgood.procedure.deploy.report import Looked, verdict_of, worse_of
 from lastgood.procedure.validate import Verdict
 
 SETTLED_SECONDS = 2.0
-SAMPLES = 3
 
 
 def problem(course: Course) -> str:
@@ -47,30 +46,12 @@ def _data(course: Course) -> str:
     with course.timed("after"):
         after = _validated(course)
     course.found["after"] = Looked.of(after)
-    worse = after.worse_than(before)
-    course.found["worse"] = tuple(
-        Worse(
-            name=each.name,
-            outcome=each.outcome,
-            said=each.said,
-            violations=each.violations,
-            samples=each.samples[:SAMPLES],
-            query=each.query,
-        )
-        for each in worse
-    )
-    failed = [each for each in worse if each.outcome == "FAIL"]
+    worse = worse_of(after, before)
+    course.found["worse"] = worse
     for each in worse:
         if each.outcome != "FAIL":
             course.remark(f"worse than before the migration, and no reason to go back: {each.name}: {each.said}")
-    if failed:
-        first = failed[0]
-        more = f", and {counted(len(failed) - 1, 'other rule')}" if len(failed) > 1 else ""
-        return f"the data is worse than before the migration: {first.name}: {first.said}{more}"
-    if after.verdict == "NO-GO" and before.verdict == "GO":
-        why = ", ".join(after.blockers) or "; ".join(after.remarks[-1:])
-        return f"the data is worse than before the migration: NO-GO ({why})"
-    return ""
+    return verdict_of(worse, after, before)
 
 
 def _validated(course: Course) -> Verdict:

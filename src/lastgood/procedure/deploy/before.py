@@ -47,7 +47,6 @@ def made_ready(course: Course) -> Command:
             course.hold.say("migrating", str(point.path), course.wish.label, command.program)
     except BaseException as error:
         _undone(course)
-        course.note("ended", status="refused", reason=str(error))
         if isinstance(error, LastgoodError):
             error.state = f'"{course.live}" was not touched: the migration was not begun.'
             raise

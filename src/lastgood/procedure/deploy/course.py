@@ -10,10 +10,11 @@ from typing import Any
 
 import psycopg
 
+from lastgood import recording
 from lastgood.application import hooks
 from lastgood.application.results import ApplicationReport, HealthResult, HookResult
 from lastgood.application.service import Service
-from lastgood.errors import LastgoodError
+from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution, Emit
 from lastgood.journal import Journal
 from lastgood.points import RestorePoint
@@ -23,6 +24,14 @@ from lastgood.procedure.deploy.hold import Hold
 from lastgood.procedure.deploy.report import DeployReport, Result
 from lastgood.procedure.deploy.wish import Wish
 from lastgood.procedure.validate import Verdict
+
+# How the journals of all procedures call it.
+_JOURNALED: dict[Result, str] = {
+    "deployed": "done",
+    "unchanged": "failed",
+    "rolled back": "undone",
+    "not rolled back": "stopped",
+}
 
 
 class Course:
@@ -97,10 +106,12 @@ class Course:
         """How long ``name`` took so far."""
         return self._seconds.get(name, 0.0)
 
-    def over(self, status: Result, problem: str = "") -> DeployReport:
+    def over(self, status: Result, problem: str = "", error: LastgoodError | None = None) -> DeployReport:
         """The deployment has ended: its report, which is in the journal now, and was given to who asked for it."""
         report = self._report(status, problem)
-        self.note("ended", status="done" if status == "deployed" else status, report=report.document())
+        told = {"error": recording.error_data(error)} if error is not None else {}
+        journaled = "interrupted" if isinstance(error, Interrupted) else _JOURNALED[status]
+        recording.ended(self.journal, journaled, **told, report=report.document())
         self._ended(report)
         return report
 

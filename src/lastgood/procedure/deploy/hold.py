@@ -18,6 +18,7 @@ from lastgood.events import Caution, Emit, Note
 from lastgood.names import new_run
 from lastgood.postgres import database
 from lastgood.postgres.deployment import (
+    SAID,
     DeploymentMark,
     Stage,
     clear_deployment,
@@ -152,13 +153,6 @@ def hold(target: Target, wait: float, emit: Emit, what: str = "deploy") -> Itera
             yield held
         finally:
             held.close()
-
-
-SAID: dict[Stage, str] = {
-    "migrating": "the migration ran",
-    "checking": "the migrated database was looked at",
-    "going back": "it was taken back",
-}
 
 
 def _locked(target: Target, live: str, run: str) -> Connection:

@@ -79,7 +79,12 @@ class Watcher(threading.Thread):
     ``look`` is called with the connection each time."""
 
     def __init__(
-        self, maintenance: Target, oid: int, trace: Trace, look: Callable[[Connection], None] = lambda connection: None
+        self,
+        maintenance: Target,
+        oid: int,
+        trace: Trace,
+        look: Callable[[Connection], None] = lambda connection: None,
+        every: float = WATCH_SECONDS,
     ) -> None:
         super().__init__(name="lastgood-watch", daemon=True)
         self.seen: set[Outlived] = set()
@@ -87,6 +92,7 @@ class Watcher(threading.Thread):
         self._oid = oid
         self._trace = trace
         self._look = look
+        self._every = every
         self._over = threading.Event()
 
     def run(self) -> None:
@@ -96,7 +102,7 @@ class Watcher(threading.Thread):
                 while not self._over.is_set():
                     self.seen.update(find(connection, self._oid, self._trace))
                     self._look(connection)
-                    self._over.wait(WATCH_SECONDS)
+                    self._over.wait(self._every)
             self._over.wait(WATCH_SECONDS)
 
     def stop(self) -> frozenset[Outlived]:

@@ -5,12 +5,14 @@ from __future__ import annotations
 from datetime import datetime
 from typing import Literal
 
+from lastgood.amounts import counted
 from lastgood.application.results import ApplicationReport
 from lastgood.documents import Document, Frozen
 from lastgood.plan import TableLoss
 from lastgood.procedure.validate import Verdict
 from lastgood.report import Report
 
+SAMPLES = 3
 Result = Literal["deployed", "unchanged", "rolled back", "not rolled back"]
 
 
@@ -57,6 +59,34 @@ class Worse(Frozen):
     violations: int
     samples: tuple[str, ...]
     query: str
+
+
+def worse_of(after: Verdict, before: Verdict) -> tuple[Worse, ...]:
+    """The rules that did better before."""
+    return tuple(
+        Worse(
+            name=each.name,
+            outcome=each.outcome,
+            said=each.said,
+            violations=each.violations,
+            samples=each.samples[:SAMPLES],
+            query=each.query,
+        )
+        for each in after.worse_than(before)
+    )
+
+
+def verdict_of(worse: tuple[Worse, ...], after: Verdict, before: Verdict) -> str:
+    """Why the migrated database is not good enough; empty when it is. What was bad before is no reason, nor is what
+    only warns."""
+    failed = [each for each in worse if each.outcome == "FAIL"]
+    if failed:
+        more = f", and {counted(len(failed) - 1, 'other rule')}" if len(failed) > 1 else ""
+        return f"the data is worse than before the migration: {failed[0].name}: {failed[0].said}{more}"
+    if after.verdict == "NO-GO" and before.verdict == "GO":
+        why = ", ".join(after.blockers) or "; ".join(after.remarks[-1:])
+        return f"the data is worse than before the migration: NO-GO ({why})"
+    return ""
 
 
 class DeployReport(Document):

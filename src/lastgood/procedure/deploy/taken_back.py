@@ -159,5 +159,5 @@ def _elsewhere(course: Course) -> None:
 
 
 def _error(course: Course, error: LastgoodError, status: Result, problem: str) -> LastgoodError:
-    error.details = {"deployment": course.over(status, problem).document()}
+    error.details = {"deployment": course.over(status, problem, error).document()}
     return error

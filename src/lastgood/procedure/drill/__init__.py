@@ -9,7 +9,7 @@ from lastgood.procedure.drill.all_points import prove_all
 from lastgood.procedure.drill.evidence import Evidence, StoreEvidence
 from lastgood.procedure.drill.one import drill
 from lastgood.procedure.drill.request import DrillRequest
-from lastgood.procedure.drill.seal import Found, Render, Sealed, every, read, sign
+from lastgood.procedure.drill.seal import Found, Render, Sealed, Unreadable, every, read, sign
 
 __all__ = [
     "DrillRequest",
@@ -18,6 +18,7 @@ __all__ = [
     "Render",
     "Sealed",
     "StoreEvidence",
+    "Unreadable",
     "drill",
     "every",
     "prove_all",

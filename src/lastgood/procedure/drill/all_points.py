@@ -142,7 +142,7 @@ class _Work:
                 database_name=database,
             )
         finally:
-            scratch.drop(scratch.name, model)
+            scratch.drop(scratch.name)
         return _told(
             point,
             database,
@@ -160,7 +160,7 @@ class _Work:
         fitting = [each for each in available() if major is None or each >= major]
         key = None if self.occasion.request.server is not None else fitting[0] if fitting else major
         if key not in self.servers:
-            self.servers[key] = self.stack.enter_context(self.occasion.scratch(key))
+            self.servers[key] = self.stack.enter_context(self.occasion.scratch(key, timed=False))
         return self.servers[key]
 
     def _quiet(self, event: Event) -> None:

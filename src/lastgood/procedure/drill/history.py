@@ -9,7 +9,7 @@ from statistics import median
 
 from lastgood import amounts
 from lastgood.procedure.drill.evidence import Change, Comparison, Evidence, Expected, Phase
-from lastgood.procedure.drill.seal import every
+from lastgood.procedure.drill.seal import Found, every
 from lastgood.report import Report
 
 MEDIAN_OF = 5
@@ -23,7 +23,7 @@ def passed_before(state: Path, live: str) -> list[Evidence]:
     found = (
         each.sealed.evidence
         for each in every(state)
-        if not each.problems and isinstance(each.sealed.evidence, Evidence)
+        if isinstance(each, Found) and not each.problems and isinstance(each.sealed.evidence, Evidence)
     )
     return list(islice((each for each in found if each.live == live and each.status == "passed"), MEDIAN_OF))
 

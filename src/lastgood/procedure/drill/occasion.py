@@ -31,15 +31,16 @@ class Occasion:
     emit: Emit
 
     @contextmanager
-    def scratch(self, wanted: int | None) -> Iterator[Scratch]:
-        """The scratch server: the one that was named, or one of that major version. Raises Refused, Failed."""
+    def scratch(self, wanted: int | None, *, timed: bool = True) -> Iterator[Scratch]:
+        """The scratch server: the one that was named, or one of that major version (``timed``: see ``embedded``).
+        Raises Refused, Failed."""
         name = self.request.live.target.dbname
         if self.request.server is not None:
             assert self.live is not None, "occasion() looked at it"
             with given(self.request.server, self.run, name, self.live, self.emit) as scratch:
                 yield scratch
         else:
-            with embedded(self.place, self.run, name, wanted) as scratch:
+            with embedded(self.place, self.run, name, wanted, timed=timed) as scratch:
                 yield scratch
 
     def keep(self, evidence: Evidence | StoreEvidence, render: Render, past: dict[str, Any] | None) -> Sealed:

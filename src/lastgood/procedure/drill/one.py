@@ -2,13 +2,12 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from datetime import UTC, datetime, timedelta
 from typing import Any
 
-from lastgood import past_runs, points
+from lastgood import durable, past_runs, points
 from lastgood.dump.names import shown
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
@@ -53,6 +52,7 @@ def drill(
                 scratch = stack.enter_context(found.scratch(wanted))
                 measured.detail = f"PostgreSQL {scratch.major}"
             _check_extensions(scratch, whole)
+            scratch.make_roles(whole.summary.roles)
             rehearsal = Rehearsal(
                 request.live, request.validation, whole, found.live, scratch, found.place, phases, cancelled
             )
@@ -172,4 +172,4 @@ def _check_extensions(scratch: Scratch, whole: Whole) -> None:
 def _keep_journals(found: Occasion) -> None:
     """The journals of the rehearsed rollback and undo belong to the evidence."""
     for each in (found.place.state / "runs").glob("*.jsonl"):
-        shutil.copyfile(each, found.place.folder / each.name)
+        durable.write_private(found.place.folder / each.name, each.read_bytes())

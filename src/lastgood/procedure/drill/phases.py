@@ -64,10 +64,10 @@ class Phases:
                     self._found.append(begun[event.name])
                 case StageDone() if event.name in begun:
                     one = begun.pop(event.name)
-                    one.end, one.outcome, one.detail = self._now(), "done", event.detail
+                    one.end, one.outcome, one.detail = one.begin + event.seconds, "done", event.detail
                 case StageFailed() if event.name in begun:
                     one = begun.pop(event.name)
-                    one.end, one.detail = self._now(), event.reason
+                    one.end, one.detail = one.begin + event.seconds, event.reason
                 case Caution() if cautions and event.text not in self.cautions:
                     self.cautions.append(event.text)
             self.emit(event)

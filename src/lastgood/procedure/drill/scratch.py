@@ -20,7 +20,7 @@ from lastgood.events import Caution, Emit
 from lastgood.points import RestorePoint, Whole
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
-from lastgood.postgres.embedded import DURABLE, EmbeddedServer, available, reachable, unprivileged
+from lastgood.postgres.embedded import DURABLE, FAST, EmbeddedServer, available, reachable, unprivileged
 from lastgood.postgres.identity import Identity, identity, same_cluster
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
@@ -31,7 +31,7 @@ from lastgood.procedure.drill.place import Place
 MARK = "lastgood drill"
 NEWEST_TESTED = 18
 # Names of ours on a server that is given; the live database's own name may belong to somebody there.
-_OURS = re.compile(r".*_drill_[0-9a-f]{8}(?:_[a-z]+_[0-9a-f]{8}|_[a-z]+)?\Z", re.DOTALL)
+_OURS = re.compile(r".*_drill_[0-9a-f]{8}(?:_[a-z]+_[0-9a-f]{8}|_[a-z0-9]+)?\Z", re.DOTALL)
 _MOST_OF_THE_NAME = 28
 _BUILT_IN = ("postgres", "template0", "template1")
 # The cluster itself, with its first WAL.
@@ -47,6 +47,7 @@ class LiveServer:
 
     identity: Identity
     version: str
+    major: int
     database: Database
 
     @classmethod
@@ -54,12 +55,8 @@ class LiveServer:
         """Looks at it, and at the live database's own properties. Raises Refused, Failed."""
         with database.connect_maintenance(target, target.dbname) as connection:
             version = connection.info.parameter_status("server_version") or ""
-            return cls(identity(connection), version, database.describe(connection, target.dbname))
-
-    @property
-    def major(self) -> int:
-        """Its major version."""
-        return int(re.match(r"\d*", self.version)[0] or 0)  # type: ignore[index]  # the pattern always matches
+            major = connection.info.server_version // 10000
+            return cls(identity(connection), version, major, database.describe(connection, target.dbname))
 
 
 @dataclass(slots=True)
@@ -140,12 +137,15 @@ class Scratch:
 
     def model(self, live: Database | None, summary: DumpSummary) -> str:
         """An empty database with the live one's encoding and locale, or where these are not known or not there, with
-        the restore point's encoding and no locale; its name."""
-        name = f"{self.name[:_MOST_OF_THE_NAME]}_drill_{self.run.rsplit('-', 1)[1]}_model"
+        the restore point's encoding and no locale; its name. One that was made before serves again."""
+        encoding = live.encoding if live is not None else summary.encoding or "UTF8"
+        name = own_name(self.name, self.run) + f"_{encoding.lower().replace('_', '')}"
+        if database.find(self.maintenance, name) is not None:
+            return name
         own = database.describe(self.maintenance, self.maintenance.info.dbname)
         plain = replace(
             own,
-            encoding=live.encoding if live is not None else summary.encoding or own.encoding,
+            encoding=encoding,
             locale_provider="libc",
             collate="C",
             ctype="C",
@@ -223,11 +223,9 @@ def check_room(base: Path, need: int) -> None:
 
 
 @contextmanager
-def embedded(place: Place, run: str, live: str, wanted: int | None) -> Iterator[Scratch]:
-    """A server of our own, of that major version or the next newer one that this machine has.
-
-    Raises Refused, Failed.
-    """
+def embedded(place: Place, run: str, live: str, wanted: int | None, *, timed: bool = True) -> Iterator[Scratch]:
+    """A server of our own, of that major version or the next newer one that this machine has. ``timed``: it is measured
+    how long something takes there, so it must be as durable as a real one. Raises Refused, Failed."""
     there = available()
     fitting = [major for major in there if wanted is None or major >= wanted]
     if not fitting:
@@ -244,7 +242,7 @@ def embedded(place: Place, run: str, live: str, wanted: int | None) -> Iterator[
     try:
         sockets.mkdir()
         server = EmbeddedServer(
-            major, settings=DURABLE, folder=sockets, data=place.work / f"data{major}", own_copy=True
+            major, settings=DURABLE if timed else FAST, folder=sockets, data=place.work / f"data{major}", own_copy=True
         )
     except (RuntimeError, OSError) as error:
         raise Failed(

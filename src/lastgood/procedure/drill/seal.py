@@ -63,6 +63,14 @@ class Found:
     remarks: tuple[str, ...] = ()
 
 
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """Evidence that is there and can't be read any more; ``why`` is a sentence."""
+
+    run: str
+    why: str
+
+
 def seal(folder: Path, evidence: Evidence | StoreEvidence, journal: Journal, render: Render) -> Sealed:
     """Writes new evidence. Raises OSError."""
     sealed = Sealed(evidence=evidence, sha256=_digest(evidence.document()))
@@ -134,13 +142,13 @@ def read(state: Path, run: str) -> Found:
     return Found(sealed, folder, tuple(problems), tuple(remarks))
 
 
-def every(state: Path) -> Iterator[Found]:
-    """Those of all drills, the newest first; what can't be read is left out."""
-    for folder in sorted((state / DRILLS).glob("[0-9]*"), reverse=True):
+def every(state: Path) -> Iterator[Found | Unreadable]:
+    """Those of all drills, the newest first."""
+    for file in sorted((state / DRILLS).glob(f"[0-9]*/{FILE}"), reverse=True):
         try:
-            yield read(state, folder.name)
-        except (Refused, UsageError):
-            continue
+            yield read(state, file.parent.name)
+        except Refused as error:
+            yield Unreadable(file.parent.name, error.message)
 
 
 def _folder(state: Path, run: str) -> Path:

@@ -70,7 +70,8 @@ class Rehearsal:
             self._validate()
             self._undo(before)
             self._by_hand()
-        except Interrupted:
+        except Interrupted as error:
+            error.state = SCRATCH_ONLY
             raise
         except (LastgoodError, psycopg.Error, OSError) as error:
             failed = _told(error, self.phase)
@@ -93,7 +94,6 @@ class Rehearsal:
     def _make_stand_in(self) -> None:
         point, scratch = self.whole.point, self.scratch
         with self._doing("stand_in", "restore a stand-in for the live database on the scratch server"):
-            scratch.make_roles(self.whole.summary.roles)
             model = scratch.model(self.live.database if self.live is not None else None, self.whole.summary)
             with self.phases.hearing("stand_in") as emit:
                 restore.restore(
@@ -180,8 +180,8 @@ class Rehearsal:
         )
 
     def _validate(self) -> None:
-        with self._doing("validate", "validate the restored database"), self.phases.hearing("validate") as emit:
-            found = validate.validate(self.target, self.validation, "quick", emit, self.cancelled)
+        with self._doing("validate", "validate the restored database"):
+            found = validate.validate(self.target, self.validation, "quick", cancelled=self.cancelled)
         self.validated = Validated(
             verdict=found.verdict,
             complete=found.complete,

@@ -26,7 +26,7 @@ from lastgood.steps.watch import Before, Watch
 
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
-_TITLES = {each.name: each.title for each in _STEPS}
+TITLES = {each.name: each.title for each in _STEPS}
 _BACK = "switch the names back"
 
 
@@ -42,9 +42,12 @@ class Step(Frozen):
 Outcome = Literal["done", "walked_back", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
 # How a process ended that left its run to others, or walked it back: what became of the run its steps tell.
 _NOT_THE_END = ("failed", "stopped", "interrupted")
-_ENDS: Mapping[str, Outcome] = {"aborted": "aborted", "undone": "undone"}
+_ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
 # What has no switch: its journal has no steps, and tells by itself how it ended.
-_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort")
+_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
+
+
+_ASIDE = re.compile(rb'"event": "begun", "kind": "(?:maintenance|prune|validate)"')
 
 
 class RunStory(Frozen):
@@ -72,9 +75,18 @@ class RunStory(Frozen):
 
 
 def newest(state: Path) -> str | None:
-    """The name of the newest run that has a journal here."""
-    journals = Journal.all(state)
-    return journals[-1].run if journals else None
+    """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
+    none means what was done to the database."""
+    return next((each.run for each in reversed(Journal.all(state)) if not _is_aside(each)), None)
+
+
+def _is_aside(journal: Journal) -> bool:
+    try:
+        with journal.path.open("rb") as file:
+            first = _ASIDE.search(file.read(200))
+    except OSError:
+        return True
+    return first is not None
 
 
 def explain_run(state: Path, name: str) -> RunStory:
@@ -154,7 +166,7 @@ def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
     for each in entries:
         if each["event"] in states:
             name = str(each["step"])
-            title = _BACK if kind == "undo" else _TITLES.get(name, name)
+            title = _BACK if kind == "undo" else TITLES.get(name, name)
             step = Step(name=name, title=title, state=states[each["event"]], at=datetime.fromisoformat(each["at"]))
             found[name] = step
     return list(found.values())
@@ -180,11 +192,12 @@ def _outcome(
     failed: Mapping[str, Any] | None,
     last: Mapping[str, Any] | None,
 ) -> Outcome:
+    error = (last or {}).get("error") or {}
     if ended is not None:
-        return _ENDS.get(ended["status"], "done")
+        return _ENDS.get(ended["status"], "failed")  # deployments and drills have words of their own for it
     if kind in _PLAIN and last is not None:
         return "failed"
-    if last is not None and last["status"] in ("failed", "interrupted") and last["error"]["exit_status"] != 1:
+    if last is not None and last["status"] in ("failed", "interrupted") and error.get("exit_status", 1) != 1:
         return "walked_back"  # the server was asked, and it said so
     swap = steps.get("swap")
     if swap is not None and swap.state == "done":
