@@ -7,6 +7,7 @@ deleted all deals.
 from __future__ import annotations
 
 import gzip
+import os
 import re
 import subprocess
 import sys
@@ -28,6 +29,7 @@ from lastgood.postgres.server import Connection
 from tests.cli.conftest import Lastgood, Outcome
 from tests.docs.page import Block, Command, blocks
 from tests.docs.shell import Shell
+from tests.mission.deployments import alembic_project
 from tests.mission.site import Site
 
 LIVE = "crm"
@@ -218,6 +220,24 @@ class Checking(Stage):
             assert "GO WITH WARNINGS: " in outcome.out
 
 
+class Deploying(Stage):
+    """An Alembic project and a script, as a deployment finds them."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        alembic_project(Path(), ["CREATE TABLE public.notes (id int PRIMARY KEY)"])
+        Path("next.sql").write_text("ALTER TABLE public.contacts ADD COLUMN email text;")
+        self.here.monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{Path(sys.executable).parent}")
+        self.shell.substitutions["/var/backups/crm"] = "backups"
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        there = "notes" if "alembic" in command.text else "contacts"
+        migrated = self.value(f"SELECT to_regclass('public.{there}') IS NOT NULL")
+        assert migrated is ("--dry-run" not in command.text)
+
+
 class Explaining(Stage):
     """A log of psql, and the journal of a run that was killed."""
 
@@ -364,6 +384,7 @@ STAGES: dict[str, type[Stage]] = {
     "docs/application.md": Application,
     "docs/checking.md": Checking,
     "docs/configuration.md": Configuration,
+    "docs/deploying.md": Deploying,
     "docs/explaining.md": Explaining,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/pgbouncer.md": PgBouncerPage,
