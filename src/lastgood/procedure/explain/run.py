@@ -48,7 +48,7 @@ _ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": 
 _PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
 
 
-_ASIDE = re.compile(rb'"event": "begun", "kind": "(?:maintenance|prune|validate)"')
+_ASIDE = ("maintenance", "prune", "validate")
 
 
 class RunStory(Frozen):
@@ -78,16 +78,7 @@ class RunStory(Frozen):
 def newest(state: Path) -> str | None:
     """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
     none means what was done to the database."""
-    return next((each.run for each in reversed(Journal.all(state)) if not _is_aside(each)), None)
-
-
-def _is_aside(journal: Journal) -> bool:
-    try:
-        with journal.path.open("rb") as file:
-            first = _ASIDE.search(file.read(200))
-    except OSError:
-        return True
-    return first is not None
+    return next((each.run for each in Journal.newest(state) if each.kind not in _ASIDE), None)
 
 
 def explain_run(state: Path, name: str) -> RunStory:
