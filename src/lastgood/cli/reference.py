@@ -86,11 +86,15 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
 
 # Documents that are made of few fields.
 SMALL: tuple[tuple[str, str], ...] = (
-    ("backup", "`point`: a restore point as `points` describes it; `seconds`: how long it took."),
+    (
+        "backup",
+        "`point`: a restore point as `points` describes it; `seconds` that it took; `removed`, by --prune.",
+    ),
     (
         "points, points list",
         "`store`: the folder; `points`: a list, the newest first. Each has `name`, `path`, `kind`, `made_at`, "
-        "`time_source`, `bytes`, `known` (it has a manifest), `emergency`, `problem`; a known one also `database`, "
+        "`time_source`, `bytes`, `known` (it has a manifest), `emergency`, `problem`, `pinned` (why, or null); a known "
+        "one also `database`, "
         "`label`, `form`, `sha256`, `rows`, `tables`, `migration`.",
     ),
     (
@@ -102,6 +106,10 @@ SMALL: tuple[tuple[str, str], ...] = (
         "abort",
         "`run`, `status`, `live`, `removed`: names of databases, and `application`: `started` again, `not stopped` by "
         "the run, or `unknown` where another machine has its journal.",
+    ),
+    (
+        "points pin, unpin",
+        "`point`: the same, and `pin`: `reason`, `by`, `host` and `at`, or null.",
     ),
     (
         "report --post-mortem, report --output",
