@@ -38,7 +38,8 @@ def drill(
     with occasion(request, "drill", emit) as found:
         phases = Phases(found.emit)
         with phases.phase("point", "read the restore point from end to end") as measured:
-            whole = _point(request, found.emit, cancelled)
+            with phases.hearing("point") as heard:
+                whole = _point(request, heard, cancelled)
             sha256 = whole.point.manifest.sha256 if whole.point.manifest is not None else whole.source.sha256()
             measured.bytes, measured.rows, measured.detail = whole.source.size, whole.facts.rows, whole.facts.said
         if request.server is None:

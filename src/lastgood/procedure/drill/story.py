@@ -93,7 +93,7 @@ class Rehearsal:
 
     def _make_stand_in(self) -> None:
         point, scratch = self.whole.point, self.scratch
-        with self._doing("stand_in", "restore a stand-in for the live database on the scratch server"):
+        with self._doing("stand_in", "restore a stand-in for the live database"):
             model = scratch.model(self.live.database if self.live is not None else None, self.whole.summary)
             with self.phases.hearing("stand_in") as emit:
                 restore.restore(
@@ -116,7 +116,7 @@ class Rehearsal:
             return stand_in.facts(self.target, "break", self.phases.emit, self.cancelled)
 
     def _roll_back(self) -> None:
-        with self._doing("rollback", "roll it back: fence, emergency backup, build, proof, switch"):
+        with self._doing("rollback", "roll it back, as in earnest"):
             request = Request(
                 target=self.target,
                 store=self.place.store,
@@ -202,7 +202,7 @@ class Rehearsal:
         with self._doing("undo", "take it back"), self.phases.hearing("undo") as emit:
             planned = undo.plan(self.target, self.scratch.name, self.report.run)
             done = undo.undo(self.target, planned, self.place.state, emit)
-        with self._doing("compare", "compare what the undo brought back with what was there before"):
+        with self._doing("compare", "compare with what was there before"):
             found = compare(before, stand_in.facts(self.target, "compare", self.phases.emit, self.cancelled))
         differences = found.differences
         self._prove(
@@ -224,7 +224,7 @@ class Rehearsal:
         assert self.prepared is not None
         point, facts = self.whole.point.path.absolute(), self.prepared.facts
         emit = self.phases.emit
-        with self._doing(by_hand.STAGE, "do it by hand: every command of the guide, and its undo"):
+        with self._doing(by_hand.STAGE, "do it by hand, as the guide says, and undo"):
             ways = (self.target, point, self.place.store, self.scratch.major)
             commands = by_hand.follow(*ways, False, emit, self.cancelled)
             found = compare(facts, stand_in.facts(self.target, by_hand.STAGE, emit, self.cancelled, like=facts))
