@@ -238,14 +238,22 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
             "Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
         )
     ]
-    assert item(outcome, "privileges")["status"] == "PASS"
+    # Nor could their owner be given them again.
+    owners = (
+        f'role "{stage.owner}" can\'t give things to their owners, who would be locked out of them: '
+        '2 of "postgres" (public.ruled)',
+        "looked up",
+        f'As a superuser: GRANT "postgres" TO "{stage.owner}"; or connect as a superuser',
+    )
+    assert said(item(outcome, "privileges"), "FAIL") == [owners]
     fenced = stage.item("privileges", user=stage.owner)
     assert said(fenced, "FAIL") == [
         (
             "this role can't keep writers out of public.ruled, public.secret: it may not write to it",
             "looked up",
             "Connect as the tables' owner or a superuser, or leave writers alone until then: --fence at-swap",
-        )
+        ),
+        owners,
     ]
 
 

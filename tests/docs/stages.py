@@ -28,6 +28,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
 from tests.cli.conftest import Lastgood, Outcome
 from tests.docs.page import Block, Command, blocks
+from tests.docs.platforms import supabase
 from tests.docs.shell import Shell
 from tests.mission.site import Site
 from tests.web import Web
@@ -57,7 +58,7 @@ class Stage:
     def __init__(self, here: Here) -> None:
         self.here = here
         self.server, self.lastgood, self.shell = here.server, here.lastgood, here.shell
-        self.live = LIVE
+        self.live, self.superuser = LIVE, "postgres"
 
     # What a page's stage may change.
 
@@ -129,12 +130,13 @@ def create(server: EmbeddedServer, name: str, owner: str = "postgres") -> None:
 
 
 @contextmanager
-def cleared(server: EmbeddedServer) -> Iterator[None]:
+def cleared(stage: Stage) -> Iterator[None]:
     """Drops the databases that are made in a ``with`` block."""
-    with server.target("postgres").connect() as connection:
+    server = stage.server.target("template1", user=stage.superuser)
+    with server.connect() as connection:
         before = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
     yield
-    with server.target("postgres").connect() as connection:
+    with server.connect() as connection:
         for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
             if name not in before:
                 connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
@@ -356,6 +358,117 @@ class Restoring(Stage):
         assert self.value("SELECT count(*) FROM public.wide", copy) == 2000
 
 
+class Rds(Stage):
+    """A server like Amazon's: its customer is no superuser."""
+
+    backup = False
+    HOST = "crm.abc123.eu-central-1.rds.amazonaws.com:5432"
+
+    def __init__(self, here: Here) -> None:
+        super().__init__(here)
+        self.server, self.superuser = here.request.getfixturevalue("platform_server"), "rdsadmin"
+
+    def prepare(self) -> None:
+        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
+        self.shell.substitutions[self.HOST] = self.host
+        super().prepare()
+
+    @property
+    def host(self) -> str:
+        """As it stands in a URL."""
+        return str(self.server.folder).replace("/", "%2F")
+
+    def before(self, command: Command) -> None:
+        if "rollback --dry-run" in command.text:
+            self.execute("DELETE FROM public.deals")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--yes" in command.text:
+            assert self.deals() == (0 if "undo" in command.text else 2)
+
+
+class SelfHosted(Rds):
+    """A server of one's own: the page makes the role that lastgood works as."""
+
+    HOST = "db.internal:5432"
+
+    def __init__(self, here: Here) -> None:
+        Stage.__init__(self, here)
+
+    def prepare(self) -> None:
+        super().prepare()
+        with self.connect("postgres") as connection:
+            if connection.execute("SELECT FROM pg_roles WHERE rolname = 'crm_owner'").fetchone() is None:
+                connection.execute("CREATE ROLE crm_owner")
+            connection.execute("ALTER DATABASE crm OWNER TO crm_owner")
+        for table in ("contacts", "deals", "schema_migrations"):
+            self.execute(
+                f"ALTER TABLE {'supabase_migrations' if '_' in table else 'public'}.{table} OWNER TO crm_owner"
+            )
+        self.execute("ALTER SCHEMA supabase_migrations OWNER TO crm_owner")
+        self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
+        self.shell.substitutions["/var/backups/crm"] = str(self.here.folder / "backups")
+        self.here.request.addfinalizer(lambda: self.execute("DROP ROLE lastgood", "postgres"))
+
+    def before(self, command: Command) -> None:
+        if "rollback" in command.text:
+            self.execute("DELETE FROM public.deals")
+
+
+class Supabase(Rds):
+    """A project like Supabase's, in whose database the platform's services have sessions."""
+
+    HOST = "db.abcdefghijklmnopqrst.supabase.co:5432"
+
+    def prepare(self) -> None:
+        self.live = "postgres"
+        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
+        self.shell.substitutions |= {self.HOST: self.host, "localhost:5432": self.host}
+        supabase(self.server)
+        for user in ("supabase_admin", "authenticator"):
+            self.here.request.addfinalizer(self.server.target(self.live, user=user).connect().close)
+        docker = self.shell.bin / "docker"
+        docker.write_text('#!/bin/sh\necho "$@" >> "$HOME/docker"\n')
+        docker.chmod(0o755)
+
+    def before(self, command: Command) -> None:
+        if "recover" in command.text:
+            self.execute("DELETE FROM public.deals")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "recover" in command.text:
+            assert "can read" not in outcome.out
+        if "TRUNCATE" in command.text:
+            assert self.deals() == 2
+
+    def finish(self) -> None:
+        stopped, started, *others = (self.here.folder / "docker").read_text().splitlines()
+        assert (stopped.split()[:2], started.split()[:2], others) == (["compose", "stop"], ["compose", "start"], [])
+        with self.connect() as connection:
+            owners = connection.execute("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'auth'")
+            assert owners.fetchall() == [("users", "supabase_auth_admin")]
+
+
+class Ci(Stage):
+    """The migration of a repository, and a pipeline's variables."""
+
+    backup = False
+    not_run: ClassVar = {"python -m pip install": "it would install lastgood over the one that is tested"}
+
+    def prepare(self) -> None:
+        super().prepare()
+        migrate = Path("migrate")
+        migrate.write_text(
+            '#!/bin/sh\npsql --quiet -c "INSERT INTO public.deals SELECT count(*) + 1 FROM public.deals"\n'
+        )
+        migrate.chmod(0o755)
+        self.here.monkeypatch.setenv("GITHUB_SHA", "0ff1ce")
+        self.here.monkeypatch.setenv("CI_COMMIT_SHORT_SHA", "0ff1ce")
+
+    def finish(self) -> None:
+        assert self.deals() == 5
+
+
 class Tutorial(Stage):
     """The playground's database, on a server that is there already; the test of the playground starts its own."""
 
@@ -405,14 +518,18 @@ STAGES: dict[str, type[Stage]] = {
     "README.md": Readme,
     "docs/application.md": Application,
     "docs/checking.md": Checking,
+    "docs/ci.md": Ci,
     "docs/configuration.md": Configuration,
     "docs/explaining.md": Explaining,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,
     "docs/pgbouncer.md": PgBouncerPage,
+    "docs/rds.md": Rds,
     "docs/recovering.md": Recovering,
     "docs/restoring.md": Restoring,
     "docs/retention.md": Retention,
+    "docs/self-hosted.md": SelfHosted,
+    "docs/supabase.md": Supabase,
     "docs/tutorial.md": Tutorial,
     "docs/validating.md": Validating,
 }

@@ -26,9 +26,11 @@ from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.notifications import Listing
+from lastgood.past_runs import DrillDue
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
+from lastgood.procedure.drill import Sealed
 from lastgood.procedure.explain import Explained, RunStory
 from lastgood.procedure.guide.report import GuideCheck, GuideReport
 from lastgood.procedure.maintenance import Maintenance
@@ -71,6 +73,13 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("runs", "the document itself", Runs),
     ("report", "the document itself", RunRecord),
     ("validate", "the document itself", Verdict),
+    (
+        "drill, drill --all",
+        "the document itself; `--show` and `--sign` add `folder`, `changed` (since it was written) and `remarks`; "
+        "`--list` has a list of these under `drills`",
+        Sealed,
+    ),
+    ("drill --due", "under `due`, beside `live`", DrillDue),
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
     ("notify; under `notifications` of config check its `targets`", "the document itself", Listing),
