@@ -15,6 +15,7 @@ import signal
 import socket
 import sys
 import time
+from contextlib import suppress
 from typing import Any, NoReturn
 
 import lastgood.__main__
@@ -28,8 +29,6 @@ def main() -> None:
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal of the tests is for them
     orders = socket.socket(fileno=int(sys.argv[1]))
     while True:
-        # Those that have ended are not waited for.
-        signal.signal(signal.SIGCHLD, signal.SIG_IGN)
         message, descriptors, _, _ = socket.recv_fds(orders, LARGEST, 4)
         if not message:
             return
@@ -37,11 +36,13 @@ def main() -> None:
             _stand_by(json.loads(message), orders, descriptors)
         for each in descriptors:
             os.close(each)
+        with suppress(ChildProcessError):
+            while os.waitpid(-1, os.WNOHANG)[0]:
+                pass
 
 
 def _stand_by(order: dict[str, Any], orders: socket.socket, descriptors: list[int]) -> NoReturn:
     """A process that starts another one and tells how it ends."""
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
     orders.close()
     answers, *files = descriptors
     child = os.fork()

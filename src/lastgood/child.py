@@ -16,11 +16,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from lastgood.keeper import PATIENCE as PATIENCE
+from lastgood.kept import Kept
+
 TAIL_LINES = 40
 CHUNK = 1 << 18
 KEPT_OUTPUT = 1 << 14
 MOST_OUTPUT = 1 << 24
-PATIENCE = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -142,60 +144,36 @@ def run_foreign(
     seconds: float,
     folder: Path | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    holding: int | None = None,
 ) -> Ended | None:
     """Runs a program of somebody else's, in ``folder``, and returns how it ended; None when it was ``cancelled``.
 
-    After ``seconds`` it is ended with all its children. What it leaves running when it ends by itself goes on: to start
-    a service is what some are for. So its output goes to a nameless file and not through a pipe, whose closing would
-    end such a service later. Raises OSError when it can't be started.
+    After ``seconds`` it is ended with all its children, and so it is when we end, however that comes: it is started by
+    a ``keeper``, which holds the descriptor ``holding`` open (a lock) until the program has ended. What it leaves
+    running when it ends by itself goes on: to start a service is what some are for. So its output goes to a nameless
+    file and not through a pipe, whose closing would end such a service later. Raises OSError when it can't be started.
     """
     with tempfile.TemporaryFile() as output:
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         began = time.monotonic()
-        process = subprocess.Popen(
-            list(arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            cwd=folder,
-            start_new_session=True,
-        )
-        tell(arguments, foreign=True)
         said = b""
-        try:
-            while process.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.1)
+        with Kept(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
+            tell(arguments, foreign=True)
+            ended_by_us = False
+            while not (ended := program.ended(0.1)) and not ended_by_us:
                 if os.fstat(output.fileno()).st_size > MOST_OUTPUT:
                     said = _end_of(output)
                     output.truncate(0)  # what is printed in this very moment is lost; what comes next is appended
-                if process.returncode is None and (cancelled() or time.monotonic() - began >= seconds):
-                    _end_group(process)
-                    text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
-                    return None if cancelled() else Ended(None, text, time.monotonic() - began)
-        except BaseException:
-            _end_group(process)
-            raise
+                ended_by_us = cancelled() or time.monotonic() - began >= seconds
         text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
-        return Ended(process.returncode, text, time.monotonic() - began)
+        if ended_by_us and not ended and cancelled():
+            return None
+        return Ended(program.status if ended else None, text, time.monotonic() - began)
 
 
 def _end_of(file: IO[bytes]) -> bytes:
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), KEPT_OUTPUT, max(0, size - KEPT_OUTPUT))
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program that leads a process group, and all its children: politely, then at once."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(PATIENCE)
-    # Its children may have outlived it; the group keeps its number as long as one of them is there.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @contextmanager

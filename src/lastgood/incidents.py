@@ -11,6 +11,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +19,8 @@ from lastgood.journal import Journal
 
 POST_MORTEM = "post_mortem"
 # More journals than this are not looked at; nobody writes a post-mortem so much later.
-LOOKED_AT = 500
+LOOKED_AT = 100
+KINDS = ("rollback", "recover")
 _READ = tuple(f'"event": "{event}"'.encode() for event in ("begun", "resumed", "ended", "answered", "done", "undoing"))
 
 
@@ -62,7 +64,7 @@ def all_of(state: Path, live: str, server: str | None = None) -> tuple[Incident,
     """Those of one live database, the newest first; ``server`` as ``Plan.server`` has it, where it is to be that one.
     What can't be read is left out, and so are runs of versions that did not say who began them."""
     found = []
-    for journal in reversed(Journal.all(state)[-LOOKED_AT:]):
+    for journal in islice(Journal.newest(state, *KINDS), LOOKED_AT):
         with suppress(OSError, ValueError, KeyError, TypeError):
             each = read(journal)
             if each is not None and each.live == live and server in (None, each.server):
@@ -96,7 +98,7 @@ def read(journal: Journal) -> Incident | None:
         if event in ("begun", "resumed"):
             begun, plan = begun or each, each.get("plan") or plan
             kind = kind or str(each.get("kind", ""))
-            if kind not in ("rollback", "recover"):
+            if kind not in KINDS:
                 return None
         elif event == "done" and each["step"] == "swap":
             switched = True

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
@@ -19,6 +20,9 @@ from lastgood import durable, fault
 from lastgood.errors import Refused, UsageError
 
 SUFFIX = ".jsonl"
+# Whoever begins a journal says what it is of before anything else.
+_KIND = re.compile(rb'\{"at": "[^"]*", "event": "\w+", "kind": "(\w+)"')
+_BEGINNING = 200
 
 
 class Journal:
@@ -58,6 +62,25 @@ class Journal:
     def all(state: Path) -> list[Journal]:
         """Every journal in ``state``, the newest run last (names begin with the time)."""
         return [Journal(path) for path in sorted((state / "runs").glob("*" + SUFFIX))]
+
+    @staticmethod
+    def newest(state: Path, *kinds: str) -> Iterator[Journal]:
+        """Journals in ``state``, the newest run first; of these ``kinds`` only, when some are given."""
+        for path in sorted((state / "runs").glob("*" + SUFFIX), reverse=True):
+            journal = Journal(path)
+            if not kinds or journal.kind in kinds:
+                yield journal
+
+    @property
+    def kind(self) -> str:
+        """What it is a record of, by its first entry; "" where that does not say so. Reads no more than it must: a
+        state folder may hold thousands of them."""
+        try:
+            with self.path.open("rb") as file:
+                found = _KIND.match(file.read(_BEGINNING))
+        except OSError:
+            return ""
+        return found[1].decode() if found is not None else ""
 
     def write(self, event: str, **data: Any) -> None:
         """Appends one entry and makes it durable. Raises OSError (a full disk, say)."""

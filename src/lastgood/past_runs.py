@@ -12,6 +12,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
@@ -72,7 +73,7 @@ def past(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]
 def past_runs(state: Path, live: str) -> tuple[PastRun, ...]:
     """Those of one live database, the newest first. What can't be read is left out."""
     # Months may lie between two drills, and many other runs.
-    return _newest_first({*_of(Journal.all(state)[-LOOKED_AT:], live), *_of(_drills(state), live)})
+    return _newest_first({*_of(islice(Journal.newest(state, *DID), LOOKED_AT), live), *_of(_drills(state), live)})
 
 
 def drill_due(state: Path, live: str, every: float, now: datetime) -> DrillDue:

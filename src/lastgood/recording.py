@@ -69,7 +69,8 @@ def remember(state: Path, kind: Kind, *, status: str, **data: Any) -> None:
 
 def goes_on(journal: Journal, event: Literal["resumed", "aborting"], *, skew: float | None = None, **data: Any) -> None:
     """Says who goes on with a run, or takes it back. Raises OSError."""
-    journal.write(event, **caller.identity(), **({"skew": skew} if skew is not None else {}), **data)
+    kind = {"kind": data.pop("kind")} if "kind" in data else {}
+    journal.write(event, **kind, **caller.identity(), **({"skew": skew} if skew is not None else {}), **data)
 
 
 @contextmanager

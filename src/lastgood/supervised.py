@@ -43,6 +43,7 @@ class Supervised:
         self._mark = mark
         tell(arguments, foreign=True)
         self._began = time.monotonic()
+        self._had_to_be_ended = 0
         self._process = subprocess.Popen(
             list(arguments),
             stdin=subprocess.DEVNULL,
@@ -99,10 +100,11 @@ class Supervised:
         return "\n".join(self._tail)
 
     def end(self) -> int:
-        """Ends it, and whatever it has started that is still there, and returns how many processes had to be."""
-        ended = end_all(self._process.pid, self._mark)
+        """Ends it, and whatever it has started that is still there, and returns how many processes had to be, in all
+        calls."""
+        self._had_to_be_ended += end_all(self._process.pid, self._mark)
         self._process.wait()
-        return ended
+        return self._had_to_be_ended
 
 
 def lines_of(output: IO[bytes]) -> Iterator[str]:

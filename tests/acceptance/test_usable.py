@@ -214,7 +214,16 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
     stop_at("finish.before_task", stage)
     target = stage.request.target
     (kept,) = look(target).kept
-    plan = prune.plan(target, stage.request.store, named=[kept.name, "good.sql"])
+    plan = prune.plan(
+        target,
+        stage.request.store,
+        prune.Wish(
+            named=(
+                kept.name,
+                "good.sql",
+            )
+        ),
+    )
     assert [(each.name, each.goes) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
     prune.run(target, plan)
     rollback.resume(replace(stage.request, run=None))

@@ -32,6 +32,8 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "points": (),
     "points list": (),
     "points verify": (3, 4),
+    "points pin": (4, 5),
+    "points unpin": (3, 4, 5),
     "facts": (3, 4, 5),
     "restore": (3, 4, 5, 7),
     "validate": (3, 5),

@@ -7,6 +7,7 @@ deleted all deals.
 from __future__ import annotations
 
 import gzip
+import json
 import re
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tests.docs.page import Block, Command, blocks
 from tests.docs.platforms import supabase
 from tests.docs.shell import Shell
 from tests.mission.site import Site
+from tests.web import Web
 
 LIVE = "crm"
 
@@ -244,6 +246,46 @@ class KindsOfDumps(Stage):
         super().prepare()
         (path,) = Path("backups").glob("*.sql")
         Path("broken.sql.gz").write_bytes(gzip.compress(path.read_bytes())[:-100])
+
+
+class Notifications(Stage):
+    """Two webhooks of our own."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.web = Web(lambda path: (200, b"ok", {}))
+        self.here.request.addfinalizer(self.web.close)
+        self.shell.substitutions["hooks.example.org"] = self.web.url.removeprefix("http://")
+
+    def told(self) -> list[tuple[str, str]]:
+        """Who was told what since the last call."""
+        found = [
+            (path.partition("?")[0], json.loads(body)["title"].partition(": ")[2]) for path, body in self.web.posted
+        ]
+        self.web.posted.clear()
+        return found
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        told = [path for path, _ in self.told()]
+        expected = {
+            "lastgood notify --test team": ["/team"],
+            "lastgood notify --test": ["/on-call", "/team"],
+            "lastgood rollback": ["/team"] * 2,
+            "lastgood undo": ["/on-call"] + ["/team"] * 2,
+        }
+        call = command.text.partition("#")[0].strip().removesuffix(" --yes")
+        assert sorted(told) == expected.get(call, []), (command.text, outcome.err)
+        assert "T0KEN" not in outcome.out + outcome.err
+
+
+class Retention(Stage):
+    """Backups of one night."""
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--dry-run" in command.text:
+            assert "the newest, daily " in outcome.out and "in days and weeks of Europe/Berlin" in outcome.out
+        elif "--pin" in command.text or command.text.startswith("lastgood points "):
+            assert ("pinned" in self.lastgood("points").out) == ("unpin" not in command.text)
 
 
 class PgBouncerPage(Stage):
@@ -480,10 +522,12 @@ STAGES: dict[str, type[Stage]] = {
     "docs/configuration.md": Configuration,
     "docs/explaining.md": Explaining,
     "docs/kinds-of-dumps.md": KindsOfDumps,
+    "docs/notifications.md": Notifications,
     "docs/pgbouncer.md": PgBouncerPage,
     "docs/rds.md": Rds,
     "docs/recovering.md": Recovering,
     "docs/restoring.md": Restoring,
+    "docs/retention.md": Retention,
     "docs/self-hosted.md": SelfHosted,
     "docs/supabase.md": Supabase,
     "docs/tutorial.md": Tutorial,

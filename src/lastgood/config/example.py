@@ -93,6 +93,11 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "operation_column": "op",
         },
     ),
+    "retention": ({"timezone": "Europe/Berlin"},),
+    "retention.keep": (
+        {"last": 3, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12, "yearly": 3, "within": "14d"},
+    ),
+    "retention.kept": ({"last": 1, "within": "7d"},),
     "deploy": ({"time_limit": "30min", "stop": True, "url_variables": ("DATABASE_URL", "SUPABASE_DB_URL")},),
     "notifications": ({"time_limit": "10s"},),
     "notifications.targets": (

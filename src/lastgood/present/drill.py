@@ -8,7 +8,7 @@ from pathlib import Path
 from lastgood import amounts
 from lastgood.present.screen import Column, Screen
 from lastgood.procedure.drill import Evidence, Found, Sealed, StoreEvidence, Unreadable
-from lastgood.procedure.drill.evidence import Phase
+from lastgood.procedure.drill.evidence import DrillPhase
 
 SHOWN = 40
 
@@ -103,7 +103,7 @@ def _drill(screen: Screen, found: Evidence) -> None:
     _figures(screen, found)
 
 
-def _phase(phase: Phase) -> tuple[str, ...]:
+def _phase(phase: DrillPhase) -> tuple[str, ...]:
     return (
         ("  " if "." in phase.name else "") + phase.title + ("" if phase.outcome == "done" else f" ({phase.outcome})"),
         amounts.duration(phase.seconds),

@@ -110,7 +110,7 @@ def _head(subject: Subject) -> Iterator[str]:
     )
     yield ""
     yield "For whoever has `psql`, `pg_dump` and `pg_restore`, the rights of an owner or superuser, and not lastgood."
-    yield "Each block of commands can be pasted as it is: it runs as a whole and stops at its first error. Paste them "
+    yield "Each block of commands can be pasted as it is: it runs as a whole and stops at its first error. Paste them"
     yield "into `sh`, `bash` or `dash`; `zsh` first needs `emulate sh`."
     yield ""
 

@@ -29,6 +29,7 @@ _MARKS = {
     "who": "WHO",
     "stage": "begin",
     "done": "done",
+    "program": "program",
     "failed": "FAILED",
     "caution": "CAUTION",
     "end": "END",
@@ -56,7 +57,7 @@ def outcome(run: RunRecord | RunLine) -> str:
 
 
 def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
-    """The list of runs, the newest first."""
+    """The list of runs, the newest first. When each began its name tells."""
     if not runs.runs:
         screen.say(f'No runs: no journal in "{folder}" tells of one.')
         return
@@ -64,7 +65,6 @@ def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
         (
             Column("run"),
             Column("kind"),
-            Column("begun"),
             Column("by", fold=True),
             Column("live", fold=True),
             Column("took", right=True),
@@ -74,11 +74,10 @@ def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
             (
                 each.run,
                 f"{each.kind} {each.detail}" if each.detail and each.kind in ("maintenance", "validate") else each.kind,
-                amounts.moment(each.begun),
                 f"{each.by} on {each.host}" if each.by else "not known",
                 each.live,
                 amounts.duration(each.seconds),
-                outcome(each),
+                f"{outcome(each)}, undone since" if each.undone_by else outcome(each),
             )
             for each in runs.runs
         ],
@@ -120,6 +119,9 @@ def page_of(record: RunRecord) -> str:
 
 
 def _title(record: RunRecord) -> str:
+    if record.source == "server":
+        how = "switched" if record.outcome == "switched" else "not switched"
+        return f"{record.kind.capitalize()} {record.run}: {how}, as the server tells"
     since = ", and taken back since" if record.undone_by else ""
     return f"{record.kind.capitalize()} {record.run}: {outcome(record)}{since}"
 
@@ -234,12 +236,12 @@ def _timeline(record: RunRecord) -> Iterator[Block]:
 def timeline_rows(record: RunRecord) -> Rows:
     """What happened, by the server's clock."""
     return Rows(
-        (Column("UTC"), Column("what", fold=True), Column("took", right=True)),
+        (Column("UTC"), Column("took", right=True), Column("what", fold=True)),
         [
             (
                 f"{each.at:%Y-%m-%d %H:%M:%S}.{each.at.microsecond // 1000:03}",
-                f"{_MARKS[each.kind]} {each.text}" if each.kind in _MARKS else each.text,
                 amounts.duration(each.seconds) if each.seconds is not None else "",
+                f"{_MARKS[each.kind]} {each.text}" if each.kind in _MARKS else each.text,
             )
             for each in record.timeline
         ],
@@ -398,11 +400,9 @@ def checklist(run: str, after: After) -> Iterator[Block]:
 
 def item(each: ItemAfter) -> str:
     """One line of the checklist."""
+    name = f" [{each.item}]" if each.item != each.title else ""
     said = f": {each.text}" if each.text else ""
     when = f", {amounts.moment(each.at)}" if each.at is not None else ""
-    todo = f" ({each.command})" if each.command and not each.done else ""
-    return (
-        f"{each.title} [{each.item}]{said}{todo}, {each.known}{when}"
-        if each.known != "not known"
-        else f"{each.title} [{each.item}]{said}"
-    )
+    known = f" ({each.known}{when})" if each.known != "not known" else ""
+    todo = f"; run: {each.command}" if each.command and not each.done else ""
+    return f"{each.title}{name}{said}{known}{todo}"

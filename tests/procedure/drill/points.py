@@ -20,7 +20,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 DAMAGED = {
     "cut.sql": "incomplete",
     "flipped.dump": "corrupt",
-    "missing_member": "corrupt",
+    "missing_member": "incomplete",
 }
 
 

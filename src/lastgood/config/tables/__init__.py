@@ -17,6 +17,7 @@ from lastgood.config.tables.notifying import Notifications, Recipient
 from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
 from lastgood.config.tables.rehearsing import Drill
+from lastgood.config.tables.retaining import Keep, Retention
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -32,12 +33,14 @@ __all__ = [
     "Guide",
     "Health",
     "Hooks",
+    "Keep",
     "Notifications",
     "PgBouncer",
     "Polymorphic",
     "Recipient",
     "Record",
     "Recover",
+    "Retention",
     "Rule",
     "Sentry",
     "Size",
@@ -60,6 +63,7 @@ class Tables(Table):
     recover: Recover = Recover()
     record: Record = Record()
     notifications: Notifications = Notifications()
+    retention: Retention = Retention()
     drill: Drill = Drill()
     deploy: Deploy = Deploy()
     guide: Guide = Guide()

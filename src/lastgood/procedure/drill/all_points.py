@@ -93,7 +93,7 @@ class _Work:
 
     def _databases(self, point: RestorePoint) -> Iterator[ProvedPoint]:
         try:
-            whole = points.read_whole(point, skim=True, emit=self._quiet, cancelled=self.cancelled)
+            whole = points.read_whole(point, emit=self._quiet, cancelled=self.cancelled)
         except WhichDatabase as error:
             for name in error.databases:
                 yield self._one(point, name, None)
@@ -110,9 +110,7 @@ class _Work:
         began = monotonic()
         try:
             if whole is None:
-                whole = points.read_whole(
-                    point, database=database, skim=True, emit=self._quiet, cancelled=self.cancelled
-                )
+                whole = points.read_whole(point, database=database, emit=self._quiet, cancelled=self.cancelled)
             if lacks := points.lacking(point, whole.summary):
                 return _partial(point, database, lacks, monotonic() - began)
             return self._restored(point, database, whole, began)
@@ -151,7 +149,7 @@ class _Work:
             rows=sum(table.rows for table in report.tables),
             tables=len(report.tables),
             counted_only=sum(table.equal is None for table in report.tables),
-            digest=point_digest(report.tables),
+            digest=point_digest(whole.facts.tables),
             seconds=round(monotonic() - began, 3),
         )
 

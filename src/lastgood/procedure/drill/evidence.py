@@ -39,7 +39,7 @@ def point_digest(tables: Iterable[Table]) -> str:
     return hashlib.sha256(text.encode("utf-8", "backslashreplace")).hexdigest()
 
 
-class Phase(Frozen):
+class DrillPhase(Frozen):
     """One phase. ``begin`` and ``seconds`` count from the beginning of the drill; phases called ``rollback.build`` lie
     within ``rollback``. ``bytes`` and ``rows``: how much it moved."""
 
@@ -135,7 +135,7 @@ class Change(Frozen):
     ratio: float
 
 
-class Comparison(Frozen):
+class Compared(Frozen):
     """The last drill that went well. ``median``: of the last five. ``slower``: so much more than the last one that it
     is no chance, and not by the size alone; ``said`` puts it into words."""
 
@@ -179,14 +179,14 @@ class Evidence(Document):
     point: PlannedPoint
     point_digest: str
     point_sha256: str
-    phases: tuple[Phase, ...]
+    phases: tuple[DrillPhase, ...]
     proofs: tuple[Proof, ...]
     tables: tuple[ProvedTable, ...]
     broken: tuple[str, ...]
     outages: Outages | None
     validation: Validated | None
     expected: Expected | None
-    compared: Comparison | None
+    compared: Compared | None
     cautions: tuple[str, ...]
     left_out: tuple[str, ...]
     failure: Failure | None

@@ -8,7 +8,7 @@ from pathlib import Path
 from statistics import median
 
 from lastgood import amounts
-from lastgood.procedure.drill.evidence import Change, Comparison, Evidence, Expected, Phase
+from lastgood.procedure.drill.evidence import Change, Compared, DrillPhase, Evidence, Expected
 from lastgood.procedure.drill.seal import Found, every
 from lastgood.report import Report
 
@@ -28,7 +28,7 @@ def passed_before(state: Path, live: str) -> list[Evidence]:
     return list(islice((each for each in found if each.live == live and each.status == "passed"), MEDIAN_OF))
 
 
-def compared(phases: Sequence[Phase], bytes_now: int, before: Sequence[Evidence]) -> Comparison | None:
+def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evidence]) -> Compared | None:
     """How long the rollback took, against the last drill that passed; None when there is none."""
     now = _seconds(phases)
     if not before or _COMPARED not in now:
@@ -39,7 +39,7 @@ def compared(phases: Sequence[Phase], bytes_now: int, before: Sequence[Evidence]
     ratio = now[_COMPARED] / max(then[_COMPARED], 0.001)
     size = bytes_now / last.point.bytes if last.point.bytes else None
     slower = _is_slower(then[_COMPARED], now[_COMPARED]) and ratio > SLOWER_RATIO * max(1.0, size or 1.0)
-    return Comparison(
+    return Compared(
         run=last.run,
         ended=last.ended,
         before=then[_COMPARED],
@@ -70,7 +70,7 @@ def _is_slower(then: float, now: float) -> bool:
     return now >= then * SLOWER_RATIO and now - then >= SLOWER_SECONDS
 
 
-def _seconds(phases: Iterable[Phase]) -> dict[str, float]:
+def _seconds(phases: Iterable[DrillPhase]) -> dict[str, float]:
     return {each.name: each.seconds for each in phases if each.outcome == "done"}
 
 

@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 
 from lastgood.events import Caution, Emit, Event, StageDone, StageFailed, StageStarted
-from lastgood.procedure.drill.evidence import Outcome, Phase
+from lastgood.procedure.drill.evidence import DrillPhase, Outcome
 
 
 @dataclass(slots=True)
@@ -80,10 +80,10 @@ class Phases:
             if one.name == name:
                 one.bytes, one.rows = bytes, rows
 
-    def all(self) -> tuple[Phase, ...]:
+    def all(self) -> tuple[DrillPhase, ...]:
         """All of them as data, in the order in which they began."""
         return tuple(
-            Phase(
+            DrillPhase(
                 name=one.name,
                 title=one.title,
                 begin=round(one.begin, 3),

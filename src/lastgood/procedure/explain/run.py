@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lastgood.documents import Frozen
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
+from lastgood.procedure.explain import deployment
 from lastgood.procedure.explain.explained import Explained, explain
 from lastgood.steps.application import Checks, Start, Stop
 from lastgood.steps.build import Build
@@ -26,7 +27,7 @@ from lastgood.steps.watch import Before, Watch
 
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
-TITLES = {each.name: each.title for each in _STEPS}
+TITLES = {**{each.name: each.title for each in _STEPS}, **deployment.TITLES}
 _BACK = "switch the names back"
 
 
@@ -47,7 +48,7 @@ _ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": 
 _PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
 
 
-_ASIDE = re.compile(rb'"event": "begun", "kind": "(?:maintenance|prune|validate)"')
+_ASIDE = ("maintenance", "prune", "validate")
 
 
 class RunStory(Frozen):
@@ -77,16 +78,7 @@ class RunStory(Frozen):
 def newest(state: Path) -> str | None:
     """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
     none means what was done to the database."""
-    return next((each.run for each in reversed(Journal.all(state)) if not _is_aside(each)), None)
-
-
-def _is_aside(journal: Journal) -> bool:
-    try:
-        with journal.path.open("rb") as file:
-            first = _ASIDE.search(file.read(200))
-    except OSError:
-        return True
-    return first is not None
+    return next((each.run for each in Journal.newest(state) if each.kind not in _ASIDE), None)
 
 
 def explain_run(state: Path, name: str) -> RunStory:
@@ -126,10 +118,16 @@ def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
         reason = str(failed["reason"] or failed["error"])
     else:
         reason = str(error.get("message", ""))
-    outcome = _outcome(kind, by_name, ended, failed, last)
-    run, live, kept = journal.run, str(plan.get("live", "")), str(plan.get("kept", ""))
-    said, commands = _state(outcome, kind, run, live, kept)
-    point = plan.get("point")
+    begun = next((each for each in entries if each["event"] == "begun"), {})
+    run, kept = journal.run, str(plan.get("kept", ""))
+    live = str(plan.get("live") or begun.get("live", ""))
+    outcome: Outcome
+    if kind == "deploy":
+        outcome, said, commands = deployment.told(entries, run)
+    else:
+        outcome = _outcome(kind, by_name, ended, failed, last)
+        said, commands = _state(outcome, kind, run, live, kept)
+    point = plan.get("point") or next((each["path"] for each in entries if each["event"] == "point"), None)
     return RunStory(
         run=run,
         kind=kind,

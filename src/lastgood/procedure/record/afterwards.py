@@ -28,6 +28,8 @@ TITLES = {
     "retention": "What is kept, and how long, was reviewed",
     POST_MORTEM: "The post-mortem was written",
 }
+# What can't be measured when the server does not answer.
+ON_THE_SERVER = ("writers", "previous_database")
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +56,20 @@ class Look:
 def after(look: Look, settings: Record) -> After:
     """The checklist as it stands now."""
     incident = look.incident
-    items = [_item(name, title, _measured(name, look), incident) for name, title in TITLES.items()]
-    items += [_item(name, name, None, incident) for name in settings.checklist if name not in TITLES]
+    own = {name: name for name in settings.checklist if name not in TITLES}
+    # The post-mortem comes last: it is what closes all this.
+    titles = {**TITLES, **own}
+    titles[POST_MORTEM] = titles.pop(POST_MORTEM)
+    trouble = look.seen.trouble
+    items = [
+        _item(name, title, _measured(name, look), incident, trouble if name in ON_THE_SERVER else "")
+        for name, title in titles.items()
+    ]
     due = incident.due(settings.post_mortem_within) if settings.post_mortem_within else None
     return After(items=tuple(items), due=due, overdue=due is not None and incident.is_open and datetime.now(UTC) > due)
 
 
-def _item(name: str, title: str, measured: Measured | None, incident: Incident) -> ItemAfter:
+def _item(name: str, title: str, measured: Measured | None, incident: Incident, unknown: str = "") -> ItemAfter:
     if measured is not None and measured.done:
         return ItemAfter(item=name, title=title, done=True, known="measured", text=measured.text)
     answer = incident.answers.get(name)
@@ -72,7 +81,8 @@ def _item(name: str, title: str, measured: Measured | None, incident: Incident) 
         return ItemAfter(
             item=name, title=title, done=False, known="measured", text=measured.text, command=measured.command
         )
-    return ItemAfter(item=name, title=title, done=False, known="not known", text="nobody has answered for it")
+    text = f"not known: {unknown}" if unknown else "nobody has answered for it"
+    return ItemAfter(item=name, title=title, done=False, known="not known", text=text)
 
 
 def _measured(name: str, look: Look) -> Measured | None:

@@ -175,7 +175,8 @@ class RunRecord(Document):
 
 class RunLine(Frozen):
     """A run in the list of runs. ``outcome`` and ``status`` as in its report; ``seconds`` from its first entry to its
-    last. ``detail`` tells more than the kind: which way maintenance was switched, what a validation found."""
+    last. ``undone_by`` is the run that took it back, "" when none did. ``detail`` tells more than the
+    kind: which way maintenance was switched, what a validation found, what an undo took back."""
 
     run: str
     kind: str
@@ -188,6 +189,7 @@ class RunLine(Frozen):
     status: str
     seconds: float
     detail: str = ""
+    undone_by: str = ""
 
 
 class Runs(Document):

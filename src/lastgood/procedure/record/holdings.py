@@ -58,7 +58,7 @@ def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> It
 
 def _database(seen: Server, what: str, oid: int | None, name: str) -> Holding:
     if seen.status is None or oid is None:
-        return Holding(what=what, name=name, now="not known", detail=seen.trouble)
+        return Holding(what=what, name=name, now="not known")
     live = seen.status.live
     if live.oid == oid:
         return Holding(what=what, name=live.name, now="there", detail="it is live")

@@ -16,15 +16,22 @@ def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
     """The newest ``limit`` runs of this machine, of one ``kind`` if one is given. A journal that says nothing is left
     out."""
     found: list[RunLine] = []
-    for journal in sorted(Journal.all(state), key=lambda each: each.run, reverse=True):
+    undone: dict[str, str] = {}  # what took a run back is newer than it
+    # Journals that were begun elsewhere may not say at their beginning what they are of.
+    kinds = ("undo", kind, "") if kind is not None else ()
+    for journal in Journal.newest(state, *kinds):
         line = None
         with suppress(OSError, ValueError, KeyError, TypeError):
             line = _line(journal)
-        if line is None or kind not in (None, line.kind):
+        if line is None:
+            continue
+        if line.kind == "undo" and line.outcome in ("done", "switched"):
+            undone[line.detail] = line.run
+        if kind not in (None, line.kind):
             continue
         if len(found) == limit:
             return Runs(runs=tuple(found), more=True)
-        found.append(line)
+        found.append(line.model_copy(update={"undone_by": undone.get(line.run, "")}))
     return Runs(runs=tuple(found), more=False)
 
 
@@ -56,7 +63,10 @@ def _line(journal: Journal) -> RunLine | None:
 
 
 def _detail(begun: object) -> str:
-    """What tells more than the kind: which way maintenance was switched, what a validation found."""
+    """What tells more than the kind: which way maintenance was switched, what a validation found, what is undone."""
     if not isinstance(begun, dict):
         return ""
+    plan = begun.get("plan")
+    if isinstance(plan, dict) and plan.get("undoes"):
+        return str(plan["undoes"])
     return str(begun.get("action") or begun.get("verdict") or begun.get("into") or "")

@@ -87,7 +87,7 @@ def _from_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry]) -> R
         holdings.file("journal", str(journal.path)),
     )
     application = _application(entries, report)
-    undone_by = tuple(_undone_by(inquiry.state, journal.run, seen))
+    undone_by = tuple(sorted(_undone_by(inquiry.state, journal.run, seen), key=lambda each: each.at))
     state, commands = (story.state, story.commands) if not undone_by else _taken_back(story.kind, live, undone_by[-1])
     after = (
         afterwards.after(
@@ -258,9 +258,9 @@ def _figures(report: Any) -> dict[str, float]:
 def _undone_by(state: Path, run: str, seen: Server) -> Iterator[UndoneBy]:
     """From the journals of this machine, and from the marks of the server."""
     known = set()
-    for journal in Journal.all(state):
+    for journal in Journal.newest(state, "undo"):
         if journal.run <= run:
-            continue  # names begin with the time
+            break  # names begin with the time
         with suppress(OSError, KeyError, StopIteration):
             entries = journal.replay()
             begun = next(entries)
@@ -324,7 +324,7 @@ def _from_marks(inquiry: Inquiry, run: str) -> RunRecord:
         live=live,
         server=holdings.server_name(inquiry.target) if inquiry.target is not None else "",
         server_version=seen.status.server_version if seen.status is not None else "",
-        point=mark.point,
+        point=mark.point if kind == "rollback" else "",
         point_made_at=None,
         source="server",
         journal="",
