@@ -25,6 +25,7 @@ from lastgood.config import example
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
+from lastgood.notifications import Listing
 from lastgood.past_runs import DrillDue
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
@@ -84,6 +85,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("drill --due", "under `due`, beside `live`", DrillDue),
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
+    ("notify; under `notifications` of config check its `targets`", "the document itself", Listing),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
