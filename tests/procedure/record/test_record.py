@@ -100,7 +100,8 @@ def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "outcome", "words"),
     [
-        ([{"event": "begun", "kind": "deploy", "live": "crm"}, {"event": "ended", "status": "undone", "report": {"status": "rolled back", "undo_command": "x"}}],
+        ([{"event": "begun", "kind": "deploy", "live": "crm"},
+          {"event": "ended", "status": "undone", "report": {"status": "rolled back", "undo_command": "x"}}],
          "undone", "failed, and was taken back"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "failed", "why": "no room"}],
          "failed", "failed"),
