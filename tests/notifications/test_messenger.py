@@ -222,7 +222,6 @@ def test_ctrl_c_ends_the_wait(hanging: str, monkeypatch: pytest.MonkeyPatch) -> 
 
     monkeypatch.setattr(Companion, "hear", interrupted)
     began = time.monotonic()
-    assert [(each.target, each.problem) for each in messenger.over()] == [
-        ("hanging", "it had not taken the message when Ctrl+C ended the wait")
-    ]
+    late = "it had not taken the message when Ctrl+C ended the wait"
+    assert [(each.target, each.problem) for each in messenger.over()] == [("hanging", late)]
     assert time.monotonic() - began < 10.0
