@@ -4,7 +4,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 STAMP := $(VENV)/.installed
 
-.PHONY: demo test lint format bench crash fuzz clean
+.PHONY: demo test lint format docs bench crash fuzz clean
 .DEFAULT_GOAL := help
 
 help: ## show the targets
@@ -32,6 +32,9 @@ format: $(STAMP) ## rewrite the sources in the project's format
 	$(BIN)/ruff check --fix .
 	$(BIN)/ruff format .
 
+docs: $(STAMP) ## build the documentation into site/, to be read from there without a server
+	NO_MKDOCS_2_WARNING=1 $(BIN)/python -m mkdocs build --strict --quiet
+
 bench: $(STAMP) ## seconds, memory and ratios against psql, pg_restore and cp on the same data (takes hours)
 	$(BIN)/python -m bench
 
@@ -42,4 +45,4 @@ fuzz: $(STAMP) ## the dump reader against random input, for a long time
 	LASTGOOD_FUZZ=long $(BIN)/python -m pytest tests -k fuzz
 
 clean: ## remove what the targets made
-	rm -rf $(VENV) .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis
+	rm -rf $(VENV) site .pytest_cache .mypy_cache .ruff_cache .import_linter_cache .hypothesis

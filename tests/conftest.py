@@ -12,14 +12,20 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer, available
-from tests import pooler
+from tests import memory, pooler, warm
 
 # Shared machines are slow at times: how long an example takes says nothing here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
 settings.load_profile("lastgood")
 
+EmbeddedServer.place = memory.place()
+# Where pytest makes its folders, unless somebody says --basetemp.
+os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory.place(runs_programs=True)))
+
 MAJORS = (15, 16, 17, 18)
 NEWEST = 18
+# Their files may lie in memory.
+SMALL = {"max_wal_size": "256MB", "min_wal_size": "32MB"}
 _numbers = itertools.count(1)
 
 
@@ -40,12 +46,16 @@ class Servers:
                 pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
             pytest.skip(f"PostgreSQL {major} is not on this machine")
         if major not in self._running:
-            self._running[major] = EmbeddedServer(major)
+            self._running[major] = EmbeddedServer(major, settings=SMALL)
         return self._running[major]
 
     def close(self) -> None:
         for server in self._running.values():
             server.close()
+
+
+def pytest_sessionfinish() -> None:
+    warm.close()
 
 
 @pytest.fixture(scope="session")

@@ -8,6 +8,7 @@ from pathlib import Path
 import pytest
 
 from lastgood import config
+from lastgood.config import file as configuration
 from lastgood.config.schema import schema
 from lastgood.errors import UsageError
 
@@ -82,7 +83,7 @@ def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     assert (
         refused({}, {}, tmp_path)[1]
         == "The known keys are: db, store, state, format, fence, reopen_when, on_failure, strict, jobs, max_wal_lag, "
-        "throttle, hooks, pgbouncer, health, watch, check, validate, recover."
+        f"throttle, {', '.join(configuration.TABLES)}."
     )
 
 
@@ -360,15 +361,9 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
 
 def test_the_schema_knows_every_key() -> None:
     found = schema()
-    assert set(found["properties"]) == {each.name for each in config.OPTIONS if each.in_file} | {
-        "hooks",
-        "pgbouncer",
-        "health",
-        "watch",
-        "check",
-        "validate",
-        "recover",
-    }
+    assert set(found["properties"]) == {each.name for each in config.OPTIONS if each.in_file} | set(
+        configuration.TABLES
+    )
     assert found["properties"]["max_wal_lag"]["anyOf"] == [
         {"type": "integer", "minimum": 16 << 20},
         {"type": "string"},

@@ -71,6 +71,17 @@ def test_all_lists_the_newest_last(tmp_path: Path) -> None:
     assert [j.run for j in Journal.all(tmp_path)] == ["20251104-143000-00000000", "20261122-031500-9f3c1a70"]
 
 
+def test_the_newest_of_a_kind_are_found_by_their_first_words(tmp_path: Path) -> None:
+    for number, kind in enumerate(("rollback", "validate", "rollback", "undo")):
+        Journal.create(tmp_path, f"20261122-03150{number}-00000000").write("begun", kind=kind, live="crm")
+    Journal.create(tmp_path, "20261122-031504-00000000")
+    assert [j.kind for j in Journal.newest(tmp_path)] == ["", "undo", "rollback", "validate", "rollback"]
+    assert [j.run for j in Journal.newest(tmp_path, "rollback")] == [
+        "20261122-031502-00000000",
+        "20261122-031500-00000000",
+    ]
+
+
 def test_what_is_written_after_a_torn_line_is_not_lost_with_it(tmp_path: Path) -> None:
     """A crash or a full disk tears a line; whoever resumes the run writes into the same journal."""
     journal = Journal.create(tmp_path, RUN)

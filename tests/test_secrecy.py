@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lastgood import secrecy
 from lastgood.secrecy import Scrubber, needs_encoding, written_passwords
 
 URLS = {
@@ -87,3 +88,22 @@ def test_a_password_in_a_command_of_sql_is_hidden() -> None:
     assert scrub(said) == "STATEMENT:  ALTER ROLE app LOGIN PASSWORD '***' VALID UNTIL 'infinity'"
     assert scrub("CREATE ROLE app PASSWORD 'cut o") == "CREATE ROLE app PASSWORD '***'"
     assert scrub('password authentication failed for user "app"') == 'password authentication failed for user "app"'
+
+
+@pytest.mark.parametrize(
+    ("words", "shown"),
+    [
+        (["lastgood", "rollback", "--yes"], "lastgood rollback --yes"),
+        (["lastgood", "--db", "postgresql://a:b@h/d"], "lastgood --db 'postgresql://a:***@h/d'"),
+        (["lastgood", "deploy", "--", "env", "PGPASSWORD=x y", "run"], "lastgood deploy -- env PGPASSWORD=*** run"),
+        (
+            ["migrate", "--password", "x", "--token=y", "--api-key", "z", "up"],
+            "migrate --password *** --token=*** --api-key *** up",
+        ),
+        (["migrate", "--password", "--force", "DB_SECRET_KEY=k"], "migrate --password --force DB_SECRET_KEY=***"),
+        (["psql", "--no-password", "crm", "-c", "SELECT"], "psql --no-password crm -c SELECT"),
+        (["a b", "tokenize", "--compass", "north"], "'a b' tokenize --compass north"),
+    ],
+)
+def test_a_command_line_is_shown_without_secrets(words: list[str], shown: str) -> None:
+    assert secrecy.command_line(words, Scrubber()) == shown

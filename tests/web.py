@@ -10,14 +10,23 @@ from typing import Any
 
 class Web:
     """``answer`` takes a path and gives the status, the body and headers.
-    ``asked`` are the paths that were asked for, each with the value of the header Authorization."""
+    ``asked`` are the paths that were asked for, each with the value of the header Authorization; ``posted`` what was
+    sent to which path."""
 
     def __init__(self, answer: Callable[[str], tuple[int, bytes, Mapping[str, str]]]) -> None:
         self.asked: list[tuple[str, str | None]] = []
+        self.posted: list[tuple[str, bytes]] = []
         web = self
 
         class Handler(BaseHTTPRequestHandler):
             def do_GET(self) -> None:
+                self.answer()
+
+            def do_POST(self) -> None:
+                web.posted.append((self.path, self.rfile.read(int(self.headers["Content-Length"]))))
+                self.answer()
+
+            def answer(self) -> None:
                 web.asked.append((self.path, self.headers.get("Authorization")))
                 status, body, headers = answer(self.path)
                 self.send_response(status)

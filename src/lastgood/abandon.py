@@ -6,7 +6,7 @@ from __future__ import annotations
 from contextlib import suppress
 from typing import Any, Literal
 
-from lastgood import fault, interrupts, prepare, undo
+from lastgood import caller, fault, interrupts, names, prepare, recording, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
@@ -14,7 +14,7 @@ from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, Refused, Stoppe
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal import Journal
 from lastgood.plan import Request
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.leftover import drop_leftover
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked
@@ -32,10 +32,6 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
         left = prepare.leftover_of(maintenance, request)
         name = prepare.run_of(left, request.state) if left else prepare.unfinished_run(maintenance, request)
         lock_live(maintenance, live)
-        removed = []
-        if left is not None:
-            drop_leftover(maintenance, request.target, left, live)
-            removed.append(left.name)
         for found, mark in marked(maintenance):
             if mark.run == name and mark.role == "kept" and mark.live == live:
                 raise Refused(
@@ -43,19 +39,37 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
                     hint="Run: lastgood undo",
                     state=f'"{live}" is the restored database; the previous one is kept as "{found.name}".',
                 )
-        for found, mark in marked(maintenance):
-            if mark.run == name and mark.role == "shadow" and mark.live == live:
-                shadow = mark
-                database.drop(maintenance, found.name, found.oid)
-                removed.append(found.name)
+        skew = clock.skew(maintenance)
+        removed = []
         journal = Journal.find(request.state, name)
-        state = f'"{live}" was not touched and is open; run {name} is walked back. The application is stopped.'
-        application = _started_again(request, name, journal, shadow, emit, state)
-        if journal is not None:
-            journal.write("ended", status="aborted", removed=removed, application=application)
+        kept = _aborting(request, name, journal, emit, skew)
+        with recording.recording(kept, emit) as emit:
+            if left is not None:
+                drop_leftover(maintenance, request.target, left, live)
+                removed.append(left.name)
+            for found, mark in marked(maintenance):
+                if mark.run == name and mark.role == "shadow" and mark.live == live:
+                    shadow = mark
+                    database.drop(maintenance, found.name, found.oid)
+                    removed.append(found.name)
+            state = f'"{live}" was not touched and is open; run {name} is walked back. The application is stopped.'
+            application = _started_again(request, name, journal, shadow, emit, state)
+            recording.ended(kept, "aborted", removed=removed, application=application)
     return {
         "format": 1, "run": name, "status": "aborted", "live": live, "removed": removed, "application": application,
     }  # fmt: skip
+
+
+def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, skew: float | None) -> Journal | None:
+    """Where it is written down that, and by whom, the run is walked back: in its journal, or in one of this machine's
+    own. Nobody needs it for what is done here."""
+    if journal is not None:
+        with suppress(OSError):
+            recording.goes_on(journal, "aborting", skew=skew)
+        return journal
+    if not names.is_run(name):
+        return None  # only the end of its name is known
+    return recording.attempt(request.state, name, "abort", emit, skew=skew, live=request.target.dbname)
 
 
 Again = Literal["started", "not stopped", "unknown"]
@@ -101,7 +115,7 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
         with interrupts.calling(patience):
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
-            _write(journal, "undoing", by=plan.run, reason=failed.problem)
+            _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
             _stop_once_more(request, service, run, emit)
             report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
             fault.point("application.before_start_again")
@@ -132,7 +146,7 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
         "undo": report.document(),
         "application": application.model_dump(mode="json"),
     }
-    _write(journal, "ended", status="undone", by=plan.run)
+    recording.ended(journal, "undone", by=plan.run, error=recording.error_data(said))
     return said
 
 
@@ -177,6 +191,9 @@ def undone(request: Request, emit: Emit) -> None:
             return
         lock_live(maintenance, live)
         journal = Journal.find(request.state, run)
+        if journal is not None:
+            with suppress(OSError):
+                recording.goes_on(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
         state = f'"{live}" is what it was before the run, and open.'
         _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
         _write(journal, "ended", status="undone", by=by[0].run)

@@ -16,11 +16,42 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
+from lastgood.keeper import PATIENCE as PATIENCE
+from lastgood.kept import Kept
+
 TAIL_LINES = 40
 CHUNK = 1 << 18
 KEPT_OUTPUT = 1 << 14
 MOST_OUTPUT = 1 << 24
-PATIENCE = 5.0
+
+
+@dataclass(frozen=True, slots=True)
+class Started:
+    """A program that was started; ``foreign``: somebody else's, a hook."""
+
+    arguments: tuple[str, ...]
+    foreign: bool = False
+
+
+_listeners: list[Callable[[Started], None]] = []
+
+
+@contextmanager
+def listening(hear: Callable[[Started], None]) -> Iterator[None]:
+    """For the length of a ``with`` block ``hear`` is told, from any thread, of each program that is started. It must be
+    quick and must not raise."""
+    _listeners.append(hear)
+    try:
+        yield
+    finally:
+        _listeners.remove(hear)
+
+
+def tell(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
+    """A program is about to be started: who listens is told."""
+    started = Started(tuple(str(each) for each in arguments), foreign)
+    for hear in tuple(_listeners):
+        hear(started)
 
 
 class ChildFailed(Exception):
@@ -79,6 +110,7 @@ def run(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
+    tell(arguments)
     waited = 0.0
     try:
         while True:
@@ -112,59 +144,36 @@ def run_foreign(
     seconds: float,
     folder: Path | None = None,
     cancelled: Callable[[], bool] = lambda: False,
+    holding: int | None = None,
 ) -> Ended | None:
     """Runs a program of somebody else's, in ``folder``, and returns how it ended; None when it was ``cancelled``.
 
-    After ``seconds`` it is ended with all its children. What it leaves running when it ends by itself goes on: to start
-    a service is what some are for. So its output goes to a nameless file and not through a pipe, whose closing would
-    end such a service later. Raises OSError when it can't be started.
+    After ``seconds`` it is ended with all its children, and so it is when we end, however that comes: it is started by
+    a ``keeper``, which holds the descriptor ``holding`` open (a lock) until the program has ended. What it leaves
+    running when it ends by itself goes on: to start a service is what some are for. So its output goes to a nameless
+    file and not through a pipe, whose closing would end such a service later. Raises OSError when it can't be started.
     """
     with tempfile.TemporaryFile() as output:
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         began = time.monotonic()
-        process = subprocess.Popen(
-            list(arguments),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=subprocess.STDOUT,
-            env={**os.environ, **environment},
-            cwd=folder,
-            start_new_session=True,
-        )
         said = b""
-        try:
-            while process.poll() is None:
-                with suppress(subprocess.TimeoutExpired):
-                    process.wait(0.1)
+        with Kept(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
+            tell(arguments, foreign=True)
+            ended_by_us = False
+            while not (ended := program.ended(0.1)) and not ended_by_us:
                 if os.fstat(output.fileno()).st_size > MOST_OUTPUT:
                     said = _end_of(output)
                     output.truncate(0)  # what is printed in this very moment is lost; what comes next is appended
-                if process.returncode is None and (cancelled() or time.monotonic() - began >= seconds):
-                    _end_group(process)
-                    text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
-                    return None if cancelled() else Ended(None, text, time.monotonic() - began)
-        except BaseException:
-            _end_group(process)
-            raise
+                ended_by_us = cancelled() or time.monotonic() - began >= seconds
         text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
-        return Ended(process.returncode, text, time.monotonic() - began)
+        if ended_by_us and not ended and cancelled():
+            return None
+        return Ended(program.status if ended else None, text, time.monotonic() - began)
 
 
 def _end_of(file: IO[bytes]) -> bytes:
     size = os.fstat(file.fileno()).st_size
     return os.pread(file.fileno(), KEPT_OUTPUT, max(0, size - KEPT_OUTPUT))
-
-
-def _end_group(process: subprocess.Popen[bytes]) -> None:
-    """Ends a program that leads a process group, and all its children: politely, then at once."""
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGTERM)
-    with suppress(subprocess.TimeoutExpired):
-        process.wait(PATIENCE)
-    # Its children may have outlived it; the group keeps its number as long as one of them is there.
-    with suppress(ProcessLookupError):
-        os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
 
 
 @contextmanager
@@ -193,6 +202,7 @@ def stream(
         stderr=subprocess.PIPE,
         env=english(environment),
     )
+    tell(arguments)
     assert process.stdout is not None and process.stderr is not None
     said: deque[bytes] = deque(maxlen=TAIL_LINES)
     reader = threading.Thread(target=_drain, args=(process.stderr, said), daemon=True)
@@ -346,3 +356,23 @@ def _telling(tail: str) -> str:
 
 def _tail(said: bytes) -> str:
     return "\n".join(said.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+
+
+def in_the_foreground(arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> int:
+    """Gives the terminal to a program, a shell for one, until it ends; returns its status as a shell would tell it.
+
+    ``environment`` is added to ours. Ctrl+C is its own affair. Raises OSError when it can't be started.
+    """
+    # A handler, since a program would inherit that a signal is ignored.
+    before = signal.signal(signal.SIGINT, lambda number, frame: None)
+    try:
+        process = subprocess.Popen(list(arguments), env={**os.environ, **environment}, cwd=folder)
+        try:
+            status = process.wait()
+        except BaseException:
+            process.terminate()
+            process.wait()
+            raise
+    finally:
+        signal.signal(signal.SIGINT, before)
+    return status if status >= 0 else 128 - status

@@ -12,6 +12,7 @@ from typing import Any, ClassVar
 UNTOUCHED = "The live database was not touched and is open."
 # Where we have not been in it, nobody knows whether it is open.
 NOT_REACHED = "Nothing was changed."
+UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
 
 
 class LastgoodError(Exception):
@@ -101,6 +102,13 @@ class ChecksFailedAfterSwap(LastgoodError):
     exit_status = 6
 
 
+class TakenBack(LastgoodError):
+    """A deployment failed, and the live database was put back to the restore point that was made before it."""
+
+    code = "taken_back"
+    exit_status = 6
+
+
 class Stopped(LastgoodError):
     """Stopped in between: `lastgood resume` or `lastgood abort` goes on from here."""
 
@@ -118,6 +126,13 @@ class ChecksFailed(Stopped):
         super().__init__(message, hint=hint, state=state)
         self.run = run
         self.problem = problem
+
+
+class NotTakenBack(Stopped):
+    """A deployment failed and could not be taken back: the live database is as the migration left it;
+    `lastgood recover` goes on from there."""
+
+    code = "not_taken_back"
 
 
 class NotStarted(Stopped):

@@ -85,7 +85,15 @@ class Caution:
     text: str
 
 
-Event = StageStarted | Progress | StageDone | StageFailed | Note | Caution
+@dataclass(frozen=True, slots=True)
+class Printed:
+    """A line that a foreign program printed during a stage, without its end and without colours."""
+
+    stage: str
+    line: str
+
+
+Event = StageStarted | Progress | StageDone | StageFailed | Note | Caution | Printed
 Emit = Callable[[Event], None]
 
 

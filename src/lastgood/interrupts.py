@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import signal
 import threading
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from types import FrameType
 
@@ -12,29 +12,41 @@ SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 
 
 @contextmanager
-def calling(first: Callable[[], None], *, mark: Callable[[], None] = lambda: None) -> Iterator[None]:
+def calling(
+    first: Callable[[], None],
+    *,
+    mark: Callable[[], None] = lambda: None,
+    before: Sequence[Callable[[], None]] = (),
+    after: Sequence[Callable[[], None]] = (),
+) -> Iterator[None]:
     """While the block runs, the first signal calls ``mark`` at once, which may do no more than set a variable, and
     ``first`` in a thread (a handler must not wait for a server or a lock); the second raises KeyboardInterrupt where
-    the main thread stands. Does nothing outside the main thread."""
+    the main thread stands. Does nothing outside the main thread.
+
+    A pipeline that is cancelled sends several signals within seconds, and what was begun because of one must not stop
+    at the next: those of ``before`` are called, one a signal, before any counts as the first; those of ``after``
+    before KeyboardInterrupt is raised.
+    """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
     came: list[int] = []
+    answers = (*before, first, *after)
 
     def handler(number: int, frame: FrameType | None) -> None:
         came.append(number)
-        if len(came) == 1:
-            mark()
-            threading.Thread(target=first, name="lastgood-interrupt", daemon=True).start()
-        else:
+        if len(came) > len(answers):
             raise KeyboardInterrupt
+        if len(came) == len(before) + 1:
+            mark()
+        threading.Thread(target=answers[len(came) - 1], name="lastgood-interrupt", daemon=True).start()
 
-    before = {number: signal.signal(number, handler) for number in SIGNALS}
+    previous = {number: signal.signal(number, handler) for number in SIGNALS}
     try:
         yield
     finally:
-        for number, previous in before.items():
-            signal.signal(number, previous)
+        for number, old in previous.items():
+            signal.signal(number, old)
 
 
 @contextmanager

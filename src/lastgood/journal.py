@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import json
 import os
+import re
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -18,6 +20,9 @@ from lastgood import durable, fault
 from lastgood.errors import Refused, UsageError
 
 SUFFIX = ".jsonl"
+# Whoever begins a journal says what it is of before anything else.
+_KIND = re.compile(rb'\{"at": "[^"]*", "event": "\w+", "kind": "(\w+)"')
+_BEGINNING = 200
 
 
 class Journal:
@@ -26,6 +31,7 @@ class Journal:
     def __init__(self, path: Path) -> None:
         self.path = path
         self.run = path.name.removesuffix(SUFFIX)
+        self.is_ended = False  # whether this process has written how it ended
         self._lock = threading.Lock()
 
     @classmethod
@@ -57,8 +63,36 @@ class Journal:
         """Every journal in ``state``, the newest run last (names begin with the time)."""
         return [Journal(path) for path in sorted((state / "runs").glob("*" + SUFFIX))]
 
+    @staticmethod
+    def newest(state: Path, *kinds: str) -> Iterator[Journal]:
+        """Journals in ``state``, the newest run first; of these ``kinds`` only, when some are given."""
+        for path in sorted((state / "runs").glob("*" + SUFFIX), reverse=True):
+            journal = Journal(path)
+            if not kinds or journal.kind in kinds:
+                yield journal
+
+    @property
+    def kind(self) -> str:
+        """What it is a record of, by its first entry; "" where that does not say so. Reads no more than it must: a
+        state folder may hold thousands of them."""
+        try:
+            with self.path.open("rb") as file:
+                found = _KIND.match(file.read(_BEGINNING))
+        except OSError:
+            return ""
+        return found[1].decode() if found is not None else ""
+
     def write(self, event: str, **data: Any) -> None:
         """Appends one entry and makes it durable. Raises OSError (a full disk, say)."""
+        self._append(event, data, durable=True)
+        self.is_ended = event == "ended"
+
+    def note(self, event: str, **data: Any) -> None:
+        """Appends one entry for people to read, as cheaply as can be: it may be lost in a crash, or on a full disk."""
+        with suppress(OSError):
+            self._append(event, data, durable=False)
+
+    def _append(self, event: str, data: Mapping[str, Any], *, durable: bool) -> None:
         entry = {"at": datetime.now(UTC).isoformat(timespec="milliseconds"), "event": event, **data}
         line = json.dumps(entry, ensure_ascii=False, default=str) + "\n"
         with self._lock, self.path.open("ab+") as file:
@@ -67,7 +101,8 @@ class Journal:
                 line = f"\n{line}"
             file.write(line.encode())
             file.flush()
-            os.fsync(file.fileno())
+            if durable:
+                os.fsync(file.fileno())
 
     def doing(self, step: str) -> None:
         """``step`` is about to act."""

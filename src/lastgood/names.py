@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import secrets
 from datetime import UTC, datetime
+
+_RUN = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 
 
 def new_run(now: datetime) -> str:
@@ -14,3 +17,8 @@ def new_run(now: datetime) -> str:
 def suffix(kind: str, run: str) -> str:
     """What is put behind the live database's name: ``_shadow_9f3c1a70``, ``_old_9f3c1a70``."""
     return f"_{kind}_{run.rsplit('-', 1)[1]}"
+
+
+def is_run(text: str) -> bool:
+    """Whether ``text`` is a run's name, as ``new_run`` makes them."""
+    return _RUN.fullmatch(text) is not None

@@ -15,7 +15,7 @@ from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.config.tables import Check
+from lastgood.config.tables import Check, Drill
 from lastgood.documents import Document, Frozen
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
@@ -42,7 +42,8 @@ class Choice:
 @dataclass(frozen=True, slots=True)
 class Request:
     """What the user asked for. ``target`` names the live database; ``run`` is set when a run is resumed. ``strict`` and
-    ``allow_orphans``: see ``lastgood.repairs.Rules``. ``check``: what the checklist goes by."""
+    ``allow_orphans``: see ``lastgood.repairs.Rules``. ``check``: what the checklist goes by. ``drill``: how often the
+    procedure is rehearsed. ``database``: which one of a dump of a whole cluster, when not the one that is live."""
 
     target: Target
     store: Path
@@ -60,6 +61,8 @@ class Request:
     attestations: tuple[Attestation, ...] = ()
     application: Application = field(default_factory=Application)
     pgbouncer: PgBouncer = NO_PGBOUNCER
+    drill: Drill = field(default_factory=Drill)
+    database: str | None = None
 
 
 class PlannedPoint(Frozen):
@@ -153,7 +156,8 @@ class Plan(Document):
 @dataclass(frozen=True, slots=True)
 class Prepared:
     """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
-    reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch."""
+    reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch. ``skew``: by
+    how many seconds the server's clock was ahead of ours."""
 
     request: Request
     plan: Plan
@@ -164,3 +168,4 @@ class Prepared:
     seconds: float
     division: Division | None = None
     sample: Sample | None = None
+    skew: float | None = None

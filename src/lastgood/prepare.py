@@ -24,7 +24,7 @@ from lastgood.finishing.choice import choose
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
-from lastgood.postgres import activity, database
+from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.leftover import Leftover, leftovers
@@ -54,12 +54,13 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         name=request.choice.point,
         before=request.choice.before,
         before_migration=request.choice.before_migration,
-        database=live_name,
+        database=request.database or live_name,
         emit=points.overheard(emit, passed_over),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
+        skew = clock.skew(maintenance)
         run = request.run or new_run(server_clock(maintenance))
         request = let_in(request, maintenance)
         with connect_live(request.target, live_name) as connection:
@@ -125,7 +126,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     seconds = time.monotonic() - started
     emit(StageDone("plan", seconds, f"{point.path.name}: {facts.said}"))
     division = choice.division if choice is not None else None
-    return Prepared(request, plan, point, source, facts, summary, seconds, division, sample)
+    return Prepared(request, plan, point, source, facts, summary, seconds, division, sample, skew)
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
@@ -200,7 +201,7 @@ def unfinished_run(maintenance: Connection, request: Request) -> str:
             )
         return request.run
     stopped = record.read(request.state, request.target)
-    if not shadows and stopped is not None and Journal.find(request.state, stopped.by) is not None:
+    if not shadows and stopped is not None and _from_journal(request, stopped.by) is not None:
         return stopped.by  # it stopped the application, and had no shadow yet, or none any more
     if not shadows:
         raise Refused(

@@ -1,30 +1,47 @@
-"""Removes kept databases and restore points, by age and number; lists first what would go and what stays, and why.
+"""Removes kept databases and restore points, by policy, by age and number; lists first what would go and what stays,
+and why.
 
-Never: the last valid restore point, one that an unfinished run needs, and the kept database of the last run, unless it
-is named. Leftovers of a killed run go when they are named and empty. Nothing else in lastgood ever removes a kept
-database or a finished restore point.
+Never: the last valid restore point, one that is still needed (``needed``), and the kept database of the last run,
+unless it is named. Leftovers of a killed run go when they are named and empty. Nothing else in lastgood ever removes a
+kept database or a finished restore point.
 """
 
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import suppress
+from dataclasses import dataclass
 from datetime import datetime, timedelta
+from itertools import groupby
 from pathlib import Path
 from typing import Any, Literal
+from zoneinfo import ZoneInfo
 
-from lastgood import points
+from lastgood import points, recording
+from lastgood.config.tables import Keep, Retention
 from lastgood.documents import Document, Frozen
 from lastgood.errors import Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
-from lastgood.points import RestorePoint
+from lastgood.names import new_run
+from lastgood.needed import needs
+from lastgood.points import RestorePoint, pins
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
+from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.lock import holder, lock_live
-from lastgood.postgres.mark import marked, server_clock
-from lastgood.postgres.server import Target
+from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.retention import kept_by
+
+FOREIGN_STAYS = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+NO_POLICY = Retention()
+NOTHING_SAYS = "cannot prune: nothing says what is to go"
+SAY_IT = (
+    "Say it by age or number, or name it: lastgood prune --older-than 30d, --keep 5, or NAME. Or write what is to be "
+    "kept into lastgood.toml, as [retention]."
+)
 
 
 class Candidate(Frozen):
@@ -42,9 +59,11 @@ class Candidate(Frozen):
 
 
 class PrunePlan(Document):
-    """What would go and what stays, the newest first."""
+    """What would go and what stays, the newest first. ``timezone``: whose days and weeks the reasons mean, null where
+    no policy decided."""
 
     live: str
+    timezone: str | None = None
     candidates: tuple[Candidate, ...]
 
     @property
@@ -53,54 +72,53 @@ class PrunePlan(Document):
         return tuple(each for each in self.candidates if each.goes)
 
 
-def plan(
-    target: Target,
-    store: Path,
-    *,
-    older_than: timedelta | None = None,
-    keep: int | None = None,
-    named: Sequence[str] = (),
-) -> PrunePlan:
-    """What goes: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both when both are
-    given), or just what is ``named`` (databases by name, restore points by file name).
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to go: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both when both
+    are given), or just what is ``named`` (databases by name, restore points by file name). When none of the three is
+    said, what no rule of ``retention`` keeps."""
+
+    older_than: timedelta | None = None
+    keep: int | None = None
+    named: tuple[str, ...] = ()
+    retention: Retention = NO_POLICY
+
+    @property
+    def by_policy(self) -> bool:
+        """Whether the policy decides."""
+        return self.older_than is None and self.keep is None and not self.named
+
+
+def plan(target: Target, store: Path, wish: Wish, state: Path | None = None, *, post_mortems: bool = True) -> PrunePlan:
+    """What goes, and what stays. ``state`` is the folder with this machine's journals, ``post_mortems``: whether any
+    are to be written.
 
     Raises UsageError when nothing says what is to go, Refused for a name that is not there or must stay.
     """
-    if older_than is None and keep is None and not named:
-        raise UsageError(
-            "cannot prune: nothing says what is to go",
-            hint="Say it by age or number, or name it: lastgood prune --older-than 30d, --keep 5, or NAME.",
-        )
-    live = target.dbname
+    if wish.by_policy and wish.retention.keep is None and wish.retention.kept is None:
+        raise UsageError(NOTHING_SAYS, hint=SAY_IT)
+    live, named = target.dbname, wish.named
     with database.connect_maintenance(target, live) as maintenance:
         now = server_clock(maintenance)
         ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
         left = [] if holder(maintenance, live) else leftovers(maintenance, live)
-    kept = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
-    in_use = {mark.point for _, mark in ours if mark.role == "shadow"}
-    found: list[Candidate] = []
-    for place, (each, mark) in enumerate(kept):
-        goes, why = _verdict(each.name, place, mark.started, now, older_than, keep, named)
-        if place == 0 and goes and each.name not in named:
-            goes, why = False, "the undo of the last run; name it to remove it"
-        found.append(
-            Candidate(
-                kind="kept database",
-                name=each.name,
-                oid=each.oid,
-                made_at=mark.started,
-                bytes=each.size_bytes or 0,
-                goes=goes,
-                why=why,
+        # A store whose own files are one dump is not to be removed as a whole.
+        there = [point for point in points.listing(store) if point.path != store]
+        stored = [point for point in there if _concerns(point, live) or point.path.name in named]
+        needed = needs(maintenance, live, [mark for _, mark in ours], stored, state, post_mortems=post_mortems)
+    found = list(_kept(ours, wish, now))
+    for point, (goes, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
+        need = needed.get(str(point.path))
+        if need is not None and point.path.name in named and need.always:
+            raise Refused(
+                f'cannot prune "{point.path.name}": {need.why}',
+                hint=f"Take the pin away first: lastgood points unpin {point.path.name}"
+                if pins.pin_of(point.path) is not None
+                else "Look at lastgood status; what is unfinished needs it.",
+                state="Nothing was removed.",
             )
-        )
-    # A store whose own files are one dump is not to be removed as a whole.
-    there = [point for point in points.listing(store) if point.path != store]
-    stored = [point for point in there if _concerns(point, live) or point.path.name in named]
-    for place, point in enumerate(stored):
-        goes, why = _verdict(point.path.name, place, point.made_at, now, older_than, keep, named)
-        if goes and str(point.path.absolute()) in in_use:
-            goes, why = False, "an unfinished run needs it"
+        if need is not None and goes and point.path.name not in named:
+            goes, why = False, need.why
         found.append(
             Candidate(
                 kind="restore point",
@@ -133,7 +151,67 @@ def plan(
             hint="Look at lastgood status and lastgood points.",
             state="Nothing was removed.",
         )
-    return PrunePlan(live=live, candidates=tuple(found))
+    return PrunePlan(live=live, timezone=wish.retention.timezone if wish.by_policy else None, candidates=tuple(found))
+
+
+def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> Iterator[Candidate]:
+    """The kept databases, the newest first. Whatever is wished, the newest stays unless it is named."""
+    kept = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
+    verdicts = [_verdict(each.name, place, mark.started, now, wish) for place, (each, mark) in enumerate(kept)]
+    if wish.by_policy:
+        verdicts = _by_policy(wish.retention.kept, [mark.started for _, mark in kept], wish, now, "kept databases")
+    for place, ((each, mark), (goes, why)) in enumerate(zip(kept, verdicts, strict=True)):
+        if place == 0 and goes and each.name not in wish.named:
+            goes, why = False, "the undo of the last run; name it to remove it"
+        yield Candidate(
+            kind="kept database",
+            name=each.name,
+            oid=each.oid,
+            made_at=mark.started,
+            bytes=each.size_bytes or 0,
+            goes=goes,
+            why=why,
+        )
+
+
+def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list[tuple[bool, str]]:
+    """Of each restore point whether it goes, and why."""
+    if not wish.by_policy:
+        return [_verdict(each.path.name, place, each.made_at, now, wish) for place, each in enumerate(stored)]
+    found: dict[Path, tuple[bool, str]] = {}
+    backups = [point for point in stored if not any(_kind(point))]
+    # Each kind by itself: an emergency backup, a damaged or a foreign one must not take the place of a backup.
+    for _, group in groupby(sorted(stored, key=_kind), key=_kind):
+        together = list(group)
+        if together[0].manifest is None and not wish.retention.foreign:
+            said = [(False, "not made by lastgood: goes by name, or with foreign = true in [retention]")] * len(
+                together
+            )
+        else:
+            moments = [point.made_at for point in together]
+            reference = _newest(backups or together, now)
+            said = _by_policy(wish.retention.keep, moments, wish, reference, "restore points")
+        found |= {point.path: each for point, each in zip(together, said, strict=True)}
+    return [found[point.path] for point in stored]
+
+
+def _newest(points: Sequence[RestorePoint], now: datetime) -> datetime:
+    """What "within" counts back from: where backups have stopped, those that are there stay. What claims to come from
+    the future tells nothing."""
+    return max((point.made_at for point in points if point.made_at <= now), default=now)
+
+
+def _kind(point: RestorePoint) -> tuple[bool, bool, bool]:
+    return bool(point.problem), point.manifest is None, point.is_emergency
+
+
+def _by_policy(
+    keep: Keep | None, moments: Sequence[datetime], wish: Wish, reference: datetime, what: str
+) -> list[tuple[bool, str]]:
+    if keep is None:
+        return [(False, f"[retention] says nothing of {what}")] * len(moments)
+    rules = kept_by(keep, moments, zone=ZoneInfo(wish.retention.timezone), reference=reference)
+    return [(not by, ", ".join(by) or "no rule of [retention] keeps it") for by in rules]
 
 
 def _concerns(point: RestorePoint, live: str) -> bool:
@@ -143,22 +221,14 @@ def _concerns(point: RestorePoint, live: str) -> bool:
     return not point.problem if point.manifest is None else point.manifest.database == live
 
 
-def _verdict(
-    name: str,
-    place: int,
-    made_at: datetime,
-    now: datetime,
-    older_than: timedelta | None,
-    keep: int | None,
-    named: Sequence[str],
-) -> tuple[bool, str]:
-    if named:
-        return (True, "named") if name in named else (False, "not named")
-    if keep is not None and place < keep:
-        return False, f"among the {keep} newest"
-    if older_than is not None and now - made_at <= older_than:
+def _verdict(name: str, place: int, made_at: datetime, now: datetime, wish: Wish) -> tuple[bool, str]:
+    if wish.named:
+        return (True, "named") if name in wish.named else (False, "not named")
+    if wish.keep is not None and place < wish.keep:
+        return False, f"among the {wish.keep} newest"
+    if wish.older_than is not None and now - made_at <= wish.older_than:
         return False, "not old enough"
-    return True, "old enough" if older_than is not None else f"beyond the {keep} newest"
+    return True, "old enough" if wish.older_than is not None else f"beyond the {wish.keep} newest"
 
 
 def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]) -> list[Candidate]:
@@ -183,39 +253,60 @@ def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]
     return result
 
 
-def run(target: Target, plan: PrunePlan, emit: Emit = silent) -> dict[str, Any]:
-    """Removes what the plan says, one after the other; each database is checked by OID and mark again."""
-    removed: list[str] = []
+def run(target: Target, plan: PrunePlan, emit: Emit = silent, state: Path | None = None) -> dict[str, Any]:
+    """Removes what the plan says, one after the other; each database is checked by OID and mark again. ``state``: the
+    folder of the record."""
     with database.connect_maintenance(target, plan.live) as maintenance:
         lock_live(maintenance, plan.live)
-        for each in plan.going:
-            emit(StageStarted("prune", f"remove {each.name}"))
-            if each.kind == "leftover":
-                unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
-                if unmarked is None:
-                    emit(Note(f'"{each.name}" is no leftover any more; left alone'))
-                    continue
-                drop_leftover(maintenance, target, unmarked, plan.live)
-            elif each.oid is not None:
-                mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
-                if each.oid not in mine:
-                    emit(Note(f'"{each.name}" is no kept database any more; left alone'))
-                    continue
-                database.drop(maintenance, each.name, each.oid)
-            elif each.path is not None:
-                path = Path(each.path)
-                # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
-                manifest_path(path).unlink(missing_ok=True)
-                if path.is_dir() and (files := points.files_of_set(path)):
-                    # Whatever else lies beside them is somebody's.
-                    for file in files:
-                        file.unlink(missing_ok=True)
-                    with suppress(OSError):
-                        path.rmdir()
-                elif path.is_dir():
-                    shutil.rmtree(path)
-                else:
-                    path.unlink(missing_ok=True)
-            removed.append(each.name)
-            emit(StageDone("prune", 0.0, each.name))
+        going = [each.name for each in plan.going]
+        kept = recording.attempt(
+            state,
+            new_run(server_clock(maintenance)),
+            "prune",
+            emit,
+            skew=clock.skew(maintenance),
+            live=plan.live,
+            going=going,
+        )
+        with recording.recording(kept, emit) as emit:
+            document = _removed(maintenance, target, plan, emit)
+            recording.ended(kept, "done", removed=document["removed"])
+    return document
+
+
+def _removed(maintenance: Connection, target: Target, plan: PrunePlan, emit: Emit) -> dict[str, Any]:
+    removed: list[str] = []
+    for each in plan.going:
+        emit(StageStarted("prune", f"remove {each.name}"))
+        if each.kind == "leftover":
+            unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
+            if unmarked is None:
+                emit(Note(f'"{each.name}" is no leftover any more; left alone'))
+                continue
+            drop_leftover(maintenance, target, unmarked, plan.live)
+        elif each.oid is not None:
+            mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
+            if each.oid not in mine:
+                emit(Note(f'"{each.name}" is no kept database any more; left alone'))
+                continue
+            database.drop(maintenance, each.name, each.oid)
+        elif each.path is not None:
+            path = Path(each.path)
+            if pins.pin_of(path) is not None:
+                emit(Note(f'"{each.name}" was pinned meanwhile; left alone'))
+                continue
+            # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
+            manifest_path(path).unlink(missing_ok=True)
+            if path.is_dir() and (files := points.files_of_set(path)):
+                # Whatever else lies beside them is somebody's.
+                for file in files:
+                    file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.rmdir()
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        removed.append(each.name)
+        emit(StageDone("prune", 0.0, each.name))
     return {"format": 1, "live": plan.live, "status": "done", "removed": removed}

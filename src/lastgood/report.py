@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import Literal
 
-from pydantic import Field
+from pydantic import AliasChoices, Field
 
 from lastgood.application.results import ApplicationReport
 from lastgood.checklist import Attestation, Override, Verdict
@@ -21,7 +21,7 @@ from lastgood.steps import application as application_steps
 class ProvedTable(Frozen):
     """One table of the proof. ``equal`` is null where only the numbers of rows could be compared (they agree)."""
 
-    schema_name: str = Field(serialization_alias="schema")
+    schema_name: str = Field(serialization_alias="schema", validation_alias=AliasChoices("schema_name", "schema"))
     name: str
     rows: int
     digest: str | None

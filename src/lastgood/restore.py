@@ -5,13 +5,13 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
-from contextlib import AbstractContextManager
+from contextlib import AbstractContextManager, ExitStack
 from pathlib import Path
 from typing import Literal
 
 from psycopg import sql
 
-from lastgood import interrupts, past_runs, points
+from lastgood import interrupts, past_runs, points, recording
 from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
@@ -23,7 +23,7 @@ from lastgood.finishing.choice import choose
 from lastgood.finishing.work import Finished, finish, in_service
 from lastgood.names import new_run
 from lastgood.plan import ReopenWhen
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
@@ -90,11 +90,22 @@ def restore(
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], facts.said))
-    with database.connect_maintenance(target, target.dbname) as maintenance:
+    with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
         if into != database.fit_name(into, ""):
             raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)
         model = database.describe(maintenance, target.dbname)
         run = new_run(server_clock(maintenance))
+        kept = recording.attempt(
+            state,
+            run,
+            "restore",
+            emit,
+            skew=clock.skew(maintenance),
+            live=target.dbname,
+            into=into,
+            point=str(point.path),
+        )
+        emit = stack.enter_context(recording.recording(kept, emit))
         division = _division(target, summary.script, emit, allow_orphans) if reopen_when == "usable" else None
         made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
@@ -164,20 +175,11 @@ def restore(
     if division is not None:
         took["usable"] = time.monotonic() - started
         began = time.monotonic()
-        finished = finished_of(_finish(target.at(into), run, made.oid, emit, Limits(max_wal_lag=pace.max_wal_lag)))
+        with recording.recording(kept, emit) as emit:
+            finished = finished_of(_finish(target.at(into), run, made.oid, emit, Limits(max_wal_lag=pace.max_wal_lag)))
         took["finish"] = time.monotonic() - began
     took["total"] = time.monotonic() - started
-    if state is not None:
-        past_runs.remember(
-            state,
-            run,
-            kind="restore",
-            live=target.dbname,
-            seconds=took["total"],
-            bytes=point.size,
-            point=str(point.path),
-        )
-    return RestoreReport(
+    report = RestoreReport(
         run=run,
         point=str(point.path),
         into=into,
@@ -188,6 +190,9 @@ def restore(
         finished=finished,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
+    past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
+    recording.ended(kept, "done", kind="restore", past=past, report=report.document())
+    return report
 
 
 def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -> Division:

@@ -8,10 +8,11 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-from lastgood import interrupts, points
+from lastgood import interrupts, points, recording
 from lastgood.documents import Document, Frozen
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
@@ -21,7 +22,7 @@ from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.load_readable import ReadableLoader, TableLoad
 from lastgood.names import new_run
 from lastgood.points import RestorePoint
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
@@ -84,10 +85,11 @@ def restore_readable(
     emit: Emit = silent,
     *,
     database_name: str | None = None,
+    state: Path | None = None,
 ) -> SalvageReport:
     """Makes the database ``into`` (which must not exist, nor be the live one's name) of what can be read of the
     restore point ``names``. Its comment says what it is; only its owner and superusers may connect. It is removed
-    again when this is interrupted or the server takes nothing more.
+    again when this is interrupted or the server takes nothing more. ``state``: the folder of the record.
 
     Raises BadPoint when nothing at all can be read, Refused, Failed, Interrupted.
     """
@@ -105,9 +107,20 @@ def restore_readable(
     source = _source(point)
     of_manifest = point.manifest.database if point.manifest is not None else None
     reading = ReadableReading(source, database=database_name or of_manifest)
-    with database.connect_maintenance(target, target.dbname) as maintenance:
+    with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
         model = database.describe(maintenance, target.dbname)
         run = new_run(server_clock(maintenance))
+        kept = recording.attempt(
+            state,
+            run,
+            "restore",
+            emit,
+            skew=clock.skew(maintenance),
+            live=target.dbname,
+            into=into,
+            point=str(point.path),
+        )
+        emit = stack.enter_context(recording.recording(kept, emit))
         comment = (
             f"lastgood salvage {run}: what could be read of the damaged {point.path.name}; not complete, not proved"
         )
@@ -138,7 +151,7 @@ def restore_readable(
             if isinstance(error, LastgoodError):
                 error.state = f'"{into}" was removed again. {untouched}'
             raise
-    return SalvageReport(
+    report = SalvageReport(
         run=run,
         point=str(point.path),
         into=into,
@@ -149,6 +162,8 @@ def restore_readable(
         notes=(*source.notes, *reading.summary.notes),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
+    recording.ended(kept, "done", kind="restore", report=report.document())
+    return report
 
 
 def _source(point: RestorePoint) -> DumpSource:

@@ -21,7 +21,7 @@ from typing import Any, Protocol, runtime_checkable
 
 import psycopg
 
-from lastgood import abandon, interrupts, prepare
+from lastgood import abandon, interrupts, prepare, recording
 from lastgood.application import record
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, Refused
 from lastgood.events import Caution, Emit, Note, silent
@@ -30,7 +30,7 @@ from lastgood.outcome import told
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
-from lastgood.postgres.lock import lock_live, unlock
+from lastgood.postgres.lock import Claim, lock_live, unlock
 from lastgood.postgres.server import Connection
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import Step, drive
@@ -93,8 +93,9 @@ def plan(request: Request, emit: Emit = silent) -> Prepared:
     return prepare.prepare(request, emit)
 
 
-def run(prepared: Prepared, emit: Emit = silent) -> Report:
-    """Does what the plan says. Returns when the live name means the proved database.
+def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> Report:
+    """Does what the plan says. Returns when the live name means the proved database. ``claim``: a deployment that goes
+    back by itself has the lock already, and hands it over.
 
     Raises Refused when the plan has refusals or another run is at work, Failed and Interrupted when it walked back
     (the live database is as it was), Stopped when it could not. ChecksFailed: the restored database is in service, and
@@ -107,9 +108,17 @@ def run(prepared: Prepared, emit: Emit = silent) -> Report:
             before = f"{hint.rstrip('.')}. Or go" if hint else "Go"
             hint = f"{before} on in spite of it: --override {first.item} --reason TEXT"
         raise Refused(f'cannot roll back "{prepared.plan.live}": {first.text}', hint=hint)
-    journal = Journal.create(prepared.request.state, prepared.plan.run)
-    journal.write("begun", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
-    return _seen_through(prepared, journal, emit)
+    plan = prepared.plan
+    journal = recording.begin(
+        prepared.request.state,
+        plan.run,
+        "rollback",
+        skew=prepared.skew,
+        live=plan.live,
+        plan=plan.model_dump(mode="json"),
+        **({"deployment": claim.by} if claim is not None else {}),
+    )
+    return _seen_through(prepared, journal, emit, claim=claim)
 
 
 def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
@@ -127,21 +136,27 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         done = finish.resume(request, left, emit)
         return finish_report(left, request.target.dbname, done, time.monotonic() - started)
     prepared, switched = prepare.prepare_again(request, emit)
-    journal = Journal.find(request.state, prepared.plan.run)
+    plan = prepared.plan
+    journal = Journal.find(request.state, plan.run)
     if journal is None:
         emit(Note("this machine has no journal of the run; going on from what the server tells"))
-        journal = Journal.create(request.state, prepared.plan.run)
-    journal.write("resumed", kind="rollback", plan=prepared.plan.model_dump(mode="json"))
+        journal = Journal.create(request.state, plan.run)
+    recording.goes_on(
+        journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
+    )
     return _seen_through(prepared, journal, emit, switched=switched)
 
 
-def _seen_through(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False) -> Report:
-    try:
-        return _drive(prepared, journal, emit, switched=switched)
-    except ChecksFailed as error:
-        if prepared.request.application.on_failure == "undo":
-            raise take_back(prepared.request, error, emit) from error
-        raise
+def _seen_through(
+    prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False, claim: Claim | None = None
+) -> Report:
+    with recording.recording(journal, emit) as emit:
+        try:
+            return _drive(prepared, journal, emit, switched, claim)
+        except ChecksFailed as error:
+            if prepared.request.application.on_failure == "undo":
+                raise abandon.take_back(prepared.request, error, emit) from error
+            raise
 
 
 def _let_pools_go(request: Request, emit: Emit) -> None:
@@ -152,11 +167,12 @@ def _let_pools_go(request: Request, emit: Emit) -> None:
             pool.let_go(request.pgbouncer, request.target.at(request.target.dbname), maintenance, emit)
 
 
-def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False) -> Report:
+def _drive(prepared: Prepared, journal: Journal, emit: Emit, switched: bool, claim: Claim | None) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
-    with server.connect(application_name=prepare.lock_name(plan.run)) as maintenance:
+    with claim.connection if claim is not None else server.connect() as maintenance:
         lock_live(maintenance, plan.live)
+        maintenance.execute("SELECT set_config('application_name', %s, false)", [prepare.lock_name(plan.run)[:63]])
         _hide_password(prepared, maintenance)
         run = Run(prepared, maintenance, journal, emit)
         run.at_swap = switched
@@ -164,7 +180,8 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool =
         run.stopped_before = stopped is not None and stopped.by == plan.run and stopped.state == "stopped"
         try:
             run.helper = helper_session(server)
-            with interrupts.calling(run.stop, mark=run.mark_interrupted):
+            first = [run.told_to_go_on] if claim is not None else []
+            with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first):
                 drive(run, stages_of(run))
         except BaseException as error:
             raise told(run, error) from error
@@ -191,7 +208,8 @@ def _hide_password(prepared: Prepared, connection: Connection) -> None:
 
 def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
     """Undoes the switch of a run whose checks failed, and gives the error that says so. Raises what undo raises."""
-    return abandon.take_back(request, failed, emit)
+    with recording.recording(Journal.find(request.state, failed.run), emit) as emit:
+        return abandon.take_back(request, failed, emit)
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:

@@ -9,6 +9,7 @@ from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
 from typing import Any, Protocol, TypeVar
 
+from lastgood import caller
 from lastgood.errors import Interrupted, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted
 from lastgood.journal import Journal
@@ -96,7 +97,7 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
             else:
                 _side_by_side(run, lanes, begun, finished)
     except BaseException as error:
-        _journal_quietly(run, "failed", reason=str(error), error=type(error).__name__)
+        _journal_quietly(run, "failed", reason=caller.current().scrub(str(error)), error=type(error).__name__)
         if isinstance(error, KeyboardInterrupt):
             raise  # interrupted twice: everything is left to resume or abort
         run.carry_on()
@@ -169,7 +170,7 @@ def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
         try:
             step.undo(run)
         except Exception as error:
-            _journal_quietly(run, "undo failed", step=step.name, reason=str(error))
+            _journal_quietly(run, "undo failed", step=step.name, reason=caller.current().scrub(str(error)))
             if failed is None:
                 failed = WalkBackFailed(step.name)
                 failed.__cause__ = error

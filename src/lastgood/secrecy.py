@@ -8,7 +8,8 @@ second half in an error as a host.
 from __future__ import annotations
 
 import re
-from collections.abc import Iterable, Mapping
+import shlex
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
@@ -24,6 +25,15 @@ _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 _HOSTS = re.compile(r"(?:(?:\[[^\]/]*\]|[^:/,\[\]]*)(?::\d*)?(?:,|(?=/|$)))+(?:/|$)")
 _QUERY = re.compile(r"[?&](?:ssl)?password=([^&\s]*)", re.IGNORECASE)
 _POSTGRES_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+
+# What options and variables are called that hold a secret: --password X, --api-token=X, PGPASSWORD=X.
+_SECRET_NAME = re.compile(
+    r"(?:^|[-_.])(?:pg)?(?:passw(?:or)?d|passphrase|pwd|secret|token|credentials?|api[-_]?key|private[-_]?key)"
+    r"(?:[-_.]|$)",
+    re.IGNORECASE,
+)
+
+_NAME = re.compile(r"[-\w.]+")
 
 
 def is_url(text: str) -> bool:
@@ -93,3 +103,23 @@ class Scrubber:
         text = _URL.sub(rf"\g<head>{HIDDEN}@", text)
         text = _PAIR.sub(rf"\g<head>{HIDDEN}", text)
         return _CLAUSE.sub(rf"\g<head>'{HIDDEN}'", text)
+
+
+def command_line(words: Sequence[str], scrub: Callable[[str], str]) -> str:
+    """A command as it would be typed, without passwords: neither those that ``scrub`` knows nor what follows the name
+    of an option or a variable that is called like one."""
+    shown: list[str] = []
+    hide_next = False
+    for word in words:
+        name, equals, _ = word.partition("=")
+        option = name.strip("-")
+        secret = _SECRET_NAME.search(option) is not None and _NAME.fullmatch(name) is not None
+        secret = secret and not option.startswith("no-")
+        if hide_next and not word.startswith("-"):
+            shown.append(HIDDEN)
+        elif secret and equals:
+            shown.append(f"{shlex.quote(name)}={HIDDEN}")
+        else:
+            shown.append(shlex.quote(scrub(word)))
+        hide_next = secret and not equals and name.startswith("-")
+    return " ".join(shown)

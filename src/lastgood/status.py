@@ -14,16 +14,19 @@ from psycopg import sql
 
 from lastgood.application import record
 from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.config.tables import Drill
 from lastgood.documents import Document, Frozen
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.finishing import remainder
 from lastgood.finishing.watch import said
 from lastgood.finishing.work import lock_key
+from lastgood.past_runs import DrillDue, drill_due
 from lastgood.postgres import database, lock, table_locks
 from lastgood.postgres.database import Database
+from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import Mark, marked
+from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
@@ -65,6 +68,23 @@ class UnfinishedRun(Frozen):
     live: str
     shadow: str
     stage: str
+    host: str
+    user: str
+    started: datetime
+    working: str
+    commands: tuple[str, ...]
+
+
+class UnfinishedDeployment(Frozen):
+    """A deployment that is at work, or was killed: the live database bears its mark. ``stage`` says what it was at,
+    ``point`` is the restore point that it made before, ``working`` who is at work on the live database; empty when
+    nobody is, and then ``commands`` are the ways on: back to that restore point, or the database taken as good."""
+
+    run: str
+    stage: Stage
+    point: str
+    label: str
+    program: str
     host: str
     user: str
     started: datetime
@@ -119,6 +139,17 @@ class PoolStatus(Frozen):
     trouble: str = ""
 
 
+class PostMortemStatus(Frozen):
+    """A rollback whose post-mortem is not written: when that is ``due``, and what else is open of the checklist
+    after."""
+
+    run: str
+    due: datetime
+    overdue: bool
+    open: tuple[str, ...]
+    command: str
+
+
 class Status(Document):
     """Everything of ours on the server that concerns one live database, and what this machine knows of its
     application."""
@@ -130,15 +161,20 @@ class Status(Document):
     shadows: tuple[OurDatabase, ...]
     kept: tuple[OurDatabase, ...]
     unfinished: tuple[UnfinishedRun, ...]
+    deployment: UnfinishedDeployment | None = None
     finishing: tuple[Finishing, ...] = ()
     leftovers: tuple[LeftoverStatus, ...] = ()
     application: StoppedStatus | None = None
     pools: tuple[PoolStatus, ...] = ()
+    post_mortems: tuple[PostMortemStatus, ...] = ()
+    drill: DrillDue | None = None
 
 
-def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None = None) -> Status:
-    """The status of ``target``'s database; ``state`` is the folder that may know of its application. Raises Refused,
-    Failed."""
+def look(
+    target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None = None, drill: Drill | None = None
+) -> Status:
+    """The status of ``target``'s database; ``state`` is the folder that may know of its application and of past drills,
+    ``drill`` says how often there is to be one. Raises Refused, Failed."""
     live_name = target.dbname
     with database.connect_maintenance(target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
@@ -163,11 +199,13 @@ def look(target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None
             shadows=tuple(each for each in ours if each.role == "shadow"),
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(unfinished),
+            deployment=_deployment(live, working),
             finishing=_finishing(target, live),
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
             application=_stopped(target, state),
             pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
+            drill=drill_due(state, live_name, drill.every, server_clock(maintenance)) if state and drill else None,
         )
 
 
@@ -203,6 +241,17 @@ def unfinished_of(shadow: OurDatabase, working: str) -> UnfinishedRun:
         started=shadow.made_at,
         working=working if at_work else "",
         commands=() if at_work else (f"lastgood resume {shadow.run}", f"lastgood abort {shadow.run}"),
+    )
+
+
+def _deployment(live: Database, working: str) -> UnfinishedDeployment | None:
+    mark = read_deployment(live.comment)
+    if mark is None or mark.live_oid != live.oid:
+        return None
+    return UnfinishedDeployment(
+        **mark.model_dump(include={"run", "stage", "point", "label", "program", "host", "user", "started"}),
+        working=working,
+        commands=() if working else ("lastgood recover", f"lastgood deploy --accept {mark.run}"),
     )
 
 

@@ -16,7 +16,7 @@ from typing import Any, Literal
 
 import psycopg
 
-from lastgood import interrupts, person
+from lastgood import interrupts, person, recording
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
@@ -27,9 +27,10 @@ from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
 from lastgood.plan import Finding, PlannedPause
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.database import Database
+from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
@@ -133,7 +134,6 @@ def undo(
     started = time.monotonic()
     with database.connect_maintenance(target, plan.live) as maintenance:
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood undo {plan.run}"])
-        server = target.at(maintenance.info.dbname)
         lock_live(maintenance, plan.live)
         blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
         if blocking:
@@ -145,80 +145,98 @@ def undo(
         stubborn = in_the_way(maintenance, plan.live_oid, plan.live)
         if stubborn:
             raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state="Nothing was changed.")
-        journal = Journal.create(state, plan.run)
-        try:
-            journal.write("begun", kind="undo", plan=plan.model_dump(mode="json"))
-            journal.doing("swap")
-        except OSError as error:
-            raise Refused(
-                f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
-                hint="Name another folder with --state: nothing is done without a record.",
-                state="Nothing was changed.",
-            ) from error
-        emit(StageStarted("swap", "switch the names back (readers reconnect)"))
-        try:
-            # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt. One
-            # while PgBouncer waits for transactions to end does stop it.
-            wanted = threading.Event()
-            with (
-                interrupts.calling(wanted.set),
-                pool.paused(
-                    pgbouncer,
-                    target.at(plan.live),
-                    maintenance,
-                    journal=journal,
-                    emit=emit,
-                    cancelled=wanted.is_set,
-                ) as pause,
-            ):
-                exchanged = exchange(
-                    maintenance,
-                    server,
-                    leaving=Renaming(plan.live_oid, plan.live, plan.kept),
-                    arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
-                    statements=_statements(maintenance, plan),
-                    fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
-                )
-        except NamesChanged as error:
-            raise Failed(
-                "cannot undo: the databases' names changed since the plan was made",
-                hint="Look at lastgood status, and run lastgood undo again.",
-                state="Nothing was changed.",
-            ) from error
-        except OutcomeUnknown as error:
-            raise Stopped(
-                "cannot tell whether the undo took place: the server went away during the commit",
-                hint="When the server answers again, look at lastgood status.",
-                state=f'"{plan.live}" is either as it was or fully switched back; never in between.',
-            ) from error
-        except psycopg.Error as error:
-            failed = server_errors.failed(error, f'switch "{plan.live}" back')
-            failed.state = "Nothing was changed."
-            raise failed from error
-        work = time.monotonic() - started
-        waited = f"; {pause.said}" if pause is not None and pause.said else ""
-        emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
-        journal_is_full = _noted(lambda: journal.done("swap", outage=exchanged.outage))
-        woken = (
-            _wake(target.at(plan.live), plan, state, application, journal, emit) if application is not None else None
-        )
-        report = UndoReport(
-            run=plan.run,
-            undoes=plan.undoes,
+        journal = recording.begin(
+            state,
+            plan.run,
+            "undo",
+            skew=clock.skew(maintenance),
             live=plan.live,
-            kept=plan.kept,
-            seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
-            pause=pause_report(pause),
-            undo_command=f"lastgood undo {plan.run}",
-            application=woken,
+            plan=plan.model_dump(mode="json"),
         )
-        journal_is_full = (
-            _noted(lambda: journal.write("ended", status="done", report=report.document())) or journal_is_full
-        )
-        if journal_is_full:
-            # It is done, whatever the disk says; the kept database's mark tells the same.
-            emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_is_full}'))
-        return report
+        with recording.recording(journal, emit) as emit:
+            return _switch_back(maintenance, target, plan, state, emit, pgbouncer, application, journal, started)
+
+
+def _switch_back(
+    maintenance: Connection,
+    target: Target,
+    plan: UndoPlan,
+    state: Path,
+    emit: Emit,
+    pgbouncer: PgBouncer,
+    application: Application | None,
+    journal: Journal,
+    started: float,
+) -> UndoReport:
+    server = target.at(maintenance.info.dbname)
+    try:
+        journal.doing("swap")
+    except OSError as error:
+        raise Refused(
+            f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
+            hint="Name another folder with --state: nothing is done without a record.",
+            state="Nothing was changed.",
+        ) from error
+    emit(StageStarted("swap", "switch the names back (readers reconnect)"))
+    try:
+        # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt. One
+        # while PgBouncer waits for transactions to end does stop it.
+        wanted = threading.Event()
+        with (
+            interrupts.calling(wanted.set),
+            pool.paused(
+                pgbouncer,
+                target.at(plan.live),
+                maintenance,
+                journal=journal,
+                emit=emit,
+                cancelled=wanted.is_set,
+            ) as pause,
+        ):
+            exchanged = exchange(
+                maintenance,
+                server,
+                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+                arriving=Renaming(plan.arriving_oid, plan.arriving, plan.live),
+                statements=_statements(maintenance, plan),
+                fault_points=("swap.between_renames", "undo.before_commit", "undo.after_commit"),
+            )
+    except NamesChanged as error:
+        raise Failed(
+            "cannot undo: the databases' names changed since the plan was made",
+            hint="Look at lastgood status, and run lastgood undo again.",
+            state="Nothing was changed.",
+        ) from error
+    except OutcomeUnknown as error:
+        raise Stopped(
+            "cannot tell whether the undo took place: the server went away during the commit",
+            hint="When the server answers again, look at lastgood status.",
+            state=f'"{plan.live}" is either as it was or fully switched back; never in between.',
+        ) from error
+    except psycopg.Error as error:
+        failed = server_errors.failed(error, f'switch "{plan.live}" back')
+        failed.state = "Nothing was changed."
+        raise failed from error
+    work = time.monotonic() - started
+    waited = f"; {pause.said}" if pause is not None and pause.said else ""
+    emit(StageDone("swap", exchanged.outage, f"{exchanged.outage * 1000:.0f} ms{waited}"))
+    journal_is_full = _noted(lambda: journal.done("swap", outage=exchanged.outage))
+    woken = _wake(target.at(plan.live), plan, state, application, journal, emit) if application is not None else None
+    report = UndoReport(
+        run=plan.run,
+        undoes=plan.undoes,
+        live=plan.live,
+        kept=plan.kept,
+        seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
+        pause=pause_report(pause),
+        undo_command=f"lastgood undo {plan.run}",
+        application=woken,
+    )
+    journal_is_full = _noted(lambda: journal.write("ended", status="done", report=report.document())) or journal_is_full
+    if journal_is_full:
+        # It is done, whatever the disk says; the kept database's mark tells the same.
+        emit(Caution(f'the undo is done, but "{journal.path}" could not be written: {journal_is_full}'))
+    return report
 
 
 def _noted(write: Callable[[], None]) -> str:
@@ -272,7 +290,7 @@ def _statements(maintenance: Connection, plan: UndoPlan) -> list[Any]:
         pid=os.getpid(),
         user=person.user(),
         started=server_clock(maintenance),
-        original_comment=live.comment,
+        original_comment=own_comment(live.comment),
         options={"kind": "undo", "undoes": plan.undoes},
     )
     return [

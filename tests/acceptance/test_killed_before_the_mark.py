@@ -47,7 +47,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     name = leave(server, live)
     (shown,) = status.look(target).leftovers
     assert (shown.name, shown.command) == (name, f"lastgood prune {name}")
-    stays = prune.plan(target, request_of.store, keep=0)
+    stays = prune.plan(target, request_of.store, prune.Wish(keep=0))
     assert [(each.goes, each.why) for each in stays.candidates if each.kind == "leftover"] == [
         (False, "never marked by the run that made it; name it to remove it")
     ]
@@ -55,8 +55,8 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
         lock_live(other, live)  # a run is at work: it may be about to mark what it made
         assert status.look(target).leftovers == ()
         with pytest.raises(Refused, match=f'^cannot prune "{name}": there is no kept database'):
-            prune.plan(target, request_of.store, named=[name])
-    plan = prune.plan(target, request_of.store, named=[name])
+            prune.plan(target, request_of.store, prune.Wish(named=(name,)))
+    plan = prune.plan(target, request_of.store, prune.Wish(named=(name,)))
     assert [each.name for each in plan.going] == [name]
     assert prune.run(target, plan)["removed"] == [name]
     assert not is_there(server, name) and status.look(target).leftovers == ()

@@ -7,7 +7,6 @@ import json
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -24,10 +23,10 @@ from psycopg.rows import TupleRow
 from lastgood.cli import main
 from lastgood.journal import Journal
 from lastgood.postgres.embedded import EmbeddedServer
+from tests import warm
 from tests.pooler import PgBouncer
 from tests.waiting import until
 
-SRC = Path(__file__).parents[2] / "src"
 CLIENTS = 16
 GENEROUS_SECONDS = 5.0  # test machines are slow at times; what was measured is printed
 
@@ -47,16 +46,9 @@ class Scene:
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         (self.folder / "lastgood.toml").write_text("\n".join(["[pgbouncer]", f"admin = {admin}", *lines]) + "\n")
 
-    def start(self, *arguments: str, fault: str = "") -> subprocess.Popen[str]:
-        environment = {**os.environ, "PYTHONPATH": str(SRC), "LASTGOOD_FAULT": fault}
-        return subprocess.Popen(
-            [sys.executable, "-m", "lastgood", *arguments, "--json"],
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            text=True,
-            env=environment,
-            cwd=self.folder,
-        )
+    def start(self, *arguments: str, fault: str = "") -> warm.Process:
+        environment = {**os.environ, "LASTGOOD_FAULT": fault}
+        return warm.Process(*arguments, "--json", environment=environment, folder=self.folder)
 
     def run(self, *arguments: str, status: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Its document and its events; in this process, which is quicker."""

@@ -5,7 +5,6 @@ from __future__ import annotations
 import json
 import os
 import subprocess
-import sys
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
@@ -23,7 +22,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.rebuild import ProofFailed
 from lastgood.report import FinishReport, Report
 from lastgood.status import look
-from tests import shop
+from tests import shop, warm
 
 MAJORS = (15, 16, 17, 18)
 WAITING = {
@@ -115,13 +114,8 @@ def lastgood(stage: Stage, *arguments: str, state: Path, faulty: str = "") -> su
     """The command line, as somebody calls it on a machine whose journals are in ``state``."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
     options = ["--db", stage.server.url(stage.live), "--store", str(stage.request.store), "--state", str(state)]
-    return subprocess.run(
-        [sys.executable, "-m", "lastgood", *options, *arguments],
-        capture_output=True,
-        text=True,
-        env={**environment, "LASTGOOD_FAULT": faulty} if faulty else environment,
-        timeout=120,
-    )
+    environment |= {"LASTGOOD_FAULT": faulty} if faulty else {}
+    return warm.run(*options, *arguments, environment=environment)
 
 
 @pytest.mark.postgres(15, 18)
@@ -220,7 +214,16 @@ def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
     stop_at("finish.before_task", stage)
     target = stage.request.target
     (kept,) = look(target).kept
-    plan = prune.plan(target, stage.request.store, named=[kept.name, "good.sql"])
+    plan = prune.plan(
+        target,
+        stage.request.store,
+        prune.Wish(
+            named=(
+                kept.name,
+                "good.sql",
+            )
+        ),
+    )
     assert [(each.name, each.goes) for each in plan.candidates if each.name == kept.name] == [(kept.name, True)]
     prune.run(target, plan)
     rollback.resume(replace(stage.request, run=None))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 import tomllib
 from pathlib import Path
 from typing import Any
@@ -13,9 +12,9 @@ import pytest
 
 from lastgood import config
 from tests.cli.conftest import Lastgood
+from tests.docs.page import blocks
 
-PAGE = Path(__file__).parents[2] / "docs" / "configuration.md"
-EXAMPLE = re.findall(r"```toml\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)[0]
+EXAMPLE = next(block.text for block in blocks("docs/configuration.md") if block.title)
 STATE = "state: Nothing was looked at or changed.\n"
 
 
@@ -24,23 +23,15 @@ def test_the_example_of_the_page_is_right(lastgood: Lastgood) -> None:
     outcome = lastgood("config", "check")
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out.startswith(f'"{Path.cwd() / "lastgood.toml"}" is right.\n')
-    assert outcome.out.endswith("\nTables: [hooks], [pgbouncer], [health], [watch], [check], [validate], [recover]\n")
+    assert outcome.out.endswith(
+        "\nTables: [hooks], [pgbouncer], [health], [watch], [check], [validate], [recover], [drill]\n"
+    )
     tables = config.resolve({}, {}, Path.cwd()).tables
     assert tables.hooks.smoke == ("npm", "run", "smoke")
     assert tables.watch is not None and tables.watch.sentry is not None
     assert (tables.watch.length, tables.watch.sentry.project) == (600.0, "crm")
     assert [rule.severity for rule in tables.validation.rules] == ["blocker", "warning"]
     assert tables.recover.audit is not None
-
-
-def test_each_command_of_the_page(lastgood: Lastgood) -> None:
-    Path("lastgood.toml").write_text(EXAMPLE)
-    blocks = re.findall(r"```sh\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.DOTALL)
-    lines = [line.partition("#")[0].partition(">")[0].split() for block in blocks for line in block.splitlines()]
-    assert len(lines) == 4
-    for program, *arguments in lines:
-        assert program == "lastgood"
-        assert lastgood(*arguments).status == 0
 
 
 def test_the_document(lastgood: Lastgood) -> None:

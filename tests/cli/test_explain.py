@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
+from tests import warm
 from tests.cli.conftest import Lastgood, command
 
 LOG = """\
@@ -244,10 +245,8 @@ class TestRuns:
     ) -> None:
         assert lastgood("backup").status == 0
         environment = {**child_environment, "LASTGOOD_FAULT": point}
-        done = subprocess.run(
-            command("rollback", "--latest", "--yes"), env=environment, capture_output=True, check=False
-        )
-        assert done.returncode == -9, done.stderr.decode()
+        done = warm.run("rollback", "--latest", "--yes", environment=environment)
+        assert done.returncode == -9, done.stderr
         (journal,) = (Path.cwd() / "state" / "runs").glob("*.jsonl")
 
         found = lastgood("explain", journal.stem)

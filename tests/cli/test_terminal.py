@@ -15,6 +15,7 @@ import pytest
 
 from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
+from tests import warm
 from tests.cli.conftest import Lastgood, command
 
 PATIENCE = 30.0
@@ -22,18 +23,18 @@ ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
 
 
 class Terminal:
-    """A child on a pseudo-terminal of 80 columns, and what it showed."""
+    """A child on a pseudo-terminal of 80 columns, and what it showed. ``cold``: Python is started for it."""
 
-    def __init__(self, *arguments: str, environment: dict[str, str]) -> None:
+    def __init__(self, *arguments: str, environment: dict[str, str], cold: bool = False) -> None:
         self._master, slave = pty.openpty()
-        self.process = subprocess.Popen(
-            command(*arguments),
-            stdin=slave,
-            stdout=slave,
-            stderr=slave,
-            env={**environment, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"},
-            start_new_session=True,
-        )
+        environment = {**environment, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
+        self.process: warm.Process | subprocess.Popen[bytes]
+        if cold:
+            self.process = subprocess.Popen(
+                command(*arguments), stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
+            )
+        else:
+            self.process = warm.Process(*arguments, environment=environment, terminal=slave, session=True)
         os.close(slave)
         self.raw = ""
 
@@ -83,7 +84,7 @@ def deals(server: EmbeddedServer, database: str) -> int:
 def test_a_rollback_asks_for_the_name_of_the_database(
     server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
 ) -> None:
-    terminal = Terminal("rollback", environment=child_environment)
+    terminal = Terminal("rollback", environment=child_environment, cold=True)
     terminal.read_until(f"To do this, type the name of the database, {database}:\n> ")
     assert "Nothing has been changed so far." in terminal.shown
     terminal.type("yes")
@@ -138,7 +139,7 @@ def test_a_backup_that_is_interrupted_leaves_nothing(
     database: str, child_environment: dict[str, str], how: str
 ) -> None:
     environment = {**child_environment, "LASTGOOD_FAULT": f"emergency.after_dump:{how}"}
-    done = subprocess.run(command("backup", "--json"), capture_output=True, text=True, env=environment, check=False)
+    done = warm.run("backup", "--json", environment=environment)
     assert done.returncode == 130, done.stderr
     assert '"code": "interrupted"' in done.stdout
     assert "stopping; press Ctrl+C again to stop at once" in done.stderr
@@ -177,7 +178,7 @@ def test_a_rollback_that_is_interrupted_walks_back(
     server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
 ) -> None:
     environment = {**child_environment, "LASTGOOD_FAULT": "build.after_load:interrupt"}
-    process = subprocess.run(command("rollback", "--yes"), capture_output=True, text=True, env=environment, check=False)
+    process = warm.run("rollback", "--yes", environment=environment)
     assert process.returncode == 130, process.stderr
     assert process.stderr.endswith(
         f'error: interrupted: everything was walked back\nstate: "{database}" was not touched and is open.\n'

@@ -10,8 +10,10 @@ from pathlib import Path
 import pytest
 
 from lastgood import fault
+from tests import warm
 from tests.crash.test_crash import NEW, OLD, Scene
 from tests.crash.test_crash import scene as scene
+from tests.waiting import until
 
 POINTS = [name for name in fault.POINTS if name.startswith("application.")]
 KINDS = ("kill", "enospc", "terminate", "cut")
@@ -168,3 +170,38 @@ def test_a_run_is_resumed_elsewhere_with_the_hooks_of_there(scene: Scene, hooked
     resumed = scene.run("resume", "--yes", "--json")
     assert resumed.returncode == 0, resumed.stdout
     assert (scene.content(), stopped()) == (NEW, False)
+
+
+STUBBORN = """
+import pathlib, signal, sys, time
+log = open("log", "a", buffering=1)
+
+def ended(number, frame):
+    # What a hook still does when it is asked to end: meanwhile nothing may be started.
+    time.sleep(0.5)
+    print("stop ends", file=log)
+    sys.exit(1)
+
+signal.signal(signal.SIGTERM, ended)
+print("stop begins", file=log)
+time.sleep(60)
+print("stop is done", file=log)
+"""
+
+
+def test_killed_while_a_hook_stops_the_application(scene: Scene, hooked: Callable[..., None], tmp_path: Path) -> None:
+    """The hook ends with lastgood, and what takes it back waits until it has."""
+    hooked()
+    (tmp_path / "stop.py").write_text(STUBBORN)
+    (tmp_path / "start.py").write_text("print('start', file=open('log', 'a'))")
+    lines = ["[hooks]", *(f'{name} = ["{sys.executable}", "{name}.py"]' for name in ("stop", "start"))]
+    (tmp_path / "lastgood.toml").write_text("\n".join(lines) + "\n")
+    log = tmp_path / "log"
+    options = ["--db", scene.server.url(scene.live), "--store", str(scene.store), "--state", str(scene.state)]
+    with warm.Process(*options, "rollback", "--yes") as run:
+        until(lambda: log.exists() and log.read_text() == "stop begins\n", "the hook is at work")
+        run.kill()
+    aborted = scene.run("abort", "--yes")
+    assert (aborted.returncode, scene.content()) == (0, OLD), aborted.stderr
+    assert log.read_text().splitlines() == ["stop begins", "stop ends", "start"]
+    assert "note    another hook of this application is still at work: waiting for its end\n" in aborted.stderr

@@ -6,7 +6,6 @@ from __future__ import annotations
 import os
 import signal
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable
@@ -20,6 +19,7 @@ from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
+from tests import warm
 
 KINDS = ("kill", "terminate", "enospc", "cut")
 # What the short form runs: each phase once, the moments around the commit with every kind.
@@ -65,12 +65,11 @@ class Scene:
         if fault_spec:
             environment["LASTGOOD_FAULT"] = fault_spec.replace(":cut", ":stop")
         options = ["--db", self.server.url(self.live), "--store", str(self.store), "--state", str(self.state)]
-        command = [sys.executable, "-m", "lastgood", *options, *arguments]
-        process = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+        process = warm.Process(*options, *arguments, environment=environment)
         if fault_spec.endswith(":cut"):
             self.cut(psutil.Process(process.pid))
         said, errors = process.communicate(timeout=120)
-        return subprocess.CompletedProcess(command, process.returncode, said, errors)
+        return subprocess.CompletedProcess(arguments, process.wait(), said, errors)
 
     def cut(self, process: psutil.Process) -> None:
         """Waits until the process has stopped itself, ends its sessions, and lets it go on."""

@@ -7,7 +7,6 @@ import json
 import os
 import re
 import signal
-import subprocess
 import sys
 import threading
 from collections.abc import Iterator
@@ -20,7 +19,8 @@ import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.lock import lock_live
-from tests.cli.conftest import Lastgood, command
+from tests import warm
+from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import database as database
@@ -315,13 +315,7 @@ def test_a_fence_by_itself_ends_with_the_tool(
     ended_by: str,
 ) -> None:
     site.configure()
-    process = subprocess.Popen(
-        command("maintenance", "on", "--fence"),
-        env=child_environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = warm.Process("maintenance", "on", "--fence", environment=child_environment)
 
     def fenced() -> bool:
         return lastgood("status", "--json").document["fence"] is not None

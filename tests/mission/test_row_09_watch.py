@@ -6,7 +6,6 @@ from __future__ import annotations
 import json
 import re
 import signal
-import subprocess
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -18,7 +17,8 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.cli.conftest import Lastgood, command
+from tests import warm
+from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
 from tests.cli.conftest import database as database
@@ -183,15 +183,9 @@ def test_the_health_is_asked_again_at_the_end(
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (1,)
 
 
-def watching(environment: dict[str, str]) -> tuple[subprocess.Popen[str], Iterator[dict[str, Any]]]:
+def watching(environment: dict[str, str]) -> tuple[warm.Process, Iterator[dict[str, Any]]]:
     """A rollback that watches for long, and its events."""
-    process = subprocess.Popen(
-        command("rollback", "--yes", "--json", "--watch", "10min"),
-        env=environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-    )
+    process = warm.Process("rollback", "--yes", "--json", "--watch", "10min", environment=environment)
     assert process.stderr is not None
     return process, map(json.loads, process.stderr)
 

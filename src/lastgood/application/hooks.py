@@ -26,8 +26,10 @@ def run(
     stage: str,
     facts: Mapping[str, str],
     cancelled: Callable[[], bool] = lambda: False,
+    turn: int | None = None,
 ) -> HookResult:
-    """Runs a hook that is configured, to its end or to its time limit. ``facts`` is what ``environment`` made.
+    """Runs a hook that is configured, to its end or to its time limit. ``facts`` is what ``environment`` made; ``turn``
+    is what ``turns.turn`` gave: it lasts as long as the hook is at work, even when we don't.
 
     Whatever goes wrong with it stands in the result. Raises Interrupted.
     """
@@ -44,6 +46,7 @@ def run(
             seconds=limit,
             folder=application.folder,
             cancelled=cancelled,
+            holding=turn,
         )
     except OSError as error:
         problem = f"could not be started: {error.strerror or error}"

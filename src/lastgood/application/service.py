@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lastgood.application import Application, hooks, record
+from lastgood.application import Application, hooks, record, turns
 from lastgood.application.record import Record
 from lastgood.application.results import HookResult
 from lastgood.errors import UNTOUCHED, NotStarted
@@ -108,7 +108,8 @@ class Service:
 
     def hook(self, hook: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> HookResult:
         """Runs one hook that is configured. Raises HookFailed, Interrupted, OSError (of ``told``)."""
-        result = hooks.run(self._application, hook, stage, self._facts, cancelled)
+        with turns.turn(self._state, self._target, self._emit, cancelled) as mine:
+            result = hooks.run(self._application, hook, stage, self._facts, cancelled, mine)
         self.results.append(result)
         self._told(result)
         if result.problem:

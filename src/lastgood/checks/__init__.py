@@ -37,6 +37,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         privileges.read_only,
         privileges.databases,
         privileges.fence,
+        privileges.owners,
         privileges.signals,
     ),
     "versions": (

@@ -19,6 +19,24 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND NOT pg_catalog.has_table_privilege(c.oid, %s)
 ORDER BY 1 LIMIT 5
 """
+# Whose things can't be given back to them. The schema public is left out: whoever owns it, it is there.
+_OWNERS = """
+WITH owned AS (
+  SELECT 'pg_namespace'::regclass AS class, oid, nspowner AS owner, pg_catalog.quote_ident(nspname) AS name,
+         oid AS schema
+  FROM pg_catalog.pg_namespace WHERE nspname <> 'public'
+  UNION ALL SELECT 'pg_class'::regclass, oid, relowner, oid::regclass::text, relnamespace FROM pg_catalog.pg_class
+  WHERE relkind IN ('r', 'p', 'v', 'm', 'f', 'S')
+  UNION ALL SELECT 'pg_proc'::regclass, oid, proowner, oid::regprocedure::text, pronamespace FROM pg_catalog.pg_proc
+)
+SELECT r.rolname, count(*), min(owned.name)
+FROM owned JOIN pg_catalog.pg_roles r ON r.oid = owned.owner JOIN pg_catalog.pg_namespace n ON n.oid = owned.schema
+WHERE n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' AND r.rolname <> 'pg_database_owner'
+  AND NOT pg_catalog.pg_has_role(r.oid, %s)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
+                  WHERE d.classid = owned.class AND d.objid = owned.oid AND d.deptype = 'e')
+GROUP BY 1 ORDER BY 2 DESC, 1
+"""
 _ROLE = """
 SELECT r.rolname, r.rolsuper, pg_catalog.pg_has_role('pg_signal_backend', 'USAGE'),
        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
@@ -158,6 +176,22 @@ def fence(s: Subject) -> Iterator[Finding]:
             text=f"this role can't keep writers out of {names}{more}: it may not write to it",
             hint="Connect as the tables' owner or a superuser, or leave writers alone until then: --fence at-swap",
             final=True,
+        )
+
+
+def owners(s: Subject) -> Iterator[Finding]:
+    """Things of roles that we may not become would be ours in the restored database, and their owners locked out."""
+    rows = s.live.execute(_OWNERS, ["SET" if s.live.info.server_version >= 160000 else "MEMBER"]).fetchall()
+    if rows:
+        me = s.live.info.user
+        whose = ", ".join(f'{count} of "{role}" ({name})' for role, count, name in rows[:5])
+        more = f" and of {len(rows) - 5} other roles" if len(rows) > 5 else ""
+        roles = ", ".join(f'"{role}"' for role, _, _ in rows[:5])
+        yield Finding(
+            level="refusal",
+            code="foreign_owners",
+            text=f'role "{me}" can\'t give things to their owners, who would be locked out of them: {whose}{more}',
+            hint=f'As a superuser: GRANT {roles} TO "{me}"; or connect as a superuser',
         )
 
 

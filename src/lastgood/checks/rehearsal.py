@@ -13,13 +13,13 @@ from lastgood.past_runs import DID
 
 def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
     """The newest run on this machine that restored this database, in earnest or beside it."""
-    within = s.request.check.rehearsed_within
+    within = s.request.drill.every
     if not s.past:
         yield Finding(
             level="caution",
             code="never_rehearsed",
             text=f'"{s.database.name}" was never restored on this machine',
-            hint="Rehearse it: lastgood restore POINT --into NAME. Or answer for it: --attest rehearsal=NAME",
+            hint="Rehearse it: lastgood drill. Or answer for it: --attest rehearsal=NAME",
             known="not known",
         )
         return
@@ -29,8 +29,8 @@ def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="caution",
             code="rehearsed_long_ago",
-            text=f"last {text}; [check] rehearsed_within is {span(within)}",
-            hint="Rehearse it: lastgood restore POINT --into NAME",
+            text=f"last {text}; [drill] every is {span(within)}",
+            hint="Rehearse it: lastgood drill",
             known="measured",
         )
     else:

@@ -15,16 +15,21 @@ from lastgood.cli import (
     backup,
     check,
     config,
+    deploy,
+    drill,
     explain,
     facts,
     guide,
     init,
     maintenance,
+    notify,
     points,
     prune,
     recover,
+    report,
     restore,
     rollback,
+    runs,
     status,
     undo,
     validate,
@@ -46,17 +51,22 @@ COMMANDS = (
     restore,
     recover,
     rollback,
+    deploy,
     undo,
     status,
     maintenance,
     prune,
     validate,
+    runs,
+    report,
+    notify,
+    drill,
     guide,
 )
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Runs one command and returns its exit status; the one place where errors become exit statuses."""
+    """Runs one command and returns its exit status."""
     words = list(sys.argv[1:] if arguments is None else arguments)
     # A caller that closed them (a cron job, a daemon) does not want to hear; that is no reason to fail.
     sys.stdout = sys.stdout or io.StringIO()
@@ -67,6 +77,14 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # psycopg's own warnings (a lost connection) tell an operator nothing, and would break the JSON lines on stderr.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     session = Session(words)
+    try:
+        return _status(session, words)
+    finally:
+        session.over()
+
+
+def _status(session: Session, words: list[str]) -> int:
+    """The one place where errors become exit statuses."""
     try:
         fault.arm_from_environment()
         status = app(words, prog_name="lastgood", standalone_mode=False, obj=session)

@@ -27,6 +27,9 @@ ORDER = (
     "resume",
     "abort",
     "explain",
+    "runs",
+    "report",
+    "deploy",
     "check",
     "maintenance",
     "backup",
@@ -34,10 +37,12 @@ ORDER = (
     "facts",
     "restore",
     "validate",
+    "drill",
     "prune",
     "guide",
     "init",
     "config",
+    "notify",
 )
 
 

@@ -13,6 +13,7 @@ from lastgood.cli.application import command, group
 from lastgood.cli.session import Session
 from lastgood.config.schema import schema
 from lastgood.present import config as shown
+from lastgood.present import notify as shown_targets
 
 
 def check(
@@ -21,13 +22,22 @@ def check(
 ) -> None:
     """Say whether lastgood.toml is right, and where each value comes from.
 
-    A key that is unknown, or a value that can't be, ends with 2 and says what was meant. Nothing is connected to.
+    A key that is unknown, or a value that can't be, ends with 2 and says what was meant. Of the targets of
+    [notifications] it says whether their addresses are there and make sense. Nothing is connected to or sent.
     """
     if file is not None:
         session.given["config"] = file
         session.use(config.resolve(session.given))
     settings = session.settings
-    session.result(shown.document(settings, session.scrub), lambda: shown.show(session.screen, settings))
+    told = session.news.look((), False)
+
+    def show() -> None:
+        shown.show(session.screen, settings)
+        if told.targets:
+            session.screen.heading("Who is told of runs")
+            shown_targets.show(session.screen, told)
+
+    session.result({**shown.document(settings, session.scrub), "notifications": told.document()["targets"]}, show)
 
 
 group_ = group("config", "Check lastgood.toml, or print its JSON Schema. Without a command: check it.", check)

@@ -11,7 +11,7 @@ MEANINGS: dict[int, str] = {
     errors.Refused.exit_status: "refused before anything changed: a check failed, or no consent",
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
     errors.Failed.exit_status: "failed; the live database is as it was, and open",
-    errors.ChecksFailedAfterSwap.exit_status: "the new state failed its checks after the swap, and the swap was undone",
+    errors.ChecksFailedAfterSwap.exit_status: "a swap or a deployment failed its checks, and was taken back",
     errors.Stopped.exit_status: "stopped in between; `lastgood resume` or `lastgood abort` goes on",
     errors.Interrupted.exit_status: "interrupted by the user, walked back",
 }

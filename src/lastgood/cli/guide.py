@@ -40,7 +40,7 @@ def guide_(
         typer.Option("--point", metavar="POINT", help="Go back to this restore point.", autocompletion=points),
     ] = None,
 ) -> int | None:
-    """Write the rollback procedure for this database as plain commands.
+    """Write the rollback procedure as plain commands.
 
     For somebody who has psql, pg_dump and pg_restore, and not lastgood: with this database's names, tables and roles,
     and its newest restore point. Every block of commands in it can be pasted as it is. It holds no password. Of the

@@ -45,7 +45,7 @@ def turn_on(
             shown.cautions(done, emit)
         else:
             try:
-                maintenance.keep_out(target, emit, cancelled)
+                maintenance.keep_out(target, state, emit, cancelled)
             except LastgoodError as error:
                 error.state = maintenance.STAYS if session.application.stops else "Nothing was changed."
                 raise

@@ -38,12 +38,16 @@ def prune_(
 ) -> None:
     """Remove kept databases and restore points for good.
 
-    The only command that does. The last valid restore point stays, and so does what an unfinished run needs and,
-    unless it is named, the kept database of the last run.
+    By [retention] of lastgood.toml when nothing else is said. The last valid restore point stays, and so does what is
+    pinned and what an unfinished run needs; unless they are named, the kept database of the last run, what it went back
+    to, and what a post-mortem that is not written refers to.
     """
     target, screen = session.target, session.screen
     age = _age(older_than) if older_than is not None else None
-    plan = prune.plan(target, session.settings.store, older_than=age, keep=keep, named=names or ())
+    tables = session.settings.tables
+    wish = prune.Wish(older_than=age, keep=keep, named=tuple(names or ()), retention=tables.retention)
+    asked = bool(tables.record.post_mortem_within)
+    plan = prune.plan(target, session.settings.store, wish, session.settings.state, post_mortems=asked)
     if dry_run or not plan.going:
         session.result(plan.document(), lambda: shown.show(screen, plan))
         return
@@ -51,7 +55,7 @@ def prune_(
         shown.show(screen, plan)
     session.confirm("remove them for good", plan.live, yes)
     with session.events() as emit:
-        document = prune.run(target, plan, emit)
+        document = prune.run(target, plan, emit, session.settings.state)
     session.result(document, lambda: shown.show_done(screen, document))
 
 

@@ -25,12 +25,15 @@ from lastgood.config import example
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
+from lastgood.past_runs import DrillDue
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
+from lastgood.procedure.drill import Sealed
 from lastgood.procedure.explain import Explained, RunStory
 from lastgood.procedure.guide.report import GuideCheck, GuideReport
 from lastgood.procedure.maintenance import Maintenance
+from lastgood.procedure.record import RunRecord, Runs
 from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.procedure.recover.report import Diagnosis
 from lastgood.procedure.survey import Survey
@@ -66,7 +69,16 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("facts A B, facts A --live", "beside `expected`, `found` (names) and `equal`", Comparison),
     ("explain", "the document itself", Explained),
     ("explain RUN", "under `run`", RunStory),
+    ("runs", "the document itself", Runs),
+    ("report", "the document itself", RunRecord),
     ("validate", "the document itself", Verdict),
+    (
+        "drill, drill --all",
+        "the document itself; `--show` and `--sign` add `folder`, `changed` (since it was written) and `remarks`; "
+        "`--list` has a list of these under `drills`",
+        Sealed,
+    ),
+    ("drill --due", "under `due`, beside `live`", DrillDue),
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
@@ -74,11 +86,15 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
 
 # Documents that are made of few fields.
 SMALL: tuple[tuple[str, str], ...] = (
-    ("backup", "`point`: a restore point as `points` describes it; `seconds`: how long it took."),
+    (
+        "backup",
+        "`point`: a restore point as `points` describes it; `seconds` that it took; `removed`, by --prune.",
+    ),
     (
         "points, points list",
         "`store`: the folder; `points`: a list, the newest first. Each has `name`, `path`, `kind`, `made_at`, "
-        "`time_source`, `bytes`, `known` (it has a manifest), `emergency`, `problem`; a known one also `database`, "
+        "`time_source`, `bytes`, `known` (it has a manifest), `emergency`, `problem`, `pinned` (why, or null); a known "
+        "one also `database`, "
         "`label`, `form`, `sha256`, `rows`, `tables`, `migration`.",
     ),
     (
@@ -90,6 +106,14 @@ SMALL: tuple[tuple[str, str], ...] = (
         "abort",
         "`run`, `status`, `live`, `removed`: names of databases, and `application`: `started` again, `not stopped` by "
         "the run, or `unknown` where another machine has its journal.",
+    ),
+    (
+        "points pin, unpin",
+        "`point`: the same, and `pin`: `reason`, `by`, `host` and `at`, or null.",
+    ),
+    (
+        "report --post-mortem, report --output",
+        "`run`, and `file`: the path of what was written.",
     ),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )

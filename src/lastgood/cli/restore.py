@@ -47,7 +47,7 @@ def restore_(
     with session.events() as emit, operands(point, store, emit) as names:
         if salvage:
             left = restore_readable.restore_readable(
-                session.target, store, names, into, emit, database_name=database
+                session.target, store, names, into, emit, database_name=database, state=session.settings.state
             ).model_copy(update=named)
         else:
             try:

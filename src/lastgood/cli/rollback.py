@@ -24,12 +24,14 @@ from lastgood.cli.choice import (
     choice_of,
 )
 from lastgood.cli.complete import runs
+from lastgood.cli.news import Telling
 from lastgood.cli.session import PACE, Session
 from lastgood.config.tables import Watch
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, UsageError
 from lastgood.events import Emit
 from lastgood.plan import Request
 from lastgood.present import application as shown_application
+from lastgood.present import news
 from lastgood.present import plan as shown_plan
 from lastgood.present import report as shown_report
 from lastgood.report import FinishReport
@@ -87,17 +89,20 @@ def roll_back(
         attestations=attestations,
         application=_application(session, watch),
     )
-    with session.events() as emit:
-        prepared = rollback.plan(request, emit)
-    plan = prepared.plan
-    if dry_run:
-        session.result(plan.document(), lambda: shown_plan.show(screen, plan))
-        return 3 if plan.refusals else 0
-    if not settings.json and not (yes and settings.quiet):
-        shown_plan.show(screen, plan)
-    if not plan.refusals:
-        session.confirm("do this", plan.live, yes)
-    report = _seen_through(session, request, lambda emit: rollback.run(prepared, emit))
+    with session.news.telling("rollback", session.target, unattended=yes and not dry_run) as telling:
+        with session.events() as emit:
+            prepared = rollback.plan(request, emit)
+        plan = prepared.plan
+        if dry_run:
+            session.result(plan.document(), lambda: shown_plan.show(screen, plan))
+            return 3 if plan.refusals else 0
+        if not settings.json and not (yes and settings.quiet):
+            shown_plan.show(screen, plan)
+        if not plan.refusals:
+            session.confirm("do this", plan.live, yes)
+            telling.began(plan.run, news.rollback_begun(plan))
+        report = _seen_through(session, request, telling, lambda emit: rollback.run(prepared, emit))
+        telling.ended(news.rolled_back(report, plan))
     session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
 
@@ -112,7 +117,16 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     """
     request = replace(session.request, run=run, application=_application(session, watch))
     session.confirm("go on", request.target.dbname, yes)
-    report = _seen_through(session, request, lambda emit: rollback.resume(request, emit))
+    with session.news.telling("rollback", request.target, unattended=yes) as telling:
+        begins = news.rollback_resumed(request.target.dbname)
+        report = _seen_through(
+            session,
+            request,
+            telling,
+            lambda emit: rollback.resume(request, telling.on_work(emit, run or "", begins)),
+        )
+        ended = news.finished(report) if isinstance(report, FinishReport) else news.rolled_back(report, None)
+        telling.ended(ended, report.run)
 
     def show() -> None:
         if isinstance(report, FinishReport):
@@ -132,8 +146,10 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     """
     request = replace(session.request, run=run)
     session.confirm("abort", request.target.dbname, yes)
-    with session.events() as emit:
-        document = rollback.abort(request, emit)
+    with session.news.telling("rollback", request.target, unattended=yes) as telling:
+        with session.events() as emit:
+            document = rollback.abort(request, emit)
+        telling.ended(news.aborted(document), document["run"])
     removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"
     said = f"Done: run {document['run']} is aborted; {removed} was removed."
     if document["application"] == "started":
@@ -157,7 +173,7 @@ def _application(session: Session, watch: str | None) -> Application:
     return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))
 
 
-def _seen_through(session: Session, request: Request, work: Callable[[Emit], T]) -> T:
+def _seen_through(session: Session, request: Request, telling: Telling, work: Callable[[Emit], T]) -> T:
     """Does ``work``; when the application's checks fail after the switch and nobody has decided beforehand what is to
     be done then, asks."""
     try:
@@ -170,6 +186,7 @@ def _seen_through(session: Session, request: Request, work: Callable[[Emit], T])
         _tell(session, failed)
         if request.application.on_failure != "ask" or not session.interactive:
             raise
+        telling.failed(failed)  # before the answer, for which one may wait long
         shown_application.failed(session.screen, failed, request.target.dbname)
         try:
             while (answer := session.answer().lower()) not in ("undo", "keep"):

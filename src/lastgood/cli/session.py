@@ -12,9 +12,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from lastgood import __version__, config, durable, interrupts
+from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
+from lastgood.cli.news import News
 from lastgood.engine.pace import Pace
+from lastgood.errors import UNKNOWN_STATE as UNKNOWN_STATE
 from lastgood.errors import LastgoodError, Refused
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
@@ -22,11 +24,11 @@ from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
 from lastgood.present.screen import Screen
+from lastgood.procedure.record import Inquiry
 from lastgood.secrecy import Scrubber
 
 # The options that make a Pace.
 PACE = ("jobs", "max_wal_lag", "throttle")
-UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
 
 
 class Session:
@@ -41,6 +43,7 @@ class Session:
         self._arguments = arguments
         self._warned = False
         self._environment = environment
+        self._news: News | None = None
         self._learn(self.scrub)
         self.screen = Screen(scrub=self.scrub, no_color="--no-color" in arguments)
 
@@ -54,6 +57,7 @@ class Session:
         self.scrub.learn_from(settings.db, self._environment, public)
         self.scrub.learn((keywords[key] for key in ("password", "sslpassword") if keywords.get(key)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
+        caller.announce(self._arguments, self.scrub)
 
     def _learn(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
@@ -94,7 +98,27 @@ class Session:
             check=settings.tables.check,
             application=self.application,
             pgbouncer=settings.tables.pgbouncer,
+            drill=settings.tables.drill,
         )
+
+    @property
+    def inquiry(self) -> Inquiry:
+        """Where records are looked up."""
+        settings = self.settings
+        return Inquiry(settings.state, settings.store, settings.tables, self.target)
+
+    @property
+    def news(self) -> News:
+        """Those who are told elsewhere what happens, by [notifications] in lastgood.toml."""
+        if self._news is None:
+            self._news = News(self.settings.tables.notifications, self.scrub, self._arguments)
+        return self._news
+
+    def over(self) -> None:
+        """The command has ended: everybody who is to be told of it is told, or named as one who was not."""
+        if self._news is not None:
+            with self.events() as emit:
+                self._news.over(emit, self.settings.state)
 
     @contextmanager
     def events(self) -> Iterator[Emit]:

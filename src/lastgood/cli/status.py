@@ -6,6 +6,7 @@ from lastgood import status
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
 from lastgood.present import status as shown
+from lastgood.procedure import record
 
 
 @command("status", 3, 5, 7)
@@ -13,10 +14,13 @@ def look(session: Session) -> int | None:
     """Show what state the live database is in.
 
     Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
-    stopped in between, or when PgBouncer holds clients back and no run is at work.
+    or a deployment stopped in between, or when PgBouncer holds clients back and no run is at work.
     """
-    found = status.look(session.target, session.settings.tables.pgbouncer, session.settings.state)
+    tables = session.settings.tables
+    found = status.look(session.target, tables.pgbouncer, session.settings.state, tables.drill)
+    found = found.model_copy(update={"post_mortems": tuple(record.to_do(session.inquiry))})
     session.result(found.document(), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
+    stopped = stopped or (found.deployment is not None and not found.deployment.working)
     held = not found.working and any(each.paused for each in found.pools)
     return 7 if found.leftovers or stopped or held else None

@@ -11,6 +11,7 @@ from lastgood.cli.application import command
 from lastgood.cli.complete import runs
 from lastgood.cli.rollback import DryRun, Yes
 from lastgood.cli.session import Session
+from lastgood.present import news
 from lastgood.present import report as shown
 
 
@@ -30,13 +31,16 @@ def undo_(
     """
     target, screen = session.target, session.screen
     pgbouncer = session.settings.tables.pgbouncer
-    plan = undo.plan(target, target.dbname, run, pgbouncer)
-    if dry_run:
-        session.result(plan.model_dump(mode="json"), lambda: shown.show_undo_plan(screen, plan))
-        return
-    if not session.settings.json and not (yes and session.settings.quiet):
-        shown.show_undo_plan(screen, plan)
-    session.confirm("do this", plan.live, yes)
-    with session.events() as emit:
-        report = undo.undo(target, plan, session.settings.state, emit, pgbouncer, session.application)
+    with session.news.telling("undo", target, unattended=yes and not dry_run) as telling:
+        plan = undo.plan(target, target.dbname, run, pgbouncer)
+        if dry_run:
+            session.result(plan.model_dump(mode="json"), lambda: shown.show_undo_plan(screen, plan))
+            return
+        if not session.settings.json and not (yes and session.settings.quiet):
+            shown.show_undo_plan(screen, plan)
+        session.confirm("do this", plan.live, yes)
+        telling.began(plan.run, news.undo_begun(plan))
+        with session.events() as emit:
+            report = undo.undo(target, plan, session.settings.state, emit, pgbouncer, session.application)
+        telling.ended(news.undone(report))
     session.result(report.document(), lambda: shown.show_undo(screen, report))

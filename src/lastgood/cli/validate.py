@@ -6,7 +6,7 @@ from typing import Annotated
 
 import typer
 
-from lastgood import amounts, config
+from lastgood import amounts, config, recording
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
 from lastgood.errors import UsageError
@@ -61,6 +61,15 @@ def validate_(
             only=only or (),
             time_limit=_seconds(time_limit),
         )
+    recording.remember(
+        session.settings.state,
+        "validate",
+        status="done",
+        live=target.dbname,
+        verdict=verdict.verdict,
+        mode=verdict.mode,
+        only=list(only or ()),
+    )
     session.result(verdict.document(), lambda: shown.show(session.screen, verdict))
     return None if verdict.verdict == "GO" else 3
 

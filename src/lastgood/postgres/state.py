@@ -12,6 +12,7 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.postgres import database
+from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.grants import Acl, Operator, Securable, acl_of, changes, under_owner, within_reach
 from lastgood.postgres.server import Connection
 
@@ -93,7 +94,7 @@ class DatabaseState:
             acl=acl_of(acl),
             connection_limit=found.connection_limit,
             is_template=found.is_template,
-            comment=found.comment,
+            comment=own_comment(found.comment),
             settings=tuple(sorted(Setting(*row) for row in settings)),
             security_labels=tuple((row[0], row[1]) for row in labels),
         )

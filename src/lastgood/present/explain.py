@@ -14,6 +14,8 @@ _OUTCOMES = {
     "done": "done",
     "walked_back": "failed, and taken back",
     "aborted": "aborted",
+    "undone": "failed, and put back",
+    "failed": "failed",
     "stopped": "not finished",
     "switched": "switched, not finished",
     "unknown": "not known",

@@ -12,7 +12,7 @@ from lastgood.present.screen import clean
 
 _COMMANDS = re.compile(r"([\\`*_\[\]<>&|~#])")
 # What begins a list, a heading or a rule, at the beginning of a line only.
-_AT_THE_BEGINNING = re.compile(r"\A(\d{1,9}(?=[.)])|(?=[-+=]))")
+_AT_THE_BEGINNING = re.compile(r"\A(\d{1,9}(?=[.)](?:\s|\Z))|(?=[-+=]))")
 
 
 def text(value: str) -> str:

@@ -41,10 +41,20 @@ _POLICY = "default-src 'none'; style-src 'unsafe-inline'"
 _TASK = re.compile(r"\[([ xX])\] ")
 
 
+def fragment(markdown: str) -> str:
+    """The document alone, as a mail or a chat takes it: HTML without a page around it."""
+    found: str = _reader().render(markdown)
+    return found
+
+
+def _reader() -> MarkdownIt:
+    return MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+
+
 def page(title: str, markdown: str, pictures: Mapping[str, str] | None = None) -> str:
     """The page. ``pictures``: for each file name that the document shows (``![Timeline](timeline.svg)``) the SVG that
     stands in its place; any other picture is left out for what it is called."""
-    reader = MarkdownIt("commonmark", {"html": False}).enable(["table", "strikethrough"])
+    reader = _reader()
     reader.add_render_rule("image", _picture_of(pictures or {}))
     tokens = reader.parse(markdown)
     _give_names(tokens)

@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import amounts
-from lastgood.points import RestorePoint, Verdict
+from lastgood.points import RestorePoint, Verdict, pins
 from lastgood.present.screen import Column, Screen
 
 
@@ -23,6 +23,7 @@ def document(point: RestorePoint) -> dict[str, Any]:
         "known": point.manifest is not None,
         "emergency": point.is_emergency,
         "problem": point.problem,
+        "pinned": pin.reason if (pin := pins.pin_of(point.path)) is not None else None,
     }
     if point.manifest is not None:
         facts = point.manifest.facts
@@ -55,6 +56,8 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> Non
     for point in found:
         if point.problem:
             screen.say(f"{point.path.name}: {point.problem}", first="DAMAGED ", indent=8, style="bold red")
+        if (pin := pins.pin_of(point.path)) is not None:
+            screen.say(f"{point.path.name}, {pin.said}", first="pinned  ", indent=8)
     screen.say(
         f"{amounts.counted(len(found), 'restore point')} in {store}. Whether they are complete: lastgood points verify"
     )

@@ -13,7 +13,7 @@ from rich.live import Live
 from rich.text import Text
 
 from lastgood import amounts
-from lastgood.events import Caution, Emit, Event, Note, Progress, StageDone, StageFailed, StageStarted
+from lastgood.events import Caution, Emit, Event, Note, Printed, Progress, StageDone, StageFailed, StageStarted
 from lastgood.present.screen import Screen
 
 # Without a terminal a stage says how far it is this often, so that a CI job's log neither stalls nor floods.
@@ -27,6 +27,7 @@ NAMES = {
     StageFailed: "stage_failed",
     Note: "note",
     Caution: "caution",
+    Printed: "printed",
 }
 # So much of these a second tells nobody anything.
 UNHURRIED = ("seconds", "tries")
@@ -178,6 +179,8 @@ class _PlainLines:
                 self._screen.say(self._stages.line(event.stage), first="        ", indent=8, stderr=True)
         elif isinstance(event, StageDone):
             self._screen.say(_ended(event, self._stages.title(event.name)), indent=8, stderr=True)
+        elif isinstance(event, Printed):
+            self._screen.quote(event.line)
         else:
             self._screen.say(event.text, first="note    ", indent=8, stderr=True)
 

@@ -17,6 +17,8 @@ def show(screen: Screen, plan: PrunePlan) -> None:
     else:
         freed = amounts.size(sum(each.bytes for each in going))
         screen.say(f"Would remove {amounts.counted(len(going), 'thing')} ({freed}) for good:", style="bold")
+    if plan.timezone is not None:
+        screen.say(f"By [retention] of lastgood.toml, in days and weeks of {plan.timezone}.", first="  ", indent=2)
     if not plan.candidates:
         return
     screen.out.print()

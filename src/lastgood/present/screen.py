@@ -84,6 +84,11 @@ class Screen:
             for line in lines or [start.rstrip()]:
                 console.print(Text(line, style=style), soft_wrap=True)
 
+    def quote(self, line: str) -> None:
+        """A line of a foreign program on stderr, as it stands but for passwords and control characters. What stands
+        before it keeps a pipeline from taking it for a command of its own (``::error::``)."""
+        self.err.print(Text(f"      | {self.text(line)}"), soft_wrap=True)
+
     def show(self, what: RenderableType, *, stderr: bool = False) -> None:
         """A Rich renderable that was made of cleaned text."""
         (self.err if stderr else self.out).print(what)
@@ -142,17 +147,18 @@ class Screen:
         self.err.file.flush()
 
     def _json(self, body: dict[str, Any], indent: int | None = None) -> str:
-        return json.dumps(_scrubbed({"format": FORMAT, **body}, self._scrub), indent=indent, default=str)
+        return json.dumps(scrubbed({"format": FORMAT, **body}, self._scrub), indent=indent, default=str)
 
 
-def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+    """A document without passwords."""
     # Before encoding: JSON's escapes would hide a password with a quote in it from the scrubber.
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
-        return {key: _scrubbed(each, scrub) for key, each in value.items()}
+        return {key: scrubbed(each, scrub) for key, each in value.items()}
     if isinstance(value, list | tuple):
-        return [_scrubbed(each, scrub) for each in value]
+        return [scrubbed(each, scrub) for each in value]
     return value
 
 

@@ -3,8 +3,19 @@
 from __future__ import annotations
 
 from lastgood import amounts
+from lastgood.past_runs import DrillDue
+from lastgood.postgres.deployment import SAID
 from lastgood.present.screen import Screen
-from lastgood.status import Finishing, OurDatabase, PoolStatus, Status, StoppedStatus, UnfinishedRun
+from lastgood.status import (
+    Finishing,
+    OurDatabase,
+    PoolStatus,
+    PostMortemStatus,
+    Status,
+    StoppedStatus,
+    UnfinishedDeployment,
+    UnfinishedRun,
+)
 
 
 def show(screen: Screen, status: Status) -> None:
@@ -30,6 +41,10 @@ def show(screen: Screen, status: Status) -> None:
         _application(screen, status.application)
     for pool in status.pools:
         _pool(screen, pool)
+    if status.deployment is not None:
+        _deployment(screen, status.deployment)
+    if status.drill is not None:
+        screen.say(drill_due(status.drill), first="  ", indent=2)
     if status.unfinished:
         screen.heading("Unfinished runs")
         for run in status.unfinished:
@@ -48,10 +63,49 @@ def show(screen: Screen, status: Status) -> None:
         screen.heading("Kept databases, newest first: each can become the live one again")
         for each in status.kept:
             _kept(screen, each)
+    for unwritten in status.post_mortems:
+        _post_mortem(screen, unwritten)
     held = any(pool.paused for pool in status.pools)
-    if not (status.unfinished or status.finishing or status.leftovers or status.working or held):
+    unfinished = status.unfinished or status.finishing or status.leftovers or status.deployment is not None
+    if not (unfinished or status.working or held):
         screen.out.print()
         screen.say("Nothing is unfinished." if status.kept else "Nothing is unfinished, and nothing is kept.")
+
+
+_DEPLOYMENT = {
+    "migrating": "its migration runs",
+    "checking": "the migrated database is looked at",
+    "going back": "it is taken back",
+}
+
+
+def _deployment(screen: Screen, found: UnfinishedDeployment) -> None:
+    working = found.working
+    screen.heading("A deployment is at work" if working else "A deployment stopped half-way")
+    stage = _DEPLOYMENT[found.stage] if working else f"it stopped while {SAID[found.stage]}"
+    label = f' "{found.label}"' if found.label else ""
+    screen.say(f"{found.run}{label} ({found.program}): {stage}", first="  ", indent=4)
+    screen.say(
+        f"begun {amounts.moment(found.started)} ({amounts.ago(found.started)}) by {found.user} on {found.host}",
+        first="    ",
+        indent=4,
+    )
+    screen.say(f"restore point: {found.point}", first="    ", indent=4)
+    if found.commands:
+        back, accept = found.commands
+        screen.say(f"{back} goes back to that restore point", first="    ", indent=4)
+        screen.say(f"{accept} takes the database as it is", first="    ", indent=4)
+
+
+def drill_due(due: DrillDue) -> str:
+    """When the last drill was, and when the next one is due."""
+    every = f"there is to be one every {amounts.span(due.every)}"
+    if due.last is None or due.next is None:
+        return f"This machine has no record of a drill that passed; {every}: lastgood drill"
+    last = f"The last drill passed on {amounts.day(due.last)} ({amounts.ago(due.last)}, run {due.run})"
+    if due.overdue:
+        return f"{last}; the next is OVERDUE since {amounts.day(due.next)}: lastgood drill"
+    return f"{last}; the next is due on {amounts.day(due.next)} ({amounts.ago(due.next)})."
 
 
 def _application(screen: Screen, found: StoppedStatus) -> None:
@@ -108,6 +162,13 @@ def _finishing(screen: Screen, run: Finishing) -> None:
         screen.say(f"at it now: {run.working}" + (f" ({run.doing})" if run.doing else ""), first="    ", indent=4)
     for command in run.commands:
         screen.say(command, first="    ", indent=4)
+
+
+def _post_mortem(screen: Screen, found: PostMortemStatus) -> None:
+    left = f", with {', '.join(found.open)} open" if found.open else ""
+    due = f"is OVERDUE since {amounts.moment(found.due)}" if found.overdue else f"is due {amounts.moment(found.due)}"
+    screen.out.print()
+    screen.say(f"The post-mortem of {found.run} {due}{left}: {found.command}", indent=2)
 
 
 def _kept(screen: Screen, each: OurDatabase) -> None:

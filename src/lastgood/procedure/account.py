@@ -22,10 +22,12 @@ def of_database(
     target: Target,
     *,
     like: Facts | None = None,
+    digests: bool = True,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Facts:
-    """Reads a database in one snapshot; ``like`` makes the account comparable with another. Raises Failed."""
+    """Reads a database in one snapshot; ``like`` makes the account comparable with another. Without ``digests`` rows
+    are only counted. Raises Failed."""
     emit(StageStarted("facts", "read the database"))
     started = monotonic()
     try:
@@ -34,7 +36,12 @@ def of_database(
             connection.read_only = True
             with connection.transaction():
                 found = facts_of_database(
-                    connection, like=like, beyond_like=like is not None, emit=emit, cancelled=cancelled
+                    connection,
+                    like=like,
+                    beyond_like=like is not None,
+                    digests=digests,
+                    emit=emit,
+                    cancelled=cancelled,
                 )
     except psycopg.Error as error:
         # Nothing told us that we were ever let in: a refused login is what it most likely is.

@@ -8,6 +8,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from contextlib import suppress
+from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
 from threading import Event
@@ -15,6 +16,7 @@ from typing import Literal
 
 import psycopg
 
+from lastgood import recording
 from lastgood.application import Application, hooks, record
 from lastgood.application.record import BY_HAND, Record
 from lastgood.application.results import HookResult
@@ -22,6 +24,8 @@ from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.documents import Document
 from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted
+from lastgood.journal import Journal
+from lastgood.names import new_run
 from lastgood.postgres import activity, database, lock, table_locks
 from lastgood.postgres.activity import ConnectedSession
 from lastgood.postgres.server import Connection, Target
@@ -76,9 +80,12 @@ def on(
                 f"cannot turn maintenance on: {problem.text}", hint=problem.hint, state="Nothing was changed."
             )
     _nobody_at_work(target, "on")
-    service = _service(target, state, application, emit)
-    if application.stops:
-        _stop(service, emit, cancelled)
+    kept = _begun(target, state, "on", emit) if application.stops else None
+    with recording.recording(kept, emit) as emit:
+        service = _service(target, state, application, emit, kept)
+        if application.stops:
+            _stop(service, emit, cancelled)
+            recording.ended(kept, "done")
     return _seen(target, state, "on", service)
 
 
@@ -110,20 +117,23 @@ def off(target: Target, state: Path, application: Application, emit: Emit) -> Ma
     Raises Refused while a run is at work, NotStarted.
     """
     _nobody_at_work(target, "off")
-    try:
-        _end_fence(target, emit)
-    except (psycopg.Error, LastgoodError) as error:
-        # The application may have reasons of its own to be started while the server is away.
-        emit(Caution(f"whether a fence stands can't be known: {_first_line(error)}"))
-    service = _service(target, state, application, emit)
-    if application.starts:
-        emit(StageStarted("start", "start the application"))
+    kept = _begun(target, state, "off", emit)
+    with recording.recording(kept, emit) as emit:
         try:
-            service.start("maintenance")
-        except HookFailed as error:
-            raise _not_started(error, "The application is stopped.") from error
-        emit(StageDone("start", sum(each.seconds for each in service.results)))
-    service.well()
+            _end_fence(target, emit)
+        except (psycopg.Error, LastgoodError) as error:
+            # The application may have reasons of its own to be started while the server is away.
+            emit(Caution(f"whether a fence stands can't be known: {_first_line(error)}"))
+        service = _service(target, state, application, emit, kept)
+        if application.starts:
+            emit(StageStarted("start", "start the application"))
+            try:
+                service.start("maintenance")
+            except HookFailed as error:
+                raise _not_started(error, "The application is stopped.") from error
+            emit(StageDone("start", sum(each.seconds for each in service.results)))
+        service.well()
+        recording.ended(kept, "done")
     return _seen(target, state, "off", service)
 
 
@@ -140,9 +150,18 @@ def look(target: Target, state: Path) -> Maintenance:
     return _seen(target, state, "status", None)
 
 
-def keep_out(target: Target, emit: Emit, cancelled: Callable[[], bool]) -> str:
+def keep_out(target: Target, state: Path, emit: Emit, cancelled: Callable[[], bool]) -> str:
     """Keeps writers out of the live database until ``cancelled``, or until the session that does it is ended, and
-    returns how it ended, in words. Raises Failed (they could not be kept out), Refused, psycopg.Error."""
+    returns how it ended, in words; the folder ``state`` has the record. Raises Failed (they could not be kept out),
+    Refused, psycopg.Error."""
+    kept = _begun(target, state, "fence", emit)
+    with recording.recording(kept, emit) as emit:
+        how = _fenced(target, emit, cancelled)
+        recording.ended(kept, "done", detail=how)
+    return how
+
+
+def _fenced(target: Target, emit: Emit, cancelled: Callable[[], bool]) -> str:
     live, over = target.dbname, Event()
     with database.connect_maintenance(target, live) as maintenance:
         found = database.describe(maintenance, live)
@@ -202,8 +221,18 @@ def _end_fence(target: Target, emit: Emit) -> None:
             emit(StageDone("fence", 0.0, f"session {found.pid} ended"))
 
 
-def _service(target: Target, state: Path, application: Application, emit: Emit) -> Service:
-    return Service(application, target, state, hooks.environment(live=target.dbname), emit)
+def _begun(target: Target, state: Path, action: str, emit: Emit) -> Journal | None:
+    """The record, where one can be kept: users wait for what is done here, and the server may be away."""
+    run = new_run(datetime.now(UTC))
+    return recording.attempt(state, run, "maintenance", emit, live=target.dbname, action=action)
+
+
+def _service(target: Target, state: Path, application: Application, emit: Emit, kept: Journal | None) -> Service:
+    def told(result: HookResult) -> None:
+        if kept is not None:
+            kept.note("hook", **result.model_dump(mode="json"))
+
+    return Service(application, target, state, hooks.environment(live=target.dbname), emit, told)
 
 
 def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], service: Service | None) -> Maintenance:

@@ -16,7 +16,7 @@ from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.dump.deferral import Division
 from lastgood.dump.names import Relation
 from lastgood.errors import Refused
-from lastgood.events import Emit
+from lastgood.events import Caution, Emit
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
 from lastgood.journal import Journal
@@ -160,6 +160,10 @@ class Run:
     def mark_interrupted(self) -> None:
         """Notes that the user wants the run to stop; takes no lock, so a signal handler may call it."""
         self.interrupted = self._asked_to_stop = True
+
+    def told_to_go_on(self) -> None:
+        """A signal that is passed over: this run is the way back already."""
+        self.emit(Caution("going back to the restore point; press Ctrl+C again to leave that unfinished"))
 
     def carry_on(self) -> None:
         """From here on work is undisturbed: the steps' undo, or what follows the commit point."""

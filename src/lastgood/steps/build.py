@@ -29,7 +29,8 @@ class Build:
         with maintenance.connect(application_name=f"lastgood build {plan.run}") as connection:
             self._drop_leftover(run)
             model = database.describe(connection, plan.live)
-            made = database.create_like(connection, plan.shadow, model, mark_of(run, "shadow", stage="created").text())
+            mark = mark_of(run, "shadow", stage="created").text()
+            made = database.create_like(connection, plan.shadow, model, mark, owner=model.owner)
             fault.point("build.after_create")
             with run.connected(plan.live, "reads extensions") as live:
                 request = run.prepared.request

@@ -10,14 +10,14 @@ from typing import Any
 
 import psycopg
 
-from lastgood import interrupts
+from lastgood import interrupts, recording
 from lastgood.errors import Refused
 from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.finishing import remainder
 from lastgood.finishing.work import Finished, finish, in_service
 from lastgood.journal import Journal
 from lastgood.plan import Request
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.mark import marked
 from lastgood.postgres.strain import Limits
@@ -79,13 +79,14 @@ def resume(request: Request, run: str, emit: Emit) -> Finished:
     journal = Journal.find(request.state, run) or Journal.create(request.state, run)
     stop = threading.Event()
     with database.connect_maintenance(request.target, live) as maintenance:
-        oid = database.describe(maintenance, live).oid
+        oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
     began = time.monotonic()
-    emit(StageStarted(Finish.name, Finish.title))
-    journal.write("resumed", kind="finish")
     hint = f"Run: lastgood resume {run} to go on."
     limits = Limits(max_wal_lag=request.pace.max_wal_lag)
-    with in_service(run, hint, state), interrupts.calling(stop.set):
+    recording.goes_on(journal, "resumed", skew=skew, kind="finish", live=live)
+    with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.calling(stop.set):
+        emit(StageStarted(Finish.name, Finish.title))
         done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)
-    emit(StageDone(Finish.name, time.monotonic() - began, str(done)))
+        emit(StageDone(Finish.name, time.monotonic() - began, str(done)))
+        recording.ended(journal, "done", finished=str(done))
     return done

@@ -10,9 +10,14 @@ from pydantic import Field
 
 from lastgood.config.tables.application import NO_PGBOUNCER, Health, Hooks, PgBouncer, Sentry, Watch
 from lastgood.config.tables.checking import Check, Polymorphic, Rule, Validate
+from lastgood.config.tables.deploying import Deploy
 from lastgood.config.tables.guide import Guide
 from lastgood.config.tables.kinds import Command, Conninfos, Duration, Expected, Folder, Size, Table
+from lastgood.config.tables.notifying import Notifications, Recipient
+from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
+from lastgood.config.tables.rehearsing import Drill
+from lastgood.config.tables.retaining import Keep, Retention
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -20,15 +25,22 @@ __all__ = [
     "Check",
     "Command",
     "Conninfos",
+    "Deploy",
+    "Drill",
     "Duration",
     "Expected",
     "Folder",
     "Guide",
     "Health",
     "Hooks",
+    "Keep",
+    "Notifications",
     "PgBouncer",
     "Polymorphic",
+    "Recipient",
+    "Record",
     "Recover",
+    "Retention",
     "Rule",
     "Sentry",
     "Size",
@@ -49,4 +61,9 @@ class Tables(Table):
     check: Check = Check()
     validation: Validate = Field(default=Validate(), alias="validate")
     recover: Recover = Recover()
+    record: Record = Record()
+    notifications: Notifications = Notifications()
+    retention: Retention = Retention()
+    drill: Drill = Drill()
+    deploy: Deploy = Deploy()
     guide: Guide = Guide()

@@ -29,7 +29,6 @@ class Check(Table):
     max_age: Duration | None = Field(
         default=None, description="How old the restore point may be before it is told as a warning (24h)."
     )
-    rehearsed_within: Duration = Field(default=90 * 86400.0, description="How long ago the last rehearsal may be.")
     free_space: Size | None = Field(
         default=None,
         description="Free space on the server's disk, where the server can't tell: who gives it attests it.",

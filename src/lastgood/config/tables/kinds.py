@@ -25,7 +25,8 @@ def _size(value: object) -> object:
         raise ValueError("write a size like 500MB or 2GB") from None
 
 
-def _listed(value: object) -> object:
+def listed(value: object) -> object:
+    """One text where a list may stand is a list of it."""
     return [value] if isinstance(value, str) else value
 
 
@@ -71,7 +72,7 @@ def _one_host_each(texts: tuple[str, ...]) -> tuple[str, ...]:
 
 Conninfos = Annotated[
     tuple[str, ...],
-    BeforeValidator(_listed),
+    BeforeValidator(listed),
     AfterValidator(_without_password),
     AfterValidator(_one_host_each),
     WithJsonSchema({"anyOf": [{"type": "string"}, {"type": "array", "items": {"type": "string"}}]}),

@@ -12,6 +12,7 @@ from typing import Any, Literal
 from lastgood.documents import Frozen
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
+from lastgood.procedure.explain import deployment
 from lastgood.procedure.explain.explained import Explained, explain
 from lastgood.steps.application import Checks, Start, Stop
 from lastgood.steps.build import Build
@@ -26,7 +27,7 @@ from lastgood.steps.watch import Before, Watch
 
 NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
-_TITLES = {each.name: each.title for each in _STEPS}
+TITLES = {**{each.name: each.title for each in _STEPS}, **deployment.TITLES}
 _BACK = "switch the names back"
 
 
@@ -39,8 +40,20 @@ class Step(Frozen):
     at: datetime
 
 
+Outcome = Literal["done", "walked_back", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
+# How a process ended that left its run to others, or walked it back: what became of the run its steps tell.
+_NOT_THE_END = ("failed", "stopped", "interrupted")
+_ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
+# What has no switch: its journal has no steps, and tells by itself how it ended.
+_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
+
+
+_ASIDE = ("maintenance", "prune", "validate")
+
+
 class RunStory(Frozen):
     """What a journal tells. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
+    ``undone`` (the application did not work with the restored database), ``failed`` (something without a switch),
     ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (at the switch, or at work).
     ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, ``failed_in`` the steps that were
     at work then, and ``explained`` what that means.
@@ -53,7 +66,7 @@ class RunStory(Frozen):
     point: str
     begun: datetime
     last: datetime
-    outcome: Literal["done", "walked_back", "aborted", "stopped", "switched", "unknown"]
+    outcome: Outcome
     steps: tuple[Step, ...]
     failed_in: tuple[str, ...]
     reason: str
@@ -63,9 +76,9 @@ class RunStory(Frozen):
 
 
 def newest(state: Path) -> str | None:
-    """The name of the newest run that has a journal here."""
-    journals = Journal.all(state)
-    return journals[-1].run if journals else None
+    """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
+    none means what was done to the database."""
+    return next((each.run for each in Journal.newest(state) if each.kind not in _ASIDE), None)
 
 
 def explain_run(state: Path, name: str) -> RunStory:
@@ -85,22 +98,36 @@ def explain_run(state: Path, name: str) -> RunStory:
             hint="Look at lastgood status.",
             state=NOT_REACHED,
         )
-    return _told(journal, entries)
+    return story_of(journal, entries)
 
 
-def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+    """What the entries of a journal tell; there is at least one."""
     # A restore or a drill has no plan; its one entry says what it did.
     plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
     kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
     steps = _steps(entries, kind)
     by_name = {each.name: each for each in steps}
-    ended = next((each for each in reversed(entries) if each["event"] == "ended"), None)
+    last = _end(entries)
+    ended = last if last is not None and last["status"] not in _NOT_THE_END else None
     failed = next((each for each in reversed(entries) if each["event"] == "failed"), None)
-    reason = str(failed["reason"] or failed["error"]) if failed is not None and ended is None else ""
-    outcome = _outcome(by_name, ended, failed)
-    run, live, kept = journal.run, str(plan.get("live", "")), str(plan.get("kept", ""))
-    said, commands = _state(outcome, kind, run, live, kept)
-    point = plan.get("point")
+    error = (last or {}).get("error") or {}
+    if ended is not None:
+        reason = str(error.get("message", ""))
+    elif failed is not None:
+        reason = str(failed["reason"] or failed["error"])
+    else:
+        reason = str(error.get("message", ""))
+    begun = next((each for each in entries if each["event"] == "begun"), {})
+    run, kept = journal.run, str(plan.get("kept", ""))
+    live = str(plan.get("live") or begun.get("live", ""))
+    outcome: Outcome
+    if kind == "deploy":
+        outcome, said, commands = deployment.told(entries, run)
+    else:
+        outcome = _outcome(kind, by_name, ended, failed, last)
+        said, commands = _state(outcome, kind, run, live, kept)
+    point = plan.get("point") or next((each["path"] for each in entries if each["event"] == "point"), None)
     return RunStory(
         run=run,
         kind=kind,
@@ -119,6 +146,13 @@ def _told(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
     )
 
 
+def _end(entries: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """How the last process that worked on it ended, if it could say so."""
+    marks = (each for each in reversed(entries) if each["event"] in ("begun", "resumed", "aborting", "ended"))
+    last = next(marks, None)
+    return last if last is not None and last["event"] == "ended" else None
+
+
 def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
     found: dict[str, Step] = {}
     states: dict[str, Literal["begun", "done", "undone", "undo failed"]] = {
@@ -130,7 +164,7 @@ def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
     for each in entries:
         if each["event"] in states:
             name = str(each["step"])
-            title = _BACK if kind == "undo" else _TITLES.get(name, name)
+            title = _BACK if kind == "undo" else TITLES.get(name, name)
             step = Step(name=name, title=title, state=states[each["event"]], at=datetime.fromisoformat(each["at"]))
             found[name] = step
     return list(found.values())
@@ -150,10 +184,19 @@ def _at_work(entries: list[Mapping[str, Any]], failed: Mapping[str, Any]) -> tup
 
 
 def _outcome(
-    steps: Mapping[str, Step], ended: Mapping[str, Any] | None, failed: Mapping[str, Any] | None
-) -> Literal["done", "walked_back", "aborted", "stopped", "switched", "unknown"]:
+    kind: str,
+    steps: Mapping[str, Step],
+    ended: Mapping[str, Any] | None,
+    failed: Mapping[str, Any] | None,
+    last: Mapping[str, Any] | None,
+) -> Outcome:
+    error = (last or {}).get("error") or {}
     if ended is not None:
-        return "aborted" if ended["status"] == "aborted" else "done"
+        return _ENDS.get(ended["status"], "failed")  # deployments and drills have words of their own for it
+    if kind in _PLAIN and last is not None:
+        return "failed"
+    if last is not None and last["status"] in ("failed", "interrupted") and error.get("exit_status", 1) != 1:
+        return "walked_back"  # the server was asked, and it said so
     swap = steps.get("swap")
     if swap is not None and swap.state == "done":
         return "switched"
@@ -181,8 +224,18 @@ def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str
             f'The rollback is done: "{live}" is the restored database, and the one before is kept as "{kept}".',
             ("lastgood status", f"lastgood undo {run}   # goes back to what was there before"),
         )
+    if outcome == "undone":
+        return (
+            f'The application did not work with the restored database, and the switch was undone: "{live}" is what it '
+            "was before.",
+            ("lastgood status",),
+        )
+    if outcome == "failed":
+        return (f'The {kind} failed; "{live}" was not touched by it.', ("lastgood status",))
     if outcome == "aborted":
         return (f'It was aborted before the switch: "{live}" was not touched by it.', ("lastgood status",))
+    if outcome == "walked_back" and kind == "undo":
+        return (f'It failed: "{live}" was not touched.', ("lastgood status", "lastgood undo   # tries it again"))
     if outcome == "walked_back":
         return (
             f'It failed and took everything back: "{live}" was not touched.',

@@ -10,11 +10,13 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from functools import cached_property
+from pathlib import PurePath
 
 from lastgood.points import may_lack
 from lastgood.procedure.recover import damage
 from lastgood.procedure.recover.evidence import Candidate, Evidence
 from lastgood.procedure.recover.report import Emergency
+from lastgood.status import UnfinishedDeployment
 
 
 @dataclass(frozen=True)
@@ -27,9 +29,15 @@ class Case:
     def suspects(self) -> dict[int, str]:
         """Candidates that were made after the damage, by their place, and why one thinks so."""
         live, all_ = self.evidence.live, self.evidence.candidates
+        found: dict[int, str] = {}
+        deployment, before = self.deployment, self.before_deployment
+        if deployment is not None and before is not None:
+            for place, candidate in enumerate(all_):
+                if candidate is before:
+                    return found  # it was verified, and was made before the migration touched anything
+                found[place] = f"the migration of deployment {deployment.run} had begun"
         if live is None:
             return {}
-        found = {}
         for place, candidate in enumerate(all_):
             why = damage.made_after(candidate, all_[place + 1 :], live)
             if why:
@@ -37,6 +45,21 @@ class Case:
             elif candidate.usable:
                 break  # older ones were made before this one, which was made before the damage
         return found
+
+    @property
+    def deployment(self) -> UnfinishedDeployment | None:
+        """A deployment that was killed. One that is at work settles that itself."""
+        found = self.evidence.server.deployment
+        return found if found is not None and not self.evidence.server.working else None
+
+    @cached_property
+    def before_deployment(self) -> Candidate | None:
+        """The restore point that the killed deployment made. By its name: another machine may call the folder
+        otherwise."""
+        if self.deployment is None:
+            return None
+        name = PurePath(self.deployment.point).name
+        return next((each for each in self.evidence.candidates if each.point.path.name == name), None)
 
     @cached_property
     def fitting(self) -> tuple[Candidate, ...]:
@@ -80,7 +103,7 @@ class Case:
     def broken(self) -> bool:
         """Whether the live database shows damage that nothing else explains."""
         gone = self.evidence.server.access in ("missing", "invalid")
-        return gone or any(sign.decisive for sign in self.signs)
+        return gone or self.deployment is not None or any(sign.decisive for sign in self.signs)
 
     @cached_property
     def rights_lost(self) -> bool:
@@ -93,7 +116,8 @@ class Case:
     def content_broken(self) -> bool:
         """Whether more is damaged than the rights of roles."""
         gone = self.evidence.server.access in ("missing", "invalid")
-        return gone or any(sign.decisive and sign.source != damage.RIGHTS for sign in self.signs)
+        other = any(sign.decisive and sign.source != damage.RIGHTS for sign in self.signs)
+        return gone or other or self.deployment is not None
 
     @property
     def only_rights(self) -> bool:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from pathlib import PurePath
 
 from lastgood.amounts import ago
+from lastgood.postgres.deployment import SAID
 from lastgood.procedure.recover import damage, remains
 from lastgood.procedure.recover.case import Case
 from lastgood.procedure.recover.evidence import Evidence, Seen
@@ -63,6 +65,13 @@ def _of_server(case: Case) -> Iterator[Seen]:
         if not run.working:
             begun = f"begun {ago(run.started, evidence.clock)} by {run.user} on {run.host}"
             yield Seen(f"run {run.run}, {begun}, stopped in between", f'the mark of "{run.shadow}"')
+    if server.deployment is not None and not server.working:
+        each = server.deployment
+        yield Seen(
+            f"deployment {each.run}, begun {ago(each.started, evidence.clock)} by {each.user} on {each.host}, stopped "
+            f"while {SAID[each.stage]}; it had made the restore point {PurePath(each.point).name}",
+            f'the mark of "{evidence.name}"',
+        )
     if server.access == "missing":
         names = ", ".join(f'"{each}"' for each in server.similar_names)
         like = f"; names like it: {names}" if names else ""

@@ -12,7 +12,7 @@ from lastgood.facts import Facts
 from lastgood.points import RestorePoint, Verdict
 from lastgood.postgres.database import maintenance_name
 from lastgood.postgres.server import Target
-from lastgood.status import OurDatabase, UnfinishedRun
+from lastgood.status import OurDatabase, UnfinishedDeployment, UnfinishedRun
 
 Key = tuple[str, str]
 """Schema and name of a table; or kind and identity of an object."""
@@ -112,6 +112,7 @@ class Server:
     kept: tuple[OurDatabase, ...] = ()
     leftovers: tuple[str, ...] = ()
     finishing: tuple[Seen, ...] = ()
+    deployment: UnfinishedDeployment | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -84,7 +84,8 @@ SELECT format('%I on %s', conname, conrelid::regclass) FROM pg_catalog.pg_constr
 WHERE contype = 'f' AND NOT convalidated AND conparentid = 0 ORDER BY 1
 """
 # Roles that applications log in as: they may enter this database by a grant of their own, have settings or default
-# privileges here, rights on some table, or a session right now. Owners and superusers need no grants.
+# privileges here, rights on some table, or a session right now. Owners and superusers need no grants. One that inherits
+# nothing (the role that PostgREST logs in as) reads as a role that it may become.
 _ROLES = """
 WITH t AS (
   SELECT c.oid, c.relnamespace, c.relowner, c.relacl FROM pg_catalog.pg_class c
@@ -99,8 +100,11 @@ WITH t AS (
   UNION SELECT a.grantee FROM t, LATERAL pg_catalog.aclexplode(t.relacl) a WHERE a.grantee <> t.relowner
   UNION SELECT s.usesysid FROM pg_catalog.pg_stat_activity s JOIN d ON d.oid = s.datid WHERE s.pid <> pg_backend_pid()
 )
-SELECT r.rolname, count(*) FILTER (WHERE pg_catalog.has_table_privilege(r.oid, t.oid, 'SELECT')
-                                     AND pg_catalog.has_schema_privilege(r.oid, t.relnamespace, 'USAGE')), count(*)
+SELECT r.rolname, count(*) FILTER (WHERE EXISTS (
+         SELECT FROM pg_catalog.pg_roles m
+         WHERE pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')
+           AND pg_catalog.has_table_privilege(m.oid, t.oid, 'SELECT')
+           AND pg_catalog.has_schema_privilege(m.oid, t.relnamespace, 'USAGE'))), count(*)
 FROM known JOIN pg_catalog.pg_roles r ON r.oid = known.oid CROSS JOIN t
 WHERE r.rolcanlogin AND NOT r.rolsuper AND NOT r.rolbypassrls AND r.oid <> (SELECT datdba FROM d)
   AND NOT EXISTS (SELECT FROM t WHERE t.relowner = r.oid)

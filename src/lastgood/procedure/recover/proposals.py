@@ -10,6 +10,7 @@ from lastgood.procedure.recover import damage
 from lastgood.procedure.recover.case import Case
 from lastgood.procedure.recover.evidence import Candidate, Evidence
 from lastgood.procedure.recover.report import Proposal
+from lastgood.status import UnfinishedDeployment
 
 
 def proposals(case: Case) -> list[Proposal]:
@@ -24,6 +25,10 @@ def proposals(case: Case) -> list[Proposal]:
     if server.access in ("closed", "refused"):
         return [_open(evidence)]
     found: list[Proposal] = []
+    if case.deployment is not None and not evidence.wish.chosen:
+        if case.before_deployment is None:
+            found.append(_fetch(case.deployment))
+        found.append(_accept(evidence, case.deployment))
     renamed = server.access == "missing" and bool(server.similar_names)
     chosen, asked = case.chosen, evidence.wish.chosen
     if renamed and not asked:
@@ -32,7 +37,8 @@ def proposals(case: Case) -> list[Proposal]:
         found.append(_grant())
     automatic = asked or (case.broken and not renamed and not case.only_rights)
     if chosen is not None:
-        found.append(_back_to(case, chosen, automatic))
+        # The ways that are done without asking come first.
+        found.insert(0 if case.before_deployment is chosen else len(found), _back_to(case, chosen, automatic))
     found += [_undo(case, case.content_broken and chosen is None)] if server.kept and server.access == "open" else []
     if server.kept and server.access in ("missing", "invalid"):
         found.append(_rename_kept(evidence))
@@ -95,6 +101,29 @@ def _by_hand_run(case: Case) -> Proposal:
             "touched by neither. Then run lastgood recover again."
         )
     return Proposal(kind="by_hand", title=title, detail=detail, name="", commands=commands, automatic=False)
+
+
+def _fetch(deployment: UnfinishedDeployment) -> Proposal:
+    return Proposal(
+        kind="by_hand",
+        title=f"get the restore point that the deployment made from {deployment.host}",
+        detail=f"{deployment.point} is not in this store, and nothing older is as near. Copy it here with its "
+        ".lastgood.json, or name the folder with --store.",
+        name="",
+        commands=("lastgood recover",),
+        automatic=False,
+    )
+
+
+def _accept(evidence: Evidence, deployment: UnfinishedDeployment) -> Proposal:
+    return Proposal(
+        kind="by_hand",
+        title=f'take "{evidence.name}" as it is',
+        detail="Only if you know that its migration was done to the end, or left nothing.",
+        name="",
+        commands=(f"lastgood deploy --accept {deployment.run}",),
+        automatic=False,
+    )
 
 
 def _open(evidence: Evidence) -> Proposal:

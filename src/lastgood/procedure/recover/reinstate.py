@@ -4,19 +4,20 @@ name, proved, and then given the live name, in one transaction."""
 from __future__ import annotations
 
 import time
+from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
 import psycopg
 from psycopg import sql
 
-from lastgood import restore
+from lastgood import recording, restore
 from lastgood.documents import Document
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Failed, Refused
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.names import new_run, suffix
-from lastgood.postgres import database
+from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import server_clock
@@ -55,10 +56,12 @@ def reinstate(
     """
     live, started = target.dbname, time.monotonic()
     maintenance = database.maintenance_name(live)
-    with database.connect_maintenance(target, live) as connection:
+    with database.connect_maintenance(target, live) as connection, ExitStack() as stack:
         _invalid(connection, live)
         run = new_run(server_clock(connection))
         name = database.fit_name(live, suffix("recovered", run))
+        kept = recording.attempt(state, run, "recover", emit, skew=clock.skew(connection), live=live, point=point)
+        emit = stack.enter_context(recording.recording(kept, emit))
         restored = restore.restore(
             target.at(maintenance), store, point, name, emit, pace,
             strict=strict, allow_orphans=allow_orphans, state=state,
@@ -67,7 +70,7 @@ def reinstate(
         began = time.monotonic()
         aside = _take_name(connection, live, name, run)
         emit(StageDone("swap", time.monotonic() - began, live))
-    return ReinstateReport(
+    report = ReinstateReport(
         run=run,
         live=live,
         point=restored.point,
@@ -79,6 +82,8 @@ def reinstate(
         ),
         seconds=round(time.monotonic() - started, 3),
     )
+    recording.ended(kept, "done", report=report.document())
+    return report
 
 
 def _invalid(connection: Connection, live: str) -> database.Database | None:

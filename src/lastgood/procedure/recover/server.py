@@ -77,6 +77,7 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
         "working": seen.working,
         "unfinished": seen.unfinished,
         "kept": seen.kept,
+        "deployment": seen.deployment,
         "leftovers": tuple(each.name for each in seen.leftovers),
         "finishing": tuple(
             Seen(

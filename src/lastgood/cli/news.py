@@ -1,0 +1,209 @@
+"""Tells people elsewhere what a command does: when it begins, how it ends, and that it was killed.
+
+Whatever goes wrong with that is said at the end, and changes nothing else.
+"""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager, suppress
+from pathlib import Path
+
+import psycopg
+
+from lastgood import person
+from lastgood.config.tables import Notifications
+from lastgood.config.tables.notifying import Kind, Recipient
+from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError
+from lastgood.events import Caution, Emit, Event, Note, StageStarted
+from lastgood.journal import Journal
+from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, look
+from lastgood.notifications.messenger import concerns
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Target
+from lastgood.present import news as shown
+from lastgood.present.news import Story
+
+Scrub = Callable[[str], str]
+
+
+class News:
+    """What one command tells. ``command`` is how it was called."""
+
+    def __init__(self, settings: Notifications, scrub: Scrub, command: Sequence[str]) -> None:
+        self._settings = settings
+        self._scrub = scrub
+        self._command = shlex.join(("lastgood", *command))
+        self._unreachable: dict[str, tuple[Recipient, str]] = {}
+        self._failed: list[Delivery] = []
+        self._messenger: Messenger | None = None
+        self.run = ""
+
+    @contextmanager
+    def telling(self, kind: Kind, target: Target, *, unattended: bool = False) -> Iterator[Telling]:
+        """For the length of a ``with`` block: ``began`` tells that it begins, ``ended`` how it ended, and an error
+        that comes out of the block is told by itself. One that comes before it began is told only when the command
+        runs ``unattended``: otherwise somebody sits there and reads it."""
+        telling = Telling(self, kind, target, unattended)
+        try:
+            yield telling
+        except (Exception, KeyboardInterrupt) as error:
+            telling.failed(error)
+            raise
+        finally:
+            if self._messenger is not None:
+                self._messenger.will(None)
+
+    @property
+    def wanted(self) -> bool:
+        """Whether anybody is to be told anything."""
+        return bool(self._settings.targets)
+
+    def send(self, message: Message) -> None:
+        """Begins to send it."""
+        message = self._scrubbed(message)
+        self._reached().send(message)
+        for target, problem in self._unreachable.values():
+            if concerns(message, target):
+                self._failed.append(Delivery(target.name, message.title, 0.0, problem))
+
+    def will(self, message: Message) -> None:
+        """What is told if lastgood is killed."""
+        self._reached().will(self._scrubbed(message))
+
+    def look(self, names: Sequence[str], test: bool) -> Listing:
+        """Whether the targets of these names, or all, can be told; ``test`` tells them."""
+        targets = [each for each in self._settings.targets if not names or each.name in names]
+        found = look(targets, self._settings.time_limit, self._test if test else None)
+        cleaned = [each.model_copy(update={"problem": self._scrub(each.problem)}) for each in found.targets]
+        return found.model_copy(update={"targets": tuple(cleaned)})
+
+    def _test(self, name: str) -> Message:
+        figures = [("By", f"{person.user()} on {person.host()}"), ("Command", self._command)]
+        return self._scrubbed(shown.message(shown.test(name), "rollback", "", figures))
+
+    def figures(self, target: Target, run: str) -> list[tuple[str, str]]:
+        """The run, who does it and where."""
+        return [
+            ("Run", run),
+            ("By", f"{person.user()} on {person.host()}"),
+            ("Server", host_of(target)),
+            ("Command", self._command),
+        ]
+
+    def over(self, emit: Emit, state: Path) -> list[Delivery]:
+        """Waits until everybody was told, or can't be; says who was not, and writes into the run's journal who was."""
+        deliveries = []
+        if self._messenger is not None:
+            limit = f"{self._settings.time_limit:g} s"
+            deliveries = self._messenger.over(
+                lambda: emit(Note(f"telling others what happened, for {limit} at most; Ctrl+C ends the wait"))
+            )
+            self._messenger = None
+        deliveries += self._failed
+        self._failed = []
+        for each in deliveries:
+            if each.problem:
+                emit(Caution(f'"{each.target}" was not told "{each.title}": {self._scrub(each.problem)}'))
+        journal = Journal.find(state, self.run) if self.run else None
+        if journal is not None:
+            with suppress(OSError):
+                for each in deliveries:
+                    journal.write(
+                        "notified", target=each.target, title=each.title, seconds=each.seconds, problem=each.problem
+                    )
+        return deliveries
+
+    def _reached(self) -> Messenger:
+        if self._messenger is None:
+            found: list[Address] = []
+            for target in self._settings.targets:
+                try:
+                    found.append(address_of(target))
+                except NoAddress as error:
+                    self._unreachable[target.name] = (target, f"{error}. {error.hint.rstrip('.')}")
+            self._messenger = Messenger(found, self._settings.time_limit)
+        return self._messenger
+
+    def _scrubbed(self, message: Message) -> Message:
+        return Message(
+            events=message.events,
+            kind=message.kind,
+            title=self._scrub(message.title),
+            text=self._scrub(message.text),
+            markdown=self._scrub(message.markdown),
+            html=self._scrub(message.html),
+        )
+
+
+class Telling:
+    """One procedure, told as it goes. Where nobody is to be told anything, it does nothing."""
+
+    def __init__(self, news: News, kind: Kind, target: Target, unattended: bool) -> None:
+        self._news = news
+        self._kind = kind
+        self._target = target
+        self._unattended = unattended
+        self._begun = False
+        self._run = ""
+        self._told: BaseException | None = None
+
+    def began(self, run: str, story: Story) -> None:
+        """It is about to change something. ``run`` is empty where its name is not known yet."""
+        self._begun = True
+        self._run = self._news.run = run
+        if self._news.wanted:
+            self._send(story)
+            self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
+
+    def on_work(self, emit: Emit, run: str, story: Story) -> Emit:
+        """The same ``emit``; the first stage of work that it hears of is when it ``began``."""
+
+        def hear(event: Event) -> None:
+            if isinstance(event, StageStarted) and not self._begun:
+                self.began(run, story)
+            emit(event)
+
+        return hear
+
+    def ended(self, story: Story, run: str = "") -> None:
+        """It ended well; ``run`` where its name was not known before."""
+        self._run = self._news.run = run or self._run
+        if self._news.wanted:
+            self._send(story)
+
+    def failed(self, error: BaseException) -> None:
+        """It ended with an error, which is told once."""
+        if not self._news.wanted or self._told is error or not (self._begun or self._unattended):
+            return
+        self._told = error
+        with suppress(psycopg.Error, OSError):  # no name of a database to be had: then there is nothing to tell of
+            self._send(shown.failed(_as_seen(error), self._kind, self._target.dbname))
+
+    def _send(self, story: Story) -> None:
+        self._news.send(self._message(story))
+
+    def _message(self, story: Story) -> Message:
+        name = self._target.dbname
+        if host := host_of(self._target):
+            name += f" on {host}"
+        return shown.message(story, self._kind, name, self._news.figures(self._target, self._run))
+
+
+def host_of(target: Target) -> str:
+    """The server's name, where it has one: not that of the folder of a socket."""
+    keywords = target.keywords
+    host = keywords.get("host") or keywords.get("hostaddr") or keywords.get("service") or ""
+    return "" if host.startswith("/") else host
+
+
+def _as_seen(error: BaseException) -> LastgoodError:
+    """The error as the command line will show it."""
+    if isinstance(error, LastgoodError):
+        return error
+    if isinstance(error, KeyboardInterrupt):
+        return Interrupted("interrupted", state=UNKNOWN_STATE)
+    if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
+        return server_errors.failed(error, "go on", state=UNKNOWN_STATE)
+    return LastgoodError(f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE)

@@ -1,0 +1,104 @@
+"""Restore points that somebody still needs, whatever a policy or an age says of them.
+
+What a run or a deployment that is not finished goes back to, what a drill reads, and what is pinned: those stay even
+when they are named. What the newest kept database belongs to, and what a post-mortem that is not written refers to:
+those stay unless they are named.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+from lastgood import incidents
+from lastgood.journal import Journal
+from lastgood.points import RestorePoint, pins
+from lastgood.postgres.deployment import find_deployment
+from lastgood.postgres.mark import Mark
+from lastgood.postgres.server import Connection
+
+# A drill of which nothing was heard for longer is over, however it ended.
+DRILL_TAKES = timedelta(hours=24)
+JOURNALS = 50
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """Why a restore point stays. ``always``: even when it is named."""
+
+    why: str
+    always: bool
+
+
+def needs(
+    maintenance: Connection,
+    live: str,
+    marks: Sequence[Mark],
+    stored: Iterable[RestorePoint],
+    state: Path | None,
+    *,
+    post_mortems: bool = True,
+) -> dict[str, Need]:
+    """Path → need, of those of ``stored`` that are needed. ``marks`` are those of our databases of ``live``. ``state``
+    is the folder with this machine's journals; ``post_mortems``: whether any are to be written.
+
+    Runs and marks name a point by the path that it has on their machine: here its name counts. A point too many stays
+    where two are called the same.
+    """
+    said = list(_said(maintenance, live, marks, state, post_mortems))
+    found: dict[str, Need] = {}
+    for point in stored:
+        pin = pins.pin_of(point.path)
+        mine = [Need(pin.said, always=True)] if pin is not None else []
+        mine += [need for name, need in said if name == point.path.name]
+        if mine:
+            found[str(point.path)] = next((each for each in mine if each.always), mine[0])
+    return found
+
+
+def _said(
+    maintenance: Connection, live: str, marks: Sequence[Mark], state: Path | None, post_mortems: bool
+) -> Iterator[tuple[str, Need]]:
+    """The names of needed points, and why."""
+    for mark in marks:
+        if mark.role == "shadow":
+            yield Path(mark.point).name, Need("an unfinished run needs it", always=True)
+    deployment = find_deployment(maintenance, live)
+    if deployment is not None:
+        yield Path(deployment.point).name, Need(f"the unfinished deployment {deployment.run} needs it", always=True)
+    kept = [mark for mark in marks if mark.role == "kept"]
+    if kept:
+        newest = max(kept, key=lambda mark: mark.started)
+        yield Path(newest.point).name, Need(f"run {newest.run} went back to it, and can be undone", always=False)
+    if state is None:
+        return
+    for run, point in _drills(state):
+        yield Path(point).name, Need(f"drill {run} reads it", always=True)
+    for each in incidents.open_ones(state, live) if post_mortems else ():
+        for path in (each.point, each.emergency):
+            if path:
+                done = f"lastgood report {each.run} --done post_mortem --by NAME"
+                yield Path(path).name, Need(f"the post-mortem of run {each.run} is not written ({done})", always=False)
+
+
+def _drills(state: Path) -> Iterator[tuple[str, str]]:
+    """Drills that are at work on this machine: their names, and what they restore."""
+    for journal in Journal.all(state)[-JOURNALS:]:
+        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+            begun: Mapping[str, Any] = {}
+            with journal.path.open("rb") as file:
+                for line in file:
+                    if b'"event": "begun"' in line[:100]:
+                        begun = json.loads(line)
+                        if begun.get("kind") != "drill":
+                            break
+                    elif b'"event": "ended"' in line[:100]:
+                        begun = {}
+            fresh = begun and datetime.now(UTC) - datetime.fromisoformat(begun["at"]) < DRILL_TAKES
+            if fresh and begun.get("kind") == "drill" and begun.get("point"):
+                yield journal.run, str(begun["point"])

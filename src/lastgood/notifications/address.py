@@ -1,0 +1,78 @@
+"""The address of a target: read from its variable or its file when it is needed, and shown to nobody."""
+
+from __future__ import annotations
+
+import os
+import stat
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from lastgood.config.tables.notifying import Recipient
+
+MOST_BYTES = 1 << 16
+_ONE_LINE = "Name a file with the address in one line."
+
+
+class NoAddress(Exception):
+    """The address of a target can't be had; the text never quotes it. ``hint`` says what to do."""
+
+    def __init__(self, problem: str, hint: str) -> None:
+        super().__init__(problem)
+        self.hint = hint
+
+
+@dataclass(frozen=True, slots=True)
+class Address:
+    """Where a target is reached. ``url`` holds tokens, and is no part of ``repr``."""
+
+    target: Recipient
+    url: str = field(repr=False)
+
+
+def address_of(target: Recipient, environment: Mapping[str, str] = os.environ) -> Address:
+    """Reads it. Raises NoAddress: nothing is there, or others may read the file."""
+    if target.url_variable is not None:
+        url = environment.get(target.url_variable, "").strip()
+        if not url:
+            raise NoAddress(
+                f'the variable "{target.url_variable}" is not set',
+                f"Set {target.url_variable} to the address, as https://appriseit.com/services/ writes it.",
+            )
+    else:
+        assert target.url_file is not None, "the table says one of the two"
+        url = _in_file(target.url_file)
+    if len(url.split()) != 1 or not url.isprintable():
+        raise NoAddress(
+            "its address is more than one line, or has spaces in it",
+            "One address a target; write a space in it as %20.",
+        )
+    return Address(target, url)
+
+
+def _in_file(path: Path) -> str:
+    if path.is_dir():
+        raise NoAddress(f'"{path}" is no file', _ONE_LINE)
+    try:
+        # What is looked at is what is read, whatever happens to the name meanwhile; a pipe there must not hold us up.
+        with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
+            status = os.fstat(file.fileno())
+            if not stat.S_ISREG(status.st_mode):
+                raise NoAddress(f'"{path}" is no file', _ONE_LINE)
+            if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
+                raise NoAddress(f'others may read "{path}", and addresses hold tokens', f"Run: chmod 600 {path}")
+            if status.st_uid not in (os.geteuid(), 0):
+                raise NoAddress(
+                    f'"{path}" belongs to somebody else', f"Run: sudo chown $(id -un) {path}, after a look at it."
+                )
+            content = file.read(MOST_BYTES)
+    except OSError as error:
+        why = (error.strerror or str(error)).lower()
+        raise NoAddress(
+            f'"{path}" can\'t be read: {why}', "Put the address there, in one line that only you may read (chmod 600)."
+        ) from None
+    lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
+    said = [line for line in lines if line and not line.startswith("#")]
+    if not said:
+        raise NoAddress(f'"{path}" is empty', "Put the address there, in one line.")
+    return "\n".join(said)

@@ -1,0 +1,163 @@
+"""What becomes of a deployment that failed: unchanged, rolled back, or left for a person with the next command."""
+
+from __future__ import annotations
+
+import psycopg
+
+from lastgood.errors import (
+    ChecksFailed,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    NotTakenBack,
+    Stopped,
+    TakenBack,
+)
+from lastgood.events import StageDone, StageStarted
+from lastgood.plan import TableLoss
+from lastgood.postgres.state import DatabaseState
+from lastgood.procedure.deploy import way_back
+from lastgood.procedure.deploy.before import request_back, roles
+from lastgood.procedure.deploy.course import Course, words
+from lastgood.procedure.deploy.report import Result
+from lastgood.report import Report
+
+AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
+
+
+def taken_back(course: Course, problem: str, *, of_migration: bool) -> LastgoodError:
+    """Takes the deployment back, and gives the error that says how that went. ``of_migration``: the migration itself
+    failed, and may have left nothing."""
+    course.note("failed", reason=problem)
+    try:
+        return _taken_back(course, problem, of_migration=of_migration)
+    except ChecksFailed as error:
+        return _not_well(course, problem, error)
+    except (Exception, KeyboardInterrupt) as error:
+        return left_alone(course, problem, error)
+
+
+def _taken_back(course: Course, problem: str, *, of_migration: bool) -> LastgoodError:
+    assert course.trace is not None and course.point is not None and course.point.manifest is not None
+    with course.timed("sessions"):
+        ended = way_back.end_sessions(course.hold, course.trace, course.seen, course.emit)
+    if "command" in course.found:
+        command = course.found["command"]
+        course.found["command"] = command.model_copy(update={"sessions_ended": ended})
+    _elsewhere(course)
+    with course.timed("compare"):
+        left = way_back.remains(course.hold.target, course.point.manifest.facts, course.emit)
+    course.found["compared"] = left.said
+    course.found["moved"] = left.moved
+    point = course.point.path.name
+    if left.nothing:
+        state = (
+            f'"{course.live}" is as it was before the migration, and open. It was compared with {point}: {left.said}.'
+        )
+        return _unchanged(course, problem, state)
+    if of_migration and left.only_rows and course.wish.settings.only_rows == "keep":
+        state = (
+            f'"{course.live}" is open, and its schema is as it was before the migration. Rows differ from {point}, and '
+            f"whether the migration or the application wrote them, nobody can tell ({left.said}): they are kept, as "
+            f"[deploy] says."
+        )
+        return _unchanged(course, problem, state)
+    return _rolled_back(course, problem)
+
+
+def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
+    course.hold.settle()
+    again = ""
+    if course.stopped:
+        course.emit(StageStarted("start", "start the application again"))
+        course.service.start_again("the deployment failed", state=f"{state}{course.asleep}")
+        course.service.well()
+        course.stopped = False
+        course.emit(StageDone("start", course.service.results[-1].seconds if course.service.results else 0.0))
+        again = " The application was started again."
+    kind = Interrupted if course.stop.is_set() else Failed
+    return _error(course, kind(f"cannot deploy: {problem}", hint=AGAIN, state=state + again), "unchanged", problem)
+
+
+def _rolled_back(course: Course, problem: str) -> LastgoodError:
+    assert course.point is not None
+
+    def told(loss: tuple[TableLoss, ...]) -> None:
+        course.found["loss"] = way_back.changed(loss)
+
+    course.hold.say("going back")
+    with course.timed("rollback"):
+        report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, told)
+    # The mark went with the database that was replaced.
+    course.hold.mark = None
+    again = " The application was started again." if course.stopped else ""
+    course.stopped = False
+    _in_service(course, report)
+    kind = Interrupted if course.stop.is_set() else TakenBack
+    error = kind(
+        f"cannot deploy: {problem}",
+        hint=f'{AGAIN} What was replaced is kept as "{report.kept}"; {report.undo_command} puts it into service again.',
+        state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
+    )
+    return _error(course, error, "rolled back", problem)
+
+
+def _in_service(course: Course, report: Report) -> None:
+    course.found["rollback"] = report
+    course.found["kept"] = report.kept
+    course.found["undo_command"] = report.undo_command
+
+
+def _not_well(course: Course, problem: str, error: ChecksFailed) -> LastgoodError:
+    """The database is back, and the application does not work with it: for a person to look at."""
+    course.hold.mark = None
+    told = ChecksFailed(
+        f"cannot deploy: {problem}. It was taken back, but the application does not work with the restored database "
+        f"either: {error.problem}",
+        hint=error.hint,
+        state=error.state,
+        run=error.run,
+        problem=error.problem,
+    )
+    return _error(course, told, "rolled back", problem)
+
+
+def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodError:
+    """The deployment could not be taken back: how to go on."""
+    point = course.point.path if course.point is not None else ""
+    if isinstance(error, Stopped) and not isinstance(error, NotTakenBack):
+        # The rollback itself stopped in between, and knows best.
+        hint, state = error.hint, f"{error.state}{course.asleep}"
+    else:
+        first = f"{error.hint.rstrip('.')}. Then run" if isinstance(error, LastgoodError) and error.hint else "Run"
+        hint = f"{first}: lastgood recover, or: lastgood rollback {point}"
+        state = f'"{course.live}" is as the migration left it, and open. The restore point is {point}.{course.asleep}'
+    told = NotTakenBack(
+        f"cannot take the failed deployment back: {words(error).removeprefix('cannot ')}; it had failed: {problem}",
+        hint=hint,
+        state=state,
+    )
+    return _error(course, told, "not rolled back", problem)
+
+
+def _elsewhere(course: Course) -> None:
+    """What no restore point has, and so no rollback takes back."""
+    connection = course.hold.connection()
+    try:
+        state, now = DatabaseState.read(connection, course.live), roles(connection)
+    except (psycopg.Error, LastgoodError):
+        return
+    if course.state is not None and state != course.state:
+        course.remark(
+            f'the settings, privileges or owner of "{course.live}" itself changed since the deployment began: going '
+            "back does not take that back"
+        )
+    if made := sorted(now - course.roles):
+        course.remark(f"roles were made since the deployment began, and stay: {', '.join(made)}")
+    if gone := sorted(course.roles - now):
+        course.remark(f"roles were dropped since the deployment began, and are not made again: {', '.join(gone)}")
+
+
+def _error(course: Course, error: LastgoodError, status: Result, problem: str) -> LastgoodError:
+    error.details = {"deployment": course.over(status, problem, error).document()}
+    return error

@@ -1,0 +1,535 @@
+"""What stands around the commands of each page: the database that they meet, and what must hold after each of them.
+
+A page without a stage of its own gets ``Stage``: a small live database with a restore point, then a deployment that
+deleted all deals.
+"""
+
+from __future__ import annotations
+
+import gzip
+import json
+import re
+import subprocess
+import sys
+import tomllib
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import ClassVar
+
+import pytest
+from psycopg import sql
+
+from demo import crm
+from lastgood import playground
+from lastgood.config.tables import Tables
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import Connection
+from tests.cli.conftest import Lastgood, Outcome
+from tests.docs.page import Block, Command, blocks
+from tests.docs.platforms import supabase
+from tests.docs.shell import Shell
+from tests.mission.site import Site
+from tests.web import Web
+
+LIVE = "crm"
+
+
+@dataclass
+class Here:
+    """What a stage is built with."""
+
+    server: EmbeddedServer
+    lastgood: Lastgood
+    shell: Shell
+    folder: Path
+    monkeypatch: pytest.MonkeyPatch
+    request: pytest.FixtureRequest
+
+
+class Stage:
+    """The stage of most pages, and what the others change."""
+
+    backup = True
+    # Commands that a page needs and nobody can run in a test, and why; by their beginning.
+    not_run: ClassVar[dict[str, str]] = {}
+
+    def __init__(self, here: Here) -> None:
+        self.here = here
+        self.server, self.lastgood, self.shell = here.server, here.lastgood, here.shell
+        self.live, self.superuser = LIVE, "postgres"
+
+    # What a page's stage may change.
+
+    def prepare(self) -> None:
+        """Before the first command. The folder is empty."""
+        small(self.server, self.live)
+        self.use(self.server.url(self.live))
+        if self.backup:
+            assert self.lastgood("backup", "--quiet").status == 0
+            self.execute("DELETE FROM public.deals")
+
+    def content(self, block: Block) -> str:
+        """What is written into a file that the page shows."""
+        return self.shell.substituted(block.text)
+
+    def before(self, command: Command) -> None:
+        """Before each command."""
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        """After each command, which ended as the page says."""
+
+    def finish(self) -> None:
+        """After the last command."""
+
+    # What they are made of.
+
+    def use(self, url: str) -> None:
+        """The database that commands meet when they name none."""
+        self.here.monkeypatch.setenv("LASTGOOD_DB", url)
+
+    def connect(self, database: str | None = None) -> Connection:
+        return self.server.target(database or self.live).connect()
+
+    def execute(self, statement: str, database: str | None = None) -> None:
+        with self.connect(database) as connection:
+            connection.execute(statement.encode())
+
+    def value(self, query: str, database: str | None = None) -> object:
+        with self.connect(database) as connection:
+            return (connection.execute(query.encode()).fetchone() or (None,))[0]
+
+    def deals(self) -> object:
+        return self.value("SELECT count(*) FROM public.deals")
+
+
+def small(server: EmbeddedServer, name: str) -> None:
+    """A live database: 3 contacts, 2 deals and a migrations table."""
+    create(server, name)
+    with server.target(name).connect() as connection:
+        connection.execute("CREATE SCHEMA supabase_migrations")
+        connection.execute("CREATE TABLE supabase_migrations.schema_migrations (version text PRIMARY KEY)")
+        connection.execute("INSERT INTO supabase_migrations.schema_migrations VALUES ('20251101'), ('20251102')")
+        connection.execute("CREATE TABLE public.contacts (id int PRIMARY KEY, name text, created_at timestamptz)")
+        connection.execute(
+            "INSERT INTO public.contacts"
+            " VALUES (1, 'Ann', '2025-11-01'), (2, 'Bo', '2025-11-02'), (3, 'Cy', '2025-11-03')"
+        )
+        connection.execute("CREATE TABLE public.deals (id int PRIMARY KEY, contact int REFERENCES public.contacts)")
+        connection.execute("INSERT INTO public.deals VALUES (1, 1), (2, 3)")
+
+
+def create(server: EmbeddedServer, name: str, owner: str = "postgres") -> None:
+    with server.target("template1").connect() as connection:
+        connection.execute(
+            sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {}").format(
+                sql.Identifier(name), sql.Identifier(owner)
+            )
+        )
+
+
+@contextmanager
+def cleared(stage: Stage) -> Iterator[None]:
+    """Drops the databases that are made in a ``with`` block."""
+    server = stage.server.target("template1", user=stage.superuser)
+    with server.connect() as connection:
+        before = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
+    yield
+    with server.connect() as connection:
+        for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
+            if name not in before:
+                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+
+
+class Readme(Stage):
+    """The tour: a backup, a deployment that goes wrong, the rollback, the undo."""
+
+    backup = False
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if command.call is None:
+            return
+        assert outcome.out
+        name, *others = command.call.arguments
+        if name == "backup":
+            self.execute("DELETE FROM public.deals")
+        if name in ("rollback", "undo") and "--yes" in others:
+            assert self.deals() == (2 if name == "rollback" else 0)
+
+    def prepare(self) -> None:
+        super().prepare()
+        host = str(self.server.folder).replace("/", "%2F")
+        self.shell.substitutions["app_owner@db.example.org"] = f"postgres@{host}"
+
+
+class Application(Stage):
+    """The page's hooks are programs that write down their calls, its application is a real one."""
+
+    PROGRAM = """#!{python}
+import pathlib, sys
+with open("calls", "a") as log:
+    print(pathlib.Path(sys.argv[0]).name, *sys.argv[1:], file=log)
+"""
+    STOPPED: ClassVar = ["maintenance on", "workers stop"]
+    STARTED: ClassVar = ["workers start", "maintenance off"]
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.site = Site(self.server, self.live, self.here.folder)
+        self.here.request.addfinalizer(self.site.close)
+        self.here.monkeypatch.setenv("HEALTH_AUTH", "Bearer of-the-page")
+        self.shell.substitutions |= {
+            "http://127.0.0.1:8000": self.site.url,
+            'length = "60s"': 'length = "1s"',
+            'every = "5s"': 'every = "0.5s"',
+            "--watch 5s": "--watch 1s",
+        }
+        around = [*self.STOPPED, *self.STARTED, "smoke-test"]
+        self.expected = iter([[], around, [], around, self.STOPPED, [], self.STARTED])
+
+    def content(self, block: Block) -> str:
+        text = super().content(block)
+        hooks = Tables.model_validate({"hooks": self.shown(text)["hooks"]}).hooks
+        for command in (hooks.maintenance_on, hooks.stop, hooks.start, hooks.maintenance_off, hooks.smoke):
+            assert command is not None
+            Path(command[0]).parent.mkdir(exist_ok=True)
+            Path(command[0]).write_text(self.PROGRAM.format(python=sys.executable))
+            Path(command[0]).chmod(0o755)
+        return text
+
+    @staticmethod
+    def shown(text: str) -> dict[str, object]:
+        return tomllib.loads(text)
+
+    def before(self, command: Command) -> None:
+        Path("calls").write_text("")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        assert Path("calls").read_text().splitlines() == next(self.expected)
+
+    def finish(self) -> None:
+        assert list(self.expected) == []
+        assert self.site.asked[-1] == ("/health", "Bearer of-the-page")
+        assert self.deals() == 2
+
+
+class Checking(Stage):
+    """Every verdict is GO WITH WARNINGS: nobody answers for the people, and no rehearsal took place."""
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--json" not in command.text:
+            assert "GO WITH WARNINGS: " in outcome.out
+
+
+class Explaining(Stage):
+    """A log of psql, and the journal of a run that was killed."""
+
+    JOURNAL = (
+        '{"at": "2026-11-22T03:15:00.000+00:00", "event": "begun", "kind": "rollback", "plan": {"live": "crm"}}\n'
+        '{"at": "2026-11-22T03:15:01.000+00:00", "event": "doing", "step": "fence"}\n'
+    )
+
+    def prepare(self) -> None:
+        Path("restore.log").write_text('SET\nERROR:  relation "contacts" does not exist\ninvalid command \\N\n')
+        runs = Path("state") / "runs"
+        runs.mkdir(parents=True)
+        (runs / "20261122-031500-9f3c1a70.jsonl").write_text(self.JOURNAL)
+        self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
+        self.here.monkeypatch.setenv("PGUSER", "postgres")
+
+
+class KindsOfDumps(Stage):
+    """A compressed dump that is cut off."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        (path,) = Path("backups").glob("*.sql")
+        Path("broken.sql.gz").write_bytes(gzip.compress(path.read_bytes())[:-100])
+
+
+class Notifications(Stage):
+    """Two webhooks of our own."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.web = Web(lambda path: (200, b"ok", {}))
+        self.here.request.addfinalizer(self.web.close)
+        self.shell.substitutions["hooks.example.org"] = self.web.url.removeprefix("http://")
+
+    def told(self) -> list[tuple[str, str]]:
+        """Who was told what since the last call."""
+        found = [
+            (path.partition("?")[0], json.loads(body)["title"].partition(": ")[2]) for path, body in self.web.posted
+        ]
+        self.web.posted.clear()
+        return found
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        told = [path for path, _ in self.told()]
+        expected = {
+            "lastgood notify --test team": ["/team"],
+            "lastgood notify --test": ["/on-call", "/team"],
+            "lastgood rollback": ["/team"] * 2,
+            "lastgood undo": ["/on-call"] + ["/team"] * 2,
+        }
+        call = command.text.partition("#")[0].strip().removesuffix(" --yes")
+        assert sorted(told) == expected.get(call, []), (command.text, outcome.err)
+        assert "T0KEN" not in outcome.out + outcome.err
+
+
+class Retention(Stage):
+    """Backups of one night."""
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--dry-run" in command.text:
+            assert "the newest, daily " in outcome.out and "in days and weeks of Europe/Berlin" in outcome.out
+        elif "--pin" in command.text or command.text.startswith("lastgood points "):
+            assert ("pinned" in self.lastgood("points").out) == ("unpin" not in command.text)
+
+
+class PgBouncerPage(Stage):
+    """A PgBouncer with the page's settings in front of the database; at the end somebody holds its clients back."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.said: list[str] = []
+
+    def content(self, block: Block) -> str:
+        if block.title == "pgbouncer.ini":
+            settings = dict(line.split(" = ") for line in block.text.splitlines())
+            where = {"app": f"host={self.server.folder} port=5432 dbname={self.live}"}
+            self.pooler = self.here.request.getfixturevalue("new_pooler")(where, ("postgres",), **settings)
+            self.shell.substitutions["127.0.0.1"] = str(self.pooler.folder)
+            assert self.lastgood("backup", "--quiet").status == 0
+        return super().content(block)
+
+    def before(self, command: Command) -> None:
+        if "RESUME" in command.text:
+            self.pooler.ask("PAUSE app")
+            outcome = self.lastgood("status")
+            assert outcome.status == 7
+            assert 'PgBouncer HOLDS BACK the clients of "app": 0 queries wait. To let them go on:' in outcome.out
+            assert 'RESUME "app"' in outcome.out
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--dry-run" in command.text:
+            assert re.search(r'Held back +clients of "app" of PgBouncer', outcome.out), outcome.out
+            assert "caution" not in outcome.out
+        elif "--yes" in command.text:
+            told = r'Held back +clients of PgBouncer \("app"\), for \d+ ms; none lost a query'
+            assert re.search(told, outcome.out), outcome.out
+            self.said.append(outcome.out)
+
+    def finish(self) -> None:
+        assert len(self.said) == 2
+        assert self.lastgood("status").status == 0
+        assert self.pooler.paused() == set()
+
+
+class Recovering(Stage):
+    """Before each command the deals are gone; only those with --yes bring them back."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
+
+    def before(self, command: Command) -> None:
+        self.execute("DELETE FROM public.deals")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        assert self.deals() == (2 if "--yes" in command.text else 0)
+
+
+class Restoring(Stage):
+    """A dump with a table that is worth more than one connection."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.execute("CREATE TABLE public.wide AS SELECT i, repeat('x', 900) t FROM generate_series(1, 2000) i")
+        subprocess.run([self.server.bin / "pg_dump", "--file=nightly.sql", self.server.url(self.live)], check=True)
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        (copy,) = re.findall(r"--into (\w+)", command.text)
+        assert self.value("SELECT count(*) FROM public.wide", copy) == 2000
+
+
+class Rds(Stage):
+    """A server like Amazon's: its customer is no superuser."""
+
+    backup = False
+    HOST = "crm.abc123.eu-central-1.rds.amazonaws.com:5432"
+
+    def __init__(self, here: Here) -> None:
+        super().__init__(here)
+        self.server, self.superuser = here.request.getfixturevalue("platform_server"), "rdsadmin"
+
+    def prepare(self) -> None:
+        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
+        self.shell.substitutions[self.HOST] = self.host
+        super().prepare()
+
+    @property
+    def host(self) -> str:
+        """As it stands in a URL."""
+        return str(self.server.folder).replace("/", "%2F")
+
+    def before(self, command: Command) -> None:
+        if "rollback --dry-run" in command.text:
+            self.execute("DELETE FROM public.deals")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "--yes" in command.text:
+            assert self.deals() == (0 if "undo" in command.text else 2)
+
+
+class SelfHosted(Rds):
+    """A server of one's own: the page makes the role that lastgood works as."""
+
+    HOST = "db.internal:5432"
+
+    def __init__(self, here: Here) -> None:
+        Stage.__init__(self, here)
+
+    def prepare(self) -> None:
+        super().prepare()
+        with self.connect("postgres") as connection:
+            if connection.execute("SELECT FROM pg_roles WHERE rolname = 'crm_owner'").fetchone() is None:
+                connection.execute("CREATE ROLE crm_owner")
+            connection.execute("ALTER DATABASE crm OWNER TO crm_owner")
+        for table in ("contacts", "deals", "schema_migrations"):
+            self.execute(
+                f"ALTER TABLE {'supabase_migrations' if '_' in table else 'public'}.{table} OWNER TO crm_owner"
+            )
+        self.execute("ALTER SCHEMA supabase_migrations OWNER TO crm_owner")
+        self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
+        self.shell.substitutions["/var/backups/crm"] = str(self.here.folder / "backups")
+        self.here.request.addfinalizer(lambda: self.execute("DROP ROLE lastgood", "postgres"))
+
+    def before(self, command: Command) -> None:
+        if "rollback" in command.text:
+            self.execute("DELETE FROM public.deals")
+
+
+class Supabase(Rds):
+    """A project like Supabase's, in whose database the platform's services have sessions."""
+
+    HOST = "db.abcdefghijklmnopqrst.supabase.co:5432"
+
+    def prepare(self) -> None:
+        self.live = "postgres"
+        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
+        self.shell.substitutions |= {self.HOST: self.host, "localhost:5432": self.host}
+        supabase(self.server)
+        for user in ("supabase_admin", "authenticator"):
+            self.here.request.addfinalizer(self.server.target(self.live, user=user).connect().close)
+        docker = self.shell.bin / "docker"
+        docker.write_text('#!/bin/sh\necho "$@" >> "$HOME/docker"\n')
+        docker.chmod(0o755)
+
+    def before(self, command: Command) -> None:
+        if "recover" in command.text:
+            self.execute("DELETE FROM public.deals")
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        if "recover" in command.text:
+            assert "can read" not in outcome.out
+        if "TRUNCATE" in command.text:
+            assert self.deals() == 2
+
+    def finish(self) -> None:
+        stopped, started, *others = (self.here.folder / "docker").read_text().splitlines()
+        assert (stopped.split()[:2], started.split()[:2], others) == (["compose", "stop"], ["compose", "start"], [])
+        with self.connect() as connection:
+            owners = connection.execute("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'auth'")
+            assert owners.fetchall() == [("users", "supabase_auth_admin")]
+
+
+class Ci(Stage):
+    """The migration of a repository, and a pipeline's variables."""
+
+    backup = False
+    not_run: ClassVar = {"python -m pip install": "it would install lastgood over the one that is tested"}
+
+    def prepare(self) -> None:
+        super().prepare()
+        migrate = Path("migrate")
+        migrate.write_text(
+            '#!/bin/sh\npsql --quiet -c "INSERT INTO public.deals SELECT count(*) + 1 FROM public.deals"\n'
+        )
+        migrate.chmod(0o755)
+        self.here.monkeypatch.setenv("GITHUB_SHA", "0ff1ce")
+        self.here.monkeypatch.setenv("CI_COMMIT_SHORT_SHA", "0ff1ce")
+
+    def finish(self) -> None:
+        assert self.deals() == 5
+
+
+class Tutorial(Stage):
+    """The playground's database, on a server that is there already; the test of the playground starts its own."""
+
+    def prepare(self) -> None:
+        playground.fill(self.server.target("postgres"))
+        found = playground.environment(self.server)
+        for name in ("PGHOST", "PGPORT", "PGUSER", "PGDATABASE"):
+            self.here.monkeypatch.setenv(name, found[name])
+
+
+class Validating(Stage):
+    """The CRM, with the tables that the page's own rules name."""
+
+    def prepare(self) -> None:
+        create(self.server, self.live)
+        with self.connect() as connection:
+            crm.create(connection, 0.02)
+            connection.execute(
+                "CREATE TABLE public.comments (id int PRIMARY KEY, commentable_type text, commentable_id bigint)"
+            )
+            connection.execute("INSERT INTO public.comments VALUES (1, 'Contact', 1), (2, 'Deal', 1)")
+        self.use(self.server.url(self.live))
+
+    def finish(self) -> None:
+        found = self.lastgood("validate", "--full", "--json").document
+        own = {each["name"]: each["outcome"] for each in found["rules"] if each["kind"] in ("own", "polymorphic")}
+        written = Path("lastgood.toml").read_text()
+        assert len(own) == written.count("[[validate.rules]]") + written.count("[[validate.polymorphic]]")
+        assert set(own.values()) <= {"PASS", "WARN"}
+        assert found["quality"] > 85
+        # Another database of the same server.
+        elsewhere = ("--db", self.server.url("postgres"))
+        other = self.lastgood("validate", "--database", self.live, *elsewhere, "--only", "check", "--json")
+        assert other.document["database"] == self.live
+
+
+class Configuration(Stage):
+    """The file alone; no server is asked."""
+
+    def prepare(self) -> None:
+        """The file is there from the beginning."""
+        (example,) = (each for each in blocks("docs/configuration.md") if each.title)
+        Path(example.title).write_text(example.text)
+
+
+STAGES: dict[str, type[Stage]] = {
+    "README.md": Readme,
+    "docs/application.md": Application,
+    "docs/checking.md": Checking,
+    "docs/ci.md": Ci,
+    "docs/configuration.md": Configuration,
+    "docs/explaining.md": Explaining,
+    "docs/kinds-of-dumps.md": KindsOfDumps,
+    "docs/notifications.md": Notifications,
+    "docs/pgbouncer.md": PgBouncerPage,
+    "docs/rds.md": Rds,
+    "docs/recovering.md": Recovering,
+    "docs/restoring.md": Restoring,
+    "docs/retention.md": Retention,
+    "docs/self-hosted.md": SelfHosted,
+    "docs/supabase.md": Supabase,
+    "docs/tutorial.md": Tutorial,
+    "docs/validating.md": Validating,
+}

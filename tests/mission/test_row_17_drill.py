@@ -1,0 +1,196 @@
+"""Row 17. The guide: "test locally first, quarterly drills, post-mortem within 48 hours".
+
+``lastgood drill`` rehearses the whole procedure on a scratch server, measures its duration and keeps the evidence;
+reminds when one is overdue.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import subprocess
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+from tests.conftest import Servers
+from tests.procedure.drill.drilled import Drilled, drilled
+
+# In the order in which an operator would do it.
+PHASES = ["point", "server", "stand_in", "break", "rollback", "validate", "undo", "compare", "guide", "clean"]
+PROOFS = ["fence", "emergency_backup", "content", "settings", "validation", "undo"]
+STEPS = ["plan", "fence", "emergency", "build", "carry_over", "prove", "swap", "reopen"]
+
+
+@pytest.fixture(scope="module")
+def stage(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Drilled]:
+    with drilled(servers.get(17), servers.get(18), tmp_path_factory.mktemp("drilled")) as found:
+        yield found
+
+
+@pytest.mark.parametrize("which", ["first", "second"])
+def test_the_whole_procedure_is_rehearsed_on_a_scratch_server(stage: Drilled, which: str) -> None:
+    evidence = getattr(stage, which)["evidence"]
+    assert evidence["status"] == "passed"
+    assert [each["name"] for each in evidence["phases"] if "." not in each["name"]] == PHASES
+    assert {each["name"] for each in evidence["phases"]} >= {f"rollback.{step}" for step in STEPS}
+    assert {each["outcome"] for each in evidence["phases"]} == {"done"}
+    assert [each["name"] for each in evidence["proofs"]][: len(PROOFS)] == PROOFS
+    assert all(each["holds"] for each in evidence["proofs"])
+    # What was proved is what the restore point holds, and not what the stand-in had become.
+    assert len(evidence["broken"]) == 5
+    assert all(table["equal"] for table in evidence["tables"])
+    assert sum(table["rows"] for table in evidence["tables"]) == evidence["point"]["rows"] > 1000
+    assert (evidence["live"], evidence["live_server"][:2]) == (stage.database, "17")
+    assert evidence["outages"]["read"] > 0
+    assert evidence["validation"]["verdict"] == "GO"
+
+
+def test_on_a_server_that_is_made_for_it_or_on_one_that_is_given(stage: Drilled) -> None:
+    made, given = (each["evidence"]["server"] for each in (stage.first, stage.second))
+    # The version of the live server, where this machine has it; never an older one.
+    assert (made["given"], made["version"][:2], made["database"]) == (False, "17", stage.database)
+    assert (given["given"], given["version"][:2]) == (True, "18")
+    assert given["where"] == f"host={stage.given.folder} port=5432"
+    # The roles that the restore point needs come and go with it, and so do its databases.
+    assert made["roles_made"] == ["crm_anon", "crm_app", "crm_owner", "crm_readonly"]
+    assert stage.after == stage.before
+    with stage.live.target("postgres").connect() as connection:
+        names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
+    assert [name for name in names if name.startswith(stage.database)] == [stage.database]
+
+
+def test_nothing_of_it_stays_but_the_evidence(stage: Drilled) -> None:
+    run = stage.first["evidence"]["run"]
+    assert not list(Path("/tmp").glob(f"lastgood-drill-{run}"))
+    kept = sorted(each.name for each in (stage.state / "drills" / run).iterdir())
+    journals = [name for name in kept if name.endswith(".jsonl")]
+    assert len(journals) == 2, "those of the rehearsed rollback and of its undo"
+    assert [name for name in kept if name not in journals] == [
+        "SHA256SUMS",
+        "evidence.html",
+        "evidence.json",
+        "evidence.md",
+        "timeline.svg",
+    ]
+    text = (stage.state / "drills" / run / "evidence.md").read_text(encoding="utf-8")
+    assert text.startswith(f"# Drill of {stage.database.replace('_', chr(92) + '_')}, ")
+    assert "| The undo brought back what was there before | yes |" in text
+    assert "- [x] signed off by Ann Lee, " in text
+    page = (stage.state / "drills" / run / "evidence.html").read_text(encoding="utf-8")
+    assert "<svg " in page and "switch the names" in page
+
+
+def test_its_duration_is_measured_and_compared(stage: Drilled) -> None:
+    first, second = stage.first["evidence"], stage.second["evidence"]
+    assert first["compared"] is None
+    compared = second["compared"]
+    took = {each["name"]: each["seconds"] for each in first["phases"]}
+    assert (compared["run"], compared["before"]) == (first["run"], took["rollback"])
+    assert compared["ratio"] == pytest.approx(compared["now"] / compared["before"], abs=0.01)
+    assert {each["name"] for each in compared["phases"]} >= {"point", "stand_in", "rollback.build", "rollback.swap"}
+    built = next(each for each in second["phases"] if each["name"] == "rollback.build")
+    assert (built["bytes"], built["rows"]) == (second["point"]["bytes"], second["point"]["rows"])
+    assert 0 < second["expected"]["read_outage"] <= second["expected"]["write_outage"] <= second["expected"]["seconds"]
+    # The checklist of a real rollback knows it.
+    checked = stage.lastgood("check", "--json").document
+    (item,) = [each for each in checked["checklist"]["items"] if each["name"] == "rehearsal"]
+    assert item["lines"][0]["text"].startswith("last rehearsed in a drill on 20")
+    assert item["lines"][0]["text"].endswith(f"(run {second['run']})")
+    assert checked["expected_seconds"] == pytest.approx(second["expected"]["seconds"], rel=0.01)
+
+
+def test_the_evidence_is_signed_off_and_a_change_is_found_out(stage: Drilled, tmp_path: Path) -> None:
+    run = stage.second["evidence"]["run"]
+    signed = stage.lastgood("drill", "--sign", run, "--by", "Bo Diaz", "--json")
+    assert signed.status == 0, signed.err
+    assert [each["by"] for each in signed.document["signatures"]] == ["Bo Diaz"]
+    copy = tmp_path / "copy"
+    shutil.copytree(stage.state, copy)
+    folder = copy / "drills" / run
+    assert subprocess.run(["sha256sum", "--check", "--quiet", "SHA256SUMS"], cwd=folder, check=False).returncode == 0
+    shown = stage.lastgood("drill", "--show", run, "--state", str(copy))
+    assert shown.status == 0
+    assert shown.out.endswith("\nIt is what was written: every digest agrees.\n")
+
+    for file, old, new, problems in (
+        ("evidence.md", "Bo Diaz", "Cy Young", ["evidence.md was changed after it was written"]),
+        (
+            "evidence.json",
+            "Bo Diaz",
+            "Cy Young",
+            ["the signature of Cy Young does not belong to it", "evidence.json was changed after it was written"],
+        ),
+        (
+            "evidence.json",
+            '"status": "passed"',
+            '"status": "failed"',
+            [
+                "evidence.json does not hold what its SHA-256 was made of",
+                "evidence.json was changed after it was written",
+            ],
+        ),
+    ):
+        whole = (folder / file).read_text(encoding="utf-8")
+        (folder / file).write_text(whole.replace(old, new), encoding="utf-8")
+        found = stage.lastgood("drill", "--show", run, "--state", str(copy), "--json")
+        assert (found.status, found.document["changed"]) == (3, problems)
+        refused = stage.lastgood("drill", "--sign", run, "--by", "Di", "--state", str(copy))
+        assert refused.status == 3
+        assert refused.err.startswith(f'error: cannot sign drill "{run}": its evidence was changed: {problems[0]}\n')
+        (folder / file).write_text(whole, encoding="utf-8")
+    # Whoever changes the digests too would have to change the journal of the drill besides.
+    (folder / "timeline.svg").unlink()
+    (folder / "SHA256SUMS").write_text("", encoding="utf-8")
+    changed = ["timeline.svg is missing"]
+    assert stage.lastgood("drill", "--show", run, "--state", str(copy), "--json").document["changed"] == changed
+
+
+def test_the_history(stage: Drilled) -> None:
+    found = stage.lastgood("drill", "--list", "--json").document["drills"]
+    assert [each["evidence"]["run"] for each in found] == [
+        stage.second["evidence"]["run"],
+        stage.first["evidence"]["run"],
+    ]
+    listed = stage.lastgood("drill", "--list").out.splitlines()
+    assert listed[0].split() == ["run", "what", "result", "took", "rollback", "signed", "off", "by"]
+    assert "Ann Lee" in listed[2]
+
+
+def test_it_reminds_when_one_is_overdue(stage: Drilled, tmp_path: Path) -> None:
+    due = stage.lastgood("drill", "--due", "--json")
+    assert (due.status, due.document["due"]["overdue"]) == (0, False)
+    assert due.document["due"]["run"] == stage.second["evidence"]["run"]
+    never = stage.lastgood("drill", "--due", "--state", str(tmp_path / "nowhere"))
+    assert (never.status, never.out) == (
+        3,
+        f'"{stage.database}": This machine has no record of a drill that passed; there is to be one every 90 days: '
+        "lastgood drill\n",
+    )
+    settings = stage.folder / "lastgood.toml"
+    settings.write_text('[drill]\nevery = "1ms"\n', encoding="utf-8")
+    try:
+        assert stage.lastgood("drill", "--due").status == 3
+        status = stage.lastgood("status", "--json")
+        assert status.document["drill"]["overdue"] is True
+        assert "; the next is OVERDUE since 20" in stage.lastgood("status").out
+    finally:
+        settings.unlink()
+
+
+def test_the_live_server_is_refused(stage: Drilled) -> None:
+    before = sorted(each.name for each in (stage.state / "drills").iterdir())
+    with stage.live.target("postgres").connect() as connection:
+        (system,) = connection.execute("SELECT system_identifier FROM pg_control_system()").fetchone() or (0,)
+    refused = stage.lastgood("drill", "--quiet", "--server", stage.live.url("postgres"))
+    assert refused.status == 3
+    assert refused.err.splitlines()[-3:] == [
+        "error: cannot drill on that server: it is the live one, or a physical copy of it "
+        f"(system identifier {system})",
+        "state: The live database was not touched and is open.",
+        "next:  Name a scratch server that initdb made for itself, or leave --server out.",
+    ]
+    assert sorted(each.name for each in (stage.state / "drills").iterdir()) == before
+    runs = sorted((stage.state / "runs").iterdir())
+    assert json.loads(runs[-1].read_text(encoding="utf-8").splitlines()[-1])["status"] == "failed"

@@ -1,0 +1,267 @@
+"""Row 18: "Checklist after; incident log": an incident record written as it happens, and a post-mortem draft with a due
+date."""
+
+from __future__ import annotations
+
+import json
+import re
+import sys
+from datetime import datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from lastgood import person
+from lastgood.journal import Journal
+from lastgood.postgres.embedded import EmbeddedServer
+from tests.cli.conftest import Lastgood
+
+HOSTILE = "<script>alert(1)</script>|`x`\n# y"
+SECRET = "battery-staple"
+
+
+@pytest.fixture
+def night(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> str:
+    """A bad deployment, and the rollback of it by somebody who came by ssh; its run."""
+    monkeypatch.setenv("LASTGOOD_DB", f"{server.url(database)}&password={SECRET}")
+    monkeypatch.setenv("SSH_CONNECTION", "203.0.113.7 51234 10.0.0.5 22")
+    said = f"import os; print('stopped with {SECRET}')"
+    Path("lastgood.toml").write_text(
+        f"[hooks]\nstop = ['{sys.executable}', '-c', '''{said}''']\nstart = ['{sys.executable}', '-c', '0']\n"
+        '[record]\nchecklist = ["the customer desk is told"]\n'
+    )
+    assert lastgood("backup").status == 0
+    with server.target(database).connect() as connection:
+        connection.execute("DELETE FROM public.deals")
+        connection.execute("INSERT INTO public.contacts VALUES (4, 'Di', '2026-11-20')")
+        connection.execute(sql.SQL("CREATE TABLE public.{} (id int)").format(sql.Identifier(HOSTILE)))
+    done = lastgood("rollback", "--yes", "--json", "--attest", "the team is told=Ann")
+    assert done.status == 0, done.out
+    return str(done.document["run"])
+
+
+def told(text: str, *parts: str) -> None:
+    """Each part stands in the text, in this order."""
+    place = 0
+    for part in parts:
+        found = text.find(part, place)
+        assert found >= 0, f"{part!r} is missing after {text[max(0, place - 200) : place]!r} in:\n{text}"
+        place = found + len(part)
+
+
+def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str, night: str, tmp_path: Path) -> None:
+    me, host = person.user(), person.host()
+
+    # The list: who did what, and how it ended.
+    listed = lastgood("runs", "--json").document
+    (line,) = listed["runs"]
+    assert (line["run"], line["kind"], line["live"], line["outcome"]) == (night, "rollback", database, "done")
+    assert (line["by"], line["host"]) == (me, host)
+    assert lastgood("runs", "--kind", "undo").out == f'No runs: no journal in "{tmp_path}/state/runs" tells of one.\n'
+
+    # The report, for people.
+    report = lastgood("report")
+    assert (report.status, report.err) == (0, "")
+    told(
+        report.out,
+        f"Rollback {night}: done\n",
+        f'The rollback is done: "{database}" is the restored database',
+        f"Who            {me} on {host} from 203.0.113.7\n",
+        "Command        lastgood rollback --yes --json --attest 'the team is told=Ann'\n",
+        "Clock          the server's",
+        "\nTimeline\n",
+        "begin stop the application",
+        'hook "stop" before the switch',
+        "done prove that it equals the restore point",
+        "done switch the names (readers reconnect)",
+        "END done",
+        "What the live database had, and the restore point has",
+        "public.<script>alert(1)</script>|`x`\\n# y ",
+        "not there",
+        "public.contacts ",
+        "+2",
+        "\nProof\n",
+        "3 of 3 tables with 7 rows were equal to the restore point in every row before the switch.",
+        "\nFigures\n",
+        "Write outage",
+        "Ann answered for the team is told",
+        "stopped with ***",
+        "previous database",
+        "emergency backup",
+        "Checklist after",
+        "The post-mortem is due: ",
+        "[x] Writers are back",
+        "[ ] The data was validated since [validation]: lastgood validate was not run since (measured); run: lastgood "
+        "validate --full",
+        "[x] The emergency backup is there",
+        "[ ] A backup was made since",
+        "[ ] Users were told [users]: nobody has answered for it",
+        "[ ] the customer desk is told: nobody has answered for it",
+        f"lastgood undo {night}",
+    )
+
+    # For programs.
+    document = lastgood("report", night, "--json").document
+    assert document["format"] == 1
+    assert document["people"][0]["ssh"] == "203.0.113.7"
+    assert [each["table"] for each in document["proofs"]] == [
+        "public.contacts",
+        "public.deals",
+        "supabase_migrations.schema_migrations",
+    ]
+    assert {each["what"]: each["now"] for each in document["holdings"]} == dict.fromkeys(
+        ("previous database", "restored database", "restore point", "emergency backup", "journal"), "there"
+    )
+    assert document["plan"]["run"] == document["report"]["run"] == night
+    assert document["clock"] == "server" and abs(document["skew"]) < 5
+    due = datetime.fromisoformat(document["after"]["due"])
+    assert abs(due - datetime.fromisoformat(document["ended"]) - timedelta(hours=48)) < timedelta(seconds=5)
+
+    # As a page and as Markdown: what a table is called is a name there, and no command.
+    page, text = tmp_path / "report.html", tmp_path / "report.md"
+    assert lastgood("report", night, "--output", str(page)).out == f'Written: "{page}"\n'
+    assert lastgood("report", night, "-o", str(text)).status == 0
+    html = page.read_text()
+    assert "<script" not in html and "http" not in html.replace("http://www.w3.org/2000/svg", "").replace(
+        "http-equiv", ""
+    )
+    assert "&lt;script&gt;alert(1)&lt;/script&gt;|`x`\\n# y" in html and html.count("<svg") == 1
+    assert "public.\\<script\\>alert(1)\\</script\\>\\\\|\\`x\\`\\\\n\\# y" in text.read_text()
+
+    # The checklist after: what is done is seen, what only people know they say.
+    assert lastgood("backup").status == 0
+    assert lastgood("validate").status == 0
+    answered = lastgood(
+        "report", "--done", "users", "--done", "the customer desk is told", "--by", "Ann", "--note", "mail"
+    )
+    assert answered.status == 0, answered.err
+    told(
+        answered.out,
+        f"Rollback {night}: done\n",
+        "[x] The data was validated since [validation]: GO (quick)",
+        "[x] A backup was made since",
+        "[x] Users were told [users]: mail (answered by Ann, ",
+        "[x] the customer desk is told",
+        "[ ] The post-mortem was written",
+    )
+    status = lastgood("status")
+    told(status.out, f"The post-mortem of {night} is due ", f"drill, retention open: lastgood report {night}\n")
+
+    # The draft, and the day after the day after.
+    drafted = lastgood("report", "--post-mortem")
+    draft = tmp_path / f"post-mortem-{night}.md"
+    assert drafted.out == f'Written: "{draft.name}"\n'
+    told(
+        draft.read_text(),
+        "# Post-mortem: rollback of ",
+        "| Due | ",
+        "## Summary",
+        f"{me} on {host} began to put the database",
+        "TO BE FILLED",
+        "## Impact",
+        "| Writes waited | ",
+        "| Written after the restore point, and not in it | 1 row in 1 table",
+        "## Timeline",
+        "## What happened",
+        "## Root cause",
+        "## What went well",
+        "- Every one of 3 tables was compared before the switch.",
+        "## Actions",
+        "## Checklist after",
+        "- [x] Users were told",
+        "- [ ] The post-mortem was written",
+    )
+    draft.write_text("what somebody wrote\n")
+    again = lastgood("report", "--post-mortem")
+    assert again.status == 3
+    assert again.err == (
+        f'error: cannot write the draft "{draft.name}": a file of that name is there, and somebody may have written '
+        "into it\nstate: Nothing was changed.\nnext:  Name another one with --output FILE, or look at it with --output "
+        "-.\n"
+    )
+    assert draft.read_text() == "what somebody wrote\n"
+    Path("lastgood.toml").write_text('[record]\npost_mortem_within = "1ms"\n')
+    told(lastgood("status").out, f"The post-mortem of {night} is OVERDUE since ")
+    assert lastgood("status", "--json").document["post_mortems"][0]["overdue"] is True
+    assert lastgood("report", "--done", "post_mortem", "--by", "Ann").status == 0
+    assert "post-mortem" not in lastgood("status").out
+    assert lastgood("status", "--json").document["post_mortems"] == []
+
+    # Taken back after all: the record says so, and where everything is now.
+    undo = lastgood("undo", "--yes", "--json").document
+    report = lastgood("report", night)
+    told(
+        report.out,
+        f"Rollback {night}: done, and taken back since\n",
+        f'The rollback was done, and taken back since: "{database}" became again what it was before it.\n',
+        f"It was taken back by {me} on {host}, ",
+        f"by the undo {undo['run']}.",
+    )
+    assert [each["run"] for each in lastgood("runs", "--json").document["runs"] if each["kind"] != "validate"] == [
+        undo["run"],
+        night,
+    ]
+    told(lastgood("report").out, f"Undo {undo['run']}: done\n", f"Undoes    {night}\n")
+
+    # Another machine has no journal; the server's marks tell something, and what they do not is said.
+    elsewhere = lastgood("report", undo["run"], "--state", str(tmp_path / "elsewhere"))
+    assert elsewhere.status == 0
+    told(
+        elsewhere.out,
+        f"Undo {undo['run']}: switched, as the server tells\n",
+        f"Undoes    {night}\n",
+        f"Who       {me} on {host}\n",
+        "What is not known",
+        f'this machine has no journal of it: timeline, loss, proof and messages are in that of "{host}"',
+    )
+    unknown = lastgood("report", "20200101-000000-00000000")
+    assert (unknown.status, unknown.out) == (3, "")
+    assert unknown.err.startswith(
+        'error: cannot report on run "20200101-000000-00000000": this machine has no journal of it, and the server has '
+        "no database of it\n"
+    )
+
+    # Nowhere in all that was written is the password.
+    for file in (*(tmp_path / "state").rglob("*"), page, text, draft):
+        assert not file.is_file() or SECRET.encode() not in file.read_bytes(), file
+
+
+def test_a_failed_run_says_why_and_who_took_it_back(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("LASTGOOD_DB", f"{server.url(database)}&password={SECRET}")
+    assert lastgood("backup").status == 0
+    Path("lastgood.toml").write_text(
+        f"[hooks]\nstop = ['{sys.executable}', '-c', 'import sys; sys.exit(\"no such service; token {SECRET}\")']\n"
+    )
+    failed = lastgood("rollback", "--yes")
+    assert failed.status == 5
+    (journal,) = Journal.all(tmp_path / "state")
+    last: dict[str, Any] = dict(list(journal.replay())[-1])
+    assert (last["event"], last["status"], last["error"]["exit_status"]) == ("ended", "failed", 5)
+    assert json.dumps(last) == json.dumps(last).replace(SECRET, "***")
+    report = lastgood("report")
+    told(
+        report.out,
+        f"Rollback {journal.run}: failed, everything was taken back\n",
+        "Why it ended so\n",
+        'cannot stop the application: the hook "stop" ended with status 1: no such service; token ***',
+        "State then",
+        "Exit status",
+        "FAILED stop the application: ",
+        "UNDONE taken back: stop the application",
+        "END failed: cannot stop the application",
+    )
+    assert "Checklist after" not in report.out
+    refused = lastgood("report", journal.run, "--done", "users", "--by", "Ann")
+    assert (refused.status, refused.err.partition("\n")[0]) == (
+        3,
+        f'error: cannot write into the record of run "{journal.run}": it has no checklist after',
+    )
+    explained = lastgood("explain", journal.run)
+    assert "It failed and took everything back" in explained.out
+    assert re.search(SECRET, report.out + explained.out + journal.path.read_text()) is None

@@ -1,0 +1,307 @@
+"""Row 19: ``lastgood deploy -- COMMAND``: restore point, validation, the user's migration, validation, and an automatic
+rollback that really works. Each time the database ends good, which its facts prove.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import shlex
+import signal
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from lastgood.facts.compare import compare
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.mark import marked
+from tests.conftest import NEWEST, Servers
+from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site
+from tests.waiting import until
+
+AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
+
+
+@pytest.fixture(scope="module")
+def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
+    """One live database for all: each deployment leaves it good for the next."""
+    server = servers.get(NEWEST)
+    name = f"deployed_{os.getpid()}"
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
+    yield Site.made(server, name, tmp_path_factory.mktemp("deploy"))
+    with server.target("postgres").connect() as connection:
+        for (each,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE %s", [f"{name}%"]):
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(each)))
+
+
+def taken_back(site: Site, point: str, undo: str, kept: str) -> tuple[str, str]:
+    """The state and the hint of an error that tells of a rollback."""
+    return (
+        f'"{site.name}" was put back to {point}, every table proved, and is open.',
+        f'{AGAIN} What was replaced is kept as "{kept}"; {undo} puts it into service again.',
+    )
+
+
+def test_a_good_migration_is_deployed(site: Site) -> None:
+    done = site.lastgood(
+        "deploy", "--label", "release 42", "--", *site.psql("CREATE TABLE public.notes (id int PRIMARY KEY);")
+    )
+    assert done.status == 0, done.err
+    assert done.out.startswith(f'Done: "{site.name}" is migrated, and no worse than before.\n')
+    # A pipeline's log shows what was done, in order, and what the migration printed.
+    stages = [line for line in done.err.splitlines() if line.startswith("done ")]
+    assert ["validate" in line for line in stages] == [True, False, False, False, True]
+    (point,) = site.backups.glob("*_release_42.sql")
+    assert f"restore point  {point.name}" in done.out
+    # The comment that said "unfinished" meanwhile is the database's own again.
+    assert site.comment() == "The CRM of record"
+    assert site.lastgood("status").status == 0
+    (begun, *_, ended) = site.journal(done.out.split("run")[1].split()[0])
+    assert (begun["event"], begun["kind"], begun["live"]) == ("begun", "deploy", site.name)
+    assert (ended["event"], ended["status"], ended["report"]["point"]) == ("ended", "done", str(point))
+
+
+def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_wrote_is_kept(site: Site) -> None:
+    before = site.facts()
+    done = site.deploy(*site.psql(HALF + WRITES + FAILS))
+    assert done.status == 6, done.err
+    problem = 'the migration "psql" ended with status 3'
+    report, error = done.deployment, done.document["error"]
+    assert (report["status"], report["problem"]) == ("rolled back", problem)
+    point = Path(report["point"]).name
+    assert (error["code"], error["message"]) == ("taken_back", f"cannot deploy: {problem}")
+    assert (error["state"], error["hint"]) == taken_back(site, point, report["undo_command"], report["kept"])
+    assert all(table["equal"] for table in report["rollback"]["tables"])
+    assert site.same_as(before)
+    assert site.comment() == "The CRM of record"
+    # The loss is told before it happens, and afterwards; the kept database has it.
+    lost = {loss["name"]: loss for loss in report["loss"]}
+    assert (lost["deals"]["live_rows"], lost["deals"]["point_rows"]) == (102, 100)
+    assert (lost["deals"]["written_since"], lost["deals"]["by"]) == (2, "created_at")
+    notes = [each["text"] for each in map(json.loads, done.err.splitlines()) if each["event"] == "note"]
+    assert (
+        "going back takes away 2 rows of public.deals, written since (by created_at); the kept database has them"
+    ) in notes
+    with site.server.target("postgres").connect() as connection:
+        mark = next(mark for found, mark in marked(connection) if found.name == report["kept"])
+    assert mark.original_comment == "The CRM of record"
+
+
+def test_a_migration_that_breaks_data_and_ends_with_status_0_is_taken_back(site: Site) -> None:
+    before = site.facts()
+    done = site.lastgood("deploy", "--", *site.psql(ORPHANS))
+    assert done.status == 6, done.err
+    said = (
+        "foreign_key:public.deals.deals_contact_fkey: 20 rows of public.deals have no match for contact in "
+        "public.contacts (id)"
+    )
+    assert f"error: cannot deploy: the data is worse than before the migration: {said}\n" in done.err
+    assert f"Worse than before the migration\n  FAIL  {said}\n        id=1, contact=1\n" in done.out
+    assert f'"{site.name}": failed; the database was put back\n' in done.out
+    assert site.same_as(before)
+
+
+def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site) -> None:
+    before = site.facts()
+    # Killed as it was, it had one transaction, which the server rolled back. Numbers that it drew stay drawn.
+    script = site.psql(f"BEGIN; {WRITES} {HALF} {FAILS} COMMIT;")
+    done = site.deploy("sh", "-c", f"{shlex.join(script)}; kill -9 $$")
+    assert done.status == 5, done.err
+    report, error = done.deployment, done.document["error"]
+    assert (report["status"], report["rollback"], report["kept"]) == ("unchanged", None, None)
+    assert (report["command"]["signal"], report["moved"]) == (9, ["public.deals_id_seq"])
+    compared = f"equal: {len(before.tables)} tables ({before.rows} rows) and {len(before.objects)} schema objects"
+    assert error["message"] == 'cannot deploy: the migration "sh" was killed by signal 9 (SIGKILL)'
+    assert error["state"] == (
+        f'"{site.name}" is as it was before the migration, and open. It was compared with '
+        f"{Path(report['point']).name}: {compared}."
+    )
+    assert error["hint"] == AGAIN
+    assert site.same_as(before)
+    assert site.comment() == "The CRM of record"
+
+
+def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) -> None:
+    before = site.facts()
+    script = site.psql(f"{HALF} SET application_name = 'something else'; BEGIN; {WRITES} {HANGS}")
+    # A child that left the process group, and whose session goes by another name.
+    done = site.deploy("sh", "-c", f"setsid {shlex.join(script)} & wait", options=("--time-limit", "1500ms"))
+    assert done.status == 6, done.err
+    report = done.deployment
+    assert report["problem"] == 'the migration "sh" did not end within 1.5 s and was ended'
+    assert report["command"]["status"] is None
+    assert report["command"]["processes_ended"] >= 2
+    assert [each.split('("')[1] for each in report["command"]["sessions_ended"]] in ([], ['something else")'])
+    assert site.sessions() == []
+    assert site.same_as(before)
+
+
+@pytest.fixture
+def at_work(site: Site) -> Iterator[Callable[..., None]]:
+    """Waits until the migration has done its half and hangs."""
+
+    def wait() -> None:
+        def half_done() -> bool:
+            with site.target.connect() as connection:
+                return connection.execute("SELECT to_regclass('public.leads')").fetchone() != (None,)
+
+        until(half_done, "the migration is half done")
+
+    yield wait
+
+
+def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Callable[[], None]) -> None:
+    before = site.facts()
+    with site.started("deploy", "--json", "--", *site.psql(HALF + HANGS)) as process:
+        at_work()
+        # Everybody sees that a deployment is at work, and no second one begins.
+        status = site.lastgood("status", "--json").document
+        assert (status["deployment"]["stage"], status["deployment"]["program"]) == ("migrating", "psql")
+        assert status["deployment"]["run"] in status["working"]
+        assert status["deployment"]["commands"] == []
+        second = site.lastgood("deploy", "--json", "--", "true")
+        assert second.status == 3
+        assert (
+            f'cannot work on the database "{site.name}": another run works on it ('
+            in second.document["error"]["message"]
+        )
+        process.send_signal(signal.SIGTERM)
+        process.send_signal(signal.SIGINT)  # pipelines that are cancelled send several
+        out, err = process.communicate(timeout=60)
+        assert process.wait(60) == 130, err
+    error = json.loads(out)["error"]
+    assert (error["code"], error["message"]) == ("interrupted", 'cannot deploy: the migration "psql" was interrupted')
+    assert error["deployment"]["status"] == "rolled back"
+    assert site.same_as(before)
+    assert site.lastgood("status").status == 0
+
+
+def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None], tmp_path: Path) -> None:
+    before = site.facts()
+    with site.started("deploy", "--label", "nightly", "--", *site.psql(HALF + HANGS)) as process:
+        at_work()
+        process.kill()
+    # Nothing of the migration goes on unsupervised, and the server soon knows that it is gone.
+    until(lambda: site.sessions() == [], "the migration's session ends")
+    # Another person on another machine: no journal, nothing but the server and the store.
+    elsewhere = {"LASTGOOD_STATE": str(tmp_path / "state")}
+    status = site.lastgood("status", "--json", environment=elsewhere)
+    assert status.status == 7
+    found = status.document["deployment"]
+    assert (found["stage"], found["label"], found["working"]) == ("migrating", "nightly", "")
+    assert found["commands"] == ["lastgood recover", f"lastgood deploy --accept {found['run']}"]
+    next_one = site.lastgood("deploy", "--json", "--", "true", environment=elsewhere)
+    assert next_one.status == 3
+    assert next_one.document["error"]["hint"] == (
+        "Run lastgood recover to go back to the restore point that it made. If the database is good as it is: "
+        f"lastgood deploy --accept {found['run']}"
+    )
+    wrong = site.lastgood("deploy", "--accept", "20260101-000000-00000000", environment=elsewhere)
+    assert f"{found['run']} is the one that is not finished" in wrong.err
+    answer = site.lastgood("recover", "--yes", "--json", environment=elsewhere)
+    assert answer.status == 0, answer.err
+    diagnosis = answer.document["diagnosis"]
+    assert (diagnosis["emergency"], diagnosis["damaged"]) == ("unknown_state", True)
+    assert (diagnosis["proposals"][0]["kind"], diagnosis["proposals"][0]["name"]) == ("rollback", found["point"])
+    assert site.same_as(before)
+    assert site.comment() == "The CRM of record"
+    assert site.lastgood("status").status == 0
+
+
+def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
+    before = site.facts()
+    full = {"LASTGOOD_FAULT": "build.after_create:enospc"}
+    done = site.lastgood("deploy", "--json", "--", *site.psql(HALF + FAILS), environment=full)
+    assert done.status == 7, done.err
+    report, error = done.deployment, done.document["error"]
+    assert (report["status"], error["code"]) == ("not rolled back", "not_taken_back")
+    assert error["message"] == (
+        "cannot take the failed deployment back: go on: No space left on device; it had failed: "
+        'the migration "psql" ended with status 3'
+    )
+    assert (
+        error["state"]
+        == f'"{site.name}" is as the migration left it, and open. The restore point is {report["point"]}.'
+    )
+    assert error["hint"] == (
+        "Make room or mend the folder, and run the rollback again. Then run: lastgood recover, or: lastgood rollback "
+        f"{report['point']}"
+    )
+    status = site.lastgood("status", "--json")
+    assert (status.status, status.document["deployment"]["stage"]) == (7, "going back")
+    # With room again, what was said is what helps.
+    assert site.lastgood("rollback", report["point"], "--yes", "--quiet").status == 0
+    assert site.same_as(before)
+    assert site.lastgood("status").status == 0
+
+
+def test_a_dry_run_shows_what_would_change_and_changes_nothing(site: Site) -> None:
+    before, points = site.facts(), sorted(site.backups.iterdir())
+    index = "CREATE INDEX deals_by_contact ON public.deals (contact);"
+    done = site.deploy(*site.psql(f"BEGIN; {HALF} {index} SELECT pg_sleep(0.3); COMMIT;"), options=("--dry-run",))
+    assert done.status == 0, done.err
+    report = done.document
+    assert report["problem"] == ""
+    tables = {table["name"]: table for table in report["tables"]}
+    assert sorted(tables) == ["contacts", "leads"]
+    assert (tables["contacts"]["columns_added"], tables["contacts"]["content"]) == (["email"], True)
+    assert (tables["leads"]["rows_before"], tables["leads"]["rows_after"]) == (None, 0)
+    assert {"index public.deals_by_contact", "table public.leads"} <= set(report["added"])
+    locks = {lock["table"]: lock["blocks"] for lock in report["locks"]}
+    assert locks == {"public.contacts": "readers and writers", "public.deals": "writers"}
+    assert compare(before, site.facts()).exact
+    assert sorted(site.backups.iterdir()) == points
+    with site.server.target("postgres").connect() as connection:
+        assert connection.execute("SELECT count(*) FROM pg_database WHERE datname ~ '_trial_'").fetchone() == (0,)
+
+
+def test_a_dry_run_can_t_reach_the_live_database(site: Site) -> None:
+    before = site.facts()
+    named = site.deploy("psql", "-d", site.name, "-c", "DROP TABLE public.deals", options=("--dry-run",))
+    assert named.status == 3
+    assert named.document["error"]["message"] == (
+        "cannot try the migration on a clone: argument 2 of its command names the live database"
+    )
+    variable = site.lastgood(
+        "deploy", "--json", "--dry-run", "--", "true", environment={"MIGRATION_URL": site.server.url(site.name)}
+    )
+    assert variable.document["error"]["message"] == (
+        'cannot try the migration on a clone: the variable "MIGRATION_URL" leads to the live database'
+    )
+    # A tool that has the database in a file of its own is ended as soon as it is seen there.
+    stray = site.deploy("sh", "-c", f"PGDATABASE={site.name} psql -c 'SELECT pg_sleep(60)'", options=("--dry-run",))
+    assert stray.status == 7
+    assert stray.document["error"]["message"] == (
+        f'cannot try the migration on a clone: it opened a session in "{site.name}" itself, in spite of its '
+        "environment, and was ended"
+    )
+    assert len(list(site.backups.glob("*_before_stray_trial.sql"))) == 1
+    assert site.same_as(before)
+
+
+def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
+    # A crash loses nothing that was committed.
+    with EmbeddedServer(NEWEST, settings={"synchronous_commit": "on"}) as server:
+        with server.target("postgres").connect() as connection:
+            connection.execute("CREATE DATABASE crm TEMPLATE template0")
+        site = Site.made(server, "crm", tmp_path)
+        before = site.facts()
+        with site.started("deploy", "--json", "--", *site.psql(HALF + HANGS)) as process:
+
+            def half_done() -> bool:
+                with site.target.connect() as connection:
+                    return connection.execute("SELECT to_regclass('public.leads')").fetchone() != (None,)
+
+            until(half_done, "the migration is half done")
+            server.stop(signal.SIGQUIT)  # as in a crash
+            server.start()
+            out, err = process.communicate(timeout=90)
+            assert process.wait(90) == 6, err
+        assert json.loads(out)["error"]["deployment"]["status"] == "rolled back"
+        said = [each.get("text", "") for each in map(json.loads, err.splitlines())]
+        assert "the server went away; waiting up to 5 min for it" in said
+        assert site.same_as(before)
+        assert site.comment() == "The CRM of record"

@@ -1,0 +1,183 @@
+"""What people are told, word for word."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from lastgood.config.tables.notifying import Event
+from lastgood.errors import (
+    BadPoint,
+    ChecksFailed,
+    ChecksFailedAfterSwap,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    NotStarted,
+    Refused,
+    Stopped,
+)
+from lastgood.plan import Plan, PlannedPoint, TableLoss
+from lastgood.present import news
+
+THEN = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
+NOW = THEN + timedelta(hours=6)
+RUN = "20261123-080000-9f3c1a70"
+FIGURES = [("Run", RUN), ("By", "ann on web-1"), ("Server", ""), ("Command", "lastgood rollback")]
+
+
+def plan(*losses: TableLoss) -> Plan:
+    point = PlannedPoint(
+        path="backups/crm_20261123_020000.sql",
+        kind="plain",
+        made_at=THEN,
+        time_source="manifest",
+        bytes=1,
+        rows=1,
+        tables=1,
+    )
+    return Plan(
+        run=RUN,
+        made_at=NOW,
+        server="",
+        server_version="18",
+        live="crm",
+        live_oid=1,
+        live_bytes=1,
+        maintenance="postgres",
+        shadow="crm_shadow_1",
+        kept="crm_old_1",
+        point=point,
+        fence="now",
+        keep_shadow=False,
+        carry_owners=True,
+        carry_acls=True,
+        expected_seconds=130,
+        loss=losses,
+        findings=(),
+        steps=(),
+    )
+
+
+def loss(name: str, live: int | None, point: int | None, since: int | None = None, schema: str = "public") -> TableLoss:
+    return TableLoss(schema_name=schema, name=name, live_rows=live, point_rows=point, written_since=since)
+
+
+def test_a_rollback_that_begins() -> None:
+    story = news.rollback_begun(plan(loss("contacts", 120, 100, 37), loss("deals", 12, 10), loss("same", 5, 5, 0)))
+    told = news.message(story, "rollback", "crm on db.example.org", FIGURES)
+    assert (set(told.events), told.severity) == ({"start"}, "info")
+    assert told.title == "crm on db.example.org: rollback started"
+    assert told.text == (
+        '"crm" goes back to crm_20261123_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
+        "\n"
+        'State: Nothing has been changed so far. "crm" can be read until the switch; writers wait from now on.\n'
+        "\n"
+        "Lost: 39 rows written since the restore point (contacts 37, deals 2). "
+        'All of it stays in "crm_old_1".\n'
+        "\n"
+        "Next: Nothing to do. lastgood status shows whether it is at work.\n"
+        "\n"
+        "Expected: about 2 min 10 s\n"
+        f"Run: {RUN}\n"
+        "By: ann on web-1\n"
+        "Command: lastgood rollback\n"
+    )
+    assert told.markdown == (
+        '"crm" goes back to crm\\_20261123\\_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
+        "\n"
+        '**State:** Nothing has been changed so far. "crm" can be read until the switch; writers wait from now on.\n'
+        "\n"
+        "**Lost:** 39 rows written since the restore point (contacts 37, deals 2). "
+        'All of it stays in "crm\\_old\\_1".\n'
+        "\n"
+        "**Next:** Nothing to do. lastgood status shows whether it is at work.\n"
+        "\n"
+        "- Expected: about 2 min 10 s\n"
+        f"- Run: {RUN}\n"
+        "- By: ann on web-1\n"
+        "- Command: lastgood rollback\n"
+    )
+    assert told.html.startswith("<p>&quot;crm&quot; goes back to crm_20261123_020000.sql, made")
+    assert "<p><strong>Lost:</strong> 39 rows" in told.html
+
+
+@pytest.mark.parametrize(
+    ("losses", "said"),
+    [
+        ((), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
+        ((loss("notes", None, 3),), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
+        (
+            (loss("e", 4, None), loss("b", 1, None, schema="x"), loss("c", 1, None), loss("d", 1, None)),
+            "4 tables made since it (e, x.b, c and 1 more).",
+        ),
+        (
+            tuple(loss(name, 2, 1) for name in "abcde"),
+            "5 rows written since the restore point (a 1, b 1, c 1 and 2 other tables).",
+        ),
+    ],
+)
+def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
+    assert news.lost(plan(*losses)) == f'{said} All of it stays in "crm_old_1".'
+
+
+@pytest.mark.parametrize(
+    ("error", "title", "events"),
+    [
+        (Refused("cannot"), "rollback refused, nothing changed", {"failure"}),
+        (BadPoint("cannot"), "rollback failed, the restore point can't be used", {"failure"}),
+        (Failed("cannot"), "rollback failed, nothing switched", {"failure"}),
+        (Interrupted("interrupted"), "rollback interrupted", {"failure"}),
+        (Stopped("cannot"), "rollback stopped in between", {"failure"}),
+        (NotStarted("cannot"), "the application is stopped and could not be started", {"failure"}),
+        (
+            ChecksFailed("cannot", hint="", state="", run=RUN, problem="x"),
+            "restored, but the application does not work with it",
+            {"failure"},
+        ),
+        (
+            ChecksFailedAfterSwap("cannot"),
+            "rollback taken back, the application did not work",
+            {"failure", "undo"},
+        ),
+        (LastgoodError("a defect in lastgood (KeyError)"), "rollback broke off", {"failure"}),
+    ],
+)
+def test_how_a_failure_is_called(error: LastgoodError, title: str, events: set[Event]) -> None:
+    story = news.failed(error, "rollback", "crm")
+    assert (story.title, set(story.events)) == (title, events)
+
+
+def test_a_failure_says_the_state_and_what_to_do() -> None:
+    error = Stopped(
+        "cannot finish the run after the switch: the server went away",
+        hint=f"Run: lastgood resume {RUN} to finish, or lastgood undo to go back.\nThe log tells more.",
+        state='"crm" is the restored database; the previous one is kept as "crm_old_1".',
+    )
+    told = news.message(news.failed(error, "rollback", "crm"), "rollback", "crm", FIGURES[:2])
+    assert told.severity == "failure"
+    assert told.text == (
+        'The rollback of "crm": cannot finish the run after the switch: the server went away.\n'
+        "\n"
+        'State: "crm" is the restored database; the previous one is kept as "crm_old_1".\n'
+        "\n"
+        f"Next: Run: lastgood resume {RUN} to finish, or lastgood undo to go back.\n"
+        "The log tells more.\n"
+        "\n"
+        f"Run: {RUN}\n"
+        "By: ann on web-1\n"
+    )
+
+
+def test_names_do_nothing_to_the_reader() -> None:
+    hostile = "<script>x</script>\n# [a](javascript:b) `c` \x1b[31m @everyone"
+    story = news.Story(frozenset({"failure"}), hostile, hostile, hostile, hostile, hostile, (("Run", hostile),))
+    told = news.message(story, "rollback", hostile, [("By", hostile)])
+    assert "\n" not in told.title and "\x1b" not in told.title + told.text + told.markdown + told.html
+    assert "<script" not in told.html and "<a " not in told.html and "<h1" not in told.html
+
+
+def test_long_errors_are_cut() -> None:
+    story = news.failed(Failed("cannot " + "x" * 5000), "rollback", "crm")
+    assert len(news.message(story, "rollback", "crm", []).text) < 1400

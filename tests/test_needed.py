@@ -1,0 +1,172 @@
+"""What somebody still needs is not removed, whatever else says that it goes."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from lastgood import prune
+from lastgood.config.tables import Keep, Retention
+from lastgood.errors import Refused
+from lastgood.events import Event, Note
+from lastgood.journal import Journal
+from lastgood.names import new_run
+from lastgood.points import pins
+from lastgood.points.dump_point import take
+from lastgood.points.manifest import manifest_path
+from lastgood.postgres import database
+from lastgood.postgres.deployment import DeploymentMark, clear_deployment, mark_deployment
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.mark import Mark
+from lastgood.postgres.server import Target
+
+NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+EVERYTHING = prune.Wish(older_than=timedelta(0))
+
+
+class Store:
+    """Restore points of one database, made at moments of our choice."""
+
+    def __init__(self, target: Target, folder: Path) -> None:
+        self.target = target
+        self.folder = folder
+        self.state = folder.parent / "state"
+        one = take(target, folder).path
+        self._content = one.read_bytes()
+        self._manifest = json.loads(manifest_path(one).read_text())
+        one.unlink()
+        manifest_path(one).unlink()
+
+    def add(self, name: str, made_at: datetime, **manifest: str) -> Path:
+        path = self.folder / name
+        path.write_bytes(self._content)
+        manifest_path(path).write_text(json.dumps({**self._manifest, **manifest, "made_at": made_at.isoformat()}))
+        return path
+
+    def reasons(self, wish: prune.Wish, *, post_mortems: bool = True) -> dict[str, str]:
+        plan = prune.plan(self.target, self.folder, wish, self.state, post_mortems=post_mortems)
+        return {each.name: "goes" if each.goes else each.why for each in plan.candidates}
+
+
+@pytest.fixture
+def made(server: EmbeddedServer, new_database: Callable[..., str], store: Path) -> Store:
+    return Store(server.target(new_database("crm")), store)
+
+
+def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
+    made: Store, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    made.add("newest.sql", NOW + timedelta(days=1))  # for there must be one that is valid
+    for number, name in enumerate(("deployed", "drilled", "drilled_before", "restoring", "free")):
+        made.add(f"{name}.sql", NOW - timedelta(days=number))
+    live = made.target.dbname
+    shadow = f"{live}_shadow_1"
+    with server.target("postgres").connect() as maintenance:
+        oid = database.describe(maintenance, live).oid
+        common: dict[str, Any] = {
+            "live": live, "live_oid": oid, "host": "web-1", "pid": 1, "user": "ann", "started": NOW,
+        }  # fmt: skip
+        deployment = DeploymentMark(run="20260615-1", point="/elsewhere/deployed.sql", program="psql", **common)
+        mark_deployment(maintenance, deployment)
+        maintenance.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(shadow)))
+        mark = Mark(role="shadow", run="20260615-2", point="/mnt/backups/restoring.sql", **common)
+        database.comment(maintenance, shadow, mark.text())
+        for moment, name, *ended in (
+            (datetime.now(UTC), "drilled"),
+            (datetime.now(UTC), "drilled_before", "passed"),
+            (datetime.now(UTC) - timedelta(days=2), "free"),
+        ):
+            journal = Journal.create(made.state, new_run(moment))
+            journal.write("begun", kind="drill", live=live, point=f"/mnt/backups/{name}.sql")
+            for status in ended:
+                journal.write("ended", status=status)
+            if name == "free":  # of long ago, and killed
+                text = journal.path.read_text()
+                journal.path.write_text(text.replace(datetime.now(UTC).strftime("%Y-%m-%dT"), "2026-01-01T"))
+            if name == "drilled":
+                drill = journal.run
+        assert made.reasons(EVERYTHING) == {
+            "newest.sql": "goes",
+            "deployed.sql": "the unfinished deployment 20260615-1 needs it",
+            "drilled.sql": f"drill {drill} reads it",
+            "drilled_before.sql": "goes",
+            "restoring.sql": "an unfinished run needs it",
+            "free.sql": "goes",
+        }
+        with pytest.raises(Refused) as caught:
+            made.reasons(prune.Wish(named=("deployed.sql", "free.sql")))
+        assert (caught.value.message, caught.value.hint, caught.value.state) == (
+            'cannot prune "deployed.sql": the unfinished deployment 20260615-1 needs it',
+            "Look at lastgood status; what is unfinished needs it.",
+            "Nothing was removed.",
+        )
+        clear_deployment(maintenance, deployment)
+        database.drop(maintenance, shadow, database.describe(maintenance, shadow).oid)
+    assert sorted(set(made.reasons(EVERYTHING).values())) == [f"drill {drill} reads it", "goes"]
+
+
+def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
+    made.add("newest.sql", NOW + timedelta(days=1))
+    good, odd = made.add("good.sql", NOW), made.add("odd.sql", NOW - timedelta(days=1))
+    pins.pin_path(odd).write_text("{")
+    wish = prune.Wish(keep=1)
+    assert made.reasons(wish) == {
+        "newest.sql": "among the 1 newest",
+        "good.sql": "goes",
+        "odd.sql": 'pinned: its pin "odd.sql.pin.lastgood.json" can\'t be read',
+    }
+    plan = prune.plan(made.target, made.folder, wish)
+    pins.pin(good, "wait")
+    said: list[Event] = []
+    assert prune.run(made.target, plan, said.append)["removed"] == []
+    assert Note('"good.sql" was pinned meanwhile; left alone') in said
+    assert good.exists() and manifest_path(good).exists()
+    assert pins.unpin(good) and not pins.unpin(good)
+    assert prune.run(made.target, plan)["removed"] == ["good.sql"]
+
+
+def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
+    """An emergency backup, a damaged one or somebody else's dump must not take the place of a backup."""
+    policy = prune.Wish(retention=Retention(keep=Keep(daily=1)))
+    made.add("new.sql", NOW)
+    made.add("old.sql", NOW - timedelta(days=40))
+    made.add("saved.sql", NOW + timedelta(hours=1), purpose="emergency")
+    made.add("saved_before.sql", NOW - timedelta(days=41), purpose="emergency")
+    cut = made.add("cut.sql", NOW + timedelta(hours=2))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    made.add("neighbour.sql", NOW + timedelta(hours=3), database="billing")
+    foreign = made.folder / "foreign.sql"
+    foreign.write_bytes((made.folder / "new.sql").read_bytes())
+    stays = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+    expected = {
+        "cut.sql": "daily 2026-06-15",
+        "foreign.sql": stays,
+        "saved.sql": "daily 2026-06-15",
+        "new.sql": "daily 2026-06-15",
+        "old.sql": "goes",
+        "saved_before.sql": "goes",
+    }
+    assert made.reasons(policy) == expected
+    also_foreign = replace(policy, retention=Retention(keep=Keep(daily=1), foreign=True))
+    assert made.reasons(also_foreign)["foreign.sql"].startswith("daily ")
+    only_kept = replace(policy, retention=Retention(kept=Keep(last=1)))
+    assert made.reasons(only_kept)["old.sql"] == "[retention] says nothing of restore points"
+    # The age counts back from the newest one that is sound: what is damaged or lies in the future tells nothing.
+    within = replace(policy, retention=Retention(keep=Keep(within=30 * 86400)))
+    assert made.reasons(within)["new.sql"] == "within 30 days"
+
+
+def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: Store) -> None:
+    made.add("whole.sql", NOW - timedelta(days=3))
+    cut = made.add("cut.sql", NOW)
+    content = cut.read_bytes()
+    cut.write_bytes(b" " * 50 + content[50:])
+    policy = prune.Wish(retention=Retention(keep=Keep(last=1)))
+    assert made.reasons(policy) == {"cut.sql": "the newest", "whole.sql": "the last valid restore point"}
