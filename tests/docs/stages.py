@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tests.cli.conftest import Lastgood, Outcome
 from tests.docs.page import Block, Command, blocks
 from tests.docs.platforms import supabase
 from tests.docs.shell import Shell
+from tests.mission.deployments import alembic_project
 from tests.mission.site import Site
 from tests.web import Web
 
@@ -220,6 +222,24 @@ class Checking(Stage):
     def after(self, command: Command, outcome: Outcome) -> None:
         if "--json" not in command.text:
             assert "GO WITH WARNINGS: " in outcome.out
+
+
+class Deploying(Stage):
+    """An Alembic project and a script, as a deployment finds them."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        alembic_project(Path(), ["CREATE TABLE public.notes (id int PRIMARY KEY)"])
+        Path("next.sql").write_text("ALTER TABLE public.contacts ADD COLUMN email text;")
+        self.here.monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{Path(sys.executable).parent}")
+        self.shell.substitutions["/var/backups/crm"] = "backups"
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        there = "notes" if "alembic" in command.text else "contacts"
+        migrated = self.value(f"SELECT to_regclass('public.{there}') IS NOT NULL")
+        assert migrated is ("--dry-run" not in command.text)
 
 
 class Explaining(Stage):
@@ -520,6 +540,7 @@ STAGES: dict[str, type[Stage]] = {
     "docs/checking.md": Checking,
     "docs/ci.md": Ci,
     "docs/configuration.md": Configuration,
+    "docs/deploying.md": Deploying,
     "docs/explaining.md": Explaining,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,

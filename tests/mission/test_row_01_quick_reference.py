@@ -59,8 +59,8 @@ def test_the_five_commands_of_the_guide(
     assert [line for line in said.splitlines() if line.startswith("done: ")] == [
         f"done: {step}"
         for step in (
-            *("start", "backup", "point", "create", "restore", "grants", "expected", "compare", "loss"),
-            *("files", "state", "swap", "reads"),
+            *("start", "backup", "point", "create", "state", "restore", "grants", "expected", "compare", "loss"),
+            *("files", "swap", "verify", "reads"),
         )
     ]
     assert "rows | public.deals" in said

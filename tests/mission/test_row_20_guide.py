@@ -148,15 +148,40 @@ def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -
     assert site.databases() == {site.database, f"{site.database}_undone_1"}
 
 
-def test_an_archive_with_owners_and_grants_of_its_own(site: Site, lastgood: Lastgood) -> None:
+def test_an_archive_as_an_owner_who_is_no_superuser(
+    site: Site, lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch
+) -> None:
     assert lastgood("backup", "--format", "custom").status == 0
-    broken = site.breaks()
-    assert lastgood("guide").status == 0
-    hand = ByHand(GUIDE, site.server, site.folder)
-    hand.does(*ROLLBACK)
-    assert site.now().differences(site.good) == []
-    hand.does("undo")
-    assert site.now().differences(broken) == []
+    with site.server.target("postgres").connect() as connection:
+        for statement in (
+            "GRANT pg_signal_backend TO crm_owner",
+            "GRANT SET ON PARAMETER app.tenant TO crm_owner",
+            "GRANT crm_app TO crm_owner WITH ADMIN OPTION",
+        ):
+            connection.execute(statement.encode())
+    monkeypatch.setenv("LASTGOOD_DB", site.server.url(site.database, user="crm_owner"))
+    try:
+        with site.server.target(site.database, user="crm_owner").connect() as owner:
+            owner.execute("DELETE FROM public.contact_tags")
+        broken = site.now()
+        assert lastgood("guide").status == 0
+        hand = ByHand(GUIDE, site.server, site.folder)
+        hand.does(*ROLLBACK[: ROLLBACK.index("create")])
+        # A setting that only a superuser may make: told before anything is restored.
+        hand.does("create")
+        assert "permission denied" in hand.fails("state")
+        site.execute("ALTER ROLE crm_owner CREATEROLE")
+        hand.does(*ROLLBACK[ROLLBACK.index("state") :])
+        assert site.now().differences(site.good) == []
+        hand.does("undo")
+        assert site.now().differences(broken) == []
+    finally:
+        for statement in (
+            "ALTER ROLE crm_owner NOCREATEROLE",
+            "REVOKE pg_signal_backend, crm_app FROM crm_owner",
+            "REVOKE SET ON PARAMETER app.tenant FROM crm_owner",
+        ):
+            site.execute(statement)
 
 
 def test_the_traps_of_the_old_guide(site: Site, lastgood: Lastgood) -> None:

@@ -5,17 +5,16 @@ Whatever goes wrong with that is said at the end, and changes nothing else.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 
-from lastgood import person
+from lastgood import person, secrecy
 from lastgood.config.tables import Notifications
 from lastgood.config.tables.notifying import Kind, Recipient
-from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError
+from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, look
@@ -34,7 +33,7 @@ class News:
     def __init__(self, settings: Notifications, scrub: Scrub, command: Sequence[str]) -> None:
         self._settings = settings
         self._scrub = scrub
-        self._command = shlex.join(("lastgood", *command))
+        self._command = _told_command(command, scrub)
         self._unreachable: dict[str, tuple[Recipient, str]] = {}
         self._failed: list[Delivery] = []
         self._messenger: Messenger | None = None
@@ -173,13 +172,15 @@ class Telling:
         if self._news.wanted:
             self._send(story)
 
-    def failed(self, error: BaseException) -> None:
-        """It ended with an error, which is told once."""
-        if not self._news.wanted or self._told is error or not (self._begun or self._unattended):
+    def failed(self, error: BaseException, story: Story | None = None, run: str = "") -> None:
+        """It ended with an error, which is told once; by ``story`` where more is known than the error says."""
+        self._run = self._news.run = run or self._run
+        read_already = not self._begun and (not self._unattended or isinstance(error, UsageError))
+        if not self._news.wanted or self._told is error or read_already:
             return
         self._told = error
         with suppress(psycopg.Error, OSError):  # no name of a database to be had: then there is nothing to tell of
-            self._send(shown.failed(_as_seen(error), self._kind, self._target.dbname))
+            self._send(story or shown.failed(_as_seen(error), self._kind, self._target.dbname))
 
     def _send(self, story: Story) -> None:
         self._news.send(self._message(story))
@@ -189,6 +190,18 @@ class Telling:
         if host := host_of(self._target):
             name += f" on {host}"
         return shown.message(story, self._kind, name, self._news.figures(self._target, self._run))
+
+
+def _told_command(words: Sequence[str], scrub: Scrub) -> str:
+    """The command line, without secrets: of a migration's or another program's its name alone, for what its arguments
+    mean only its owner knows, and this leaves the house."""
+    own = list(words)
+    theirs = ""
+    if "--" in own:
+        place = own.index("--") + 2
+        theirs = " …" if own[place:] else ""
+        own = own[:place]
+    return secrecy.command_line(("lastgood", *own), scrub) + theirs
 
 
 def host_of(target: Target) -> str:

@@ -25,10 +25,12 @@ from lastgood.config import example
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
+from lastgood.notifications import Listing
 from lastgood.past_runs import DrillDue
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
+from lastgood.procedure.deploy import DeployReport, TrialReport
 from lastgood.procedure.drill import Sealed
 from lastgood.procedure.explain import Explained, RunStory
 from lastgood.procedure.guide.report import GuideCheck, GuideReport
@@ -51,6 +53,8 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("rollback --dry-run", "the document itself", Plan),
     ("rollback, resume", "the document itself", Report),
     ("resume after the switch", "the document itself", FinishReport),
+    ("deploy", "the document itself; of one that failed, under `error.deployment`", DeployReport),
+    ("deploy --dry-run", "the document itself", TrialReport),
     ("check", "the document itself", CheckReport),
     ("undo --dry-run", "the document itself", UndoPlan),
     ("undo", "the document itself", UndoReport),
@@ -81,6 +85,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("drill --due", "under `due`, beside `live`", DrillDue),
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
+    ("notify; under `notifications` of config check its `targets`", "the document itself", Listing),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
@@ -115,6 +120,7 @@ SMALL: tuple[tuple[str, str], ...] = (
         "report --post-mortem, report --output",
         "`run`, and `file`: the path of what was written.",
     ),
+    ("deploy --accept", "`run`, `status`: `accepted`, and `live`."),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )
 

@@ -164,6 +164,7 @@ def parts(record: RunRecord) -> Iterator[Block]:
         yield Title("What is not known")
         yield Items(record.remarks)
     yield from who(record)
+    yield from _plan(record)
     yield from _timeline(record)
     yield from loss(record)
     yield from _proof(record)
@@ -224,6 +225,27 @@ def who(record: RunRecord) -> Iterator[Block]:
                 for each in record.people
             ],
         )
+
+
+def _plan(record: RunRecord) -> Iterator[Block]:
+    plan = record.planned
+    if plan is None:
+        return
+    yield Title("Plan")
+    expected = f"{amounts.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "not known"
+    took = record.figures.get("build", 0.0) + record.figures.get("prove", 0.0)
+    yield Pairs(
+        (
+            ("Built beside it", Code(plan.shadow)),
+            ("Kept as", Code(plan.kept)),
+            ("Writers kept out", "from the start" if plan.fence == "now" else "at the switch"),
+            ("Reopened when", plan.reopen_when),
+            ("Expected", f"{expected}; it took {amounts.duration(took)}" if took else expected),
+            ("Checklist", plan.verdict),
+        )
+    )
+    if plan.found:
+        yield Items(plan.found)
 
 
 def _timeline(record: RunRecord) -> Iterator[Block]:

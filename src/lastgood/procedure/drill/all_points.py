@@ -46,7 +46,7 @@ def prove_all(
         if request.server is None:
             check_room(found.place.work.parent, room_needed(there, 0, copies=1))
         with ExitStack() as stack:
-            work = _Work(found, stack, emit, cancelled)
+            work = _Work(found, stack, found.emit, cancelled)
             proved = [each for number, point in enumerate(there, 1) for each in work.prove(point, number, len(there))]
             servers = tuple(each.described() for each in work.servers.values())
         ended = datetime.now(UTC)

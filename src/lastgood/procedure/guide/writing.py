@@ -54,7 +54,6 @@ def _values(subject: Subject) -> dict[str, str]:
         "databases": "\n".join(_databases(subject)),
         "file_name": re.sub(r"[^A-Za-z0-9_.+-]", "_", subject.live).lstrip(".-")[:80] or "database",
         "guide_file": subject.file if re.fullmatch(r"[\w./-]+", subject.file) else "manual-rollback-procedure.md",
-        "grants_step": " grants",
         "major": str(subject.major),
         "single": " --single-transaction" if subject.point.single else "",
         "things": part("things.sql").rstrip(),

@@ -45,6 +45,20 @@ class PhaseOfRun(Frozen):
     outcome: Literal["done", "failed", "begun"]
 
 
+class Planned(Frozen):
+    """What the plan promised. ``fence``: from when writers were kept out; ``expected_seconds``: how long building and
+    proving would take, null where nobody knew. ``verdict`` is the checklist's, ``found`` what spoke against it or was
+    worth a thought, each with its level."""
+
+    fence: str
+    reopen_when: str
+    shadow: str
+    kept: str
+    expected_seconds: float | None
+    verdict: str
+    found: tuple[str, ...]
+
+
 class Loss(Frozen):
     """What became of one table: rows before, rows in the restore point, and how many were ``written_since``, by what
     their column ``by`` tells. Null: not there, or not known."""
@@ -156,6 +170,7 @@ class RunRecord(Document):
     people: tuple[Appearance, ...]
     timeline: tuple[Moment, ...]
     phases: tuple[PhaseOfRun, ...]
+    planned: Planned | None
     loss: tuple[Loss, ...]
     proofs: tuple[Proof, ...]
     not_compared: tuple[str, ...]
