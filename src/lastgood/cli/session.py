@@ -222,7 +222,7 @@ class Session:
             durable.write_private(place, text.encode("utf-8", "backslashreplace"))
             where = f'The report is in "{place}".'
         except OSError as trouble:
-            self.screen.say(text, stderr=True)
+            self.screen.say(text, stderr=True, lines=True)
             where = f"The report could not be written ({trouble.strerror}) and stands above."
         return LastgoodError(
             f"cannot go on: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE

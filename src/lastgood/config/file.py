@@ -97,8 +97,16 @@ def find(named: Value | None, folder: Path) -> Path | None:
             )
         return file
     for place in (folder, *folder.parents):
-        if (place / FILE_NAME).is_file():
-            return place / FILE_NAME
+        file = place / FILE_NAME
+        if file.is_file():
+            return file
+        if file.is_symlink() and not file.exists():
+            # Somebody wants a file: to go by none would be to go without its hooks.
+            raise UsageError(
+                f'cannot read "{file}": it is a link to "{file.readlink()}", which is not there',
+                hint="Mend the link, or remove it to go on without a configuration file.",
+                state=NOTHING_LOOKED_AT,
+            )
     return None
 
 

@@ -25,10 +25,10 @@ from lastgood.errors import (
 from lastgood.notifications import Message
 from lastgood.plan import Plan, TableLoss
 from lastgood.present import markdown
-from lastgood.present.screen import clean
 from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.report import FinishReport, Report
 from lastgood.undo import UndoPlan, UndoReport
+from lastgood.visible import visible_lines
 
 NAMED = 3
 LONGEST = 1200
@@ -56,7 +56,7 @@ def message(story: Story, kind: Kind, name: str, figures: Sequence[tuple[str, st
     parts = [("", story.happened), ("State", story.state), ("Lost", story.lost), ("Next", story.next)]
     parts = [(label, _short(said)) for label, said in parts if said]
     known = [(label, said) for label, said in (*story.figures, *figures) if said]
-    plain = [f"{label}: {clean(said)}" if label else clean(said) for label, said in parts]
+    plain = [f"{label}: {visible_lines(said)}" if label else visible_lines(said) for label, said in parts]
     plain.append("\n".join(f"{label}: {markdown.one_line(said)}" for label, said in known))
     marked = [f"**{label}:** {_marked(said)}" if label else _marked(said) for label, said in parts]
     marked.append(markdown.bullets(f"{label}: {markdown.text(said)}" for label, said in known))
