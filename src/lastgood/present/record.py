@@ -17,9 +17,9 @@ PICTURE = "timeline.svg"
 SHOWN = 20
 _OUTCOMES = {
     "done": "done",
-    "walked_back": "failed, everything was taken back",
+    "walked_back": "failed, the database is as it was",
     "aborted": "aborted",
-    "undone": "the switch was undone",
+    "undone": "failed, and was taken back",
     "failed": "failed",
     "stopped": "stopped before the switch, or at work",
     "switched": "switched, not finished",
