@@ -107,8 +107,14 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
     before = site.facts()
     # Killed as it was, it had one transaction, which the server rolled back. Numbers that it drew stay drawn.
     script = site.psql(f"BEGIN; {WRITES} {HALF} {FAILS} COMMIT;")
-    done = site.deploy("sh", "-c", f"{shlex.join(script)}; kill -9 $$")
+    secret = {"LASTGOOD_DB": site.server.url(site.name).replace("postgres@", "postgres:pa55word@")}
+    kills = f"{shlex.join(script)}; echo it is $PGPASSWORD, $DATABASE_URL; kill -9 $$"
+    done = site.lastgood("deploy", "--json", "--", "sh", "-c", kills, environment=secret)
     assert done.status == 5, done.err
+    # The migration has the password in its environment; nobody reads it anywhere.
+    assert '"line": "it is ***, postgresql://postgres:***@/' in done.err
+    kept = [done.out, done.err, *(path.read_text() for path in (site.folder / "state").rglob("*.jsonl"))]
+    assert not any("pa55word" in text for text in kept)
     report, error = done.deployment, done.document["error"]
     assert (report["status"], report["rollback"], report["kept"]) == ("unchanged", None, None)
     assert (report["command"]["signal"], report["moved"]) == (9, ["public.deals_id_seq"])
@@ -311,8 +317,14 @@ def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
             waits = "the server went away; waiting up to 5 min for it"
             assert any(json.loads(line).get("text") == waits for line in process.stderr)
             server.start()
+            # And once more, in the middle of the way back.
+            assert any(json.loads(line).get("name") == "emergency" for line in process.stderr)
+            server.stop(signal.SIGQUIT)
+            server.start()
             out, err = process.communicate(timeout=90)
             assert process.wait(90) == 6, err
+            assert "the server was restarted meanwhile: going back once more (" in err
         assert json.loads(out)["error"]["deployment"]["status"] == "rolled back"
+        assert site.lastgood("status").status == 0
         assert site.same_as(before)
         assert site.comment() == "The CRM of record"
