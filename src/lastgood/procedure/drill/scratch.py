@@ -25,6 +25,8 @@ from lastgood.postgres.identity import Identity, identity, same_cluster
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.strain import Limits
+from lastgood.postgres.wal import Disk
 from lastgood.procedure.drill.evidence import ScratchServer
 from lastgood.procedure.drill.place import Place
 
@@ -212,11 +214,13 @@ def _text_bytes(point: RestorePoint) -> int:
 
 
 def check_room(base: Path, need: int) -> None:
-    """Raises Refused when the disk is too small."""
-    free = shutil.disk_usage(base).free
-    if free < need:
+    """Raises Refused when the disk is too small: a load stops, there as anywhere, before the disk is full."""
+    disk = shutil.disk_usage(base)
+    floor = Limits().floor(Disk(str(base), disk.free, disk.total))
+    if disk.free < need + floor:
         raise Refused(
-            f'cannot drill in "{base}": about {amounts.size(need)} are needed, and {amounts.size(free)} are free',
+            f'cannot drill in "{base}": about {amounts.size(need)} are needed and {amounts.size(floor)} have to stay '
+            f"free, and {amounts.size(disk.free)} are free",
             hint="Name a folder on a larger disk with --folder, or a scratch server with --server URL.",
             state=NOT_REACHED,
         )
