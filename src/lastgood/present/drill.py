@@ -85,8 +85,13 @@ def _drill(screen: Screen, found: Evidence) -> None:
         if found.failure is not None:
             screen.say(f"{found.failure.phase}: {found.failure.message}", first="  ", indent=4)
             for part in found.phases:
-                if part.outcome == "failed" and "." in part.name and part.detail not in found.failure.message:
-                    screen.say(f"{part.title}: {part.detail}", first="    ", indent=6)
+                if (
+                    part.outcome == "failed"
+                    and "." in part.name
+                    and part.detail
+                    and part.detail not in found.failure.message
+                ):
+                    screen.say(f"{part.title}: {part.detail.splitlines()[0]}", first="    ", indent=6)
             screen.say(found.failure.hint, first="  next: ", indent=8)
     if found.proofs:
         screen.heading("What was shown")

@@ -76,7 +76,7 @@ class Rehearsal:
         except (LastgoodError, psycopg.Error, OSError) as error:
             failed = _told(error, self.phase)
             # Nobody can go on with it: what it would go on with is removed.
-            gone = "The scratch server and all on it are gone. Find out why it failed, and drill again."
+            gone = "What the drill had made is removed. Find out why it failed, and drill again."
             self.failure = Failure(
                 phase=self.phase,
                 code=failed.code,
