@@ -137,11 +137,13 @@ def cleared(stage: Stage) -> Iterator[None]:
     server = stage.server.target("template1", user=stage.superuser)
     with server.connect() as connection:
         before = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-    yield
-    with server.connect() as connection:
-        for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
-            if name not in before:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        yield
+    finally:
+        with server.connect() as connection:
+            for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
+                if name not in before:
+                    connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 class Readme(Stage):
@@ -257,6 +259,26 @@ class Explaining(Stage):
         (runs / "20261122-031500-9f3c1a70.jsonl").write_text(self.JOURNAL)
         self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
         self.here.monkeypatch.setenv("PGUSER", "postgres")
+
+
+class Guide(Stage):
+    """A repository with a README."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        (settings,) = (each for each in blocks("docs/guide.md") if each.title)
+        Path(settings.title).write_text(settings.text)
+        Path("docs").mkdir()
+        Path("README.md").write_text("# CRM\n")
+
+    def finish(self) -> None:
+        written = Path("manual-rollback-procedure.md").read_text()
+        assert "| Owner | the platform team |" in written
+        assert "- [Incident process](<https://wiki.example.org/incidents>)" in written
+        assert Path("manual-rollback-procedure.html").read_text().startswith("<!doctype html>")
+        assert "OTHER_POINT" in Path("docs/rollback.md").read_text()
+        assert "(manual-rollback-procedure.md#troubleshooting)" in Path("README.md").read_text()
+        assert self.lastgood("guide", "--output", "-").out.startswith("# Rollback by hand: `crm`")
 
 
 class KindsOfDumps(Stage):
@@ -542,6 +564,7 @@ STAGES: dict[str, type[Stage]] = {
     "docs/configuration.md": Configuration,
     "docs/deploying.md": Deploying,
     "docs/explaining.md": Explaining,
+    "docs/guide.md": Guide,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,
     "docs/pgbouncer.md": PgBouncerPage,

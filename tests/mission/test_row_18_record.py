@@ -252,7 +252,7 @@ def test_a_failed_run_says_why_and_who_took_it_back(
     report = lastgood("report")
     told(
         report.out,
-        f"Rollback {journal.run}: failed, everything was taken back\n",
+        f"Rollback {journal.run}: failed, the database is as it was\n",
         "Why it ended so\n",
         'cannot stop the application: the hook "stop" ended with status 1: no such service; token ***',
         "State then",
