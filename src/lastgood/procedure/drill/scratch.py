@@ -102,10 +102,13 @@ class Scratch:
     def make_roles(self, wanted: Iterable[str]) -> None:
         """Those that a restore point needs and that are missing: without a password, and nobody can log in as them.
         Raises Refused where we may not."""
-        names = set(wanted)
         there = {name for (name,) in self.maintenance.execute("SELECT rolname FROM pg_catalog.pg_roles")}
+        names = set(wanted) - there
+        # Those of the server itself can't be made: a newer version has them, or an older one had.
+        if reserved := sorted(name for name in names if name.startswith("pg_")):
+            self.remarks.append(f"roles that only another version of PostgreSQL has: {', '.join(reserved)}")
         superuser = self._is_superuser()
-        for name in sorted(names - there):
+        for name in sorted(names.difference(reserved)):
             role = sql.Identifier(name)
             try:
                 with self.maintenance.transaction():
@@ -117,7 +120,7 @@ class Scratch:
                         # Who gives an object to a role must be one of it.
                         self.maintenance.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
             except psycopg.errors.InsufficientPrivilege as error:
-                missing = ", ".join(f'"{each}"' for each in sorted(names - there))
+                missing = ", ".join(f'"{each}"' for each in sorted(names.difference(reserved)))
                 raise Refused(
                     f"cannot drill on the scratch server: the restore point needs the roles {missing}, and "
                     f'"{self.maintenance.info.user}" may not create roles there',
