@@ -51,6 +51,7 @@ def test_the_whole_procedure_is_rehearsed_on_a_scratch_server(stage: Drilled, wh
     assert sum(table["rows"] for table in evidence["tables"]) == evidence["point"]["rows"] > 1000
     assert (evidence["live"], evidence["live_server"][:2]) == (stage.database, "17")
     assert evidence["outages"]["read"] > 0
+    assert evidence["by"]["command"].startswith("lastgood drill ")
     assert evidence["validation"]["verdict"] == "GO"
 
 
