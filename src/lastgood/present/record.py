@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import shlex
 from collections.abc import Iterator
+from datetime import UTC
 
 from lastgood import amounts
 from lastgood.present import blocks, timeline
@@ -261,7 +262,7 @@ def timeline_rows(record: RunRecord) -> Rows:
         (Column("UTC"), Column("took", right=True), Column("what", fold=True)),
         [
             (
-                f"{each.at:%Y-%m-%d %H:%M:%S}.{each.at.microsecond // 1000:03}",
+                f"{each.at.astimezone(UTC):%Y-%m-%d %H:%M:%S}.{each.at.microsecond // 1000:03}",
                 amounts.duration(each.seconds) if each.seconds is not None else "",
                 f"{_MARKS[each.kind]} {each.text}" if each.kind in _MARKS else each.text,
             )

@@ -255,6 +255,14 @@ def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
     )
 
 
+def test_a_journal_that_makes_no_sense_is_told_as_that(tmp_path: Path) -> None:
+    path = journal(tmp_path, *switched())
+    path.write_text(path.read_text() + '{"at": 5, "event": "stage"}\n')
+    with pytest.raises(Refused) as raised:
+        told(tmp_path)
+    assert raised.value.message == f'cannot read the record "{path}": it is damaged'
+
+
 def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:
     journal(tmp_path, *switched())
     plan = {"run": "20261122-041500-00000001", "undoes": RUN, "live": "crm", "kept": "crm_undone_00000001"}

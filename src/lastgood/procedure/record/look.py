@@ -61,10 +61,18 @@ def record_of(inquiry: Inquiry, run: str | None) -> RunRecord:
             state=NOT_REACHED,
         )
     journal = Journal.find(inquiry.state, name)
-    entries = list(journal.replay()) if journal is not None else []
-    if journal is None or not entries:
+    if journal is None:
         return _from_marks(inquiry, name)
-    return _from_journal(inquiry, journal, entries)
+    try:
+        entries = list(journal.replay())
+        return _from_journal(inquiry, journal, entries) if entries else _from_marks(inquiry, name)
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
+        raise Refused(
+            f'cannot read the record "{journal.path}": {why.lower()}',
+            hint="Ask the server: lastgood status.",
+            state=NOT_REACHED,
+        ) from error
 
 
 def _from_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry]) -> RunRecord:
@@ -84,7 +92,7 @@ def _from_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry]) -> R
     with suppress(OSError, ValueError, KeyError, TypeError):
         incident = incidents.read(journal)
     held = (
-        *_held(seen, story.kind, known, entries, folder, switched),
+        *_held(seen, story.kind, known, entries, folder, story.point, switched=switched),
         holdings.file("journal", str(journal.path)),
     )
     application = _application(entries, report)
@@ -176,13 +184,22 @@ def to_do(inquiry: Inquiry) -> Iterator[PostMortemStatus]:
 
 
 def _held(
-    seen: Server, kind: str, plan: Mapping[str, Any], entries: Sequence[Entry], folder: Path, switched: bool
+    seen: Server,
+    kind: str,
+    plan: Mapping[str, Any],
+    entries: Sequence[Entry],
+    folder: Path,
+    point: str,
+    *,
+    switched: bool,
 ) -> Iterator[Holding]:
     results = {each["step"]: each["result"] for each in entries if each["event"] == "done"}
     if kind == "rollback" and plan and switched:
         yield from holdings.databases(seen, plan, results.get("build", {}).get("oid"))
     if kind == "rollback" and plan:
         yield holdings.file("restore point", _path(folder, str(plan["point"]["path"])))
+    elif point:
+        yield holdings.file("restore point", _path(folder, point))
     if emergency := results.get("emergency", {}).get("path"):
         yield holdings.file("emergency backup", _path(folder, str(emergency)))
 
