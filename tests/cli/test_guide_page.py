@@ -25,7 +25,7 @@ def test_each_command_of_the_page(lastgood: Lastgood, database: str) -> None:
         assert outcome.status == 0, f"{line}: {outcome.err}"
     written = Path("manual-rollback-procedure.md").read_text()
     assert "| Owner | the platform team |" in written
-    assert "- Incident process: https://wiki.example.org/incidents" in written
+    assert "- [Incident process](<https://wiki.example.org/incidents>)" in written
     assert Path("manual-rollback-procedure.html").read_text().startswith("<!doctype html>")
     assert "OTHER_POINT" in Path("docs/rollback.md").read_text()
     assert "(manual-rollback-procedure.md#troubleshooting)" in Path("README.md").read_text()

@@ -137,11 +137,13 @@ def cleared(stage: Stage) -> Iterator[None]:
     server = stage.server.target("template1", user=stage.superuser)
     with server.connect() as connection:
         before = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-    yield
-    with server.connect() as connection:
-        for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
-            if name not in before:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        yield
+    finally:
+        with server.connect() as connection:
+            for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
+                if name not in before:
+                    connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 class Readme(Stage):
@@ -240,6 +242,25 @@ class Deploying(Stage):
         there = "notes" if "alembic" in command.text else "contacts"
         migrated = self.value(f"SELECT to_regclass('public.{there}') IS NOT NULL")
         assert migrated is ("--dry-run" not in command.text)
+
+
+class Drills(Stage):
+    """The newest restore point is rehearsed on a server that the drill makes."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        self.shell.substitutions["/srv/crm"] = str(self.here.folder)
+        self.shell.substitutions["/mnt/scratch"] = str(self.here.folder / "scratch")
+        (self.here.folder / "scratch").mkdir(mode=0o755)
+
+    def before(self, command: Command) -> None:
+        (runs,) = [list(Path("state", "drills").glob("[0-9]*"))]
+        if runs:
+            self.shell.substitutions["RUN"] = runs[0].name
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        assert len(list(Path("state", "drills").glob("[0-9]*"))) == 1 + ("--all" in command.text)
+        assert self.deals() == 0
 
 
 class Explaining(Stage):
@@ -541,6 +562,7 @@ STAGES: dict[str, type[Stage]] = {
     "docs/ci.md": Ci,
     "docs/configuration.md": Configuration,
     "docs/deploying.md": Deploying,
+    "docs/drills.md": Drills,
     "docs/explaining.md": Explaining,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,

@@ -233,7 +233,7 @@ def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
     report, error = done.deployment, done.document["error"]
     assert (report["status"], error["code"]) == ("not rolled back", "not_taken_back")
     assert error["message"] == (
-        "cannot take the failed deployment back: go on: No space left on device; it had failed: "
+        "cannot take the failed deployment back: No space left on device; it had failed: "
         'the migration "psql" ended with status 3'
     )
     assert (

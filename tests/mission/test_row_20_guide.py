@@ -129,6 +129,7 @@ def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -
     proof = lastgood("facts", point.name, "--live", "--json")
     assert proof.document["equal"] is True, proof.out
 
+    hand.does("kept-open", "kept-close")
     # Back: what was there before, and what the worker wrote.
     hand.does("undo")
     assert site.now().differences(broken) == []

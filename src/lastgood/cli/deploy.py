@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -80,15 +81,15 @@ def deploy_(
     with session.news.telling("deploy", session.target, unattended=True) as telling:
         try:
             with session.events() as emit:
-                begins = news.begun(session.target.dbname, label, wish.command[0] if wish.command else "")
+                begins = partial(news.begun, session.target, label, wish.command)
                 report = deploy.deploy(wish, telling.on_work(emit, "", begins), ended.append)
         except LastgoodError as error:
             if ended:
-                telling.failed(error, news.failed(error, ended[0]), ended[0].run)
+                telling.failed(error, partial(news.failed, error, ended[0]), ended[0].run)
                 if not settings.json:
                     shown.show_failed(session.screen, ended[0])
             raise
-        telling.ended(news.deployed(report), report.run)
+        telling.ended(partial(news.deployed, report), report.run)
     session.result(report.document(), lambda: shown.show(session.screen, report))
     return None
 

@@ -25,6 +25,8 @@ from lastgood.present import news as shown
 from lastgood.present.news import Story
 
 Scrub = Callable[[str], str]
+# A story, or what makes it: then only where somebody is to be told, and what goes wrong in it is harmless.
+Tale = Story | Callable[[], Story]
 
 
 class News:
@@ -81,6 +83,16 @@ class News:
     def _test(self, name: str) -> Message:
         figures = [("By", f"{person.user()} on {person.host()}"), ("Command", self._command)]
         return self._scrubbed(shown.message(shown.test(name), "rollback", "", figures))
+
+    @contextmanager
+    def harmless(self) -> Iterator[None]:
+        """Whatever goes wrong in a ``with`` block is told at the end: it must not touch the work that is told of. The
+        name of the database may not be had, for one."""
+        try:
+            yield
+        except Exception as error:
+            why = str(error).strip() if isinstance(error, psycopg.Error | OSError) else "a defect in lastgood"
+            self._failed.append(Delivery("everybody", "what happened", 0.0, f"{why} ({type(error).__name__})"))
 
     def figures(self, target: Target, run: str) -> list[tuple[str, str]]:
         """The run, who does it and where."""
@@ -148,15 +160,16 @@ class Telling:
         self._run = ""
         self._told: BaseException | None = None
 
-    def began(self, run: str, story: Story) -> None:
+    def began(self, run: str, story: Tale) -> None:
         """It is about to change something. ``run`` is empty where its name is not known yet."""
         self._begun = True
         self._run = self._news.run = run
         if self._news.wanted:
             self._send(story)
-            self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
+            with self._news.harmless():
+                self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
 
-    def on_work(self, emit: Emit, run: str, story: Story) -> Emit:
+    def on_work(self, emit: Emit, run: str, story: Tale) -> Emit:
         """The same ``emit``; the first stage of work that it hears of is when it ``began``."""
 
         def hear(event: Event) -> None:
@@ -166,24 +179,24 @@ class Telling:
 
         return hear
 
-    def ended(self, story: Story, run: str = "") -> None:
+    def ended(self, story: Tale, run: str = "") -> None:
         """It ended well; ``run`` where its name was not known before."""
         self._run = self._news.run = run or self._run
         if self._news.wanted:
             self._send(story)
 
-    def failed(self, error: BaseException, story: Story | None = None, run: str = "") -> None:
+    def failed(self, error: BaseException, story: Tale | None = None, run: str = "") -> None:
         """It ended with an error, which is told once; by ``story`` where more is known than the error says."""
         self._run = self._news.run = run or self._run
         read_already = not self._begun and (not self._unattended or isinstance(error, UsageError))
         if not self._news.wanted or self._told is error or read_already:
             return
         self._told = error
-        with suppress(psycopg.Error, OSError):  # no name of a database to be had: then there is nothing to tell of
-            self._send(story or shown.failed(_as_seen(error), self._kind, self._target.dbname))
+        self._send(story or (lambda: shown.failed(_as_seen(error), self._kind, self._target.dbname)))
 
-    def _send(self, story: Story) -> None:
-        self._news.send(self._message(story))
+    def _send(self, story: Tale) -> None:
+        with self._news.harmless():
+            self._news.send(self._message(story() if callable(story) else story))
 
     def _message(self, story: Story) -> Message:
         name = self._target.dbname

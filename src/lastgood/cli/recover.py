@@ -145,13 +145,13 @@ def _carry_out(
             session.target.at(found.live),
             settings.store,
             proposal.name,
-            telling.on_work(emit, "", news.reinstating(found.live, proposal.name)),
+            telling.on_work(emit, "", partial(news.reinstating, found.live, proposal.name)),
             session.pace,
             strict=settings.strict,
             allow_orphans=settings.allow_orphans,
             state=settings.state,
         )
-        telling.ended(news.reinstated(done), done.run)
+        telling.ended(partial(news.reinstated, done), done.run)
     session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))
     return None
 

@@ -117,8 +117,14 @@ class Session:
     def over(self) -> None:
         """The command has ended: everybody who is to be told of it is told, or named as one who was not."""
         if self._news is not None:
-            with self.events() as emit:
-                self._news.over(emit, self.settings.state)
+            # The command's own end stands, whatever happens here.
+            try:
+                with self.events() as emit:
+                    self._news.over(emit, self.settings.state)
+            except KeyboardInterrupt:
+                pass
+            except Exception as error:
+                self.defect(error)
 
     @contextmanager
     def events(self) -> Iterator[Emit]:

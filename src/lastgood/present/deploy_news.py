@@ -2,18 +2,21 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from lastgood import amounts
 from lastgood.errors import LastgoodError
+from lastgood.postgres.server import Target
 from lastgood.present import news
 from lastgood.present.news import Story
 from lastgood.procedure.deploy import DeployReport
 
 
-def begun(live: str, label: str, program: str) -> Story:
+def begun(target: Target, label: str, command: Sequence[str]) -> Story:
     """It begins to work. Of the migration's command its program alone is told: the rest may hold secrets."""
+    live, program = target.dbname, command[0]
     called = f' "{label}"' if label else ""
     return Story(
         events=frozenset({"start"}),

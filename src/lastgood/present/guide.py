@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -17,6 +18,7 @@ from lastgood.procedure.guide.parts import part
 from lastgood.procedure.guide.report import GuideCheck, GuideReport
 
 SHOWN = 20
+_ADDRESS = re.compile(r"(.*?)\s*(https?://\S+)")
 _CARRIED = {
     True: "This restore point brings its own owners and grants: those of its own time. For one made with\n"
     "`--no-owner` or `--no-acl` they come from the live database (`CARRY=yes`).",
@@ -119,7 +121,7 @@ def _foot(subject: Subject) -> Iterator[str]:
     yield "## Related documents"
     yield ""
     if subject.guide.related:
-        yield markdown.bullets(map(markdown.text, subject.guide.related))
+        yield markdown.bullets(map(_related, subject.guide.related))
     else:
         yield "None are named in `[guide]` of lastgood.toml (`related`)."
     yield ""
@@ -131,6 +133,15 @@ def _foot(subject: Subject) -> Iterator[str]:
         f"{subject.review:%Y-%m-%d}. Do not edit the blocks: `lastgood guide` writes them anew, and"
     )
     yield "`lastgood guide --check` says when it must."
+
+
+def _related(text: str) -> str:
+    """A document: a link where the text ends with an address."""
+    found = _ADDRESS.fullmatch(text)
+    if found is None:
+        return markdown.text(text)
+    address = quote(found[2], safe="/:?#[]@!$&'*+,;=%~-._")
+    return f"[{markdown.text(found[1].rstrip(': ') or found[2])}](<{address}>)"
 
 
 def _server(subject: Subject) -> str:

@@ -136,6 +136,11 @@ def rolled_back(report: Report, plan: Plan | None) -> Story:
     )
 
 
+def resumed(report: Report | FinishReport) -> Story:
+    """A run that went on, to its end."""
+    return finished(report) if isinstance(report, FinishReport) else rolled_back(report, None)
+
+
 def finished(report: FinishReport) -> Story:
     """What was left for after the reopening is done."""
     return Story(

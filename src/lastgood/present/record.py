@@ -47,11 +47,19 @@ _FIGURES = {
     "write_outage": "Write outage",
     "read_outage": "Read outage",
 }
+_DEPLOYMENTS = {
+    "done": "done",
+    "undone": "failed; the database was put back",
+    "walked_back": "failed; the database is as it was",
+    "stopped": "stopped half-way, or at work",
+}
 _VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
 def outcome(run: RunRecord | RunLine) -> str:
     """How a run ended, in words; deployments and drills have their own."""
+    if run.kind == "deploy" and run.outcome in _DEPLOYMENTS:
+        return _DEPLOYMENTS[run.outcome]
     if run.outcome == "failed" and run.status not in ("", "failed"):
         return run.status.replace("_", " ")
     return _OUTCOMES.get(run.outcome, run.outcome)

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.dump.formats import DumpSource
+from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted, Refused
 from lastgood.events import Emit, Progress
 from lastgood.postgres import binaries
@@ -20,8 +21,10 @@ STAGE = "guide"
 TAIL_LINES = 6
 
 
-def impossible(source: DumpSource, major: int) -> str:
+def impossible(source: DumpSource, summary: DumpSummary, major: int) -> str:
     """Why nobody could do it by hand here; empty when nothing speaks against it."""
+    if summary.cluster:
+        return "the restore point is of a whole cluster, and a guide is written for a dump of one database"
     if source.kind == "set":
         return "the restore point is made of several files, and a guide is written for one"
     try:

@@ -218,7 +218,7 @@ class Rehearsal:
         self.scratch.drop(done.kept)
 
     def _by_hand(self) -> None:
-        self.no_guide = by_hand.impossible(self.whole.source, self.scratch.major)
+        self.no_guide = by_hand.impossible(self.whole.source, self.whole.summary, self.scratch.major)
         if self.no_guide:
             return
         assert self.prepared is not None

@@ -27,7 +27,7 @@ class Appearance(Frozen):
 
 class Moment(Frozen):
     """One line of the timeline. ``kind`` is ``who``, ``stage``, ``done``, ``failed``, ``undone``, ``caution``,
-    ``note``, ``program``, ``hook``, ``health``, ``pause``, ``answer`` or ``end``."""
+    ``note``, ``program``, ``hook``, ``health``, ``pause``, ``answer``, ``message`` or ``end``."""
 
     at: datetime
     kind: str

@@ -47,6 +47,12 @@ UNION ALL
 SELECT 'index', i.indexrelid::regclass::text, 'valid', 'not valid' FROM pg_index i WHERE NOT i.indisvalid
    AND NOT EXISTS (SELECT FROM pg_class c WHERE c.oid = i.indexrelid AND c.relkind = 'I');
 SELECT count(*) AS tables, coalesce(sum(rows), 0) AS rows FROM pg_temp.found_rows;
+SELECT format('%I.%I', t.schema_name, t.name) AS not_in_the_restore_point, c.reltuples::bigint AS about_rows
+FROM pg_temp.there t JOIN pg_class c ON c.oid = t.oid
+WHERE t.relkind = 'r' AND t.schema_name !~ '^pg_' AND t.schema_name <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_temp.expected_rows e WHERE e.schema_name = t.schema_name AND e.table_name = t.name)
+  AND NOT EXISTS (SELECT FROM pg_depend d WHERE d.classid = 'pg_class'::regclass AND d.objid = t.oid AND d.deptype = 'e')
+ORDER BY 1;
 SELECT conrelid::regclass AS table_of, conname AS not_validated_constraint FROM pg_constraint
 WHERE NOT convalidated AND contype IN ('f', 'c') ORDER BY 1, 2;
 SELECT of, what, restore_point, here FROM pg_temp.differences ORDER BY of = 'rows' DESC, of, what;
