@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lastgood import amounts
-from lastgood.present import record as shown
+from lastgood.present import record_parts as shown
 from lastgood.present.blocks import Block, Items, Pairs, Paragraph, Rows, Title, ToFill, as_markdown
 from lastgood.present.screen import Column
 from lastgood.procedure.record.document import RunRecord

@@ -34,7 +34,8 @@ class Chronicle:
 
     def __init__(self, entries: Sequence[Entry], titles: Mapping[str, str]) -> None:
         self._entries = entries
-        self._titles = {**titles, **{e["name"]: e["title"] for e in entries if e["event"] == "stage"}}
+        self._known = titles
+        self._titles: dict[str, str] = {}
         self._told = {each["name"] for each in entries if each["event"] == "stage"}
         skews = [each["skew"] for each in entries if each["event"] in _CAME and "skew" in each]
         self.skew: float | None = skews[0] if skews else None
@@ -70,7 +71,9 @@ class Chronicle:
 
     def timeline(self) -> Iterator[Moment]:
         """What people read."""
+        self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
+            self._learn(each)
             found = self._moment(each)
             if found is not None:
                 kind, text, seconds = found
@@ -109,12 +112,19 @@ class Chronicle:
         return "stage" if event == "doing" else "done", f"{title}: {detail}" if detail else title, None
 
     def _title(self, name: str) -> str:
-        return str(self._titles.get(name, name.replace("_", " ")))
+        return self._titles.get(name) or self._known.get(name) or name.replace("_", " ")
+
+    def _learn(self, each: Entry) -> None:
+        """A drill has stages of the same name that do different things."""
+        if each["event"] == "stage":
+            self._titles[str(each["name"])] = str(each["title"])
 
     def phases(self) -> Iterator[PhaseOfRun]:
         """Each stage from when to when; one that was begun twice is there twice."""
         begun: dict[str, datetime] = {}
+        self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
+            self._learn(each)
             event, name = each["event"], str(each.get("name") or each.get("step") or "")
             stage = event.startswith("stage")
             if not stage and (event not in ("doing", "done") or name in self._told):
