@@ -79,11 +79,16 @@ def _parts(record: RunRecord) -> Iterator[Block]:
 def _summary(record: RunRecord) -> str:
     first = next((each for each in record.people if each.by), None)
     who = f"{first.by} on {first.host}" if first is not None else "somebody"
+    if record.kind != "rollback":
+        command = f" ({first.command})" if first is not None and first.command else ""
+        return (
+            f'{amounts.moment(record.begun)} {who} began this: {record.kind} of the database "{record.live}"{command}. '
+            f"How it ended: {shown.outcome(record)}."
+        )
     point = f" to the restore point {record.point}" if record.point else ""
     made = f", made {amounts.moment(record.point_made_at)}" if record.point_made_at is not None else ""
-    what = {"rollback": "began to put", "undo": "began to switch"}.get(record.kind, f"began a {record.kind} of")
     return (
-        f'{amounts.moment(record.begun)} {who} {what} the database "{record.live}" back{point}{made}. '
+        f'{amounts.moment(record.begun)} {who} began to put the database "{record.live}" back{point}{made}. '
         f"How it ended: {shown.outcome(record)}."
     )
 

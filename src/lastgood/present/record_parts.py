@@ -299,6 +299,11 @@ def _reported(record: RunRecord) -> Iterator[Block]:
         for name, value in record.report.items()
         if isinstance(value, str | int) and name not in _TOLD and value != ""
     ]
+    said += [
+        (name.replace("_", " ").capitalize(), f"run {value['run']}")
+        for name, value in record.report.items()
+        if isinstance(value, dict) and "run" in value
+    ]
     if said:
         yield Title("What it reported")
         yield Pairs(said)

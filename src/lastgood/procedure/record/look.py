@@ -3,22 +3,24 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from contextlib import suppress
 
 from lastgood import incidents
-from lastgood.errors import NOT_REACHED, Refused
+from lastgood.errors import NOT_REACHED, LastgoodError, Refused
 from lastgood.journal import Journal
 from lastgood.procedure.explain.run import newest
 from lastgood.procedure.record import afterwards, holdings
-from lastgood.procedure.record.document import RunRecord
+from lastgood.procedure.record.document import ItemAfter, RunRecord
+from lastgood.procedure.record.holdings import Server
 from lastgood.procedure.record.inquiry import Inquiry
 from lastgood.procedure.record.of_journal import of_journal
 from lastgood.procedure.record.of_marks import of_marks
-from lastgood.status import PostMortemStatus
+from lastgood.status import PostMortemStatus, Status
 
 
-def record_of(inquiry: Inquiry, run: str | None) -> RunRecord:
-    """The record of ``run``, the newest one of this machine when None. Raises Refused when nothing knows of it, and
-    UsageError for what is no name of a run."""
+def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> RunRecord:
+    """The record of ``run``, the newest one of this machine when None. The server is asked unless ``seen`` is what it
+    has just shown. Raises Refused when nothing knows of the run, and UsageError for what is no name of one."""
     name = run if run is not None else newest(inquiry.state)
     if name is None:
         raise Refused(
@@ -32,7 +34,7 @@ def record_of(inquiry: Inquiry, run: str | None) -> RunRecord:
         return of_marks(inquiry, name)
     try:
         entries = list(journal.replay())
-        return of_journal(inquiry, journal, entries) if entries else of_marks(inquiry, name)
+        return of_journal(inquiry, journal, entries, seen) if entries else of_marks(inquiry, name)
     except (OSError, ValueError, KeyError, TypeError) as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
         raise Refused(
@@ -55,17 +57,19 @@ def newest_incident(inquiry: Inquiry) -> str:
     return found[0].run
 
 
-def to_do(inquiry: Inquiry) -> Iterator[PostMortemStatus]:
+def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
     """The rollbacks of the live database whose post-mortem is not written yet, the newest first, with what is open of
-    their checklists."""
+    their checklists; ``status`` is what the server has just shown. A record that can't be read is passed over: whoever
+    asks for the status has other worries."""
     target = inquiry.target
     if target is None:
         return
-    for each, due, overdue in afterwards.unwritten(
-        inquiry.state, target.dbname, holdings.server_name(target), inquiry.tables.record
-    ):
-        found = record_of(inquiry, each.run)
-        items = found.after.open if found.after is not None else ()
+    unwritten = afterwards.unwritten(inquiry.state, target.dbname, holdings.server_name(target), inquiry.tables.record)
+    for each, due, overdue in unwritten:
+        items: tuple[ItemAfter, ...] = ()
+        with suppress(LastgoodError, OSError):
+            found = record_of(inquiry, each.run, Server(status))
+            items = found.after.open if found.after is not None else ()
         yield PostMortemStatus(
             run=each.run,
             due=due,

@@ -14,7 +14,7 @@ from lastgood import incidents
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.journal import Journal
-from lastgood.procedure.explain.run import TITLES, story_of
+from lastgood.procedure.explain.run import TITLES, RunStory, story_of
 from lastgood.procedure.record import afterwards, holdings
 from lastgood.procedure.record.afterwards import Look, Measured
 from lastgood.procedure.record.chronicle import Chronicle, Entry
@@ -32,8 +32,9 @@ from lastgood.procedure.record.inquiry import Inquiry
 from lastgood.procedure.record.undone import undone_by
 
 
-def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry]) -> RunRecord:
-    """The record; ``entries`` are those of the journal, one at least. Raises ValueError, KeyError, TypeError for a
+def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: Server | None = None) -> RunRecord:
+    """The record; ``entries`` are those of the journal, one at least. The server is asked unless ``seen`` is what it
+    has just shown. Raises ValueError, KeyError, TypeError for a
     journal that makes no sense."""
     story, told = story_of(journal, entries), Chronicle(entries, TITLES)
     plan = next((each["plan"] for each in reversed(entries) if isinstance(each.get("plan"), Mapping)), None)
@@ -44,9 +45,9 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry]) -> RunR
     live = str(known.get("live") or next((each["live"] for each in entries if each.get("live")), story.live))
     switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "walked_back")
     target = inquiry.target if switched and live else None
-    seen = holdings.look(
-        target, live, server_of if "server" in known else None, inquiry.tables.pgbouncer, inquiry.state
-    )
+    if seen is None:
+        at = server_of if "server" in known else None
+        seen = holdings.look(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
     incident = None
     with suppress(OSError, ValueError, KeyError, TypeError):
         incident = incidents.read(journal)
@@ -56,6 +57,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry]) -> RunR
     )
     application = _application(entries, report)
     took_back = tuple(sorted(undone_by(inquiry.state, journal.run, seen), key=lambda each: each.at))
+    story = _seen_since(story, seen) if target is not None else story
     state, commands = (story.state, story.commands) if not took_back else _taken_back(story.kind, live, took_back[-1])
     after = (
         afterwards.after(
@@ -131,7 +133,7 @@ def _held(
 
 
 def _path(folder: Path, path: str) -> str:
-    return str(folder / path) if path and "/" in path else path
+    return str(folder / path) if path else ""
 
 
 def _time(text: object) -> datetime | None:
@@ -222,6 +224,23 @@ def _figures(report: Any) -> dict[str, float]:
     if isinstance(found, int | float):
         return {"total": float(found)}
     return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def _seen_since(story: RunStory, seen: Server) -> RunStory:
+    """What another machine has made of a run whose journal ends here in the middle, as the server shows it."""
+    if story.kind != "rollback" or story.outcome not in ("stopped", "unknown") or seen.status is None:
+        return story
+    mark, name = next(((m, d.name) for d, m in seen.marks if m.run == story.run), (None, ""))
+    if mark is None:
+        text = "The journal here ends before the switch, and the server has no database of this run any more: it was "
+        text += f'aborted, or what it kept was removed. "{story.live}" is open.'
+        return story.model_copy(update={"state": text, "commands": ("lastgood status",)})
+    if mark.role == "shadow":
+        return story
+    text = f'The journal here ends before the switch, and the server shows that it took place: "{story.live}" is the '
+    text += f'restored database, and the one before is kept as "{name}". {mark.user} on {mark.host} went on with it.'
+    commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to what was there before")
+    return story.model_copy(update={"outcome": "switched", "state": text, "commands": commands})
 
 
 def _taken_back(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...]]:
