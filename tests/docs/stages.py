@@ -244,25 +244,6 @@ class Deploying(Stage):
         assert migrated is ("--dry-run" not in command.text)
 
 
-class Drills(Stage):
-    """The newest restore point is rehearsed on a server that the drill makes."""
-
-    def prepare(self) -> None:
-        super().prepare()
-        self.shell.substitutions["/srv/crm"] = str(self.here.folder)
-        self.shell.substitutions["/mnt/scratch"] = str(self.here.folder / "scratch")
-        (self.here.folder / "scratch").mkdir(mode=0o755)
-
-    def before(self, command: Command) -> None:
-        (runs,) = [list(Path("state", "drills").glob("[0-9]*"))]
-        if runs:
-            self.shell.substitutions["RUN"] = runs[0].name
-
-    def after(self, command: Command, outcome: Outcome) -> None:
-        assert len(list(Path("state", "drills").glob("[0-9]*"))) == 1 + ("--all" in command.text)
-        assert self.deals() == 0
-
-
 class Explaining(Stage):
     """A log of psql, and the journal of a run that was killed."""
 
@@ -278,6 +259,26 @@ class Explaining(Stage):
         (runs / "20261122-031500-9f3c1a70.jsonl").write_text(self.JOURNAL)
         self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
         self.here.monkeypatch.setenv("PGUSER", "postgres")
+
+
+class Guide(Stage):
+    """A repository with a README."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        (settings,) = (each for each in blocks("docs/guide.md") if each.title)
+        Path(settings.title).write_text(settings.text)
+        Path("docs").mkdir()
+        Path("README.md").write_text("# CRM\n")
+
+    def finish(self) -> None:
+        written = Path("manual-rollback-procedure.md").read_text()
+        assert "| Owner | the platform team |" in written
+        assert "- [Incident process](<https://wiki.example.org/incidents>)" in written
+        assert Path("manual-rollback-procedure.html").read_text().startswith("<!doctype html>")
+        assert "OTHER_POINT" in Path("docs/rollback.md").read_text()
+        assert "(manual-rollback-procedure.md#troubleshooting)" in Path("README.md").read_text()
+        assert self.lastgood("guide", "--output", "-").out.startswith("# Rollback by hand: `crm`")
 
 
 class KindsOfDumps(Stage):
@@ -562,8 +563,8 @@ STAGES: dict[str, type[Stage]] = {
     "docs/ci.md": Ci,
     "docs/configuration.md": Configuration,
     "docs/deploying.md": Deploying,
-    "docs/drills.md": Drills,
     "docs/explaining.md": Explaining,
+    "docs/guide.md": Guide,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,
     "docs/pgbouncer.md": PgBouncerPage,

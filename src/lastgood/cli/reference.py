@@ -32,7 +32,7 @@ from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
 from lastgood.procedure.deploy import DeployReport, TrialReport
 from lastgood.procedure.drill import Sealed
-from lastgood.procedure.explain import Explained, RunStory
+from lastgood.procedure.explain import Explained, RunStory, case
 from lastgood.procedure.guide.report import GuideCheck, GuideReport
 from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.record import RunRecord, Runs
@@ -338,11 +338,38 @@ def _parts(annotation: Any) -> Iterator[Any]:
         yield from _parts(each)
 
 
+def known() -> str:
+    """docs/reference/known-errors.md."""
+    cases = sorted(case.library().cases.values(), key=lambda each: each.title)
+    lines = ["# Known errors", "", GENERATED, ""]
+    lines += [
+        f"What `lastgood explain` knows: {len(cases)} errors of PostgreSQL and its programs, of poolers and platforms. "
+        "Paste yours to it, and it finds the right one, in twelve languages.",
+        "",
+    ]
+    for each in cases:
+        lines += [f"## {each.title}", ""]
+        states = [*each.sqlstates, *each.sqlstates_with_text]
+        told = [*(f"`{text}`" for text in each.messages), *(f"SQLSTATE `{state}`" for state in states)]
+        lines += [*(f"- {text}" for text in told), *([""] if told else [])]
+        parts = (("Cause", each.cause), ("The data", each.data), ("lastgood", each.lastgood))
+        for heading, text in parts:
+            lines += [f"**{heading}.** {_prose(text)}", ""]
+        lines += ["```", *each.commands, "```", ""] if each.commands else []
+    return "\n".join(lines)
+
+
+def _prose(text: str) -> str:
+    """Sentences as they are, whatever they hold: a name in them is no tag of HTML."""
+    return text.strip().replace("<", "&lt;").replace("*", "\\*")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "configuration.md": configuration,
     "exit-status.md": statuses,
     "json.md": json,
+    "known-errors.md": known,
 }
 
 
