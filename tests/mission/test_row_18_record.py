@@ -166,7 +166,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "# Post-mortem: rollback of ",
         "| Due | ",
         "## Summary",
-        f"{me} on {host} began to put the database",
+        f"{me} on {host} from 203.0.113.7 began to put the database",
         "TO BE FILLED",
         "## Impact",
         "| Writes waited | ",

@@ -78,7 +78,7 @@ def _parts(record: RunRecord) -> Iterator[Block]:
 
 def _summary(record: RunRecord) -> str:
     first = next((each for each in record.people if each.by), None)
-    who = f"{first.by} on {first.host}" if first is not None else "somebody"
+    who = first.person if first is not None else "somebody"
     if record.kind != "rollback":
         command = f" ({first.command})" if first is not None and first.command else ""
         return (

@@ -121,7 +121,7 @@ def _summary(record: RunRecord) -> Iterator[tuple[str, str | Code]]:
     yield "Undoes", record.undoes
     yield "Restore point", f"{record.point}{made}" if record.point else ""
     if first is not None and first.by:
-        yield "Who", f"{first.by} on {first.host}" + (f" from {first.ssh}" if first.ssh else "")
+        yield "Who", first.person
         yield "Command", Code(first.command) if first.command else ""
     yield "Begun", amounts.moment(record.begun)
     if record.source == "journal":
@@ -153,7 +153,7 @@ def who(record: RunRecord) -> Iterator[Block]:
             [
                 (
                     amounts.moment(each.at),
-                    f"{each.by} on {each.host}" + (f" from {each.ssh}" if each.ssh else "") if each.by else "not known",
+                    each.person,
                     each.did,
                     Code(each.command) if each.command else "",
                 )

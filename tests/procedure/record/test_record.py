@@ -31,15 +31,15 @@ def test_times_are_the_servers_and_each_hand_has_a_clock_of_its_own(tmp_path: Pa
         tmp_path,
         {"event": "begun", "kind": "rollback", **ANN, "live": "crm", "skew": 60.0, "plan": PLAN},
         {"event": "caution", "text": "look"},
-        {"event": "resumed", "kind": "rollback", **ANN, "by": "bo", "host": "db2", "skew": -2.0, "plan": PLAN},
+        {"event": "resumed", "kind": "rollback", **ANN, "by": "root", "sudo_user": "bo", "host": "db2", "skew": -2.0},
         {"event": "note", "text": "well"},
     )
     found = told(tmp_path)
     assert (found.clock, found.skew) == ("server", 60.0)
     assert [(each.at - BEGAN).total_seconds() for each in found.timeline] == [60.0, 61.0, 0.0, 1.0]
-    assert [(each.did, each.by, each.host) for each in found.people] == [
-        ("began", "ann", "db1"),
-        ("resumed", "bo", "db2"),
+    assert [(each.did, each.person) for each in found.people] == [
+        ("began", "ann on db1 from 203.0.113.7"),
+        ("resumed", "bo (as root) on db2 from 203.0.113.7"),
     ]
     assert record_parts.clock(found) == "the server's, 1 min ahead of the machine's"
 

@@ -63,26 +63,22 @@ class Chronicle:
         """Who came, in order. A journal of an earlier version does not say who."""
         for at, each in zip(self._times, self._entries, strict=True):
             if each["event"] in _CAME:
-                yield Appearance(
-                    at=at,
-                    did=_CAME[each["event"]],
-                    **{name: str(each.get(name, "")) for name in Appearance.model_fields if name not in ("at", "did")},
-                )
+                yield _came(at, each)
 
     def timeline(self) -> Iterator[Moment]:
         """What people read."""
         self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
             self._learn(each)
-            found = self._moment(each)
+            found = self._moment(at, each)
             if found is not None:
                 kind, text, seconds = found
                 yield Moment(at=at, kind=kind, text=text, seconds=seconds)
 
-    def _moment(self, each: Entry) -> tuple[str, str, float | None] | None:
+    def _moment(self, at: datetime, each: Entry) -> tuple[str, str, float | None] | None:
         event = each["event"]
         if event in _CAME:
-            return "who", who(each, _CAME[event]), None
+            return "who", _who(_came(at, each)), None
         if event in ("stage", "stage done", "stage failed"):
             title = self._title(each["name"])
             if event == "stage":
@@ -138,15 +134,16 @@ class Chronicle:
             yield PhaseOfRun(name=name, title=self._title(name), begun=at, ended=None, outcome="begun")
 
 
-def who(each: Entry, did: str) -> str:
-    """``ann on db1 from 10.0.0.7 (by sudo as root) began: lastgood rollback --yes``."""
-    if not each.get("by"):
-        return did
-    name = str(each["by"])
-    if each.get("sudo_user"):
-        name = f"{each['sudo_user']} (as {name})"
-    place = f" on {each['host']}" + (f" from {each['ssh']}" if each.get("ssh") else "")
-    return f"{name}{place} {did}" + (f": {each['command']}" if each.get("command") else "")
+def _came(at: datetime, each: Entry) -> Appearance:
+    said = {name: str(each.get(name, "")) for name in Appearance.model_fields if name not in ("at", "did")}
+    return Appearance(at=at, did=_CAME[each["event"]], **said)
+
+
+def _who(came: Appearance) -> str:
+    """``ann on db1 from 10.0.0.7 began: lastgood rollback --yes``."""
+    if not came.by:
+        return came.did
+    return f"{came.person} {came.did}" + (f": {came.command}" if came.command else "")
 
 
 def _other(each: Entry) -> tuple[str, str, float | None] | None:
