@@ -126,7 +126,9 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     pins.pin(good, "wait")
     said: list[Event] = []
     assert prune.run(made.target, plan, said.append)["removed"] == []
-    assert Note('"good.sql" was pinned meanwhile; left alone') in said
+    pin = pins.pin_of(good)
+    assert pin is not None
+    assert Note(f'"good.sql" is needed now, and left alone: pinned by {pin.by}: wait') in said
     assert good.exists() and manifest_path(good).exists()
     assert pins.unpin(good) and not pins.unpin(good)
     assert prune.run(made.target, plan)["removed"] == ["good.sql"]

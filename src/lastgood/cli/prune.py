@@ -55,7 +55,7 @@ def prune_(
         shown.show(screen, plan)
     session.confirm("remove them for good", plan.live, yes)
     with session.events() as emit:
-        document = prune.run(target, plan, emit, session.settings.state)
+        document = prune.run(target, plan, emit, session.settings.state, post_mortems=asked)
     session.result(document, lambda: shown.show_done(screen, document))
 
 
