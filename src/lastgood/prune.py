@@ -19,7 +19,8 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from lastgood import points, recording
-from lastgood.config.tables import Keep, Retention
+from lastgood.amounts import span
+from lastgood.config.tables import Keep, Record, Retention
 from lastgood.documents import Document, Frozen
 from lastgood.errors import Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
@@ -37,6 +38,7 @@ from lastgood.retention import kept_by
 
 FOREIGN_STAYS = "not made by lastgood: goes by name, or with foreign = true in [retention]"
 NAMED = "named"
+POST_MORTEM_WITHIN = Record().post_mortem_within
 NO_POLICY = Retention()
 NOTHING_SAYS = "cannot prune: nothing says what is to go"
 SAY_IT = (
@@ -96,11 +98,12 @@ def plan(
     wish: Wish,
     state: Path | None = None,
     *,
-    post_mortems: bool = True,
+    post_mortem_within: float = POST_MORTEM_WITHIN,
     valid: Path | None = None,
 ) -> PrunePlan:
-    """What goes, and what stays. ``state`` is the folder with this machine's journals, ``post_mortems``: whether any
-    are to be written. ``valid`` is a restore point that was verified just now.
+    """What goes, and what stays. ``state`` is the folder with this machine's journals, ``post_mortem_within``: how many
+    seconds after a rollback its post-mortem is due; 0 where none is written. ``valid`` is a restore point that was
+    verified just now.
 
     Raises UsageError when nothing says what is to go, Refused for a name that is not there or must stay.
     """
@@ -114,7 +117,9 @@ def plan(
         # A store whose own files are one dump is not to be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
-        needed = needs(maintenance, live, [point.path for point in stored], state, post_mortems=post_mortems)
+        needed = needs(
+            maintenance, live, [point.path for point in stored], state, post_mortems=bool(post_mortem_within)
+        )
     found = list(_kept(ours, wish, now))
     for point, (goes, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
         need = needed.get(str(point.path))
@@ -128,6 +133,9 @@ def plan(
             )
         if need is not None and goes and point.path.name not in named:
             goes, why = False, need.why
+        # The journal that knows of the rollback may lie on another machine.
+        if goes and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
+            goes, why = False, f"an emergency backup of the last {span(post_mortem_within)}"
         found.append(
             Candidate(
                 kind="restore point",
@@ -265,7 +273,12 @@ def _keep_a_valid_one(
 
 
 def run(
-    target: Target, plan: PrunePlan, emit: Emit = silent, state: Path | None = None, *, post_mortems: bool = True
+    target: Target,
+    plan: PrunePlan,
+    emit: Emit = silent,
+    state: Path | None = None,
+    *,
+    post_mortem_within: float = POST_MORTEM_WITHIN,
 ) -> dict[str, Any]:
     """Removes what the plan says, one after the other; each database is checked by OID and mark again, and whether a
     restore point is needed now: somebody may have thought long over the plan. ``state``: the folder of the record."""
@@ -283,7 +296,7 @@ def run(
         )
         with recording.recording(kept, emit) as emit:
             paths = [Path(each.path) for each in plan.going if each.path is not None]
-            needed = needs(maintenance, plan.live, paths, state, post_mortems=post_mortems)
+            needed = needs(maintenance, plan.live, paths, state, post_mortems=bool(post_mortem_within))
             document = _removed(maintenance, target, plan, needed, emit)
             recording.ended(kept, "done", removed=document["removed"])
     return document

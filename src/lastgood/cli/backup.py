@@ -78,12 +78,12 @@ def _pruned(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], in
     """What was removed; and the exit status when that failed. The backup is there in any case."""
     tables, settings = session.settings.tables, session.settings
     wish = prune.Wish(retention=tables.retention)
-    asked = bool(tables.record.post_mortem_within)
+    within = tables.record.post_mortem_within
     try:
-        plan = prune.plan(session.target, settings.store, wish, settings.state, post_mortems=asked, valid=made)
+        plan = prune.plan(session.target, settings.store, wish, settings.state, post_mortem_within=within, valid=made)
         if not plan.going:
             return (), None
-        return prune.run(session.target, plan, emit, settings.state, post_mortems=asked)["removed"], None
+        return prune.run(session.target, plan, emit, settings.state, post_mortem_within=within)["removed"], None
     except LastgoodError as error:
         emit(Caution(f"the restore point is made; older ones stay: {error}"))
         return (), error.exit_status
