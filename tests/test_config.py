@@ -76,6 +76,18 @@ def test_a_file_can_be_named(tmp_path: Path) -> None:
     )
 
 
+def test_a_link_that_leads_nowhere_is_not_taken_for_no_file(tmp_path: Path) -> None:
+    deep = tmp_path / "deep"
+    deep.mkdir()
+    (tmp_path / "lastgood.toml").symlink_to("/srv/config/lastgood.toml")
+    for folder in (tmp_path, deep):
+        assert refused({}, {}, folder) == (
+            f'cannot read "{tmp_path}/lastgood.toml": it is a link to "/srv/config/lastgood.toml", which is not there',
+            "Mend the link, or remove it to go on without a configuration file.",
+            NOTHING,
+        )
+
+
 def test_an_unknown_key_is_an_error_with_a_suggestion(tmp_path: Path) -> None:
     file = written(tmp_path, 'stor = "x"\n')
     assert refused({}, {}, tmp_path) == (f'cannot read "{file}": unknown key "stor"', 'Did you mean "store"?', NOTHING)

@@ -25,6 +25,8 @@ class LastgoodError(Exception):
     exit_status: ClassVar[int] = 1
     # What the JSON document of the error has beside code, message, hint and state.
     details: Mapping[str, Any] = {}
+    # Whether its message has several lines. What it names must be made ``visible`` before it is put into one.
+    lines: ClassVar[bool] = False
 
     def __init__(self, message: str, *, hint: str = "", state: str = UNTOUCHED) -> None:
         super().__init__(message)

@@ -31,6 +31,7 @@ from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Limits
 from lastgood.repairs import USUAL_PATH, Rules
 from lastgood.repairs.accepted import accepted
+from lastgood.visible import visible
 
 SHOWN = 20
 # A hash of the referenced keys in memory: measured, 0.6 × of the time with 4 MB.
@@ -41,6 +42,7 @@ class ProofFailed(Failed):
     """The restored database is not what the restore point says; ``comparison`` names each difference."""
 
     code = "proof_failed"
+    lines = True
 
     def __init__(self, message: str, *, comparison: Comparison, hint: str) -> None:
         super().__init__(message, hint=hint)
@@ -186,9 +188,9 @@ def prove(
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
         raise ProofFailed(
-            f'cannot use "{name}": it differs from the restore point in {len(lines)} '
+            f'cannot use "{visible(name)}": it differs from the restore point in {len(lines)} '
             + ("thing" if len(lines) == 1 else "things")
-            + "".join(f"\n  {line}" for line in lines[:SHOWN])
+            + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
             + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
             comparison=comparison,
             hint="Run it again with --keep-shadow to look at the restored database, or choose another restore point: "

@@ -84,7 +84,7 @@ def test_abort_removes_it(server: EmbeddedServer, request_of: Request, named: st
         "application": "not stopped",
     }
     assert not is_there(server, name)
-    assert [entry["event"] for entry in journal.replay()] == ["begun", "ended"]
+    assert [entry["event"] for entry in journal.replay()] == ["begun", "aborting", "ended"]
 
 
 def test_two_of_them_must_be_told_apart(server: EmbeddedServer, request_of: Request) -> None:

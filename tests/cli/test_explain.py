@@ -156,12 +156,28 @@ def test_an_escape_sequence_in_a_log_does_not_reach_the_terminal(lastgood: Lastg
             "state: Nothing was looked at or changed.\n"
             "next:  To see whether it is whole: lastgood points verify dump.sql\n",
         ),
+        (
+            "core.bin",
+            'error: cannot explain "core.bin": it is no text\n'
+            "state: Nothing was looked at or changed.\n"
+            "next:  Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed "
+            "must be unpacked first.\n",
+        ),
     ],
 )
 def test_what_can_not_be_read_is_wrong_usage(lastgood: Lastgood, what: str, message: str) -> None:
     Path("dump.sql").write_text("--\n-- PostgreSQL database dump\n--\n")
+    Path("core.bin").write_bytes(bytes(range(256)) * 200_000)  # 50 MB
     outcome = lastgood("explain", what)
     assert (outcome.status, outcome.out, outcome.err) == (2, "", message)
+
+
+@pytest.mark.parametrize("encoding", ["utf-8", "cp1251", "utf-16", "koi8-r"])
+def test_text_of_any_encoding_is_no_binary(lastgood: Lastgood, encoding: str) -> None:
+    text = "ОШИБКА:  отношение не существует, \x1b[31mкрасная\x1b[0m строка\n" * 50 + "ERROR:  55P03: x\n"
+    # What a server that crashed leaves in its log.
+    Path("server.log").write_bytes(text.encode(encoding) + bytes(100_000 if encoding == "utf-8" else 0))
+    assert lastgood("explain", "server.log").status == 0
 
 
 def test_a_log_without_errors(lastgood: Lastgood, tmp_path: Path) -> None:

@@ -11,6 +11,7 @@ import pytest
 
 from lastgood import errors, status
 from lastgood.cli import main
+from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
 
 PASSWORD = "s3cr%3At%40%2F%25"  # "s3cr:t@/%", as it must be written in a URL
@@ -159,3 +160,21 @@ def test_closed_streams_are_no_reason_to_fail(lastgood: Lastgood, monkeypatch: p
     monkeypatch.setattr("sys.stderr", None)
     assert main(["--version"]) == 0
     assert main(["status", "--db", "host=/nowhere dbname=crm user=app"]) == 5
+
+
+def test_a_name_with_a_line_end_is_one_line(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Whoever may create a table must not be able to write lines of ours."""
+    with server.target(database).connect() as connection:
+        connection.execute('CREATE TABLE public."x\nerror: all is lost\nDone: " (id int)')
+    assert lastgood("backup").status == 0
+    with server.target(database).connect() as connection:
+        connection.execute('INSERT INTO public."x\nerror: all is lost\nDone: " VALUES (1)')
+    shown = [
+        lastgood(*arguments)
+        for arguments in (("rollback", "--dry-run"), ("rollback", "--yes"), ("validate", "--full"), ("facts",))
+    ]
+    said = "".join(each.out + each.err for each in shown)
+    assert r"x\nerror: all is lost\nDone: " in said
+    assert not [line for line in said.splitlines() if line.strip().startswith("error: all is lost")]

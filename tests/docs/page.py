@@ -16,6 +16,7 @@ import re
 import shlex
 from collections.abc import Iterator
 from dataclasses import dataclass
+from os.path import expandvars
 from pathlib import Path
 from typing import Any
 
@@ -79,13 +80,14 @@ class Command:
             given, words = words[1], words[3:]
         if words[-2:-1] == [">"]:
             into, words = words[-1], words[:-2]
-        if words[:1] != ["lastgood"] or "$" in self.text or "`" in self.text:
+        if words[:1] != ["lastgood"] or "$(" in self.text or "`" in self.text:
             return None
         return None if any(set(word) <= set("();<>|&") for word in words) else Call(_expanded(words[1:]), given, into)
 
 
 def _expanded(words: list[str]) -> tuple[str, ...]:
-    """With patterns replaced by the files that they fit, as a shell does where there are any."""
+    """With variables replaced by their values, and patterns by the files that they fit where there are any."""
+    words = [expandvars(word) for word in words]
     return tuple(
         each for word in words for each in (sorted(map(str, Path().glob(word))) if "*" in word else []) or [word]
     )

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import json
+import os
 import re
 import subprocess
 import sys
@@ -30,6 +31,7 @@ from tests.cli.conftest import Lastgood, Outcome
 from tests.docs.page import Block, Command, blocks
 from tests.docs.platforms import supabase
 from tests.docs.shell import Shell
+from tests.mission.deployments import alembic_project
 from tests.mission.site import Site
 from tests.web import Web
 
@@ -135,11 +137,13 @@ def cleared(stage: Stage) -> Iterator[None]:
     server = stage.server.target("template1", user=stage.superuser)
     with server.connect() as connection:
         before = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-    yield
-    with server.connect() as connection:
-        for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
-            if name not in before:
-                connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    try:
+        yield
+    finally:
+        with server.connect() as connection:
+            for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
+                if name not in before:
+                    connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 class Readme(Stage):
@@ -222,6 +226,24 @@ class Checking(Stage):
             assert "GO WITH WARNINGS: " in outcome.out
 
 
+class Deploying(Stage):
+    """An Alembic project and a script, as a deployment finds them."""
+
+    backup = False
+
+    def prepare(self) -> None:
+        super().prepare()
+        alembic_project(Path(), ["CREATE TABLE public.notes (id int PRIMARY KEY)"])
+        Path("next.sql").write_text("ALTER TABLE public.contacts ADD COLUMN email text;")
+        self.here.monkeypatch.setenv("PATH", f"{os.environ['PATH']}:{Path(sys.executable).parent}")
+        self.shell.substitutions["/var/backups/crm"] = "backups"
+
+    def after(self, command: Command, outcome: Outcome) -> None:
+        there = "notes" if "alembic" in command.text else "contacts"
+        migrated = self.value(f"SELECT to_regclass('public.{there}') IS NOT NULL")
+        assert migrated is ("--dry-run" not in command.text)
+
+
 class Explaining(Stage):
     """A log of psql, and the journal of a run that was killed."""
 
@@ -237,6 +259,26 @@ class Explaining(Stage):
         (runs / "20261122-031500-9f3c1a70.jsonl").write_text(self.JOURNAL)
         self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
         self.here.monkeypatch.setenv("PGUSER", "postgres")
+
+
+class Guide(Stage):
+    """A repository with a README."""
+
+    def prepare(self) -> None:
+        super().prepare()
+        (settings,) = (each for each in blocks("docs/guide.md") if each.title)
+        Path(settings.title).write_text(settings.text)
+        Path("docs").mkdir()
+        Path("README.md").write_text("# CRM\n")
+
+    def finish(self) -> None:
+        written = Path("manual-rollback-procedure.md").read_text()
+        assert "| Owner | the platform team |" in written
+        assert "- [Incident process](<https://wiki.example.org/incidents>)" in written
+        assert Path("manual-rollback-procedure.html").read_text().startswith("<!doctype html>")
+        assert "OTHER_POINT" in Path("docs/rollback.md").read_text()
+        assert "(manual-rollback-procedure.md#troubleshooting)" in Path("README.md").read_text()
+        assert self.lastgood("guide", "--output", "-").out.startswith("# Rollback by hand: `crm`")
 
 
 class KindsOfDumps(Stage):
@@ -520,7 +562,9 @@ STAGES: dict[str, type[Stage]] = {
     "docs/checking.md": Checking,
     "docs/ci.md": Ci,
     "docs/configuration.md": Configuration,
+    "docs/deploying.md": Deploying,
     "docs/explaining.md": Explaining,
+    "docs/guide.md": Guide,
     "docs/kinds-of-dumps.md": KindsOfDumps,
     "docs/notifications.md": Notifications,
     "docs/pgbouncer.md": PgBouncerPage,

@@ -65,11 +65,13 @@ def test_blocks_and_commands(blocks: list[Block]) -> None:
         ("cat n.sql | lastgood restore - --into c", Call(("restore", "-", "--into", "c"), "n.sql", "")),
         ("lastgood config schema > s.json", Call(("config", "schema"), "", "s.json")),
         ("lastgood status && lastgood undo", None),
-        ('lastgood restore "$NAME"', None),
+        ('lastgood restore "$PAGES_NAME"', Call(("restore", "one two"), "", "")),
+        ('lastgood restore "$(ls)"', None),
         ("psql -c 'SELECT 1'", None),
     ],
 )
-def test_what_needs_no_shell(text: str, call: Call | None) -> None:
+def test_what_needs_no_shell(text: str, call: Call | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("PAGES_NAME", "one two")
     assert Command("a.md:1", text).call == call
 
 

@@ -149,3 +149,30 @@ class Site:
                     "SELECT application_name FROM pg_stat_activity WHERE datname = %s", [self.name]
                 )
             ]
+
+
+_ENV = """
+import os
+from alembic import context
+from sqlalchemy import create_engine
+
+url = os.environ["DATABASE_URL"].replace("postgresql://", "postgresql+psycopg://", 1)
+with create_engine(url).connect() as connection:
+    context.configure(connection=connection, transaction_per_migration=True)
+    with context.begin_transaction():
+        context.run_migrations()
+"""
+
+
+def alembic_project(folder: Path, revisions: Sequence[str]) -> None:
+    """An Alembic project whose revisions are these statements, each in a transaction of its own."""
+    versions = folder / "migrations" / "versions"
+    versions.mkdir(parents=True, exist_ok=True)
+    (folder / "alembic.ini").write_text("[alembic]\nscript_location = migrations\npath_separator = os\n")
+    (folder / "migrations" / "env.py").write_text(_ENV)
+    for number, statement in enumerate(revisions, 1):
+        before = f'"{number - 1:04}"' if number > 1 else "None"
+        (versions / f"{number:04}.py").write_text(
+            f'from alembic import op\n\nrevision = "{number:04}"\ndown_revision = {before}\n\n\n'
+            f"def upgrade():\n    op.execute({statement!r})\n"
+        )

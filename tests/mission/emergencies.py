@@ -21,12 +21,22 @@ def staged(
     server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> Stage:
     """A live database with the CRM, and a backup that the old deployment made of it. Nobody's home is looked into."""
-    monkeypatch.chdir(tmp_path)
-    monkeypatch.setenv("HOME", str(tmp_path / "home"))
+    look_around_in(tmp_path, monkeypatch)
+    return made(server, new_database("crm"), tmp_path)
+
+
+def look_around_in(folder: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """What lastgood looks into is there, and nothing that it inherits names a database."""
+    monkeypatch.chdir(folder)
+    monkeypatch.setenv("HOME", str(folder / "home"))
     for name in [name for name in os.environ if name.startswith(("PG", "LASTGOOD_")) or name == "DATABASE_URL"]:
         monkeypatch.delenv(name)
+
+
+def made(server: EmbeddedServer, database: str, tmp_path: Path) -> Stage:
+    """The CRM in an empty database, and a backup of it in the project of a folder."""
     backups = tmp_path / "project" / "backups" / "migrations"
-    stage = Stage.made(server, new_database("crm"), backups, tmp_path / "state")
+    stage = Stage.made(server, database, backups, tmp_path / "state")
     # A program started elsewhere would look elsewhere.
     stage.lastgood.environment["PYTHONPATH"] = os.pathsep.join(map(str, (ROOT / "src", ROOT)))
     return stage

@@ -19,9 +19,8 @@ from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
 from tests.mission.site import broken as broken
 
-pytestmark = pytest.mark.postgres(15, 18)
 
-
+@pytest.mark.postgres(15, 18)
 def test_it_is_taken_and_verified_beside_the_restore_and_the_replaced_database_is_kept(
     lastgood: Lastgood, server: EmbeddedServer, database: str, broken: str
 ) -> None:

@@ -21,8 +21,6 @@ from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
 
-pytestmark = pytest.mark.postgres(15, 18)
-
 SPOT_CHECKS = """
 [[validate.rules]]
 name = "the first contact has its name"
@@ -49,6 +47,7 @@ def live(server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: 
     return name
 
 
+@pytest.mark.postgres(15, 18)
 def test_everything_is_compared_and_equal(lastgood: Lastgood, server: EmbeddedServer, live: str) -> None:
     before = now(server, live)
     # The old deployment's dump: without owners and grants, so that these must come from somewhere else.

@@ -5,18 +5,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+import os
+import shutil
+from collections.abc import Iterator
 from dataclasses import dataclass
 from datetime import datetime
-from pathlib import Path
 from typing import Any
 
 import pytest
+from psycopg import sql
 
 from demo.evidence import Evidence
-from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.test_terminal import Terminal
-from tests.mission.emergencies import rows, staged
+from tests.conftest import NEWEST, Servers
+from tests.mission.emergencies import look_around_in, made, rows
 from tests.traps.stage import Stage
 
 
@@ -32,11 +34,39 @@ class Week:
 MIGRATION = "20260301000000"
 
 
+@pytest.fixture(scope="module")
+def one_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
+    """Made once for all of these tests: it takes longer than they do."""
+    server, live = servers.get(NEWEST), f"week_{os.getpid()}"
+    name = sql.Identifier(live)
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))
+    yield lived(made(server, live, tmp_path_factory.mktemp("week")))
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(name))
+
+
 @pytest.fixture
-def week(
-    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> Week:
-    stage = staged(server, new_database, tmp_path, monkeypatch)
+def week(one_week: Week, monkeypatch: pytest.MonkeyPatch) -> Iterator[Week]:
+    """The week as it was lived, whatever the tests before made of it."""
+    stage = one_week.stage
+    folder = stage.backups.parents[2]
+    look_around_in(folder, monkeypatch)
+    there = set(stage.backups.iterdir())
+    yield one_week
+    with stage.server.target("postgres").connect() as connection:
+        query = "SELECT datname FROM pg_database WHERE starts_with(datname, %s)"
+        kept = [row[0] for row in connection.execute(query, [f"{stage.database}_"])]
+        if kept:
+            assert stage.lastgood("undo", "--yes").status == 0
+        for (name,) in connection.execute(query, [f"{stage.database}_"]).fetchall():
+            connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
+    for file in set(stage.backups.iterdir()) - there:
+        file.unlink()
+    shutil.rmtree(folder / "state", ignore_errors=True)
+
+
+def lived(stage: Stage) -> Week:
     points, states = [], []
     for day in range(5):
         states.append(stage.now())
@@ -110,8 +140,6 @@ def test_by_migration(week: Week) -> None:
 
 
 def test_by_number_at_a_terminal(week: Week) -> None:
-    import os
-
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
     terminal.read_until("Which one? Its number, or nothing to leave everything as it is:")
     terminal.type("4")
@@ -123,8 +151,6 @@ def test_by_number_at_a_terminal(week: Week) -> None:
 
 
 def test_no_number_leaves_everything_as_it_is(week: Week) -> None:
-    import os
-
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
     terminal.read_until("Which one?")
     terminal.type("")

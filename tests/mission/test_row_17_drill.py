@@ -7,6 +7,8 @@ reminds when one is overdue.
 from __future__ import annotations
 
 import json
+import re
+import shlex
 import shutil
 import subprocess
 from collections.abc import Iterator
@@ -14,12 +16,14 @@ from pathlib import Path
 
 import pytest
 
+from tests.cli.page import blocks, commands
+from tests.commands import wrong
 from tests.conftest import Servers
 from tests.procedure.drill.drilled import Drilled, drilled
 
 # In the order in which an operator would do it.
 PHASES = ["point", "server", "stand_in", "break", "rollback", "validate", "undo", "compare", "guide", "clean"]
-PROOFS = ["fence", "emergency_backup", "content", "settings", "validation", "undo"]
+PROOFS = ["fence", "emergency_backup", "content", "settings", "validation", "undo", "guide"]
 STEPS = ["plan", "fence", "emergency", "build", "carry_over", "prove", "swap", "reopen"]
 
 
@@ -36,7 +40,7 @@ def test_the_whole_procedure_is_rehearsed_on_a_scratch_server(stage: Drilled, wh
     assert [each["name"] for each in evidence["phases"] if "." not in each["name"]] == PHASES
     assert {each["name"] for each in evidence["phases"]} >= {f"rollback.{step}" for step in STEPS}
     assert {each["outcome"] for each in evidence["phases"]} == {"done"}
-    assert [each["name"] for each in evidence["proofs"]][: len(PROOFS)] == PROOFS
+    assert [each["name"] for each in evidence["proofs"]] == PROOFS
     assert all(each["holds"] for each in evidence["proofs"])
     # What was proved is what the restore point holds, and not what the stand-in had become.
     assert len(evidence["broken"]) == 5
@@ -177,6 +181,29 @@ def test_it_reminds_when_one_is_overdue(stage: Drilled, tmp_path: Path) -> None:
         assert "; the next is OVERDUE since 20" in stage.lastgood("status").out
     finally:
         settings.unlink()
+
+
+def test_each_command_of_the_page(stage: Drilled) -> None:
+    """Those that drill are run by ``drilled`` and by tests of their own; all others here."""
+    (block,) = blocks("drills", "sh")
+    run = stage.first["evidence"]["run"]
+    ran = []
+    for line in commands(block):
+        assert wrong(line) == ""
+        words = [run if word == "RUN" else word for word in shlex.split(line)[1:]]
+        if words[1] in ("--list", "--show", "--sign", "--due"):
+            answer = stage.lastgood(*words)
+            assert answer.status == 0, answer.err
+            ran.append(words[1])
+    assert ran == ["--list", "--show", "--sign", "--due"]
+    (settings,) = blocks("drills", "toml")
+    (stage.folder / "lastgood.toml").write_text(settings, encoding="utf-8")
+    try:
+        assert stage.lastgood("config", "check").status == 0
+    finally:
+        (stage.folder / "lastgood.toml").unlink()
+    for line in re.findall(r"lastgood drill[^|>\n]*", "".join(blocks("drills", "cron") + blocks("drills", "ini"))):
+        assert wrong(line) == ""
 
 
 def test_the_live_server_is_refused(stage: Drilled) -> None:

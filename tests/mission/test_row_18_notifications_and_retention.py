@@ -99,6 +99,13 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     assert lastgood("rollback", "--dry-run").status == 0
     assert len(told.posted) == 2, "somebody who sits at it knows"
 
+    told.posted.clear()
+    assert lastgood("deploy", "--", "sh", "-c", "exit 3 # T0KEN-MIGRATION").status == 5
+    assert messages(told, "/on-call") == [("failure", "deployment failed, database unchanged")]
+    assert messages(told, "/team") == [("info", "deployment started"), *messages(told, "/on-call")]
+    sent = [json.loads(body)["message"] for _, body in told.posted]
+    assert all(each.endswith("Command: lastgood deploy -- sh …") and "MIGRATION" not in each for each in sent)
+
 
 @pytest.mark.parametrize(
     ("number", "status", "title"),

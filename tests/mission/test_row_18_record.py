@@ -73,6 +73,10 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         f"Who            {me} on {host} from 203.0.113.7\n",
         "Command        lastgood rollback --yes --json --attest 'the team is told=Ann'\n",
         "Clock          the server's",
+        "\nPlan\n",
+        f"Kept as           {database}_old_",
+        "Checklist         GO WITH WARNINGS",
+        "WARN Rehearsal and duration: ",
         "\nTimeline\n",
         "begin stop the application",
         'hook "stop" before the switch',
@@ -164,6 +168,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "TO BE FILLED",
         "## Impact",
         "| Writes waited | ",
+        "| Gone back by | ",
         "| Written after the restore point, and not in it | 1 row in 1 table",
         "## Timeline",
         "## What happened",
@@ -247,7 +252,7 @@ def test_a_failed_run_says_why_and_who_took_it_back(
     report = lastgood("report")
     told(
         report.out,
-        f"Rollback {journal.run}: failed, everything was taken back\n",
+        f"Rollback {journal.run}: failed, the database is as it was\n",
         "Why it ended so\n",
         'cannot stop the application: the hook "stop" ended with status 1: no such service; token ***',
         "State then",

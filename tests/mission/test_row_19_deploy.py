@@ -18,7 +18,7 @@ from lastgood.facts.compare import compare
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.mark import marked
 from tests.conftest import NEWEST, Servers
-from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site
+from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site, alembic_project
 from tests.waiting import until
 
 AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
@@ -124,6 +124,20 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
     assert site.comment() == "The CRM of record"
 
 
+def test_alembic_that_fails_in_its_second_revision_is_taken_back_to_before_the_first(site: Site) -> None:
+    before = site.facts()
+    # Nothing in the project names the database: it finds it in its environment.
+    alembic_project(site.folder, ["CREATE TABLE public.first (id int)", "SELECT * FROM public.missing"])
+    done = site.deploy("alembic", "upgrade", "head")
+    assert done.status == 6, done.err
+    report = done.deployment
+    assert report["problem"] == 'the migration "alembic" ended with status 1'
+    assert "public.missing" in report["command"]["output"]
+    gone = {loss["name"] for loss in report["loss"] if loss["point_rows"] is None}
+    assert gone == {"alembic_version", "first"}
+    assert site.same_as(before)
+
+
 def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) -> None:
     before = site.facts()
     script = site.psql(f"{HALF} SET application_name = 'something else'; BEGIN; {WRITES} {HANGS}")
@@ -219,7 +233,7 @@ def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
     report, error = done.deployment, done.document["error"]
     assert (report["status"], error["code"]) == ("not rolled back", "not_taken_back")
     assert error["message"] == (
-        "cannot take the failed deployment back: go on: No space left on device; it had failed: "
+        "cannot take the failed deployment back: No space left on device; it had failed: "
         'the migration "psql" ended with status 3'
     )
     assert (

@@ -14,6 +14,7 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.companion import Companion
 from lastgood.config.tables import Recipient
 from lastgood.config.tables.notifying import Event, Kind
 from lastgood.notifications import Address, Message, Messenger
@@ -207,3 +208,20 @@ def test_without_targets_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> 
     messenger.will(message())
     messenger.will(None)
     assert messenger.over() == []
+
+
+def test_ctrl_c_ends_the_wait(hanging: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    messenger = Messenger([address("hanging", hanging)], 60.0)
+    messenger.send(message())
+    heard = Companion.hear
+
+    def interrupted(self: Companion, seconds: float) -> str | None:
+        monkeypatch.setattr(Companion, "hear", heard)
+        os.kill(self.pid, signal.SIGKILL)  # it would go on trying
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(Companion, "hear", interrupted)
+    began = time.monotonic()
+    late = "it had not taken the message when Ctrl+C ended the wait"
+    assert [(each.target, each.problem) for each in messenger.over()] == [("hanging", late)]
+    assert time.monotonic() - began < 10.0

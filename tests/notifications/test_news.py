@@ -15,8 +15,10 @@ from lastgood.errors import (
     Interrupted,
     LastgoodError,
     NotStarted,
+    NotTakenBack,
     Refused,
     Stopped,
+    TakenBack,
 )
 from lastgood.plan import Plan, PlannedPoint, TableLoss
 from lastgood.present import news
@@ -119,7 +121,7 @@ def test_a_rollback_that_begins() -> None:
     ],
 )
 def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
-    assert news.lost(plan(*losses)) == f'{said} All of it stays in "crm_old_1".'
+    assert news.lost(losses, "crm_old_1") == f'{said} All of it stays in "crm_old_1".'
 
 
 @pytest.mark.parametrize(
@@ -141,6 +143,8 @@ def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
             "rollback taken back, the application did not work",
             {"failure", "undo"},
         ),
+        (TakenBack("cannot"), "rollback failed and was taken back", {"failure", "undo"}),
+        (NotTakenBack("cannot"), "rollback FAILED and was not taken back", {"failure"}),
         (LastgoodError("a defect in lastgood (KeyError)"), "rollback broke off", {"failure"}),
     ],
 )

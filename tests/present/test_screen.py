@@ -9,9 +9,12 @@ import os
 import pytest
 
 from lastgood.errors import Corrupt, Refused
+from lastgood.facts.compare import Comparison
 from lastgood.present import errors
 from lastgood.present.screen import Column, Screen
+from lastgood.rebuild import ProofFailed
 from lastgood.secrecy import Scrubber
+from lastgood.visible import visible
 
 
 class Terminal(io.StringIO):
@@ -53,6 +56,41 @@ def test_passwords_and_control_characters_do_not_get_out() -> None:
     assert "geheim" not in out(it) + err(it)
     assert "\x1b" not in out(it)
     assert out(it).startswith("the table ***\\x1b[2J\\x07 lies\n")
+
+
+FORGED = "crm\nerror: cannot go on\r\u2028Done: all is well\x85"
+SHOWN = r"crm\nerror: cannot go on\r\u2028Done: all is well\x85"
+
+
+def test_a_line_end_in_a_name_makes_no_line() -> None:
+    it = screen(None)
+    it.say(f"restoring {FORGED}")
+    it.heading(FORGED)
+    it.pairs([("database", FORGED)])
+    it.table([Column("name"), Column("rows", right=True)], [[FORGED, "1"]])
+    it.quote(FORGED)
+    hint, state = "First this.\nThen that.", f'"{FORGED}" is open.'
+    errors.show(it, Refused(f'cannot roll back "{FORGED}"', hint=hint, state=state))
+    comparison = Comparison(differences=(), tables=(), not_compared=())
+    errors.show(it, ProofFailed(f"it differs in 1 thing\n  {visible(FORGED)}", comparison=comparison, hint=""))
+    assert out(it).splitlines() == [
+        f"restoring {SHOWN}",
+        "",
+        SHOWN,
+        f"  database  {SHOWN}",
+        f"  {'name':<{len(SHOWN)}}  rows",
+        f"  {SHOWN}     1",
+    ]
+    assert err(it).splitlines() == [
+        f"      | {SHOWN}",
+        f'error: cannot roll back "{SHOWN}"',
+        f'state: "{SHOWN}" is open.',
+        "next:  First this.",
+        "       Then that.",
+        "error: it differs in 1 thing",
+        f"         {SHOWN}",
+        "state: The live database was not touched and is open.",
+    ]
 
 
 @pytest.mark.parametrize("width", [40, 60, 80, 132])

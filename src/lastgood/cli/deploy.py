@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -14,6 +15,7 @@ from lastgood.cli.session import PACE, Session
 from lastgood.config.tables import Deploy
 from lastgood.errors import Failed, LastgoodError, UsageError
 from lastgood.present import deploy as shown
+from lastgood.present import deploy_news as news
 from lastgood.procedure import deploy
 
 DryRun = Annotated[
@@ -76,13 +78,18 @@ def deploy_(
     if dry_run:
         return _tried(session, wish)
     ended: list[deploy.DeployReport] = []
-    try:
-        with session.events() as emit:
-            report = deploy.deploy(wish, emit, ended.append)
-    except LastgoodError:
-        if ended and not settings.json:
-            shown.show_failed(session.screen, ended[0])
-        raise
+    with session.news.telling("deploy", session.target, unattended=True) as telling:
+        try:
+            with session.events() as emit:
+                begins = partial(news.begun, session.target, label, wish.command)
+                report = deploy.deploy(wish, telling.on_work(emit, "", begins), ended.append)
+        except LastgoodError as error:
+            if ended:
+                telling.failed(error, partial(news.failed, error, ended[0]), ended[0].run)
+                if not settings.json:
+                    shown.show_failed(session.screen, ended[0])
+            raise
+        telling.ended(partial(news.deployed, report), report.run)
     session.result(report.document(), lambda: shown.show(session.screen, report))
     return None
 

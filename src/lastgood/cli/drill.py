@@ -18,6 +18,7 @@ from lastgood.errors import BadPoint, Failed, UsageError
 from lastgood.past_runs import DRILLS
 from lastgood.postgres.server import Target
 from lastgood.present import drill as shown
+from lastgood.present import drill_news
 from lastgood.present.drill_pages import files
 from lastgood.present.status import drill_due
 from lastgood.procedure import drill as rehearsal
@@ -96,9 +97,14 @@ def drill(
         return _show(session, rehearsal.sign(state, sign, by or "", files))
     request = _request(session, server, folder, signed_off_by)
     request = replace(request, live=replace(request.live, choice=choice_of(point, latest, before, before_migration)))
-    with session.work() as (emit, cancelled):
-        doing = rehearsal.prove_all if every_point else rehearsal.drill
-        sealed = doing(request, files, emit, cancelled)
+    doing = rehearsal.prove_all if every_point else rehearsal.drill
+    # It runs by itself, at night: whoever is to hear of it is not there.
+    with session.news.telling("drill", session.target, unattended=True) as telling:
+        with session.work() as (emit, cancelled):
+            sealed = doing(
+                request, files, telling.on_work(emit, "", drill_news.begun(session.target.dbname)), cancelled
+            )
+        telling.ended(drill_news.ended(sealed), sealed.evidence.run)
     place = state / DRILLS / sealed.evidence.run
     session.result(sealed.document(), lambda: shown.show(session.screen, sealed, place))
     return _status(sealed)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,6 +18,8 @@ from lastgood.errors import UsageError
 from lastgood.present import explain as shown
 from lastgood.procedure import explain as explaining
 
+# How much of a file is looked at to see what it is.
+SAMPLE = 1 << 13
 # What is a dump and no log; a log that begins like that has nothing to explain.
 _DUMPS = (b"PGDMP", b"--\n-- PostgreSQL database", b"--\r\n-- PostgreSQL database", b"\x1f\x8b", b"\x28\xb5\x2f\xfd")
 
@@ -77,6 +80,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
     if text in ("", "-"):
         if sys.stdin is None:
             raise UsageError("cannot explain: standard input is closed", state=config.NOTHING_LOOKED_AT)
+        _must_be_text(sys.stdin.buffer, "standard input")
         yield sys.stdin.buffer, "standard input"
         return
     try:
@@ -87,6 +91,7 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
                     hint=f"To see whether it is whole: lastgood points verify {text}",
                     state=config.NOTHING_LOOKED_AT,
                 )
+            _must_be_text(stream, f'"{text}"')
             yield stream, f'"{text}"'
     except OSError as error:
         raise UsageError(
@@ -94,6 +99,18 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
             hint='Give a file, or an error in quotes: lastgood explain "ERROR: …"',
             state=config.NOTHING_LOOKED_AT,
         ) from error
+
+
+def _must_be_text(stream: object, name: str) -> None:
+    """A log that is none: it has no lines, and looking at them would take minutes. Raises UsageError."""
+    sample = stream.peek(SAMPLE)[:SAMPLE] if isinstance(stream, io.BufferedReader) else b""
+    if explaining.is_binary(sample):
+        raise UsageError(
+            f"cannot explain {name}: it is no text",
+            hint="Give a log as psql, pg_restore, the server or an application wrote it; one that is compressed must "
+            "be unpacked first.",
+            state=config.NOTHING_LOOKED_AT,
+        )
 
 
 def _is_text(text: str) -> bool:

@@ -5,17 +5,16 @@ Whatever goes wrong with that is said at the end, and changes nothing else.
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psycopg
 
-from lastgood import person
+from lastgood import person, secrecy
 from lastgood.config.tables import Notifications
 from lastgood.config.tables.notifying import Kind, Recipient
-from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError
+from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, look
@@ -26,6 +25,8 @@ from lastgood.present import news as shown
 from lastgood.present.news import Story
 
 Scrub = Callable[[str], str]
+# A story, or what makes it: then only where somebody is to be told, and what goes wrong in it is harmless.
+Tale = Story | Callable[[], Story]
 
 
 class News:
@@ -34,7 +35,7 @@ class News:
     def __init__(self, settings: Notifications, scrub: Scrub, command: Sequence[str]) -> None:
         self._settings = settings
         self._scrub = scrub
-        self._command = shlex.join(("lastgood", *command))
+        self._command = _told_command(command, scrub)
         self._unreachable: dict[str, tuple[Recipient, str]] = {}
         self._failed: list[Delivery] = []
         self._messenger: Messenger | None = None
@@ -82,6 +83,16 @@ class News:
     def _test(self, name: str) -> Message:
         figures = [("By", f"{person.user()} on {person.host()}"), ("Command", self._command)]
         return self._scrubbed(shown.message(shown.test(name), "rollback", "", figures))
+
+    @contextmanager
+    def harmless(self) -> Iterator[None]:
+        """Whatever goes wrong in a ``with`` block is told at the end: it must not touch the work that is told of. The
+        name of the database may not be had, for one."""
+        try:
+            yield
+        except Exception as error:
+            why = str(error).strip() if isinstance(error, psycopg.Error | OSError) else "a defect in lastgood"
+            self._failed.append(Delivery("everybody", "what happened", 0.0, f"{why} ({type(error).__name__})"))
 
     def figures(self, target: Target, run: str) -> list[tuple[str, str]]:
         """The run, who does it and where."""
@@ -149,15 +160,16 @@ class Telling:
         self._run = ""
         self._told: BaseException | None = None
 
-    def began(self, run: str, story: Story) -> None:
+    def began(self, run: str, story: Tale) -> None:
         """It is about to change something. ``run`` is empty where its name is not known yet."""
         self._begun = True
         self._run = self._news.run = run
         if self._news.wanted:
             self._send(story)
-            self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
+            with self._news.harmless():
+                self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
 
-    def on_work(self, emit: Emit, run: str, story: Story) -> Emit:
+    def on_work(self, emit: Emit, run: str, story: Tale) -> Emit:
         """The same ``emit``; the first stage of work that it hears of is when it ``began``."""
 
         def hear(event: Event) -> None:
@@ -167,28 +179,42 @@ class Telling:
 
         return hear
 
-    def ended(self, story: Story, run: str = "") -> None:
+    def ended(self, story: Tale, run: str = "") -> None:
         """It ended well; ``run`` where its name was not known before."""
         self._run = self._news.run = run or self._run
         if self._news.wanted:
             self._send(story)
 
-    def failed(self, error: BaseException) -> None:
-        """It ended with an error, which is told once."""
-        if not self._news.wanted or self._told is error or not (self._begun or self._unattended):
+    def failed(self, error: BaseException, story: Tale | None = None, run: str = "") -> None:
+        """It ended with an error, which is told once; by ``story`` where more is known than the error says."""
+        self._run = self._news.run = run or self._run
+        read_already = not self._begun and (not self._unattended or isinstance(error, UsageError))
+        if not self._news.wanted or self._told is error or read_already:
             return
         self._told = error
-        with suppress(psycopg.Error, OSError):  # no name of a database to be had: then there is nothing to tell of
-            self._send(shown.failed(_as_seen(error), self._kind, self._target.dbname))
+        self._send(story or (lambda: shown.failed(_as_seen(error), self._kind, self._target.dbname)))
 
-    def _send(self, story: Story) -> None:
-        self._news.send(self._message(story))
+    def _send(self, story: Tale) -> None:
+        with self._news.harmless():
+            self._news.send(self._message(story() if callable(story) else story))
 
     def _message(self, story: Story) -> Message:
         name = self._target.dbname
         if host := host_of(self._target):
             name += f" on {host}"
         return shown.message(story, self._kind, name, self._news.figures(self._target, self._run))
+
+
+def _told_command(words: Sequence[str], scrub: Scrub) -> str:
+    """The command line, without secrets: of a migration's or another program's its name alone, for what its arguments
+    mean only its owner knows, and this leaves the house."""
+    own = list(words)
+    theirs = ""
+    if "--" in own:
+        place = own.index("--") + 2
+        theirs = " …" if own[place:] else ""
+        own = own[:place]
+    return secrecy.command_line(("lastgood", *own), scrub) + theirs
 
 
 def host_of(target: Target) -> str:

@@ -17,6 +17,7 @@ from lastgood.cli.undo import undo_
 from lastgood.errors import BadPoint, Refused
 from lastgood.events import Caution
 from lastgood.points import Verdict, state_of
+from lastgood.present import news
 from lastgood.present import recover as shown
 from lastgood.procedure import recover
 from lastgood.procedure.recover import Diagnosis, Inquiry, Proposal, Wish
@@ -139,17 +140,18 @@ def _carry_out(
         return roll_back(session, point=proposal.name, yes=yes, **answers)
     settings = session.settings
     session.confirm(f"restore {Path(proposal.name).name} as a new database of that name", found.live, yes)
-    with session.events() as emit:
+    with session.news.telling("rollback", session.target, unattended=yes) as telling, session.events() as emit:
         done = reinstate(
             session.target.at(found.live),
             settings.store,
             proposal.name,
-            emit,
+            telling.on_work(emit, "", partial(news.reinstating, found.live, proposal.name)),
             session.pace,
             strict=settings.strict,
             allow_orphans=settings.allow_orphans,
             state=settings.state,
         )
+        telling.ended(partial(news.reinstated, done), done.run)
     session.result(done.document(), lambda: shown.show_reinstated(session.screen, done))
     return None
 

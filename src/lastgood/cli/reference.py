@@ -25,12 +25,14 @@ from lastgood.config import example
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
+from lastgood.notifications import Listing
 from lastgood.past_runs import DrillDue
 from lastgood.plan import Plan
 from lastgood.present.progress import NAMES
 from lastgood.procedure.check import CheckReport
+from lastgood.procedure.deploy import DeployReport, TrialReport
 from lastgood.procedure.drill import Sealed
-from lastgood.procedure.explain import Explained, RunStory
+from lastgood.procedure.explain import Explained, RunStory, case
 from lastgood.procedure.guide.report import GuideCheck, GuideReport
 from lastgood.procedure.maintenance import Maintenance
 from lastgood.procedure.record import RunRecord, Runs
@@ -51,6 +53,8 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("rollback --dry-run", "the document itself", Plan),
     ("rollback, resume", "the document itself", Report),
     ("resume after the switch", "the document itself", FinishReport),
+    ("deploy", "the document itself; of one that failed, under `error.deployment`", DeployReport),
+    ("deploy --dry-run", "the document itself", TrialReport),
     ("check", "the document itself", CheckReport),
     ("undo --dry-run", "the document itself", UndoPlan),
     ("undo", "the document itself", UndoReport),
@@ -81,6 +85,7 @@ DOCUMENTS: tuple[tuple[str, str, type[BaseModel]], ...] = (
     ("drill --due", "under `due`, beside `live`", DrillDue),
     ("guide", "the document itself", GuideReport),
     ("guide --check", "the document itself", GuideCheck),
+    ("notify; under `notifications` of config check its `targets`", "the document itself", Listing),
     ("init", "under `survey`, beside `file` and `password_left_out`", Survey),
 )
 
@@ -115,6 +120,7 @@ SMALL: tuple[tuple[str, str], ...] = (
         "report --post-mortem, report --output",
         "`run`, and `file`: the path of what was written.",
     ),
+    ("deploy --accept", "`run`, `status`: `accepted`, and `live`."),
     ("prune", "`live`, `status`, and `removed`: names of databases and files."),
 )
 
@@ -332,11 +338,38 @@ def _parts(annotation: Any) -> Iterator[Any]:
         yield from _parts(each)
 
 
+def known() -> str:
+    """docs/reference/known-errors.md."""
+    cases = sorted(case.library().cases.values(), key=lambda each: each.title)
+    lines = ["# Known errors", "", GENERATED, ""]
+    lines += [
+        f"What `lastgood explain` knows: {len(cases)} errors of PostgreSQL and its programs, of poolers and platforms. "
+        "Paste yours to it, and it finds the right one, in twelve languages.",
+        "",
+    ]
+    for each in cases:
+        lines += [f"## {each.title}", ""]
+        states = [*each.sqlstates, *each.sqlstates_with_text]
+        told = [*(f"`{text}`" for text in each.messages), *(f"SQLSTATE `{state}`" for state in states)]
+        lines += [*(f"- {text}" for text in told), *([""] if told else [])]
+        parts = (("Cause", each.cause), ("The data", each.data), ("lastgood", each.lastgood))
+        for heading, text in parts:
+            lines += [f"**{heading}.** {_prose(text)}", ""]
+        lines += ["```", *each.commands, "```", ""] if each.commands else []
+    return "\n".join(lines)
+
+
+def _prose(text: str) -> str:
+    """Sentences as they are, whatever they hold: a name in them is no tag of HTML."""
+    return text.strip().replace("<", "&lt;").replace("*", "\\*")
+
+
 PAGES: dict[str, Callable[[], str]] = {
     "commands.md": commands,
     "configuration.md": configuration,
     "exit-status.md": statuses,
     "json.md": json,
+    "known-errors.md": known,
 }
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import replace
+from functools import partial
 from typing import Annotated, TypeVar
 
 import typer
@@ -100,9 +101,9 @@ def roll_back(
             shown_plan.show(screen, plan)
         if not plan.refusals:
             session.confirm("do this", plan.live, yes)
-            telling.began(plan.run, news.rollback_begun(plan))
+            telling.began(plan.run, lambda: news.rollback_begun(plan))
         report = _seen_through(session, request, telling, lambda emit: rollback.run(prepared, emit))
-        telling.ended(news.rolled_back(report, plan))
+        telling.ended(lambda: news.rolled_back(report, plan))
     session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
 
@@ -118,15 +119,14 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     request = replace(session.request, run=run, application=_application(session, watch))
     session.confirm("go on", request.target.dbname, yes)
     with session.news.telling("rollback", request.target, unattended=yes) as telling:
-        begins = news.rollback_resumed(request.target.dbname)
+        begins = partial(news.rollback_resumed, request.target.dbname)
         report = _seen_through(
             session,
             request,
             telling,
             lambda emit: rollback.resume(request, telling.on_work(emit, run or "", begins)),
         )
-        ended = news.finished(report) if isinstance(report, FinishReport) else news.rolled_back(report, None)
-        telling.ended(ended, report.run)
+        telling.ended(partial(news.resumed, report), report.run)
 
     def show() -> None:
         if isinstance(report, FinishReport):
@@ -149,7 +149,7 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     with session.news.telling("rollback", request.target, unattended=yes) as telling:
         with session.events() as emit:
             document = rollback.abort(request, emit)
-        telling.ended(news.aborted(document), document["run"])
+        telling.ended(partial(news.aborted, document), document["run"])
     removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"
     said = f"Done: run {document['run']} is aborted; {removed} was removed."
     if document["application"] == "started":

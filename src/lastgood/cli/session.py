@@ -117,8 +117,14 @@ class Session:
     def over(self) -> None:
         """The command has ended: everybody who is to be told of it is told, or named as one who was not."""
         if self._news is not None:
-            with self.events() as emit:
-                self._news.over(emit, self.settings.state)
+            # The command's own end stands, whatever happens here.
+            try:
+                with self.events() as emit:
+                    self._news.over(emit, self.settings.state)
+            except KeyboardInterrupt:
+                pass
+            except Exception as error:
+                self.defect(error)
 
     @contextmanager
     def events(self) -> Iterator[Emit]:
@@ -222,7 +228,7 @@ class Session:
             durable.write_private(place, text.encode("utf-8", "backslashreplace"))
             where = f'The report is in "{place}".'
         except OSError as trouble:
-            self.screen.say(text, stderr=True)
+            self.screen.say(text, stderr=True, lines=True)
             where = f"The report could not be written ({trouble.strerror}) and stands above."
         return LastgoodError(
             f"cannot go on: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE

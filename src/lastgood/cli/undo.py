@@ -39,8 +39,8 @@ def undo_(
         if not session.settings.json and not (yes and session.settings.quiet):
             shown.show_undo_plan(screen, plan)
         session.confirm("do this", plan.live, yes)
-        telling.began(plan.run, news.undo_begun(plan))
+        telling.began(plan.run, lambda: news.undo_begun(plan))
         with session.events() as emit:
             report = undo.undo(target, plan, session.settings.state, emit, pgbouncer, session.application)
-        telling.ended(news.undone(report))
+        telling.ended(lambda: news.undone(report))
     session.result(report.document(), lambda: shown.show_undo(screen, report))

@@ -97,8 +97,16 @@ def find(named: Value | None, folder: Path) -> Path | None:
             )
         return file
     for place in (folder, *folder.parents):
-        if (place / FILE_NAME).is_file():
-            return place / FILE_NAME
+        file = place / FILE_NAME
+        if file.is_file():
+            return file
+        if file.is_symlink() and not file.exists():
+            # Somebody wants a file: to go by none would be to go without its hooks.
+            raise UsageError(
+                f'cannot read "{file}": it is a link to "{file.readlink()}", which is not there',
+                hint="Mend the link, or remove it to go on without a configuration file.",
+                state=NOTHING_LOOKED_AT,
+            )
     return None
 
 
@@ -157,11 +165,13 @@ def _unknown(file: Path, key: str, known: Sequence[str]) -> Problem:
 
 def _wrong(file: Path, error: ValidationError) -> Iterator[Problem]:
     """Everything that is wrong in the tables; without the values, which pydantic would show."""
-    seen = set()
+    seen: set[tuple[str | int, ...]] = set()
     for each in error.errors(include_url=False, include_context=True, include_input=False):
         of_several = each["loc"][-1] in _TRIED
         location = each["loc"][:-1] if of_several else each["loc"]
-        if location in seen:
+        # A list with an element that is wrong counts as shorter by it.
+        inside = each["type"] == "too_short" and any(other[: len(location)] == location for other in seen)
+        if location in seen or inside:
             continue
         seen.add(location)
         key = _written(location)

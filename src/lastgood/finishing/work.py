@@ -125,7 +125,7 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
     except Failed as error:
         raise Stopped(error.message, hint=f"{error.hint} {hint}".strip(), state=state) from error
     except psycopg.Error as error:
-        raise Stopped(f'cannot finish run "{run}": {str(error).strip()}', hint=hint, state=state) from error
+        raise Stopped(f'cannot finish run "{run}": {server_errors.words(error)}', hint=hint, state=state) from error
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise Stopped(

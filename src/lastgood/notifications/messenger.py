@@ -69,7 +69,7 @@ class Messenger:
 
     def over(self, waiting: Callable[[], None] = lambda: None) -> list[Delivery]:
         """Waits, at most so long as one message may take, until everybody has been told; what became of each message.
-        A Ctrl+C ends the wait. ``waiting`` is called when it takes a while."""
+        A Ctrl+C ends the wait; the program goes on trying. ``waiting`` is called when it takes a while."""
         if self._talk is None:
             return self._taken()
         self._say({"over": self._limit})
@@ -86,7 +86,7 @@ class Messenger:
                     late = GONE
                     break
         except KeyboardInterrupt:
-            late = "interrupted before it was sent"
+            late = "it had not taken the message when Ctrl+C ended the wait"
         self._deliveries += [Delivery(name, title, self._limit, late) for name, title in self._waiting]
         self._waiting.clear()
         self._talk = None

@@ -297,6 +297,12 @@ def row_in(error: psycopg.Error) -> int:
     return int(found[1]) if found else 0
 
 
+def words(error: psycopg.Error) -> str:
+    """What the server, or libpq, says, on one line."""
+    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
+    return error.diag.message_primary or "; ".join(lines) or "the connection broke"
+
+
 def failed(
     error: psycopg.Error, doing: str, *, context: Context = "any", state: str = UNTOUCHED, sqlstate: bool = False
 ) -> LastgoodError:
@@ -311,8 +317,7 @@ def failed(
             hint="Check the connection's URL: special characters in a password must be percent-encoded.",
             state=state,
         )
-    lines = [line.strip() for line in str(error).splitlines() if line.strip()]
-    said = error.diag.message_primary or "; ".join(lines) or "the connection broke"
+    said = words(error)
     if error.sqlstate in _TELLING_DETAIL and error.diag.message_detail:
         said += f" ({error.diag.message_detail})"
     if sqlstate and error.sqlstate is not None:

@@ -12,6 +12,7 @@ import psycopg
 from lastgood import amounts
 from lastgood.errors import Failed
 from lastgood.events import Caution, Emit, Note
+from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Judge, Limits, Verdict
 from lastgood.postgres.wal import Wal, wal
@@ -122,7 +123,7 @@ class Pressure:
             self._go.set()
             if not self._blind and not self._over.is_set():
                 self._blind = True
-                self._emit(Caution(f"the server can't be watched for now: {str(error).strip()}"))
+                self._emit(Caution(f"the server can't be watched for now: {words(error)}"))
             return
         self._blind = False
         self._heed(self._judge.look(found, time.monotonic()))

@@ -21,6 +21,7 @@ from lastgood.documents import Frozen
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution, Emit
 from lastgood.postgres.database import Database
+from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
 LOCK_TIMEOUT = "3s"
@@ -102,7 +103,7 @@ class Guard(threading.Thread):
                             )
         except psycopg.Error as error:
             if not over.is_set() and not self._cancelled():
-                self._emit(Caution(f"nobody keeps the way free for readers any more: {str(error).strip()}"))
+                self._emit(Caution(f"nobody keeps the way free for readers any more: {words(error)}"))
 
 
 class FenceStatus(Frozen):

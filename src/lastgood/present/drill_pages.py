@@ -15,6 +15,18 @@ from lastgood.procedure.drill import Evidence, Sealed, StoreEvidence
 PICTURE = "timeline.svg"
 # With more tables than this the document is no more read; evidence.json has them all.
 MOST_TABLES = 500
+_BARS = {
+    "point": "read the restore point",
+    "server": "start the scratch server",
+    "stand_in": "make a stand-in",
+    "break": "break it",
+    "rollback": "rollback",
+    "validate": "validate",
+    "undo": "undo",
+    "compare": "compare",
+    "guide": "by hand, by the guide",
+    "clean": "clean up",
+}
 
 
 def files(sealed: Sealed) -> Mapping[str, str]:
@@ -209,13 +221,16 @@ def _seal(sealed: Sealed) -> Iterator[str]:
     )
 
 
+def _label(phase: str) -> str:
+    """What a bar is called: the picture has room for a few words."""
+    name, _, part = phase.partition(".")
+    # Parts of a phase are set off, as there is no other sign for it.
+    return f"· {part.replace('_', ' ')}" if part else _BARS.get(name, name)
+
+
 def _picture(found: Evidence | StoreEvidence) -> str:
     if isinstance(found, Evidence):
-        bars = [
-            # Phases within another one are set off, as there is no other sign for it.
-            Bar(("· " if "." in each.name else "") + each.title, each.begin, each.begin + each.seconds, each.outcome)
-            for each in found.phases
-        ]
+        bars = [Bar(_label(each.name), each.begin, each.begin + each.seconds, each.outcome) for each in found.phases]
         return timeline(title(found), bars)
     bars, begin = [], 0.0
     for point in found.points:

@@ -10,11 +10,11 @@ from lastgood.present.screen import Screen
 
 def show(screen: Screen, error: LastgoodError) -> None:
     """The message, the state of the live database and the hint, each a paragraph of its own on stderr."""
-    screen.say(error.message, first="error: ", indent=7, style="bold red", stderr=True)
+    screen.say(error.message, first="error: ", indent=7, style="bold red", stderr=True, lines=error.lines)
     if error.state:
         screen.say(error.state, first="state: ", indent=7, style="bold", stderr=True)
     if error.hint:
-        screen.say(error.hint, first="next:  ", indent=7, stderr=True)
+        screen.say(error.hint, first="next:  ", indent=7, stderr=True, lines=True)
 
 
 def document(error: LastgoodError) -> dict[str, Any]:

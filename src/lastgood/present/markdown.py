@@ -8,7 +8,7 @@ from __future__ import annotations
 import re
 from collections.abc import Iterable, Sequence
 
-from lastgood.present.screen import clean
+from lastgood.visible import visible
 
 _COMMANDS = re.compile(r"([\\`*_\[\]<>&|~#])")
 # What begins a list, a heading or a rule, at the beginning of a line only.
@@ -34,7 +34,7 @@ def code(value: str) -> str:
 def code_block(value: str, language: str = "") -> str:
     """``value`` as lines of code, kept as they are but for control characters, which are made visible."""
     fence = "`" * max(3, _longest_run(value) + 1)
-    lines = [clean(line.replace("\t", "    ")) for line in value.rstrip("\n").split("\n")]
+    lines = [visible(line.replace("\t", "    ")) for line in value.rstrip("\n").split("\n")]
     return "\n".join([f"{fence}{language}", *lines, fence])
 
 
@@ -62,7 +62,7 @@ def document(*blocks: str) -> str:
 
 def one_line(value: str) -> str:
     """``value`` with control characters and line ends made visible."""
-    return clean(value).replace("\n", "\\n")
+    return visible(value)
 
 
 def _row(cells: Sequence[str]) -> str:

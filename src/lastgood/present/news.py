@@ -17,15 +17,18 @@ from lastgood.errors import (
     Interrupted,
     LastgoodError,
     NotStarted,
+    NotTakenBack,
     Refused,
     Stopped,
+    TakenBack,
 )
 from lastgood.notifications import Message
 from lastgood.plan import Plan, TableLoss
 from lastgood.present import markdown
-from lastgood.present.screen import clean
+from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.report import FinishReport, Report
 from lastgood.undo import UndoPlan, UndoReport
+from lastgood.visible import visible_lines
 
 NAMED = 3
 LONGEST = 1200
@@ -53,7 +56,7 @@ def message(story: Story, kind: Kind, name: str, figures: Sequence[tuple[str, st
     parts = [("", story.happened), ("State", story.state), ("Lost", story.lost), ("Next", story.next)]
     parts = [(label, _short(said)) for label, said in parts if said]
     known = [(label, said) for label, said in (*story.figures, *figures) if said]
-    plain = [f"{label}: {clean(said)}" if label else clean(said) for label, said in parts]
+    plain = [f"{label}: {visible_lines(said)}" if label else visible_lines(said) for label, said in parts]
     plain.append("\n".join(f"{label}: {markdown.one_line(said)}" for label, said in known))
     marked = [f"**{label}:** {_marked(said)}" if label else _marked(said) for label, said in parts]
     marked.append(markdown.bullets(f"{label}: {markdown.text(said)}" for label, said in known))
@@ -92,7 +95,7 @@ def rollback_begun(plan: Plan) -> Story:
         happened=f'"{plan.live}" goes back to {Path(point.path).name}, made {amounts.moment(point.made_at)} '
         f"({amounts.ago(point.made_at, plan.made_at)}).",
         state=f"Nothing has been changed so far. {meanwhile}",
-        lost=lost(plan),
+        lost=lost(plan.loss, plan.kept),
         next="Nothing to do. lastgood status shows whether it is at work.",
         figures=(("Expected", expected),),
     )
@@ -112,7 +115,7 @@ def rolled_back(report: Report, plan: Plan | None) -> Story:
     point, seconds = report.point, report.seconds
     rows = sum(table.rows for table in report.tables)
     all_equal = all(table.equal is True for table in report.tables)
-    said = "" if plan is None else lost(plan)
+    said = "" if plan is None else lost(plan.loss, plan.kept)
     written = report.fence.writes_after
     if written:
         said += f" Written during the rollback: at most {amounts.counted(written, 'row')}; they are there too."
@@ -131,6 +134,11 @@ def rolled_back(report: Report, plan: Plan | None) -> Story:
             ("Readers waited", amounts.duration(seconds.read_outage)),
         ),
     )
+
+
+def resumed(report: Report | FinishReport) -> Story:
+    """A run that went on, to its end."""
+    return finished(report) if isinstance(report, FinishReport) else rolled_back(report, None)
 
 
 def finished(report: FinishReport) -> Story:
@@ -182,7 +190,7 @@ def undone(report: UndoReport) -> Story:
 def failed(error: LastgoodError, kind: Kind, live: str) -> Story:
     """An error, as the operator at the terminal sees it."""
     events: set[Event] = {"failure"}
-    if isinstance(error, ChecksFailedAfterSwap):
+    if isinstance(error, ChecksFailedAfterSwap | TakenBack):
         events.add("undo")
     return Story(
         events=frozenset(events),
@@ -200,6 +208,10 @@ def _failing(error: LastgoodError, doing: str) -> str:
         return "restored, but the application does not work with it"
     if isinstance(error, ChecksFailedAfterSwap):
         return f"{doing} taken back, the application did not work"
+    if isinstance(error, TakenBack):
+        return f"{doing} failed and was taken back"
+    if isinstance(error, NotTakenBack):
+        return f"{doing} FAILED and was not taken back"
     if isinstance(error, Stopped):
         return f"{doing} stopped in between"
     if isinstance(error, Refused):
@@ -209,7 +221,7 @@ def _failing(error: LastgoodError, doing: str) -> str:
     if isinstance(error, BadPoint):
         return f"{doing} failed, the restore point can't be used"
     if error.exit_status == 5:
-        return f"{doing} failed, nothing switched"
+        return f"{doing} failed, " + ("database unchanged" if doing == _DOING["deploy"] else "nothing switched")
     return f"{doing} broke off"
 
 
@@ -231,6 +243,28 @@ def killed(kind: Kind, live: str, run: str) -> Story:
     )
 
 
+def reinstating(live: str, point: str) -> Story:
+    """A database that is gone is about to be restored under its own name."""
+    return Story(
+        events=frozenset({"start"}),
+        title="bringing the database back",
+        happened=f'"{live}" is gone: it is restored from {Path(point).name}.',
+    )
+
+
+def reinstated(report: ReinstateReport) -> Story:
+    """A database that was gone is there again."""
+    return Story(
+        events=frozenset({"success"}),
+        title="database brought back",
+        happened=f'"{report.live}" was gone, and is there again: {Path(report.point).name}, every table proved.',
+        state=f'"{report.live}" is open.',
+        lost="What was written after the restore point was made.",
+        next="; ".join(report.remarks),
+        figures=(("Took", amounts.duration(report.seconds)),),
+    )
+
+
 def test(target: str) -> Story:
     """That messages arrive."""
     return Story(
@@ -242,10 +276,10 @@ def test(target: str) -> Story:
     )
 
 
-def lost(plan: Plan) -> str:
-    """Which rows of the live database the restored one lacks, by what the plan knows, and where they stay."""
-    said = list(_lost(plan.loss))
-    kept = f'All of it stays in "{plan.kept}".'
+def lost(losses: Sequence[TableLoss], kept_as: str) -> str:
+    """Which rows of the live database the restored one lacks, by what is known of them, and where they stay."""
+    said = list(_lost(losses))
+    kept = f'All of it stays in "{kept_as}".'
     if not said:
         return f"By numbers of rows and time stamps nothing; rows changed in place go back too. {kept}"
     return f"{'; '.join(said)}. {kept}"

@@ -92,6 +92,9 @@ def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
     for name, title in (("write_outage", "Writes waited"), ("read_outage", "Reads waited")):
         if name in record.figures:
             yield title, amounts.duration(record.figures[name])
+    if record.point_made_at is not None and record.kind == "rollback":
+        back = (record.begun - record.point_made_at).total_seconds()
+        yield "Gone back by", amounts.duration(max(0.0, back))
     if record.source == "journal":
         yield "From begin to end", amounts.duration(record.seconds)
     if record.loss:

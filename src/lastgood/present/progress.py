@@ -150,7 +150,9 @@ class _Stages:
 
 def _ended(event: StageDone | StageFailed, title: str) -> str:
     if isinstance(event, StageFailed):
-        return f"failed  {title} after {amounts.duration(event.seconds)}: {event.reason}"
+        # What comes below the first line comes again with the error.
+        reason = event.reason.partition("\n")[0]
+        return f"failed  {title} after {amounts.duration(event.seconds)}: {reason}"
     return f"done    {title} in {amounts.duration(event.seconds)}" + (f": {event.detail}" if event.detail else "")
 
 

@@ -17,9 +17,9 @@ PICTURE = "timeline.svg"
 SHOWN = 20
 _OUTCOMES = {
     "done": "done",
-    "walked_back": "failed, everything was taken back",
+    "walked_back": "failed, the database is as it was",
     "aborted": "aborted",
-    "undone": "the switch was undone",
+    "undone": "failed, and was taken back",
     "failed": "failed",
     "stopped": "stopped before the switch, or at work",
     "switched": "switched, not finished",
@@ -46,11 +46,19 @@ _FIGURES = {
     "write_outage": "Write outage",
     "read_outage": "Read outage",
 }
+_DEPLOYMENTS = {
+    "done": "done",
+    "undone": "failed; the database was put back",
+    "walked_back": "failed; the database is as it was",
+    "stopped": "stopped half-way, or at work",
+}
 _VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
 def outcome(run: RunRecord | RunLine) -> str:
     """How a run ended, in words; deployments and drills have their own."""
+    if run.kind == "deploy" and run.outcome in _DEPLOYMENTS:
+        return _DEPLOYMENTS[run.outcome]
     if run.outcome == "failed" and run.status not in ("", "failed"):
         return run.status.replace("_", " ")
     return _OUTCOMES.get(run.outcome, run.outcome)
@@ -164,6 +172,7 @@ def parts(record: RunRecord) -> Iterator[Block]:
         yield Title("What is not known")
         yield Items(record.remarks)
     yield from who(record)
+    yield from _plan(record)
     yield from _timeline(record)
     yield from loss(record)
     yield from _proof(record)
@@ -224,6 +233,27 @@ def who(record: RunRecord) -> Iterator[Block]:
                 for each in record.people
             ],
         )
+
+
+def _plan(record: RunRecord) -> Iterator[Block]:
+    plan = record.planned
+    if plan is None:
+        return
+    yield Title("Plan")
+    expected = f"{amounts.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "not known"
+    took = record.figures.get("build", 0.0) + record.figures.get("prove", 0.0)
+    yield Pairs(
+        (
+            ("Built beside it", Code(plan.shadow)),
+            ("Kept as", Code(plan.kept)),
+            ("Writers kept out", "from the start" if plan.fence == "now" else "at the switch"),
+            ("Reopened when", plan.reopen_when),
+            ("Expected", f"{expected}; it took {amounts.duration(took)}" if took else expected),
+            ("Checklist", plan.verdict),
+        )
+    )
+    if plan.found:
+        yield Items(plan.found)
 
 
 def _timeline(record: RunRecord) -> Iterator[Block]:

@@ -20,17 +20,12 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lastgood.visible import visible, visible_lines
+
 UNWRAPPED = 10_000
 NARROWEST = 40
 FOLDED = 14  # columns that a long name gets at least
 FORMAT = 1  # of JSON documents and event lines; a change that breaks readers raises it
-
-
-def clean(text: str) -> str:
-    r"""Control characters made visible (``\x1b``): a name in a dump must not steer the operator's terminal."""
-    if text.isprintable():
-        return text
-    return "".join(c if c.isprintable() or c == "\n" else c.encode("unicode_escape").decode() for c in text)
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,17 +58,28 @@ class Screen:
         self.err = _console(stderr or sys.stderr, no_color, width)
 
     def text(self, text: str) -> str:
-        """``text`` as it may be shown: without passwords and control characters."""
-        return clean(self._scrub(text))
+        """``text`` as it may be shown: without passwords, on one line, and without control characters."""
+        return visible(self._scrub(text))
 
-    def say(self, text: str = "", *, style: str = "", indent: int = 0, first: str = "", stderr: bool = False) -> None:
-        """A paragraph, wrapped between words, its lines indented; ``first`` stands before the first line."""
+    def say(
+        self,
+        text: str = "",
+        *,
+        style: str = "",
+        indent: int = 0,
+        first: str = "",
+        stderr: bool = False,
+        lines: bool = False,
+    ) -> None:
+        """A paragraph, wrapped between words, its lines indented; ``first`` stands before the first line. A line end
+        in it belongs to a name and is shown as one, unless we made it: ``lines``."""
         console = self.err if stderr else self.out
         lead = " " * indent
-        for number, part in enumerate(self.text(text).split("\n")):
+        parts = visible_lines(self._scrub(text)).split("\n") if lines else [self.text(text)]
+        for number, part in enumerate(parts):
             start = first if number == 0 else lead
             width = max(console.width, NARROWEST)
-            lines = textwrap.wrap(
+            wrapped = textwrap.wrap(
                 part,
                 width,
                 initial_indent=start,
@@ -81,7 +87,7 @@ class Screen:
                 break_on_hyphens=False,
                 break_long_words=False,
             )
-            for line in lines or [start.rstrip()]:
+            for line in wrapped or [start.rstrip()]:
                 console.print(Text(line, style=style), soft_wrap=True)
 
     def quote(self, line: str) -> None:

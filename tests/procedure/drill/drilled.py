@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 import json
 import os
+import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -17,6 +18,7 @@ from psycopg import sql
 from demo import crm
 from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
+from tests.cli.page import blocks, commands
 
 SCALE = 0.02
 
@@ -78,8 +80,11 @@ def drilled(live: EmbeddedServer, given: EmbeddedServer, folder: Path) -> Iterat
         with _standing_in(folder, live.url(name)):
             assert call("backup", "--quiet").status == 0
             before = _everything(given)
-            first = _passed("drill", "--json", "--signed-off-by", "Ann Lee")
-            second = _passed("drill", "--json", "--server", given.url("postgres"))
+            # The first two commands of the page.
+            made, to_one_that_is_given = commands(blocks("drills", "sh")[0])[:2]
+            first = _passed(*shlex.split(made)[1:], "--json")
+            words = [given.url("postgres") if "//" in word else word for word in shlex.split(to_one_that_is_given)]
+            second = _passed(*words[1:], "--json")
             after = _everything(given)
         yield Drilled(folder, live, name, given, first, second, before, after)
     finally:

@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 import os
 import signal
-import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -23,16 +22,7 @@ from lastgood.procedure.drill.place import clean_up
 from lastgood.procedure.drill.scratch import LiveServer, given
 from tests import warm
 from tests.cli.conftest import Lastgood
-
-SECONDS = 60.0
-
-
-def until(holds: Callable[[], bool]) -> None:
-    """Waits for something that another process does."""
-    deadline = time.monotonic() + SECONDS
-    while not holds():
-        assert time.monotonic() < deadline
-        time.sleep(0.02)
+from tests.waiting import until
 
 
 def running(folder: Path) -> list[str]:
@@ -73,7 +63,7 @@ def test_no_server_and_no_folder(
             child.send_signal(how)
             child.communicate()
         assert child.returncode == status
-        until(lambda: not running(scratch) and not list(scratch.iterdir()))
+        until(lambda: not running(scratch) and not list(scratch.iterdir()), "its server ends and its folder goes")
     left = sorted(Path("state/drills").glob("*/.*"))
     assert [each.name for each in left] == ([".alive", ".work"] if how == signal.SIGKILL else [])
     heard: list[Event] = []

@@ -100,8 +100,9 @@ def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("entries", "outcome", "words"),
     [
-        ([{"event": "begun", "kind": "deploy", "live": "crm"}, {"event": "ended", "status": "rolled_back"}],
-         "failed", "rolled back"),
+        ([{"event": "begun", "kind": "deploy", "live": "crm"},
+          {"event": "ended", "status": "undone", "report": {"status": "rolled back", "undo_command": "x"}}],
+         "undone", "failed, and was taken back"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "failed", "why": "no room"}],
          "failed", "failed"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "done"}], "done", "done"),
@@ -109,7 +110,7 @@ def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
            "past": {"live": "crm", "seconds": 5.0, "bytes": 1, "point": "x"}}], "done", "done"),
         ([{"event": "begun", "kind": "undo", **ANN, "plan": {"live": "crm", "undoes": RUN, "kept": "k"}},
           {"event": "ended", "status": "failed", "error": {"message": "no", "exit_status": 5}}],
-         "walked_back", "failed, everything was taken back"),
+         "walked_back", "failed, the database is as it was"),
         ([{"event": "begun", "kind": "maintenance", "action": "on", "live": "crm", **ANN},
           {"event": "something new", "of": "later versions", "much": {"more": 1}}], "stopped",
          "stopped before the switch, or at work"),

@@ -72,7 +72,7 @@ def url(keywords: Mapping[str, str]) -> str:
             ports *= len(hosts)
         pairs = zip(hosts, ports, strict=False)
         place = ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" if p else h for h, p in pairs)
-    query = f"?{urlencode(rest, quote_via=quote)}" if rest else ""
+    query = f"?{urlencode(rest, quote_via=quote, safe='/')}" if rest else ""
     return f"postgresql://{user}{'@' if user else ''}{place}/{quote(keywords['dbname'], safe='')}{query}"
 
 

@@ -90,7 +90,8 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
         report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, told)
     # The mark went with the database that was replaced.
     course.hold.mark = None
-    again = " The application was started again." if course.stopped else ""
+    started = course.stopped and course.wish.request.application.starts
+    again = " The application was started again." if started else course.asleep
     course.stopped = False
     _in_service(course, report)
     kind = Interrupted if course.stop.is_set() else TakenBack
@@ -132,8 +133,9 @@ def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodEr
         first = f"{error.hint.rstrip('.')}. Then run" if isinstance(error, LastgoodError) and error.hint else "Run"
         hint = f"{first}: lastgood recover, or: lastgood rollback {point}"
         state = f'"{course.live}" is as the migration left it, and open. The restore point is {point}.{course.asleep}'
+    why = words(error).removeprefix("cannot go on: ")
     told = NotTakenBack(
-        f"cannot take the failed deployment back: {words(error).removeprefix('cannot ')}; it had failed: {problem}",
+        f"cannot take the failed deployment back: {why}; it had failed: {problem}",
         hint=hint,
         state=state,
     )

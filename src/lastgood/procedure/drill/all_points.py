@@ -17,6 +17,7 @@ from lastgood.dump.reader import WhichDatabase
 from lastgood.errors import BadPoint, Interrupted, LastgoodError
 from lastgood.events import Emit, Event, StageDone, StageFailed, StageStarted, silent
 from lastgood.points import RestorePoint, Whole
+from lastgood.points.verdict import EVERYWHERE
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.embedded import available
 from lastgood.procedure.drill.evidence import Circumstances, ProvedPoint, StoreEvidence, point_digest
@@ -46,7 +47,7 @@ def prove_all(
         if request.server is None:
             check_room(found.place.work.parent, room_needed(there, 0, copies=1))
         with ExitStack() as stack:
-            work = _Work(found, stack, emit, cancelled)
+            work = _Work(found, stack, found.emit, cancelled)
             proved = [each for number, point in enumerate(there, 1) for each in work.prove(point, number, len(there))]
             servers = tuple(each.described() for each in work.servers.values())
         ended = datetime.now(UTC)
@@ -96,7 +97,10 @@ class _Work:
             whole = points.read_whole(point, emit=self._quiet, cancelled=self.cancelled)
         except WhichDatabase as error:
             for name in error.databases:
-                yield self._one(point, name, None)
+                found = self._one(point, name, None)
+                # Every cluster has these, mostly empty: nobody misses anything.
+                if not (name in EVERYWHERE and found.verdict == "partial"):
+                    yield found
         except Interrupted:
             raise
         except BadPoint as error:

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
+from lastgood import recording
 from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal
@@ -73,15 +74,9 @@ def occasion(request: DrillRequest, of: str, emit: Emit) -> Iterator[Occasion]:
     root = base(request.folder)
     run = new_run(datetime.now(UTC))
     with place(state, run, root) as found:
-        journal = Journal.create(state, run)
-        try:
-            journal.write("begun", kind="drill", of=of, live=request.live.target.dbname)
-            yield Occasion(request, run, journal, found, live, emit)
-        except BaseException as error:
-            interrupted = isinstance(error, Interrupted | KeyboardInterrupt)
-            with suppress(OSError):
-                journal.write("ended", kind="drill", status="interrupted" if interrupted else "failed", why=str(error))
-            raise
+        journal = recording.begin(state, run, "drill", of=of, live=request.live.target.dbname)
+        with recording.recording(journal, emit) as recorded:
+            yield Occasion(request, run, journal, found, live, recorded)
 
 
 def _look(request: DrillRequest, emit: Emit) -> LiveServer | None:

@@ -36,9 +36,10 @@ def drill(
     the live one), Failed, Interrupted: then there is no evidence, and nothing is left of it.
     """
     with occasion(request, "drill", emit) as found:
-        phases = Phases(emit)
+        phases = Phases(found.emit)
         with phases.phase("point", "read the restore point from end to end") as measured:
-            whole = _point(request, emit, cancelled)
+            with phases.hearing("point") as heard:
+                whole = _point(request, heard, cancelled)
             sha256 = whole.point.manifest.sha256 if whole.point.manifest is not None else whole.source.sha256()
             measured.bytes, measured.rows, measured.detail = whole.source.size, whole.facts.rows, whole.facts.said
         if request.server is None:
@@ -100,7 +101,7 @@ def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha2
         expected=expected(report, rehearsal.stand_in_bytes, live_bytes) if report is not None else None,
         compared=compared(phases, whole.source.size, passed_before(state, name)),
         cautions=tuple(rehearsal.phases.cautions),
-        left_out=tuple(_left_out(request, server)),
+        left_out=tuple(_left_out(request, server, rehearsal.no_guide)),
         failure=rehearsal.failure,
         due=due if passed else past_runs.drill_due(state, name, request.live.drill.every, ended),
     )
@@ -121,8 +122,10 @@ def _planned(whole: Whole) -> PlannedPoint:
     )
 
 
-def _left_out(request: DrillRequest, server: ScratchServer) -> Iterator[str]:
+def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str) -> Iterator[str]:
     """What a rollback in earnest would do besides."""
+    if no_guide:
+        yield f"the guide's commands: {no_guide}"
     application = request.live.application
     if application.stops or application.starts:
         yield "the hooks of [hooks]: a drill must not stop the real application"

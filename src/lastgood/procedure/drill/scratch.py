@@ -31,7 +31,7 @@ from lastgood.procedure.drill.place import Place
 MARK = "lastgood drill"
 NEWEST_TESTED = 18
 # Names of ours on a server that is given; the live database's own name may belong to somebody there.
-_OURS = re.compile(r".*_drill_[0-9a-f]{8}(?:_[a-z]+_[0-9a-f]{8}|_[a-z0-9]+)?\Z", re.DOTALL)
+_OURS = re.compile(r".*_drill_[0-9a-f]{8}((?:_[a-z0-9]+)*)\Z", re.DOTALL)
 _MOST_OF_THE_NAME = 28
 _BUILT_IN = ("postgres", "template0", "template1")
 # The cluster itself, with its first WAL.
@@ -189,14 +189,14 @@ class Scratch:
 
 
 def _is_ours(found: Database) -> bool:
-    comment = found.comment
-    # Killed between making a database and saying whose it is, a run leaves one that lets nobody in.
-    said = (
-        not found.allow_connections
-        if comment is None
-        else comment.startswith("lastgood ") or read_mark(comment) is not None
-    )
-    return said and _OURS.match(found.name) is not None and not found.is_template
+    name, comment = _OURS.match(found.name), found.comment
+    if name is None or found.is_template:
+        return False
+    if comment is None:
+        # Killed between making a database and saying whose it is, a run leaves one that lets nobody in; and those that
+        # the guide makes are known by their names alone.
+        return not found.allow_connections or bool(name[1])
+    return comment.startswith("lastgood ") or read_mark(comment) is not None
 
 
 def room_needed(points: Iterable[RestorePoint], live_bytes: int, *, copies: int) -> int:

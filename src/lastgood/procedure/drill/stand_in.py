@@ -52,13 +52,15 @@ class _Table:
         return f"{self.schema}.{self.name}"
 
 
-def facts(target: Target, emit: Emit, cancelled: Callable[[], bool]) -> Facts:
-    """What it contains now, exactly."""
+def facts(target: Target, stage: str, emit: Emit, cancelled: Callable[[], bool], *, like: Facts | None = None) -> Facts:
+    """What it contains now, exactly; ``like``: to be compared with that. Emits Progress of ``stage``."""
     with target.connect(application_name="lastgood drill") as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():
-            return facts_of_database(connection, emit=emit, cancelled=cancelled)
+            return facts_of_database(
+                connection, like=like, beyond_like=like is not None, emit=emit, cancelled=cancelled, stage=stage
+            )
 
 
 def break_it(target: Target, contents: Facts) -> tuple[str, ...]:

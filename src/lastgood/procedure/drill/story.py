@@ -24,8 +24,7 @@ from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 from lastgood.procedure import validate
-from lastgood.procedure.drill import stand_in
-from lastgood.procedure.drill.by_hand import by_hand
+from lastgood.procedure.drill import by_hand, stand_in
 from lastgood.procedure.drill.evidence import Failure, Outages, Proof, Validated
 from lastgood.procedure.drill.phases import Phases
 from lastgood.procedure.drill.place import Place
@@ -54,6 +53,7 @@ class Rehearsal:
     validated: Validated | None = None
     failure: Failure | None = None
     stand_in_bytes: int = 0
+    no_guide: str = ""
     phase: str = ""
 
     @property
@@ -93,7 +93,7 @@ class Rehearsal:
 
     def _make_stand_in(self) -> None:
         point, scratch = self.whole.point, self.scratch
-        with self._doing("stand_in", "restore a stand-in for the live database on the scratch server"):
+        with self._doing("stand_in", "restore a stand-in for the live database"):
             model = scratch.model(self.live.database if self.live is not None else None, self.whole.summary)
             with self.phases.hearing("stand_in") as emit:
                 restore.restore(
@@ -113,10 +113,10 @@ class Rehearsal:
     def _break(self) -> Facts:
         with self._doing("break", "break it, as a bad deployment would"):
             self.broken = stand_in.break_it(self.target, self.whole.facts)
-            return stand_in.facts(self.target, self.phases.emit, self.cancelled)
+            return stand_in.facts(self.target, "break", self.phases.emit, self.cancelled)
 
     def _roll_back(self) -> None:
-        with self._doing("rollback", "roll it back: fence, emergency backup, build, proof, switch"):
+        with self._doing("rollback", "roll it back, as in earnest"):
             request = Request(
                 target=self.target,
                 store=self.place.store,
@@ -202,8 +202,8 @@ class Rehearsal:
         with self._doing("undo", "take it back"), self.phases.hearing("undo") as emit:
             planned = undo.plan(self.target, self.scratch.name, self.report.run)
             done = undo.undo(self.target, planned, self.place.state, emit)
-        with self._doing("compare", "compare what the undo brought back with what was there before"):
-            found = compare(before, stand_in.facts(self.target, self.phases.emit, self.cancelled))
+        with self._doing("compare", "compare with what was there before"):
+            found = compare(before, stand_in.facts(self.target, "compare", self.phases.emit, self.cancelled))
         differences = found.differences
         self._prove(
             "undo",
@@ -218,10 +218,29 @@ class Rehearsal:
         self.scratch.drop(done.kept)
 
     def _by_hand(self) -> None:
-        with self._doing("guide", "do it by hand, with the commands of the guide"):
-            proof = by_hand(self)
-        if proof is not None:
-            self.proofs.append(proof)
+        self.no_guide = by_hand.impossible(self.whole.source, self.whole.summary, self.scratch.major)
+        if self.no_guide:
+            return
+        assert self.prepared is not None
+        point, facts = self.whole.point.path.absolute(), self.prepared.facts
+        emit = self.phases.emit
+        with self._doing(by_hand.STAGE, "do it by hand, as the guide says, and undo"):
+            ways = (self.target, point, self.place.store, self.scratch.major)
+            commands = by_hand.follow(*ways, False, emit, self.cancelled)
+            found = compare(facts, stand_in.facts(self.target, by_hand.STAGE, emit, self.cancelled, like=facts))
+            commands += by_hand.follow(*ways, True, emit, self.cancelled)
+        different = [each for each in found.tables if each.equal is False]
+        self._prove(
+            "guide",
+            "The guide's own commands lead there too",
+            not different,
+            f"{amounts.counted(commands, 'block')} of commands run from its text with psql, pg_dump and pg_restore; "
+            + (
+                f"{amounts.counted(len(found.tables), 'table')} equal the restore point"
+                if not different
+                else f"{different[0].schema_name}.{different[0].name} does not equal the restore point"
+            ),
+        )
 
     def _prove(self, name: str, title: str, holds: bool, said: str) -> None:
         self.proofs.append(Proof(name=name, title=title, holds=holds, said=said))

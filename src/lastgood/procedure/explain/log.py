@@ -22,6 +22,9 @@ BLOCK = 1 << 16
 LONGEST = 16_384  # characters of a line that are looked at: a row may have a gigabyte
 SQLSTATE = re.compile(r"[0-9A-Z]{5}")
 
+_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_CONTROL = bytes(number for number in (*range(1, 32), 127) if number not in b"\t\n\v\f\r\b\x1b")
+
 _STATE_NAMED = re.compile(
     r"""\bsql_?state\b\W{0,3}([0-9A-Z]{5})\b|\bcode['"]?: ?['"]([0-9A-Z]{5})['"]""", re.IGNORECASE
 )
@@ -84,10 +87,18 @@ def known_state(text: str) -> bool:
         return False
 
 
+def is_binary(sample: bytes) -> bool:
+    """Whether the first bytes of a file are those of no text: in any encoding, text has hardly any control characters.
+    Zeros do not count: a server that crashed leaves them in its log."""
+    if sample.startswith(_MARKS):
+        return False
+    return len(sample) - len(sample.translate(None, delete=_CONTROL)) > len(sample) // 50
+
+
 def lines(stream: BinaryIO) -> Iterator[str]:
     """Lines without their ends, of UTF-8 or of UTF-16 with its mark (PowerShell's ``>``), cut at ``LONGEST``."""
     mark = stream.read(2)
-    encoding = {b"\xff\xfe": "utf-16-le", b"\xfe\xff": "utf-16-be"}.get(mark, "utf-8")
+    encoding = dict(zip(_MARKS, ("utf-16-le", "utf-16-be"), strict=True)).get(mark, "utf-8")
     decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("replace"), translate=True)
     rest = "" if encoding != "utf-8" else decoder.decode(mark)
     cutting = False

@@ -26,6 +26,7 @@ _ENDED = {
 # What is told elsewhere, or means nothing to people.
 _SILENT = ("doing", "done", "undone", "undo failed", "failed")
 _KNOWN = ("at", "event")
+_AFTERWARDS = ("answered", "notified")
 
 
 class Chronicle:
@@ -53,9 +54,9 @@ class Chronicle:
 
     @property
     def ended(self) -> datetime:
-        """When the last entry was written that is not an answer of the days after."""
+        """When the last entry was written that is not an answer of the days after, nor who was told of it."""
         together = zip(self._times, self._entries, strict=True)
-        return max((at for at, each in together if each["event"] != "answered"), default=self._times[-1])
+        return max((at for at, each in together if each["event"] not in _AFTERWARDS), default=self._times[-1])
 
     def people(self) -> Iterator[Appearance]:
         """Who came, in order. A journal of an earlier version does not say who."""
@@ -156,6 +157,9 @@ def _other(each: Entry) -> tuple[str, str, float | None] | None:
         return "pause", f"PgBouncer lets clients go on{by}", each.get("seconds")
     if event == "undoing":
         return "note", f"the switch is undone by run {each['by']}: {each['reason']}", None
+    if event == "notified":
+        said = f'"{each["target"]}" was {"not " if each["problem"] else ""}told "{each["title"]}"'
+        return "message", f"{said}: {each['problem']}" if each["problem"] else said, each.get("seconds")
     if event == "answered":
         note = f": {each['note']}" if each.get("note") else ""
         return "answer", f"{each['person']} answered for {each['item']}{note}", None

@@ -27,7 +27,7 @@ class Appearance(Frozen):
 
 class Moment(Frozen):
     """One line of the timeline. ``kind`` is ``who``, ``stage``, ``done``, ``failed``, ``undone``, ``caution``,
-    ``note``, ``program``, ``hook``, ``health``, ``pause``, ``answer`` or ``end``."""
+    ``note``, ``program``, ``hook``, ``health``, ``pause``, ``answer``, ``message`` or ``end``."""
 
     at: datetime
     kind: str
@@ -43,6 +43,20 @@ class PhaseOfRun(Frozen):
     begun: datetime
     ended: datetime | None
     outcome: Literal["done", "failed", "begun"]
+
+
+class Planned(Frozen):
+    """What the plan promised. ``fence``: from when writers were kept out; ``expected_seconds``: how long building and
+    proving would take, null where nobody knew. ``verdict`` is the checklist's, ``found`` what spoke against it or was
+    worth a thought, each with its level."""
+
+    fence: str
+    reopen_when: str
+    shadow: str
+    kept: str
+    expected_seconds: float | None
+    verdict: str
+    found: tuple[str, ...]
 
 
 class Loss(Frozen):
@@ -156,6 +170,7 @@ class RunRecord(Document):
     people: tuple[Appearance, ...]
     timeline: tuple[Moment, ...]
     phases: tuple[PhaseOfRun, ...]
+    planned: Planned | None
     loss: tuple[Loss, ...]
     proofs: tuple[Proof, ...]
     not_compared: tuple[str, ...]

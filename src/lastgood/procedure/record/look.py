@@ -29,6 +29,7 @@ from lastgood.procedure.record.document import (
     Holding,
     Loss,
     Moment,
+    Planned,
     Problem,
     Proof,
     RunRecord,
@@ -122,6 +123,7 @@ def _from_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry]) -> R
         people=tuple(told.people()),
         timeline=tuple(told.timeline()),
         phases=tuple(told.phases()),
+        planned=_planned(known),
         loss=tuple(_loss(known)),
         proofs=tuple(_proofs(report)),
         not_compared=tuple(map(str, (report or {}).get("not_compared", ()))),
@@ -197,6 +199,30 @@ def _problem(ended: Mapping[str, Any]) -> Problem | None:
     with suppress(ValidationError, TypeError):
         return Problem.model_validate(ended["error"]) if ended.get("error") else None
     return None
+
+
+def _planned(plan: Mapping[str, Any]) -> Planned | None:
+    if "fence" not in plan:
+        return None
+    return Planned(
+        fence=str(plan["fence"]),
+        reopen_when=str(plan.get("reopen_when", "full")),
+        shadow=str(plan.get("shadow", "")),
+        kept=str(plan.get("kept", "")),
+        expected_seconds=plan.get("expected_seconds"),
+        verdict=str(plan.get("checklist", {}).get("verdict", "")),
+        found=tuple(_found(plan)),
+    )
+
+
+def _found(plan: Mapping[str, Any]) -> Iterator[str]:
+    for item in plan.get("checklist", {}).get("items", ()):
+        for line in item["lines"]:
+            if line["status"] != "PASS":
+                yield f"{line['status']} {item['title']}: {line['text']}"
+    for each in plan.get("findings", ()):
+        if not each.get("item"):
+            yield f"{each['level']}: {each['text']}"
 
 
 def _loss(plan: Mapping[str, Any]) -> Iterator[Loss]:
@@ -342,6 +368,7 @@ def _from_marks(inquiry: Inquiry, run: str) -> RunRecord:
         people=(Appearance(at=mark.started, did="began", by=mark.user, host=mark.host),),
         timeline=(Moment(at=mark.started, kind="who", text=f"{mark.user} on {mark.host} began", seconds=None),),
         phases=(),
+        planned=None,
         loss=(),
         proofs=(),
         not_compared=(),

@@ -108,9 +108,9 @@ def _fetch(deployment: UnfinishedDeployment) -> Proposal:
         kind="by_hand",
         title=f"get the restore point that the deployment made from {deployment.host}",
         detail=f"{deployment.point} is not in this store, and nothing older is as near. Copy it here with its "
-        ".lastgood.json, or name the folder with --store.",
+        ".lastgood.json, or name its folder with --store; then run lastgood recover again.",
         name="",
-        commands=("lastgood recover",),
+        commands=(),
         automatic=False,
     )
 

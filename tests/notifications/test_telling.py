@@ -1,0 +1,142 @@
+"""What a command tells, and what it keeps to itself; and that telling harms nothing."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import pytest
+
+from lastgood.cli.news import News
+from lastgood.config.tables import Notifications, Recipient
+from lastgood.errors import BadPoint, Failed, UsageError
+from lastgood.events import Caution, Event, StageStarted, silent
+from lastgood.journal import Journal
+from lastgood.notifications import Address, Delivery, Message
+from lastgood.postgres.server import Target
+from lastgood.present.news import Story
+from lastgood.secrecy import Scrubber
+
+TARGET = Target({"host": "db.example.org", "dbname": "crm"})
+STORY = Story(frozenset({"start"}), "started", 'It begins with password "hunter22".')
+
+
+class Sent:
+    """Stands for the program beside us."""
+
+    def __init__(self) -> None:
+        self.titles: list[str] = []
+        self.will_be: str | None = None
+        self.last: Message | None = None
+        self.deliveries: list[Delivery] = []
+
+    def __call__(self, addresses: Sequence[Address], limit: float) -> Sent:
+        return self
+
+    def send(self, message: Message) -> None:
+        self.titles.append(message.title)
+        self.last = message
+        self.deliveries.append(Delivery("team", message.title, 0.1))
+
+    def will(self, message: Message | None) -> None:
+        self.will_be = message.title if message is not None else None
+
+    def over(self, waiting: Callable[[], None]) -> list[Delivery]:
+        return self.deliveries
+
+
+@pytest.fixture
+def sent(monkeypatch: pytest.MonkeyPatch) -> Sent:
+    found = Sent()
+    monkeypatch.setattr("lastgood.cli.news.Messenger", found)
+    monkeypatch.setenv("TEAM_URL", "json://127.0.0.1/")
+    return found
+
+
+def news(*words: str) -> News:
+    scrub = Scrubber()
+    scrub.learn(["hunter22"])
+    targets = (Recipient(name="team", url_variable="TEAM_URL"), Recipient(name="gone", url_variable="GONE_URL"))
+    return News(Notifications(targets=targets), scrub, words or ("rollback",))
+
+
+def test_who_sits_at_it_is_not_told_and_who_does_not_is(sent: Sent) -> None:
+    found = news()
+    for unattended, error, told in (
+        (False, BadPoint("cannot find it"), []),
+        (True, UsageError("cannot read the command"), []),
+        (True, BadPoint("cannot find it"), ["crm on db.example.org: rollback failed, the restore point can't be used"]),
+    ):
+        sent.titles.clear()
+        with pytest.raises(type(error)), found.telling("rollback", TARGET, unattended=unattended):
+            raise error
+        assert sent.titles == told
+    sent.titles.clear()
+    with pytest.raises(Failed), found.telling("rollback", TARGET) as telling:
+        emit = telling.on_work(silent, "run-1", STORY)
+        assert sent.titles == []
+        emit(StageStarted("build", "build"))
+        emit(StageStarted("prove", "prove"))
+        assert sent.titles == ["crm on db.example.org: started"]
+        assert sent.will_be == "crm on db.example.org: rollback broke off, lastgood was killed"
+        broken = Failed("cannot go on")
+        telling.failed(broken)
+        raise broken
+    assert sent.titles[1:] == ["crm on db.example.org: rollback failed, nothing switched"], "once"
+    assert sent.will_be is None
+    assert found.run == "run-1"
+
+
+def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, "run-1")
+    found = news()
+
+    def defect() -> Story:
+        raise ZeroDivisionError
+
+    with found.telling("rollback", TARGET) as telling:
+        telling.began("run-1", defect)
+        telling.ended(STORY)
+    said: list[Event] = []
+    found.over(said.append, tmp_path)
+    missing = (
+        'the variable "GONE_URL" is not set. Set GONE_URL to the address, as https://appriseit.com/services/ writes it'
+    )
+    assert said == [
+        Caution('"everybody" was not told "what happened": a defect in lastgood (ZeroDivisionError)'),
+        Caution(f'"gone" was not told "crm on db.example.org: started": {missing}'),
+    ]
+    entries = [(each["target"], each["title"], bool(each["problem"])) for each in journal.replay()]
+    assert entries == [
+        ("team", "crm on db.example.org: started", False),
+        ("everybody", "what happened", True),
+        ("gone", "crm on db.example.org: started", True),
+    ]
+    assert sent.last is not None
+    assert "hunter22" not in sent.last.text + sent.last.markdown + sent.last.html
+
+
+def test_the_command_is_told_without_secrets_and_a_migration_without_its_arguments(sent: Sent) -> None:
+    for words, shown in (
+        (("rollback", "--db", "postgresql://ann:hunter22@db/crm"), "rollback --db 'postgresql://ann:***@db/crm'"),
+        (
+            ("deploy", "--label", "a b", "--", "psql", "-c", "ALTER ROLE x PASSWORD 'y'"),
+            "deploy --label 'a b' -- psql …",
+        ),
+        (("deploy", "--", "alembic"), "deploy -- alembic"),
+    ):
+        with news(*words).telling("deploy", TARGET) as telling:
+            telling.began("run-1", STORY)
+        assert sent.last is not None
+        assert sent.last.text.endswith(f"Server: db.example.org\nCommand: lastgood {shown}\n")
+
+
+def test_without_targets_nothing_is_made(sent: Sent) -> None:
+    def never() -> Story:
+        raise AssertionError("made")
+
+    found = News(Notifications(), Scrubber(), ("rollback",))
+    with found.telling("rollback", TARGET) as telling:
+        telling.began("run-1", never)
+        telling.ended(never)
+    assert found.over(silent, Path()) == [] and sent.titles == []
