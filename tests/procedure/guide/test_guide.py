@@ -67,11 +67,16 @@ def test_hostile_names_of_everything(
             else:
                 take(server.target(database), tmp_path / "store")
             before = grants(server, database)
+            hand = ByHand(made(server, database, tmp_path), server, tmp_path)
             for name in HOSTILE:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name, name)))
+            if bare:
+                # As after DROP SCHEMA … CASCADE, which takes every grant with it: the guide still knows them.
+                connection.execute(
+                    sql.SQL("DROP OWNED BY {}").format(sql.SQL(", ").join(map(sql.Identifier, roles[1:])))
+                )
+                hand.variables["CARRY"] = "guide"
             connection.close()
-            guide = made(server, database, tmp_path)
-            hand = ByHand(guide, server, tmp_path)
             hand.does(*(each for each in ROLLBACK if not each.startswith("hook-")))
             assert grants(server, database) == before
             with server.target(database).connect() as restored:
