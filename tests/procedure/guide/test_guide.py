@@ -183,6 +183,23 @@ def test_no_secret_and_no_value_of_a_setting(server: EmbeddedServer, new_databas
     assert f"export TO_LIVE='keepalives=1 dbname={database}'\n" in text
 
 
+def test_whoever_may_connect_may_write_it(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
+    """No rights but to connect: not even to make temporary objects."""
+    database = new_database("crm")
+    take(server.target(database), tmp_path / "store")
+    role = sql.Identifier(f"{database}_visitor")
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+        try:
+            superuser = look(server.target(database), tmp_path / "store")
+            visitor = look(server.target(database, user=f"{database}_visitor"), tmp_path / "store")
+        finally:
+            connection.execute(sql.SQL("DROP ROLE {}").format(role))
+    assert visitor.privileges == superuser.privileges
+    assert not visitor.superuser
+
+
 def test_hosted_platforms_say_what_differs(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
     database = new_database("crm")
     take(server.target(database), tmp_path / "store")
