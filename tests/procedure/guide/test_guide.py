@@ -19,7 +19,8 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState
 from lastgood.present import guide as present
-from lastgood.procedure.guide import ROLLBACK, UNDO, look
+from lastgood.present import page
+from lastgood.procedure.guide import ROLLBACK, UNDO, executable, look
 from lastgood.procedure.guide.writing import expected
 from tests.procedure.guide.by_hand import ByHand
 
@@ -67,7 +68,11 @@ def test_hostile_names_of_everything(
             else:
                 take(server.target(database), tmp_path / "store")
             before = grants(server, database)
-            hand = ByHand(made(server, database, tmp_path), server, tmp_path)
+            guide = made(server, database, tmp_path)
+            hand = ByHand(guide, server, tmp_path)
+            written = executable(look(server.target(database), tmp_path / "store"))
+            assert [(each.id, each.text) for each in hand.blocks] == [(each.id, each.text) for each in written]
+            assert "<b>" not in page.page("guide", guide.read_text(encoding="utf-8"))
             for name in HOSTILE:
                 connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name, name)))
             if bare:
