@@ -170,11 +170,7 @@ class Readme(Stage):
 class Application(Stage):
     """The page's hooks are programs that write down their calls, its application is a real one."""
 
-    PROGRAM = """#!{python}
-import pathlib, sys
-with open("calls", "a") as log:
-    print(pathlib.Path(sys.argv[0]).name, *sys.argv[1:], file=log)
-"""
+    PROGRAM = '#!/bin/sh\necho "$(basename "$0")" "$@" >> calls\n'
     STOPPED: ClassVar = ["maintenance on", "workers stop"]
     STARTED: ClassVar = ["workers start", "maintenance off"]
 
@@ -198,7 +194,7 @@ with open("calls", "a") as log:
         for command in (hooks.maintenance_on, hooks.stop, hooks.start, hooks.maintenance_off, hooks.smoke):
             assert command is not None
             Path(command[0]).parent.mkdir(exist_ok=True)
-            Path(command[0]).write_text(self.PROGRAM.format(python=sys.executable))
+            Path(command[0]).write_text(self.PROGRAM)
             Path(command[0]).chmod(0o755)
         return text
 
