@@ -465,9 +465,10 @@ class Supabase(Rds):
         supabase(self.server)
         for user in ("supabase_admin", "authenticator"):
             self.here.request.addfinalizer(self.server.target(self.live, user=user).connect().close)
-        docker = self.shell.bin / "docker"
-        docker.write_text('#!/bin/sh\necho "$@" >> "$HOME/docker"\n')
-        docker.chmod(0o755)
+        for program in ("docker", "supabase"):
+            path = self.shell.bin / program
+            path.write_text(f'#!/bin/sh\necho "$@" >> "$HOME/{program}"\n')
+            path.chmod(0o755)
 
     def before(self, command: Command) -> None:
         if "recover" in command.text:
@@ -478,6 +479,9 @@ class Supabase(Rds):
             assert "can read" not in outcome.out
         if "TRUNCATE" in command.text:
             assert self.deals() == 2
+        if "deploy" in command.text:
+            assert '2 of "supabase_auth_admin"' in outcome.err
+            assert not (self.here.folder / "supabase").exists()
 
     def finish(self) -> None:
         stopped, started, *others = (self.here.folder / "docker").read_text().splitlines()
