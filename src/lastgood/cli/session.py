@@ -122,7 +122,7 @@ class Session:
 
     def over(self) -> None:
         """The command has ended: everybody who is to be told of it is told, or named as one who was not."""
-        if self._news is not None:
+        if self._news is not None and self._news.is_open:
             # The command's own end stands, whatever happens here.
             try:
                 with self.events() as emit:
