@@ -123,7 +123,10 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
     report, error = done.deployment, done.document["error"]
     assert (report["status"], report["rollback"], report["kept"]) == ("unchanged", None, None)
     assert (report["command"]["signal"], report["moved"]) == (9, ["public.deals_id_seq"])
-    compared = f"equal: {len(before.tables)} tables ({before.rows} rows) and {len(before.objects)} schema objects"
+    compared = (
+        f"equal: {len(before.tables)} tables ({before.rows} rows), {len(before.objects)} schema objects, owners, "
+        "privileges and comments"
+    )
     assert error["message"] == 'cannot deploy: the migration "sh" was killed by signal 9 (SIGKILL)'
     assert error["state"] == (
         f'"{site.name}" is as it was before the migration, and open. It was compared with '
