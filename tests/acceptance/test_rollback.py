@@ -61,6 +61,12 @@ class Stage:
             rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [self.live])
             return sorted(row[0] for row in rows)
 
+    def sessions(self) -> list[int]:
+        """Who is in the live database."""
+        with self.maintenance() as connection:
+            rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [self.live])
+            return [row[0] for row in rows]
+
     def open_kept(self, name: str) -> None:
         with self.maintenance() as connection:
             connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
@@ -194,6 +200,8 @@ def test_writers_wait_and_no_acknowledged_write_is_lost(stage: Stage) -> None:
 def test_with_the_fence_at_the_swap_writes_go_on_and_are_counted(stage: Stage) -> None:
     stage.request = replace(stage.request, fence="at-swap")
     prepared = rollback.plan(stage.request)
+    # What a session has written is counted when it has ended, which is a moment after its client has gone.
+    until(lambda: not stage.sessions(), "nobody is left in the live database")
 
     def write() -> None:
         stage.execute("INSERT INTO public.account (id, balance) SELECT i, 7 FROM generate_series(9001, 9010) i")

@@ -266,3 +266,25 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
     assert lastgood("guide", "--check", "--json").document["reasons"] == [
         "it was not written by lastgood, or the line that says from what it was written is gone"
     ]
+
+
+def test_another_restore_point_than_the_newest(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path
+) -> None:
+    """Scenario 2: nobody knows its figures, so a person must say that they are right."""
+    older = Path(lastgood("backup", "--label", "older", "--json").document["point"]["path"])
+    with server.target(database).connect() as connection:
+        connection.execute("INSERT INTO public.contacts VALUES (4, 'Di', '2025-11-04')")
+    assert lastgood("backup", "--label", "newer").status == 0
+    assert lastgood("guide").status == 0
+    hand = ByHand(GUIDE, server, tmp_path)
+    hand.variables["OTHER_POINT"] = str(older)
+    until_compare = ROLLBACK.index("compare")
+    hand.does(*(each for each in ROLLBACK[:until_compare] if not each.startswith("hook-")))
+    said = hand.fails("compare")
+    assert "rows   | public.contacts            | 4" in said
+    assert said.endswith("If that is how it should be: COMPARED=yes, and this block again\n")
+    assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
+    hand.variables["COMPARED"] = "yes"
+    hand.does("compare", "files", "swap", "verify", "reads")
+    assert lastgood("facts", older.name, "--live", "--json").document["equal"] is True

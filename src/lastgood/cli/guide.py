@@ -68,6 +68,7 @@ def guide_(
             session.settings.store,
             point=point,
             tables=session.settings.tables,
+            state=session.settings.state,
             folder=file.absolute().parent if file is not None else None,
             file=FILE if to_stdout else output.name,
             emit=emit,

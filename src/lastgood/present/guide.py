@@ -10,6 +10,7 @@ from urllib.parse import quote
 
 from lastgood import __version__, amounts
 from lastgood.facts import TableFacts
+from lastgood.past_runs import DID
 from lastgood.points import RestorePoint
 from lastgood.present import markdown, page
 from lastgood.present.screen import Screen
@@ -105,6 +106,15 @@ def _head(subject: Subject) -> Iterator[str]:
                 f"{markdown.code(point.path.name)}, made {point.made_at:%Y-%m-%d %H:%M:%S} UTC"
                 f" ({markdown.text(point.kind)}, {amounts.size(point.size)}; {markdown.text(point.facts.said)})",
             ),
+            (
+                "Role",
+                f"{markdown.code(subject.role)}, "
+                + (
+                    "a superuser"
+                    if subject.superuser
+                    else "no superuser: the block `rights` says whether that is enough"
+                ),
+            ),
             ("Written", f"{subject.made_at:%Y-%m-%d %H:%M} UTC by lastgood {__version__}"),
             ("Owner", markdown.text(subject.guide.owner) or "nobody: name one in `[guide]` of lastgood.toml"),
             ("Review by", f"{subject.review:%Y-%m-%d}"),
@@ -135,6 +145,13 @@ def _foot(subject: Subject) -> Iterator[str]:
     yield "`lastgood guide --check` says when it must."
 
 
+def _lasted(subject: Subject) -> str:
+    past = subject.past
+    if past is None:
+        return " (nobody knows: it was never rehearsed here; `lastgood drill` does)"
+    return f" (on {past.at:%Y-%m-%d} it was {DID[past.kind]} in {amounts.duration(past.seconds)}, by lastgood)"
+
+
 def _related(text: str) -> str:
     """A document: a link where the text ends with an address."""
     found = _ADDRESS.fullmatch(text)
@@ -161,7 +178,7 @@ def _prose(subject: Subject) -> dict[str, str]:
         "title": markdown.code(subject.live),
         "room": amounts.size(subject.size) if subject.size is not None else "the live database's size",
         "store_text": markdown.code(str(subject.store)),
-        "expected": " (the last drill says how long it takes)",
+        "expected": _lasted(subject),
         "kept_text": kept,
         "restore_note": "" if point.single else _NOT_SINGLE,
         "grants_intro": _CARRIED[point.carries] + "\n" + _roles(subject),

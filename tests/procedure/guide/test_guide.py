@@ -19,7 +19,8 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState
 from lastgood.present import guide as present
-from lastgood.procedure.guide import ROLLBACK, UNDO, look
+from lastgood.present import page
+from lastgood.procedure.guide import ROLLBACK, UNDO, executable, look
 from lastgood.procedure.guide.writing import expected
 from tests.procedure.guide.by_hand import ByHand
 
@@ -67,11 +68,20 @@ def test_hostile_names_of_everything(
             else:
                 take(server.target(database), tmp_path / "store")
             before = grants(server, database)
-            for name in HOSTILE:
-                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name, name)))
-            connection.close()
             guide = made(server, database, tmp_path)
             hand = ByHand(guide, server, tmp_path)
+            written = executable(look(server.target(database), tmp_path / "store"))
+            assert [(each.id, each.text) for each in hand.blocks] == [(each.id, each.text) for each in written]
+            assert "<b>" not in page.page("guide", guide.read_text(encoding="utf-8"))
+            for name in HOSTILE:
+                connection.execute(sql.SQL("DELETE FROM {}").format(sql.Identifier(name, name)))
+            if bare:
+                # As after DROP SCHEMA … CASCADE, which takes every grant with it: the guide still knows them.
+                connection.execute(
+                    sql.SQL("DROP OWNED BY {}").format(sql.SQL(", ").join(map(sql.Identifier, roles[1:])))
+                )
+                hand.variables["CARRY"] = "guide"
+            connection.close()
             hand.does(*(each for each in ROLLBACK if not each.startswith("hook-")))
             assert grants(server, database) == before
             with server.target(database).connect() as restored:
@@ -176,6 +186,23 @@ def test_no_secret_and_no_value_of_a_setting(server: EmbeddedServer, new_databas
     assert "`app.token`" in text
     assert "export PGSSLMODE=prefer\n" in text
     assert f"export TO_LIVE='keepalives=1 dbname={database}'\n" in text
+
+
+def test_whoever_may_connect_may_write_it(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
+    """No rights but to connect: not even to make temporary objects."""
+    database = new_database("crm")
+    take(server.target(database), tmp_path / "store")
+    role = sql.Identifier(f"{database}_visitor")
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("REVOKE TEMPORARY ON DATABASE {} FROM PUBLIC").format(sql.Identifier(database)))
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))
+        try:
+            superuser = look(server.target(database), tmp_path / "store")
+            visitor = look(server.target(database, user=f"{database}_visitor"), tmp_path / "store")
+        finally:
+            connection.execute(sql.SQL("DROP ROLE {}").format(role))
+    assert visitor.privileges == superuser.privileges
+    assert not visitor.superuser
 
 
 def test_hosted_platforms_say_what_differs(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:

@@ -4,9 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +19,7 @@ from lastgood.config.tables import Guide, Hooks, Tables
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
+from lastgood.past_runs import PastRun, past_runs
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.errors import failed
@@ -64,7 +67,8 @@ class PointOfGuide:
 @dataclass(frozen=True, slots=True)
 class Subject:
     """All that a guide tells. ``privileges``: what the capture query of the guide gave, as it was printed. ``roles``:
-    name and tables of those that were granted something. ``tables``: schema and name, of the live database."""
+    name and tables of those that were granted something. ``tables``: schema and name, of the live database. ``past``:
+    when it was last put back or rehearsed, as far as this machine knows."""
 
     target: Target
     live: str
@@ -85,6 +89,7 @@ class Subject:
     folder: Path | None
     platform: Platform | None
     guide: Guide
+    past: PastRun | None
     made_at: datetime
     file: str
 
@@ -110,13 +115,15 @@ def look(
     *,
     point: str | None = None,
     tables: Tables | None = None,
+    state: Path | None = None,
     folder: Path | None = None,
     file: str = "manual-rollback-procedure.md",
     emit: Emit = silent,
 ) -> Subject:
     """Looks at the live database and at its newest valid restore point (or the one that ``point`` names).
 
-    A point with a manifest is not read, as its facts stand there; any other is read to its end. Raises BadPoint when
+    A point with a manifest is not read, as its facts stand there; any other is read to its end. ``state``: where the
+    journals of runs lie. Raises BadPoint when
     there is none, Refused, Failed.
     """
     settings = tables or Tables()
@@ -124,7 +131,7 @@ def look(
     chosen = _point(store, point, live, emit)
     with database.connect_maintenance(target, live) as maintenance:
         found = database.describe(maintenance, live)
-        state = DatabaseState.read(maintenance, live)
+        own = DatabaseState.read(maintenance, live)
         known = maintenance.execute(
             "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [roles_that_tell()]
         )
@@ -147,7 +154,7 @@ def look(
         role=role,
         superuser=superuser,
         size=found.size_bytes,
-        state=state,
+        state=own,
         tables=listed,
         roles=granted,
         privileges=privileges,
@@ -159,22 +166,26 @@ def look(
         folder=folder,
         platform=platform,
         guide=settings.guide,
+        past=next(iter(past_runs(state, live)), None) if state is not None else None,
         made_at=now.astimezone(UTC),
         file=file,
     )
 
 
 def captured(connection: Connection) -> Mapping[str, Any]:
-    """Owners and grants of everything, by the very query of the guide. In a transaction that is taken back."""
-    try:
-        with connection.transaction(force_rollback=True):
-            connection.execute(part("things.sql").encode())
-            row = connection.execute(part("capture.sql").rstrip().rstrip(";").encode()).fetchone()
-    except psycopg.errors.InsufficientPrivilege as error:
-        raise failed(error, "read owners and grants", state=NOT_REACHED) from error
+    """Owners and grants of everything, by the very query of the guide."""
+    row = connection.execute(_capture().encode()).fetchone()
     assert row is not None  # aggregates always give a row
     told: Mapping[str, Any] = row[0]
     return told
+
+
+@cache
+def _capture() -> str:
+    """The guide's temporary views and its query as one statement: not everybody may make temporary objects."""
+    views = re.findall(r"^CREATE TEMP VIEW (\w+) AS\n(.*?);$", part("things.sql"), re.MULTILINE | re.DOTALL)
+    parts = ",\n".join(f"{name} AS (\n{query}\n)" for name, query in views)
+    return f"WITH {parts}\n{part('capture.sql')}".replace("pg_temp.", "")
 
 
 def _row(connection: Connection) -> tuple[str, str, bool, datetime]:

@@ -92,6 +92,21 @@ BEGIN
     EXECUTE format('REVOKE ALL ON ROUTINE %s FROM PUBLIC', what);
   END LOOP;
 END $$;
+-- Proof: read again, all is as it was wanted.
+CREATE TEMP TABLE not_as_wanted AS
+SELECT i.type, i.identity, w.owner AS wanted_owner, t.owner, w.acl AS wanted_grants, t.acl AS grants
+FROM pg_temp.wanted w JOIN pg_temp.things t ON t.class = w.class AND t.oid = w.oid AND t.sub = w.sub
+CROSS JOIN pg_identify_object(t.class, t.oid, t.sub) i
+WHERE (w.owner IS NOT NULL AND t.owner <> w.owner)
+   OR (SELECT array_agg(e ORDER BY e) FROM jsonb_array_elements(w.acl) e)
+      IS DISTINCT FROM (SELECT array_agg(e ORDER BY e) FROM jsonb_array_elements(t.acl) e);
+TABLE pg_temp.not_as_wanted;
+DO $$
+BEGIN
+  IF EXISTS (SELECT FROM pg_temp.not_as_wanted) THEN
+    RAISE EXCEPTION 'cannot go on: the owners or grants above could not be made what they were';
+  END IF;
+END $$;
 SELECT i.type, i.identity AS only_in_the_restore_point, t.owner AS belongs_now_to
 FROM pg_temp.things t CROSS JOIN pg_identify_object(t.class, t.oid, t.sub) i
 WHERE t.ours AND t.sub = 0 AND NOT EXISTS (SELECT FROM pg_temp.wanted x WHERE x.class = t.class AND x.oid = t.oid);
