@@ -54,6 +54,7 @@ def _values(subject: Subject) -> dict[str, str]:
         "databases": "\n".join(_databases(subject)),
         "file_name": re.sub(r"[^A-Za-z0-9_.+-]", "_", subject.live).lstrip(".-")[:80] or "database",
         "guide_file": subject.file if re.fullmatch(r"[\w./-]+", subject.file) else "manual-rollback-procedure.md",
+        **lock,
         "major": str(subject.major),
         "single": "--single-transaction" if subject.point.single else "--jobs=1",
         "single_psql": " --single-transaction" if subject.point.single else "",
