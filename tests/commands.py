@@ -10,7 +10,7 @@ import typer
 from lastgood import cli
 from lastgood.cli.application import app
 
-assert cli.COMMANDS, "importing the command line registers the commands"
+cli.load()
 ROOT: Any = typer.main.get_command(app)
 
 

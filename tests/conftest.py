@@ -24,8 +24,8 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory.place(runs_programs=Tr
 
 MAJORS = (15, 16, 17, 18)
 NEWEST = 18
-# Their files may lie in memory.
-SMALL = {"max_wal_size": "256MB", "min_wal_size": "32MB"}
+# Their files may lie in memory; and what tests count is what they do themselves, not what the server does in between.
+OURS = {"max_wal_size": "256MB", "min_wal_size": "32MB", "autovacuum": "off"}
 _numbers = itertools.count(1)
 
 
@@ -46,7 +46,7 @@ class Servers:
                 pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
             pytest.skip(f"PostgreSQL {major} is not on this machine")
         if major not in self._running:
-            self._running[major] = EmbeddedServer(major, settings=SMALL)
+            self._running[major] = EmbeddedServer(major, settings=OURS)
         return self._running[major]
 
     def close(self) -> None:

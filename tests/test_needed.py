@@ -50,8 +50,8 @@ class Store:
         manifest_path(path).write_text(json.dumps({**self._manifest, **manifest, "made_at": made_at.isoformat()}))
         return path
 
-    def reasons(self, wish: prune.Wish, *, post_mortems: bool = True) -> dict[str, str]:
-        plan = prune.plan(self.target, self.folder, wish, self.state, post_mortems=post_mortems)
+    def reasons(self, wish: prune.Wish, within: float = 0.0) -> dict[str, str]:
+        plan = prune.plan(self.target, self.folder, wish, self.state, post_mortem_within=within)
         return {each.name: "goes" if each.goes else each.why for each in plan.candidates}
 
 
@@ -126,7 +126,9 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     pins.pin(good, "wait")
     said: list[Event] = []
     assert prune.run(made.target, plan, said.append)["removed"] == []
-    assert Note('"good.sql" was pinned meanwhile; left alone') in said
+    pin = pins.pin_of(good)
+    assert pin is not None
+    assert Note(f'"good.sql" is needed now, and left alone: pinned by {pin.by}: wait') in said
     assert good.exists() and manifest_path(good).exists()
     assert pins.unpin(good) and not pins.unpin(good)
     assert prune.run(made.target, plan)["removed"] == ["good.sql"]
@@ -161,6 +163,21 @@ def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
     # The age counts back from the newest one that is sound: what is damaged or lies in the future tells nothing.
     within = replace(policy, retention=Retention(keep=Keep(within=30 * 86400)))
     assert made.reasons(within)["new.sql"] == "within 30 days"
+
+
+def test_an_emergency_backup_stays_until_its_post_mortem_is_due_whoever_knows_of_it(made: Store) -> None:
+    """The rollback may have been run from another machine, which has its journal."""
+    now = datetime.now(UTC)
+    made.add("newest.sql", now)
+    for hours in (1, 47, 49):
+        made.add(f"saved_{hours}.sql", now - timedelta(hours=hours), purpose="emergency")
+    assert made.reasons(prune.Wish(keep=1), within=48 * 3600) == {
+        "newest.sql": "among the 1 newest",
+        "saved_1.sql": "an emergency backup of the last 2 days",
+        "saved_47.sql": "an emergency backup of the last 2 days",
+        "saved_49.sql": "goes",
+    }
+    assert made.reasons(prune.Wish(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "goes"
 
 
 def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: Store) -> None:

@@ -24,7 +24,15 @@ def somebody(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> Iterator[None]:
     scrub = Scrubber()
     scrub.learn(["battery-staple"])
     caller.announce(("rollback", "--db", "postgresql://app:hunter22@db/crm", "--yes"), scrub)
-    for name in ("SSH_CONNECTION", "SSH_CLIENT", "SUDO_USER"):
+    pipeline = (
+        "GITHUB_ACTOR",
+        "GITLAB_USER_LOGIN",
+        "CI_JOB_URL",
+        "GITHUB_SERVER_URL",
+        "GITHUB_REPOSITORY",
+        "GITHUB_RUN_ID",
+    )
+    for name in ("SSH_CONNECTION", "SSH_CLIENT", "SUDO_USER", *pipeline):
         monkeypatch.delenv(name, raising=False)
     monkeypatch.chdir(tmp_path)
     yield
@@ -54,6 +62,32 @@ def test_it_begins_with_who_where_and_how(tmp_path: Path, monkeypatch: pytest.Mo
         "skew": -0.25,
         "live": "crm",
     }
+
+
+@pytest.mark.parametrize(
+    ("environment", "actor", "job"),
+    [
+        (
+            {
+                "GITHUB_ACTOR": "ann",
+                "GITHUB_SERVER_URL": "https://github.com",
+                "GITHUB_REPOSITORY": "example/crm",
+                "GITHUB_RUN_ID": "7",
+            },
+            "ann",
+            "https://github.com/example/crm/actions/runs/7",
+        ),
+        (
+            {"GITLAB_USER_LOGIN": "bo", "CI_JOB_URL": "https://gitlab.com/x/-/jobs/7"},
+            "bo",
+            "https://gitlab.com/x/-/jobs/7",
+        ),
+        ({"GITHUB_REPOSITORY": "example/crm"}, None, None),
+    ],
+)
+def test_a_pipeline_says_who_set_it_off(environment: dict[str, str], actor: str | None, job: str | None) -> None:
+    found = caller.identity(environment)
+    assert (found.get("actor"), found.get("job")) == (actor, job)
 
 
 def test_what_is_said_is_kept_and_progress_is_not(tmp_path: Path) -> None:

@@ -19,13 +19,14 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import lastgood.__main__
-import lastgood.cli  # all of it: that is what this program is for
+import lastgood.cli
 
 LARGEST = 1 << 18
 
 
 def main() -> None:
     """Until nobody can send orders any more."""
+    lastgood.cli.load()  # all of it: that is what this program is for
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal of the tests is for them
     orders = socket.socket(fileno=int(sys.argv[1]))
     while True:

@@ -44,11 +44,24 @@ def current() -> Caller:
 
 def identity(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
     """What a record says of who began or went on with something, and in what ``folder``. ``ssh`` is the address that
-    the person came from, ``sudo_user`` who he was before he became another; both only where it is so."""
+    the person came from, ``sudo_user`` who he was before he became another, ``actor`` who set off the pipeline and
+    ``job`` where to read about that; each only where it is so."""
     found: dict[str, Any] = {"by": person.user(), "host": person.host()}
     if address := next(iter((environment.get("SSH_CONNECTION") or environment.get("SSH_CLIENT") or "").split()), ""):
         found["ssh"] = address
     if sudo := environment.get("SUDO_USER"):
         found["sudo_user"] = sudo
+    if actor := environment.get("GITHUB_ACTOR") or environment.get("GITLAB_USER_LOGIN"):
+        found["actor"] = actor
+    if job := _job(environment):
+        found["job"] = job
     found |= {"command": _current.command, "folder": str(Path.cwd()), "lastgood": __version__, "pid": os.getpid()}
     return found
+
+
+def _job(environment: Mapping[str, str]) -> str:
+    """The page of the pipeline's job that runs us, as GitLab or GitHub names it."""
+    names = ("GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    server, repository, run = (environment.get(name, "") for name in names)
+    github = f"{server}/{repository}/actions/runs/{run}" if server and repository and run else ""
+    return environment.get("CI_JOB_URL") or github

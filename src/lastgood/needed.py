@@ -8,7 +8,7 @@ those stay unless they are named.
 from __future__ import annotations
 
 import json
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime, timedelta
@@ -17,9 +17,9 @@ from typing import Any
 
 from lastgood import incidents
 from lastgood.journal import Journal
-from lastgood.points import RestorePoint, pins
+from lastgood.points import pins
 from lastgood.postgres.deployment import find_deployment
-from lastgood.postgres.mark import Mark
+from lastgood.postgres.mark import marked
 from lastgood.postgres.server import Connection
 
 # A drill of which nothing was heard for longer is over, however it ended.
@@ -38,33 +38,31 @@ class Need:
 def needs(
     maintenance: Connection,
     live: str,
-    marks: Sequence[Mark],
-    stored: Iterable[RestorePoint],
+    paths: Iterable[Path],
     state: Path | None,
     *,
     post_mortems: bool = True,
 ) -> dict[str, Need]:
-    """Path → need, of those of ``stored`` that are needed. ``marks`` are those of our databases of ``live``. ``state``
-    is the folder with this machine's journals; ``post_mortems``: whether any are to be written.
+    """Path → need, of those restore points of the database ``live`` that are needed. ``state`` is the folder with this
+    machine's journals; ``post_mortems``: whether any are to be written.
 
     Runs and marks name a point by the path that it has on their machine: here its name counts. A point too many stays
     where two are called the same.
     """
-    said = list(_said(maintenance, live, marks, state, post_mortems))
+    said = list(_said(maintenance, live, state, post_mortems))
     found: dict[str, Need] = {}
-    for point in stored:
-        pin = pins.pin_of(point.path)
+    for path in paths:
+        pin = pins.pin_of(path)
         mine = [Need(pin.said, always=True)] if pin is not None else []
-        mine += [need for name, need in said if name == point.path.name]
+        mine += [need for name, need in said if name == path.name]
         if mine:
-            found[str(point.path)] = next((each for each in mine if each.always), mine[0])
+            found[str(path)] = next((each for each in mine if each.always), mine[0])
     return found
 
 
-def _said(
-    maintenance: Connection, live: str, marks: Sequence[Mark], state: Path | None, post_mortems: bool
-) -> Iterator[tuple[str, Need]]:
+def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: bool) -> Iterator[tuple[str, Need]]:
     """The names of needed points, and why."""
+    marks = [mark for _, mark in marked(maintenance) if mark.live == live]
     for mark in marks:
         if mark.role == "shadow":
             yield Path(mark.point).name, Need("an unfinished run needs it", always=True)

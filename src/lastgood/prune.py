@@ -9,7 +9,7 @@ kept database or a finished restore point.
 from __future__ import annotations
 
 import shutil
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -19,12 +19,13 @@ from typing import Any, Literal
 from zoneinfo import ZoneInfo
 
 from lastgood import points, recording
-from lastgood.config.tables import Keep, Retention
+from lastgood.amounts import span
+from lastgood.config.tables import Keep, Record, Retention
 from lastgood.documents import Document, Frozen
 from lastgood.errors import Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
-from lastgood.needed import needs
+from lastgood.needed import Need, needs
 from lastgood.points import RestorePoint, pins
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import clock, database
@@ -36,6 +37,8 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.retention import kept_by
 
 FOREIGN_STAYS = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+NAMED = "named"
+POST_MORTEM_WITHIN = Record().post_mortem_within
 NO_POLICY = Retention()
 NOTHING_SAYS = "cannot prune: nothing says what is to go"
 SAY_IT = (
@@ -89,9 +92,18 @@ class Wish:
         return self.older_than is None and self.keep is None and not self.named
 
 
-def plan(target: Target, store: Path, wish: Wish, state: Path | None = None, *, post_mortems: bool = True) -> PrunePlan:
-    """What goes, and what stays. ``state`` is the folder with this machine's journals, ``post_mortems``: whether any
-    are to be written.
+def plan(
+    target: Target,
+    store: Path,
+    wish: Wish,
+    state: Path | None = None,
+    *,
+    post_mortem_within: float = POST_MORTEM_WITHIN,
+    valid: Path | None = None,
+) -> PrunePlan:
+    """What goes, and what stays. ``state`` is the folder with this machine's journals, ``post_mortem_within``: how many
+    seconds after a rollback its post-mortem is due; 0 where none is written. ``valid`` is a restore point that was
+    verified just now.
 
     Raises UsageError when nothing says what is to go, Refused for a name that is not there or must stay.
     """
@@ -105,7 +117,9 @@ def plan(target: Target, store: Path, wish: Wish, state: Path | None = None, *, 
         # A store whose own files are one dump is not to be removed as a whole.
         there = [point for point in points.listing(store) if point.path != store]
         stored = [point for point in there if _concerns(point, live) or point.path.name in named]
-        needed = needs(maintenance, live, [mark for _, mark in ours], stored, state, post_mortems=post_mortems)
+        needed = needs(
+            maintenance, live, [point.path for point in stored], state, post_mortems=bool(post_mortem_within)
+        )
     found = list(_kept(ours, wish, now))
     for point, (goes, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
         need = needed.get(str(point.path))
@@ -119,6 +133,9 @@ def plan(target: Target, store: Path, wish: Wish, state: Path | None = None, *, 
             )
         if need is not None and goes and point.path.name not in named:
             goes, why = False, need.why
+        # The journal that knows of the rollback may lie on another machine.
+        if goes and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
+            goes, why = False, f"an emergency backup of the last {span(post_mortem_within)}"
         found.append(
             Candidate(
                 kind="restore point",
@@ -130,7 +147,7 @@ def plan(target: Target, store: Path, wish: Wish, state: Path | None = None, *, 
                 why=why,
             )
         )
-    found = _keep_a_valid_one(found, stored)
+    found = _keep_a_valid_one(found, stored, valid)
     for unmarked in left:
         goes = unmarked.name in named
         found.append(
@@ -141,7 +158,7 @@ def plan(target: Target, store: Path, wish: Wish, state: Path | None = None, *, 
                 made_at=None,
                 bytes=unmarked.bytes or 0,
                 goes=goes,
-                why="named" if goes else "never marked by the run that made it; name it to remove it",
+                why=NAMED if goes else "never marked by the run that made it; name it to remove it",
             )
         )
     missing = set(named) - {each.name for each in found}
@@ -223,7 +240,7 @@ def _concerns(point: RestorePoint, live: str) -> bool:
 
 def _verdict(name: str, place: int, made_at: datetime, now: datetime, wish: Wish) -> tuple[bool, str]:
     if wish.named:
-        return (True, "named") if name in wish.named else (False, "not named")
+        return (True, NAMED) if name in wish.named else (False, "not named")
     if wish.keep is not None and place < wish.keep:
         return False, f"among the {wish.keep} newest"
     if wish.older_than is not None and now - made_at <= wish.older_than:
@@ -231,7 +248,9 @@ def _verdict(name: str, place: int, made_at: datetime, now: datetime, wish: Wish
     return True, "old enough" if wish.older_than is not None else f"beyond the {wish.keep} newest"
 
 
-def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]) -> list[Candidate]:
+def _keep_a_valid_one(
+    found: Iterable[Candidate], stored: Sequence[RestorePoint], valid: Path | None
+) -> list[Candidate]:
     """If no valid restore point would stay, the newest valid one that would go stays. Points are read to know.
 
     Emergency backups hold what a rollback got away from: one does not stand in for a restore point.
@@ -243,7 +262,7 @@ def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]
     if not going:
         return result
     for point in stored:
-        if point not in going and points.verify(point).valid:
+        if point not in going and (point.path == valid or points.verify(point).valid):
             return result
     for point in going:
         if points.verify(point).valid:
@@ -253,9 +272,16 @@ def _keep_a_valid_one(found: Iterable[Candidate], stored: Sequence[RestorePoint]
     return result
 
 
-def run(target: Target, plan: PrunePlan, emit: Emit = silent, state: Path | None = None) -> dict[str, Any]:
-    """Removes what the plan says, one after the other; each database is checked by OID and mark again. ``state``: the
-    folder of the record."""
+def run(
+    target: Target,
+    plan: PrunePlan,
+    emit: Emit = silent,
+    state: Path | None = None,
+    *,
+    post_mortem_within: float = POST_MORTEM_WITHIN,
+) -> dict[str, Any]:
+    """Removes what the plan says, one after the other; each database is checked by OID and mark again, and whether a
+    restore point is needed now: somebody may have thought long over the plan. ``state``: the folder of the record."""
     with database.connect_maintenance(target, plan.live) as maintenance:
         lock_live(maintenance, plan.live)
         going = [each.name for each in plan.going]
@@ -269,12 +295,16 @@ def run(target: Target, plan: PrunePlan, emit: Emit = silent, state: Path | None
             going=going,
         )
         with recording.recording(kept, emit) as emit:
-            document = _removed(maintenance, target, plan, emit)
+            paths = [Path(each.path) for each in plan.going if each.path is not None]
+            needed = needs(maintenance, plan.live, paths, state, post_mortems=bool(post_mortem_within))
+            document = _removed(maintenance, target, plan, needed, emit)
             recording.ended(kept, "done", removed=document["removed"])
     return document
 
 
-def _removed(maintenance: Connection, target: Target, plan: PrunePlan, emit: Emit) -> dict[str, Any]:
+def _removed(
+    maintenance: Connection, target: Target, plan: PrunePlan, needed: Mapping[str, Need], emit: Emit
+) -> dict[str, Any]:
     removed: list[str] = []
     for each in plan.going:
         emit(StageStarted("prune", f"remove {each.name}"))
@@ -292,8 +322,9 @@ def _removed(maintenance: Connection, target: Target, plan: PrunePlan, emit: Emi
             database.drop(maintenance, each.name, each.oid)
         elif each.path is not None:
             path = Path(each.path)
-            if pins.pin_of(path) is not None:
-                emit(Note(f'"{each.name}" was pinned meanwhile; left alone'))
+            need = needed.get(each.path)
+            if need is not None and (need.always or each.why != NAMED):
+                emit(Note(f'"{each.name}" is needed now, and left alone: {need.why}'))
                 continue
             # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
             manifest_path(path).unlink(missing_ok=True)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
@@ -199,7 +199,7 @@ def look(
             shadows=tuple(each for each in ours if each.role == "shadow"),
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
             unfinished=tuple(unfinished),
-            deployment=_deployment(live, working),
+            deployment=_deployment(live, working, unfinished),
             finishing=_finishing(target, live),
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
@@ -244,14 +244,16 @@ def unfinished_of(shadow: OurDatabase, working: str) -> UnfinishedRun:
     )
 
 
-def _deployment(live: Database, working: str) -> UnfinishedDeployment | None:
+def _deployment(live: Database, working: str, unfinished: Sequence[UnfinishedRun]) -> UnfinishedDeployment | None:
     mark = read_deployment(live.comment)
     if mark is None or mark.live_oid != live.oid:
         return None
+    # The rollback that was to take it back, where it stopped half-way, only has to go on.
+    back = f"lastgood resume {unfinished[0].run}" if unfinished else "lastgood recover"
     return UnfinishedDeployment(
         **mark.model_dump(include={"run", "stage", "point", "label", "program", "host", "user", "started"}),
         working=working,
-        commands=() if working else ("lastgood recover", f"lastgood deploy --accept {mark.run}"),
+        commands=() if working else (back, f"lastgood deploy --accept {mark.run}"),
     )
 
 

@@ -61,6 +61,12 @@ class Stage:
             rows = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [self.live])
             return sorted(row[0] for row in rows)
 
+    def sessions(self) -> list[int]:
+        """Who is in the live database."""
+        with self.maintenance() as connection:
+            rows = connection.execute("SELECT pid FROM pg_stat_activity WHERE datname = %s", [self.live])
+            return [row[0] for row in rows]
+
     def open_kept(self, name: str) -> None:
         with self.maintenance() as connection:
             connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(name)))
@@ -194,6 +200,8 @@ def test_writers_wait_and_no_acknowledged_write_is_lost(stage: Stage) -> None:
 def test_with_the_fence_at_the_swap_writes_go_on_and_are_counted(stage: Stage) -> None:
     stage.request = replace(stage.request, fence="at-swap")
     prepared = rollback.plan(stage.request)
+    # What a session has written is counted when it has ended, which is a moment after its client has gone.
+    until(lambda: not stage.sessions(), "nobody is left in the live database")
 
     def write() -> None:
         stage.execute("INSERT INTO public.account (id, balance) SELECT i, 7 FROM generate_series(9001, 9010) i")
@@ -350,7 +358,7 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     stage.request = replace(stage.request, choice=Choice(point="good.sql"))
     second = stage.rollback()
     target, store = stage.request.target, stage.request.store
-    plan = prune.plan(target, store, prune.Wish(older_than=timedelta(0)))
+    plan = prune.plan(target, store, prune.Wish(older_than=timedelta(0)), post_mortem_within=0)
     stays = {each.name: each.why for each in plan.candidates if not each.goes}
     goes = [each.name for each in plan.going]
     assert stays[second.kept] == "the undo of the last run; name it to remove it"
@@ -364,7 +372,7 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     assert [each.name for each in named.going] == [second.kept]
     prune.run(target, named)
     assert stage.names() == [stage.live]
-    everything = prune.plan(target, store, prune.Wish(older_than=timedelta(0)))
+    everything = prune.plan(target, store, prune.Wish(older_than=timedelta(0)), post_mortem_within=0)
     assert {each.name: each.why for each in everything.candidates} == {"good.sql": "the last valid restore point"}
 
 
@@ -372,7 +380,7 @@ def test_prune_leaves_what_belongs_to_another_database(stage: Stage, new_databas
     target, store = stage.request.target, stage.request.store
     neighbour = take(stage.server.target(new_database("billing")), store)
     stage.rollback()
-    plan = prune.plan(target, store, prune.Wish(keep=0))
+    plan = prune.plan(target, store, prune.Wish(keep=0), post_mortem_within=0)
     assert neighbour.path.name not in {each.name for each in plan.candidates}
     # An emergency backup is no restore point to go back to: it does not count as the last valid one.
     stays = {each.name for each in plan.candidates if not each.goes and each.kind == "restore point"}

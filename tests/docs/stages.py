@@ -170,11 +170,7 @@ class Readme(Stage):
 class Application(Stage):
     """The page's hooks are programs that write down their calls, its application is a real one."""
 
-    PROGRAM = """#!{python}
-import pathlib, sys
-with open("calls", "a") as log:
-    print(pathlib.Path(sys.argv[0]).name, *sys.argv[1:], file=log)
-"""
+    PROGRAM = '#!/bin/sh\necho "$(basename "$0")" "$@" >> calls\n'
     STOPPED: ClassVar = ["maintenance on", "workers stop"]
     STARTED: ClassVar = ["workers start", "maintenance off"]
 
@@ -198,7 +194,7 @@ with open("calls", "a") as log:
         for command in (hooks.maintenance_on, hooks.stop, hooks.start, hooks.maintenance_off, hooks.smoke):
             assert command is not None
             Path(command[0]).parent.mkdir(exist_ok=True)
-            Path(command[0]).write_text(self.PROGRAM.format(python=sys.executable))
+            Path(command[0]).write_text(self.PROGRAM)
             Path(command[0]).chmod(0o755)
         return text
 
@@ -469,9 +465,10 @@ class Supabase(Rds):
         supabase(self.server)
         for user in ("supabase_admin", "authenticator"):
             self.here.request.addfinalizer(self.server.target(self.live, user=user).connect().close)
-        docker = self.shell.bin / "docker"
-        docker.write_text('#!/bin/sh\necho "$@" >> "$HOME/docker"\n')
-        docker.chmod(0o755)
+        for program in ("docker", "supabase"):
+            path = self.shell.bin / program
+            path.write_text(f'#!/bin/sh\necho "$@" >> "$HOME/{program}"\n')
+            path.chmod(0o755)
 
     def before(self, command: Command) -> None:
         if "recover" in command.text:
@@ -482,6 +479,9 @@ class Supabase(Rds):
             assert "can read" not in outcome.out
         if "TRUNCATE" in command.text:
             assert self.deals() == 2
+        if "deploy" in command.text:
+            assert '2 of "supabase_auth_admin"' in outcome.err
+            assert not (self.here.folder / "supabase").exists()
 
     def finish(self) -> None:
         stopped, started, *others = (self.here.folder / "docker").read_text().splitlines()

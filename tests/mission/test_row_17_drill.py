@@ -16,6 +16,9 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.present import drill_news
+from lastgood.procedure.drill import Sealed
+from lastgood.procedure.drill.evidence import Failure
 from tests.cli.page import blocks, commands
 from tests.commands import wrong
 from tests.conftest import Servers
@@ -48,6 +51,7 @@ def test_the_whole_procedure_is_rehearsed_on_a_scratch_server(stage: Drilled, wh
     assert sum(table["rows"] for table in evidence["tables"]) == evidence["point"]["rows"] > 1000
     assert (evidence["live"], evidence["live_server"][:2]) == (stage.database, "17")
     assert evidence["outages"]["read"] > 0
+    assert evidence["by"]["command"].startswith("lastgood drill ")
     assert evidence["validation"]["verdict"] == "GO"
 
 
@@ -181,6 +185,25 @@ def test_it_reminds_when_one_is_overdue(stage: Drilled, tmp_path: Path) -> None:
         assert "; the next is OVERDUE since 20" in stage.lastgood("status").out
     finally:
         settings.unlink()
+
+
+def test_people_elsewhere_are_told(stage: Drilled) -> None:
+    sealed = Sealed.model_validate(stage.second)
+    passed = drill_news.ended(sealed)
+    point = Path(stage.second["evidence"]["point"]["path"]).name
+    assert (passed.events, passed.title) == (frozenset({"success"}), "drill passed")
+    assert passed.happened == (
+        f'The rollback of "{stage.database}" to {point} was rehearsed in all its phases, and everything was proved.'
+    )
+    assert passed.next == f"Sign the evidence off: lastgood drill --sign {sealed.evidence.run} --by NAME"
+    why = Failure(phase="rollback", code="failed", message="cannot go on: it is full", hint="Room.", exit_status=5)
+    worse = sealed.evidence.model_copy(update={"status": "failed", "failure": why})
+    failed = drill_news.ended(sealed.model_copy(update={"evidence": worse}))
+    assert (failed.events, failed.title) == (frozenset({"failure"}), "drill FAILED")
+    assert failed.happened == (
+        f'The rollback of "{stage.database}" to {point} was rehearsed, and failed: cannot go on: it is full.'
+    )
+    assert failed.state == f'"{stage.database}" was not touched.'
 
 
 def test_each_command_of_the_page(stage: Drilled) -> None:

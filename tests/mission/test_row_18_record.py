@@ -16,7 +16,9 @@ from psycopg import sql
 from lastgood import person
 from lastgood.journal import Journal
 from lastgood.postgres.embedded import EmbeddedServer
+from tests import warm
 from tests.cli.conftest import Lastgood
+from tests.cli.conftest import child_environment as child_environment
 
 HOSTILE = "<script>alert(1)</script>|`x`\n# y"
 SECRET = "battery-staple"
@@ -164,7 +166,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
         "# Post-mortem: rollback of ",
         "| Due | ",
         "## Summary",
-        f"{me} on {host} began to put the database",
+        f"{me} on {host} from 203.0.113.7 began to put the database",
         "TO BE FILLED",
         "## Impact",
         "| Writes waited | ",
@@ -270,3 +272,43 @@ def test_a_failed_run_says_why_and_who_took_it_back(
     explained = lastgood("explain", journal.run)
     assert "It failed and took everything back" in explained.out
     assert re.search(SECRET, report.out + explained.out + journal.path.read_text()) is None
+
+
+def test_what_two_machines_did(
+    lastgood: Lastgood,
+    server: EmbeddedServer,
+    database: str,
+    tmp_path: Path,
+    child_environment: dict[str, str],
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert lastgood("backup", "--quiet").status == 0
+    fault = {"LASTGOOD_FAULT": "build.after_load:kill"}
+    with warm.Process("rollback", "--yes", environment={**child_environment, **fault}) as killed:
+        killed.communicate(60)
+    (journal,) = Journal.all(tmp_path / "state")
+    there = ("--state", str(tmp_path / "elsewhere"))
+    told(
+        lastgood("report").out,
+        f"Rollback {journal.run}: stopped before the switch, or at work\n",
+        f'"{database}" was not touched. The run is still at work, or was stopped.',
+        f"lastgood resume {journal.run}",
+    )
+    monkeypatch.setenv("SSH_CONNECTION", "203.0.113.8 51234 10.0.0.6 22")
+    assert lastgood("resume", "--yes", *there).status == 0
+    # Each of the two knows its part, and that there is another one.
+    begun = lastgood("report").out
+    told(
+        begun,
+        f"Rollback {journal.run}: switched, not finished\n",
+        "The journal here ends before the switch, and the server shows that it took place: "
+        f'"{database}" is the restored database, and the one before is kept as "{database}_old_',
+        f"{person.user()} on {person.host()} went on with it.\n",
+        f"lastgood undo {journal.run}",
+    )
+    told(
+        lastgood("report", *there).out,
+        f"Rollback {journal.run}: done\n",
+        f"{person.user()} on {person.host()} from 203.0.113.8 resumed: lastgood resume --yes --state ",
+        "Checklist after",
+    )

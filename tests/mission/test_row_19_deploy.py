@@ -58,7 +58,6 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
     assert f"restore point  {point.name}" in done.out
     # The comment that said "unfinished" meanwhile is the database's own again.
     assert site.comment() == "The CRM of record"
-    assert site.lastgood("status").status == 0
     (begun, *_, ended) = site.journal(done.out.split("run")[1].split()[0])
     assert (begun["event"], begun["kind"], begun["live"]) == ("begun", "deploy", site.name)
     assert (ended["event"], ended["status"], ended["report"]["point"]) == ("ended", "done", str(point))
@@ -108,8 +107,14 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
     before = site.facts()
     # Killed as it was, it had one transaction, which the server rolled back. Numbers that it drew stay drawn.
     script = site.psql(f"BEGIN; {WRITES} {HALF} {FAILS} COMMIT;")
-    done = site.deploy("sh", "-c", f"{shlex.join(script)}; kill -9 $$")
+    secret = {"LASTGOOD_DB": site.server.url(site.name).replace("postgres@", "postgres:pa55word@")}
+    kills = f"{shlex.join(script)}; echo it is $PGPASSWORD, $DATABASE_URL; kill -9 $$"
+    done = site.lastgood("deploy", "--json", "--", "sh", "-c", kills, environment=secret)
     assert done.status == 5, done.err
+    # The migration has the password in its environment; nobody reads it anywhere.
+    assert '"line": "it is ***, postgresql://postgres:***@/' in done.err
+    kept = [done.out, done.err, *(path.read_text() for path in (site.folder / "state").rglob("*.jsonl"))]
+    assert not any("pa55word" in text for text in kept)
     report, error = done.deployment, done.document["error"]
     assert (report["status"], report["rollback"], report["kept"]) == ("unchanged", None, None)
     assert (report["command"]["signal"], report["moved"]) == (9, ["public.deals_id_seq"])
@@ -190,7 +195,7 @@ def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Calla
     assert (error["code"], error["message"]) == ("interrupted", 'cannot deploy: the migration "psql" was interrupted')
     assert error["deployment"]["status"] == "rolled back"
     assert site.same_as(before)
-    assert site.lastgood("status").status == 0
+    assert site.comment() == "The CRM of record"
 
 
 def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None], tmp_path: Path) -> None:
@@ -213,8 +218,6 @@ def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None],
         "Run lastgood recover to go back to the restore point that it made. If the database is good as it is: "
         f"lastgood deploy --accept {found['run']}"
     )
-    wrong = site.lastgood("deploy", "--accept", "20260101-000000-00000000", environment=elsewhere)
-    assert f"{found['run']} is the one that is not finished" in wrong.err
     answer = site.lastgood("recover", "--yes", "--json", environment=elsewhere)
     assert answer.status == 0, answer.err
     diagnosis = answer.document["diagnosis"]
@@ -222,7 +225,6 @@ def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None],
     assert (diagnosis["proposals"][0]["kind"], diagnosis["proposals"][0]["name"]) == ("rollback", found["point"])
     assert site.same_as(before)
     assert site.comment() == "The CRM of record"
-    assert site.lastgood("status").status == 0
 
 
 def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
@@ -249,7 +251,7 @@ def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
     # With room again, what was said is what helps.
     assert site.lastgood("rollback", report["point"], "--yes", "--quiet").status == 0
     assert site.same_as(before)
-    assert site.lastgood("status").status == 0
+    assert site.comment() == "The CRM of record"
 
 
 def test_a_dry_run_shows_what_would_change_and_changes_nothing(site: Site) -> None:
@@ -311,11 +313,18 @@ def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
 
             until(half_done, "the migration is half done")
             server.stop(signal.SIGQUIT)  # as in a crash
+            assert process.stderr is not None
+            waits = "the server went away; waiting up to 5 min for it"
+            assert any(json.loads(line).get("text") == waits for line in process.stderr)
+            server.start()
+            # And once more, in the middle of the way back.
+            assert any(json.loads(line).get("name") == "emergency" for line in process.stderr)
+            server.stop(signal.SIGQUIT)
             server.start()
             out, err = process.communicate(timeout=90)
             assert process.wait(90) == 6, err
+            assert "the server was restarted meanwhile: going back once more (" in err
         assert json.loads(out)["error"]["deployment"]["status"] == "rolled back"
-        said = [each.get("text", "") for each in map(json.loads, err.splitlines())]
-        assert "the server went away; waiting up to 5 min for it" in said
+        assert site.lastgood("status").status == 0
         assert site.same_as(before)
         assert site.comment() == "The CRM of record"

@@ -179,6 +179,7 @@ def test_names_do_nothing_to_the_reader() -> None:
     story = news.Story(frozenset({"failure"}), hostile, hostile, hostile, hostile, hostile, (("Run", hostile),))
     told = news.message(story, "rollback", hostile, [("By", hostile)])
     assert "\n" not in told.title and "\x1b" not in told.title + told.text + told.markdown + told.html
+    assert "@everyone" not in told.title + told.text + told.markdown + told.html
     assert "<script" not in told.html and "<a " not in told.html and "<h1" not in told.html
 
 

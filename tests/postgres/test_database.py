@@ -56,6 +56,29 @@ def test_a_server_without_the_database_postgres() -> None:
             database.connect_maintenance(own.target("app"), "app")
 
 
+@pytest.mark.postgres(15, 18)
+def test_it_may_belong_to_somebody_else_who_then_owns_its_schema_public(
+    server: EmbeddedServer, maintenance: Connection, new_database: New
+) -> None:
+    """A member of the owner makes it; nothing in public could be given to him otherwise."""
+    live = new_database()
+    maintenance.execute("CREATE ROLE books_owner")
+    maintenance.execute("CREATE ROLE books_member LOGIN CREATEDB IN ROLE books_owner")
+    try:
+        maintenance.execute(sql.SQL("ALTER DATABASE {} OWNER TO books_owner").format(sql.Identifier(live)))
+        with server.target("postgres", user="books_member").connect() as member:
+            model = database.describe(member, live)
+            made = database.create_like(member, f"{live}_shadow", model, "ours", owner=model.owner)
+        assert (made.owner, made.comment) == ("books_owner", "ours")
+        with server.target(made.name, user="books_member").connect() as member:
+            member.execute("CREATE TABLE public.accounts (id int)")
+            member.execute("ALTER TABLE public.accounts OWNER TO books_owner")
+    finally:
+        for name in (f"{live}_shadow", live):
+            maintenance.execute(sql.SQL("DROP DATABASE IF EXISTS {}").format(sql.Identifier(name)))
+        maintenance.execute("DROP ROLE books_member, books_owner")
+
+
 @pytest.mark.parametrize(
     ("base", "suffix", "expected"),
     [

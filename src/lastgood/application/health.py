@@ -9,15 +9,16 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
-from typing import Any
-
-import httpx
+from typing import TYPE_CHECKING, Any
 
 from lastgood.application import Application
 from lastgood.application.results import HealthResult
 from lastgood.config.tables import Health
 from lastgood.errors import Interrupted
 from lastgood.secrecy import Scrubber
+
+if TYPE_CHECKING:
+    import httpx
 
 BODY_CHARACTERS = 500
 MOST_BYTES = 1 << 20
@@ -31,6 +32,8 @@ def ask(
 ) -> HealthResult:
     """Asks until the answer is the expected one, or the deadline has passed; ``told`` hears of every answer that is
     not. A redirect is an answer like any other, and not followed. Raises Interrupted."""
+    import httpx  # only who asks pays for loading it
+
     health = application.health
     assert health is not None, "there is no [health]"
     headers = {name: os.environ.get(variable, "") for name, variable in health.headers.items()}
@@ -126,6 +129,8 @@ class _Asking:
 
 
 def _once(client: httpx.Client, health: Health) -> Answer:
+    import httpx
+
     too_late = f"it did not answer within {health.time_limit:g} s"
     content = b""
     try:

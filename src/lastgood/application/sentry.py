@@ -6,8 +6,6 @@ import os
 import time
 from urllib.parse import quote
 
-import httpx
-
 from lastgood.config.tables import Sentry
 
 TIME_LIMIT = 5.0
@@ -22,6 +20,8 @@ def rate(sentry: Sentry, seconds: float) -> float | None:
     token = os.environ.get(sentry.token_variable)
     if not token:
         return None
+    import httpx  # only who asks pays for loading it
+
     until = time.time()
     length = max(seconds, LEAST_SECONDS)
     answer = httpx.get(

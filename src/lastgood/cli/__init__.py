@@ -6,63 +6,25 @@ import io
 import logging
 import sys
 from collections.abc import Sequence
+from importlib import import_module
 
 import psycopg
 import typer
 
 from lastgood import fault
-from lastgood.cli import (
-    backup,
-    check,
-    config,
-    deploy,
-    drill,
-    explain,
-    facts,
-    guide,
-    init,
-    maintenance,
-    notify,
-    points,
-    prune,
-    recover,
-    report,
-    restore,
-    rollback,
-    runs,
-    status,
-    undo,
-    validate,
-)
-from lastgood.cli.application import app
+from lastgood.cli.application import ORDER, app
 from lastgood.cli.session import UNKNOWN_STATE, Session
 from lastgood.errors import Interrupted, LastgoodError, UsageError
 from lastgood.postgres import errors as server_errors
 
-# Importing a module registers its commands.
-COMMANDS = (
-    init,
-    config,
-    explain,
-    backup,
-    check,
-    points,
-    facts,
-    restore,
-    recover,
-    rollback,
-    deploy,
-    undo,
-    status,
-    maintenance,
-    prune,
-    validate,
-    runs,
-    report,
-    notify,
-    drill,
-    guide,
-)
+# The module of each command; importing one registers its commands.
+MODULES = {name: name for name in ORDER} | {"resume": "rollback", "abort": "rollback"}
+
+
+def load(command: str = "") -> None:
+    """Registers a command, or all of them: what one needs is a third of a second less to load than everything."""
+    for module in (MODULES[command],) if command in MODULES else sorted(set(MODULES.values())):
+        import_module(f"lastgood.cli.{module}")
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -87,6 +49,7 @@ def _status(session: Session, words: list[str]) -> int:
     """The one place where errors become exit statuses."""
     try:
         fault.arm_from_environment()
+        load(words[0] if words else "")
         status = app(words, prog_name="lastgood", standalone_mode=False, obj=session)
     except LastgoodError as error:
         return session.failed(error)

@@ -52,7 +52,7 @@ def backup(
             _pin(point.path, pin, emit)
         seconds = monotonic() - started
         emit(StageDone("backup", seconds, point.path.name))
-        removed, status = _pruned(session, emit) if prune_too else ((), None)
+        removed, status = _pruned(session, point.path, emit) if prune_too else ((), None)
     document = {"point": shown.document(point), "seconds": round(seconds, 3)}
     if prune_too:
         document["removed"] = list(removed)
@@ -74,16 +74,16 @@ def _pin(point: Path, reason: str, emit: Emit) -> None:
         emit(Caution(f'"{point.name}" is made, and could not be pinned: {error.strerror or error}'))
 
 
-def _pruned(session: Session, emit: Emit) -> tuple[Sequence[str], int | None]:
+def _pruned(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], int | None]:
     """What was removed; and the exit status when that failed. The backup is there in any case."""
     tables, settings = session.settings.tables, session.settings
     wish = prune.Wish(retention=tables.retention)
-    asked = bool(tables.record.post_mortem_within)
+    within = tables.record.post_mortem_within
     try:
-        plan = prune.plan(session.target, settings.store, wish, settings.state, post_mortems=asked)
+        plan = prune.plan(session.target, settings.store, wish, settings.state, post_mortem_within=within, valid=made)
         if not plan.going:
             return (), None
-        return prune.run(session.target, plan, emit, settings.state)["removed"], None
+        return prune.run(session.target, plan, emit, settings.state, post_mortem_within=within)["removed"], None
     except LastgoodError as error:
         emit(Caution(f"the restore point is made; older ones stay: {error}"))
         return (), error.exit_status

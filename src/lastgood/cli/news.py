@@ -61,6 +61,11 @@ class News:
         """Whether anybody is to be told anything."""
         return bool(self._settings.targets)
 
+    @property
+    def is_open(self) -> bool:
+        """Whether anything is left to wait for, or to say."""
+        return self._messenger is not None or bool(self._failed)
+
     def send(self, message: Message) -> None:
         """Begins to send it."""
         message = self._scrubbed(message)

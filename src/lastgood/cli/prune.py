@@ -46,8 +46,8 @@ def prune_(
     age = _age(older_than) if older_than is not None else None
     tables = session.settings.tables
     wish = prune.Wish(older_than=age, keep=keep, named=tuple(names or ()), retention=tables.retention)
-    asked = bool(tables.record.post_mortem_within)
-    plan = prune.plan(target, session.settings.store, wish, session.settings.state, post_mortems=asked)
+    within = tables.record.post_mortem_within
+    plan = prune.plan(target, session.settings.store, wish, session.settings.state, post_mortem_within=within)
     if dry_run or not plan.going:
         session.result(plan.document(), lambda: shown.show(screen, plan))
         return
@@ -55,7 +55,7 @@ def prune_(
         shown.show(screen, plan)
     session.confirm("remove them for good", plan.live, yes)
     with session.events() as emit:
-        document = prune.run(target, plan, emit, session.settings.state)
+        document = prune.run(target, plan, emit, session.settings.state, post_mortem_within=within)
     session.result(document, lambda: shown.show_done(screen, document))
 
 

@@ -19,7 +19,7 @@ import typer
 from pydantic import BaseModel
 
 from lastgood import config, errors
-from lastgood.cli import exit_status
+from lastgood.cli import exit_status, load
 from lastgood.cli.application import app
 from lastgood.config import example
 from lastgood.events import Phase
@@ -139,6 +139,7 @@ def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator
 
 def commands() -> str:
     """docs/reference/commands.md."""
+    load()
     root = typer.main.get_command(app)
     lines = ["# Commands", "", GENERATED, "", inspect.cleandoc(root.help or ""), "", "## Options of every command", ""]
     lines += ["They may stand before and after the command's name.", ""]
@@ -381,5 +382,4 @@ def write(folder: Path) -> None:
 
 
 if __name__ == "__main__":
-    # The application has its commands only when the whole command line was imported.
     write(Path(sys.argv[1] if len(sys.argv) > 1 else "docs/reference"))

@@ -23,7 +23,8 @@ def runs(
 ) -> None:
     """List what was done: rollbacks, undos, restores and the like.
 
-    Who did it and when, how it ended and how long it took, as the journals of this machine tell. Asks no server.
+    Who did it and when, how it ended and how long it took, as the journals of this machine tell; validations only with
+    --kind validate. Asks no server.
     """
     if kind is not None and kind not in KINDS:
         raise UsageError(

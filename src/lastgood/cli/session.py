@@ -10,11 +10,10 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
-from lastgood.cli.news import News
 from lastgood.engine.pace import Pace
 from lastgood.errors import UNKNOWN_STATE as UNKNOWN_STATE
 from lastgood.errors import LastgoodError, Refused
@@ -24,8 +23,11 @@ from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
 from lastgood.present.screen import Screen
-from lastgood.procedure.record import Inquiry
 from lastgood.secrecy import Scrubber
+
+if TYPE_CHECKING:
+    from lastgood.cli.news import News
+    from lastgood.procedure.record import Inquiry
 
 # The options that make a Pace.
 PACE = ("jobs", "max_wal_lag", "throttle")
@@ -104,6 +106,8 @@ class Session:
     @property
     def inquiry(self) -> Inquiry:
         """Where records are looked up."""
+        from lastgood.procedure.record import Inquiry  # only who looks pays for loading it
+
         settings = self.settings
         return Inquiry(settings.state, settings.store, settings.tables, self.target)
 
@@ -111,12 +115,14 @@ class Session:
     def news(self) -> News:
         """Those who are told elsewhere what happens, by [notifications] in lastgood.toml."""
         if self._news is None:
+            from lastgood.cli.news import News  # only who tells something pays for loading it
+
             self._news = News(self.settings.tables.notifications, self.scrub, self._arguments)
         return self._news
 
     def over(self) -> None:
         """The command has ended: everybody who is to be told of it is told, or named as one who was not."""
-        if self._news is not None:
+        if self._news is not None and self._news.is_open:
             # The command's own end stands, whatever happens here.
             try:
                 with self.events() as emit:

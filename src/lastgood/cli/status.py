@@ -18,7 +18,7 @@ def look(session: Session) -> int | None:
     """
     tables = session.settings.tables
     found = status.look(session.target, tables.pgbouncer, session.settings.state, tables.drill)
-    found = found.model_copy(update={"post_mortems": tuple(record.to_do(session.inquiry))})
+    found = found.model_copy(update={"post_mortems": tuple(record.to_do(session.inquiry, found))})
     session.result(found.document(), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
     stopped = stopped or (found.deployment is not None and not found.deployment.working)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterator, Mapping
+from pathlib import Path
 from types import UnionType
 from typing import Annotated, Any, Literal, Union, get_args, get_origin
 
@@ -181,7 +182,7 @@ def _kind(annotation: Any, metadata: tuple[object, ...] = ()) -> str:
         if get_origin(arguments[0]) is Literal:
             return "list of " + ", ".join(f"`{written(one)}`" for one in get_args(arguments[0]))
         return "list of folders" if arguments[0] is Folder else "list of texts"
-    names = {str: "text", bool: "true or false", int: "whole number", float: "number"}
+    names = {str: "text", bool: "true or false", int: "whole number", float: "number", Path: "path"}
     return names.get(annotation, "table")
 
 

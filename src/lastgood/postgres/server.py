@@ -5,10 +5,11 @@ from __future__ import annotations
 from collections.abc import Mapping, Sequence
 from contextlib import nullcontext, suppress
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 import psycopg
-from psycopg import conninfo, pq
+from psycopg import conninfo, pq, sql
 from psycopg.rows import TupleRow
 
 Connection = psycopg.Connection[TupleRow]
@@ -65,6 +66,32 @@ def set_where_possible(connection: Connection, settings: Sequence[tuple[str, str
                 apply([each])
 
 
+# Of SESSION: what only superusers may set, and what came later than the oldest server that we know.
+SUPERUSERS_ONLY = frozenset({"lc_messages", "session_replication_role"})
+SINCE = {"transaction_timeout": 170000}
+
+
+@lru_cache
+def _session_query(superuser: bool, version: int) -> bytes:
+    calls = [
+        sql.SQL("pg_catalog.set_config({}, {}, false)").format(sql.Literal(name), sql.Literal(value))
+        for name, value in SESSION
+        if version >= SINCE.get(name, 0) and (superuser or name not in SUPERUSERS_ONLY)
+    ]
+    return sql.SQL("SELECT {}").format(sql.SQL(", ").join(calls)).as_bytes()
+
+
+def _set_session(connection: Connection) -> None:
+    """SESSION, without a look into the catalogue: that costs a server more than all else in opening a session."""
+    superuser = connection.info.parameter_status("is_superuser") == "on"
+    try:
+        connection.execute(_session_query(superuser, connection.info.server_version))
+    except psycopg.DatabaseError:
+        if connection.closed:
+            raise
+        set_where_possible(connection, SESSION)  # a server that is not quite PostgreSQL
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One database of one server, as libpq keywords; what is not given, libpq finds (environment, service, .pgpass).
@@ -114,7 +141,7 @@ class Target:
             connection.execute("SET statement_timeout = 0")
             if connection.info.server_version >= 170000:
                 connection.execute("SET transaction_timeout = 0")
-            set_where_possible(connection, SESSION)
+            _set_session(connection)
             connection.autocommit = autocommit
         except BaseException:
             connection.close()

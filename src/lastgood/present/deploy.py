@@ -65,7 +65,10 @@ def _facts(screen: Screen, report: DeployReport) -> None:
             ),
             ("compared", report.compared),
             ("moved on", ", ".join(report.moved)),
-            ("rolled back by", f"{back.run}, {len(back.tables)} tables proved" if back is not None else ""),
+            (
+                "rolled back by",
+                f"{back.run}, {amounts.counted(len(back.tables), 'table')} proved" if back is not None else "",
+            ),
             ("kept database", report.kept or ""),
             ("took", ", ".join(f"{name} {amounts.duration(value)}" for name, value in report.seconds.items())),
         )

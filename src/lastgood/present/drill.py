@@ -84,6 +84,14 @@ def _drill(screen: Screen, found: Evidence) -> None:
         screen.say(f'The drill FAILED: do not rely on putting "{found.live}" back to {point}.', style="bold red")
         if found.failure is not None:
             screen.say(f"{found.failure.phase}: {found.failure.message}", first="  ", indent=4)
+            for part in found.phases:
+                if (
+                    part.outcome == "failed"
+                    and "." in part.name
+                    and part.detail
+                    and part.detail not in found.failure.message
+                ):
+                    screen.say(f"{part.title}: {part.detail.splitlines()[0]}", first="    ", indent=6)
             screen.say(found.failure.hint, first="  next: ", indent=8)
     if found.proofs:
         screen.heading("What was shown")

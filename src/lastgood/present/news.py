@@ -3,6 +3,7 @@ next, who does it and where. Short enough for a phone at night; the same in plai
 
 from __future__ import annotations
 
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -66,11 +67,16 @@ def message(story: Story, kind: Kind, name: str, figures: Sequence[tuple[str, st
     return Message(
         events=story.events,
         kind=kind,
-        title=markdown.one_line(title),
-        text="\n\n".join(each for each in plain if each) + "\n",
-        markdown=written,
-        html=page.fragment(written),
+        title=_calling_nobody(markdown.one_line(title)),
+        text=_calling_nobody("\n\n".join(each for each in plain if each) + "\n"),
+        markdown=_calling_nobody(written),
+        html=_calling_nobody(page.fragment(written)),
     )
+
+
+def _calling_nobody(text: str) -> str:
+    """Chats call everybody who is there by these words, whoever writes them; a name of a database may have them."""
+    return re.sub(r"@(?=everyone|here|channel|all\b)", "@\u200b", text)
 
 
 def _short(text: str) -> str:

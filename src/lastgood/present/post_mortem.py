@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 
 from lastgood import amounts
-from lastgood.present import record as shown
+from lastgood.present import record_parts as shown
 from lastgood.present.blocks import Block, Items, Pairs, Paragraph, Rows, Title, ToFill, as_markdown
 from lastgood.present.screen import Column
 from lastgood.procedure.record.document import RunRecord
@@ -78,12 +78,17 @@ def _parts(record: RunRecord) -> Iterator[Block]:
 
 def _summary(record: RunRecord) -> str:
     first = next((each for each in record.people if each.by), None)
-    who = f"{first.by} on {first.host}" if first is not None else "somebody"
+    who = first.person if first is not None else "somebody"
+    if record.kind != "rollback":
+        command = f" ({first.command})" if first is not None and first.command else ""
+        return (
+            f'{amounts.moment(record.begun)} {who} began this: {record.kind} of the database "{record.live}"{command}. '
+            f"How it ended: {shown.outcome(record)}."
+        )
     point = f" to the restore point {record.point}" if record.point else ""
     made = f", made {amounts.moment(record.point_made_at)}" if record.point_made_at is not None else ""
-    what = {"rollback": "began to put", "undo": "began to switch"}.get(record.kind, f"began a {record.kind} of")
     return (
-        f'{amounts.moment(record.begun)} {who} {what} the database "{record.live}" back{point}{made}. '
+        f'{amounts.moment(record.begun)} {who} began to put the database "{record.live}" back{point}{made}. '
         f"How it ended: {shown.outcome(record)}."
     )
 

@@ -6,7 +6,6 @@ import time
 from collections.abc import Mapping
 from typing import Any
 
-import httpx
 import psycopg
 
 from lastgood.application import figures, sentry
@@ -80,6 +79,8 @@ def _errors(run: Run, seconds: float) -> float | None:
     watch = run.application.watch
     if watch is None or watch.sentry is None:
         return None
+    import httpx  # only who asks pays for loading it
+
     try:
         return sentry.rate(watch.sentry, seconds)
     except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, ImportError) as error:

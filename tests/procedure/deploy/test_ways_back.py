@@ -125,6 +125,26 @@ def test_a_prepared_transaction_stands_in_the_way_and_is_named(
     assert lastgood("status").status == 0
 
 
+def test_rows_alone_are_kept_where_the_settings_say_so(
+    lastgood: Lastgood, database: str, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    (tmp_path / "lastgood.toml").write_text('[deploy]\nonly_rows = "keep"\ncheck = "none"\n')
+    words = [str(server.bin / "psql"), "-q", "-v", "ON_ERROR_STOP=1"]
+    wrote = "INSERT INTO public.deals VALUES (3, 2)"  # the application, as far as anybody can tell
+    done = lastgood("deploy", "--json", "--", *words, "-c", wrote, "-c", "SELECT 1 / 0")
+    assert done.status == 5, done.err
+    report = done.document["error"]["deployment"]
+    assert (report["status"], report["before"], report["rollback"]) == ("unchanged", None, None)
+    assert done.document["error"]["state"] == (
+        f'"{database}" is open, and its schema is as it was before the migration. Rows differ from '
+        f"{Path(report['point']).name}, and whether the migration or the application wrote them, nobody can tell "
+        "(rows of public.deals: 2 rows then, 3 rows now): they are kept, as [deploy] says."
+    )
+    # A schema that changed is taken back all the same.
+    done = lastgood("deploy", "--json", "--", *words, "-c", "CREATE TABLE public.t (i int)", "-c", "SELECT 1 / 0")
+    assert done.status == 6
+
+
 def test_a_deployment_is_accepted_by_its_name_and_only_there(
     lastgood: Lastgood, database: str, server: EmbeddedServer
 ) -> None:

@@ -102,8 +102,9 @@ def test_no_database_and_no_role_on_a_server_that_was_given(server: EmbeddedServ
         None,  # type: ignore[arg-type]  # not looked at
     )
     with given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, silent) as scratch:
-        scratch.make_roles(["drill_made", "drill_mine"])
+        scratch.make_roles(["drill_made", "drill_mine", "pg_of_the_future"])
         assert scratch.roles == ["drill_made"]
+        assert scratch.remarks == ["roles that only another version of PostgreSQL has: pg_of_the_future"]
         again = given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, silent)
         with pytest.raises(Refused) as refused, again:
             pass

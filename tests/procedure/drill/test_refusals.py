@@ -68,7 +68,8 @@ def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
     with pytest.raises(Refused) as refused:
         scratch.check_room(tmp_path, 1 << 60)
     assert re.fullmatch(
-        rf'cannot drill in "{tmp_path}": about 1,048,576 TB are needed, and .* are free', str(refused.value)
+        rf'cannot drill in "{tmp_path}": about 1,048,576 TB are needed and .* have to stay free, and .* are free',
+        str(refused.value),
     )
     assert refused.value.hint == (
         "Name a folder on a larger disk with --folder, or a scratch server with --server URL."

@@ -15,7 +15,7 @@ from markdown_it import MarkdownIt
 from lastgood import incidents
 from lastgood.config.tables import Record, Tables
 from lastgood.errors import Refused, UsageError
-from lastgood.present import post_mortem
+from lastgood.present import post_mortem, record_parts
 from lastgood.present import record as shown
 from lastgood.procedure import record
 from lastgood.procedure.record import Inquiry, RunRecord
@@ -31,17 +31,17 @@ def test_times_are_the_servers_and_each_hand_has_a_clock_of_its_own(tmp_path: Pa
         tmp_path,
         {"event": "begun", "kind": "rollback", **ANN, "live": "crm", "skew": 60.0, "plan": PLAN},
         {"event": "caution", "text": "look"},
-        {"event": "resumed", "kind": "rollback", **ANN, "by": "bo", "host": "db2", "skew": -2.0, "plan": PLAN},
+        {"event": "resumed", "kind": "rollback", **ANN, "by": "root", "sudo_user": "bo", "host": "db2", "skew": -2.0},
         {"event": "note", "text": "well"},
     )
     found = told(tmp_path)
     assert (found.clock, found.skew) == ("server", 60.0)
     assert [(each.at - BEGAN).total_seconds() for each in found.timeline] == [60.0, 61.0, 0.0, 1.0]
-    assert [(each.did, each.by, each.host) for each in found.people] == [
-        ("began", "ann", "db1"),
-        ("resumed", "bo", "db2"),
+    assert [(each.did, each.person) for each in found.people] == [
+        ("began", "ann on db1 from 203.0.113.7"),
+        ("resumed", "bo (as root) on db2 from 203.0.113.7"),
     ]
-    assert shown.clock(found) == "the server's, 1 min ahead of the machine's"
+    assert record_parts.clock(found) == "the server's, 1 min ahead of the machine's"
 
 
 def test_a_journal_of_an_earlier_version_is_read(tmp_path: Path) -> None:
@@ -102,7 +102,7 @@ def test_phases_are_told_from_the_entries(tmp_path: Path) -> None:
     [
         ([{"event": "begun", "kind": "deploy", "live": "crm"},
           {"event": "ended", "status": "undone", "report": {"status": "rolled back", "undo_command": "x"}}],
-         "undone", "failed, and was taken back"),
+         "undone", "failed; the database was put back"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "failed", "why": "no room"}],
          "failed", "failed"),
         ([{"event": "begun", "kind": "drill", "live": "crm"}, {"event": "ended", "status": "done"}], "done", "done"),
@@ -120,7 +120,7 @@ def test_runs_of_every_kind(tmp_path: Path, entries: list[dict[str, Any]], outco
     journal(tmp_path, *entries)
     found = told(tmp_path)
     assert (found.outcome, found.live) == (outcome, "crm")
-    assert shown.outcome(found) == shown.outcome(record.runs(tmp_path).runs[0]) == words
+    assert record_parts.outcome(found) == record_parts.outcome(record.runs(tmp_path).runs[0]) == words
     assert shown.page_of(found) and shown.text_of(found) and post_mortem.draft(found)
 
 
@@ -253,6 +253,14 @@ def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
     assert raised.value.message == (
         f'cannot report on run "{RUN}": this machine has no journal of it, and it was not asked'
     )
+
+
+def test_a_journal_that_makes_no_sense_is_told_as_that(tmp_path: Path) -> None:
+    path = journal(tmp_path, *switched())
+    path.write_text(path.read_text() + '{"at": 5, "event": "stage"}\n')
+    with pytest.raises(Refused) as raised:
+        told(tmp_path)
+    assert raised.value.message == f'cannot read the record "{path}": it is damaged'
 
 
 def test_an_undo_is_found_by_what_it_undoes(tmp_path: Path) -> None:

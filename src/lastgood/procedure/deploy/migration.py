@@ -7,7 +7,6 @@ server is for ``ended`` to end, before anything is decided.
 from __future__ import annotations
 
 import os
-import shlex
 import shutil
 import signal
 import threading
@@ -18,6 +17,7 @@ from pathlib import Path, PurePath
 
 import psycopg
 
+from lastgood import secrecy
 from lastgood.amounts import duration
 from lastgood.child import Ended
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
@@ -52,7 +52,7 @@ class Command:
     @property
     def shown(self) -> str:
         """The whole command line, for the one who gave it; without passwords."""
-        return self.scrub(shlex.join(self.arguments))
+        return secrecy.command_line(self.arguments, self.scrub)
 
 
 def checked(arguments: Sequence[str]) -> tuple[str, ...]:

@@ -29,6 +29,7 @@ from lastgood.procedure.deploy.hold import Hold
 from lastgood.report import Report
 
 TRIES = 3
+PAUSE_SECONDS = 2.0
 TOLD_TABLES = 10
 # What an application writes too; a migration's other traces are its own.
 _ROWS = frozenset({"rows", "content", "newest", "sequence", "large objects"})
@@ -119,8 +120,8 @@ def _remains(facts: Facts, found: Comparison, moved: list[str]) -> Remains:
 def go_back(
     hold: Hold, request: Request, point: RestorePoint, emit: Emit, told: Callable[[tuple[TableLoss, ...]], None]
 ) -> Report:
-    """Rolls back to ``point`` and proves it. A server that goes away meanwhile is waited for. ``told`` is given what
-    going back takes away, before it does.
+    """Rolls back to ``point`` and proves it. A server that goes away meanwhile is waited for, and a connection that is
+    lost or refused is no reason to give up at once. ``told`` is given what going back takes away, before it does.
 
     Raises what ``rollback.plan`` and ``rollback.run`` raise, and Failed when the server does not come back.
     """
@@ -133,14 +134,18 @@ def go_back(
             for text in loss_said(prepared.plan.loss):
                 emit(Note(text))
             return rollback.run(prepared, emit, Claim(hold.connection(), hold.run))
-        except (Failed, psycopg.OperationalError) as error:
-            if tries == TRIES or _started(hold.connection()) == server_start:
+        except (Failed, Refused, psycopg.OperationalError) as error:
+            restarted = _started(hold.connection()) != server_start
+            if tries == TRIES or not (restarted or _connection_failed(error)):
                 raise
-            emit(Caution(f"the server was restarted meanwhile: going back once more ({_first_line(error)})"))
-        except Refused:
-            if tries == TRIES or _started(hold.connection()) == server_start:
-                raise
+            why = "the server was restarted meanwhile" if restarted else "a connection was lost or refused"
+            emit(Caution(f"{why}: going back once more ({_first_line(error)})"))
+            time.sleep(PAUSE_SECONDS)  # nothing announces that there is room for connections
     raise AssertionError("unreachable: the last try returns or raises")
+
+
+def _connection_failed(error: BaseException) -> bool:
+    return isinstance(error, psycopg.OperationalError) or isinstance(error.__cause__, psycopg.OperationalError)
 
 
 def _started(connection: Connection) -> object:

@@ -10,7 +10,7 @@ from collections.abc import Iterable
 from datetime import datetime
 from typing import Literal, Protocol
 
-from lastgood import __version__, person
+from lastgood import __version__, caller, person
 from lastgood.documents import Document, Frozen
 from lastgood.past_runs import DrillDue
 from lastgood.plan import PlannedPoint
@@ -76,10 +76,11 @@ class ScratchServer(Frozen):
 
 
 class Circumstances(Frozen):
-    """Who, where, with what."""
+    """Who, where, with what. ``command`` is how it was called, without secrets; empty where a program did."""
 
     user: str
     host: str
+    command: str = ""
     lastgood: str
     python: str
     system: str
@@ -91,6 +92,7 @@ class Circumstances(Frozen):
         return cls(
             user=person.user(),
             host=person.host(),
+            command=caller.current().command,
             lastgood=__version__,
             python=platform.python_version(),
             system=f"{platform.system()} {platform.release()} ({platform.machine()})",

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lastgood import recording
+from lastgood import caller, recording
 from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal
@@ -47,7 +47,7 @@ class Occasion:
     def keep(self, evidence: Evidence | StoreEvidence, render: Render, past: dict[str, Any] | None) -> Sealed:
         """Seals the evidence, signs it when somebody answers for it already, and ends the record. Raises Failed."""
         try:
-            sealed = seal(self.place.folder, evidence, self.journal, render)
+            sealed = seal(self.place.folder, _without_passwords(evidence), self.journal, render)
             done = {"past": past} if past is not None else {}
             self.journal.write("ended", kind="drill", status="done" if past is not None else evidence.status, **done)
         except OSError as error:
@@ -93,6 +93,21 @@ def _look(request: DrillRequest, emit: Emit) -> LiveServer | None:
             ) from error
         emit(Note(f"the live server was not looked at: {error}"))
         return None
+
+
+def _without_passwords(evidence: Evidence | StoreEvidence) -> Evidence | StoreEvidence:
+    """A server's or a program's message may quote one, and evidence is shown around."""
+    return type(evidence).model_validate(_scrubbed(evidence.model_dump(), caller.current().scrub))
+
+
+def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {key: _scrubbed(each, scrub) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [_scrubbed(each, scrub) for each in value]
+    return value
 
 
 def not_stopped(cancelled: Callable[[], bool], state: str) -> None:

@@ -25,6 +25,8 @@ from lastgood.postgres.identity import Identity, identity, same_cluster
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.strain import Limits
+from lastgood.postgres.wal import Disk
 from lastgood.procedure.drill.evidence import ScratchServer
 from lastgood.procedure.drill.place import Place
 
@@ -100,10 +102,13 @@ class Scratch:
     def make_roles(self, wanted: Iterable[str]) -> None:
         """Those that a restore point needs and that are missing: without a password, and nobody can log in as them.
         Raises Refused where we may not."""
-        names = set(wanted)
         there = {name for (name,) in self.maintenance.execute("SELECT rolname FROM pg_catalog.pg_roles")}
+        names = set(wanted) - there
+        # Those of the server itself can't be made: a newer version has them, or an older one had.
+        if reserved := sorted(name for name in names if name.startswith("pg_")):
+            self.remarks.append(f"roles that only another version of PostgreSQL has: {', '.join(reserved)}")
         superuser = self._is_superuser()
-        for name in sorted(names - there):
+        for name in sorted(names.difference(reserved)):
             role = sql.Identifier(name)
             try:
                 with self.maintenance.transaction():
@@ -115,7 +120,7 @@ class Scratch:
                         # Who gives an object to a role must be one of it.
                         self.maintenance.execute(sql.SQL("GRANT {} TO CURRENT_USER").format(role))
             except psycopg.errors.InsufficientPrivilege as error:
-                missing = ", ".join(f'"{each}"' for each in sorted(names - there))
+                missing = ", ".join(f'"{each}"' for each in sorted(names.difference(reserved)))
                 raise Refused(
                     f"cannot drill on the scratch server: the restore point needs the roles {missing}, and "
                     f'"{self.maintenance.info.user}" may not create roles there',
@@ -212,11 +217,13 @@ def _text_bytes(point: RestorePoint) -> int:
 
 
 def check_room(base: Path, need: int) -> None:
-    """Raises Refused when the disk is too small."""
-    free = shutil.disk_usage(base).free
-    if free < need:
+    """Raises Refused when the disk is too small: a load stops, there as anywhere, before the disk is full."""
+    disk = shutil.disk_usage(base)
+    floor = Limits().floor(Disk(str(base), disk.free, disk.total))
+    if disk.free < need + floor:
         raise Refused(
-            f'cannot drill in "{base}": about {amounts.size(need)} are needed, and {amounts.size(free)} are free',
+            f'cannot drill in "{base}": about {amounts.size(need)} are needed and {amounts.size(floor)} have to stay '
+            f"free, and {amounts.size(disk.free)} are free",
             hint="Name a folder on a larger disk with --folder, or a scratch server with --server URL.",
             state=NOT_REACHED,
         )

@@ -15,7 +15,7 @@ import psycopg
 from lastgood import amounts, restore, rollback, undo
 from lastgood.application import Application
 from lastgood.config.tables import Check, Validate
-from lastgood.errors import Failed, Interrupted, LastgoodError
+from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.plan import Choice, Prepared, Request
@@ -75,11 +75,13 @@ class Rehearsal:
             raise
         except (LastgoodError, psycopg.Error, OSError) as error:
             failed = _told(error, self.phase)
+            # Nobody can go on with it: what it would go on with is removed.
+            gone = "What the drill had made is removed. Find out why it failed, and drill again."
             self.failure = Failure(
                 phase=self.phase,
                 code=failed.code,
                 message=failed.message,
-                hint=failed.hint,
+                hint=gone if isinstance(failed, Stopped) else failed.hint,
                 exit_status=failed.exit_status,
             )
 

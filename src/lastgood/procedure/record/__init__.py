@@ -3,8 +3,9 @@
 from lastgood.procedure.record.afterwards import TITLES
 from lastgood.procedure.record.answers import answer
 from lastgood.procedure.record.document import RunLine, RunRecord, Runs
+from lastgood.procedure.record.inquiry import Inquiry
 from lastgood.procedure.record.listing import runs
-from lastgood.procedure.record.look import Inquiry, newest_incident, record_of, to_do
+from lastgood.procedure.record.look import newest_incident, record_of, to_do
 
 __all__ = [
     "TITLES",

@@ -34,7 +34,8 @@ class Chronicle:
 
     def __init__(self, entries: Sequence[Entry], titles: Mapping[str, str]) -> None:
         self._entries = entries
-        self._titles = {**titles, **{e["name"]: e["title"] for e in entries if e["event"] == "stage"}}
+        self._known = titles
+        self._titles: dict[str, str] = {}
         self._told = {each["name"] for each in entries if each["event"] == "stage"}
         skews = [each["skew"] for each in entries if each["event"] in _CAME and "skew" in each]
         self.skew: float | None = skews[0] if skews else None
@@ -62,24 +63,22 @@ class Chronicle:
         """Who came, in order. A journal of an earlier version does not say who."""
         for at, each in zip(self._times, self._entries, strict=True):
             if each["event"] in _CAME:
-                yield Appearance(
-                    at=at,
-                    did=_CAME[each["event"]],
-                    **{name: str(each.get(name, "")) for name in Appearance.model_fields if name not in ("at", "did")},
-                )
+                yield _came(at, each)
 
     def timeline(self) -> Iterator[Moment]:
         """What people read."""
+        self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
-            found = self._moment(each)
+            self._learn(each)
+            found = self._moment(at, each)
             if found is not None:
                 kind, text, seconds = found
                 yield Moment(at=at, kind=kind, text=text, seconds=seconds)
 
-    def _moment(self, each: Entry) -> tuple[str, str, float | None] | None:
+    def _moment(self, at: datetime, each: Entry) -> tuple[str, str, float | None] | None:
         event = each["event"]
         if event in _CAME:
-            return "who", who(each, _CAME[event]), None
+            return "who", _who(_came(at, each)), None
         if event in ("stage", "stage done", "stage failed"):
             title = self._title(each["name"])
             if event == "stage":
@@ -109,12 +108,19 @@ class Chronicle:
         return "stage" if event == "doing" else "done", f"{title}: {detail}" if detail else title, None
 
     def _title(self, name: str) -> str:
-        return str(self._titles.get(name, name.replace("_", " ")))
+        return self._titles.get(name) or self._known.get(name) or name.replace("_", " ")
+
+    def _learn(self, each: Entry) -> None:
+        """A drill has stages of the same name that do different things."""
+        if each["event"] == "stage":
+            self._titles[str(each["name"])] = str(each["title"])
 
     def phases(self) -> Iterator[PhaseOfRun]:
         """Each stage from when to when; one that was begun twice is there twice."""
         begun: dict[str, datetime] = {}
+        self._titles = {}
         for at, each in zip(self._times, self._entries, strict=True):
+            self._learn(each)
             event, name = each["event"], str(each.get("name") or each.get("step") or "")
             stage = event.startswith("stage")
             if not stage and (event not in ("doing", "done") or name in self._told):
@@ -128,15 +134,16 @@ class Chronicle:
             yield PhaseOfRun(name=name, title=self._title(name), begun=at, ended=None, outcome="begun")
 
 
-def who(each: Entry, did: str) -> str:
-    """``ann on db1 from 10.0.0.7 (by sudo as root) began: lastgood rollback --yes``."""
-    if not each.get("by"):
-        return did
-    name = str(each["by"])
-    if each.get("sudo_user"):
-        name = f"{each['sudo_user']} (as {name})"
-    place = f" on {each['host']}" + (f" from {each['ssh']}" if each.get("ssh") else "")
-    return f"{name}{place} {did}" + (f": {each['command']}" if each.get("command") else "")
+def _came(at: datetime, each: Entry) -> Appearance:
+    said = {name: str(each.get(name, "")) for name in Appearance.model_fields if name not in ("at", "did")}
+    return Appearance(at=at, did=_CAME[each["event"]], **said)
+
+
+def _who(came: Appearance) -> str:
+    """``ann on db1 from 10.0.0.7 began: lastgood rollback --yes``."""
+    if not came.by:
+        return came.did
+    return f"{came.person} {came.did}" + (f": {came.command}" if came.command else "")
 
 
 def _other(each: Entry) -> tuple[str, str, float | None] | None:

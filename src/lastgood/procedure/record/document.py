@@ -12,7 +12,8 @@ from lastgood.documents import Document, Frozen
 
 class Appearance(Frozen):
     """Somebody who began a run, went on with it, or took it back. ``ssh`` is the address that he came from,
-    ``sudo_user`` who he was before; "" where that is not known."""
+    ``sudo_user`` who he was before, ``actor`` who set off the pipeline and ``job`` its page; "" where that is not so or
+    not known."""
 
     at: datetime
     did: Literal["began", "resumed", "aborted"]
@@ -20,9 +21,21 @@ class Appearance(Frozen):
     host: str
     ssh: str = ""
     sudo_user: str = ""
+    actor: str = ""
+    job: str = ""
     command: str = ""
     folder: str = ""
     lastgood: str = ""
+
+    @property
+    def person(self) -> str:
+        """``ann (as root) on db1 from 10.0.0.7``; of a pipeline, who set it off and where to read about it."""
+        if not self.by:
+            return "not known"
+        before = self.actor or self.sudo_user
+        name = f"{before} (as {self.by})" if before and before != self.by else self.by
+        name += f" on {self.host}" + (f" from {self.ssh}" if self.ssh else "")
+        return name + (f", in {self.job}" if self.job else "")
 
 
 class Moment(Frozen):

@@ -11,15 +11,20 @@ from lastgood.procedure.explain.run import TITLES, story_of
 from lastgood.procedure.record.chronicle import Chronicle
 from lastgood.procedure.record.document import RunLine, Runs
 
+# What is not listed unless it is asked for: there may be one an hour.
+ONLY_LOOKED = "validate"
+
 
 def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
-    """The newest ``limit`` runs of this machine, of one ``kind`` if one is given. A journal that says nothing is left
-    out."""
+    """The newest ``limit`` runs of this machine, of one ``kind`` if one is given, without validations otherwise. A
+    journal that says nothing is left out."""
     found: list[RunLine] = []
     undone: dict[str, str] = {}  # what took a run back is newer than it
     # Journals that were begun elsewhere may not say at their beginning what they are of.
     kinds = ("undo", kind, "") if kind is not None else ()
     for journal in Journal.newest(state, *kinds):
+        if kind is None and journal.kind == ONLY_LOOKED:
+            continue
         line = None
         with suppress(OSError, ValueError, KeyError, TypeError):
             line = _line(journal)

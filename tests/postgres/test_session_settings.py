@@ -1,0 +1,62 @@
+"""What our sessions go by, whatever the database, the role or the operator's environment has set."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+
+import pytest
+from psycopg import sql
+
+from lastgood.postgres import server as server_module
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import SESSION, SINCE, SUPERUSERS_ONLY, Target
+
+ALL = pytest.mark.postgres(15, 16, 17, 18)
+# Over a Unix socket there is nothing to keep alive.
+SHOWN = {name: value for name, value in SESSION if not name.startswith("tcp_")}
+
+
+@pytest.fixture
+def plain(server: EmbeddedServer) -> Iterator[str]:
+    """A role without rights, whose own settings are all different."""
+    role = f"plain_{os.getpid()}"
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+        for name, value in (("lock_timeout", "7s"), ("search_path", "public"), ("DateStyle", "SQL, DMY")):
+            connection.execute(
+                sql.SQL("ALTER ROLE {} SET {} = {}").format(sql.Identifier(role), sql.SQL(name), sql.Literal(value))
+            )
+        yield role
+        connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+def found(target: Target) -> dict[str, str]:
+    with target.connect() as connection:
+        query = "SELECT name, pg_catalog.current_setting(name, true) FROM unnest(%s::text[]) name"
+        return dict(connection.execute(query, [[*SHOWN]]).fetchall())
+
+
+@ALL
+def test_a_session_has_what_its_role_may_set(server: EmbeddedServer, plain: str) -> None:
+    with server.target("postgres").connect() as connection:
+        query = "SELECT name, context FROM pg_settings WHERE name = ANY (%s)"
+        contexts: dict[str, str] = dict(connection.execute(query, [[name for name, _ in SESSION]]).fetchall())
+    version = server.major * 10_000
+    assert {name for name, context in contexts.items() if context == "superuser"} == SUPERUSERS_ONLY
+    assert {name for name, _ in SESSION} - set(contexts) == {name for name in SINCE if version < SINCE[name]}
+    expected = {name: value if name in contexts else None for name, value in SHOWN.items()}
+    assert found(server.target("postgres")) == expected
+    own = found(server.target("postgres", user=plain))
+    assert {name for name in expected if own[name] != expected[name]} <= SUPERUSERS_ONLY
+
+
+def test_a_server_that_refuses_one_is_given_the_others(
+    server: EmbeddedServer, plain: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """It is not quite PostgreSQL."""
+    monkeypatch.setattr(server_module, "SUPERUSERS_ONLY", frozenset())
+    server_module._session_query.cache_clear()
+    own = found(server.target("postgres", user=plain))
+    server_module._session_query.cache_clear()
+    assert {name for name, value in SHOWN.items() if own[name] != value} <= SUPERUSERS_ONLY
