@@ -59,6 +59,14 @@ def guide_(
             hint="Name one with --output, or leave --output out.",
             state=config.NOTHING_LOOKED_AT,
         )
+    others = [output.with_suffix(".html")] if html else []
+    others += [section] if section is not None else []
+    if not to_stdout and output.resolve() in {other.resolve() for other in others}:
+        raise UsageError(
+            f'cannot write two things to "{output}"',
+            hint="Name another file for the guide, with --output.",
+            state=config.NOTHING_LOOKED_AT,
+        )
     before = _read(output, "check the guide") if check else b""
     around = _read(section, "add a section") if section is not None else b""
     file = session.settings.file

@@ -53,7 +53,7 @@ def _values(subject: Subject) -> dict[str, str]:
         "options": word(" ".join(_options(subject))),
         "databases": "\n".join(_databases(subject)),
         "file_name": re.sub(r"[^A-Za-z0-9_.+-]", "_", subject.live).lstrip(".-")[:80] or "database",
-        "guide_file": subject.file if re.fullmatch(r"[\w./-]+", subject.file) else "manual-rollback-procedure.md",
+        "guide_file": word(subject.file),
         **lock,
         "major": str(subject.major),
         "single": "--single-transaction" if subject.point.single else "--jobs=1",
