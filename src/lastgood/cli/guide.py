@@ -15,10 +15,8 @@ from lastgood.cli.session import Session
 from lastgood.errors import UsageError
 from lastgood.present import guide as shown
 from lastgood.procedure import guide
-from lastgood.procedure.guide import freshness, readme
+from lastgood.procedure.guide import FILE, freshness, readme
 from lastgood.procedure.guide.report import GuideCheck, GuideReport, GuideSection
-
-FILE = "manual-rollback-procedure.md"
 
 
 @command("guide", 3, 4, 5)
