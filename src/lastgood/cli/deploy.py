@@ -50,7 +50,7 @@ def deploy_(
     so. The command finds the database in libpq's variables (PGHOST, PGDATABASE, ...), LASTGOOD_DB and DATABASE_URL.
 
     Ends with 5 when the migration failed and left nothing, with 6 when it was taken back, and with 7 when it could not
-    be taken back: then `lastgood recover` goes on.
+    be taken back: then `lastgood recover` goes on. A dry run ends with 5 when the migration would be taken back.
     """
     if accept is not None:
         if migration or dry_run:

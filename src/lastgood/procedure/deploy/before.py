@@ -18,6 +18,7 @@ from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.outlived import Trace
+from lastgood.postgres.rights import rights
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState
 from lastgood.procedure import validate
@@ -74,6 +75,8 @@ def _baseline(course: Course) -> None:
     wish, connection = course.wish, course.hold.connection()
     course.state = DatabaseState.read(connection, course.live)
     course.roles = roles(connection)
+    with course.hold.target.connect(application_name="lastgood looks") as inside:
+        course.rights = rights(inside)
     if wish.settings.check != "none":
         with course.timed("before"):
             course.before = validate.validate(

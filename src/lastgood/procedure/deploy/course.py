@@ -57,6 +57,7 @@ class Course:
         self.healthy_before: bool | None = None
         self.state: DatabaseState | None = None
         self.roles: frozenset[str] = frozenset()
+        self.rights: frozenset[str] = frozenset()
         self.point: RestorePoint | None = None
         self.trace: Trace | None = None
         self.seen: frozenset[Outlived] = frozenset()

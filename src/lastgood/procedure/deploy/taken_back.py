@@ -46,7 +46,7 @@ def _taken_back(course: Course, problem: str, *, of_migration: bool) -> Lastgood
         course.found["command"] = command.model_copy(update={"sessions_ended": ended})
     _elsewhere(course)
     with course.timed("compare"):
-        left = way_back.remains(course.hold.target, course.point.manifest.facts, course.emit)
+        left = way_back.remains(course.hold.target, course.point.manifest.facts, course.rights, course.emit)
     course.found["compared"] = left.said
     course.found["moved"] = left.moved
     point = course.point.path.name

@@ -22,6 +22,7 @@ from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed
 from lastgood.postgres.lock import Claim
 from lastgood.postgres.outlived import Outlived, Trace
+from lastgood.postgres.rights import rights
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import shut_tables
 from lastgood.procedure import account
@@ -62,15 +63,18 @@ def end_sessions(hold: Hold, trace: Trace, seen: frozenset[Outlived], emit: Emit
     return tuple(map(str, ended))
 
 
-def remains(target: Target, facts: Facts, emit: Emit) -> Remains:
-    """Compares the live database with the restore point's facts: its schema and the numbers of its rows first, which is
-    quick, and the content only where these agree. What can't be compared counts as something."""
+def remains(target: Target, facts: Facts, before: frozenset[str], emit: Emit) -> Remains:
+    """Compares the live database with the restore point's facts, and with its ``rights`` of before: the schema and the
+    numbers of rows first, which is quick, and the content only where these agree. What can't be compared counts as
+    something."""
     emit(StageStarted("compare", "compare the database with the restore point"))
     began = time.monotonic()
     try:
-        _nobody_in_the_way(target)
+        changed = sorted(_rights(target) ^ before)
         found = compare(facts, account.of_database(target, like=facts, digests=False))
         left = _remains(facts, found, [])
+        if left.only_rows and changed:
+            left = Remains(False, False, f"{changed[0].partition(': ')[0]}: changed")
         if left.nothing:
             now = account.of_database(target, like=facts, emit=emit)
             left = _remains(facts, compare(facts, now), _moved(facts, now))
@@ -81,16 +85,18 @@ def remains(target: Target, facts: Facts, emit: Emit) -> Remains:
     return left
 
 
-def _nobody_in_the_way(target: Target) -> None:
-    """Somebody else's lock must not keep the way back waiting. Raises Failed."""
+def _rights(target: Target) -> frozenset[str]:
+    """Raises Failed; also when somebody else's lock would keep the way back waiting."""
     try:
         with target.connect(application_name="lastgood compares") as connection:
             shut = shut_tables(connection)
+            found = rights(connection) if not shut else frozenset()
     except psycopg.Error as error:
         raise failed(error, "read the database", context="connect", state=NOT_REACHED) from error
     if shut:
         first = shut[0]
         raise Failed(f'process {first.pid} has locked "{first.schema}"."{first.name}" against readers')
+    return found
 
 
 def _moved(facts: Facts, now: Facts) -> list[str]:
@@ -110,7 +116,8 @@ def _remains(facts: Facts, found: Comparison, moved: list[str]) -> Remains:
     if not differ:
         tables = counted(len(facts.tables), "table")
         objects = counted(len(facts.objects), "schema object")
-        return Remains(True, True, f"equal: {tables} ({counted(facts.rows, 'row')}) and {objects}", tuple(moved))
+        said = f"equal: {tables} ({counted(facts.rows, 'row')}), {objects}, owners, privileges and comments"
+        return Remains(True, True, said, tuple(moved))
     first = differ[0]
     more = f", and {counted(len(differ) - 1, 'other difference')}" if len(differ) > 1 else ""
     said = f"{first.kind} of {first.what}: {first.expected} then, {first.found} now{more}"
