@@ -18,10 +18,11 @@ from dataclasses import dataclass, field
 import psycopg
 
 from lastgood import fault
+from lastgood.companion import NotReady
 from lastgood.config import PgBouncer
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
-from lastgood.guardian import Guardian, NoGuardian, Order, Watched, standing_by
+from lastgood.guardian import Guardian, Order, Watched, standing_by
 from lastgood.journal import Journal
 from lastgood.plan import PlannedPause
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
@@ -233,7 +234,7 @@ def _prepared(
     )
     try:
         return _Hold(held, emit, stack.enter_context(standing_by(order)))
-    except NoGuardian as error:
+    except NotReady as error:
         emit(
             Caution(
                 f"PgBouncer's clients are not held back: the process that would let them go on if this one died could "
