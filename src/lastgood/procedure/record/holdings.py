@@ -34,7 +34,7 @@ def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBoun
     if target is None:
         return Server(trouble="it was not asked")
     try:
-        here = server_name(target)
+        here = target.place
         if server is not None and server != here:
             return Server(trouble=f"this run was on {server or 'the default server'}, and --db leads to {here or 'it'}")
         at = target.at(live)
@@ -43,11 +43,6 @@ def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBoun
         return Server(status.look(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
         return Server(trouble=next(iter(str(error).strip().splitlines()), type(error).__name__))
-
-
-def server_name(target: Target) -> str:
-    """The server as plans name it."""
-    return str(Target({k: v for k, v in target.keywords.items() if k in ("host", "port", "service")}))
 
 
 def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
