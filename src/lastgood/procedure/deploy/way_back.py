@@ -12,7 +12,7 @@ import psycopg
 
 from lastgood import rollback
 from lastgood.amounts import counted
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_line
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison, compare
@@ -147,7 +147,7 @@ def go_back(
             if tries == TRIES or not (restarted or _connection_failed(error)):
                 raise
             why = "the server was restarted meanwhile" if restarted else "a connection was lost or refused"
-            emit(Caution(f"{why}: going back once more ({_first_line(error)})"))
+            emit(Caution(f"{why}: going back once more ({first_line(error)})"))
             time.sleep(PAUSE_SECONDS)  # nothing announces that there is room for connections
     raise AssertionError("unreachable: the last try returns or raises")
 
@@ -187,7 +187,3 @@ def _said(each: TableLoss) -> str:
     if more > 0:
         return f"going back takes away {counted(more, 'row')} of {name}; the kept database has them"
     return f"going back brings back {counted(-more, 'row')} of {name}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lastgood import caller, recording
+from lastgood import caller, recording, secrecy
 from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal
@@ -97,17 +97,7 @@ def _look(request: DrillRequest, emit: Emit) -> LiveServer | None:
 
 def _without_passwords(evidence: Evidence | StoreEvidence) -> Evidence | StoreEvidence:
     """A server's or a program's message may quote one, and evidence is shown around."""
-    return type(evidence).model_validate(_scrubbed(evidence.model_dump(), caller.current().scrub))
-
-
-def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return scrub(value)
-    if isinstance(value, dict):
-        return {key: _scrubbed(each, scrub) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_scrubbed(each, scrub) for each in value]
-    return value
+    return type(evidence).model_validate(secrecy.scrubbed(evidence.model_dump(), caller.current().scrub))
 
 
 def not_stopped(cancelled: Callable[[], bool], state: str) -> None:

@@ -11,7 +11,7 @@ import psycopg
 
 from lastgood import amounts, status
 from lastgood.config import PgBouncer
-from lastgood.errors import LastgoodError
+from lastgood.errors import LastgoodError, first_line
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import Mark, marked
@@ -42,7 +42,7 @@ def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBoun
             marks = tuple(pair for pair in marked(maintenance) if pair[1].live == live)
         return Server(status.look(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
-        return Server(trouble=next(iter(str(error).strip().splitlines()), type(error).__name__))
+        return Server(trouble=first_line(error))
 
 
 def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:
