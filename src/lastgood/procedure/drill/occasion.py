@@ -48,8 +48,8 @@ class Occasion:
         """Seals the evidence, signs it when somebody answers for it already, and ends the record. Raises Failed."""
         try:
             sealed = seal(self.place.folder, _without_passwords(evidence), self.journal, render)
-            done = {"past": past} if past is not None else {}
-            self.journal.write("ended", kind="drill", status="done" if past is not None else evidence.status, **done)
+            status = "done" if evidence.status == "passed" else "failed"
+            self.journal.write("ended", kind="drill", status=status, **({"past": past} if past is not None else {}))
         except OSError as error:
             raise Failed(
                 f'cannot keep the evidence of the drill in "{self.place.folder}": '
