@@ -201,9 +201,7 @@ def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list
     for _, group in groupby(sorted(stored, key=_kind), key=_kind):
         together = list(group)
         if together[0].manifest is None and not wish.retention.foreign:
-            said = [(False, "not made by lastgood: goes by name, or with foreign = true in [retention]")] * len(
-                together
-            )
+            said = [(False, FOREIGN_STAYS)] * len(together)
         else:
             moments = [point.made_at for point in together]
             reference = _newest(backups or together, now)

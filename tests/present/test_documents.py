@@ -52,13 +52,6 @@ def test_a_table_keeps_its_columns(one: str, two: str) -> None:
     ]
 
 
-@given(NAMES)
-def test_a_block_of_code_stays_one(lines: str) -> None:
-    rendered = body(markdown.code_block(lines, "sh") + "\n\nafter")
-    assert rendered.count("<pre>") == 1
-    assert rendered.endswith("<p>after</p>\n")
-
-
 def test_the_page_is_complete_in_itself() -> None:
     text = markdown.document(
         "# A title",

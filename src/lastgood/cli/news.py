@@ -13,14 +13,14 @@ from typing import TYPE_CHECKING, TypeAlias
 import psycopg
 
 from lastgood import person, secrecy
+from lastgood.cli.session import as_shown
 from lastgood.config.tables import Notifications
 from lastgood.config.tables.notifying import Kind, Recipient
-from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, UsageError
+from lastgood.errors import UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, look
 from lastgood.notifications.messenger import concerns
-from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 
 if TYPE_CHECKING:
@@ -208,7 +208,8 @@ class Telling:
     def _as_it_is_shown(self, error: BaseException) -> Story:
         from lastgood.present import news as shown
 
-        return shown.failed(_as_seen(error), self._kind, self._target.dbname)
+        seen = as_shown(error) or LastgoodError(f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE)
+        return shown.failed(seen, self._kind, self._target.dbname)
 
     def _send(self, story: Tale) -> None:
         with self._news.harmless():
@@ -240,14 +241,3 @@ def host_of(target: Target) -> str:
     keywords = target.keywords
     host = keywords.get("host") or keywords.get("hostaddr") or keywords.get("service") or ""
     return "" if host.startswith("/") else host
-
-
-def _as_seen(error: BaseException) -> LastgoodError:
-    """The error as the command line will show it."""
-    if isinstance(error, LastgoodError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted", state=UNKNOWN_STATE)
-    if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
-        return server_errors.failed(error, "go on", state=UNKNOWN_STATE)
-    return LastgoodError(f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE)

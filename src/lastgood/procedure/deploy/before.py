@@ -181,7 +181,7 @@ def _command(course: Course) -> Command:
     wish, hold = course.wish, course.hold
     keywords = resolved(hold.target, hold.live)
     scrub = wish.request.application.scrub
-    scrub.learn([keywords["password"]] if keywords.get("password") else [], public=[keywords["user"], hold.live])
+    scrub.learn([keywords.get("password", "")], public=[keywords["user"], hold.live])
     connection = hold.connection()
     course.trace = Trace(tag(hold.run), keywords["user"], server_clock(connection))
     assert course.point is not None

@@ -127,7 +127,7 @@ class Hold:
 
 
 @contextmanager
-def hold(target: Target, wait: float, emit: Emit, what: str = "deploy") -> Iterator[Hold]:
+def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
     """The live database of ``target``, for the length of a block.
 
     Raises Refused when a run is at work on it, or a deployment of it is not finished; Failed.
@@ -139,7 +139,7 @@ def hold(target: Target, wait: float, emit: Emit, what: str = "deploy") -> Itera
         unfinished = find_deployment(connection, live)
         if unfinished is not None:
             raise Refused(
-                f'cannot {what}: the deployment {unfinished.run} of "{live}" is not finished: begun '
+                f'cannot deploy: the deployment {unfinished.run} of "{live}" is not finished: begun '
                 f"{ago(unfinished.started, server_clock(connection))} by {unfinished.user} on {unfinished.host}, it "
                 f"stopped while {SAID[unfinished.stage]}",
                 hint="Run lastgood recover to go back to the restore point that it made. If the database is good as it "

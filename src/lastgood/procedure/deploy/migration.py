@@ -20,6 +20,7 @@ import psycopg
 from lastgood import secrecy
 from lastgood.amounts import duration
 from lastgood.child import Ended
+from lastgood.companion import NotReady
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Emit, Printed
 from lastgood.postgres.outlived import Outlived, Trace, find
@@ -27,7 +28,7 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.deploy.environment import MARK
 from lastgood.procedure.deploy.report import CommandReport
 from lastgood.supervised import Supervised
-from lastgood.warden import NoWarden, Order, standing_by
+from lastgood.warden import Order, standing_by
 
 STAGE = "migrate"
 WATCH_SECONDS = 0.2
@@ -159,7 +160,7 @@ def run(
             f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
             hint="Correct the command behind the two dashes.",
         ) from error
-    except NoWarden as error:
+    except NotReady as error:
         raise Failed(
             f"cannot start the migration: nobody would end it if lastgood were killed ({error})",
             hint="Try again; if it fails again, look whether this machine can start one more process.",

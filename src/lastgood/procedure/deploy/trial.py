@@ -77,7 +77,7 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
 
 def _command(wish: Wish, keywords: Mapping[str, str], run: str, clone: str) -> Command:
     scrub = wish.request.application.scrub
-    scrub.learn([keywords["password"]] if keywords.get("password") else [], public=[keywords["user"], clone])
+    scrub.learn([keywords.get("password", "")], public=[keywords["user"], clone])
     facts = {"run": run, "live": clone, "stage": "migrate", "dry_run": "1"}
     given = environment(keywords, run=run, variables=wish.settings.url_variables, facts=facts, given=wish.environment)
     return Command(wish.command, given, scrub, wish.folder)

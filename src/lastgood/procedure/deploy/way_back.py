@@ -12,7 +12,7 @@ import psycopg
 
 from lastgood import rollback
 from lastgood.amounts import counted
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_line
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison, compare
@@ -20,10 +20,11 @@ from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import RestorePoint
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed
+from lastgood.postgres.identity import identity
 from lastgood.postgres.lock import Claim
 from lastgood.postgres.outlived import Outlived, Trace
 from lastgood.postgres.rights import rights
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Target
 from lastgood.postgres.sessions import shut_tables
 from lastgood.procedure import account
 from lastgood.procedure.deploy.hold import Hold
@@ -133,7 +134,7 @@ def go_back(
     Raises what ``rollback.plan`` and ``rollback.run`` raise, and Failed when the server does not come back.
     """
     for tries in range(1, TRIES + 1):
-        server_start = _started(hold.connection())
+        server_start = identity(hold.connection()).started
         wish = replace(request, choice=Choice(point=str(point.path)), fence="now", run=None)
         try:
             prepared = rollback.plan(wish, emit)
@@ -142,22 +143,17 @@ def go_back(
                 emit(Note(text))
             return rollback.run(prepared, emit, Claim(hold.connection(), hold.run))
         except (Failed, Refused, psycopg.OperationalError) as error:
-            restarted = _started(hold.connection()) != server_start
+            restarted = identity(hold.connection()).started != server_start
             if tries == TRIES or not (restarted or _connection_failed(error)):
                 raise
             why = "the server was restarted meanwhile" if restarted else "a connection was lost or refused"
-            emit(Caution(f"{why}: going back once more ({_first_line(error)})"))
+            emit(Caution(f"{why}: going back once more ({first_line(error)})"))
             time.sleep(PAUSE_SECONDS)  # nothing announces that there is room for connections
     raise AssertionError("unreachable: the last try returns or raises")
 
 
 def _connection_failed(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError) or isinstance(error.__cause__, psycopg.OperationalError)
-
-
-def _started(connection: Connection) -> object:
-    row = connection.execute("SELECT pg_catalog.pg_postmaster_start_time()").fetchone()
-    return row[0] if row is not None else None
 
 
 def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
@@ -191,7 +187,3 @@ def _said(each: TableLoss) -> str:
     if more > 0:
         return f"going back takes away {counted(more, 'row')} of {name}; the kept database has them"
     return f"going back brings back {counted(-more, 'row')} of {name}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

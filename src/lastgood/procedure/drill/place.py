@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastgood import durable
+from lastgood.companion import NotReady
 from lastgood.errors import NOT_REACHED, Failed, Refused
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal
 from lastgood.past_runs import DRILLS
-from lastgood.postgres.keeper import NoKeeper, keeping, sweep
+from lastgood.postgres.keeper import keeping, sweep
 from lastgood.procedure.drill.seal import FILE
 
 _LOCK, _NOTE = ".alive", ".work"
@@ -86,7 +87,7 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
                 yield found
             finally:
                 sweep(made)
-    except NoKeeper as error:
+    except NotReady as error:
         raise Failed(
             f"cannot drill: the process that cleans up after a kill could not be started: {error}",
             hint="See whether this machine has memory and processes left, and run it again.",

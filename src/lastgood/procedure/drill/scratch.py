@@ -31,7 +31,6 @@ from lastgood.procedure.drill.evidence import ScratchServer
 from lastgood.procedure.drill.place import Place
 
 MARK = "lastgood drill"
-NEWEST_TESTED = 18
 # Names of ours on a server that is given; the live database's own name may belong to somebody there.
 _OURS = re.compile(r".*_drill_[0-9a-f]{8}((?:_[a-z0-9]+)*)\Z", re.DOTALL)
 _MOST_OF_THE_NAME = 28
@@ -89,9 +88,7 @@ class Scratch:
         system = self.identity.system
         return ScratchServer(
             given=self.given,
-            where=str(Target({k: v for k, v in self.target.keywords.items() if k in ("host", "port", "service")}))
-            if self.given
-            else "made for this drill, and removed",
+            where=self.target.place if self.given else "made for this drill, and removed",
             version=self.maintenance.info.parameter_status("server_version") or "",
             system=str(system) if system is not None else None,
             database=self.name,

@@ -125,8 +125,7 @@ def look(
     """Looks at the live database and at its newest valid restore point (or the one that ``point`` names).
 
     A point with a manifest is not read, as its facts stand there; any other is read to its end. ``state``: where the
-    journals of runs lie. Raises BadPoint when
-    there is none, Refused, Failed.
+    journals of runs lie. Raises BadPoint when there is none, Refused, Failed.
     """
     settings = tables or Tables()
     live = target.dbname
