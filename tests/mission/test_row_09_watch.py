@@ -29,6 +29,7 @@ from tests.mission.site import site as site
 from tests.web import Web
 
 WATCH = ("[watch]", 'length = "3s"', 'every = "0.5s"')
+BRIEFLY = ("[watch]", 'length = "1s"', 'every = "0.5s"')
 
 
 @contextmanager
@@ -236,7 +237,7 @@ class SentryServer:
 
     def configure(self) -> None:
         Path("lastgood.toml").write_text(
-            "\n".join(WATCH) + f'\n[watch.sentry]\nurl = "{self._web.url}"\norganization = "acme"\nproject = "crm"\n'
+            "\n".join(BRIEFLY) + f'\n[watch.sentry]\nurl = "{self._web.url}"\norganization = "acme"\nproject = "crm"\n'
         )
 
 

@@ -46,6 +46,8 @@ def resolved(target: Target, dbname: str) -> dict[str, str]:
         found.setdefault("port", str(info.port))
     given = found.get("options") or os.environ.get("PGOPTIONS", "")
     found = {key: str(value) for key, value in found.items() if key not in _OURS and key != "service"}
+    if found.get("sslcertmode") == "allow":
+        del found["sslcertmode"]  # the default, which libpq fills in; older ones, as the migration's, don't know it
     found["dbname"] = dbname
     options = f"{given} {_NOTICE}".strip()
     try:
