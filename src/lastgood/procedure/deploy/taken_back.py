@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from lastgood.dump.names import shown
 from lastgood.errors import (
     ChecksFailed,
     Failed,
@@ -83,7 +84,11 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
 def _rolled_back(course: Course, problem: str) -> LastgoodError:
     assert course.point is not None
 
+    planned: tuple[TableLoss, ...] = ()
+
     def told(loss: tuple[TableLoss, ...]) -> None:
+        nonlocal planned
+        planned = loss
         course.found["loss"] = way_back.changed(loss)
 
     course.hold.say("going back")
@@ -95,10 +100,12 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     again = " The application was started again." if started else course.asleep
     course.stopped = False
     _in_service(course, report)
+    course.found["loss"] = way_back.changed(way_back.counted_again(planned, report))
     kind = Interrupted if course.stop.is_set() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
-        hint=f'{AGAIN} What was replaced is kept as "{report.kept}"; {report.undo_command} puts it into service again.',
+        hint=f'{AGAIN} What was replaced is kept as "{shown(report.kept)}"; {report.undo_command} puts it into service '
+        "again.",
         state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
     )
     return _error(course, error, "rolled back", problem)

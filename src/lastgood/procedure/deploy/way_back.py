@@ -7,6 +7,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import psycopg
 
@@ -18,6 +19,7 @@ from lastgood.facts import Facts, SequenceFacts
 from lastgood.facts.compare import compare
 from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import RestorePoint
+from lastgood.points.manifest import manifest_of
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed
 from lastgood.postgres.lock import Claim
@@ -202,6 +204,23 @@ def _started(connection: Connection) -> object:
 def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
     """The tables to which going back makes a difference that can be counted."""
     return tuple(each for each in loss if each.live_rows != each.point_rows or each.written_since)
+
+
+def counted_again(loss: tuple[TableLoss, ...], report: Report) -> tuple[TableLoss, ...]:
+    """The loss with the live database's rows as the emergency backup counted them, behind the fence: until then the
+    application went on writing."""
+    manifest = manifest_of(Path(report.emergency_backup)) if report.emergency_backup else None
+    if manifest is None:
+        return loss
+    rows = {(each.schema_name, each.name): each.rows for each in manifest.facts.tables}
+    found = []
+    for each in loss:
+        now = rows.get((each.schema_name, each.name), each.live_rows)
+        update: dict[str, int | None] = {"live_rows": now}
+        if now is not None and each.live_rows is not None and each.written_since is not None:
+            update["written_since"] = max(0, each.written_since + now - each.live_rows)
+        found.append(each.model_copy(update=update))
+    return tuple(found)
 
 
 def loss_said(loss: tuple[TableLoss, ...]) -> Iterator[str]:
