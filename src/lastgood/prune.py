@@ -27,7 +27,7 @@ from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
 from lastgood.needed import Need, needs
 from lastgood.points import RestorePoint, pins
-from lastgood.points.manifest import manifest_path
+from lastgood.points.manifest import has_manifest, manifest_path
 from lastgood.postgres import clock, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import drop_leftover, leftovers
@@ -329,7 +329,8 @@ def _removed(
                 emit(Note(f'"{each.name}" is needed now, and left alone: {need.why}'))
                 continue
             # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
-            manifest_path(path).unlink(missing_ok=True)
+            if has_manifest(path):
+                manifest_path(path).unlink()
             if path.is_symlink():
                 path.unlink()
             elif path.is_dir() and (files := points.files_of_set(path)):

@@ -211,3 +211,10 @@ def test_newest_first(crm: Target, store: Path, dump: Dump) -> None:
     for day in ("02", "03", "01"):
         dump(crm, store / f"app_202511{day}_000000.sql")
     assert [point.path.name[8:12] for point in points.listing(store)] == ["1103", "1102", "1101"]
+
+
+def test_a_name_that_leaves_no_room_for_a_manifest_hides_nothing(crm: Target, store: Path, dump: Dump) -> None:
+    dump(crm, store / "app.sql")
+    (store / f"{'x' * 245}.sql").write_bytes((store / "app.sql").read_bytes())
+    assert {point.problem for point in points.listing(store)} == {""}
+    assert len(points.listing(store)) == 2

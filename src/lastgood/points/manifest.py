@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import errno
+import os
 from datetime import datetime
 from pathlib import Path
 from typing import Literal
@@ -67,6 +69,8 @@ def manifest_of(point: Path) -> Manifest | None:
     except FileNotFoundError:
         return None
     except OSError as error:
+        if error.errno == errno.ENAMETOOLONG:
+            return None  # somebody gave a dump a name that leaves no room for one beside it
         raise Corrupt(f'cannot read the manifest "{path}": {(error.strerror or str(error)).lower()}') from error
     try:
         return Manifest.model_validate_json(text)
@@ -77,6 +81,11 @@ def manifest_of(point: Path) -> Manifest | None:
             f'cannot read the manifest "{path}": {where + ": " if where else ""}{first["msg"].lower()}',
             hint="The dump itself may be whole. Move the manifest away to use the dump without it.",
         ) from error
+
+
+def has_manifest(point: Path) -> bool:
+    """Whether one lies beside it; beside a name that leaves no room for another there is none."""
+    return os.path.lexists(manifest_path(point))
 
 
 def write_manifest(point: Path, manifest: Manifest) -> None:

@@ -11,7 +11,7 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError
 from lastgood.points.foreign_time import made_at, named_or_written
-from lastgood.points.manifest import SUFFIX, Manifest, manifest_of, manifest_path
+from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, manifest_of
 from lastgood.points.point import RestorePoint, pg_restore_for
 
 # What the text of a dump begins with, after comments: a script or a page of documentation does not.
@@ -54,7 +54,7 @@ def look_at(path: Path) -> RestorePoint | None:
     """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only."""
     problem = ""
     manifest: Manifest | None = None
-    has_manifest = manifest_path(path).exists()
+    beside = has_manifest(path)
     try:
         manifest = manifest_of(path)
     except BadPoint as error:
@@ -71,7 +71,7 @@ def look_at(path: Path) -> RestorePoint | None:
         if source.size != manifest.size:
             problem = f'cannot use "{path}": it has {source.size} bytes, and had {manifest.size} when it was made'
         return RestorePoint(path, manifest.made_at, "manifest", source.size, manifest, problem)
-    if source.kind == "plain" and not has_manifest and _HEADER not in head and not _SQL.search(head):
+    if source.kind == "plain" and not beside and _HEADER not in head and not _SQL.search(head):
         whole = _head(source, 1 << 18) + _tail(path)
         if not _NAMED_SO.search(path.name) or _MARKS.search(whole) is None:
             return None

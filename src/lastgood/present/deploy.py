@@ -12,6 +12,7 @@ from lastgood.procedure.deploy.report import CommandReport, Looked, Worse
 from lastgood.procedure.deploy.trial_report import ChangedTable
 
 SHOWN = 20
+SESSIONS = 5
 STATUS = {
     "deployed": "deployed",
     "unchanged": "failed; the database is as it was",
@@ -47,6 +48,12 @@ def _worse(screen: Screen, worse: tuple[Worse, ...]) -> None:
             screen.say(sample, first="        ", indent=8)
 
 
+def _ended(sessions: tuple[str, ...]) -> str:
+    """The first few of them; the document has all."""
+    more = len(sessions) - SESSIONS
+    return ", ".join(sessions[:SESSIONS]) + (f" and {more} more" if more > 0 else "") + (" ended" if sessions else "")
+
+
 def _facts(screen: Screen, report: DeployReport) -> None:
     command, back = report.command, report.rollback
     screen.pairs(
@@ -54,7 +61,7 @@ def _facts(screen: Screen, report: DeployReport) -> None:
             ("run", report.run),
             ("restore point", Path(report.point).name),
             ("migration", _command(report.command)),
-            ("sessions", ", ".join(command.sessions_ended) + " ended" if command and command.sessions_ended else ""),
+            ("sessions", _ended(command.sessions_ended) if command is not None else ""),
             ("before", _looked(report.before)),
             ("after", _looked(report.after)),
             (

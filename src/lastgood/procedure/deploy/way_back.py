@@ -6,6 +6,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
@@ -13,7 +14,7 @@ import psycopg
 
 from lastgood import rollback
 from lastgood.amounts import counted
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_line
+from lastgood.errors import NOT_REACHED, BadPoint, Failed, LastgoodError, Refused, first_line
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts, SequenceFacts
 from lastgood.facts.compare import compare
@@ -205,7 +206,10 @@ def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
 def counted_again(loss: tuple[TableLoss, ...], report: Report) -> tuple[TableLoss, ...]:
     """The loss with the live database's rows as the emergency backup counted them, behind the fence: until then the
     application went on writing."""
-    manifest = manifest_of(Path(report.emergency_backup)) if report.emergency_backup else None
+    manifest = None
+    if report.emergency_backup:
+        with suppress(BadPoint):  # the database is back; a figure that is a little older is no reason to say otherwise
+            manifest = manifest_of(Path(report.emergency_backup))
     if manifest is None:
         return loss
     rows = {(each.schema_name, each.name): each.rows for each in manifest.facts.tables}
