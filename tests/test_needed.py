@@ -195,3 +195,21 @@ def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: S
     cut.write_bytes(b" " * 50 + content[50:])
     policy = prune.Wish(retention=Retention(keep=Keep(last=1)))
     assert made.reasons(policy) == {"cut.sql": "the newest", "whole.sql": "the last valid restore point"}
+
+
+def test_what_does_not_stand_in_for_the_last_valid_one(made: Store) -> None:
+    """A dump of nobody knows what, and links to files that go."""
+    made.add("ours.sql", NOW - timedelta(days=3))
+    cut = made.add("cut.sql", NOW)
+    cut.write_bytes(b" " * cut.stat().st_size)
+    foreign = made.add("shop.sql", NOW)
+    manifest_path(foreign).unlink()
+    policy = prune.Wish(retention=Retention(keep=Keep(last=1)))
+    assert made.reasons(policy)["ours.sql"] == "the last valid restore point"
+    foreign.unlink()
+    (made.folder / "latest.sql").symlink_to("ours.sql")
+    assert made.reasons(policy) == {
+        "latest.sql": prune.FOREIGN_STAYS,
+        "cut.sql": "the newest",
+        "ours.sql": "the last valid restore point",
+    }

@@ -251,22 +251,26 @@ def _keep_a_valid_one(
 ) -> list[Candidate]:
     """If no valid restore point would stay, the newest valid one that would go stays. Points are read to know.
 
-    Emergency backups hold what a rollback got away from: one does not stand in for a restore point.
+    Emergency backups hold what a rollback got away from: one does not stand in for a restore point. Neither does one of
+    which nobody knows whose it is for one of ours, nor a link to a file that goes.
     """
     stored = [point for point in stored if not point.is_emergency]
     result = list(found)
     by_path = {each.path: index for index, each in enumerate(result) if each.path is not None}
-    going = [point for point in stored if result[by_path[str(point.path)]].goes]
-    if not going:
-        return result
-    for point in stored:
-        if point not in going and (point.path == valid or points.verify(point).valid):
+    leaving = {point.path for point in stored if result[by_path[str(point.path)]].goes}
+    files = {path.resolve() for path in leaving if not path.is_symlink()}
+    stored = [point for point in stored if not (point.path.is_symlink() and point.path.resolve() in files)]
+    ours = [point for point in stored if point.manifest is not None]
+    for among in (ours, stored) if leaving else ():
+        going = [point for point in among if point.path in leaving]
+        staying = [point for point in among if point.path not in leaving]
+        if any(point.path == valid or points.verify(point).valid for point in staying):
             return result
-    for point in going:
-        if points.verify(point).valid:
-            index = by_path[str(point.path)]
-            result[index] = result[index].model_copy(update={"goes": False, "why": "the last valid restore point"})
-            return result
+        for point in going:
+            if points.verify(point).valid:
+                index = by_path[str(point.path)]
+                result[index] = result[index].model_copy(update={"goes": False, "why": "the last valid restore point"})
+                return result
     return result
 
 
@@ -326,7 +330,9 @@ def _removed(
                 continue
             # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
             manifest_path(path).unlink(missing_ok=True)
-            if path.is_dir() and (files := points.files_of_set(path)):
+            if path.is_symlink():
+                path.unlink()
+            elif path.is_dir() and (files := points.files_of_set(path)):
                 # Whatever else lies beside them is somebody's.
                 for file in files:
                     file.unlink(missing_ok=True)

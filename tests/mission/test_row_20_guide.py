@@ -288,8 +288,8 @@ def test_another_restore_point_than_the_newest(
     hand.does(*(each for each in ROLLBACK[:until_compare] if not each.startswith("hook-")))
     said = hand.fails("compare")
     assert "rows   | public.contacts            | 4" in said
-    assert said.endswith("If that is how it should be: COMPARED=yes, and this block again\n")
+    assert said.endswith('If that is how it should be: COMPARED="$POINT", and this block again\n')
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
-    hand.variables["COMPARED"] = "yes"
+    hand.variables["COMPARED"] = str(older)
     hand.does("compare", "files", "swap", "verify", "reads")
     assert lastgood("facts", older.name, "--live", "--json").document["equal"] is True

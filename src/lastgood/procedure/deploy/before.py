@@ -19,9 +19,9 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.outlived import Trace
 from lastgood.postgres.rights import rights
-from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState
 from lastgood.procedure import validate
+from lastgood.procedure.deploy.around import of_the_server
 from lastgood.procedure.deploy.course import Course
 from lastgood.procedure.deploy.environment import environment, resolved, tag
 from lastgood.procedure.deploy.migration import Command
@@ -74,7 +74,7 @@ def _baseline(course: Course) -> None:
     """How things are before: only what is worse afterwards is the migration's."""
     wish, connection = course.wish, course.hold.connection()
     course.state = DatabaseState.read(connection, course.live)
-    course.roles = roles(connection)
+    course.server = of_the_server(connection, course.live)
     with course.hold.target.connect(application_name="lastgood looks") as inside:
         course.rights = rights(inside)
     if wish.settings.check != "none":
@@ -95,11 +95,6 @@ def _baseline(course: Course) -> None:
             course.remark(
                 f"the application was not well before the migration ({asked.problem}): its health decides nothing"
             )
-
-
-def roles(connection: Connection) -> frozenset[str]:
-    """The roles of the server, which no restore point has."""
-    return frozenset(str(name) for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles"))
 
 
 def _stop_application(course: Course) -> None:

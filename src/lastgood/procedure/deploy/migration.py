@@ -101,7 +101,7 @@ class Watcher(threading.Thread):
         while not self._over.is_set():
             with suppress(psycopg.Error), self._maintenance.connect(application_name="lastgood watches") as connection:
                 while not self._over.is_set():
-                    self.seen.update(find(connection, self._oid, self._trace))
+                    self.seen.update(find(connection, self._oid, self._trace, anywhere=True))
                     self._look(connection)
                     self._over.wait(self._every)
             self._over.wait(WATCH_SECONDS)

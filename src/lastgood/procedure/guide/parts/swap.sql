@@ -10,6 +10,10 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock({{lock}}) THEN
     RAISE EXCEPTION 'cannot switch: lastgood is at work on this database; look at lastgood status';
   END IF;
+  IF EXISTS (SELECT FROM pg_database
+             WHERE oid = current_setting('guide.arriving')::oid AND datname = current_setting('guide.live')) THEN
+    RAISE EXCEPTION 'cannot switch: that is done already (block verify)';
+  END IF;
   IF (SELECT count(*) FROM pg_database
       WHERE (oid, datname) IN ((current_setting('guide.leaving')::oid, current_setting('guide.live')::name),
                                (current_setting('guide.arriving')::oid, current_setting('guide.shadow')::name))) <> 2 THEN

@@ -9,6 +9,10 @@ BEGIN
   IF NOT pg_try_advisory_xact_lock({{lock}}) THEN
     RAISE EXCEPTION 'cannot undo: lastgood is at work on this database; look at lastgood status';
   END IF;
+  IF EXISTS (SELECT FROM pg_database
+             WHERE oid = current_setting('guide.arriving')::oid AND datname = current_setting('guide.live')) THEN
+    RAISE EXCEPTION 'cannot undo: the database of before the switch is the live one';
+  END IF;
   IF (SELECT count(*) FROM pg_database
       WHERE (oid, datname) IN ((current_setting('guide.leaving')::oid, current_setting('guide.live')::name),
                                (current_setting('guide.arriving')::oid, current_setting('guide.kept')::name))) <> 2 THEN
