@@ -304,7 +304,7 @@ def test_a_length_that_is_none(lastgood: Lastgood, database: str) -> None:
     refused = lastgood("rollback", "--watch", "a while")
     assert (refused.status, refused.err) == (
         2,
-        "error: cannot use --watch: write a length of time like 30s, 5min or 24h\n"
+        'error: cannot use --watch "a while": write a length of time like 30s, 5min or 24h\n'
         "state: Nothing was looked at or changed.\n"
-        "next:  0 watches nothing.\n",
+        "next:  Run it again with such a length, or without --watch.\n",
     )

@@ -188,7 +188,7 @@ def undone(report: UndoReport) -> Story:
         state=f'"{report.live}" is open. What it was until now is kept as "{report.kept}".',
         lost=f'What was written since run {report.undoes} is in "{report.kept}".',
         next=f"To take this back too: {report.undo_command}",
-        figures=(("Readers waited", amounts.duration(report.seconds.get("read_outage", 0.0))),),
+        figures=(("Readers waited", amounts.duration(report.seconds["read_outage"])),),
     )
 
 

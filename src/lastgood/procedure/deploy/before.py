@@ -23,8 +23,8 @@ from lastgood.postgres.state import DatabaseState
 from lastgood.procedure import validate
 from lastgood.procedure.deploy.around import of_the_server
 from lastgood.procedure.deploy.course import Course
-from lastgood.procedure.deploy.environment import environment, resolved, tag
-from lastgood.procedure.deploy.migration import Command
+from lastgood.procedure.deploy.environment import resolved, tag
+from lastgood.procedure.deploy.migration import Command, command_of
 from lastgood.procedure.deploy.report import Looked
 
 LABEL = "before_deployment"
@@ -175,15 +175,7 @@ def _way_back(course: Course, point: RestorePoint) -> None:
 def _command(course: Course) -> Command:
     wish, hold = course.wish, course.hold
     keywords = resolved(hold.target, hold.live)
-    scrub = wish.request.application.scrub
-    scrub.learn([keywords.get("password", "")], public=[keywords["user"], hold.live])
     connection = hold.connection()
     course.trace = Trace(tag(hold.run), keywords["user"], server_clock(connection))
     assert course.point is not None
-    facts = {"run": hold.run, "live": hold.live, "point": str(course.point.path), "stage": "migrate"}
-    return Command(
-        wish.command,
-        environment(keywords, run=hold.run, variables=wish.settings.url_variables, facts=facts, given=wish.environment),
-        scrub,
-        wish.folder,
-    )
+    return command_of(wish, keywords, hold.run, point=str(course.point.path))

@@ -25,8 +25,9 @@ from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Emit, Printed
 from lastgood.postgres.outlived import Outlived, Trace, find
 from lastgood.postgres.server import Connection, Target
-from lastgood.procedure.deploy.environment import MARK
+from lastgood.procedure.deploy.environment import MARK, environment
 from lastgood.procedure.deploy.report import CommandReport
+from lastgood.procedure.deploy.wish import Wish
 from lastgood.supervised import Supervised
 from lastgood.warden import Order, standing_by
 
@@ -54,6 +55,17 @@ class Command:
     def shown(self) -> str:
         """The whole command line, for the one who gave it; without passwords."""
         return secrecy.command_line(self.arguments, self.scrub)
+
+
+def command_of(wish: Wish, keywords: Mapping[str, str], run: str, **facts: str) -> Command:
+    """The migration, with the database of ``keywords`` in its environment and ``facts`` besides; its password is hidden
+    wherever it is printed."""
+    live = keywords["dbname"]
+    scrub = wish.request.application.scrub
+    scrub.learn([keywords.get("password", "")], public=[keywords["user"], live])
+    told = {"run": run, "live": live, "stage": STAGE, **facts}
+    given = environment(keywords, run=run, variables=wish.settings.url_variables, facts=told, given=wish.environment)
+    return Command(wish.command, given, scrub, wish.folder)
 
 
 def checked(arguments: Sequence[str]) -> tuple[str, ...]:

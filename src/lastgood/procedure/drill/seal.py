@@ -160,7 +160,7 @@ def _folder(state: Path, run: str) -> Path:
         return wanted[0]
     names = ", ".join(each.name for each in there[:SHOWN]) or "none"
     raise Refused(
-        f'cannot find the evidence of drill "{run}" in "{state / DRILLS}"',
+        f'cannot find the evidence of drill "{run}": there is none in "{state / DRILLS}"',
         hint=f"There are: {names}. Evidence lies on the machine that ran the drill; --state names the folder.",
         state=NOT_REACHED,
     )
