@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import incidents
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.points import pins
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.mark import marked
@@ -87,7 +87,7 @@ def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: 
 def _drills(state: Path) -> Iterator[tuple[str, str]]:
     """Drills that are at work on this machine: their names, and what they restore."""
     for journal in Journal.all(state)[-JOURNALS:]:
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with suppress(*SENSELESS):
             begun: Mapping[str, Any] = {}
             with journal.path.open("rb") as file:
                 for line in file:

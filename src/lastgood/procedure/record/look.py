@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from lastgood import incidents
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.explain.run import newest
 from lastgood.procedure.record import afterwards, holdings
 from lastgood.procedure.record.document import ItemAfter, RunRecord
@@ -35,7 +35,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
     try:
         entries = list(journal.replay())
         return of_journal(inquiry, journal, entries, seen) if entries else of_marks(inquiry, name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except SENSELESS as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
         raise Refused(
             f'cannot read the record "{journal.path}": {why.lower()}',
