@@ -25,7 +25,13 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory.place(runs_programs=Tr
 MAJORS = (15, 16, 17, 18)
 NEWEST = 18
 # Their files may lie in memory; and what tests count is what they do themselves, not what the server does in between.
-OURS = {"max_wal_size": "256MB", "min_wal_size": "32MB", "autovacuum": "off"}
+# One of them makes a tablespace that lies in the data folder; a standby that another one makes would not start with it.
+OURS = {
+    "max_wal_size": "256MB",
+    "min_wal_size": "32MB",
+    "autovacuum": "off",
+    "allow_in_place_tablespaces": "on",
+}
 _numbers = itertools.count(1)
 
 

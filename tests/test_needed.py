@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import subprocess
 from collections.abc import Callable
 from dataclasses import replace
 from datetime import UTC, datetime, timedelta
@@ -12,7 +14,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from lastgood import prune
+from lastgood import person, prune
 from lastgood.config.tables import Keep, Retention
 from lastgood.errors import Refused
 from lastgood.events import Event, Note
@@ -64,7 +66,7 @@ def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
     made: Store, server: EmbeddedServer, tmp_path: Path
 ) -> None:
     made.add("newest.sql", NOW + timedelta(days=1))  # for there must be one that is valid
-    for number, name in enumerate(("deployed", "drilled", "drilled_before", "restoring", "free")):
+    for number, name in enumerate(("deployed", "restoring", "free")):
         made.add(f"{name}.sql", NOW - timedelta(days=number))
     live = made.target.dbname
     shadow = f"{live}_shadow_1"
@@ -78,25 +80,9 @@ def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
         maintenance.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(shadow)))
         mark = Mark(role="shadow", run="20260615-2", point="/mnt/backups/restoring.sql", **common)
         database.comment(maintenance, shadow, mark.text())
-        for moment, name, *ended in (
-            (datetime.now(UTC), "drilled"),
-            (datetime.now(UTC), "drilled_before", "passed"),
-            (datetime.now(UTC) - timedelta(days=2), "free"),
-        ):
-            journal = Journal.create(made.state, new_run(moment))
-            journal.write("begun", kind="drill", live=live, point=f"/mnt/backups/{name}.sql")
-            for status in ended:
-                journal.write("ended", status=status)
-            if name == "free":  # of long ago, and killed
-                text = journal.path.read_text()
-                journal.path.write_text(text.replace(datetime.now(UTC).strftime("%Y-%m-%dT"), "2026-01-01T"))
-            if name == "drilled":
-                drill = journal.run
         assert made.reasons(EVERYTHING) == {
             "newest.sql": "goes",
             "deployed.sql": "the unfinished deployment 20260615-1 needs it",
-            "drilled.sql": f"drill {drill} reads it",
-            "drilled_before.sql": "goes",
             "restoring.sql": "an unfinished run needs it",
             "free.sql": "goes",
         }
@@ -109,7 +95,29 @@ def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
         )
         clear_deployment(maintenance, deployment)
         database.drop(maintenance, shadow, database.describe(maintenance, shadow).oid)
-    assert sorted(set(made.reasons(EVERYTHING).values())) == [f"drill {drill} reads it", "goes"]
+    assert set(made.reasons(EVERYTHING).values()) == {"goes", "the last valid restore point"}
+
+
+def test_while_a_drill_is_at_work_nothing_goes(made: Store) -> None:
+    made.add("newest.sql", NOW)
+    made.add("older.sql", NOW - timedelta(days=1))
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    alive = {"host": person.host(), "pid": os.getpid()}
+    wish = prune.Wish(keep=1)
+    for begun in (
+        {"kind": "drill", "live": "billing", **alive},
+        {"kind": "drill", "live": made.target.dbname, "host": person.host(), "pid": gone.pid},
+        {"kind": "drill", "live": made.target.dbname, "host": "elsewhere", "pid": os.getpid()},
+        {"kind": "backup", "live": made.target.dbname, **alive},
+    ):
+        Journal.create(made.state, new_run(datetime.now(UTC))).write("begun", **begun)
+        assert made.reasons(wish)["older.sql"] == "goes"
+    drill = Journal.create(made.state, new_run(datetime.now(UTC)))
+    drill.write("begun", kind="drill", live=made.target.dbname, **alive)
+    assert made.reasons(wish)["older.sql"] == f"drill {drill.run} is at work, and may read it"
+    drill.write("ended", status="done")
+    assert made.reasons(wish)["older.sql"] == "goes"
 
 
 def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:

@@ -196,7 +196,7 @@ def undone(request: Request, emit: Emit) -> None:
                 recording.goes_on(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
         state = f'"{live}" is what it was before the run, and open.'
         _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
-        _write(journal, "ended", status="undone", by=by[0].run)
+        recording.ended(journal, "undone", by=by[0].run)
     raise ChecksFailedAfterSwap(
         f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
         hint=f"What was restored is kept; lastgood undo {by[0].run} puts it into service again.",

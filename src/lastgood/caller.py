@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -55,7 +56,9 @@ def identity(environment: Mapping[str, str] = os.environ) -> dict[str, Any]:
         found["actor"] = actor
     if job := _job(environment):
         found["job"] = job
-    found |= {"command": _current.command, "folder": str(Path.cwd()), "lastgood": __version__, "pid": os.getpid()}
+    with suppress(OSError):  # it may be gone
+        found["folder"] = str(Path.cwd())
+    found |= {"command": _current.command, "lastgood": __version__, "pid": os.getpid()}
     return found
 
 

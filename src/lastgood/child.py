@@ -16,8 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import IO
 
-from lastgood.keeper import PATIENCE as PATIENCE
-from lastgood.kept import Kept
+from lastgood.leashed import Leashed
 
 TAIL_LINES = 40
 CHUNK = 1 << 18
@@ -149,7 +148,7 @@ def run_foreign(
     """Runs a program of somebody else's, in ``folder``, and returns how it ended; None when it was ``cancelled``.
 
     After ``seconds`` it is ended with all its children, and so it is when we end, however that comes: it is started by
-    a ``keeper``, which holds the descriptor ``holding`` open (a lock) until the program has ended. What it leaves
+    a ``leash``, which holds the descriptor ``holding`` open (a lock) until the program has ended. What it leaves
     running when it ends by itself goes on: to start a service is what some are for. So its output goes to a nameless
     file and not through a pipe, whose closing would end such a service later. Raises OSError when it can't be started.
     """
@@ -157,7 +156,7 @@ def run_foreign(
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         began = time.monotonic()
         said = b""
-        with Kept(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
+        with Leashed(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
             tell(arguments, foreign=True)
             ended_by_us = False
             while not (ended := program.ended(0.1)) and not ended_by_us:

@@ -5,12 +5,21 @@ from __future__ import annotations
 import os
 import select
 import subprocess
+import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager, suppress
+from contextlib import ExitStack, contextmanager, suppress
 from pathlib import Path
 
 from lastgood.child import CHUNK, english
+
+# What those of our modules that run beside us say when they have read their order.
+READY = "ready"
+START_SECONDS = 20.0
+
+
+class NotReady(Exception):
+    """A module of ours could not be started beside us, or says why it can't do its work."""
 
 
 class Companion:
@@ -95,3 +104,23 @@ def beside(
         with suppress(subprocess.TimeoutExpired):
             process.wait(timeout=seconds)
         process.stdout.close()
+
+
+@contextmanager
+def standing_by(module: str, order: str) -> Iterator[Companion]:
+    """Our own ``module``, begun as by ``beside`` and ready: it was given ``order``, one line, and has said so. Raises
+    NotReady."""
+    package = str(Path(__file__).parents[1])  # the very lastgood that runs here, wherever it was imported from
+    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
+    # -P: what lies in the current folder is not imported.
+    started = beside([sys.executable, "-P", "-m", module], environment={"PYTHONPATH": path})
+    with ExitStack() as stack:
+        try:
+            companion = stack.enter_context(started)
+            companion.say(order)
+            said = companion.hear(START_SECONDS)
+        except OSError as error:
+            raise NotReady(error.strerror or str(error)) from error
+        if said != READY:
+            raise NotReady(said or f"it did not answer within {START_SECONDS:g} s")
+        yield companion

@@ -148,3 +148,8 @@ class Interrupted(LastgoodError):
 
     code = "interrupted"
     exit_status = 130
+
+
+def first_line(error: BaseException) -> str:
+    """What an error says, without the lines that a server or a program adds; its kind where it says nothing."""
+    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -18,26 +18,22 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from lastgood.companion import Companion, beside
+from lastgood import companion
+from lastgood.companion import READY, Companion
 from lastgood.journal import SUFFIX, Journal
 from lastgood.postgres.pgbouncer.console import Console, ConsoleError
 from lastgood.postgres.server import Target
 
-READY, HOLDS, DONE = "ready", "holds", "done"
-START_SECONDS = 20.0
+HOLDS, DONE = "holds", "done"
 POLL_SECONDS = 0.05
 # How long a PAUSE that was sent may be on its way.
 QUIET_SECONDS = 2.0
 # How long it tries to reach a PgBouncer that does not answer.
 PATIENCE_SECONDS = 600.0
-
-
-class NoGuardian(Exception):
-    """It could not be started, or can't reach a console."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -96,21 +92,10 @@ class Guardian:
 
 @contextmanager
 def standing_by(order: Order) -> Iterator[Guardian]:
-    """A guardian for the length of a block; unless dismissed, it acts when the block ends. Raises NoGuardian."""
-    package = str(Path(__file__).parents[1])  # the very lastgood that runs here, wherever it was imported from
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    # -P: what lies in the current folder is not imported.
-    started = beside([sys.executable, "-P", "-m", "lastgood.guardian"], environment={"PYTHONPATH": path})
-    with ExitStack() as stack:
-        try:
-            companion = stack.enter_context(started)
-            companion.say(order.text())
-            said = companion.hear(START_SECONDS)
-        except OSError as error:
-            raise NoGuardian(error.strerror or str(error)) from error
-        if said != READY:
-            raise NoGuardian(said or f"it did not answer within {START_SECONDS:g} s")
-        yield Guardian(companion)
+    """A guardian for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady: it could
+    not be started, or can't reach a console."""
+    with companion.standing_by("lastgood.guardian", order.text()) as found:
+        yield Guardian(found)
 
 
 def main() -> int:

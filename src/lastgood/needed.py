@@ -1,6 +1,6 @@
 """Restore points that somebody still needs, whatever a policy or an age says of them.
 
-What a run or a deployment that is not finished goes back to, what a drill reads, and what is pinned: those stay even
+What a run or a deployment that is not finished goes back to, what a drill may read, and what is pinned: those stay even
 when they are named. What the newest kept database belongs to, and what a post-mortem that is not written refers to:
 those stay unless they are named.
 """
@@ -8,22 +8,21 @@ those stay unless they are named.
 from __future__ import annotations
 
 import json
+import os
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
-from datetime import UTC, datetime, timedelta
 from pathlib import Path
 from typing import Any
 
-from lastgood import incidents
+from lastgood import incidents, person
 from lastgood.journal import SENSELESS, Journal
 from lastgood.points import pins
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.mark import marked
 from lastgood.postgres.server import Connection
 
-# A drill of which nothing was heard for longer is over, however it ended.
-DRILL_TAKES = timedelta(hours=24)
+# More journals than this are not looked at for a drill that is at work.
 JOURNALS = 50
 
 
@@ -50,11 +49,13 @@ def needs(
     where two are called the same.
     """
     said = list(_said(maintenance, live, state, post_mortems))
+    drill = _drill(state, live) if state is not None else None
     found: dict[str, Need] = {}
     for path in paths:
         pin = pins.pin_of(path)
         mine = [Need(pin.said, always=True)] if pin is not None else []
         mine += [need for name, need in said if name == path.name]
+        mine += [Need(f"drill {drill} is at work, and may read it", always=True)] if drill is not None else []
         if mine:
             found[str(path)] = next((each for each in mine if each.always), mine[0])
     return found
@@ -75,8 +76,6 @@ def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: 
         yield Path(newest.point).name, Need(f"run {newest.run} went back to it, and can be undone", always=False)
     if state is None:
         return
-    for run, point in _drills(state):
-        yield Path(point).name, Need(f"drill {run} reads it", always=True)
     for each in incidents.open_ones(state, live) if post_mortems else ():
         for path in (each.point, each.emergency):
             if path:
@@ -84,19 +83,30 @@ def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: 
                 yield Path(path).name, Need(f"the post-mortem of run {each.run} is not written ({done})", always=False)
 
 
-def _drills(state: Path) -> Iterator[tuple[str, str]]:
-    """Drills that are at work on this machine: their names, and what they restore."""
-    for journal in Journal.all(state)[-JOURNALS:]:
+def _drill(state: Path, live: str) -> str | None:
+    """The drill of ``live`` that is at work on this machine. Which restore points it reads it may not know itself."""
+    for journal in reversed(Journal.all(state)[-JOURNALS:]):
         with suppress(*SENSELESS):
-            begun: Mapping[str, Any] = {}
+            begun: Mapping[str, Any] | None = None
             with journal.path.open("rb") as file:
                 for line in file:
                     if b'"event": "begun"' in line[:100]:
                         begun = json.loads(line)
-                        if begun.get("kind") != "drill":
-                            break
                     elif b'"event": "ended"' in line[:100]:
-                        begun = {}
-            fresh = begun and datetime.now(UTC) - datetime.fromisoformat(begun["at"]) < DRILL_TAKES
-            if fresh and begun.get("kind") == "drill" and begun.get("point"):
-                yield journal.run, str(begun["point"])
+                        begun = None
+            if begun is not None and begun["kind"] == "drill" and begun["live"] == live and _lives(begun):
+                return journal.run
+    return None
+
+
+def _lives(begun: Mapping[str, Any]) -> bool:
+    """Whether the process is there still that began it."""
+    if begun["host"] != person.host():
+        return False
+    try:
+        os.kill(begun["pid"], 0)
+    except ProcessLookupError:
+        return False
+    except PermissionError:
+        return True  # somebody else's
+    return True

@@ -16,7 +16,6 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastgood.documents import Frozen
-from lastgood.errors import LastgoodError
 from lastgood.journal import SENSELESS, Journal, entry_of
 
 Kind = Literal["rollback", "restore", "drill"]
@@ -55,13 +54,6 @@ class DrillDue(Frozen):
     next: datetime | None
     overdue: bool
     every: float
-
-
-def remember(state: Path, run: str, *, kind: Kind, live: str, seconds: float, bytes: int, point: str) -> None:
-    """Keeps the record of a run that has no journal of its own. A failure is passed over: the run itself is done."""
-    with suppress(OSError, LastgoodError):
-        found = past(live=live, seconds=seconds, bytes=bytes, point=point)
-        Journal.create(state, run).write("ended", kind=kind, status="done", past=found)
 
 
 def past(*, live: str, seconds: float, bytes: int, point: str) -> dict[str, Any]:

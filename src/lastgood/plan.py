@@ -21,6 +21,7 @@ from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine.pace import AS_IT_FITS, Pace
+from lastgood.errors import Refused
 from lastgood.facts import Facts
 from lastgood.points import RestorePoint
 from lastgood.postgres.activity import Sample
@@ -151,6 +152,17 @@ class Plan(Document):
     def refusals(self) -> tuple[Finding, ...]:
         """The findings that stop the run: nobody has overridden them, or nobody can."""
         return tuple(finding for finding in self.findings if self.checklist.stands(finding))
+
+    def refused(self) -> Refused | None:
+        """The first of them as an error; None when nothing stops the run."""
+        if not self.refusals:
+            return None
+        first = self.refusals[0]
+        hint = first.hint
+        if first.item and not first.final:
+            before = f"{hint.rstrip('.')}. Or go" if hint else "Go"
+            hint = f"{before} on in spite of it: --override {first.item} --reason TEXT"
+        return Refused(f'cannot roll back "{self.live}": {first.text}', hint=hint)
 
 
 @dataclass(frozen=True, slots=True)

@@ -88,7 +88,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         plan = Plan(
             run=run,
             made_at=server_clock(maintenance),
-            server=str(Target({k: v for k, v in request.target.keywords.items() if k in ("host", "port", "service")})),
+            server=request.target.place,
             server_version=maintenance.info.parameter_status("server_version") or "",
             live=live.name,
             live_oid=live.oid,

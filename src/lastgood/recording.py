@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import Any, Literal, get_args
 
 from lastgood import caller, child, secrecy
-from lastgood.errors import Interrupted, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Emit, Event, Note, StageDone, StageFailed, StageStarted
 from lastgood.journal import Journal
 from lastgood.names import new_run
@@ -39,12 +39,17 @@ def begin(state: Path, run: str, kind: Kind, *, skew: float | None = None, **dat
     try:
         journal.write("begun", kind=kind, **caller.identity(), **({"skew": skew} if skew is not None else {}), **data)
     except OSError as error:
-        raise Refused(
-            f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
-            hint="Name another folder with --state: nothing is done without a record.",
-            state="Nothing was changed.",
-        ) from error
+        raise unwritten(journal, error) from error
     return journal
+
+
+def unwritten(journal: Journal, error: OSError) -> Refused:
+    """The refusal of what is not done without a record."""
+    return Refused(
+        f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
+        hint="Name another folder with --state: nothing is done without a record.",
+        state=NOT_REACHED,
+    )
 
 
 def attempt(

@@ -11,21 +11,18 @@ from typing import Literal
 
 from psycopg import sql
 
-from lastgood import interrupts, past_runs, points, recording
+from lastgood import interrupts, made_beside, past_runs, points, recording
 from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
 from lastgood.engine.pace import AS_IT_FITS, Pace
-from lastgood.errors import Interrupted, LastgoodError, Refused
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.finishing import remainder
 from lastgood.finishing.choice import choose
 from lastgood.finishing.work import Finished, finish, in_service
-from lastgood.names import new_run
 from lastgood.plan import ReopenWhen
-from lastgood.postgres import clock, database
+from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.strain import Limits
 from lastgood.rebuild import prove, rebuild, rules_for
@@ -81,7 +78,6 @@ def restore(
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
-    untouched = "No other database was touched."
     started = time.monotonic()
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
@@ -91,25 +87,13 @@ def restore(
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], facts.said))
     with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
-        if into != database.fit_name(into, ""):
-            raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)
         model = database.describe(maintenance, target.dbname)
-        run = new_run(server_clock(maintenance))
-        kept = recording.attempt(
-            state,
-            run,
-            "restore",
-            emit,
-            skew=clock.skew(maintenance),
-            live=target.dbname,
-            into=into,
-            point=str(point.path),
-        )
+        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
         division = _division(target, summary.script, emit, allow_orphans) if reopen_when == "usable" else None
-        made = database.create_like(maintenance, into, model, f"lastgood restore {run}: not complete")
         stop = threading.Event()
-        try:
+        comment = f"lastgood restore {run}: not complete"
+        with made_beside.made(maintenance, into, model, comment, stop) as made:
             with interrupts.calling(stop.set):
                 began = time.monotonic()
                 emit(StageStarted("build", f"build {into}"))
@@ -162,13 +146,6 @@ def restore(
                 emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
             database.comment(maintenance, into, None)
             maintenance.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)))
-        except BaseException as error:
-            database.drop(maintenance, into, made.oid)
-            if stop.is_set() and not isinstance(error, Refused):
-                raise Interrupted(f'interrupted: "{into}" was removed again', state=untouched) from error
-            if isinstance(error, LastgoodError):
-                error.state = f'"{into}" was removed again. {untouched}'
-            raise
     for text in comparison.not_compared:
         emit(Note(text))
     finished = None

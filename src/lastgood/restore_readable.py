@@ -12,19 +12,17 @@ from contextlib import ExitStack
 from pathlib import Path
 from typing import Literal
 
-from lastgood import interrupts, points, recording
+from lastgood import interrupts, made_beside, points, recording
 from lastgood.documents import Document, Frozen
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation
 from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
-from lastgood.errors import NOT_REACHED, Corrupt, Interrupted, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Corrupt, Refused
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.load_readable import ReadableLoader, TableLoad
-from lastgood.names import new_run
 from lastgood.points import RestorePoint
-from lastgood.postgres import clock, database
+from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
-from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Target
 
 _ANOTHER = "Choose another restore point: lastgood points."
@@ -93,15 +91,12 @@ def restore_readable(
 
     Raises BadPoint when nothing at all can be read, Refused, Failed, Interrupted.
     """
-    untouched = "No other database was touched."
     if into == target.dbname:
         raise Refused(
             f'cannot put what is left of a damaged dump into "{into}": that is the live database\'s name',
             hint="Give another name with --into.",
             state=NOT_REACHED,
         )
-    if into != database.fit_name(into, ""):
-        raise Refused(f'cannot create the database "{into}": the name has more than 63 bytes', state=untouched)
     started = time.monotonic()
     point = points.gather(store, names)
     source = _source(point)
@@ -109,48 +104,30 @@ def restore_readable(
     reading = ReadableReading(source, database=database_name or of_manifest)
     with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
         model = database.describe(maintenance, target.dbname)
-        run = new_run(server_clock(maintenance))
-        kept = recording.attempt(
-            state,
-            run,
-            "restore",
-            emit,
-            skew=clock.skew(maintenance),
-            live=target.dbname,
-            into=into,
-            point=str(point.path),
-        )
+        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
         comment = (
             f"lastgood salvage {run}: what could be read of the damaged {point.path.name}; not complete, not proved"
         )
-        made = database.create_like(maintenance, into, model, comment)
         stop = threading.Event()
-        try:
-            with (
-                interrupts.calling(stop.set),
-                cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
-            ):
-                emit(StageStarted("build", f"read what can be read into {into}"))
-                loader = ReadableLoader(
-                    connection,
-                    progress=lambda: (source.position, source.size),
-                    emit=emit,
-                    cancelled=stop.is_set,
-                )
-                loader.load(iter(reading))
-                rows = sum(table.rows for table in loader.tables.values())
-                emit(StageDone("build", time.monotonic() - started, f"{rows:,} rows"))
-                if not reading.summary.tables and not loader.tables:
-                    why = f": {reading.damage[0]}" if reading.damage else ""
-                    raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=_ANOTHER)
-        except BaseException as error:
-            database.drop(maintenance, into, made.oid)
-            if stop.is_set() and not isinstance(error, Refused):
-                raise Interrupted(f'interrupted: "{into}" was removed again', state=untouched) from error
-            if isinstance(error, LastgoodError):
-                error.state = f'"{into}" was removed again. {untouched}'
-            raise
+        with (
+            made_beside.made(maintenance, into, model, comment, stop),
+            interrupts.calling(stop.set),
+            cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
+        ):
+            emit(StageStarted("build", f"read what can be read into {into}"))
+            loader = ReadableLoader(
+                connection,
+                progress=lambda: (source.position, source.size),
+                emit=emit,
+                cancelled=stop.is_set,
+            )
+            loader.load(iter(reading))
+            rows = sum(table.rows for table in loader.tables.values())
+            emit(StageDone("build", time.monotonic() - started, f"{rows:,} rows"))
+            if not reading.summary.tables and not loader.tables:
+                why = f": {reading.damage[0]}" if reading.damage else ""
+                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=_ANOTHER)
     report = SalvageReport(
         run=run,
         point=str(point.path),

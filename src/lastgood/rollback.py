@@ -17,21 +17,19 @@ from __future__ import annotations
 import time
 from collections.abc import Sequence
 from contextlib import suppress
-from typing import Any, Protocol, runtime_checkable
+from typing import Any
 
 import psycopg
 
 from lastgood import abandon, interrupts, prepare, recording
 from lastgood.application import record
-from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, Refused
+from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.outcome import told
 from lastgood.plan import Prepared, Request
-from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, lock_live, unlock
-from lastgood.postgres.server import Connection
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import Step, drive
 from lastgood.steps import Run, finish, pool
@@ -70,24 +68,6 @@ STAGES: Stages = (
 )
 
 
-@runtime_checkable
-class MayBeLeftOut(Protocol):
-    """A step that not every run wants."""
-
-    def wanted(self, run: Run) -> bool: ...
-
-
-def stages_of(run: Run) -> Stages:
-    """The stages that are before a run."""
-    stages = AFTER if run.at_swap else STAGES
-    wanted = [[[step for step in lane if _wanted(step, run)] for lane in lanes] for lanes in stages]
-    return [lanes for lanes in wanted if any(lanes)]
-
-
-def _wanted(step: Step[Run], run: Run) -> bool:
-    return not isinstance(step, MayBeLeftOut) or step.wanted(run)
-
-
 def plan(request: Request, emit: Emit = silent) -> Prepared:
     """What a rollback would do and what would be lost; changes nothing. Raises BadPoint, Refused."""
     return prepare.prepare(request, emit)
@@ -101,13 +81,8 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
     (the live database is as it was), Stopped when it could not. ChecksFailed: the restored database is in service, and
     the application does not work with it; ``take_back`` is the way back.
     """
-    if prepared.plan.refusals:
-        first = prepared.plan.refusals[0]
-        hint = first.hint
-        if first.item and not first.final:
-            before = f"{hint.rstrip('.')}. Or go" if hint else "Go"
-            hint = f"{before} on in spite of it: --override {first.item} --reason TEXT"
-        raise Refused(f'cannot roll back "{prepared.plan.live}": {first.text}', hint=hint)
+    if (refused := prepared.plan.refused()) is not None:
+        raise refused
     plan = prepared.plan
     journal = recording.begin(
         prepared.request.state,
@@ -128,7 +103,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     the journal: the shadow's mark tells the restore point. After the swap not even that is needed.
     """
     started = time.monotonic()
-    _let_pools_go(request, emit)
+    pool.let_go_before(request, emit)
     abandon.undone(request, emit)
     left = finish.left(request)
     stopped = record.read(request.state, request.target)
@@ -159,21 +134,15 @@ def _seen_through(
             raise
 
 
-def _let_pools_go(request: Request, emit: Emit) -> None:
-    """Clients that PgBouncer still holds back for a run that stopped go on before anything else is done."""
-    if request.pgbouncer.admin:
-        with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
-            lock_live(maintenance, request.target.dbname)
-            pool.let_go(request.pgbouncer, request.target.at(request.target.dbname), maintenance, emit)
-
-
 def _drive(prepared: Prepared, journal: Journal, emit: Emit, switched: bool, claim: Claim | None) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
     with claim.connection if claim is not None else server.connect() as maintenance:
         lock_live(maintenance, plan.live)
         maintenance.execute("SELECT set_config('application_name', %s, false)", [prepare.lock_name(plan.run)[:63]])
-        _hide_password(prepared, maintenance)
+        # Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass.
+        info = maintenance.info
+        prepared.request.application.scrub.learn([info.password], public=[info.user, info.host])
         run = Run(prepared, maintenance, journal, emit)
         run.at_swap = switched
         stopped = record.read(prepared.request.state, run.target)
@@ -182,7 +151,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, switched: bool, cla
             run.helper = helper_session(server)
             first = [run.told_to_go_on] if claim is not None else []
             with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first):
-                drive(run, stages_of(run))
+                drive(run, AFTER if run.at_swap else STAGES)
         except BaseException as error:
             raise told(run, error) from error
         finally:
@@ -200,12 +169,6 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, switched: bool, cla
         return report
 
 
-def _hide_password(prepared: Prepared, connection: Connection) -> None:
-    """Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass."""
-    info = connection.info
-    prepared.request.application.scrub.learn([info.password] if info.password else [], public=[info.user, info.host])
-
-
 def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
     """Undoes the switch of a run whose checks failed, and gives the error that says so. Raises what undo raises."""
     with recording.recording(Journal.find(request.state, failed.run), emit) as emit:
@@ -214,5 +177,5 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> Ch
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
     """Walks back a run that stopped before its swap. Raises Refused when it is still at work, or has switched."""
-    _let_pools_go(request, emit)
+    pool.let_go_before(request, emit)
     return abandon.abort(request, emit)

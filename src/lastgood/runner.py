@@ -7,7 +7,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
-from typing import Any, Protocol, TypeVar
+from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lastgood import caller
 from lastgood.errors import Interrupted, Stopped
@@ -65,7 +65,22 @@ class Step(Protocol[R]):
         """Whether the server (or the disk) shows it done, by another process; ``result`` is its journal's."""
 
 
+@runtime_checkable
+class MayBeLeftOut(Protocol[R]):
+    """A step that not every run wants."""
+
+    def wanted(self, run: R) -> bool: ...
+
+
 Lane = Sequence[Step[R]]
+
+
+def _wanted(stages: Sequence[Sequence[Lane[R]]], run: R) -> list[list[Lane[R]]]:
+    wanted = [
+        [[step for step in lane if not isinstance(step, MayBeLeftOut) or step.wanted(run)] for lane in lanes]
+        for lanes in stages
+    ]
+    return [list(lanes) for lanes in wanted if any(lanes)]
 
 
 class AfterCommit(Exception):
@@ -81,7 +96,8 @@ class WalkBackFailed(Exception):
 
 
 def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
-    """Runs stages one after the other; the lanes of a stage run at the same time, the steps of a lane in order.
+    """Runs stages one after the other; the lanes of a stage run at the same time, the steps of a lane in order. Those
+    that this run does not want are left out.
 
     On any error before the commit point every step that was begun is undone in reverse order and the error is raised;
     an error of undoing is journaled, shown, and raised as WalkBackFailed. After the commit point nothing is
@@ -90,7 +106,7 @@ def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
     begun: list[Step[R]] = []
     finished = run.journal.results()
     try:
-        for lanes in stages:
+        for lanes in _wanted(stages, run):
             if len(lanes) == 1:
                 for step in lanes[0]:
                     _take(run, step, begun, finished)

@@ -10,6 +10,7 @@ from __future__ import annotations
 import re
 import shlex
 from collections.abc import Callable, Iterable, Mapping, Sequence
+from typing import Any
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
@@ -103,6 +104,18 @@ class Scrubber:
         text = _URL.sub(rf"\g<head>{HIDDEN}@", text)
         text = _PAIR.sub(rf"\g<head>{HIDDEN}", text)
         return _CLAUSE.sub(rf"\g<head>'{HIDDEN}'", text)
+
+
+def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
+    """A document without passwords."""
+    # Before it is encoded: JSON's escapes would hide a password with a quote in it.
+    if isinstance(value, str):
+        return scrub(value)
+    if isinstance(value, dict):
+        return {key: scrubbed(each, scrub) for key, each in value.items()}
+    if isinstance(value, list | tuple):
+        return [scrubbed(each, scrub) for each in value]
+    return value
 
 
 def command_line(words: Sequence[str], scrub: Callable[[str], str]) -> str:

@@ -17,7 +17,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
-from lastgood.child import PATIENCE, TAIL_LINES, Ended, tell
+from lastgood.child import TAIL_LINES, Ended, tell
+from lastgood.leash import PATIENCE
 
 LINE_CHARACTERS = 2000
 # Colours and movements of a terminal; and titles of windows.

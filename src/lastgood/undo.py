@@ -22,7 +22,7 @@ from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.documents import Document, Frozen
-from lastgood.errors import Failed, Refused, Stopped
+from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.names import new_run, suffix
@@ -140,11 +140,11 @@ def undo(
             raise Refused(
                 f"cannot undo: {blocking[0].kind} {blocking[0].what}: {blocking[0].explanation.rstrip('.')}",
                 hint=blocking[0].command,
-                state="Nothing was changed.",
+                state=NOT_REACHED,
             )
         stubborn = in_the_way(maintenance, plan.live_oid, plan.live)
         if stubborn:
-            raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state="Nothing was changed.")
+            raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state=NOT_REACHED)
         journal = recording.begin(
             state,
             plan.run,
@@ -172,11 +172,7 @@ def _switch_back(
     try:
         journal.doing("swap")
     except OSError as error:
-        raise Refused(
-            f'cannot write the record "{journal.path}": {(error.strerror or str(error)).lower()}',
-            hint="Name another folder with --state: nothing is done without a record.",
-            state="Nothing was changed.",
-        ) from error
+        raise recording.unwritten(journal, error) from error
     emit(StageStarted("swap", "switch the names back (readers reconnect)"))
     try:
         # It takes milliseconds, and what is asked for is to go back: a Ctrl+C now must not leave that in doubt. One
@@ -205,7 +201,7 @@ def _switch_back(
         raise Failed(
             "cannot undo: the databases' names changed since the plan was made",
             hint="Look at lastgood status, and run lastgood undo again.",
-            state="Nothing was changed.",
+            state=NOT_REACHED,
         ) from error
     except OutcomeUnknown as error:
         raise Stopped(
@@ -215,7 +211,7 @@ def _switch_back(
         ) from error
     except psycopg.Error as error:
         failed = server_errors.failed(error, f'switch "{plan.live}" back')
-        failed.state = "Nothing was changed."
+        failed.state = NOT_REACHED
         raise failed from error
     work = time.monotonic() - started
     waited = f"; {pause.said}" if pause is not None and pause.said else ""

@@ -10,24 +10,19 @@ which is written into the deployment's journal. It reads from us: ``group N`` te
 from __future__ import annotations
 
 import json
-import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastgood.companion import Companion, beside
+from lastgood import companion
+from lastgood.companion import READY, Companion
 from lastgood.journal import Journal
 from lastgood.supervised import end_all
 
-READY, DONE, GROUP = "ready", "done", "group"
-START_SECONDS = 20.0
-
-
-class NoWarden(Exception):
-    """It could not be started."""
+DONE, GROUP = "done", "group"
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,21 +64,9 @@ class Warden:
 
 @contextmanager
 def standing_by(order: Order) -> Iterator[Warden]:
-    """A warden for the length of a block; unless dismissed, it acts when the block ends. Raises NoWarden."""
-    package = str(Path(__file__).parents[1])  # the very lastgood that runs here, wherever it was imported from
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    # -P: what lies in the current folder is not imported.
-    started = beside([sys.executable, "-P", "-m", "lastgood.warden"], environment={"PYTHONPATH": path})
-    with ExitStack() as stack:
-        try:
-            companion = stack.enter_context(started)
-            companion.say(order.text())
-            said = companion.hear(START_SECONDS)
-        except OSError as error:
-            raise NoWarden(error.strerror or str(error)) from error
-        if said != READY:
-            raise NoWarden(said or f"it did not answer within {START_SECONDS:g} s")
-        yield Warden(companion)
+    """A warden for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady."""
+    with companion.standing_by("lastgood.warden", order.text()) as found:
+        yield Warden(found)
 
 
 def main() -> int:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import os
 import socket
 import sys
 import threading
@@ -17,8 +18,11 @@ from lastgood import child
 from lastgood.application import Application, hooks
 from lastgood.application.health import ask
 from lastgood.application.results import ApplicationReport, HealthResult
+from lastgood.application.service import START_IT, Service
 from lastgood.config.tables import Health, Hooks
-from lastgood.errors import Interrupted
+from lastgood.errors import Interrupted, NotStarted
+from lastgood.events import silent
+from lastgood.postgres.server import Target
 from lastgood.present import application as shown
 from lastgood.present.screen import Screen
 
@@ -196,3 +200,18 @@ def test_a_page_of_html_is_shown_in_two_lines_at_most() -> None:
     said = "http://x/health: its answer is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
     assert said in out.getvalue()
     assert len(out.getvalue()) < 400
+
+
+def test_ctrl_c_while_the_application_is_started_again_says_that_it_is_stopped(tmp_path: Path) -> None:
+    hooks = Hooks(stop=("true",), start=("sh", "-c", f"kill -INT {os.getpid()}; sleep 60"))
+    target = Target({"host": "nowhere", "dbname": "crm"})
+    service = Service(Application(hooks), target, tmp_path, {}, silent)
+    service.stop("20261122-031500-9f3c1a70", "before the switch")
+    with pytest.raises(NotStarted) as error:
+        service.start_again("after the undo", "start the application", 'The application of "crm" is stopped.')
+    assert (str(error.value), error.value.hint, error.value.state) == (
+        "cannot start the application: interrupted",
+        START_IT,
+        'The application of "crm" is stopped.',
+    )
+    assert service.record is not None and service.record.state == "stopped"

@@ -12,7 +12,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import binaries
+from lastgood.postgres import binaries, exchange
 from lastgood.postgres.embedded import EmbeddedServer
 from tests import warm
 from tests.checks.conftest import Stage, item, said
@@ -565,7 +565,10 @@ def test_an_emergency_backup_that_fails_says_how_to_go_on_without_it(
     assert stage.lastgood("rollback", point().name, "--yes", *url, *why).status == 0
 
 
-def test_an_override_of_sessions_that_stay_leaves_the_live_database_as_it_was(stage: Stage) -> None:
+def test_an_override_of_sessions_that_stay_leaves_the_live_database_as_it_was(
+    stage: Stage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(exchange, "STATEMENT_TIMEOUT", "500ms")  # each try waits as long
     url = ("--db", stage.server.url(stage.live, user=stage.owner))
     with stage.server.target(stage.live).connect() as other:
         outcome = stage.lastgood("rollback", "--yes", *url, "--override", "sessions", "--reason", "they will be gone")

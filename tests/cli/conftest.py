@@ -41,14 +41,19 @@ class Outcome:
 Lastgood = Callable[..., Outcome]
 
 
+def nothing_inherited(folder: Path, patch: pytest.MonkeyPatch) -> None:
+    """Works in ``folder``, with nothing in the environment that names a database."""
+    for name in list(os.environ):
+        if name.startswith(("PG", "LASTGOOD_")) or name in ("DATABASE_URL", "NO_COLOR"):
+            patch.delenv(name)
+    patch.setenv("LASTGOOD_STATE", str(folder / "state"))
+    patch.chdir(folder)
+
+
 @pytest.fixture(autouse=True)
 def clean_environment(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """A folder of its own to work in, and nothing inherited that names a database."""
-    for name in list(os.environ):
-        if name.startswith(("PG", "LASTGOOD_")) or name in ("DATABASE_URL", "NO_COLOR"):
-            monkeypatch.delenv(name)
-    monkeypatch.setenv("LASTGOOD_STATE", str(tmp_path / "state"))
-    monkeypatch.chdir(tmp_path)
+    nothing_inherited(tmp_path, monkeypatch)
 
 
 @pytest.fixture
@@ -64,10 +69,8 @@ def lastgood(capsys: pytest.CaptureFixture[str]) -> Lastgood:
     return call
 
 
-@pytest.fixture
-def database(server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> str:
-    """A small live database that LASTGOOD_DB names: 3 contacts, 2 deals and a migrations table."""
-    name = new_database("crm")
+def fill(server: EmbeddedServer, name: str) -> None:
+    """3 contacts, 2 deals and a migrations table."""
     with server.target(name).connect() as connection:
         connection.execute("CREATE SCHEMA supabase_migrations")
         connection.execute("CREATE TABLE supabase_migrations.schema_migrations (version text PRIMARY KEY)")
@@ -79,6 +82,13 @@ def database(server: EmbeddedServer, new_database: Callable[..., str], monkeypat
         )
         connection.execute("CREATE TABLE public.deals (id int PRIMARY KEY, contact int REFERENCES public.contacts)")
         connection.execute("INSERT INTO public.deals VALUES (1, 1), (2, 3)")
+
+
+@pytest.fixture
+def database(server: EmbeddedServer, new_database: Callable[..., str], monkeypatch: pytest.MonkeyPatch) -> str:
+    """A small live database that LASTGOOD_DB names: 3 contacts, 2 deals and a migrations table."""
+    name = new_database("crm")
+    fill(server, name)
     monkeypatch.setenv("LASTGOOD_DB", server.url(name))
     return name
 

@@ -64,7 +64,7 @@ def test_backup_in_each_form_as_json(lastgood: Lastgood, database: str, form: st
     assert set(document) == {"format", "point", "seconds"}
     point = document["point"]
     assert set(point) == {
-        "name", "path", "kind", "made_at", "time_source", "bytes", "known", "emergency", "problem",
+        "name", "path", "kind", "made_at", "time_source", "bytes", "known", "emergency", "problem", "pinned",
         "database", "label", "form", "sha256", "rows", "tables", "migration",
     }  # fmt: skip
     assert (point["form"], point["label"], point["rows"], point["migration"]) == (form, "mine", 7, "20251102")

@@ -23,8 +23,10 @@ def test_the_example_of_the_page_is_right(lastgood: Lastgood) -> None:
     outcome = lastgood("config", "check")
     assert (outcome.status, outcome.err) == (0, "")
     assert outcome.out.startswith(f'"{Path.cwd() / "lastgood.toml"}" is right.\n')
-    assert outcome.out.endswith(
-        "\nTables: [hooks], [pgbouncer], [health], [watch], [check], [validate], [recover], [drill]\n"
+    _, _, after = outcome.out.partition("\nTables: ")
+    assert after.startswith(
+        "[hooks], [pgbouncer], [health], [watch], [check], [validate], [recover], [notifications], [retention], "
+        "[drill]\n\nWho is told of runs\n"
     )
     tables = config.resolve({}, {}, Path.cwd()).tables
     assert tables.hooks.smoke == ("npm", "run", "smoke")

@@ -65,7 +65,7 @@ def test_ctrl_c_is_130(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> N
     fail(monkeypatch, KeyboardInterrupt())
     outcome = lastgood("status")
     assert (outcome.status, outcome.out) == (130, "")
-    assert outcome.err == "error: interrupted\nstate: The live database was not touched and is open.\n"
+    assert outcome.err == f"error: interrupted\nstate: {errors.UNKNOWN_STATE}\n"
 
 
 def test_a_defect_leaves_a_report_without_secrets(

@@ -55,6 +55,10 @@ class Block:
             return [Command(f"{self.page}:{self.line + at}", text) for at, text in _lines(self.text)]
         return [Command(str(self), text) for text in _within(self)]
 
+    def calls(self) -> list[tuple[str, ...]]:
+        """The arguments of each call of lastgood in it."""
+        return [command.call.arguments for command in self.commands() if command.call is not None]
+
 
 @dataclass(frozen=True)
 class Command:

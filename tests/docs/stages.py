@@ -1,7 +1,6 @@
 """What stands around the commands of each page: the database that they meet, and what must hold after each of them.
 
-A page without a stage of its own gets ``Stage``: a small live database with a restore point, then a deployment that
-deleted all deals.
+A page without a stage of its own gets ``Stage``.
 """
 
 from __future__ import annotations
@@ -13,137 +12,19 @@ import re
 import subprocess
 import sys
 import tomllib
-from collections.abc import Iterator
-from contextlib import contextmanager
-from dataclasses import dataclass
 from pathlib import Path
 from typing import ClassVar
-
-import pytest
-from psycopg import sql
 
 from demo import crm
 from lastgood import playground
 from lastgood.config.tables import Tables
-from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.server import Connection
-from tests.cli.conftest import Lastgood, Outcome
+from tests.cli.conftest import Outcome
 from tests.docs.page import Block, Command, blocks
-from tests.docs.platforms import supabase
-from tests.docs.shell import Shell
+from tests.docs.platforms import Rds, SelfHosted, Supabase
+from tests.docs.stage import Stage, create
 from tests.mission.deployments import alembic_project
 from tests.mission.site import Site
 from tests.web import Web
-
-LIVE = "crm"
-
-
-@dataclass
-class Here:
-    """What a stage is built with."""
-
-    server: EmbeddedServer
-    lastgood: Lastgood
-    shell: Shell
-    folder: Path
-    monkeypatch: pytest.MonkeyPatch
-    request: pytest.FixtureRequest
-
-
-class Stage:
-    """The stage of most pages, and what the others change."""
-
-    backup = True
-    # Commands that a page needs and nobody can run in a test, and why; by their beginning.
-    not_run: ClassVar[dict[str, str]] = {}
-
-    def __init__(self, here: Here) -> None:
-        self.here = here
-        self.server, self.lastgood, self.shell = here.server, here.lastgood, here.shell
-        self.live, self.superuser = LIVE, "postgres"
-
-    # What a page's stage may change.
-
-    def prepare(self) -> None:
-        """Before the first command. The folder is empty."""
-        small(self.server, self.live)
-        self.use(self.server.url(self.live))
-        if self.backup:
-            assert self.lastgood("backup", "--quiet").status == 0
-            self.execute("DELETE FROM public.deals")
-
-    def content(self, block: Block) -> str:
-        """What is written into a file that the page shows."""
-        return self.shell.substituted(block.text)
-
-    def before(self, command: Command) -> None:
-        """Before each command."""
-
-    def after(self, command: Command, outcome: Outcome) -> None:
-        """After each command, which ended as the page says."""
-
-    def finish(self) -> None:
-        """After the last command."""
-
-    # What they are made of.
-
-    def use(self, url: str) -> None:
-        """The database that commands meet when they name none."""
-        self.here.monkeypatch.setenv("LASTGOOD_DB", url)
-
-    def connect(self, database: str | None = None) -> Connection:
-        return self.server.target(database or self.live).connect()
-
-    def execute(self, statement: str, database: str | None = None) -> None:
-        with self.connect(database) as connection:
-            connection.execute(statement.encode())
-
-    def value(self, query: str, database: str | None = None) -> object:
-        with self.connect(database) as connection:
-            return (connection.execute(query.encode()).fetchone() or (None,))[0]
-
-    def deals(self) -> object:
-        return self.value("SELECT count(*) FROM public.deals")
-
-
-def small(server: EmbeddedServer, name: str) -> None:
-    """A live database: 3 contacts, 2 deals and a migrations table."""
-    create(server, name)
-    with server.target(name).connect() as connection:
-        connection.execute("CREATE SCHEMA supabase_migrations")
-        connection.execute("CREATE TABLE supabase_migrations.schema_migrations (version text PRIMARY KEY)")
-        connection.execute("INSERT INTO supabase_migrations.schema_migrations VALUES ('20251101'), ('20251102')")
-        connection.execute("CREATE TABLE public.contacts (id int PRIMARY KEY, name text, created_at timestamptz)")
-        connection.execute(
-            "INSERT INTO public.contacts"
-            " VALUES (1, 'Ann', '2025-11-01'), (2, 'Bo', '2025-11-02'), (3, 'Cy', '2025-11-03')"
-        )
-        connection.execute("CREATE TABLE public.deals (id int PRIMARY KEY, contact int REFERENCES public.contacts)")
-        connection.execute("INSERT INTO public.deals VALUES (1, 1), (2, 3)")
-
-
-def create(server: EmbeddedServer, name: str, owner: str = "postgres") -> None:
-    with server.target("template1").connect() as connection:
-        connection.execute(
-            sql.SQL("CREATE DATABASE {} TEMPLATE template0 OWNER {}").format(
-                sql.Identifier(name), sql.Identifier(owner)
-            )
-        )
-
-
-@contextmanager
-def cleared(stage: Stage) -> Iterator[None]:
-    """Drops the databases that are made in a ``with`` block."""
-    server = stage.server.target("template1", user=stage.superuser)
-    with server.connect() as connection:
-        before = {name for (name,) in connection.execute("SELECT datname FROM pg_database")}
-    try:
-        yield
-    finally:
-        with server.connect() as connection:
-            for (name,) in connection.execute("SELECT datname FROM pg_database").fetchall():
-                if name not in before:
-                    connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)))
 
 
 class Readme(Stage):
@@ -394,101 +275,6 @@ class Restoring(Stage):
     def after(self, command: Command, outcome: Outcome) -> None:
         (copy,) = re.findall(r"--into (\w+)", command.text)
         assert self.value("SELECT count(*) FROM public.wide", copy) == 2000
-
-
-class Rds(Stage):
-    """A server like Amazon's: its customer is no superuser."""
-
-    backup = False
-    HOST = "crm.abc123.eu-central-1.rds.amazonaws.com:5432"
-
-    def __init__(self, here: Here) -> None:
-        super().__init__(here)
-        self.server, self.superuser = here.request.getfixturevalue("platform_server"), "rdsadmin"
-
-    def prepare(self) -> None:
-        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
-        self.shell.substitutions[self.HOST] = self.host
-        super().prepare()
-
-    @property
-    def host(self) -> str:
-        """As it stands in a URL."""
-        return str(self.server.folder).replace("/", "%2F")
-
-    def before(self, command: Command) -> None:
-        if "rollback --dry-run" in command.text:
-            self.execute("DELETE FROM public.deals")
-
-    def after(self, command: Command, outcome: Outcome) -> None:
-        if "--yes" in command.text:
-            assert self.deals() == (0 if "undo" in command.text else 2)
-
-
-class SelfHosted(Rds):
-    """A server of one's own: the page makes the role that lastgood works as."""
-
-    HOST = "db.internal:5432"
-
-    def __init__(self, here: Here) -> None:
-        Stage.__init__(self, here)
-
-    def prepare(self) -> None:
-        super().prepare()
-        with self.connect("postgres") as connection:
-            if connection.execute("SELECT FROM pg_roles WHERE rolname = 'crm_owner'").fetchone() is None:
-                connection.execute("CREATE ROLE crm_owner")
-            connection.execute("ALTER DATABASE crm OWNER TO crm_owner")
-        for table in ("contacts", "deals", "schema_migrations"):
-            self.execute(
-                f"ALTER TABLE {'supabase_migrations' if '_' in table else 'public'}.{table} OWNER TO crm_owner"
-            )
-        self.execute("ALTER SCHEMA supabase_migrations OWNER TO crm_owner")
-        self.here.monkeypatch.setenv("PGHOST", str(self.server.folder))
-        self.shell.substitutions["/var/backups/crm"] = str(self.here.folder / "backups")
-        self.here.request.addfinalizer(lambda: self.execute("DROP ROLE lastgood", "postgres"))
-
-    def before(self, command: Command) -> None:
-        if "rollback" in command.text:
-            self.execute("DELETE FROM public.deals")
-
-
-class Supabase(Rds):
-    """A project like Supabase's, in whose database the platform's services have sessions."""
-
-    HOST = "db.abcdefghijklmnopqrst.supabase.co:5432"
-
-    def prepare(self) -> None:
-        self.live = "postgres"
-        self.here.monkeypatch.setenv("HOME", str(self.here.folder))
-        self.shell.substitutions |= {self.HOST: self.host, "localhost:5432": self.host}
-        supabase(self.server)
-        for user in ("supabase_admin", "authenticator"):
-            self.here.request.addfinalizer(self.server.target(self.live, user=user).connect().close)
-        for program in ("docker", "supabase"):
-            path = self.shell.bin / program
-            path.write_text(f'#!/bin/sh\necho "$@" >> "$HOME/{program}"\n')
-            path.chmod(0o755)
-
-    def before(self, command: Command) -> None:
-        if "recover" in command.text:
-            self.execute("DELETE FROM public.deals")
-
-    def after(self, command: Command, outcome: Outcome) -> None:
-        if "recover" in command.text:
-            assert "can read" not in outcome.out
-        if "TRUNCATE" in command.text:
-            assert self.deals() == 2
-        if "deploy" in command.text:
-            assert '2 of "supabase_auth_admin"' in outcome.err
-            assert not (self.here.folder / "supabase").exists()
-
-    def finish(self) -> None:
-        stopped, started, *others = (self.here.folder / "docker").read_text().splitlines()
-        assert (stopped.split()[:2], started.split()[:2], others) == (["compose", "stop"], ["compose", "start"], [])
-        with self.connect() as connection:
-            owners = connection.execute("SELECT tablename, tableowner FROM pg_tables WHERE schemaname = 'auth'")
-            assert owners.fetchall() == [("users", "supabase_auth_admin")]
 
 
 class Ci(Stage):

@@ -11,7 +11,8 @@ from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
 from tests.docs.page import ROOT, Block, blocks, unlike
 from tests.docs.shell import Shell
-from tests.docs.stages import STAGES, Here, Stage, cleared
+from tests.docs.stage import Here, Stage, cleared
+from tests.docs.stages import STAGES
 
 PAGES = ["README.md", *sorted(str(path.relative_to(ROOT)) for path in (ROOT / "docs").rglob("*.md"))]
 BLOCKS = {page: blocks(page) for page in PAGES}

@@ -16,6 +16,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from lastgood.procedure import account
 from tests import warm
+from tests.cli.conftest import Outcome
 
 SCHEMA = """
 COMMENT ON DATABASE {name} IS 'The CRM of record';
@@ -43,18 +44,8 @@ ORPHANS = "SET session_replication_role = replica; DELETE FROM public.contacts W
 
 
 @dataclass(frozen=True)
-class Ended:
+class Ended(Outcome):
     """How a call of lastgood ended."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        """What --json printed on stdout."""
-        found: dict[str, Any] = json.loads(self.out)
-        return found
 
     @property
     def deployment(self) -> dict[str, Any]:

@@ -19,9 +19,9 @@ import pytest
 from lastgood.present import drill_news
 from lastgood.procedure.drill import Sealed
 from lastgood.procedure.drill.evidence import Failure
-from tests.cli.page import blocks, commands
 from tests.commands import wrong
 from tests.conftest import Servers
+from tests.docs.page import blocks
 from tests.procedure.drill.drilled import Drilled, drilled
 
 # In the order in which an operator would do it.
@@ -208,24 +208,25 @@ def test_people_elsewhere_are_told(stage: Drilled) -> None:
 
 def test_each_command_of_the_page(stage: Drilled) -> None:
     """Those that drill are run by ``drilled`` and by tests of their own; all others here."""
-    (block,) = blocks("drills", "sh")
+    page = blocks("docs/drills.md")
     run = stage.first["evidence"]["run"]
     ran = []
-    for line in commands(block):
-        assert wrong(line) == ""
-        words = [run if word == "RUN" else word for word in shlex.split(line)[1:]]
+    for call in page[0].calls():
+        assert wrong(shlex.join(["lastgood", *call])) == ""
+        words = [run if word == "RUN" else word for word in call]
         if words[1] in ("--list", "--show", "--sign", "--due"):
             answer = stage.lastgood(*words)
             assert answer.status == 0, answer.err
             ran.append(words[1])
     assert ran == ["--list", "--show", "--sign", "--due"]
-    (settings,) = blocks("drills", "toml")
-    (stage.folder / "lastgood.toml").write_text(settings, encoding="utf-8")
+    (settings,) = (each for each in page if each.language == "toml")
+    (stage.folder / "lastgood.toml").write_text(settings.text, encoding="utf-8")
     try:
         assert stage.lastgood("config", "check").status == 0
     finally:
         (stage.folder / "lastgood.toml").unlink()
-    for line in re.findall(r"lastgood drill[^|>\n]*", "".join(blocks("drills", "cron") + blocks("drills", "ini"))):
+    scheduled = "".join(each.text for each in page if each.language in ("cron", "ini"))
+    for line in re.findall(r"lastgood drill[^|>\n]*", scheduled):
         assert wrong(line) == ""
 
 

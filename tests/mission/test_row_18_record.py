@@ -24,6 +24,14 @@ HOSTILE = "<script>alert(1)</script>|`x`\n# y"
 SECRET = "battery-staple"
 
 
+@pytest.fixture(autouse=True)
+def by_hand(monkeypatch: pytest.MonkeyPatch) -> None:
+    """At a keyboard, wherever the tests run."""
+    github = ("GITHUB_ACTOR", "GITHUB_SERVER_URL", "GITHUB_REPOSITORY", "GITHUB_RUN_ID")
+    for name in ("SSH_CONNECTION", "SSH_CLIENT", "SUDO_USER", "GITLAB_USER_LOGIN", "CI_JOB_URL", *github):
+        monkeypatch.delenv(name, raising=False)
+
+
 @pytest.fixture
 def night(
     lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -46,6 +46,7 @@ def taken_back(site: Site, point: str, undo: str, kept: str) -> tuple[str, str]:
 
 
 def test_a_good_migration_is_deployed(site: Site) -> None:
+    before = site.facts()
     done = site.lastgood(
         "deploy", "--label", "release 42", "--", *site.psql("CREATE TABLE public.notes (id int PRIMARY KEY);")
     )
@@ -54,8 +55,11 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
     # A pipeline's log shows what was done, in order, and what the migration printed.
     stages = [line for line in done.err.splitlines() if line.startswith("done ")]
     assert ["validate" in line for line in stages] == [True, False, False, False, True]
+    # The restore point is the file that the report names (trap 9).
     (point,) = site.backups.glob("*_release_42.sql")
     assert f"restore point  {point.name}" in done.out
+    # The database has what the migration made and nothing else: looking at the data writes nothing (trap 10).
+    assert {each.what.split()[-1].split(".")[1] for each in compare(before, site.facts()).differences} == {"notes"}
     # The comment that said "unfinished" meanwhile is the database's own again.
     assert site.comment() == "The CRM of record"
     (begun, *_, ended) = site.journal(done.out.split("run")[1].split()[0])
@@ -64,6 +68,7 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
 
 
 def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_wrote_is_kept(site: Site) -> None:
+    # Trap 1: with psql < backup.sql the new table, the column and the values would have stayed, and nobody been told.
     before = site.facts()
     done = site.deploy(*site.psql(HALF + WRITES + FAILS))
     assert done.status == 6, done.err
@@ -118,7 +123,10 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
     report, error = done.deployment, done.document["error"]
     assert (report["status"], report["rollback"], report["kept"]) == ("unchanged", None, None)
     assert (report["command"]["signal"], report["moved"]) == (9, ["public.deals_id_seq"])
-    compared = f"equal: {len(before.tables)} tables ({before.rows} rows) and {len(before.objects)} schema objects"
+    compared = (
+        f"equal: {len(before.tables)} tables ({before.rows} rows), {len(before.objects)} schema objects, owners, "
+        "privileges and comments"
+    )
     assert error["message"] == 'cannot deploy: the migration "sh" was killed by signal 9 (SIGKILL)'
     assert error["state"] == (
         f'"{site.name}" is as it was before the migration, and open. It was compared with '

@@ -129,9 +129,10 @@ def test_every_command_of_it_from_start_to_end(site: Site, lastgood: Lastgood) -
     proof = lastgood("facts", point.name, "--live", "--json")
     assert proof.document["equal"] is True, proof.out
 
-    hand.does("kept-open", "kept-close")
+    # Who does not know any more how far he is may run a block again.
+    hand.does("swap", "verify", "kept-open", "kept-close")
     # Back: what was there before, and what the worker wrote.
-    hand.does("undo")
+    hand.does("undo", "undo")
     assert site.now().differences(broken) == []
 
     # Another attempt, given up before the switch; and the optional and the looking blocks.
@@ -237,6 +238,10 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
         f'error: cannot check the guide: cannot read "{GUIDE}": no such file or directory',
     )
     Path("README.md").write_bytes(b"# CRM\r\n")
+    for wrong_call in (["--output", "a.html", "--html"], ["--output", "README.md", "--readme", "README.md"]):
+        assert lastgood("guide", *wrong_call).err.startswith(f'error: cannot write two things to "{wrong_call[1]}"\n')
+    assert lastgood("guide", "--check", "--html").status == 2
+    assert lastgood("guide", "--readme", "README.md", "--output", "-").status == 2
     assert lastgood("guide", "--html", "--readme", "README.md").status == 0
     readme = Path("README.md").read_bytes()
     assert readme.startswith(b"# CRM\r\n\r\n<!-- lastgood operations: begin -->\r\n")

@@ -93,11 +93,12 @@ class Service:
 
     def start_again(self, stage: str, what: str = "start the application again", state: str = UNTOUCHED) -> None:
         """Takes back the hooks that were begun: ``what`` is done, and ``state`` is the database's where it can't be.
-        Raises NotStarted."""
+        Raises NotStarted, also when Ctrl+C ended a hook: who stops here must know that the application is stopped."""
         try:
             self.start(stage, begun_only=True)
-        except HookFailed as error:
-            raise NotStarted(f"cannot {what}: {error}", hint=START_IT, state=state) from error
+        except (HookFailed, KeyboardInterrupt) as error:
+            why = str(error) or "interrupted"
+            raise NotStarted(f"cannot {what}: {why}", hint=START_IT, state=state) from error
 
     def well(self) -> None:
         """Nothing is left to remember."""

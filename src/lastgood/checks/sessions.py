@@ -35,18 +35,18 @@ def killable(s: Subject) -> Iterator[Finding | Seen]:
 def shut(s: Subject) -> Iterator[Finding]:
     """Tables that nobody can read at this moment."""
     held_by = shut_tables(s.live)
-    for pid in sorted({each.pid for each in held_by}):
-        held = [each for each in held_by if each.pid == pid]
+    for holder in sorted({each.holder for each in held_by}):
+        held = [each for each in held_by if each.holder == holder]
         names = ", ".join(f'"{each.schema}"."{each.name}"' for each in held[:5])
         more = f" and {len(held) - 5} more" if len(held) > 5 else ""
-        who = f'process {pid} of "{held[0].user}"' if held[0].user else f"process {pid}"
+        who = f'{holder} of "{held[0].user}"' if held[0].user else holder
         called = f' ("{held[0].application_name}")' if held[0].application_name else ""
         yield Finding(
             level="caution",
             code="shut_tables",
             text=f"{who}{called} has locked {names}{more} against readers: the rows shown for it are an estimate, and "
-            + ("the run ends that session" if s.request.fence == "now" else "the run waits for it"),
-            hint=f"To end it yourself: SELECT pg_terminate_backend({pid})",
+            + ("the run ends that session" if s.request.fence == "now" and held[0].pid else "the run waits for it"),
+            hint=f"To end it yourself: {held[0].to_end_it}",
             known="measured",
         )
 

@@ -8,14 +8,12 @@ import sys
 from collections.abc import Sequence
 from importlib import import_module
 
-import psycopg
 import typer
 
 from lastgood import fault
 from lastgood.cli.application import ORDER, app
-from lastgood.cli.session import UNKNOWN_STATE, Session
-from lastgood.errors import Interrupted, LastgoodError, UsageError
-from lastgood.postgres import errors as server_errors
+from lastgood.cli.session import Session, as_shown
+from lastgood.errors import UsageError
 
 # The module of each command; importing one registers its commands.
 MODULES = {name: name for name in ORDER} | {"resume": "rollback", "abort": "rollback"}
@@ -51,16 +49,10 @@ def _status(session: Session, words: list[str]) -> int:
         fault.arm_from_environment()
         load(words[0] if words else "")
         status = app(words, prog_name="lastgood", standalone_mode=False, obj=session)
-    except LastgoodError as error:
-        return session.failed(error)
     except typer.TyperException as error:
         return session.failed(_usage(error))
-    except (psycopg.OperationalError, psycopg.errors.InsufficientPrivilege) as error:
-        return session.failed(server_errors.failed(error, "go on", state=UNKNOWN_STATE))
-    except (typer.Abort, KeyboardInterrupt):
-        return session.failed(Interrupted("interrupted"))
-    except Exception as error:
-        return session.failed(session.defect(error))
+    except (Exception, KeyboardInterrupt) as error:
+        return session.failed(as_shown(error) or session.defect(error))
     return status if isinstance(status, int) else 0
 
 

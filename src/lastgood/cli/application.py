@@ -16,7 +16,7 @@ from typer.core import TyperGroup
 from lastgood import __version__, config
 from lastgood.cli import exit_status
 from lastgood.cli.session import Session
-from lastgood.errors import Interrupted
+from lastgood.errors import UNKNOWN_STATE, Interrupted
 
 # In help: what one needs at night comes first.
 ORDER = (
@@ -139,8 +139,8 @@ def _run(ctx: typer.Context, function: Callable[..., int | None], values: dict[s
     try:
         session.use(config.resolve(session.given))
         return function(session, **values)
-    except (KeyboardInterrupt, EOFError):
-        raise Interrupted("interrupted") from None
+    except (KeyboardInterrupt, EOFError):  # of which Typer would make an empty line
+        raise Interrupted("interrupted", state=UNKNOWN_STATE) from None
 
 
 def _remember(ctx: typer.Context, values: dict[str, Any]) -> Session:

@@ -8,7 +8,8 @@ from typing import Annotated
 
 import typer
 
-from lastgood import amounts, config
+from lastgood import config
+from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.choice import Overrides, Reasons, answers
 from lastgood.cli.session import PACE, Session
@@ -50,7 +51,7 @@ def deploy_(
     so. The command finds the database in libpq's variables (PGHOST, PGDATABASE, ...), LASTGOOD_DB and DATABASE_URL.
 
     Ends with 5 when the migration failed and left nothing, with 6 when it was taken back, and with 7 when it could not
-    be taken back: then `lastgood recover` goes on.
+    be taken back: then `lastgood recover` goes on. A dry run ends with 5 when the migration would be taken back.
     """
     if accept is not None:
         if migration or dry_run:
@@ -104,14 +105,11 @@ def _tried(session: Session, wish: deploy.Wish) -> int:
 def _limited(settings: Deploy, time_limit: str | None) -> Deploy:
     if time_limit is None:
         return settings
-    try:
-        seconds = amounts.read_duration(time_limit)
-        if not seconds:
-            raise ValueError("it must be longer than 0")
-    except ValueError as error:
+    seconds = lengths.seconds("--time-limit", time_limit)
+    if not seconds:
         raise UsageError(
-            f'cannot use --time-limit "{time_limit}": {error}',
-            hint="Write it like 30s, 10min or 1h.",
+            f'cannot use --time-limit "{time_limit}": it must be longer than 0',
+            hint="Run it again with a length like 30s or 10min, or without --time-limit.",
             state=config.NOTHING_LOOKED_AT,
-        ) from None
+        )
     return settings.model_copy(update={"time_limit": seconds})

@@ -11,7 +11,7 @@ from typing import Annotated, BinaryIO
 
 import typer
 
-from lastgood import config
+from lastgood import config, names
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
 from lastgood.errors import UsageError
@@ -42,7 +42,7 @@ def explain(
     of a run of lastgood. Asks no server. Ends with 3 when nothing in it is known.
     """
     text = " ".join(what or ())
-    name = text if explaining.NAME.fullmatch(text) else _newest(session, text)
+    name = text if names.is_run(text) else _newest(session, text)
     if name is not None:
         story = explaining.explain_run(session.settings.state, name)
         session.result({"run": story.model_dump(mode="json")}, lambda: shown.show_run(session.screen, story))

@@ -15,10 +15,8 @@ from lastgood.cli.session import Session
 from lastgood.errors import UsageError
 from lastgood.present import guide as shown
 from lastgood.procedure import guide
-from lastgood.procedure.guide import freshness, readme
+from lastgood.procedure.guide import FILE, freshness, readme
 from lastgood.procedure.guide.report import GuideCheck, GuideReport, GuideSection
-
-FILE = "manual-rollback-procedure.md"
 
 
 @command("guide", 3, 4, 5)
@@ -57,6 +55,14 @@ def guide_(
         raise UsageError(
             "cannot link to standard output: --readme needs a guide in a file",
             hint="Name one with --output, or leave --output out.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    others = [output.with_suffix(".html")] if html else []
+    others += [section] if section is not None else []
+    if not to_stdout and output.resolve() in {other.resolve() for other in others}:
+        raise UsageError(
+            f'cannot write two things to "{output}"',
+            hint="Name another file for the guide, with --output.",
             state=config.NOTHING_LOOKED_AT,
         )
     before = _read(output, "check the guide") if check else b""

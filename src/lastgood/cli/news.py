@@ -8,25 +8,27 @@ from __future__ import annotations
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager, suppress
 from pathlib import Path
+from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 
 from lastgood import person, secrecy
+from lastgood.cli.session import as_shown
 from lastgood.config.tables import Notifications
 from lastgood.config.tables.notifying import Kind, Recipient
-from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, UsageError
+from lastgood.errors import UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, look
 from lastgood.notifications.messenger import concerns
-from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
-from lastgood.present import news as shown
-from lastgood.present.news import Story
+
+if TYPE_CHECKING:
+    from lastgood.present.news import Story
 
 Scrub = Callable[[str], str]
 # A story, or what makes it: then only where somebody is to be told, and what goes wrong in it is harmless.
-Tale = Story | Callable[[], Story]
+Tale: TypeAlias = "Story | Callable[[], Story]"
 
 
 class News:
@@ -86,6 +88,8 @@ class News:
         return found.model_copy(update={"targets": tuple(cleaned)})
 
     def _test(self, name: str) -> Message:
+        from lastgood.present import news as shown
+
         figures = [("By", f"{person.user()} on {person.host()}"), ("Command", self._command)]
         return self._scrubbed(shown.message(shown.test(name), "rollback", "", figures))
 
@@ -172,6 +176,8 @@ class Telling:
         if self._news.wanted:
             self._send(story)
             with self._news.harmless():
+                from lastgood.present import news as shown  # here and below: only who tells something waits for it
+
                 self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
 
     def on_work(self, emit: Emit, run: str, story: Tale) -> Emit:
@@ -197,13 +203,21 @@ class Telling:
         if not self._news.wanted or self._told is error or read_already:
             return
         self._told = error
-        self._send(story or (lambda: shown.failed(_as_seen(error), self._kind, self._target.dbname)))
+        self._send(story or (lambda: self._as_it_is_shown(error)))
+
+    def _as_it_is_shown(self, error: BaseException) -> Story:
+        from lastgood.present import news as shown
+
+        seen = as_shown(error) or LastgoodError(f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE)
+        return shown.failed(seen, self._kind, self._target.dbname)
 
     def _send(self, story: Tale) -> None:
         with self._news.harmless():
             self._news.send(self._message(story() if callable(story) else story))
 
     def _message(self, story: Story) -> Message:
+        from lastgood.present import news as shown
+
         name = self._target.dbname
         if host := host_of(self._target):
             name += f" on {host}"
@@ -227,14 +241,3 @@ def host_of(target: Target) -> str:
     keywords = target.keywords
     host = keywords.get("host") or keywords.get("hostaddr") or keywords.get("service") or ""
     return "" if host.startswith("/") else host
-
-
-def _as_seen(error: BaseException) -> LastgoodError:
-    """The error as the command line will show it."""
-    if isinstance(error, LastgoodError):
-        return error
-    if isinstance(error, KeyboardInterrupt):
-        return Interrupted("interrupted", state=UNKNOWN_STATE)
-    if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
-        return server_errors.failed(error, "go on", state=UNKNOWN_STATE)
-    return LastgoodError(f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE)

@@ -17,8 +17,8 @@ from lastgood.cli.undo import undo_
 from lastgood.errors import BadPoint, Refused
 from lastgood.events import Caution
 from lastgood.points import Verdict, state_of
-from lastgood.present import news
 from lastgood.present import recover as shown
+from lastgood.present import recover_news as news
 from lastgood.procedure import recover
 from lastgood.procedure.recover import Diagnosis, Inquiry, Proposal, Wish
 from lastgood.procedure.recover.reinstate import reinstate

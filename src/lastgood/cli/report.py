@@ -17,9 +17,9 @@ from lastgood.cli.session import Session
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.present import post_mortem
 from lastgood.present import record as shown
-from lastgood.present.screen import scrubbed
 from lastgood.procedure import record
 from lastgood.procedure.record import RunRecord
+from lastgood.secrecy import scrubbed
 
 
 class Format(StrEnum):

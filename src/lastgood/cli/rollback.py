@@ -9,9 +9,10 @@ from typing import Annotated, TypeVar
 
 import typer
 
-from lastgood import amounts, config, rollback
+from lastgood import rollback
 from lastgood.application import Application
 from lastgood.application.results import ApplicationReport
+from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.choice import (
     Attested,
@@ -28,7 +29,7 @@ from lastgood.cli.complete import runs
 from lastgood.cli.news import Telling
 from lastgood.cli.session import PACE, Session
 from lastgood.config.tables import Watch
-from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, UsageError
+from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Emit
 from lastgood.plan import Request
 from lastgood.present import application as shown_application
@@ -162,12 +163,7 @@ def _application(session: Session, watch: str | None) -> Application:
     found = session.application
     if watch is None:
         return found
-    try:
-        length = amounts.read_duration(watch)
-    except ValueError as error:
-        raise UsageError(
-            f"cannot use --watch: {error}", hint="0 watches nothing.", state=config.NOTHING_LOOKED_AT
-        ) from error
+    length = lengths.seconds("--watch", watch)
     if not length:
         return replace(found, watch=None)
     return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))

@@ -12,13 +12,16 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+import psycopg
+import typer
+
 from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
 from lastgood.engine.pace import Pace
-from lastgood.errors import UNKNOWN_STATE as UNKNOWN_STATE
-from lastgood.errors import LastgoodError, Refused
+from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
+from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
@@ -196,7 +199,11 @@ class Session:
                 hint="Run the same command with --yes to give it.",
             )
         self.screen.say(f"To {what}, type the name of the database, {expected}:", stderr=True, style="bold")
-        if self.answer() != expected:
+        try:
+            answer = self.answer()
+        except (KeyboardInterrupt, EOFError):
+            raise Interrupted("interrupted") from None
+        if answer != expected:
             raise Refused(
                 f'cannot go on: "{expected}" was not typed', hint="Run the same command again to be asked again."
             )
@@ -239,6 +246,18 @@ class Session:
         return LastgoodError(
             f"cannot go on: a defect in lastgood ({type(error).__name__})", hint=where, state=UNKNOWN_STATE
         )
+
+
+def as_shown(error: BaseException) -> LastgoodError | None:
+    """An error as the user is to see it; None of a defect. What was interrupted before it could say so itself may have
+    been at anything."""
+    if isinstance(error, LastgoodError):
+        return error
+    if isinstance(error, KeyboardInterrupt | typer.Abort):
+        return Interrupted("interrupted", state=UNKNOWN_STATE)
+    if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
+        return server_errors.failed(error, "go on", state=UNKNOWN_STATE)
+    return None
 
 
 def _state(environment: Mapping[str, str]) -> Path:

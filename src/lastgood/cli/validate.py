@@ -6,7 +6,8 @@ from typing import Annotated
 
 import typer
 
-from lastgood import amounts, config, recording
+from lastgood import config, recording
+from lastgood.cli import lengths
 from lastgood.cli.application import command
 from lastgood.cli.session import Session
 from lastgood.errors import UsageError
@@ -59,7 +60,7 @@ def validate_(
             emit,
             cancelled,
             only=only or (),
-            time_limit=_seconds(time_limit),
+            time_limit=lengths.seconds("--time-limit", time_limit) if time_limit is not None else None,
         )
     recording.remember(
         session.settings.state,
@@ -72,16 +73,3 @@ def validate_(
     )
     session.result(verdict.document(), lambda: shown.show(session.screen, verdict))
     return None if verdict.verdict == "GO" else 3
-
-
-def _seconds(text: str | None) -> float | None:
-    if text is None:
-        return None
-    try:
-        return amounts.read_duration(text)
-    except ValueError as error:
-        raise UsageError(
-            f'cannot read the time "{text}": {error}',
-            hint="Write it like 30s, 5min or 1h.",
-            state=config.NOTHING_LOOKED_AT,
-        ) from None

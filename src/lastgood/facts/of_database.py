@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from typing import LiteralString
 
 import psycopg
-from psycopg import errors, pq, sql
+from psycopg import IsolationLevel, errors, pq, sql
 from xxhash import xxh3_128
 
 from lastgood.dump.names import Relation
@@ -30,7 +30,7 @@ from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import digest_rows
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, Target
 
 # What pg_dump pins (setup_connection). The time zone and the encoding are those of the rules.
 PINNED: tuple[tuple[LiteralString, str], ...] = (
@@ -105,6 +105,32 @@ def facts_of_database(
             f'cannot read all of database "{connection.info.dbname}" as role "{connection.info.user}": {why}',
             hint="Connect as a superuser, or as the owner of all tables with the attribute BYPASSRLS.",
         ) from error
+
+
+def facts_at(
+    target: Target,
+    *,
+    like: Facts | None = None,
+    digests: bool = True,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+    stage: str = "facts",
+) -> Facts:
+    """The same of the database of ``target``, in a snapshot and a session of its own. With ``like`` what that does not
+    have is told too."""
+    with target.connect(application_name="lastgood facts") as connection:
+        connection.isolation_level = IsolationLevel.REPEATABLE_READ
+        connection.read_only = True
+        with connection.transaction():
+            return facts_of_database(
+                connection,
+                like=like,
+                beyond_like=like is not None,
+                digests=digests,
+                emit=emit,
+                cancelled=cancelled,
+                stage=stage,
+            )
 
 
 @contextlib.contextmanager

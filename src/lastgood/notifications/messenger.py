@@ -87,7 +87,8 @@ class Messenger:
                     break
         except KeyboardInterrupt:
             late = "it had not taken the message when Ctrl+C ended the wait"
-        self._deliveries += [Delivery(name, title, self._limit, late) for name, title in self._waiting]
+        seconds = round(time.monotonic() - began, 3)
+        self._deliveries += [Delivery(name, title, seconds, late) for name, title in self._waiting]
         self._waiting.clear()
         self._talk = None
         with suppress(KeyboardInterrupt):

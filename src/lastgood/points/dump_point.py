@@ -109,8 +109,8 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
             for each in shut_tables(connection):
                 emit(
                     Caution(
-                        f'process {each.pid} has locked "{each.schema}"."{each.name}" against readers; the backup '
-                        f"waits for it. To end it: SELECT pg_terminate_backend({each.pid})"
+                        f'{each.holder} has locked "{each.schema}"."{each.name}" against readers; the backup '
+                        f"waits for it. To end it: {each.to_end_it}"
                     )
                 )
             yield connection

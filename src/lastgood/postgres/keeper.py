@@ -16,44 +16,27 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import contextmanager, suppress
 from itertools import pairwise
 from pathlib import Path
 
-from lastgood.companion import beside
+from lastgood import companion
+from lastgood.companion import READY
 
-READY, DONE = "ready", "done"
-START_SECONDS = 20.0
+DONE = "done"
 # An immediate shutdown takes no longer; what is still there then is killed.
 PATIENCE_SECONDS = 10.0
 _PROC = Path("/proc")
 
 
-class NoKeeper(Exception):
-    """It could not be started."""
-
-
 @contextmanager
 def keeping(folders: Sequence[Path]) -> Iterator[None]:
     """For the length of a block these folders, and servers whose data lie in them, do not outlive us, however we end.
-    They need not exist yet. When the block itself ends, removing them is the caller's. Raises NoKeeper."""
-    package = str(Path(__file__).parents[2])  # the very lastgood that runs here, wherever it was imported from
-    path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    with ExitStack() as stack:
-        try:
-            companion = stack.enter_context(
-                # -P: what lies in the current folder is not imported.
-                beside([sys.executable, "-P", "-m", "lastgood.postgres.keeper"], environment={"PYTHONPATH": path})
-            )
-            companion.say(json.dumps([str(folder) for folder in folders]))
-            said = companion.hear(START_SECONDS)
-        except OSError as error:
-            raise NoKeeper(error.strerror or str(error)) from error
-        if said != READY:
-            raise NoKeeper(said or f"it did not answer within {START_SECONDS:g} s")
+    They need not exist yet. When the block itself ends, removing them is the caller's. Raises NotReady."""
+    with companion.standing_by("lastgood.postgres.keeper", json.dumps([str(folder) for folder in folders])) as keeper:
         yield
         with suppress(OSError):  # it is gone already
-            companion.say(DONE)
+            keeper.say(DONE)
 
 
 def sweep(folders: Sequence[Path]) -> None:

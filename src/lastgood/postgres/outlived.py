@@ -52,10 +52,11 @@ class Outlived:
 _FIND = """
 SELECT a.pid, a.backend_start, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.state, '')
 FROM pg_catalog.pg_stat_activity a
-WHERE a.datid = {oid}::oid AND a.pid <> ALL ({ours}::int[]) AND a.pid <> pg_catalog.pg_backend_pid()
-  AND (a.application_name = {tag}
-       OR (a.pid, a.backend_start) IN (SELECT * FROM unnest({pids}::int[], {starts}::timestamptz[]))
-       OR (a.backend_type = 'client backend' AND a.application_name NOT LIKE 'lastgood %'
+WHERE a.pid <> ALL ({ours}::int[]) AND a.pid <> pg_catalog.pg_backend_pid()
+  AND ((a.datid = {oid}::oid OR {anywhere})
+       AND (a.application_name = {tag}
+            OR (a.pid, a.backend_start) IN (SELECT * FROM unnest({pids}::int[], {starts}::timestamptz[])))
+       OR (a.datid = {oid}::oid AND a.backend_type = 'client backend' AND a.application_name NOT LIKE 'lastgood %'
            AND (a.usename = {role}
                 OR a.client_addr IS NOT DISTINCT FROM (SELECT s.client_addr FROM pg_catalog.pg_stat_activity s
                                                        WHERE s.pid = pg_catalog.pg_backend_pid()))
@@ -73,9 +74,11 @@ def find(
     *,
     until: datetime | None = None,
     open_until: datetime | None = None,
+    anywhere: bool = False,
 ) -> list[Outlived]:
-    """The program's sessions in the database: those that bear the tag, and those of ``seen`` that are there still. With
-    ``until`` also any that may be its own: of its role or from our own address, and begun before then; with
+    """The program's sessions in the database (``anywhere``: in any of the server's, for from the maintenance database
+    one can be dropped or renamed): those that bear the tag, and those of ``seen`` that are there still. With ``until``
+    also any in the database that may be its own: of its role or from our own address, and begun before then; with
     ``open_until`` those of them too whose transaction began before then. ``connection`` is to the maintenance
     database."""
     known = [each for each in seen if each.since is not None]
@@ -89,6 +92,7 @@ def find(
         began=sql.Literal(trace.began),
         over=sql.Literal(until),
         late=sql.Literal(open_until),
+        anywhere=sql.Literal(anywhere),
     )
     return [Outlived(*row) for row in connection.execute(query)]
 
@@ -114,8 +118,10 @@ def end(
     began = time.monotonic()
     while True:
         patient = time.monotonic() - began < grace
-        left = find(connection, oid, trace, seen, until=now, open_until=None if patient else now)
-        if not left and (not patient or not find(connection, oid, trace, seen, until=now, open_until=now)):
+        left = find(connection, oid, trace, seen, until=now, open_until=None if patient else now, anywhere=True)
+        if not left and (
+            not patient or not find(connection, oid, trace, seen, until=now, open_until=now, anywhere=True)
+        ):
             return sorted(ended, key=lambda each: each.pid)
         for each in left:
             ended.add(each)

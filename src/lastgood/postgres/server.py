@@ -120,6 +120,11 @@ class Target:
         with self.connect() as connection:
             return connection.info.dbname
 
+    @property
+    def place(self) -> str:
+        """Which server it is, in words of a connection string; empty where libpq decides."""
+        return str(Target({k: v for k, v in self.keywords.items() if k in ("host", "port", "service")}))
+
     def at(self, dbname: str) -> Target:
         """The same server and role, another database."""
         return Target({**self.keywords, "dbname": dbname})

@@ -108,13 +108,31 @@ def _autovacuum(session: Session) -> bool:
 
 @dataclass(frozen=True, slots=True)
 class Shut:
-    """A table that nobody can read at this moment, and the process that holds it or waits to."""
+    """A table that nobody can read at this moment, and the process that holds it or waits to; or, without ``pid``, the
+    ``prepared`` transaction that holds it, which has no process, and which may be one of several (None)."""
 
     schema: str
     name: str
-    pid: int
+    pid: int | None
     user: str | None
     application_name: str
+    prepared: str | None
+
+    @property
+    def holder(self) -> str:
+        """Who it is, in words."""
+        if self.pid is not None:
+            return f"process {self.pid}"
+        return f'the prepared transaction "{self.prepared}"' if self.prepared is not None else "a prepared transaction"
+
+    @property
+    def to_end_it(self) -> str:
+        """What a person runs to end it."""
+        if self.pid is not None:
+            return f"SELECT pg_terminate_backend({self.pid})"
+        if self.prepared is None:
+            return "SELECT * FROM pg_prepared_xacts, and ROLLBACK PREPARED"
+        return "ROLLBACK PREPARED '{}'".format(self.prepared.replace("'", "''"))
 
 
 def shut_tables(connection: Connection) -> list[Shut]:
@@ -122,12 +140,20 @@ def shut_tables(connection: Connection) -> list[Shut]:
     comes after it waits too): what a migration that was left open does. In the order of their names."""
     rows = connection.execute("""
         SELECT DISTINCT ON (n.nspname, c.relname)
-               n.nspname, c.relname, l.pid, a.usename, coalesce(a.application_name, '')
+               n.nspname, c.relname, l.pid, coalesce(a.usename, p.owner), coalesce(a.application_name, ''), p.gid
         FROM pg_catalog.pg_locks l
         JOIN pg_catalog.pg_class c ON c.oid = l.relation
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
-        WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock' AND l.pid <> pg_catalog.pg_backend_pid()
+        LEFT JOIN LATERAL (
+          -- They have no process, and two may bear the same virtual number: then nobody can tell which of them it is.
+          SELECT min(x.gid) AS gid, min(x.owner) AS owner
+          FROM pg_catalog.pg_locks k JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = k.transactionid
+          WHERE l.pid IS NULL AND k.pid IS NULL AND k.locktype = 'transactionid'
+            AND k.virtualtransaction = l.virtualtransaction AND x.database = current_database()
+          HAVING count(*) = 1) p ON true
+        WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+          AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
           AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = current_database())
           AND c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_'
         ORDER BY n.nspname, c.relname, l.granted DESC""").fetchall()

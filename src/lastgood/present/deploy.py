@@ -161,15 +161,13 @@ def _looked(found: Looked | None) -> str:
 
 
 def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
-    screen.heading("Rows, as the migration left them and in the restore point")
+    screen.heading("Rows, as the migration left them and as they are restored")
     rows = []
     for each in loss[:SHOWN]:
         since = f"{amounts.number(each.written_since)} by {each.by}" if each.written_since and each.by else ""
         rows.append([f"{each.schema_name}.{each.name}", _rows(each.live_rows), _rows(each.point_rows), since])
-    screen.table(
-        (Column("table", fold=True), Column("then", right=True), Column("now", right=True), Column("written since")),
-        rows,
-    )
+    counts = (Column("migrated", right=True), Column("restored", right=True))
+    screen.table((Column("table", fold=True), *counts, Column("written since")), rows)
     _and_more(screen, len(loss), "table")
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import re
+import shlex
 from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
@@ -14,7 +15,7 @@ from lastgood.past_runs import DID
 from lastgood.points import RestorePoint
 from lastgood.present import markdown, page
 from lastgood.present.screen import Screen
-from lastgood.procedure.guide import Subject, body, freshness
+from lastgood.procedure.guide import FILE, Subject, body, freshness
 from lastgood.procedure.guide.parts import part
 from lastgood.procedure.guide.report import GuideCheck, GuideReport
 
@@ -77,7 +78,7 @@ def show(screen: Screen, report: GuideReport) -> None:
             ("Review", f"by {report.review:%Y-%m-%d}"),
         ]
     )
-    screen.say("Whether it is out of date, for cron or CI: lastgood guide --check")
+    screen.say(f"Whether it is out of date, for cron or CI: lastgood guide --check{_named(report.file)}")
 
 
 def show_check(screen: Screen, check: GuideCheck) -> None:
@@ -88,7 +89,12 @@ def show_check(screen: Screen, check: GuideCheck) -> None:
     screen.say(f'"{check.file}" is out of date:')
     for reason in check.reasons:
         screen.say(reason, first="  - ", indent=4)
-    screen.say("Write it anew: lastgood guide")
+    screen.say(f"Write it anew: lastgood guide{_named(check.file)}")
+
+
+def _named(file: str) -> str:
+    """The option that names the file of a guide, where it needs one."""
+    return "" if file == FILE else f" --output {shlex.quote(file)}"
 
 
 def _head(subject: Subject) -> Iterator[str]:

@@ -31,13 +31,6 @@ def code(value: str) -> str:
     return f"{fence}{room}{line}{room}{fence}"
 
 
-def code_block(value: str, language: str = "") -> str:
-    """``value`` as lines of code, kept as they are but for control characters, which are made visible."""
-    fence = "`" * max(3, _longest_run(value) + 1)
-    lines = [visible(line.replace("\t", "    ")) for line in value.rstrip("\n").split("\n")]
-    return "\n".join([f"{fence}{language}", *lines, fence])
-
-
 def table(columns: Sequence[str], rows: Iterable[Sequence[str]], *, right: Iterable[int] = ()) -> str:
     """A table of cells that are Markdown already (``text``, ``code``). ``right`` are the columns with numbers."""
     numbers = set(right)

@@ -26,7 +26,6 @@ from lastgood.errors import (
 from lastgood.notifications import Message
 from lastgood.plan import Plan, TableLoss
 from lastgood.present import markdown
-from lastgood.procedure.recover.reinstate import ReinstateReport
 from lastgood.report import FinishReport, Report
 from lastgood.undo import UndoPlan, UndoReport
 from lastgood.visible import visible_lines
@@ -189,7 +188,7 @@ def undone(report: UndoReport) -> Story:
         state=f'"{report.live}" is open. What it was until now is kept as "{report.kept}".',
         lost=f'What was written since run {report.undoes} is in "{report.kept}".',
         next=f"To take this back too: {report.undo_command}",
-        figures=(("Readers waited", amounts.duration(report.seconds.get("read_outage", 0.0))),),
+        figures=(("Readers waited", amounts.duration(report.seconds["read_outage"])),),
     )
 
 
@@ -246,28 +245,6 @@ def killed(kind: Kind, live: str, run: str) -> Story:
         happened=f'lastgood was killed during the {_DOING[kind]} of "{live}".',
         state={"drill": f'A drill works on a server of its own: "{live}" was not touched.'}.get(kind, state),
         next=nexts[kind],
-    )
-
-
-def reinstating(live: str, point: str) -> Story:
-    """A database that is gone is about to be restored under its own name."""
-    return Story(
-        events=frozenset({"start"}),
-        title="bringing the database back",
-        happened=f'"{live}" is gone: it is restored from {Path(point).name}.',
-    )
-
-
-def reinstated(report: ReinstateReport) -> Story:
-    """A database that was gone is there again."""
-    return Story(
-        events=frozenset({"success"}),
-        title="database brought back",
-        happened=f'"{report.live}" was gone, and is there again: {Path(report.point).name}, every table proved.',
-        state=f'"{report.live}" is open.',
-        lost="What was written after the restore point was made.",
-        next="; ".join(report.remarks),
-        figures=(("Took", amounts.duration(report.seconds)),),
     )
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import io
+from collections.abc import Callable
+from pathlib import Path
 
 from lastgood import amounts
 from lastgood.present import blocks, timeline
@@ -10,38 +12,42 @@ from lastgood.present.blocks import Picture, as_markdown
 from lastgood.present.record_parts import PICTURE, checklist, outcome, parts, title
 from lastgood.present.screen import Column, Screen
 from lastgood.present.timeline import Bar
-from lastgood.procedure.record.document import RunRecord, Runs
+from lastgood.procedure.record.document import RunLine, RunRecord, Runs
+
+# From so many columns on there is room for all that the list knows.
+WIDE = 130
 
 
 def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
-    """The list of runs, the newest first. When each began its name tells."""
+    """The list of runs, the newest first."""
     if not runs.runs:
         screen.say(f'No runs: no journal in "{folder}" tells of one.')
         return
-    screen.table(
-        (
-            Column("run"),
-            Column("kind"),
-            Column("by", fold=True),
-            Column("live", fold=True),
-            Column("took", right=True),
-            Column("how it ended", fold=True),
-        ),
-        [
-            (
-                each.run,
-                f"{each.kind} {each.detail}" if each.detail and each.kind in ("maintenance", "validate") else each.kind,
-                f"{each.by} on {each.host}" if each.by else "not known",
-                each.live,
-                amounts.duration(each.seconds),
-                f"{outcome(each)}, undone since" if each.undone_by else outcome(each),
-            )
-            for each in runs.runs
-        ],
-    )
+    columns: list[tuple[Column, Callable[[RunLine], str]]] = [
+        (Column("run"), lambda each: each.run),
+        (Column("kind"), _kind),
+        (Column("begun"), lambda each: amounts.moment(each.begun)),
+        (Column("by", fold=True), lambda each: f"{each.by} on {each.host}" if each.by else "not known"),
+        (Column("live", fold=True), lambda each: each.live),
+        (Column("point", fold=True), lambda each: Path(each.point).name),
+        (Column("took", right=True), lambda each: amounts.duration(each.seconds)),
+        (Column("how it ended", fold=True), _how),
+    ]
+    if screen.out.width < WIDE:
+        # When it began its name tells.
+        columns = [each for each in columns if each[0].title not in ("begun", "point")]
+    screen.table([column for column, _ in columns], [[cell(each) for _, cell in columns] for each in runs.runs])
     if runs.more:
         screen.say("and older ones; --limit shows more", first="  ", indent=2)
     screen.heading(f"To read one: lastgood report {runs.runs[0].run}")
+
+
+def _kind(each: RunLine) -> str:
+    return f"{each.kind} {each.detail}" if each.detail and each.kind in ("maintenance", "validate") else each.kind
+
+
+def _how(each: RunLine) -> str:
+    return f"{outcome(each)}, undone since" if each.undone_by else outcome(each)
 
 
 def show(screen: Screen, record: RunRecord) -> None:

@@ -8,6 +8,7 @@ from datetime import UTC
 
 from lastgood import amounts
 from lastgood.present.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title
+from lastgood.present.report import VERDICTS
 from lastgood.present.screen import Column
 from lastgood.procedure.record.document import After, ItemAfter, RunLine, RunRecord
 
@@ -52,7 +53,6 @@ _DEPLOYMENTS = {
 }
 # What stands at the head already.
 _TOLD = ("format", "run", "live", "started")
-_VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
 def outcome(run: RunRecord | RunLine) -> str:
@@ -268,7 +268,7 @@ def _proof(record: RunRecord) -> Iterator[Block]:
             Column("verdict"),
         ),
         [
-            (each.table, amounts.number(each.rows), each.digest or "none", _VERDICTS[each.equal])
+            (each.table, amounts.number(each.rows), each.digest or "none", VERDICTS[each.equal])
             for each in sorted(record.proofs, key=lambda each: (bool(each.equal), -each.rows))
         ],
         most=SHOWN,

@@ -20,6 +20,7 @@ from rich.console import Console, RenderableType
 from rich.table import Table
 from rich.text import Text
 
+from lastgood.secrecy import scrubbed
 from lastgood.visible import visible, visible_lines
 
 UNWRAPPED = 10_000
@@ -154,18 +155,6 @@ class Screen:
 
     def _json(self, body: dict[str, Any], indent: int | None = None) -> str:
         return json.dumps(scrubbed({"format": FORMAT, **body}, self._scrub), indent=indent, default=str)
-
-
-def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
-    """A document without passwords."""
-    # Before encoding: JSON's escapes would hide a password with a quote in it from the scrubber.
-    if isinstance(value, str):
-        return scrub(value)
-    if isinstance(value, dict):
-        return {key: scrubbed(each, scrub) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [scrubbed(each, scrub) for each in value]
-    return value
 
 
 class _Enduring(io.TextIOBase):

@@ -7,13 +7,12 @@ from pathlib import Path
 from time import monotonic
 
 import psycopg
-from psycopg import IsolationLevel
 
 from lastgood import points, secrecy
 from lastgood.errors import NOT_REACHED
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.facts import Facts
-from lastgood.facts.of_database import facts_of_database
+from lastgood.facts.of_database import facts_at
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
 
@@ -31,18 +30,7 @@ def of_database(
     emit(StageStarted("facts", "read the database"))
     started = monotonic()
     try:
-        with target.connect(application_name="lastgood facts") as connection:
-            connection.isolation_level = IsolationLevel.REPEATABLE_READ
-            connection.read_only = True
-            with connection.transaction():
-                found = facts_of_database(
-                    connection,
-                    like=like,
-                    beyond_like=like is not None,
-                    digests=digests,
-                    emit=emit,
-                    cancelled=cancelled,
-                )
+        found = facts_at(target, like=like, digests=digests, emit=emit, cancelled=cancelled)
     except psycopg.Error as error:
         # Nothing told us that we were ever let in: a refused login is what it most likely is.
         context: server_errors.Context = "connect" if error.sqlstate is None else "any"

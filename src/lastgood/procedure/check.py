@@ -16,7 +16,7 @@ from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.plan import Request
 from lastgood.points import Glance, Whole
 from lastgood.postgres import database
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.server import Connection
 from lastgood.rebuild import expected_seconds
 
 
@@ -65,7 +65,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
         seconds, _ = expectation(subject)
         report = CheckReport(
             live=live_name,
-            server=str(Target({k: v for k, v in request.target.keywords.items() if k in ("host", "port", "service")})),
+            server=request.target.place,
             server_version=maintenance.info.parameter_status("server_version") or "",
             checked_at=subject.now,
             point=_shown(reading),

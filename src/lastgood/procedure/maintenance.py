@@ -22,7 +22,7 @@ from lastgood.application.record import BY_HAND, Record
 from lastgood.application.results import HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.documents import Document
-from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError
+from lastgood.errors import Failed, LastgoodError, NotStarted, Refused, UsageError, first_line
 from lastgood.events import Caution, Emit, Note, Progress, StageDone, StageStarted
 from lastgood.journal import Journal
 from lastgood.names import new_run
@@ -123,7 +123,7 @@ def off(target: Target, state: Path, application: Application, emit: Emit) -> Ma
             _end_fence(target, emit)
         except (psycopg.Error, LastgoodError) as error:
             # The application may have reasons of its own to be started while the server is away.
-            emit(Caution(f"whether a fence stands can't be known: {_first_line(error)}"))
+            emit(Caution(f"whether a fence stands can't be known: {first_line(error)}"))
         service = _service(target, state, application, emit, kept)
         if application.starts:
             emit(StageStarted("start", "start the application"))
@@ -257,8 +257,4 @@ def _seen(target: Target, state: Path, action: Literal["on", "off", "status"], s
                 }
             )
     except (psycopg.Error, LastgoodError) as error:
-        return seen.model_copy(update={"unreachable": _first_line(error)})
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)
+        return seen.model_copy(update={"unreachable": first_line(error)})

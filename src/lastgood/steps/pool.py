@@ -18,12 +18,15 @@ from dataclasses import dataclass, field
 import psycopg
 
 from lastgood import fault
+from lastgood.companion import NotReady
 from lastgood.config import PgBouncer
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
-from lastgood.guardian import Guardian, NoGuardian, Order, Watched, standing_by
+from lastgood.guardian import Guardian, Order, Watched, standing_by
 from lastgood.journal import Journal
-from lastgood.plan import PlannedPause
+from lastgood.plan import PlannedPause, Request
+from lastgood.postgres import database
+from lastgood.postgres.lock import lock_live
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
@@ -233,7 +236,7 @@ def _prepared(
     )
     try:
         return _Hold(held, emit, stack.enter_context(standing_by(order)))
-    except NoGuardian as error:
+    except NotReady as error:
         emit(
             Caution(
                 f"PgBouncer's clients are not held back: the process that would let them go on if this one died could "
@@ -340,6 +343,15 @@ def let_go(config: PgBouncer, live: Target, connection: Connection, emit: Emit) 
                 )
             )
     return tuple(resumed)
+
+
+def let_go_before(request: Request, emit: Emit) -> None:
+    """Clients that PgBouncer still holds back for a run that stopped go on before anything else is done."""
+    if request.pgbouncer.admin:
+        live = request.target.dbname
+        with database.connect_maintenance(request.target, live) as maintenance:
+            lock_live(maintenance, live)
+            let_go(request.pgbouncer, request.target.at(live), maintenance, emit)
 
 
 def planned_pauses(config: PgBouncer, states: Sequence[ConsoleState]) -> tuple[PlannedPause, ...]:

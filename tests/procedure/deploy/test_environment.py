@@ -103,3 +103,5 @@ def test_what_libpq_found_out_is_spelled_out(
     assert (found["host"], found["port"], found["user"]) == (str(server.folder), "5432", "postgres")
     assert found["options"] == "-c client_connection_check_interval=2s"
     assert "service" not in found
+    # Nothing that the libpq of the migration may be too old for.
+    assert set(found) == {"user", "password", "host", "port", "dbname", "options"}

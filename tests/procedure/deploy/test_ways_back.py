@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import threading
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -186,3 +188,35 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
     with pytest.raises(Refused) as refused:
         accept(target, mark.run)
     assert str(refused.value).endswith(": none is unfinished")
+
+
+def test_what_the_application_writes_until_the_fence_is_counted_as_lost(
+    lastgood: Lastgood, database: str, server: EmbeddedServer
+) -> None:
+    over = threading.Event()
+
+    def write() -> None:
+        number = 100
+        while not over.is_set():
+            with suppress(psycopg.Error), server.target(database).connect(application_name="app") as connection:
+                while not over.is_set():
+                    number += 1
+                    connection.execute("INSERT INTO public.contacts VALUES (%s, 'w', now())", [number])
+
+    application = threading.Thread(target=write)
+    application.start()
+    try:
+        script = ["-c", "CREATE TABLE public.t (i int)", "-c", "SELECT 1 / 0"]
+        done = lastgood("deploy", "--json", "--", str(server.bin / "psql"), "-q", "-v", "ON_ERROR_STOP=1", *script)
+    finally:
+        over.set()
+        application.join()
+    assert done.status == 6, done.err
+    report = done.document["error"]["deployment"]
+    with server.target("postgres").connect() as connection:
+        databases.allow_connections(connection, report["kept"], True)
+    with server.target(report["kept"]).connect() as connection:
+        kept = connection.execute("SELECT count(*) FROM public.contacts").fetchone()
+    (lost,) = [each for each in report["loss"] if each["name"] == "contacts"]
+    assert (lost["live_rows"],) == kept
+    assert lost["written_since"] == lost["live_rows"] - lost["point_rows"]

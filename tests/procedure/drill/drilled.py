@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import io
-import json
 import os
-import shlex
 from collections.abc import Iterator
 from contextlib import contextmanager, redirect_stderr, redirect_stdout
 from dataclasses import dataclass
@@ -18,23 +16,10 @@ from psycopg import sql
 from demo import crm
 from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.cli.page import blocks, commands
+from tests.cli.conftest import Outcome, nothing_inherited
+from tests.docs.page import blocks
 
 SCALE = 0.02
-
-
-@dataclass(frozen=True)
-class Answer:
-    """What a call of lastgood ended with."""
-
-    status: int
-    out: str
-    err: str
-
-    @property
-    def document(self) -> dict[str, Any]:
-        found: dict[str, Any] = json.loads(self.out)
-        return found
 
 
 @dataclass(frozen=True)
@@ -54,18 +39,18 @@ class Drilled:
     def state(self) -> Path:
         return self.folder / "state"
 
-    def lastgood(self, *arguments: str) -> Answer:
+    def lastgood(self, *arguments: str) -> Outcome:
         """Runs it in the folder, about the live database."""
         with _standing_in(self.folder, self.live.url(self.database)):
             return call(*arguments)
 
 
-def call(*arguments: str) -> Answer:
+def call(*arguments: str) -> Outcome:
     """Runs lastgood in this process."""
     out, err = io.StringIO(), io.StringIO()
     with redirect_stdout(out), redirect_stderr(err):
         status = main(arguments)
-    return Answer(status, out.getvalue(), err.getvalue())
+    return Outcome(status, out.getvalue(), err.getvalue())
 
 
 @contextmanager
@@ -81,10 +66,10 @@ def drilled(live: EmbeddedServer, given: EmbeddedServer, folder: Path) -> Iterat
             assert call("backup", "--quiet").status == 0
             before = _everything(given)
             # The first two commands of the page.
-            made, to_one_that_is_given = commands(blocks("drills", "sh")[0])[:2]
-            first = _passed(*shlex.split(made)[1:], "--json")
-            words = [given.url("postgres") if "//" in word else word for word in shlex.split(to_one_that_is_given)]
-            second = _passed(*words[1:], "--json")
+            made, to_one_that_is_given = blocks("docs/drills.md")[0].calls()[:2]
+            first = _passed(*made, "--json")
+            words = [given.url("postgres") if "//" in word else word for word in to_one_that_is_given]
+            second = _passed(*words, "--json")
             after = _everything(given)
         yield Drilled(folder, live, name, given, first, second, before, after)
     finally:
@@ -110,10 +95,6 @@ def _everything(server: EmbeddedServer) -> list[tuple[Any, ...]]:
 @contextmanager
 def _standing_in(folder: Path, url: str) -> Iterator[None]:
     with pytest.MonkeyPatch.context() as patch:
-        for variable in list(os.environ):
-            if variable.startswith(("PG", "LASTGOOD_")) or variable in ("DATABASE_URL", "NO_COLOR"):
-                patch.delenv(variable)
-        patch.setenv("LASTGOOD_STATE", str(folder / "state"))
+        nothing_inherited(folder, patch)
         patch.setenv("LASTGOOD_DB", url)
-        patch.chdir(folder)
         yield

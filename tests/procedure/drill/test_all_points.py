@@ -38,6 +38,15 @@ def test_it_finds_exactly_the_three_that_are_damaged(lastgood: Lastgood, server:
     assert lastgood("drill", "--due").status == 3
 
 
+def test_one_that_is_proved_altogether_is_recorded_as_done(lastgood: Lastgood, database: str) -> None:
+    assert lastgood("backup", "--quiet").status == 0
+    assert lastgood("drill", "--all", "--quiet").status == 0
+    (line,) = lastgood("runs", "--json").document["runs"]
+    assert (line["kind"], line["outcome"], line["status"]) == ("drill", "done", "done")
+    report = lastgood("report", "--json").document
+    assert report["state"] == f'The drill is done; "{database}" was not touched by it.'
+
+
 def test_a_store_without_any(lastgood: Lastgood, database: str) -> None:
     answer = lastgood("drill", "--all")
     assert (answer.status, answer.out) == (4, "")

@@ -52,7 +52,7 @@ def test_evidence_that_is_not_there(lastgood: Lastgood) -> None:
     answer = lastgood("drill", "--show", "../runs/x")
     assert answer.status == 3
     assert answer.err == (
-        f'error: cannot find the evidence of drill "../runs/x" in "{Path.cwd() / "state" / "drills"}"\n'
+        f'error: cannot find the evidence of drill "../runs/x": there is none in "{Path.cwd() / "state" / "drills"}"\n'
         "state: Nothing was changed.\n"
         "next:  There are: none. Evidence lies on the machine that ran the drill; --state names the folder.\n"
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -185,6 +186,8 @@ def test_no_secret_and_no_value_of_a_setting(server: EmbeddedServer, new_databas
     assert "pass-123" not in text and "tok-123" not in text
     assert "`app.token`" in text
     assert "export PGSSLMODE=prefer\n" in text
+    service = replace(subject, target=type(target)({"service": "crm prod", "dbname": database}))
+    assert "\nunset PGDATABASE PGHOSTADDR\nexport PGSERVICE='crm prod'\n" in present.document(service)
     assert f"export TO_LIVE='keepalives=1 dbname={database}'\n" in text
 
 
@@ -228,6 +231,32 @@ def test_a_restore_point_that_makes_databases_is_refused(
     assert str(raised.value) == (
         f'cannot write the guide: the restore point "{file}" makes databases itself, which nobody should run by hand'
     )
+
+
+def test_commands_of_psql_in_a_dump_are_not_run(
+    server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    """Neither in one of an old pg_dump, which does not forbid them itself."""
+    database = new_database("crm")
+    with server.target(database).connect() as connection:
+        connection.execute("CREATE TABLE public.t AS SELECT 1 AS x")
+    store = tmp_path / "store"
+    take(server.target(database), store)
+    hand = ByHand(made(server, database, tmp_path), server, tmp_path)
+    (point,) = store.glob("*.sql")
+    lines = [line for line in point.read_text().splitlines(keepends=True) if "restrict " not in line]
+    old = tmp_path / "old.sql"
+    old.write_text("".join(lines))
+    hand.variables["OTHER_POINT"] = str(old)
+    hand.does("start", "point", "backup", "create", "state", "restore", "walk-back")
+    lines.insert(
+        next(n for n, line in enumerate(lines) if line.startswith("COPY ")), f"\\! touch {tmp_path / 'pwned'}\n"
+    )
+    old.write_text("".join(lines))
+    hand.variables["RUN"] = "2"
+    hand.does("start", "point", "backup", "create")
+    assert "backslash commands are restricted" in hand.fails("restore")
+    assert not (tmp_path / "pwned").exists()
 
 
 def test_figures_of_an_empty_restore_point_are_none() -> None:

@@ -68,14 +68,16 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
     hand.does(*RESTORED, "swap")
     # Interrupted just after the switch: the server knows of it, whatever lies in the folder.
     (tmp_path / "store" / "by-hand-1" / "swap.done").unlink()
-    assert "cannot switch: that is done already (block verify)" in hand.fails("swap")
+    hand.does("swap")
+    assert site.rows() == 3
     assert "cannot walk back: the names were switched already (block undo)" in hand.fails("walk-back")
     taken = f'cannot go on: the database "{live}_old_1" is of an attempt that switched; export another RUN, paste Names'
     assert taken in hand.fails("create")
     assert site.rows() == 3
     hand.does("verify", "undo")
     assert site.rows() == 5
-    assert "cannot undo: the database of before the switch is the live one" in hand.fails("undo")
+    hand.does("undo")
+    assert site.rows() == 5
     assert taken.replace("_old_", "_undone_") in hand.fails("create")
 
 

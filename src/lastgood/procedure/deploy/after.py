@@ -12,7 +12,7 @@ from lastgood.events import Progress, StageDone, StageFailed, StageStarted
 from lastgood.postgres.outlived import find
 from lastgood.procedure import validate
 from lastgood.procedure.deploy.course import Course
-from lastgood.procedure.deploy.report import Looked, verdict_of, worse_of
+from lastgood.procedure.deploy.report import Looked, unseen_of, verdict_of, worse_of
 from lastgood.procedure.validate import Verdict
 
 SETTLED_SECONDS = 2.0
@@ -20,6 +20,8 @@ SETTLED_SECONDS = 2.0
 
 def problem(course: Course) -> str:
     """What is worse than before the migration; empty when nothing is. Raises Failed, Interrupted, NotStarted."""
+    if exchanged := course.hold.exchanged(course.hold.connection()):
+        return exchanged
     course.hold.say("checking")
     _still_at_work(course)
     return _data(course) or _application(course)
@@ -29,7 +31,7 @@ def _still_at_work(course: Course) -> None:
     """A migration that leaves sessions behind may go on in them; some tools only take a moment to close theirs."""
     assert course.trace is not None
     deadline = time.monotonic() + SETTLED_SECONDS
-    while left := find(course.hold.connection(), course.hold.oid, course.trace, course.seen):
+    while left := find(course.hold.connection(), course.hold.oid, course.trace, course.seen, anywhere=True):
         if time.monotonic() > deadline:
             course.remark(
                 f"the migration has ended, and {counted(len(left), 'session')} of it have not: "
@@ -45,6 +47,8 @@ def _data(course: Course) -> str:
         return ""
     with course.timed("after"):
         after = _validated(course)
+        if unseen_of(after, before):
+            after = _validated(course)  # somebody else's lock may have been a short one
     course.found["after"] = Looked.of(after)
     worse = worse_of(after, before)
     course.found["worse"] = worse

@@ -18,12 +18,13 @@ from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.outlived import Trace
-from lastgood.postgres.server import Connection
+from lastgood.postgres.rights import rights
 from lastgood.postgres.state import DatabaseState
 from lastgood.procedure import validate
+from lastgood.procedure.deploy.around import of_the_server
 from lastgood.procedure.deploy.course import Course
-from lastgood.procedure.deploy.environment import environment, resolved, tag
-from lastgood.procedure.deploy.migration import Command
+from lastgood.procedure.deploy.environment import resolved, tag
+from lastgood.procedure.deploy.migration import Command, command_of
 from lastgood.procedure.deploy.report import Looked
 
 LABEL = "before_deployment"
@@ -73,7 +74,9 @@ def _baseline(course: Course) -> None:
     """How things are before: only what is worse afterwards is the migration's."""
     wish, connection = course.wish, course.hold.connection()
     course.state = DatabaseState.read(connection, course.live)
-    course.roles = roles(connection)
+    course.server = of_the_server(connection, course.live)
+    with course.hold.target.connect(application_name="lastgood looks") as inside:
+        course.rights = rights(inside)
     if wish.settings.check != "none":
         with course.timed("before"):
             course.before = validate.validate(
@@ -92,11 +95,6 @@ def _baseline(course: Course) -> None:
             course.remark(
                 f"the application was not well before the migration ({asked.problem}): its health decides nothing"
             )
-
-
-def roles(connection: Connection) -> frozenset[str]:
-    """The roles of the server, which no restore point has."""
-    return frozenset(str(name) for (name,) in connection.execute("SELECT rolname FROM pg_catalog.pg_roles"))
 
 
 def _stop_application(course: Course) -> None:
@@ -177,15 +175,7 @@ def _way_back(course: Course, point: RestorePoint) -> None:
 def _command(course: Course) -> Command:
     wish, hold = course.wish, course.hold
     keywords = resolved(hold.target, hold.live)
-    scrub = wish.request.application.scrub
-    scrub.learn([keywords["password"]] if keywords.get("password") else [], public=[keywords["user"], hold.live])
     connection = hold.connection()
     course.trace = Trace(tag(hold.run), keywords["user"], server_clock(connection))
     assert course.point is not None
-    facts = {"run": hold.run, "live": hold.live, "point": str(course.point.path), "stage": "migrate"}
-    return Command(
-        wish.command,
-        environment(keywords, run=hold.run, variables=wish.settings.url_variables, facts=facts, given=wish.environment),
-        scrub,
-        wish.folder,
-    )
+    return command_of(wish, keywords, hold.run, point=str(course.point.path))

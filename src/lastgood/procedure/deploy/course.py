@@ -56,7 +56,8 @@ class Course:
         self.before: Verdict | None = None
         self.healthy_before: bool | None = None
         self.state: DatabaseState | None = None
-        self.roles: frozenset[str] = frozenset()
+        self.server: dict[tuple[str, str], str] = {}
+        self.rights: frozenset[str] = frozenset()
         self.point: RestorePoint | None = None
         self.trace: Trace | None = None
         self.seen: frozenset[Outlived] = frozenset()

@@ -7,7 +7,7 @@ migration, a trial on a clone above all, can't reach another one by accident.
 from __future__ import annotations
 
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Mapping
 from urllib.parse import quote, urlencode, urlsplit
 
 import psycopg
@@ -46,6 +46,8 @@ def resolved(target: Target, dbname: str) -> dict[str, str]:
         found.setdefault("port", str(info.port))
     given = found.get("options") or os.environ.get("PGOPTIONS", "")
     found = {key: str(value) for key, value in found.items() if key not in _OURS and key != "service"}
+    if found.get("sslcertmode") == "allow":
+        del found["sslcertmode"]  # the default, which libpq fills in; older ones, as the migration's, don't know it
     found["dbname"] = dbname
     options = f"{given} {_NOTICE}".strip()
     try:
@@ -151,10 +153,3 @@ def _only_libpq(text: str) -> str:
     known = {each.keyword.decode() for each in pq.Conninfo.get_defaults()}
     query = "&".join(p for p in parts.query.split("&") if p.partition("=")[0] in known)
     return f"postgresql://{parts.netloc}{parts.path}{'?' + query if query else ''}"
-
-
-def leading_to(texts: Mapping[str, str], live: Mapping[str, str]) -> Iterator[str]:
-    """The names of those texts that lead to the live database."""
-    for name, text in texts.items():
-        if leads_to(text, live):
-            yield name

@@ -13,6 +13,7 @@ import psycopg
 
 from lastgood import person
 from lastgood.amounts import ago, duration
+from lastgood.dump.names import shown
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Emit, Note
 from lastgood.names import new_run
@@ -24,6 +25,7 @@ from lastgood.postgres.deployment import (
     clear_deployment,
     find_deployment,
     mark_deployment,
+    own_comment,
 )
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import server_clock
@@ -39,7 +41,7 @@ class Hold:
     def __init__(self, target: Target, connection: Connection, run: str, oid: int, wait: float, emit: Emit) -> None:
         self.target = target
         self.live = target.dbname
-        self.oid = oid
+        self.oid = self._oid = oid
         self.run = run
         self.started: datetime = server_clock(connection)
         self.mark: DeploymentMark | None = None
@@ -91,11 +93,25 @@ class Hold:
             self._emit(Note(f"the server is back after {duration(time.monotonic() - began)}"))
         return connection
 
+    def there(self, connection: Connection) -> database.Database | None:
+        """The very database that the deployment began with, whatever it is called now; None when it was dropped."""
+        return database.by_oid(connection, self._oid)
+
+    def exchanged(self, connection: Connection) -> str:
+        """What became of the live database when its name does not lead to it any more, in words; empty when it does."""
+        named, there = database.find(connection, self.live), self.there(connection)
+        if named is not None and named.oid == self._oid:
+            return ""
+        gone = f'was renamed to "{shown(there.name)}"' if there is not None else "was dropped"
+        return f"the live database {gone}" + (f', and another "{self.live}" was made' if named is not None else "")
+
     def say(self, stage: Stage, point: str = "", label: str = "", program: str = "") -> None:
         """Writes on the server how far the deployment is. From here on it is unfinished, whatever happens to us."""
         connection = self.connection()
+        found = database.describe(connection, self.live)
+        # A migration may give the database another comment, and even put another database in its place.
+        self.oid, comment = found.oid, own_comment(found.comment)
         if self.mark is None:
-            found = database.describe(connection, self.live)
             self.mark = DeploymentMark(
                 run=self.run,
                 stage=stage,
@@ -108,10 +124,10 @@ class Hold:
                 pid=os.getpid(),
                 user=person.user(),
                 started=self.started,
-                original_comment=found.comment,
+                original_comment=comment,
             )
         else:
-            self.mark = self.mark.model_copy(update={"stage": stage})
+            self.mark = self.mark.model_copy(update={"stage": stage, "live_oid": self.oid, "original_comment": comment})
         mark_deployment(connection, self.mark)
 
     def settle(self) -> None:
@@ -127,7 +143,7 @@ class Hold:
 
 
 @contextmanager
-def hold(target: Target, wait: float, emit: Emit, what: str = "deploy") -> Iterator[Hold]:
+def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
     """The live database of ``target``, for the length of a block.
 
     Raises Refused when a run is at work on it, or a deployment of it is not finished; Failed.
@@ -139,7 +155,7 @@ def hold(target: Target, wait: float, emit: Emit, what: str = "deploy") -> Itera
         unfinished = find_deployment(connection, live)
         if unfinished is not None:
             raise Refused(
-                f'cannot {what}: the deployment {unfinished.run} of "{live}" is not finished: begun '
+                f'cannot deploy: the deployment {unfinished.run} of "{live}" is not finished: begun '
                 f"{ago(unfinished.started, server_clock(connection))} by {unfinished.user} on {unfinished.host}, it "
                 f"stopped while {SAID[unfinished.stage]}",
                 hint="Run lastgood recover to go back to the restore point that it made. If the database is good as it "

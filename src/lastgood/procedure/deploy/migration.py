@@ -20,14 +20,16 @@ import psycopg
 from lastgood import secrecy
 from lastgood.amounts import duration
 from lastgood.child import Ended
+from lastgood.companion import NotReady
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Emit, Printed
 from lastgood.postgres.outlived import Outlived, Trace, find
 from lastgood.postgres.server import Connection, Target
-from lastgood.procedure.deploy.environment import MARK
+from lastgood.procedure.deploy.environment import MARK, environment
 from lastgood.procedure.deploy.report import CommandReport
+from lastgood.procedure.deploy.wish import Wish
 from lastgood.supervised import Supervised
-from lastgood.warden import NoWarden, Order, standing_by
+from lastgood.warden import Order, standing_by
 
 STAGE = "migrate"
 WATCH_SECONDS = 0.2
@@ -53,6 +55,17 @@ class Command:
     def shown(self) -> str:
         """The whole command line, for the one who gave it; without passwords."""
         return secrecy.command_line(self.arguments, self.scrub)
+
+
+def command_of(wish: Wish, keywords: Mapping[str, str], run: str, **facts: str) -> Command:
+    """The migration, with the database of ``keywords`` in its environment and ``facts`` besides; its password is hidden
+    wherever it is printed."""
+    live = keywords["dbname"]
+    scrub = wish.request.application.scrub
+    scrub.learn([keywords.get("password", "")], public=[keywords["user"], live])
+    told = {"run": run, "live": live, "stage": STAGE, **facts}
+    given = environment(keywords, run=run, variables=wish.settings.url_variables, facts=told, given=wish.environment)
+    return Command(wish.command, given, scrub, wish.folder)
 
 
 def checked(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -100,7 +113,7 @@ class Watcher(threading.Thread):
         while not self._over.is_set():
             with suppress(psycopg.Error), self._maintenance.connect(application_name="lastgood watches") as connection:
                 while not self._over.is_set():
-                    self.seen.update(find(connection, self._oid, self._trace))
+                    self.seen.update(find(connection, self._oid, self._trace, anywhere=True))
                     self._look(connection)
                     self._over.wait(self._every)
             self._over.wait(WATCH_SECONDS)
@@ -159,7 +172,7 @@ def run(
             f'cannot start the migration "{command.program}": {(error.strerror or str(error)).lower()}',
             hint="Correct the command behind the two dashes.",
         ) from error
-    except NoWarden as error:
+    except NotReady as error:
         raise Failed(
             f"cannot start the migration: nobody would end it if lastgood were killed ({error})",
             hint="Try again; if it fails again, look whether this machine can start one more process.",

@@ -9,7 +9,7 @@ from lastgood.amounts import counted
 from lastgood.application.results import ApplicationReport
 from lastgood.documents import Document, Frozen
 from lastgood.plan import TableLoss
-from lastgood.procedure.validate import Verdict
+from lastgood.procedure.validate import RuleResult, Verdict
 from lastgood.report import Report
 
 SAMPLES = 3
@@ -76,13 +76,28 @@ def worse_of(after: Verdict, before: Verdict) -> tuple[Worse, ...]:
     )
 
 
+def unseen_of(after: Verdict, before: Verdict) -> tuple[RuleResult, ...]:
+    """The rules that could be looked at before, and can't be now: the application can't read there either."""
+    then = {each.name: each.outcome != "SKIPPED" for each in before.rules}
+    # Of what is new, lastgood may have no right to see anything; that somebody has locked it is another matter.
+    return tuple(
+        each
+        for each in after.rules
+        if (each.skipped_for == "locked" and then.get(each.name, True))
+        or (each.skipped_for == "privilege" and then.get(each.name, False))
+    )
+
+
 def verdict_of(worse: tuple[Worse, ...], after: Verdict, before: Verdict) -> str:
     """Why the migrated database is not good enough; empty when it is. What was bad before is no reason, nor is what
-    only warns."""
+    only warns; what can't be looked at any more is."""
     failed = [each for each in worse if each.outcome == "FAIL"]
     if failed:
         more = f", and {counted(len(failed) - 1, 'other rule')}" if len(failed) > 1 else ""
         return f"the data is worse than before the migration: {failed[0].name}: {failed[0].said}{more}"
+    if unseen := unseen_of(after, before):
+        more = f", and {counted(len(unseen) - 1, 'other rule')}" if len(unseen) > 1 else ""
+        return f"the data can't be looked at any more: {unseen[0].name}: {unseen[0].said}{more}"
     if after.verdict == "NO-GO" and before.verdict == "GO":
         why = ", ".join(after.blockers) or "; ".join(after.remarks[-1:])
         return f"the data is worse than before the migration: NO-GO ({why})"

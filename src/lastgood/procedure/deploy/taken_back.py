@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import psycopg
 
+from lastgood.dump.names import shown
 from lastgood.errors import (
     ChecksFailed,
     Failed,
@@ -15,9 +16,9 @@ from lastgood.errors import (
 )
 from lastgood.events import StageDone, StageStarted
 from lastgood.plan import TableLoss
-from lastgood.postgres.state import DatabaseState
-from lastgood.procedure.deploy import way_back
-from lastgood.procedure.deploy.before import request_back, roles
+from lastgood.postgres import database
+from lastgood.procedure.deploy import around, way_back
+from lastgood.procedure.deploy.before import request_back
 from lastgood.procedure.deploy.course import Course, words
 from lastgood.procedure.deploy.report import Result
 from lastgood.report import Report
@@ -44,9 +45,10 @@ def _taken_back(course: Course, problem: str, *, of_migration: bool) -> Lastgood
     if "command" in course.found:
         command = course.found["command"]
         course.found["command"] = command.model_copy(update={"sessions_ended": ended})
-    _elsewhere(course)
+    around.put_back(course)
+    around.tell(course)
     with course.timed("compare"):
-        left = way_back.remains(course.hold.target, course.point.manifest.facts, course.emit)
+        left = way_back.remains(course.hold.target, course.point.manifest.facts, course.rights, course.emit)
     course.found["compared"] = left.said
     course.found["moved"] = left.moved
     point = course.point.path.name
@@ -82,7 +84,11 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
 def _rolled_back(course: Course, problem: str) -> LastgoodError:
     assert course.point is not None
 
+    planned: tuple[TableLoss, ...] = ()
+
     def told(loss: tuple[TableLoss, ...]) -> None:
+        nonlocal planned
+        planned = loss
         course.found["loss"] = way_back.changed(loss)
 
     course.hold.say("going back")
@@ -94,10 +100,12 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     again = " The application was started again." if started else course.asleep
     course.stopped = False
     _in_service(course, report)
+    course.found["loss"] = way_back.changed(way_back.counted_again(planned, report))
     kind = Interrupted if course.stop.is_set() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
-        hint=f'{AGAIN} What was replaced is kept as "{report.kept}"; {report.undo_command} puts it into service again.',
+        hint=f'{AGAIN} What was replaced is kept as "{shown(report.kept)}"; {report.undo_command} puts it into service '
+        "again.",
         state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
     )
     return _error(course, error, "rolled back", problem)
@@ -125,14 +133,12 @@ def _not_well(course: Course, problem: str, error: ChecksFailed) -> LastgoodErro
 
 def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodError:
     """The deployment could not be taken back: how to go on."""
-    point = course.point.path if course.point is not None else ""
     if isinstance(error, Stopped) and not isinstance(error, NotTakenBack):
         # The rollback itself stopped in between, and knows best.
         hint, state = error.hint, f"{error.state}{course.asleep}"
     else:
         first = f"{error.hint.rstrip('.')}. Then run" if isinstance(error, LastgoodError) and error.hint else "Run"
-        hint = f"{first}: lastgood recover, or: lastgood rollback {point}"
-        state = f'"{course.live}" is as the migration left it, and open. The restore point is {point}.{course.asleep}'
+        hint, state = _as_it_is(course, first)
     why = words(error).removeprefix("cannot go on: ")
     told = NotTakenBack(
         f"cannot take the failed deployment back: {why}; it had failed: {problem}",
@@ -142,22 +148,30 @@ def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodEr
     return _error(course, told, "not rolled back", problem)
 
 
-def _elsewhere(course: Course) -> None:
-    """What no restore point has, and so no rollback takes back."""
-    connection = course.hold.connection()
+def _as_it_is(course: Course, first: str) -> tuple[str, str]:
+    """The next command, and the state that the server shows: not what we would like it to be."""
+    live = course.live
     try:
-        state, now = DatabaseState.read(connection, course.live), roles(connection)
-    except (psycopg.Error, LastgoodError):
-        return
-    if course.state is not None and state != course.state:
-        course.remark(
-            f'the settings, privileges or owner of "{course.live}" itself changed since the deployment began: going '
-            "back does not take that back"
+        connection = course.hold.connection(lambda: True)  # it was waited for before
+        exchanged = course.hold.exchanged(connection)
+        found = database.find(connection, live)
+    except (LastgoodError, psycopg.Error):
+        state, rolls_back = f'Nobody knows how "{live}" is: the server does not answer.', True
+    else:
+        opened = "open" if found is not None and found.allow_connections else "closed to connections"
+        state = f'"{live}" is as the migration left it, and {opened}.'
+        rolls_back = found is not None
+        if exchanged:
+            state = f"{exchanged[0].upper()}{exchanged[1:]} since the deployment began."
+    point = course.point.path if course.point is not None else None
+    if point is None or not point.exists():
+        gone = f" The restore point {point} is gone: something removed it meanwhile." if point is not None else ""
+        return (
+            "Run: lastgood recover. It looks for everything that there is to go back to.",
+            state + gone + course.asleep,
         )
-    if made := sorted(now - course.roles):
-        course.remark(f"roles were made since the deployment began, and stay: {', '.join(made)}")
-    if gone := sorted(course.roles - now):
-        course.remark(f"roles were dropped since the deployment began, and are not made again: {', '.join(gone)}")
+    other = f", or: lastgood rollback {point}" if rolls_back else ""
+    return f"{first}: lastgood recover{other}", f"{state} The restore point is {point}.{course.asleep}"
 
 
 def _error(course: Course, error: LastgoodError, status: Result, problem: str) -> LastgoodError:

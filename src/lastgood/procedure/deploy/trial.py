@@ -35,9 +35,9 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.procedure import account, validate
 from lastgood.procedure.deploy import migration
-from lastgood.procedure.deploy.environment import environment, leads_to, resolved, tag
+from lastgood.procedure.deploy.environment import leads_to, resolved, tag
 from lastgood.procedure.deploy.locks import Locks
-from lastgood.procedure.deploy.migration import STAGE, Command, Outcome, Watcher
+from lastgood.procedure.deploy.migration import STAGE, Command, Outcome, Watcher, command_of
 from lastgood.procedure.deploy.report import Looked, Worse, verdict_of, worse_of
 from lastgood.procedure.deploy.trial_report import HeldLock, TrialReport, columns, objects_of, tables_of
 from lastgood.procedure.deploy.wish import Wish
@@ -62,7 +62,7 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
         run = new_run(server_clock(maintenance))
         keywords = resolved(target, live)
         clone = database.fit_name(live, suffix("trial", run))
-        command = _command(wish, {**keywords, "dbname": clone}, run, clone)
+        command = command_of(wish, {**keywords, "dbname": clone}, run, dry_run="1")
         _refuse_detours(command.environment, wish.command, keywords, wish.settings.url_variables)
         journal = recording.begin(
             wish.request.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
@@ -73,14 +73,6 @@ def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
             ).run()
             recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
             return report
-
-
-def _command(wish: Wish, keywords: Mapping[str, str], run: str, clone: str) -> Command:
-    scrub = wish.request.application.scrub
-    scrub.learn([keywords["password"]] if keywords.get("password") else [], public=[keywords["user"], clone])
-    facts = {"run": run, "live": clone, "stage": "migrate", "dry_run": "1"}
-    given = environment(keywords, run=run, variables=wish.settings.url_variables, facts=facts, given=wish.environment)
-    return Command(wish.command, given, scrub, wish.folder)
 
 
 def _refuse_detours(

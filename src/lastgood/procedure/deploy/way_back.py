@@ -5,24 +5,28 @@ looked at, and only where it left something, the restore point takes its place b
 from __future__ import annotations
 
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, replace
+from pathlib import Path
 
 import psycopg
 
 from lastgood import rollback
 from lastgood.amounts import counted
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_line
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
-from lastgood.facts import Facts
-from lastgood.facts.compare import Comparison, compare
+from lastgood.facts import Facts, SequenceFacts
+from lastgood.facts.compare import compare
 from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import RestorePoint
+from lastgood.points.manifest import manifest_of
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed
+from lastgood.postgres.identity import identity
 from lastgood.postgres.lock import Claim
 from lastgood.postgres.outlived import Outlived, Trace
-from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.rights import rights
+from lastgood.postgres.server import Target
 from lastgood.postgres.sessions import shut_tables
 from lastgood.procedure import account
 from lastgood.procedure.deploy.hold import Hold
@@ -62,18 +66,20 @@ def end_sessions(hold: Hold, trace: Trace, seen: frozenset[Outlived], emit: Emit
     return tuple(map(str, ended))
 
 
-def remains(target: Target, facts: Facts, emit: Emit) -> Remains:
-    """Compares the live database with the restore point's facts: its schema and the numbers of its rows first, which is
-    quick, and the content only where these agree. What can't be compared counts as something."""
+def remains(target: Target, facts: Facts, before: frozenset[str], emit: Emit) -> Remains:
+    """Compares the live database with the restore point's facts, and with its ``rights`` of before: the schema and the
+    numbers of rows first, which is quick, and the content only where these agree. What can't be compared counts as
+    something."""
     emit(StageStarted("compare", "compare the database with the restore point"))
     began = time.monotonic()
     try:
-        _nobody_in_the_way(target)
-        found = compare(facts, account.of_database(target, like=facts, digests=False))
-        left = _remains(facts, found, [])
+        found, ways = _looked(target)
+        changed = sorted(found ^ before)
+        left = _remains(facts, account.of_database(target, like=facts, digests=False), ways)
+        if left.only_rows and changed:
+            left = Remains(False, False, f"{changed[0].partition(': ')[0]}: changed")
         if left.nothing:
-            now = account.of_database(target, like=facts, emit=emit)
-            left = _remains(facts, compare(facts, now), _moved(facts, now))
+            left = _remains(facts, account.of_database(target, like=facts, emit=emit), ways)
     except LastgoodError as error:
         emit(StageFailed("compare", time.monotonic() - began, str(error)))
         return Remains(False, False, f"could not be compared: {error}")
@@ -81,40 +87,83 @@ def remains(target: Target, facts: Facts, emit: Emit) -> Remains:
     return left
 
 
-def _nobody_in_the_way(target: Target) -> None:
-    """Somebody else's lock must not keep the way back waiting. Raises Failed."""
+@dataclass(frozen=True, slots=True)
+class _Way:
+    """Where a sequence goes: the way of its numbers, and their ends."""
+
+    increment: int
+    first: int
+    last: int
+    cycle: bool
+
+    def leads(self, then: SequenceFacts, now: SequenceFacts) -> bool:
+        """Whether it came there by numbers that were drawn, and has some left. One that was set back gives numbers a
+        second time."""
+        drawn, next_one = self._next(then), self._next(now)
+        return self.cycle or (self.first <= next_one <= self.last and (next_one - drawn) * self.increment >= 0)
+
+    def _next(self, one: SequenceFacts) -> int:
+        return one.last_value + self.increment if one.is_called else one.last_value
+
+
+_WAYS = """
+SELECT n.nspname, c.relname, s.seqincrement, s.seqmin, s.seqmax, s.seqcycle
+FROM pg_catalog.pg_sequence s JOIN pg_catalog.pg_class c ON c.oid = s.seqrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+"""
+_Ways = Mapping[tuple[str, str], _Way]
+
+
+def _looked(target: Target) -> tuple[frozenset[str], _Ways]:
+    """The rights, and the ways of the sequences. Raises Failed; also when somebody else's lock would keep the way back
+    waiting."""
     try:
         with target.connect(application_name="lastgood compares") as connection:
             shut = shut_tables(connection)
+            found = rights(connection) if not shut else frozenset()
+            ways = {(schema, name): _Way(*rest) for schema, name, *rest in connection.execute(_WAYS)}
     except psycopg.Error as error:
         raise failed(error, "read the database", context="connect", state=NOT_REACHED) from error
     if shut:
         first = shut[0]
-        raise Failed(f'process {first.pid} has locked "{first.schema}"."{first.name}" against readers')
+        raise Failed(f'{first.holder} has locked "{first.schema}"."{first.name}" against readers')
+    return found, ways
 
 
-def _moved(facts: Facts, now: Facts) -> list[str]:
-    """The sequences that are further on than the restore point's."""
-    then = {(one.schema_name, one.name): one for one in facts.sequences}
-    return [
-        f"{one.schema_name}.{one.name}"
-        for one in now.sequences
-        if (other := then.get((one.schema_name, one.name))) is not None
-        and (one.last_value, one.is_called) != (other.last_value, other.is_called)
-    ]
+def _moved(facts: Facts, now: Facts, ways: _Ways) -> tuple[list[str], list[str]]:
+    """The sequences that are further on than the restore point's; and what is to be said of those that were set to
+    somewhere else."""
+    further, elsewhere = [], []
+    later = {(one.schema_name, one.name): one for one in now.sequences}
+    for then in facts.sequences:
+        key, name = (then.schema_name, then.name), f"{then.schema_name}.{then.name}"
+        one = later.get(key)
+        if one == then:
+            continue
+        if one is not None and key in ways and ways[key].leads(then, one):
+            further.append(name)
+        else:
+            gone = "none" if one is None else str(one.last_value)
+            elsewhere.append(f"sequence {name}: its last number was {then.last_value} then, and is {gone} now")
+    return further, elsewhere
 
 
-def _remains(facts: Facts, found: Comparison, moved: list[str]) -> Remains:
+def _remains(facts: Facts, now: Facts, ways: _Ways) -> Remains:
+    found = compare(facts, now)
+    further, elsewhere = _moved(facts, now, ways)
     kinds = {each.kind for each in found.differences}
-    differ = [each for each in found.differences if each.kind != "sequence"]
+    differ = [
+        *(f"{d.kind} of {d.what}: {d.expected} then, {d.found} now" for d in found.differences if d.kind != "sequence"),
+        *elsewhere,
+    ]
     if not differ:
         tables = counted(len(facts.tables), "table")
         objects = counted(len(facts.objects), "schema object")
-        return Remains(True, True, f"equal: {tables} ({counted(facts.rows, 'row')}) and {objects}", tuple(moved))
-    first = differ[0]
+        said = f"equal: {tables} ({counted(facts.rows, 'row')}), {objects}, owners, privileges and comments"
+        return Remains(True, True, said, tuple(further))
     more = f", and {counted(len(differ) - 1, 'other difference')}" if len(differ) > 1 else ""
-    said = f"{first.kind} of {first.what}: {first.expected} then, {first.found} now{more}"
-    return Remains(False, kinds <= _ROWS, said)
+    # No application sets its sequences back.
+    return Remains(False, kinds <= _ROWS and not elsewhere, f"{differ[0]}{more}")
 
 
 def go_back(
@@ -126,7 +175,7 @@ def go_back(
     Raises what ``rollback.plan`` and ``rollback.run`` raise, and Failed when the server does not come back.
     """
     for tries in range(1, TRIES + 1):
-        server_start = _started(hold.connection())
+        server_start = identity(hold.connection()).started
         wish = replace(request, choice=Choice(point=str(point.path)), fence="now", run=None)
         try:
             prepared = rollback.plan(wish, emit)
@@ -135,11 +184,11 @@ def go_back(
                 emit(Note(text))
             return rollback.run(prepared, emit, Claim(hold.connection(), hold.run))
         except (Failed, Refused, psycopg.OperationalError) as error:
-            restarted = _started(hold.connection()) != server_start
+            restarted = identity(hold.connection()).started != server_start
             if tries == TRIES or not (restarted or _connection_failed(error)):
                 raise
             why = "the server was restarted meanwhile" if restarted else "a connection was lost or refused"
-            emit(Caution(f"{why}: going back once more ({_first_line(error)})"))
+            emit(Caution(f"{why}: going back once more ({first_line(error)})"))
             time.sleep(PAUSE_SECONDS)  # nothing announces that there is room for connections
     raise AssertionError("unreachable: the last try returns or raises")
 
@@ -148,14 +197,26 @@ def _connection_failed(error: BaseException) -> bool:
     return isinstance(error, psycopg.OperationalError) or isinstance(error.__cause__, psycopg.OperationalError)
 
 
-def _started(connection: Connection) -> object:
-    row = connection.execute("SELECT pg_catalog.pg_postmaster_start_time()").fetchone()
-    return row[0] if row is not None else None
-
-
 def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
     """The tables to which going back makes a difference that can be counted."""
     return tuple(each for each in loss if each.live_rows != each.point_rows or each.written_since)
+
+
+def counted_again(loss: tuple[TableLoss, ...], report: Report) -> tuple[TableLoss, ...]:
+    """The loss with the live database's rows as the emergency backup counted them, behind the fence: until then the
+    application went on writing."""
+    manifest = manifest_of(Path(report.emergency_backup)) if report.emergency_backup else None
+    if manifest is None:
+        return loss
+    rows = {(each.schema_name, each.name): each.rows for each in manifest.facts.tables}
+    found = []
+    for each in loss:
+        now = rows.get((each.schema_name, each.name), each.live_rows)
+        update: dict[str, int | None] = {"live_rows": now}
+        if now is not None and each.live_rows is not None and each.written_since is not None:
+            update["written_since"] = max(0, each.written_since + now - each.live_rows)
+        found.append(each.model_copy(update=update))
+    return tuple(found)
 
 
 def loss_said(loss: tuple[TableLoss, ...]) -> Iterator[str]:
@@ -184,7 +245,3 @@ def _said(each: TableLoss) -> str:
     if more > 0:
         return f"going back takes away {counted(more, 'row')} of {name}; the kept database has them"
     return f"going back brings back {counted(-more, 'row')} of {name}"
-
-
-def _first_line(error: BaseException) -> str:
-    return next(iter(str(error).strip().splitlines()), type(error).__name__)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any
 
-from lastgood import caller, recording
+from lastgood import caller, recording, secrecy
 from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal
@@ -48,8 +48,8 @@ class Occasion:
         """Seals the evidence, signs it when somebody answers for it already, and ends the record. Raises Failed."""
         try:
             sealed = seal(self.place.folder, _without_passwords(evidence), self.journal, render)
-            done = {"past": past} if past is not None else {}
-            self.journal.write("ended", kind="drill", status="done" if past is not None else evidence.status, **done)
+            status = "done" if evidence.status == "passed" else "failed"
+            self.journal.write("ended", kind="drill", status=status, **({"past": past} if past is not None else {}))
         except OSError as error:
             raise Failed(
                 f'cannot keep the evidence of the drill in "{self.place.folder}": '
@@ -97,17 +97,7 @@ def _look(request: DrillRequest, emit: Emit) -> LiveServer | None:
 
 def _without_passwords(evidence: Evidence | StoreEvidence) -> Evidence | StoreEvidence:
     """A server's or a program's message may quote one, and evidence is shown around."""
-    return type(evidence).model_validate(_scrubbed(evidence.model_dump(), caller.current().scrub))
-
-
-def _scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
-    if isinstance(value, str):
-        return scrub(value)
-    if isinstance(value, dict):
-        return {key: _scrubbed(each, scrub) for key, each in value.items()}
-    if isinstance(value, list | tuple):
-        return [_scrubbed(each, scrub) for each in value]
-    return value
+    return type(evidence).model_validate(secrecy.scrubbed(evidence.model_dump(), caller.current().scrub))
 
 
 def not_stopped(cancelled: Callable[[], bool], state: str) -> None:

@@ -53,7 +53,7 @@ class Phases:
         self.emit(StageDone(name, one.end - one.begin, one.detail))
 
     @contextmanager
-    def hearing(self, prefix: str, *, cautions: bool = True) -> Iterator[Emit]:
+    def hearing(self, prefix: str) -> Iterator[Emit]:
         """An ``Emit`` for a part of the procedure: its stages become phases called ``prefix.stage``."""
         begun: dict[str, Measured] = {}
 
@@ -68,7 +68,7 @@ class Phases:
                 case StageFailed() if event.name in begun:
                     one = begun.pop(event.name)
                     one.end, one.detail = one.begin + event.seconds, event.reason
-                case Caution() if cautions and event.text not in self.cautions:
+                case Caution() if event.text not in self.cautions:
                     self.cautions.append(event.text)
             self.emit(event)
 

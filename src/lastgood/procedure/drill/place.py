@@ -18,11 +18,12 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from lastgood import durable
+from lastgood.companion import NotReady
 from lastgood.errors import NOT_REACHED, Failed, Refused
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal
 from lastgood.past_runs import DRILLS
-from lastgood.postgres.keeper import NoKeeper, keeping, sweep
+from lastgood.postgres.keeper import keeping, sweep
 from lastgood.procedure.drill.seal import FILE
 
 _LOCK, _NOTE = ".alive", ".work"
@@ -82,11 +83,11 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
         with keeping(made):
             try:
                 for each in made:
-                    each.mkdir(mode=0o755)
+                    _make(each)
                 yield found
             finally:
                 sweep(made)
-    except NoKeeper as error:
+    except NotReady as error:
         raise Failed(
             f"cannot drill: the process that cleans up after a kill could not be started: {error}",
             hint="See whether this machine has memory and processes left, and run it again.",
@@ -95,6 +96,17 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
     finally:
         _let_go(folder)
         os.close(lock)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o755)
+    except OSError as error:  # root may write everywhere, as far as access() knows
+        raise Refused(
+            f'cannot drill in "{folder.parent}": {(error.strerror or str(error)).lower()}',
+            hint="Name another folder with --folder, or as folder under [drill] in lastgood.toml.",
+            state=NOT_REACHED,
+        ) from error
 
 
 def clean_up(state: Path, emit: Emit) -> None:

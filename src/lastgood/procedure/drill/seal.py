@@ -121,7 +121,7 @@ def read(state: Path, run: str) -> Found:
     try:
         raw = json.loads((folder / FILE).read_bytes())
         sealed = Sealed.model_validate(raw)
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else "it is not what lastgood wrote"
         raise Refused(
             f'cannot read the evidence "{folder / FILE}": {why.lower()}',
@@ -160,7 +160,7 @@ def _folder(state: Path, run: str) -> Path:
         return wanted[0]
     names = ", ".join(each.name for each in there[:SHOWN]) or "none"
     raise Refused(
-        f'cannot find the evidence of drill "{run}" in "{state / DRILLS}"',
+        f'cannot find the evidence of drill "{run}": there is none in "{state / DRILLS}"',
         hint=f"There are: {names}. Evidence lies on the machine that ran the drill; --state names the folder.",
         state=NOT_REACHED,
     )

@@ -2,16 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 
 import psycopg
-from psycopg import IsolationLevel, sql
+from psycopg import sql
 
 from lastgood import amounts
-from lastgood.events import Emit
 from lastgood.facts import Facts
-from lastgood.facts.of_database import facts_of_database
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
 # How many rows are lost and changed, and how many columns are tried before the latter is given up.
@@ -50,17 +48,6 @@ class _Table:
 
     def __str__(self) -> str:
         return f"{self.schema}.{self.name}"
-
-
-def facts(target: Target, stage: str, emit: Emit, cancelled: Callable[[], bool], *, like: Facts | None = None) -> Facts:
-    """What it contains now, exactly; ``like``: to be compared with that. Emits Progress of ``stage``."""
-    with target.connect(application_name="lastgood drill") as connection:
-        connection.isolation_level = IsolationLevel.REPEATABLE_READ
-        connection.read_only = True
-        with connection.transaction():
-            return facts_of_database(
-                connection, like=like, beyond_like=like is not None, emit=emit, cancelled=cancelled, stage=stage
-            )
 
 
 def break_it(target: Target, contents: Facts) -> tuple[str, ...]:

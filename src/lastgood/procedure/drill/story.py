@@ -16,8 +16,10 @@ from lastgood import amounts, restore, rollback, undo
 from lastgood.application import Application
 from lastgood.config.tables import Check, Validate
 from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
+from lastgood.events import Emit
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
+from lastgood.facts.of_database import facts_at
 from lastgood.plan import Choice, Prepared, Request
 from lastgood.points import Whole
 from lastgood.postgres import database
@@ -115,7 +117,11 @@ class Rehearsal:
     def _break(self) -> Facts:
         with self._doing("break", "break it, as a bad deployment would"):
             self.broken = stand_in.break_it(self.target, self.whole.facts)
-            return stand_in.facts(self.target, "break", self.phases.emit, self.cancelled)
+            return self._facts("break", self.phases.emit)
+
+    def _facts(self, stage: str, emit: Emit, *, like: Facts | None = None) -> Facts:
+        """What the stand-in contains now, exactly."""
+        return facts_at(self.target, like=like, emit=emit, cancelled=self.cancelled, stage=stage)
 
     def _roll_back(self) -> None:
         with self._doing("rollback", "roll it back, as in earnest"):
@@ -205,7 +211,7 @@ class Rehearsal:
             planned = undo.plan(self.target, self.scratch.name, self.report.run)
             done = undo.undo(self.target, planned, self.place.state, emit)
         with self._doing("compare", "compare with what was there before"):
-            found = compare(before, stand_in.facts(self.target, "compare", self.phases.emit, self.cancelled))
+            found = compare(before, self._facts("compare", self.phases.emit))
         differences = found.differences
         self._prove(
             "undo",
@@ -229,7 +235,7 @@ class Rehearsal:
         with self._doing(by_hand.STAGE, "do it by hand, as the guide says, and undo"):
             ways = (self.target, point, self.place.store, self.scratch.major)
             commands = by_hand.follow(*ways, False, emit, self.cancelled)
-            found = compare(facts, stand_in.facts(self.target, by_hand.STAGE, emit, self.cancelled, like=facts))
+            found = compare(facts, self._facts(by_hand.STAGE, emit, like=facts))
             commands += by_hand.follow(*ways, True, emit, self.cancelled)
         different = [each for each in found.tables if each.equal is False]
         self._prove(

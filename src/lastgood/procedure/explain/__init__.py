@@ -2,6 +2,6 @@
 
 from lastgood.procedure.explain.explained import Explained, Kind, explain, explain_text
 from lastgood.procedure.explain.log import is_binary
-from lastgood.procedure.explain.run import NAME, RunStory, explain_run, newest
+from lastgood.procedure.explain.run import RunStory, explain_run, newest
 
-__all__ = ["NAME", "Explained", "Kind", "RunStory", "explain", "explain_run", "explain_text", "is_binary", "newest"]
+__all__ = ["Explained", "Kind", "RunStory", "explain", "explain_run", "explain_text", "is_binary", "newest"]

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from datetime import datetime
 from io import BytesIO
@@ -25,7 +24,6 @@ from lastgood.steps.reopen import Reopen
 from lastgood.steps.swap import Swap
 from lastgood.steps.watch import Before, Watch
 
-NAME = re.compile(r"\d{8}-\d{6}-[0-9a-f]{8}")
 _STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
 TITLES = {**{each.name: each.title for each in _STEPS}, **deployment.TITLES}
 _BACK = "switch the names back"
@@ -46,8 +44,7 @@ _NOT_THE_END = ("failed", "stopped", "interrupted")
 _ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
 # What has no switch: its journal has no steps, and tells by itself how it ended.
 _PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
-
-
+# What nobody means who names no run.
 _ASIDE = ("maintenance", "prune", "validate")
 
 

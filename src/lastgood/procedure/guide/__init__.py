@@ -6,7 +6,7 @@ which ``lastgood.present.guide`` writes the prose.
 """
 
 from lastgood.procedure.guide.blocks import HOOKS, ROLLBACK, UNDO, Block, Ran, blocks, chosen, run
-from lastgood.procedure.guide.subject import Subject, look
+from lastgood.procedure.guide.subject import FILE, Subject, look
 from lastgood.procedure.guide.writing import body
 
 
@@ -16,6 +16,7 @@ def executable(subject: Subject) -> list[Block]:
 
 
 __all__ = [
+    "FILE",
     "HOOKS",
     "ROLLBACK",
     "UNDO",

@@ -29,6 +29,8 @@ from lastgood.procedure.guide.parts import part
 from lastgood.procedure.recover.evidence import Platform
 from lastgood.procedure.recover.platform import recognise, roles_that_tell
 
+# What a guide is called unless somebody calls it otherwise.
+FILE = "manual-rollback-procedure.md"
 # From so many objects with locks of their own on, one transaction may not hold a restore (max_locks_per_transaction).
 MANY = 1000
 _TABLES = """
@@ -117,14 +119,13 @@ def look(
     tables: Tables | None = None,
     state: Path | None = None,
     folder: Path | None = None,
-    file: str = "manual-rollback-procedure.md",
+    file: str = FILE,
     emit: Emit = silent,
 ) -> Subject:
     """Looks at the live database and at its newest valid restore point (or the one that ``point`` names).
 
     A point with a manifest is not read, as its facts stand there; any other is read to its end. ``state``: where the
-    journals of runs lie. Raises BadPoint when
-    there is none, Refused, Failed.
+    journals of runs lie. Raises BadPoint when there is none, Refused, Failed.
     """
     settings = tables or Tables()
     live = target.dbname

@@ -11,7 +11,7 @@ import psycopg
 
 from lastgood import amounts, status
 from lastgood.config import PgBouncer
-from lastgood.errors import LastgoodError
+from lastgood.errors import LastgoodError, first_line
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import Mark, marked
@@ -34,7 +34,7 @@ def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBoun
     if target is None:
         return Server(trouble="it was not asked")
     try:
-        here = server_name(target)
+        here = target.place
         if server is not None and server != here:
             return Server(trouble=f"this run was on {server or 'the default server'}, and --db leads to {here or 'it'}")
         at = target.at(live)
@@ -42,12 +42,7 @@ def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBoun
             marks = tuple(pair for pair in marked(maintenance) if pair[1].live == live)
         return Server(status.look(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
-        return Server(trouble=next(iter(str(error).strip().splitlines()), type(error).__name__))
-
-
-def server_name(target: Target) -> str:
-    """The server as plans name it."""
-    return str(Target({k: v for k, v in target.keywords.items() if k in ("host", "port", "service")}))
+        return Server(trouble=first_line(error))
 
 
 def databases(seen: Server, plan: Mapping[str, Any], restored: int | None) -> Iterator[Holding]:

@@ -9,7 +9,7 @@ from lastgood import incidents
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused
 from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.explain.run import newest
-from lastgood.procedure.record import afterwards, holdings
+from lastgood.procedure.record import afterwards
 from lastgood.procedure.record.document import ItemAfter, RunRecord
 from lastgood.procedure.record.holdings import Server
 from lastgood.procedure.record.inquiry import Inquiry
@@ -64,7 +64,7 @@ def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
     target = inquiry.target
     if target is None:
         return
-    unwritten = afterwards.unwritten(inquiry.state, target.dbname, holdings.server_name(target), inquiry.tables.record)
+    unwritten = afterwards.unwritten(inquiry.state, target.dbname, target.place, inquiry.tables.record)
     for each, due, overdue in unwritten:
         items: tuple[ItemAfter, ...] = ()
         with suppress(LastgoodError, OSError):

@@ -34,8 +34,7 @@ from lastgood.procedure.record.undone import undone_by
 
 def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: Server | None = None) -> RunRecord:
     """The record; ``entries`` are those of the journal, one at least. The server is asked unless ``seen`` is what it
-    has just shown. Raises ValueError, KeyError, TypeError for a
-    journal that makes no sense."""
+    has just shown. Raises ValueError, KeyError, TypeError for a journal that makes no sense."""
     story, told = story_of(journal, entries), Chronicle(entries, TITLES)
     plan = next((each["plan"] for each in reversed(entries) if isinstance(each.get("plan"), Mapping)), None)
     ended = next((each for each in reversed(entries) if each["event"] == "ended"), {})

@@ -39,7 +39,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
         kind=kind,
         undoes=mark.options.get("undoes", ""),
         live=live,
-        server=holdings.server_name(inquiry.target) if inquiry.target is not None else "",
+        server=inquiry.target.place if inquiry.target is not None else "",
         server_version=seen.status.server_version if seen.status is not None else "",
         point=mark.point if kind == "rollback" else "",
         point_made_at=None,

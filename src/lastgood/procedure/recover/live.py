@@ -155,7 +155,7 @@ def look(looking: Looking, moments: Sequence[datetime], *, thorough: bool = Fals
         shut = {(each.schema, each.name): each for each in shut_tables(connection)}
         found["shut"] = tuple(
             Seen(
-                f'process {each.pid} has locked "{each.schema}"."{each.name}" against readers',
+                f'{each.holder} has locked "{each.schema}"."{each.name}" against readers',
                 "pg_locks",
             )
             for each in shut.values()

@@ -1,10 +1,10 @@
-"""The keeper: starts a foreign program, and ends it with all that it has started when we are gone.
+"""The leash: starts a foreign program, and ends it with all that it has started when we are gone.
 
 Whoever goes on with a run that was killed starts the application; a hook of the killed one that still stops it must not
 be at work then. So a hook is a child of this program, which is told nothing and knows by the end of its input that the
 hook is to end: we close it, or die. It lies in a session of its own, where what ends us does not reach it.
 
-    python -I -S keeper.py PROGRAM ARGUMENT…
+    python -I -S leash.py PROGRAM ARGUMENT…
 
 It says ``started PID``, or ``failed ERRNO``, and then ``ended STATUS`` (-9 for one that signal 9 ended). What the
 program prints goes where our stderr does. Nothing is imported that is not needed: it starts in 20 ms.
@@ -23,7 +23,7 @@ PATIENCE = 5.0
 
 
 def main() -> int:
-    """The keeper itself."""
+    """The leash itself."""
     woken, wake = os.pipe()
     os.set_blocking(wake, False)
     signal.set_wakeup_fd(wake)

@@ -1,4 +1,4 @@
-"""A foreign program that ends when we do: our side of the keeper that starts it."""
+"""A foreign program that ends when we do: our side of the leash that starts it."""
 
 from __future__ import annotations
 
@@ -11,13 +11,13 @@ from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from pathlib import Path
 
-from lastgood.keeper import PATIENCE
+from lastgood.leash import PATIENCE
 
-KEEPER = str(Path(__file__).with_name("keeper.py"))
+LEASH = str(Path(__file__).with_name("leash.py"))
 
 
-class Kept:
-    """A foreign program that a keeper has started. Leaving the block ends it, if it has not ended."""
+class Leashed:
+    """A foreign program that a leash has started. Leaving the block ends it, if it has not ended."""
 
     def __init__(
         self,
@@ -28,9 +28,9 @@ class Kept:
         holding: int | None,
     ) -> None:
         self.status: int | None = None
-        self._keeper = subprocess.Popen(
+        self._leash = subprocess.Popen(
             # Alone with the standard library: nothing that lies in the folder, or is installed, gets into it.
-            [sys.executable, "-I", "-S", KEEPER, *arguments],
+            [sys.executable, "-I", "-S", LEASH, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
             stderr=output,
@@ -39,8 +39,8 @@ class Kept:
             start_new_session=True,
             pass_fds=() if holding is None else (holding,),
         )
-        assert self._keeper.stdin is not None and self._keeper.stdout is not None
-        self._orders, self._answers = self._keeper.stdin, self._keeper.stdout
+        assert self._leash.stdin is not None and self._leash.stdout is not None
+        self._orders, self._answers = self._leash.stdin, self._leash.stdout
         self._group = 0
         word, number = self._heard()
         if word == "failed":
@@ -59,20 +59,20 @@ class Kept:
         ready.register(self._answers, select.POLLIN)
         if self.status is None and ready.poll(1000 * seconds):
             word, number = self._heard()
-            # A keeper that was killed says nothing: then its end has to do for the program's.
-            self.status = number if word == "ended" else self._keeper.wait()
+            # A leash that was killed says nothing: then its end has to do for the program's.
+            self.status = number if word == "ended" else self._leash.wait()
         return self.status is not None
 
-    def __enter__(self) -> Kept:
+    def __enter__(self) -> Leashed:
         return self
 
     def __exit__(self, *error: object) -> None:
         self._orders.close()
         with suppress(subprocess.TimeoutExpired):
-            self._keeper.wait(2 * PATIENCE)
-        if self._keeper.returncode != 0 and self._group:
+            self._leash.wait(2 * PATIENCE)
+        if self._leash.returncode != 0 and self._group:
             with suppress(ProcessLookupError):
                 os.killpg(self._group, signal.SIGKILL)
-        self._keeper.kill()
-        self._keeper.wait()
+        self._leash.kill()
+        self._leash.wait()
         self._answers.close()

@@ -1,0 +1,18 @@
+"""Lengths of time on the command line."""
+
+from __future__ import annotations
+
+from lastgood import amounts, config
+from lastgood.errors import UsageError
+
+
+def seconds(option: str, text: str) -> float:
+    """What is given to ``option``, in seconds. Raises UsageError."""
+    try:
+        return amounts.read_duration(text)
+    except ValueError as error:
+        raise UsageError(
+            f'cannot use {option} "{text}": {error}',
+            hint=f"Run it again with such a length, or without {option}.",
+            state=config.NOTHING_LOOKED_AT,
+        ) from error
