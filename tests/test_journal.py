@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
+import json
 from pathlib import Path
 
 import pytest
 
+from lastgood.config.tables import Record
 from lastgood.errors import Refused, UsageError
-from lastgood.journal import Journal
+from lastgood.journal import Journal, entry_of
+from lastgood.past_runs import past_runs
+from lastgood.procedure.record.afterwards import unwritten
 
 RUN = "20261122-031500-9f3c1a70"
 
@@ -99,3 +103,43 @@ def test_a_damaged_line_costs_that_line_only(tmp_path: Path) -> None:
         file.write(b"\0\0\0\n[]\n{}\n\xff\xfe\n")
     journal.doing("build")
     assert [entry["event"] for entry in journal.replay()] == ["doing"]
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '{"at": "2026-11-23T10:00:00", "event": "begun"}',
+        '{"at": "2026-13-01T10:00:00+00:00", "event": "begun"}',
+        '{"at": 5, "event": "begun"}',
+        '{"at": "2026-11-23T10:00:00+00:00", "event": ["begun"]}',
+        '{"at": "2026-11-23T10:00:00+00:00", "event": "done", "step": 7}',
+        '["event", "at"]',
+        "[" * 100_000,
+    ],
+)
+def test_what_was_never_written_here_is_left_out(line: str) -> None:
+    assert entry_of(line.encode()) is None
+
+
+@pytest.mark.parametrize("last", ["9999-12-31T23:59:59+00:00", "2026-11-23T10:00:00+00:00"])
+@pytest.mark.parametrize("plan", [[], "x", {"point": []}, {"point": {"path": 1, "bytes": "x"}, "live": "crm"}])
+def test_a_journal_that_makes_no_sense_harms_nobody_who_looks_through_all(
+    tmp_path: Path, plan: object, last: str
+) -> None:
+    journal = Journal.create(tmp_path, "20261123-100000-0a1b2c3d")
+    for entry in (
+        {
+            "at": "2026-11-23T10:00:00+00:00",
+            "event": "begun",
+            "kind": "rollback",
+            "by": "x",
+            "live": "crm",
+            "plan": plan,
+        },
+        {"at": "2026-11-23T10:00:00+00:00", "event": "done", "step": "emergency", "result": "x"},
+        {"at": last, "event": "ended", "status": "done", "report": []},
+    ):
+        with journal.path.open("a") as file:
+            file.write(json.dumps(entry) + "\n")
+    assert past_runs(tmp_path, "crm") == ()
+    assert list(unwritten(tmp_path, "crm", None, Record())) == []

@@ -6,7 +6,6 @@ left to do of each, ``procedure.record`` tells.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
@@ -15,7 +14,7 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal, entry_of
 
 POST_MORTEM = "post_mortem"
 # More journals than this are not looked at; nobody writes a post-mortem so much later.
@@ -65,7 +64,7 @@ def all_of(state: Path, live: str, server: str | None = None) -> tuple[Incident,
     What can't be read is left out, and so are runs of versions that did not say who began them."""
     found = []
     for journal in islice(Journal.newest(state, *KINDS), LOOKED_AT):
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(*SENSELESS):
             each = read(journal)
             if each is not None and each.live == live and server in (None, each.server):
                 found.append(each)
@@ -82,12 +81,13 @@ def _entries(journal: Journal) -> Iterator[Mapping[str, Any]]:
         for line in file:
             # What was said meanwhile is most of a journal, and is not what is looked for.
             if any(event in line[:100] for event in _READ):
-                with suppress(ValueError):
-                    yield json.loads(line)
+                entry = entry_of(line)
+                if entry is not None:
+                    yield entry
 
 
 def read(journal: Journal) -> Incident | None:
-    """The incident that a journal tells of; None when it is none. Raises OSError, ValueError, KeyError, TypeError."""
+    """The incident that a journal tells of; None when it is none. Raises what SENSELESS names."""
     plan: Mapping[str, Any] = {}
     begun: Mapping[str, Any] = {}
     last: Mapping[str, Any] = {}

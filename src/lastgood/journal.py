@@ -23,6 +23,8 @@ SUFFIX = ".jsonl"
 # Whoever begins a journal says what it is of before anything else.
 _KIND = re.compile(rb'\{"at": "[^"]*", "event": "\w+", "kind": "(\w+)"')
 _BEGINNING = 200
+# What comes of a journal that makes no sense: somebody edited it, a disk damaged it, a later version wrote it.
+SENSELESS = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
 
 class Journal:
@@ -119,7 +121,7 @@ class Journal:
         ask the server what holds."""
         with self.path.open("rb") as file:
             for line in file:
-                if line.endswith(b"\n") and (entry := _entry(line)) is not None:
+                if line.endswith(b"\n") and (entry := entry_of(line)) is not None:
                     yield entry
 
     def results(self) -> dict[str, Mapping[str, Any]]:
@@ -133,9 +135,12 @@ class Journal:
         return found
 
 
-def _entry(line: bytes) -> Mapping[str, Any] | None:
+def entry_of(line: bytes) -> Mapping[str, Any] | None:
+    """The entry that a line holds: ``at`` is a time with its zone, ``event`` and ``step`` are text. None for what was
+    torn, or was never written here."""
     try:
         found = json.loads(line)
-    except ValueError:
+        sound = isinstance(found["event"], str) and isinstance(found.get("step", ""), str)
+        return found if sound and datetime.fromisoformat(found["at"]).tzinfo is not None else None
+    except SENSELESS:
         return None
-    return found if isinstance(found, dict) and {"at", "event"} <= found.keys() else None

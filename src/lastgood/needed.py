@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from lastgood import incidents, person
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.points import pins
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.mark import marked
@@ -86,7 +86,7 @@ def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: 
 def _drill(state: Path, live: str) -> str | None:
     """The drill of ``live`` that is at work on this machine. Which restore points it reads it may not know itself."""
     for journal in reversed(Journal.all(state)[-JOURNALS:]):
-        with suppress(OSError, ValueError, KeyError, TypeError, AttributeError):
+        with suppress(*SENSELESS):
             begun: Mapping[str, Any] | None = None
             with journal.path.open("rb") as file:
                 for line in file:

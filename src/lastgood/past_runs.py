@@ -7,8 +7,7 @@ says so in the entry ``ended`` of its journal, which may be the only one.
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Mapping
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -17,7 +16,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastgood.documents import Frozen
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal, entry_of
 
 Kind = Literal["rollback", "restore", "drill"]
 
@@ -88,24 +87,25 @@ def _drills(state: Path) -> list[Journal]:
 
 def _of(journals: Iterable[Journal], live: str) -> Iterator[PastRun]:
     for journal in journals:
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(*SENSELESS):
             yield from [run for run in _told(journal) if run.live == live]
 
 
 def _told(journal: Journal) -> Iterator[PastRun]:
-    begun: dict[str, Any] = {}
+    begun: Mapping[str, Any] = {}
     for line in journal.path.read_bytes().splitlines():
         # A step's entries, which are many, are not what is looked for.
         if b'"event": "begun"' in line or b'"event": "resumed"' in line:
-            begun = json.loads(line)
+            begun = entry_of(line) or begun
         elif b'"event": "ended"' in line:
-            ended = json.loads(line)
+            ended = entry_of(line) or {}
             if ended.get("status") == "done" and (past := _past(begun, ended)) is not None:
+                numbers = {"seconds": float(past["seconds"]), "bytes": int(past["bytes"])}
                 at = datetime.fromisoformat(ended["at"])
-                yield PastRun(run=journal.run, at=at, **past)
+                yield PastRun(run=journal.run, at=at, **{**past, **numbers})
 
 
-def _past(begun: dict[str, Any], ended: dict[str, Any]) -> dict[str, Any] | None:
+def _past(begun: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[str, Any] | None:
     if "past" in ended:
         return {"kind": ended["kind"], **ended["past"]}
     if begun.get("kind") != "rollback":

@@ -141,7 +141,7 @@ class PoolStatus(Frozen):
 
 class PostMortemStatus(Frozen):
     """A rollback whose post-mortem is not written: when that is ``due``, and what else is open of the checklist
-    after."""
+    after. ``open`` is measured for the newest three only, and empty for the others."""
 
     run: str
     due: datetime

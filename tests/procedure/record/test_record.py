@@ -257,7 +257,7 @@ def test_an_answer_needs_the_journal(tmp_path: Path) -> None:
 
 def test_a_journal_that_makes_no_sense_is_told_as_that(tmp_path: Path) -> None:
     path = journal(tmp_path, *switched())
-    path.write_text(path.read_text() + '{"at": 5, "event": "stage"}\n')
+    path.write_text(path.read_text() + '{"at": "2026-11-23T10:00:00+00:00", "event": "ended", "status": []}\n')
     with pytest.raises(Refused) as raised:
         told(tmp_path)
     assert raised.value.message == f'cannot read the record "{path}": it is damaged'

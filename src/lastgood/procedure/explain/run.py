@@ -10,7 +10,7 @@ from typing import Any, Literal
 
 from lastgood.documents import Frozen
 from lastgood.errors import NOT_REACHED, Refused
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.explain import deployment
 from lastgood.procedure.explain.explained import Explained, explain
 from lastgood.steps.application import Checks, Start, Stop
@@ -95,7 +95,14 @@ def explain_run(state: Path, name: str) -> RunStory:
             hint="Look at lastgood status.",
             state=NOT_REACHED,
         )
-    return story_of(journal, entries)
+    try:
+        return story_of(journal, entries)
+    except SENSELESS as error:
+        raise Refused(
+            f'cannot explain run "{name}": its journal makes no sense ({type(error).__name__})',
+            hint=f'Look at it: "{journal.path}". What holds now: lastgood status.',
+            state=NOT_REACHED,
+        ) from error
 
 
 def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:

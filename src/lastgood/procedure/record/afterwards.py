@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -154,5 +155,6 @@ def unwritten(
     now = datetime.now(UTC)
     if settings.post_mortem_within:
         for each in incidents.open_ones(state, live, server):
-            due = each.due(settings.post_mortem_within)
-            yield each, due, now > due
+            with suppress(OverflowError):  # a journal that says it ended at the end of time
+                due = each.due(settings.post_mortem_within)
+                yield each, due, now > due

@@ -8,7 +8,7 @@ from pathlib import Path
 from lastgood import caller, incidents
 from lastgood.config.tables import Record
 from lastgood.errors import NOT_REACHED, Refused, UsageError
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.record.afterwards import TITLES
 
 
@@ -46,7 +46,7 @@ def answer(state: Path, run: str, items: Sequence[str], person: str, note: str, 
         identity = {name: value for name, value in caller.identity().items() if name not in ("command", "folder")}
         for item in items:
             journal.write("answered", item=item, person=person.strip(), note=note, **identity)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except SENSELESS as error:
         why = (error.strerror if isinstance(error, OSError) else None) or str(error)
         raise Refused(
             f'cannot write into the record "{journal.path}": {why.lower()}',

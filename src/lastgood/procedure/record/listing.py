@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.explain.run import TITLES, story_of
 from lastgood.procedure.record.chronicle import Chronicle
 from lastgood.procedure.record.document import RunLine, Runs
@@ -26,7 +26,7 @@ def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
         if kind is None and journal.kind == ONLY_LOOKED:
             continue
         line = None
-        with suppress(OSError, ValueError, KeyError, TypeError):
+        with suppress(*SENSELESS):
             line = _line(journal)
         if line is None:
             continue

@@ -7,7 +7,7 @@ from contextlib import suppress
 
 from lastgood import incidents
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.explain.run import newest
 from lastgood.procedure.record import afterwards
 from lastgood.procedure.record.document import ItemAfter, RunRecord
@@ -16,6 +16,9 @@ from lastgood.procedure.record.inquiry import Inquiry
 from lastgood.procedure.record.of_journal import of_journal
 from lastgood.procedure.record.of_marks import of_marks
 from lastgood.status import PostMortemStatus, Status
+
+# Of so many it is measured what is open: somebody waits for the status.
+MEASURED = 3
 
 
 def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> RunRecord:
@@ -35,7 +38,7 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
     try:
         entries = list(journal.replay())
         return of_journal(inquiry, journal, entries, seen) if entries else of_marks(inquiry, name)
-    except (OSError, ValueError, KeyError, TypeError) as error:
+    except SENSELESS as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
         raise Refused(
             f'cannot read the record "{journal.path}": {why.lower()}',
@@ -58,18 +61,18 @@ def newest_incident(inquiry: Inquiry) -> str:
 
 
 def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
-    """The rollbacks of the live database whose post-mortem is not written yet, the newest first, with what is open of
-    their checklists; ``status`` is what the server has just shown. A record that can't be read is passed over: whoever
-    asks for the status has other worries."""
+    """The rollbacks of the live database whose post-mortem is not written yet, the newest first, the newest few with
+    what is open of their checklists; ``status`` is what the server has just shown. A record that can't be read is
+    passed over: whoever asks for the status has other worries."""
     target = inquiry.target
     if target is None:
         return
     unwritten = afterwards.unwritten(inquiry.state, target.dbname, target.place, inquiry.tables.record)
-    for each, due, overdue in unwritten:
+    for number, (each, due, overdue) in enumerate(unwritten):
         items: tuple[ItemAfter, ...] = ()
         with suppress(LastgoodError, OSError):
-            found = record_of(inquiry, each.run, Server(status))
-            items = found.after.open if found.after is not None else ()
+            found = record_of(inquiry, each.run, Server(status)) if number < MEASURED else None
+            items = found.after.open if found is not None and found.after is not None else ()
         yield PostMortemStatus(
             run=each.run,
             due=due,

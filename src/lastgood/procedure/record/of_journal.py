@@ -13,7 +13,7 @@ from pydantic import ValidationError
 from lastgood import incidents
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.explain.run import TITLES, RunStory, story_of
 from lastgood.procedure.record import afterwards, holdings
 from lastgood.procedure.record.afterwards import Look, Measured
@@ -48,7 +48,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: S
         at = server_of if "server" in known else None
         seen = holdings.look(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
     incident = None
-    with suppress(OSError, ValueError, KeyError, TypeError):
+    with suppress(*SENSELESS):
         incident = incidents.read(journal)
     held = (
         *_held(seen, story.kind, known, entries, folder, story.point, switched=switched),

@@ -7,7 +7,7 @@ from contextlib import suppress
 from datetime import datetime, timedelta
 from pathlib import Path
 
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 from lastgood.procedure.record.document import UndoneBy
 from lastgood.procedure.record.holdings import Server
 
@@ -18,7 +18,7 @@ def undone_by(state: Path, run: str, seen: Server) -> Iterator[UndoneBy]:
     for journal in Journal.newest(state, "undo"):
         if journal.run <= run:
             break  # names begin with the time
-        with suppress(OSError, KeyError, StopIteration):
+        with suppress(*SENSELESS, StopIteration):
             entries = journal.replay()
             begun = next(entries)
             if begun.get("kind") != "undo" or begun["plan"]["undoes"] != run:

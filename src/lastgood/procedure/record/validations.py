@@ -10,7 +10,7 @@ from itertools import islice
 from pathlib import Path
 
 from lastgood.incidents import LOOKED_AT
-from lastgood.journal import Journal
+from lastgood.journal import SENSELESS, Journal
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,7 +26,7 @@ class Validation:
 def newest(state: Path, live: str, since: datetime) -> Validation | None:
     """The newest one of ``live`` after ``since``; one of a few rules only does not count."""
     for journal in islice(Journal.newest(state, "validate"), LOOKED_AT):
-        with suppress(OSError, ValueError, KeyError, TypeError), journal.path.open("rb") as file:
+        with suppress(*SENSELESS), journal.path.open("rb") as file:
             found = json.loads(file.readline(1 << 16))
             at = datetime.fromisoformat(found["at"])
             if found["live"] == live and not found["only"] and at > since:
