@@ -15,7 +15,7 @@ import pytest
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.events import Event, Note, silent
+from lastgood.events import Caution, Event, Note, silent
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.identity import Identity
 from lastgood.procedure.drill.place import clean_up
@@ -83,7 +83,12 @@ def test_no_database_and_no_role_on_a_server_that_was_given(server: EmbeddedServ
         "crm_drill_00c0ffee_utf8": "lastgood drill 20260101-000000-00c0ffee: removed at its end, or by the next drill",
         "crm_drill_00c0ffee_shadow_0badcafe": None,
     }
-    others = {"crm_drill_00c0ffee_notes_of_mine_": None, "crm_drill_0badf00d": "mine", "crm_drill_notes": None}
+    others = {
+        "crm_drill_00c0ffee_notes_of_mine_": None,
+        "crm_drill_0badf00d": "mine",
+        "crm_drill_20261123_old": None,  # a name alone proves nothing
+        "crm_drill_notes": None,
+    }
     with server.target("postgres").connect() as connection:
         for name, comment in (*ours.items(), *others.items()):
             database = sql.Identifier(name)
@@ -101,7 +106,14 @@ def test_no_database_and_no_role_on_a_server_that_was_given(server: EmbeddedServ
         18,
         None,  # type: ignore[arg-type]  # not looked at
     )
-    with given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, silent) as scratch:
+    heard: list[Event] = []
+    with given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, heard.append) as scratch:
+        assert heard == [
+            Caution(
+                '"crm_drill_20261123_old" on the scratch server may be left from a drill that was killed; nothing in '
+                "it says so, and it is left alone"
+            )
+        ]
         scratch.make_roles(["drill_made", "drill_mine", "pg_of_the_future"])
         assert scratch.roles == ["drill_made"]
         assert scratch.remarks == ["roles that only another version of PostgreSQL has: pg_of_the_future"]

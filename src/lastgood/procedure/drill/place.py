@@ -83,7 +83,7 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
         with keeping(made):
             try:
                 for each in made:
-                    each.mkdir(mode=0o755)
+                    _make(each)
                 yield found
             finally:
                 sweep(made)
@@ -96,6 +96,17 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
     finally:
         _let_go(folder)
         os.close(lock)
+
+
+def _make(folder: Path) -> None:
+    try:
+        folder.mkdir(mode=0o755)
+    except OSError as error:  # root may write everywhere, as far as access() knows
+        raise Refused(
+            f'cannot drill in "{folder.parent}": {(error.strerror or str(error)).lower()}',
+            hint="Name another folder with --folder, or as folder under [drill] in lastgood.toml.",
+            state=NOT_REACHED,
+        ) from error
 
 
 def clean_up(state: Path, emit: Emit) -> None:

@@ -14,6 +14,7 @@ from psycopg import sql
 
 from lastgood import amounts
 from lastgood.checks.subject import ROOM_FACTOR
+from lastgood.dump.names import shown
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
 from lastgood.events import Caution, Emit
@@ -32,7 +33,7 @@ from lastgood.procedure.drill.place import Place
 
 MARK = "lastgood drill"
 # Names of ours on a server that is given; the live database's own name may belong to somebody there.
-_OURS = re.compile(r".*_drill_[0-9a-f]{8}((?:_[a-z0-9]+)*)\Z", re.DOTALL)
+_OURS = re.compile(r".*_drill_([0-9a-f]{8})(?:_[a-z0-9]+)*\Z", re.DOTALL)
 _MOST_OF_THE_NAME = 28
 _BUILT_IN = ("postgres", "template0", "template1")
 # The cluster itself, with its first WAL.
@@ -176,12 +177,25 @@ class Scratch:
 
     def clean(self, emit: Emit) -> None:
         """Removes every database and role that a drill made there. One that can't be removed is told."""
-        for each in database.every(self.maintenance):
-            if _is_ours(each):
-                try:
-                    database.drop(self.maintenance, each.name, each.oid)
-                except (LastgoodError, psycopg.Error) as error:
-                    emit(Caution(f'"{each.name}" is left on the scratch server: {error}'))
+        found = [each for each in database.every(self.maintenance) if _OURS.match(each.name) and not each.is_template]
+        marked = [each for each in found if _says_so(each)]
+        runs = {_number(each) for each in marked} | {self.run.rsplit("-", 1)[1]}
+        unmarked = [each for each in found if each.comment is None]
+        # A name alone proves nothing: "crm_drill_20261123_old" may be somebody's. Those that say whose they are go
+        # last, so that a clean-up that is cut off can be done again.
+        for each in [*(each for each in unmarked if _number(each) in runs), *marked]:
+            try:
+                database.drop(self.maintenance, each.name, each.oid)
+            except (LastgoodError, psycopg.Error) as error:
+                emit(Caution(f'"{each.name}" is left on the scratch server: {error}'))
+        for each in unmarked:
+            if _number(each) not in runs and not each.allow_connections:
+                emit(
+                    Caution(
+                        f'"{shown(each.name)}" on the scratch server may be left from a drill that was killed; nothing '
+                        "in it says so, and it is left alone"
+                    )
+                )
         ours = "SELECT rolname FROM pg_catalog.pg_roles WHERE shobj_description(oid, 'pg_authid') LIKE %s ORDER BY 1"
         for (name,) in self.maintenance.execute(ours, [f"{MARK} %"]).fetchall():
             try:
@@ -190,15 +204,16 @@ class Scratch:
                 emit(Caution(f'the role "{name}" is left on the scratch server: {error}'))
 
 
-def _is_ours(found: Database) -> bool:
-    name, comment = _OURS.match(found.name), found.comment
-    if name is None or found.is_template:
-        return False
-    if comment is None:
-        # Killed between making a database and saying whose it is, a run leaves one that lets nobody in; and those that
-        # the guide makes are known by their names alone.
-        return not found.allow_connections or bool(name[1])
-    return comment.startswith("lastgood ") or read_mark(comment) is not None
+def _says_so(found: Database) -> bool:
+    """Whether a database of such a name says itself that a drill made it."""
+    return found.comment is not None and (found.comment.startswith("lastgood ") or read_mark(found.comment) is not None)
+
+
+def _number(found: Database) -> str:
+    """The end of the run's name, by the database's. What a run made and could not mark (it was killed in between), and
+    what the guide's commands make, is known as its own by that of another database that is marked."""
+    match = _OURS.match(found.name)
+    return match[1] if match is not None else ""
 
 
 def room_needed(points: Iterable[RestorePoint], live_bytes: int, *, copies: int) -> int:

@@ -121,7 +121,7 @@ def read(state: Path, run: str) -> Found:
     try:
         raw = json.loads((folder / FILE).read_bytes())
         sealed = Sealed.model_validate(raw)
-    except (OSError, ValueError, ValidationError) as error:
+    except (OSError, ValueError, ValidationError, RecursionError) as error:
         why = error.strerror or str(error) if isinstance(error, OSError) else "it is not what lastgood wrote"
         raise Refused(
             f'cannot read the evidence "{folder / FILE}": {why.lower()}',
