@@ -23,7 +23,9 @@ from lastgood.events import Caution, Emit, Event, Note, StageDone, StageFailed, 
 from lastgood.journal import Journal
 from lastgood.names import new_run
 
-Kind = Literal["rollback", "undo", "abort", "maintenance", "restore", "prune", "recover", "validate", "deploy", "drill"]
+Kind = Literal[
+    "rollback", "undo", "abort", "finish", "maintenance", "restore", "prune", "recover", "validate", "deploy", "drill"
+]
 
 KINDS: tuple[str, ...] = get_args(Kind)
 # So much of what is said is kept, and so much more of cautions and failures: a journal stays small.

@@ -124,6 +124,25 @@ def test_runs_of_every_kind(tmp_path: Path, entries: list[dict[str, Any]], outco
     assert shown.page_of(found) and shown.text_of(found) and post_mortem.draft(found)
 
 
+@pytest.mark.parametrize(
+    ("status", "outcome", "state"),
+    [
+        ("done", "done", 'What could wait until after the reopening is done: "crm" lacks nothing.'),
+        (
+            "stopped",
+            "switched",
+            '"crm" is the restored database, in service. What could wait is not finished, or somebody is at it.',
+        ),
+    ],
+)
+def test_what_was_finished_on_another_machine(tmp_path: Path, status: str, outcome: str, state: str) -> None:
+    resumed = {"event": "resumed", "kind": "finish", **ANN, "live": "crm"}
+    journal(tmp_path, resumed, {"event": "ended", "status": status})
+    found = record.record_of(Inquiry(tmp_path, tmp_path, Tables(), None), RUN)
+    assert (found.kind, found.live, found.outcome, found.state) == ("finish", "crm", outcome, state)
+    assert [each.run for each in record.runs(tmp_path, "finish").runs] == [RUN]
+
+
 def test_the_list_is_as_long_as_is_asked_for(tmp_path: Path) -> None:
     names = [f"20261122-03150{number}-00000000" for number in range(5)]
     for name in names:

@@ -122,9 +122,8 @@ def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
         reason = str(failed["reason"] or failed["error"])
     else:
         reason = str(error.get("message", ""))
-    begun = next((each for each in entries if each["event"] == "begun"), {})
     run, kept = journal.run, str(plan.get("kept", ""))
-    live = str(plan.get("live") or begun.get("live", ""))
+    live = str(plan.get("live") or next((each["live"] for each in entries if each.get("live")), ""))
     outcome: Outcome
     if kind == "deploy":
         outcome, said, commands = deployment.told(entries, run)
@@ -194,6 +193,8 @@ def _outcome(
     failed: Mapping[str, Any] | None,
     last: Mapping[str, Any] | None,
 ) -> Outcome:
+    if kind == "finish":
+        return "done" if ended is not None else "switched"
     error = (last or {}).get("error") or {}
     if ended is not None:
         return _ENDS.get(ended["status"], "failed")  # deployments and drills have words of their own for it
@@ -215,6 +216,13 @@ def _outcome(
 
 def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str, tuple[str, ...]]:
     """The sentence, and what to run next."""
+    if kind == "finish":  # another machine has the journal of the rollback itself
+        if outcome == "done":
+            return f'What could wait until after the reopening is done: "{live}" lacks nothing.', ("lastgood status",)
+        return (
+            f'"{live}" is the restored database, in service. What could wait is not finished, or somebody is at it.',
+            ("lastgood status", f"lastgood resume {run}   # goes on with it"),
+        )
     if outcome == "done" and kind == "undo":
         return (
             f'The undo is done: "{live}" is what it was before the rollback, and what it was until then is kept as '
