@@ -75,6 +75,16 @@ def test_all_lists_the_newest_last(tmp_path: Path) -> None:
     assert [j.run for j in Journal.all(tmp_path)] == ["20251104-143000-00000000", "20261122-031500-9f3c1a70"]
 
 
+def test_of_the_same_second_the_one_that_began_last_is_the_newest(tmp_path: Path) -> None:
+    names = ["20251104-143000-ffff", "20251104-143000-0000", "20251104-143000-7777", "20251104-143001-0000"]
+    for number, name in enumerate(names):
+        (tmp_path / "runs").mkdir(exist_ok=True)
+        entry = f'{{"at": "2025-11-04T14:30:00.{number}00+00:00", "event": "begun", "kind": "undo"}}\n'
+        (tmp_path / "runs" / f"{name}.jsonl").write_text(entry)
+    assert [journal.run for journal in Journal.all(tmp_path)] == names
+    assert [journal.run for journal in Journal.newest(tmp_path, "undo")] == names[::-1]
+
+
 def test_the_newest_of_a_kind_are_found_by_their_first_words(tmp_path: Path) -> None:
     for number, kind in enumerate(("rollback", "validate", "rollback", "undo")):
         Journal.create(tmp_path, f"20261122-03150{number}-00000000").write("begun", kind=kind, live="crm")

@@ -10,6 +10,7 @@ import json
 import os
 import re
 import threading
+from collections import Counter
 from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import UTC, datetime
@@ -23,6 +24,7 @@ SUFFIX = ".jsonl"
 # Whoever begins a journal says what it is of before anything else.
 _KIND = re.compile(rb'\{"at": "[^"]*", "event": "\w+", "kind": "(\w+)"')
 _BEGINNING = 200
+_TO_THE_SECOND = len("20251104-143000")
 # What comes of a journal that makes no sense: somebody edited it, a disk damaged it, a later version wrote it.
 SENSELESS = (OSError, ValueError, KeyError, TypeError, AttributeError, OverflowError, RecursionError)
 
@@ -62,13 +64,13 @@ class Journal:
 
     @staticmethod
     def all(state: Path) -> list[Journal]:
-        """Every journal in ``state``, the newest run last (names begin with the time)."""
-        return [Journal(path) for path in sorted((state / "runs").glob("*" + SUFFIX))]
+        """Every journal in ``state``, the newest run last."""
+        return [Journal(path) for path in _in_order(state)]
 
     @staticmethod
     def newest(state: Path, *kinds: str) -> Iterator[Journal]:
         """Journals in ``state``, the newest run first; of these ``kinds`` only, when some are given."""
-        for path in sorted((state / "runs").glob("*" + SUFFIX), reverse=True):
+        for path in reversed(_in_order(state)):
             journal = Journal(path)
             if not kinds or journal.kind in kinds:
                 yield journal
@@ -77,11 +79,7 @@ class Journal:
     def kind(self) -> str:
         """What it is a record of, by its first entry; "" where that does not say so. Reads no more than it must: a
         state folder may hold thousands of them."""
-        try:
-            with self.path.open("rb") as file:
-                found = _KIND.match(file.read(_BEGINNING))
-        except OSError:
-            return ""
+        found = _KIND.match(_begun(self.path))
         return found[1].decode() if found is not None else ""
 
     def write(self, event: str, **data: Any) -> None:
@@ -133,6 +131,29 @@ class Journal:
             elif entry["event"] == "undone":
                 found.pop(entry["step"], None)
         return found
+
+
+def _in_order(state: Path) -> list[Path]:
+    """The journals by the time that their names begin with; those of the same second by that of their first entries."""
+    found = sorted((state / "runs").glob("*" + SUFFIX))
+    seconds = Counter(path.name[:_TO_THE_SECOND] for path in found)
+    if len(seconds) == len(found):
+        return found
+
+    def age(path: Path) -> tuple[str, bytes]:
+        second = path.name[:_TO_THE_SECOND]
+        return second, _begun(path) if seconds[second] > 1 else b""
+
+    return sorted(found, key=age)
+
+
+def _begun(path: Path) -> bytes:
+    """How a journal begins: with the time, which every entry has first."""
+    try:
+        with path.open("rb") as file:
+            return file.read(_BEGINNING)
+    except OSError:
+        return b""
 
 
 def entry_of(line: bytes) -> Mapping[str, Any] | None:

@@ -42,10 +42,13 @@ class Leashed:
         assert self._leash.stdin is not None and self._leash.stdout is not None
         self._orders, self._answers = self._leash.stdin, self._leash.stdout
         self._group = 0
-        word, number = self._heard()
-        if word == "failed":
+        try:
+            word, number = self._heard()
+            if word == "failed":
+                raise OSError(number, os.strerror(number))
+        except BaseException:  # Ctrl+C, too: whoever asked for the program has nothing yet that could end it
             self.__exit__()
-            raise OSError(number, os.strerror(number))
+            raise
         if word == "started":
             self._group = number
 
