@@ -22,3 +22,8 @@ def suffix(kind: str, run: str) -> str:
 def is_run(text: str) -> bool:
     """Whether ``text`` is a run's name, as ``new_run`` makes them."""
     return _RUN.fullmatch(text) is not None
+
+
+def identifier(name: str) -> str:
+    """A name as a statement that somebody is told to run has it: always in quotes, one within it twice."""
+    return '"' + name.replace('"', '""') + '"'

@@ -9,6 +9,7 @@ from psycopg import Rollback, sql
 
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
+from lastgood.names import identifier
 from lastgood.postgres import database
 
 _LOCKS = """
@@ -83,7 +84,7 @@ def read_only(s: Subject) -> Iterator[Finding]:
             level="caution",
             code="set_read_only",
             text=f'"{s.database.name}" is set read-only (default_transaction_read_only), and stays so afterwards',
-            hint=f'To lift it: ALTER DATABASE "{s.database.name}" RESET default_transaction_read_only',
+            hint=f"To lift it: ALTER DATABASE {identifier(s.database.name)} RESET default_transaction_read_only",
         )
 
 

@@ -16,6 +16,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
+from lastgood.names import identifier
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 
@@ -241,7 +242,7 @@ def drop(connection: Connection, name: str, oid: int) -> None:
     if named.is_template:
         raise Refused(
             f'cannot drop the database "{name}": it is a template',
-            hint=f'If it is yours to drop: ALTER DATABASE "{name}" IS_TEMPLATE false',
+            hint=f"If it is yours to drop: ALTER DATABASE {identifier(name)} IS_TEMPLATE false",
         )
     slots = _names(connection, sql.SQL("SELECT slot_name FROM pg_replication_slots WHERE database = {}"), name)
     if slots:

@@ -14,6 +14,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
+from lastgood.names import identifier
 from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed
@@ -99,7 +100,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
         _close(connection, found.name, everybody)
         raise Refused(
             f'cannot remove "{found.name}": it is not empty, so no run left it like this',
-            hint=f'To look into it: ALTER DATABASE "{found.name}" ALLOW_CONNECTIONS true',
+            hint=f"To look into it: ALTER DATABASE {identifier(found.name)} ALLOW_CONNECTIONS true",
             state=_NOTHING,
         )
     database.drop(connection, found.name, found.oid)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from lastgood.errors import Refused
+from lastgood.names import identifier
 from lastgood.postgres import database
 from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.grants import Acl, Operator, Securable, acl_of, changes, under_owner, within_reach
@@ -65,7 +66,7 @@ class DatabaseState:
         if found.invalid:
             raise Refused(
                 f'cannot use the database "{name}": dropping it was interrupted, and it is invalid',
-                hint=f'It can only be dropped: DROP DATABASE "{name}"',
+                hint=f"It can only be dropped: DROP DATABASE {identifier(name)}",
             )
         oid = sql.Literal(found.oid)
         acl = connection.execute(

@@ -23,7 +23,7 @@ from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
-from lastgood.names import new_run, suffix
+from lastgood.names import identifier, new_run, suffix
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import clock, database
@@ -105,7 +105,7 @@ def _tell_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
             emit(
                 Caution(
                     f'the clone "{each.name}" of an earlier trial is there; if nobody is at it: '
-                    f'DROP DATABASE "{each.name}"'
+                    f"DROP DATABASE {identifier(each.name)}"
                 )
             )
 
@@ -209,7 +209,7 @@ class _Trial:
                 with database.connect_maintenance(self._wish.request.target, self._live) as again:
                     database.drop(again, self._clone, oid)
         except (LastgoodError, psycopg.Error) as error:
-            self._emit(Caution(f'the clone could not be removed ({error}): DROP DATABASE "{self._clone}"'))
+            self._emit(Caution(f"the clone could not be removed ({error}): DROP DATABASE {identifier(self._clone)}"))
 
     def _tried(self, point: RestorePoint) -> TrialReport:
         assert point.manifest is not None

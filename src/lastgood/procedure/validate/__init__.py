@@ -13,6 +13,7 @@ import psycopg
 from lastgood.config.tables import Validate
 from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.names import identifier
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Target
@@ -109,7 +110,8 @@ def _failed(target: Target, error: psycopg.Error) -> LastgoodError:
     if "is not currently accepting connections" in str(error):
         return Failed(
             f'cannot validate the database: "{target.dbname}" is closed to connections, as shadows and kept ones are',
-            hint=f'Open it for the look, and close it again: ALTER DATABASE "{target.dbname}" ALLOW_CONNECTIONS true.',
+            hint="Open it for the look, and close it again: "
+            f"ALTER DATABASE {identifier(target.dbname)} ALLOW_CONNECTIONS true.",
             state=NOT_REACHED,
         )
     if error.sqlstate is None and target.keywords.get("dbname"):
