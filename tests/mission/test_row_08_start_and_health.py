@@ -131,7 +131,7 @@ def test_an_application_that_needs_a_moment_is_asked_again(
     def slowly(*arguments: Any) -> tuple[int, Any]:
         return asked(*arguments) if len(site.asked) >= 4 else (503, {"status": "starting"})
 
-    site.answer = slowly  # type: ignore[method-assign, assignment]
+    site.answer = slowly  # type: ignore[method-assign, assignment]  # this site alone answers so
     site.configure(*site.health('deadline = "20s"'))
     done = lastgood("rollback", "--yes", "--json")
     assert done.status == 0, done.out

@@ -173,7 +173,7 @@ def test_the_health_is_asked_again_at_the_end(
     def sickening(*arguments: Any) -> tuple[int, Any]:
         return well(*arguments) if len(site.asked) == 1 else (500, {"status": "out of memory"})
 
-    site.answer = sickening  # type: ignore[method-assign, assignment]
+    site.answer = sickening  # type: ignore[method-assign, assignment]  # this site alone answers so
     failed = lastgood("rollback", "--yes", "--json", "--on-failure", "undo")
     assert failed.status == 6
     assert failed.document["error"]["message"] == (

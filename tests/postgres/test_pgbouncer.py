@@ -23,7 +23,7 @@ NewPooler = Callable[..., PgBouncer]
 def look(server: EmbeddedServer, live: str, *poolers: PgBouncer | str, **config: object) -> list[ConsoleState]:
     admin = tuple(each if isinstance(each, str) else each.console() for each in poolers)
     with server.target("postgres").connect() as connection:
-        return list(consoles(Config(admin=admin, **config), server.target(live), connection))  # type: ignore[arg-type]
+        return list(consoles(Config(admin=admin, **config), server.target(live), connection))  # type: ignore[arg-type]  # keys of the table
 
 
 def test_the_verbs(server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler) -> None:
@@ -145,7 +145,7 @@ def test_what_is_told_before_the_switch(
     place = f"PgBouncer at {pooler.folder}:6432"
 
     def told(user: str, *, fence_now: bool = False, **config: object) -> list[tuple[str, str, str]]:
-        found = Config(admin=(pooler.console(user),), **config)  # type: ignore[arg-type]
+        found = Config(admin=(pooler.console(user),), **config)  # type: ignore[arg-type]  # keys of the table
         states = look(server, live, pooler.console(user), **config)
         risks = findings(states, found, live, fence_now=fence_now)
         assert {each.level for each in risks} <= {"caution"}

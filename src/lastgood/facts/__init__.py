@@ -6,6 +6,8 @@ rules, so that equal facts mean equal content. They are data: frozen, and stored
 
 from __future__ import annotations
 
+from typing import Protocol
+
 from pydantic import Field
 
 from lastgood import amounts
@@ -22,6 +24,19 @@ class DigestRules(Frozen):
     client_encoding: str = "UTF8"
     time_zone: str | None = "UTC"
     server_major: int | None = None
+
+
+class CountedTable(Protocol):
+    """A table's rows and content, whichever document tells them: facts, a comparison, a report."""
+
+    @property
+    def schema_name(self) -> str: ...
+    @property
+    def name(self) -> str: ...
+    @property
+    def rows(self) -> int: ...
+    @property
+    def digest(self) -> str | None: ...
 
 
 class TableFacts(Frozen):

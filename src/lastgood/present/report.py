@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Protocol
 
 from lastgood import amounts
+from lastgood.facts import CountedTable
 from lastgood.present import application
 from lastgood.present import plan as shown_plan
 from lastgood.present.plan import SHOWN
@@ -18,17 +19,9 @@ from lastgood.undo import UndoPlan, UndoReport
 VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
 
 
-class Proved(Protocol):
+class Proved(CountedTable, Protocol):
     """One table of a proof; ``equal`` is None where only the numbers of rows could be compared (they agree)."""
 
-    @property
-    def schema_name(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def digest(self) -> str | None: ...
     @property
     def equal(self) -> bool | None: ...
 

@@ -230,7 +230,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
         assert other.execute("SELECT count(*) FROM pg_class").fetchone() == before
     assert not thread.is_alive()
     (verdict,) = verdicts
-    (slow,) = [each for each in verdict.rules if each.name == "slow"]  # type: ignore[attr-defined]
+    (slow,) = [each for each in verdict.rules if each.name == "slow"]  # type: ignore[attr-defined]  # the thread put a Verdict there
     assert (slow.outcome, slow.said) == (
         "SKIPPED",
         "the server ended the look at it: canceling statement due to user request",

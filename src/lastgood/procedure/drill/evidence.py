@@ -8,10 +8,11 @@ import os
 import platform
 from collections.abc import Iterable
 from datetime import datetime
-from typing import Literal, Protocol
+from typing import Literal
 
 from lastgood import __version__, caller, person
 from lastgood.documents import Document, Frozen
+from lastgood.facts import CountedTable
 from lastgood.past_runs import DrillDue
 from lastgood.plan import PlannedPoint
 from lastgood.report import ProvedTable
@@ -19,20 +20,7 @@ from lastgood.report import ProvedTable
 Outcome = Literal["done", "failed", "skipped"]
 
 
-class Table(Protocol):
-    """What a digest over a restore point goes by."""
-
-    @property
-    def schema_name(self) -> str: ...
-    @property
-    def name(self) -> str: ...
-    @property
-    def rows(self) -> int: ...
-    @property
-    def digest(self) -> str | None: ...
-
-
-def point_digest(tables: Iterable[Table]) -> str:
+def point_digest(tables: Iterable[CountedTable]) -> str:
     """A SHA-256 over all tables: name, number of rows, content digest."""
     found = sorted((each.schema_name, each.name, each.rows, each.digest or "") for each in tables)
     text = json.dumps(found, ensure_ascii=False, separators=(",", ":"))
