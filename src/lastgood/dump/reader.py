@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names, noise
+from lastgood.dump import encodings, inserts, names, noise, system
 from lastgood.dump.checks import check_encoding, check_rows
 from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
@@ -25,6 +25,7 @@ from lastgood.dump.rulings import rule
 from lastgood.dump.statements import (
     Command,
     CopyTarget,
+    Created,
     Kind,
     PsqlCommand,
     Setting,
@@ -33,6 +34,7 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.summary import DumpSummary, Skipped
+from lastgood.dump.targets import RowTargets
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
@@ -93,12 +95,14 @@ class Reading:
         self._skim = skim
         # The tables, by name and schema as comments show them.
         self._by_header: dict[tuple[bytes, bytes], Relation] = {}
+        self._targets = RowTargets()
         self._begin_text()
 
     def _begin_text(self) -> None:
         """What holds for one text: nothing of it goes over to the next file of a set."""
         self._codec = "utf-8"
         self._schema = ""
+        self._missing_schema = ""  # the path's first, where nothing made it and pg_catalog would take its place
         self._escapes_in_strings = False
         self._connected: str | None = None
         # The segment: one dump, from its header to its footer. A file may hold several.
@@ -240,6 +244,7 @@ class Reading:
             self.summary.note_command(command)
             self._supabase = self._supabase or made_by_supabase_cli(command)
             if command.kind is Kind.INSERT:
+                self._check_target(command.relations[0], token)
                 self._note_rows(command.relations[0], inserts=True)
         else:
             self._note_skipped(command)
@@ -276,7 +281,24 @@ class Reading:
             self._entries = True
         return command
 
+    def _is_made(self, schema: str) -> bool:
+        """Whether a schema exists where the dump stands: it made it, or an extension of its did."""
+        made = Created(Kind.SCHEMA, names.quoted(schema)) in self.summary.created
+        by_extension = any(schema in (each.schema, each.name) for each in self.summary.extensions.values())
+        return schema == "public" or made or by_extension
+
     def _check_run(self, command: Command) -> None:
+        self._targets.note(command)
+        if self._missing_schema and any(
+            created.identity.startswith(f"{names.quoted(self._missing_schema)}.") for created in command.creates
+        ):
+            raise Unsafe(
+                f"cannot restore the dump: line {command.statement.line} makes something in pg_catalog, since the "
+                f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
+                hint=CHOOSE_ANOTHER,
+                line=command.statement.line,
+                offset=command.statement.offset,
+            )
         line, offset = command.statement.line, command.statement.offset
         if isinstance(command.detail, Setting) and command.detail.name == "row_security":
             self.summary.row_security = command.detail.value not in ("off", "false")
@@ -304,8 +326,10 @@ class Reading:
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
                 self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
             case Setting(name="search_path", value=value):
-                listed = [part.strip().strip('"') for part in (value or "").split(",")]
-                self._schema = next((part for part in listed if part not in ("", "pg_catalog")), "")
+                listed = names.search_path(value)
+                self._schema = listed[0] if listed else ""
+                before = listed[: listed.index(system.PG_CATALOG)] if system.PG_CATALOG in listed else []
+                self._missing_schema = "" if not before or any(map(self._is_made, before)) else self._schema
             case Setting(name="standard_conforming_strings", value=value):
                 self._escapes_in_strings = value in ("off", "false")
             case Setting(name="client_encoding", value=value):
@@ -467,8 +491,12 @@ class Reading:
         if self._without_table(command.detail.relation):
             return None
         self._entries = True
+        self._check_target(command.detail.relation, token)
         self._note_rows(command.detail.relation)
         return self._start_of(command.detail.relation, command.detail.columns, token, token.text)
+
+    def _check_target(self, relation: Relation, at: Statement | CopyStart) -> None:
+        self._targets.check(relation, self.summary.tables.get(relation), at)
 
     def _note_rows(self, relation: Relation, *, inserts: bool = False) -> None:
         self.summary.has_data = self._entries = True
@@ -510,6 +538,7 @@ class Reading:
         relation = None if head is None else names.parse(head.table.decode(self._codec), self._schema)
         if head is None or relation is None:
             return None
+        self._check_target(relation, token)
         known = self.summary.columns_of(relation)
         columns: tuple[str, ...] | None = None
         if head.columns is not None:

@@ -33,6 +33,9 @@ def _insert(r: Ruling, node: Any) -> Command:
         for value in row:
             if not _is_value(value):
                 return r.refuse(Kind.INSERT, 'has an "INSERT" with computed values, which pg_dump never writes')
+    conflict = node.onConflictClause
+    if conflict is not None and conflict.action != "ONCONFLICT_NOTHING":
+        return r.refuse(Kind.INSERT, 'has an "INSERT" that updates rows, which pg_dump never writes')
     relation = r.relation(node.relation)
     return r.run(Kind.INSERT, relation, detail=relation)
 
@@ -46,7 +49,8 @@ def _is_value(node: Any) -> bool:
     if kind == "RowExpr":
         return all(_is_value(argument) for argument in node.args or ())
     if kind == "A_Expr":  # a sign: -5
-        return node.lexpr is None and _is_value(node.rexpr)
+        signed = [part.sval for part in node.name] in (["-"], ["+"])
+        return node.lexpr is None and signed and _is_value(node.rexpr)
     return kind in _VALUE_NODES
 
 

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from lastgood.dump import names
+from lastgood.dump import names, system
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings import tree
 from lastgood.dump.statements import Command, Created, Detail, Kind, Verdict
 from lastgood.dump.tokens import CopyStart, Statement
 
@@ -25,6 +26,8 @@ UNDEFINED_FUNCTION = "42883"
 INVALID_VALUE = "22023"
 DUPLICATE_SCHEMA = "42P06"
 
+_WRITES = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
+
 GLOBAL = {
     "OBJECT_DATABASE": (Kind.DATABASE, NAMES_DATABASE),
     "OBJECT_ROLE": (Kind.ROLE, NAMES_ROLE),
@@ -35,11 +38,16 @@ GLOBAL = {
 
 
 class Ruling:
-    """One statement being ruled on: where it stands, and which schema unqualified names mean."""
+    """One statement being ruled on: where it stands, and which schema unqualified names mean.
+
+    A statement that creates or changes what PostgreSQL itself owns is never run: ``run`` refuses it where one of the
+    names that ``relation`` and ``listed`` gave is in a system schema.
+    """
 
     def __init__(self, statement: Statement | CopyStart, schema: str) -> None:
         self.statement = statement
         self.schema = schema
+        self._system: Relation | str | None = None
 
     def run(
         self,
@@ -50,7 +58,11 @@ class Ruling:
         optional: Iterable[str] = (),
         detail: Detail | None = None,
         dummy: bool = False,
+        reads: Iterable[Relation] = (),
+        writes: Iterable[Relation] = (),
     ) -> Command:
+        if self._system is not None:
+            return self.of_system(kind, self._system)
         return Command(
             self.statement,
             kind,
@@ -60,6 +72,8 @@ class Ruling:
             optional_sqlstates=frozenset(optional),
             detail=detail,
             dummy=dummy,
+            reads=frozenset(reads),
+            writes=frozenset(writes),
         )
 
     def skip(self, kind: Kind, reason: str, roles: Iterable[Any] = ()) -> Command:
@@ -76,11 +90,42 @@ class Ruling:
         words = re.match(rb"[A-Za-z]+(?:\s+[A-Za-z]+)?", self.statement.text)
         return f'"{b" ".join(words[0].split()).decode()}"' if words else "a statement"
 
+    def of_system(self, kind: Kind, what: Relation | str) -> Command:
+        return self.refuse(kind, f'changes "{names.shown(what)}", which belongs to PostgreSQL itself')
+
     def relation(self, node: Any) -> Relation:
-        return names.of_range_var(node, self.schema)
+        """The relation that a RangeVar names, which the statement creates or changes."""
+        return self.named(names.of_range_var(node, self.schema))
 
     def listed(self, parts: Any) -> Relation:
-        return names.of_list(parts, self.schema)
+        """The same for a list of String nodes."""
+        return self.named(names.of_list(parts, self.schema))
+
+    def named(self, what: Relation) -> Relation:
+        """Takes note of what the statement creates or changes."""
+        if system.is_system_schema(what.schema):
+            self._system = self._system or what
+        return what
+
+    def read_by(self, query: Any) -> Iterator[Relation]:
+        """The relations that a query names anywhere; names of its own WITH queries are among them."""
+        for node in tree.within(query):
+            if node.tag == "RangeVar":
+                yield names.of_range_var(node, self.schema)
+
+    def written_by(self, *statements: Any) -> list[Relation]:
+        """The relations that ``statements``, to be run later on, insert into, update, delete from or merge into."""
+        return [
+            self.relation(node.relation)
+            for statement in statements
+            for node in tree.within(statement)
+            if node.tag in _WRITES
+        ]
+
+    def schema_named(self, schema: str) -> None:
+        """The same for a schema."""
+        if system.is_system_schema(schema):
+            self._system = self._system or schema
 
 
 Handler = Callable[[Ruling, Any], Command]

@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lastgood.dump import names
+from lastgood.dump import names, system
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.ruling import (
     INVALID_VALUE,
@@ -48,6 +48,7 @@ _OPTIONAL_SETTINGS = frozenset(
         "transaction_timeout",
     }
 )
+_DATABASES = Relation(system.PG_CATALOG, "pg_database")
 _SETTING_STATES = frozenset({UNDEFINED_OBJECT, INVALID_VALUE, MISSING_PRIVILEGE})
 
 
@@ -74,6 +75,7 @@ def _set(r: Ruling, node: Any) -> Command:
         return r.unknown()
     name = node.name
     value = None
+    texts: list[str | None] = []
     if how == "VAR_SET_VALUE":
         texts = [_constant(arg) for arg in node.args or ()]
         value = ", ".join(text or "" for text in texts)
@@ -91,10 +93,21 @@ def _set(r: Ruling, node: Any) -> Command:
         return r.skip(Kind.SETTING, "makes the session read-only, and nothing could be restored")
     if name in _OPTIONAL_SETTINGS:
         return r.run(Kind.SETTING, optional=_SETTING_STATES, detail=Setting(name, value))
+    if name == "search_path" and _names_system_schema([text or "" for text in texts] if value is not None else []):
+        return _unusual_path(r)
     if name in _SETTINGS:
         optional = _SETTING_STATES if name in ("row_security", "xmloption") else ()
         return r.run(Kind.SETTING, optional=optional, detail=Setting(name, value))
     return r.refuse(Kind.SETTING, f'sets "{name}", which pg_dump never does')
+
+
+def _names_system_schema(path: list[str]) -> bool:
+    """Whether a search path names a schema of PostgreSQL's other than pg_catalog, as old versions of pg_dump do."""
+    return any(system.is_system_schema(schema) and schema != system.PG_CATALOG for schema in path)
+
+
+def _unusual_path(r: Ruling) -> Command:
+    return r.refuse(Kind.SETTING, "puts a schema that belongs to PostgreSQL itself into the search path")
 
 
 def _select(r: Ruling, node: Any) -> Command:
@@ -135,6 +148,8 @@ def _only_call(node: Any) -> Any:
 
 def _set_config(r: Ruling, name: str, values: list[str]) -> Command | None:
     if len(values) == 3 and values[0] == "search_path" and values[2] == "false":
+        if _names_system_schema(names.search_path(values[1])):
+            return _unusual_path(r)
         return r.run(Kind.SETTING, detail=Setting("search_path", values[1]))
     return None
 
@@ -143,6 +158,7 @@ def _setval(r: Ruling, name: str, values: list[str]) -> Command | None:
     sequence = names.parse(values[0], r.schema) if len(values) == 3 else None
     if sequence is None or not re.match(r"-?\d+\Z", values[1]):
         return None
+    r.named(sequence)
     position = SequencePosition(sequence, int(values[1]), values[2] in ("true", "t"))
     return r.run(Kind.SEQUENCE_POSITION, sequence, detail=position)
 
@@ -163,6 +179,9 @@ def _restore_statistics(r: Ruling, name: str, values: list[str]) -> Command:
     # Its arguments are names and values in turn; 18.0 to 18.6 name the relation so.
     given = dict(zip(values[::2], values[1::2], strict=False))
     named = [Relation(given["schemaname"], given["relname"])] if {"schemaname", "relname"} <= given.keys() else []
+    for relation in (*named, names.parse(given.get("relation", ""), r.schema)):
+        if relation is not None:
+            r.named(relation)
     return r.run(Kind.STATISTICS_CALL, *named, optional=(UNDEFINED_FUNCTION, INVALID_VALUE, MISSING_PRIVILEGE))
 
 
@@ -187,7 +206,8 @@ def _transaction(r: Ruling, node: Any) -> Command:
 
 def _update(r: Ruling, node: Any) -> Command:
     # pg_dumpall --clean: UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = …
-    if node.relation.schemaname == "pg_catalog" and node.relation.relname == "pg_database":
+    changed = [target.name for target in node.targetList]
+    if names.of_range_var(node.relation, "") == _DATABASES and changed == ["datistemplate"]:
         return r.skip(Kind.DATABASE, NAMES_DATABASE)
     return r.unknown()
 

@@ -155,7 +155,7 @@ def _view(r: Ruling, node: Any) -> Command:
     targets = node.query.targetList or ()
     plain = not node.query.fromClause and not node.query.whereClause
     dummy = plain and bool(targets) and all(_is_null_cast(target.val) for target in targets)
-    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy)
+    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy, reads=r.read_by(node.query))
 
 
 def _is_null_cast(node: Any) -> bool:
@@ -203,6 +203,13 @@ def _on_table(kind: Kind, name: str, table: str) -> Handler:
     return handle
 
 
+def _rule(r: Ruling, node: Any) -> Command:
+    table = r.relation(node.relation)
+    created = Created(Kind.RULE, f"{names.quoted(node.rulename)} on {table}")
+    reads = r.read_by(node.actions) if node.event == "CMD_SELECT" else ()
+    return r.run(Kind.RULE, table, creates=[created], reads=reads, writes=r.written_by(node.actions))
+
+
 def _statistics(r: Ruling, node: Any) -> Command:
     tables = [r.relation(table) for table in node.relations]
     return r.run(Kind.STATISTICS, *tables, creates=[Created(Kind.STATISTICS, str(r.listed(node.defnames)))])
@@ -220,6 +227,6 @@ HANDLERS: dict[str, Handler] = {
     "CreateTrigStmt": _on_table(Kind.TRIGGER, "trigname", "relation"),
     "IndexStmt": _index,
     "RefreshMatViewStmt": _refresh,
-    "RuleStmt": _on_table(Kind.RULE, "rulename", "relation"),
+    "RuleStmt": _rule,
     "ViewStmt": _view,
 }

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pglast.parser import parse_sql_json
@@ -29,6 +30,24 @@ class Node:
 
     def __getattr__(self, name: str) -> Any:
         return _node(self._fields.get(name.removesuffix("_")))
+
+
+def within(node: Any) -> Iterator[Node]:
+    """The nodes of a tree that name their class, ``node`` itself first."""
+    waiting: list[Any] = [node._fields if isinstance(node, Node) and not node.tag else node]
+    while waiting:
+        each = waiting.pop()
+        if isinstance(each, Node):
+            yield each
+            waiting.extend(each._fields.values())
+        elif isinstance(each, dict):
+            if len(each) == 1 and next(iter(each))[:1].isupper():
+                found = _node(each)
+                waiting.append(found)
+            else:
+                waiting.extend(each.values())
+        elif isinstance(each, list | tuple):
+            waiting.extend(each)
 
 
 def parse(text: str) -> tuple[Node, ...]:
