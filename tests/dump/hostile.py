@@ -103,7 +103,7 @@ _CHANGES = (
     "TRUNCATE pg_catalog.pg_statistic;",
     "MERGE INTO pg_catalog.pg_authid a USING public.t ON true WHEN MATCHED THEN DELETE;",
     "LOCK TABLE pg_catalog.pg_authid;",
-    "CREATE RULE r AS ON INSERT TO public.t DO INSTEAD INSERT INTO pg_catalog.pg_auth_members VALUES (10, 20, 10, true);",
+    "CREATE RULE r AS ON INSERT TO public.t\n DO INSTEAD INSERT INTO pg_catalog.pg_auth_members VALUES (1, 2, 1);",
     "CREATE RULE r AS ON INSERT TO public.t DO ALSO (SELECT 1; UPDATE pg_authid SET rolsuper = true);",
     "CREATE RULE r AS ON INSERT TO public.t DO INSTEAD INSERT INTO public.members VALUES (10, 20, 10, true);",
     "CREATE RULE r AS ON INSERT TO public.t DO INSTEAD DELETE FROM public.again;",
@@ -111,8 +111,8 @@ _CHANGES = (
     "CREATE FUNCTION public.f() RETURNS void LANGUAGE sql BEGIN ATOMIC DELETE FROM pg_authid; END;",
     "CREATE FUNCTION public.f() RETURNS void LANGUAGE sql BEGIN ATOMIC DELETE FROM public.again; END;",
     "CREATE PROCEDURE public.f() LANGUAGE sql BEGIN ATOMIC INSERT INTO pg_catalog.pg_authid DEFAULT VALUES; END;",
-    "CREATE FUNCTION public.f() RETURNS bigint LANGUAGE sql\n BEGIN ATOMIC WITH d AS (DELETE FROM pg_authid RETURNING 1)"
-    " SELECT count(*) FROM d; END;",
+    "CREATE FUNCTION public.f() RETURNS bigint LANGUAGE sql\n BEGIN ATOMIC"
+    " WITH d AS (DELETE FROM pg_authid RETURNING 1) SELECT count(*) FROM d; END;",
     'CREATE RULE "_RETURN" AS ON SELECT TO public.t DO INSTEAD SELECT oid AS a FROM pg_catalog.pg_authid;',
     # Objects of PostgreSQL's own.
     "CREATE TABLE pg_catalog.x (a integer);",
@@ -169,7 +169,7 @@ _CHANGES = (
     "ALTER SCHEMA information_schema OWNER TO evil;",
     "ALTER SCHEMA public RENAME TO x;",
     "ALTER OPERATOR CLASS pg_catalog.int4_ops USING btree OWNER TO evil;",
-    "ALTER OPERATOR FAMILY pg_catalog.integer_ops USING btree ADD FUNCTION 1 (integer, integer) public.f(integer, integer);",
+    "ALTER OPERATOR FAMILY pg_catalog.integer_ops USING btree\n ADD FUNCTION 1 (integer, integer) public.f(int, int);",
     "ALTER TEXT SEARCH CONFIGURATION pg_catalog.english ADD MAPPING FOR word WITH simple;",
     "ALTER TEXT SEARCH DICTIONARY pg_catalog.simple (accept = false);",
     "ALTER DOMAIN information_schema.cardinal_number ADD CONSTRAINT c CHECK (false);",
@@ -197,6 +197,11 @@ _CHANGES = (
     "SET search_path = public, pg_temp;",
     "SELECT pg_catalog.set_config('search_path', 'public, INFORMATION_SCHEMA', false);",
     "SELECT pg_catalog.set_config('search_path', '\"pg_toast\"', false);",
+    'SET "standard_conforming_strings" = off;',
+    "SET/**/standard_conforming_strings = off;",
+    "SET standard_conforming_strings = no;\n"
+    "INSERT INTO public.t VALUES ('\\'', pg_catalog.lo_export(1, '\n', ') -- ', 1));",
+    "SET standard_conforming_strings = off;\nCOMMENT ON TABLE public.t IS '\\'' -- '\n;",
     "SET allow_system_table_mods = on;",
     "SET session_preload_libraries = 'x';",
     "SET local_preload_libraries = 'x';",
@@ -269,7 +274,8 @@ _CHANGES = (
     "CREATE TABLE public.root (a integer) PARTITION BY RANGE (a);\n"
     "CREATE FOREIGN TABLE public.far PARTITION OF public.root DEFAULT SERVER s;\n"
     "COPY public.root (a) FROM stdin;\n1\n\\.\n",
-    "CREATE TABLE public.root (a integer) PARTITION BY RANGE (a);\nCREATE FOREIGN TABLE public.far (a integer) SERVER s;\n"
+    "CREATE TABLE public.root (a integer) PARTITION BY RANGE (a);\n"
+    "CREATE FOREIGN TABLE public.far (a integer) SERVER s;\n"
     "ALTER TABLE ONLY public.root ATTACH PARTITION public.far DEFAULT;\nINSERT INTO public.root VALUES (1);",
     "\\! id",
     "\\copy public.t from program 'id'",

@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names, noise, system
+from lastgood.dump import encodings, inserts, names, noise, patterns, system
 from lastgood.dump.checks import check_encoding, check_rows
 from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
@@ -253,7 +253,7 @@ class Reading:
 
     def _ruled(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
-        command = rule(token, schema=self._schema, encoding=self._codec)
+        command = rule(token, schema=self._schema, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
         if command.verdict is Verdict.REFUSE:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
@@ -331,7 +331,7 @@ class Reading:
                 before = listed[: listed.index(system.PG_CATALOG)] if system.PG_CATALOG in listed else []
                 self._missing_schema = "" if not before or any(map(self._is_made, before)) else self._schema
             case Setting(name="standard_conforming_strings", value=value):
-                self._escapes_in_strings = value in ("off", "false")
+                self._escapes_in_strings = (value or "on").lower().encode() in patterns.OFF
             case Setting(name="client_encoding", value=value):
                 codec = encodings.codec(value or "")
                 if codec is None:

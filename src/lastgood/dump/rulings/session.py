@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lastgood.dump import names, system
+from lastgood.dump import names, patterns, system
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.ruling import (
     INVALID_VALUE,
@@ -79,6 +79,8 @@ def _set(r: Ruling, node: Any) -> Command:
     if how == "VAR_SET_VALUE":
         texts = [_constant(arg) for arg in node.args or ()]
         value = ", ".join(text or "" for text in texts)
+    if name == "standard_conforming_strings" and patterns.CONFORMING.match(r.statement.text) is None:
+        return r.unknown()  # the lexer must understand it, too
     if name == "session_authorization":
         roles = (value,) if value else ()
         return Command(r.statement, Kind.SESSION_AUTHORIZATION, roles=roles, detail=Setting(name, value))
