@@ -106,8 +106,9 @@ def test_all_that_the_server_lacks_is_refused_at_once(server: EmbeddedServer, li
     major = server.major
     assert outcome.document["error"]["hint"] == (
         'Create the roles: CREATE ROLE "elsewhere_owner" NOLOGIN; CREATE ROLE "elsewhere_reader" NOLOGIN; or restore '
-        "without owners and privileges: --no-owner --no-acl. Install the packages of the extensions on the server's machine (on "
-        f"Debian: postgresql-{major}-timescaledb), then run the command again. Create the tablespaces, then run the command again."
+        "without owners and privileges: --no-owner --no-acl. Install the packages of the extensions on the server's "
+        f"machine (on Debian: postgresql-{major}-timescaledb), then run the command again. Create the tablespaces, "
+        "then run the command again."
     )
     assert names(server) == before
 
