@@ -37,6 +37,12 @@ class Record:
             line, count = self.skipped.get(key, (command.statement.line, 0))
             self.skipped[key] = (min(line, command.statement.line), count + 1)
 
+    def pass_over(self, named: str, why: str, line: int) -> None:
+        """Records rows that were left out."""
+        with self._lock:
+            first, count = self.skipped.get((named, why), (line, 0))
+            self.skipped[named, why] = (first, count + 1)
+
     def repair(self, done: Repaired) -> bool:
         """Records a repair; False when it was known already, from another session."""
         with self._lock:
