@@ -32,7 +32,7 @@ from lastgood.dump.statements import (
     Verdict,
     understand_psql,
 )
-from lastgood.dump.summary import DumpSummary, Skipped
+from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 
@@ -75,6 +75,8 @@ _HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
 _NOT_MADE = "is about something that none of the files makes"
+# undefined_table, invalid_schema_name
+_NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
 _HARMLESS_BEFORE_ENTRIES = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 
@@ -412,12 +414,15 @@ class Reading:
     def _data_section(self, token: Comment) -> None:
         """With --inserts, all that an empty table has is this comment: remember it until something follows.
 
-        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised.
+        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised, or one that an
+        extension of the dump may make.
         """
         found = _DATA_FOR.match(token.text)
         if found is None or not self._active_comment():
             return
         relation = self._by_header.get((found[1], found[2]))
+        if relation is None and self._makes_extensions:
+            relation = Relation(*(part.decode(self._codec, "replace") for part in (found[2], found[1])))
         if relation is not None:
             self.summary.with_data_section.add(relation)
             self._empty = self._start_of(relation, None, token)
@@ -443,12 +448,24 @@ class Reading:
 
     def _without_table(self, relation: Relation) -> bool:
         """Whether rows belong to a table that none of several files makes: ``supabase db dump`` gives rows of auth and
-        storage, and leaves these schemas to the platform.
+        storage, and leaves these schemas to the platform. An extension may make it: its rows are left to the load.
         """
         if not isinstance(self._source, Parted) or not self.summary.tables or relation in self.summary.tables:
             return False
+        if self._perhaps_of_extension(relation):
+            return False
         self.summary.rows_without_table[relation] = None
         return True
+
+    @property
+    def _makes_extensions(self) -> bool:
+        return bool(self.summary.extensions.keys() - BUILT_IN_EXTENSIONS)
+
+    def _perhaps_of_extension(self, relation: Relation) -> bool:
+        """Whether an extension that the files make may bring a table or sequence along."""
+        if self._makes_extensions:
+            self.summary.rows_for_extensions[relation] = None
+        return self._makes_extensions
 
     def _made_here(self, command: Command) -> Command:
         """The same command, left out where it gives rows or a position to what none of several files makes."""
@@ -456,9 +473,14 @@ class Reading:
             return command
         if command.kind is Kind.SEQUENCE_POSITION and isinstance(self._source, Parted) and self.summary.tables:
             left_out = command.relations[0].schema not in {made.schema for made in self.summary.tables}
+            left_out = left_out and not self._perhaps_of_extension(command.relations[0])
         else:
             left_out = command.kind is Kind.INSERT and self._without_table(command.relations[0])
-        return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE) if left_out else command
+        if left_out:
+            return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE)
+        if command.relations and command.relations[0] in self.summary.rows_for_extensions:
+            return replace(command, optional_sqlstates=command.optional_sqlstates | _NO_SUCH_RELATION)
+        return command
 
     def _copy(self, token: CopyStart) -> RowsStart | None:
         self._empty = None
@@ -542,6 +564,8 @@ class Reading:
             yield from group.end()
         if self._empty is not None and not keep_empty:
             start, self._empty = self._empty, None
+            if start.relation not in self.summary.tables:
+                self.summary.rows_for_extensions[start.relation] = None
             self._note_rows(start.relation, inserts=True)
             yield start
             yield RowsEnd(0)

@@ -34,6 +34,8 @@ POST_DATA = frozenset(
         Kind.REFRESH,
     }
 )
+# Every database has these, made by the server: a dump that names them makes nothing.
+BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
 _AFFECTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 
 
@@ -59,7 +61,8 @@ class DumpSummary:
     own, so that they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object
     that is made, once, in the dump's order. ``script`` is what a restore runs.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
-    the table.
+    the table. ``rows_for_extensions``: tables and sequences that no file makes, but perhaps one of the extensions that
+    the files make: whether they are there is known when these are.
     """
 
     server_version: str | None = None
@@ -94,6 +97,7 @@ class DumpSummary:
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
     rows_without_table: dict[Relation, None] = field(default_factory=dict)
+    rows_for_extensions: dict[Relation, None] = field(default_factory=dict)
     script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
@@ -153,6 +157,16 @@ class DumpSummary:
         for role in command.roles:
             self.named_roles.setdefault(role, set()).add(command.kind)
         self.revoked_from.update(command.revoked_from)
+
+    def declared_columns(self, relation: Relation) -> tuple[str, ...]:
+        """The names of a table's columns as far as the dump declares them: without those that it inherits from a table
+        of an extension, or has of such a type."""
+        definition = self.tables.get(relation)
+        if definition is None or (definition.of_type is not None and definition.of_type not in self.tables):
+            return ()
+        found = [name for parent in definition.inherits for name in self.declared_columns(parent)]
+        of_type = self.declared_columns(definition.of_type) if definition.of_type is not None else ()
+        return tuple(dict.fromkeys([*found, *of_type, *(column.name for column in definition.columns)]))
 
     def note_command(self, command: Command) -> None:
         """Learns from a command that will run."""
