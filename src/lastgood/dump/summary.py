@@ -60,6 +60,7 @@ class DumpSummary:
     from which something is only revoked. ``tables_without_data``: made by the dump, but with no data section of their
     own, so that they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object
     that is made, once, in the dump's order. ``script`` is what a restore runs.
+    ``cautions``: signs that the file was cut or changed, in sentences without a full stop.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
     the table. ``rows_for_extensions``: tables and sequences that no file makes, but perhaps one of the extensions that
     the files make: whether they are there is known when these are.
@@ -92,6 +93,7 @@ class DumpSummary:
     statements: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
     tables: dict[Relation, TableDefinition] = field(default_factory=dict)
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)

@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Any
 
+from lastgood.dump import names
 from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
@@ -14,7 +15,7 @@ from lastgood.dump.rulings.ruling import (
     Handler,
     Ruling,
 )
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import Command, Kind, Verdict
 
 
 def _owner(r: Ruling, node: Any) -> Command:
@@ -61,8 +62,14 @@ def _privileges(r: Ruling, kind: Kind, node: Any, named: Iterable[Any], *, optio
     return r.run(kind, roles=(*named, *grantees), optional=optional)
 
 
+_RELATIONS = frozenset({"OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_TABLE", "OBJECT_VIEW"})
+
+
 def _drop(r: Ruling, node: Any) -> Command:
-    return r.skip(Kind.DROP, DROPS)
+    if node.tag != "DropStmt" or node.removeType not in _RELATIONS:
+        return r.skip(Kind.DROP, DROPS)
+    relations = [names.of_list(parts, r.path.schema_of(parts[-1].sval)) for parts in node.objects]
+    return Command(r.statement, Kind.DROP, Verdict.SKIP, DROPS, relations=tuple(relations))
 
 
 def _plain(kind: Kind) -> Handler:
