@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lastgood.dump.reader import read
-from lastgood.errors import Unsafe
+from lastgood.errors import Foreign, Unsafe
 from tests.dump import hostile
 from tests.rich import Text
 
@@ -22,4 +22,11 @@ def test_each_is_refused_as_unsafe(statement: str) -> None:
     with pytest.raises(Unsafe, match=r"^cannot restore the dump: line \d+ ") as refused:
         list(read(Text(hostile.hostile_dump(statement))))
     assert refused.value.line is not None and first <= refused.value.line <= last
+    assert refused.value.exit_status == 4
+
+
+@pytest.mark.parametrize("statement", hostile.NOT_OURS)
+def test_what_is_harmless_is_refused_as_foreign(statement: str) -> None:
+    with pytest.raises(Foreign) as refused:
+        list(read(Text(hostile.hostile_dump(statement))))
     assert refused.value.exit_status == 4

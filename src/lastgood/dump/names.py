@@ -9,8 +9,6 @@ from typing import Any
 
 from pglast import keywords
 
-from lastgood.dump import system
-
 _PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
 # quote_ident() quotes every keyword that is not unreserved.
 _QUOTED_KEYWORDS = frozenset(keywords.RESERVED_KEYWORDS | keywords.COL_NAME_KEYWORDS | keywords.TYPE_FUNC_NAME_KEYWORDS)
@@ -57,8 +55,8 @@ class Relation:
 
 
 def of_range_var(node: Any, schema: str) -> Relation:
-    """The name in a RangeVar; ``schema`` is the one that unqualified names mean, but for those that pg_catalog has."""
-    return Relation(node.schemaname or system.schema_of(node.relname, schema), node.relname)
+    """The name in a RangeVar; ``schema`` is the one that unqualified names mean."""
+    return Relation(node.schemaname or schema, node.relname)
 
 
 def of_list(parts: Sequence[Any], schema: str) -> Relation:
@@ -104,20 +102,4 @@ def parse(text: str, schema: str) -> Relation | None:
             break
     if position != len(text) or len(parts) > 2:
         return None
-    return Relation(parts[-2] if len(parts) == 2 else system.schema_of(parts[-1], schema), parts[-1])
-
-
-_LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^\s,"]*))\s*(,|\Z)')
-
-
-def search_path(value: str | None) -> list[str]:
-    """The schemas of a search path, in its order, without empty names; unquoted letters are folded."""
-    found: list[str] = []
-    position = 0
-    while (match := _LISTED.match(value or "", position)) is not None:
-        inner, plain, end = match.groups()
-        found.append(inner.replace('""', '"') if inner is not None else plain.lower())
-        position = match.end()
-        if not end:
-            break
-    return [name for name in found if name]
+    return Relation(parts[-2] if len(parts) == 2 else schema, parts[-1])

@@ -32,12 +32,3 @@ RELATIONS = frozenset(f"pg_{name}" for name in _WITHOUT_PREFIX.split())
 def is_system_schema(name: str) -> bool:
     """Whether a schema is PostgreSQL's own: nobody can create one whose name begins with ``pg_``."""
     return name.startswith("pg_") or name == "information_schema"
-
-
-def schema_of(name: str, schema: str) -> str:
-    """The schema in which an unqualified relation is found where ``schema`` is the first of the search path.
-
-    The server looks in pg_catalog before all others unless the path names it, and a path that names it last still
-    reaches it. So a name that pg_catalog has is never taken for another relation.
-    """
-    return PG_CATALOG if name in RELATIONS else schema

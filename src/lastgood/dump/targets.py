@@ -9,7 +9,7 @@ from __future__ import annotations
 from lastgood.dump import system
 from lastgood.dump.ending import CHOOSE_ANOTHER
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.statements import Command, Kind, TableDefinition
+from lastgood.dump.statements import Command, Kind, TableDefinition, Verdict
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 from lastgood.errors import Unsafe
 
@@ -42,8 +42,18 @@ class RowTargets:
         elif command.kind is Kind.PARTITION and len(command.relations) == 2:
             parent, child = command.relations
             self._partitions.setdefault(parent, set()).add(child)
-        for written in sorted(command.writes & self._over_catalogues):
-            raise _unsafe(statement, f"changes system catalogues through the view {shown(written)}")
+        written = set(command.writes)
+        if command.verdict is Verdict.FOREIGN:
+            written.update(command.relations)
+            if command.kind is Kind.CHANGE and isinstance(command.detail, Relation):
+                self._rename(command.relations[0], command.detail)
+        for each in sorted(written & self._over_catalogues):
+            raise _unsafe(statement, f"changes system catalogues through the view {shown(each)}")
+
+    def _rename(self, before: Relation, after: Relation) -> None:
+        for known in (self._filled, self._views, self._over_catalogues, self._foreign):
+            if before in known:
+                known.add(after)
 
     def check(self, relation: Relation, definition: TableDefinition | None, at: Statement | CopyStart) -> None:
         """Rows for ``relation``, of which the dump has this ``definition``, begin here."""

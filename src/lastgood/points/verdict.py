@@ -13,14 +13,14 @@ from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 from lastgood.events import Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.point import RestorePoint, source_of
 
-State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "differs", "unusable"]
+State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; what an application has lies in others.
 EVERYWHERE = frozenset({"postgres", "template1"})
 
@@ -40,6 +40,7 @@ _STATES: tuple[tuple[type[BadPoint], State], ...] = (
     (Incomplete, "incomplete"),
     (Corrupt, "corrupt"),
     (Unsafe, "unsafe"),
+    (Foreign, "foreign"),
 )
 
 

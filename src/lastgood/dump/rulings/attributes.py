@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
 from lastgood.dump import names, system
@@ -15,24 +16,14 @@ from lastgood.dump.rulings.ruling import (
     Handler,
     Ruling,
 )
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import Command, Kind, Verdict
 
 # Whose names are lists that begin with an access method, or end with what belongs to the object.
 _BEHIND_METHOD = frozenset({"OBJECT_OPCLASS", "OBJECT_OPFAMILY"})
 _OF_RELATION = frozenset(
     {"OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY", "OBJECT_DOMCONSTRAINT"}
 )
-_RELATIONS = frozenset(
-    {
-        "OBJECT_FOREIGN_TABLE",
-        "OBJECT_INDEX",
-        "OBJECT_MATVIEW",
-        "OBJECT_SEQUENCE",
-        "OBJECT_TABLE",
-        "OBJECT_VIEW",
-        *_OF_RELATION,
-    }
-)
+_RELATIONS = frozenset({"OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_TABLE", "OBJECT_VIEW"})
 _FUNCTIONS = frozenset({"OBJECT_AGGREGATE", "OBJECT_FUNCTION", "OBJECT_OPERATOR", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"})
 # Casts and transforms have no name of their own: the types are only mentioned.
 _WITHOUT_NAME = frozenset({"OBJECT_CAST", "OBJECT_TRANSFORM"})
@@ -48,8 +39,8 @@ def _note(r: Ruling, kind: str, node: Any) -> None:
             parts = parts[:-1]
         if len(parts) == 1 and parts[0].tag == "TypeName":
             parts = parts[0].names
-        if len(parts) == 1 and kind in _RELATIONS:
-            r.named(Relation(system.schema_of(parts[0].sval, r.schema), parts[0].sval))
+        if len(parts) == 1 and kind in _RELATIONS | _OF_RELATION | {"OBJECT_INDEX"}:
+            r.touched(Relation(r.path.schema_of(parts[0].sval), parts[0].sval))
         elif parts:
             r.listed(parts)
     elif node.tag == "RangeVar":
@@ -59,7 +50,7 @@ def _note(r: Ruling, kind: str, node: Any) -> None:
     elif node.tag == "TypeName":
         r.listed(node.names)
     elif node.tag == "String" and kind == "OBJECT_SCHEMA":
-        r.schema_named(node.sval)
+        r.touched_schema(node.sval)
 
 
 def _owner(r: Ruling, node: Any) -> Command:
@@ -68,7 +59,7 @@ def _owner(r: Ruling, node: Any) -> Command:
     _note(r, node.objectType, node.relation or node.object)
     if not r.schema and node.objectType in _FUNCTIONS and len(node.object.objname) == 1:
         # An empty search path leaves pg_catalog, whose functions belong to nobody else.
-        r.named(Relation(system.PG_CATALOG, node.object.objname[0].sval))
+        r.touched(Relation(system.PG_CATALOG, node.object.objname[0].sval))
     # A failed event trigger has no owner to change.
     optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType == "OBJECT_EVENT_TRIGGER" else [])]
     return r.run(Kind.OWNER, roles=(node.newowner,), optional=optional)
@@ -98,7 +89,7 @@ def _grant(r: Ruling, node: Any) -> Command:
     for each in node.objects or ():
         if not _is_changed_privilege(node, each):
             _note(r, "OBJECT_SCHEMA" if node.targtype == "ACL_TARGET_ALL_IN_SCHEMA" else node.objtype, each)
-    return r.run(Kind.GRANT, roles=(*(node.grantees or ()), node.grantor))
+    return _privileges(r, Kind.GRANT, node, [node.grantor])
 
 
 def _is_changed_privilege(grant: Any, granted_on: Any) -> bool:
@@ -111,7 +102,7 @@ def _is_changed_privilege(grant: Any, granted_on: Any) -> bool:
         case "String":
             return bool(granted_on.sval == system.PG_CATALOG)
         case "RangeVar":
-            return names.of_range_var(granted_on, "").schema == system.PG_CATALOG
+            return (granted_on.schemaname or system.PG_CATALOG) == system.PG_CATALOG
         case "ObjectWithArgs":
             return _in_catalogue(granted_on.objname)
         case "TypeName":
@@ -125,11 +116,23 @@ def _in_catalogue(parts: Any) -> bool:
 
 def _default_privileges(r: Ruling, node: Any) -> Command:
     named = [role for o in node.options or () if o.defname == "roles" for role in o.arg]
-    return r.run(Kind.DEFAULT_PRIVILEGES, roles=(*named, *(node.action.grantees or ())), optional=(MISSING_PRIVILEGE,))
+    return _privileges(r, Kind.DEFAULT_PRIVILEGES, node.action, named, optional=(MISSING_PRIVILEGE,))
+
+
+def _privileges(r: Ruling, kind: Kind, node: Any, named: Iterable[Any], *, optional: Iterable[str] = ()) -> Command:
+    """A GRANT, or a REVOKE. A role that does not exist has no privileges to lose; the server refuses all the same, and
+    what the statement revokes from others would be lost, so that rule holds for a single grantee only."""
+    grantees = node.grantees or ()
+    if not node.is_grant and len(grantees) == 1:
+        return r.run(kind, roles=named, revoked_from=grantees, optional=(*optional, UNDEFINED_OBJECT))
+    return r.run(kind, roles=(*named, *grantees), optional=optional)
 
 
 def _drop(r: Ruling, node: Any) -> Command:
-    return r.skip(Kind.DROP, DROPS)
+    if node.tag != "DropStmt" or node.removeType not in _RELATIONS:
+        return r.skip(Kind.DROP, DROPS)
+    relations = [names.of_list(parts, r.path.schema_of(parts[-1].sval)) for parts in node.objects]
+    return Command(r.statement, Kind.DROP, Verdict.SKIP, DROPS, relations=tuple(relations))
 
 
 def _property(attribute: str) -> Handler:

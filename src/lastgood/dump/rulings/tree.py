@@ -32,24 +32,6 @@ class Node:
         return _node(self._fields.get(name.removesuffix("_")))
 
 
-def within(node: Any) -> Iterator[Node]:
-    """The nodes of a tree that name their class, ``node`` itself first."""
-    waiting: list[Any] = [node._fields if isinstance(node, Node) and not node.tag else node]
-    while waiting:
-        each = waiting.pop()
-        if isinstance(each, Node):
-            yield each
-            waiting.extend(each._fields.values())
-        elif isinstance(each, dict):
-            if len(each) == 1 and next(iter(each))[:1].isupper():
-                found = _node(each)
-                waiting.append(found)
-            else:
-                waiting.extend(each.values())
-        elif isinstance(each, list | tuple):
-            waiting.extend(each)
-
-
 def parse(text: str) -> tuple[Node, ...]:
     """The statements in ``text``. Raises pglast.parser.ParseError, RecursionError for what is nested too deep."""
     tree = parse_sql_json(text)
@@ -74,6 +56,23 @@ def _node(value: Any) -> Any:
                 return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
         return Node("", value)
     return tuple(map(_node, value)) if isinstance(value, list) else value
+
+
+def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node in ``node``, or in several, and itself: its class, or the field that it is where that tells, and its
+    fields as the parser gives them."""
+    waiting: list[Any] = [node]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Node):
+            value = {value.tag: value._fields}
+        if isinstance(value, list | tuple):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                if isinstance(each, dict):
+                    yield key, each
+                waiting.append(each)
 
 
 def shape(text: str) -> list[Any]:
