@@ -10,8 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastgood.dump.entries import Entry
 from lastgood.dump.names import shown
-from lastgood.dump.statements import Command, Kind, Setting, Verdict
-from lastgood.dump.summary import POST_DATA
+from lastgood.dump.statements import POST_DATA, Command, Kind, Setting, Verdict
 from lastgood.errors import BadPoint
 
 
@@ -57,8 +56,8 @@ def _escaped(name: str) -> str:
 
 
 def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
-    """The entries of one of several files, without what goes behind the rows of the files that follow: keys, indexes,
-    triggers, and whatever stands behind them. That is added to ``held``.
+    """The entries of one text, without what goes behind the rows that may follow, here or in another file: keys,
+    indexes, triggers, and whatever stands behind them. That is added to ``held``.
     """
     behind: list[Command] = []
     settings: dict[str, Command] = {}

@@ -90,6 +90,24 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
+# What pg_dump writes behind all rows.
+POST_DATA = frozenset(
+    {
+        Kind.INDEX,
+        Kind.PRIMARY_KEY,
+        Kind.UNIQUE,
+        Kind.FOREIGN_KEY,
+        Kind.EXCLUSION,
+        Kind.TRIGGER,
+        Kind.EVENT_TRIGGER,
+        Kind.RULE,
+        Kind.POLICY,
+        Kind.PUBLICATION,
+        Kind.REFRESH,
+    }
+)
+
+
 class Verdict(StrEnum):
     """RUN: send it. SKIP: leave it out and say so. REFUSE: the dump must not be restored."""
 
@@ -183,6 +201,17 @@ class CopyTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertTarget:
+    """An ``INSERT … VALUES``: ``columns`` is the length of its list, None without one; ``rows`` are the number of
+    values of each row and the byte of the statement at which they begin.
+    """
+
+    relation: Relation
+    columns: int | None
+    rows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PsqlCommand:
     r"""``\connect`` (``argument``: the database), ``\encoding`` (the encoding), ``\restrict``, ``\unrestrict``."""
 
@@ -198,8 +227,8 @@ Detail = (
     | Extension
     | LargeObjectCall
     | CopyTarget
+    | InsertTarget
     | PsqlCommand
-    | Relation
 )
 
 
