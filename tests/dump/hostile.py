@@ -290,7 +290,6 @@ NOT_OURS = (
     "CREATE TEMPORARY TABLE x (a integer);",
     "CREATE INDEX CONCURRENTLY x ON public.t (a);",
     "ALTER TABLE public.t RENAME TO x;",
-    "SET LOCAL search_path = public;",
     "SELECT 1;",
 )
 """Harmless, but nothing that pg_dump writes: such a dump is refused, too."""

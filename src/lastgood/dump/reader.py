@@ -12,13 +12,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise, patterns
-from lastgood.dump.checks import check_encoding, check_rows
+from lastgood.dump.checks import check_encoding, check_inserted, check_rows
 from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.parts import Parted, naming, rows_first
+from lastgood.dump.parts import Parted, naming
 from lastgood.dump.refusal import refusal
 from lastgood.dump.repair import repaired
 from lastgood.dump.restricted import Restricted
@@ -29,6 +29,7 @@ from lastgood.dump.statements import (
     Command,
     CopyTarget,
     Created,
+    InsertTarget,
     Kind,
     LargeObjectCall,
     PsqlCommand,
@@ -156,7 +157,6 @@ class Reading:
         if not isinstance(self._source, Parted):
             yield from self._text(self._source)
             return
-        held: list[Command] = []
         for part in self._source.parts:
             with naming(part.name, self.summary.notes):
                 if part.is_roles:
@@ -166,8 +166,8 @@ class Reading:
                         yield command
                 else:
                     self._begin_text()
-                    yield from rows_first(self._text(part.source), held)
-        yield from held
+                    yield SegmentStart(None)
+                    yield from self._text(part.source)
         if self.summary.rows_without_table:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
             self.summary.notes.append(f"none of the files makes {named}: rows of it were left out")
@@ -282,9 +282,12 @@ class Reading:
             self._follow(command)
             self.summary.note_command(command)
             self._supabase = self._supabase or made_by_supabase_cli(command)
-            if command.kind is Kind.INSERT:
-                self._check_target(command.relations[0], token)
-                self._note_rows(command.relations[0], inserts=True)
+            if isinstance(command.detail, InsertTarget):
+                self._check_target(command.detail.relation, token)
+                columns = self.summary.columns_of(command.detail.relation)
+                known = None if columns is None else len(columns)
+                check_inserted(command.detail, token, known, all_columns=self._entry.startswith("table data "))
+                self._note_rows(command.detail.relation, inserts=True)
         else:
             self._note_skipped(command)
         self._last = command
@@ -496,6 +499,9 @@ class Reading:
         if not text.startswith(b"-- ") or not text.strip(b"- "):
             return
         if text == b"-- PostgreSQL database dump":
+            if self._marked and not self.summary.cluster:
+                yield from self._flush()
+                yield SegmentStart(token.offset)
             self._begin(token)
         elif text == b"-- PostgreSQL database dump complete":
             yield from self._flush()

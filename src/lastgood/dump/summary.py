@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Script, Step
 from lastgood.dump.statements import (
+    POST_DATA,
     Column,
     Command,
     Created,
@@ -19,21 +20,6 @@ from lastgood.dump.statements import (
     TableDefinition,
 )
 
-POST_DATA = frozenset(
-    {
-        Kind.INDEX,
-        Kind.PRIMARY_KEY,
-        Kind.UNIQUE,
-        Kind.FOREIGN_KEY,
-        Kind.EXCLUSION,
-        Kind.TRIGGER,
-        Kind.EVENT_TRIGGER,
-        Kind.RULE,
-        Kind.POLICY,
-        Kind.PUBLICATION,
-        Kind.REFRESH,
-    }
-)
 # Every database has these, made by the server: a dump that names them makes nothing.
 BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
 _AFFECTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}

@@ -19,7 +19,7 @@ from psycopg.pq import TransactionStatus
 from lastgood.amounts import counted
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Command, Kind
-from lastgood.errors import Failed, Interrupted, LastgoodError
+from lastgood.errors import Corrupt, Failed, Interrupted, LastgoodError
 from lastgood.events import Caution, Emit, silent
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect
@@ -162,10 +162,14 @@ class Commands:
     def failed(
         self, error: psycopg.Error, line: int, named: str, *, context: server_errors.Context, offset: int | None = None
     ) -> LastgoodError:
-        """Our error for a server's, met at a place of the dump; ``offset`` in bytes, where it is known."""
-        return server_errors.failed(
+        """Our error for a server's, met at a place of the dump; ``offset`` in bytes, where it is known. Corrupt where
+        the server found that the rows are not what a dump has."""
+        found = server_errors.failed(
             error, f"load {place(self._name, line, offset, named)}", context=context, sqlstate=True
         )
+        if context == "copy" and error.sqlstate in server_errors.DAMAGED_ROWS:
+            return Corrupt(found.message, hint=found.hint, state=found.state, line=line, offset=offset)
+        return found
 
     def before_rows(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
         """To be called when all tables are made and before the first row is loaded. ``rows``: the tables that the dump

@@ -86,7 +86,7 @@ def insert(r: Ruling, node: Any, relation: Relation, reason: str) -> Command:
     """An INSERT whose values are computed, or come from a query."""
     if not harmless(node):
         return r.refuse(Kind.INSERT, reason)
-    return r.foreign(Kind.INSERT, reason, relation, detail=relation, text=with_schemas(r, node))
+    return r.foreign(Kind.INSERT, reason, relation, text=with_schemas(r, node))
 
 
 def change(r: Ruling, node: Any) -> Command:
