@@ -106,7 +106,7 @@ class ReadableReading(Reading):
     def _tokens(self, source: Source) -> Iterator[Token]:
         lexer: Lexer | None = Lexer(_readable(repaired(source.chunks(), self.summary.notes), self._note_damage))
         while lexer is not None:
-            lexer.limit = LIMIT
+            lexer.limit, lexer.whole_rows = LIMIT, True
             following: Lexer | None = None
             try:
                 for token in lexer.tokens():
