@@ -93,9 +93,10 @@ class LongRow:
         self._tabs += data.count(b"\t")
         expected = len(self._start.columns)
         if self._tabs + 1 > max(expected, 1) or (part.last and (self._tabs + 1 != expected)):
-            has = f"more than {expected}" if self._tabs + 1 > expected else str(self._tabs + 1)
+            more = "more than " if self._tabs + 1 > expected else ""
+            values = _counted(expected if more else self._tabs + 1)
             raise Corrupt(
-                f"cannot use the dump: line {part.line}, a row of {shown(self._start.relation)}, has {has} values "
+                f"cannot use the dump: line {part.line}, a row of {shown(self._start.relation)}, has {more}{values} "
                 f"instead of {expected}",
                 hint="The file is damaged, or something else was written into it.",
                 line=part.line,
@@ -138,10 +139,14 @@ def check_inserted(target: InsertTarget, statement: Statement, known: int | None
 
 
 def _odd_row(relation: Relation, line: int, offset: int, has: int, wanted: int) -> Corrupt:
-    values = "1 value" if has == 1 else f"{has} values"
+    values = _counted(has)
     return Corrupt(
         f"cannot use the dump: line {line}, a row of {shown(relation)}, has {values} instead of {wanted}",
         hint="The file is damaged, or something else was written into it.",
         line=line,
         offset=offset,
     )
+
+
+def _counted(values: int) -> str:
+    return "1 value" if values == 1 else f"{values} values"

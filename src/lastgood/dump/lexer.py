@@ -216,8 +216,8 @@ class Lexer(Window):
             match = patterns.WORD.match(self.buffer, self.pos)
             if match is None:
                 return b""
-            if match.end() < len(self.buffer) or not self.more():
-                return match[0].lower()
+            if match.end() - match.start() > _LONGEST_WORD or match.end() < len(self.buffer) or not self.more():
+                return match[0][: _LONGEST_WORD + 1].lower()
 
     def _command(self, *, keywords: bool) -> bytes:
         """The text of the command at ``pos``, which is left behind its semicolon."""

@@ -66,6 +66,8 @@ def facts_of_dump(
         match entry:
             case Rows() | RowPart() | Skimmed():
                 match entry:
+                    case Rows(data=data) if entry.rows == 1 and len(data) > _BEGINNING:
+                        gathered.table.add_part(RowPart(data, True, entry.offset, entry.line))
                     case Rows():
                         gathered.add(entry.data)
                     case RowPart():
