@@ -13,6 +13,7 @@ from psycopg import sql
 
 from lastgood import interrupts, made_beside, past_runs, points, recording
 from lastgood.checks import needs
+from lastgood.checks.code import code_run
 from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
@@ -21,7 +22,7 @@ from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.finishing import remainder
 from lastgood.finishing.choice import choose
 from lastgood.finishing.work import Finished, finish, in_service
-from lastgood.plan import ReopenWhen
+from lastgood.plan import CodeRun, ReopenWhen
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.server import Connection, Target
@@ -52,6 +53,7 @@ class RestoreReport(Document):
     repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     finished: FinishedReport | None = None
+    code: CodeRun | None = None
     seconds: dict[str, float]
 
 
@@ -94,6 +96,9 @@ def restore(
     with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
         wishes = Rules(strict=strict, allow_orphans=allow_orphans, no_owner=no_owner, no_acl=no_acl, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
+        code = code_run(maintenance, summary)
+        if code is not None:
+            emit(Note(code.said))
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
@@ -173,6 +178,7 @@ def restore(
         repaired=repaired_of(loaded.repaired),
         not_compared=comparison.not_compared,
         finished=finished,
+        code=code,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
     past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
