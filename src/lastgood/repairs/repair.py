@@ -7,6 +7,8 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from lastgood.members import Survey
+
 Statement = sql.SQL | sql.Composed
 USUAL_PATH = '"$user", public'
 
@@ -17,13 +19,16 @@ class Rules:
 
     ``strict``: nothing may be left out or repaired. ``allow_orphans``: a foreign key whose rows lack a match is added
     NOT VALID. ``extensions``: name → version to install; others get the server's default. ``search_path``: the one
-    that sessions of the live database begin with.
+    that sessions of the live database begin with. ``members``: what the dump does not hold of its extensions;
+    ``lenient``: what can't be put back of it is left out.
     """
 
     strict: bool = False
     allow_orphans: bool = False
     extensions: Mapping[str, str] = field(default_factory=dict)
     search_path: str = USUAL_PATH
+    members: Survey = field(default_factory=Survey)
+    lenient: bool = False
 
 
 @dataclass(frozen=True, slots=True)
