@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from lastgood.checklist import BACKUP, Finding, Seen
+from lastgood.checklist import BACKUP, EXTENSIONS, Finding, Seen
 from lastgood.checks import (
     application,
     backup,
+    extensions,
     holding,
     point,
     privileges,
@@ -48,6 +49,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         versions.extensions,
         versions.tablespaces,
     ),
+    EXTENSIONS: (extensions.members, extensions.rows),
     "holders": (holding.holders, holding.unfinished),
     "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),
     "application": (application.hooks, application.health, application.poolers),
