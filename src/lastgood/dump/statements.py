@@ -237,9 +237,8 @@ _CONNECT = re.compile(
     r"""(?:-reuse-previous=on\s+"dbname='((?:[^'\\]|\\.)*)'"|"((?:[^"]|"")+)"|'((?:[^']|'')+)'|([^\s"'`\\]+))\s*\Z"""
 )
 # They print, or set variables of psql; a backquote in one would start a program.
-_HARMLESS = frozenset(
-    "a echo elif else endif errverbose if pset qecho set t timing unset warn x".split()
-)
+_PRINTS = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
+_HARMLESS = frozenset(_PRINTS.split())
 _ENCODING = re.compile(r"[A-Za-z0-9_-]{1,30}\Z")
 
 
