@@ -15,6 +15,7 @@ from lastgood import child
 from lastgood.dump import directory, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
+from lastgood.dump.toc import VERSIONS
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 
 PgRestore = Callable[[tuple[int, int, int]], Path]
@@ -156,7 +157,7 @@ class DumpSource:
                 f'cannot read "{self.path}": it is an archive, and there is no pg_restore to read it with',
                 hint="Install PostgreSQL's client programs.",
             )
-        program = self._pg_restore(self.archive_version)
+        program = self._program(self._pg_restore)
         try:
             with ExitStack() as stack:
                 try:
@@ -171,6 +172,16 @@ class DumpSource:
                 yield from output
         except child.ChildFailed as error:
             raise self._explain(error) from error
+
+    def _program(self, pg_restore: PgRestore) -> Path:
+        assert self.archive_version is not None
+        try:
+            return pg_restore(self.archive_version)
+        except Refused as error:
+            if self.archive_version[:2] <= VERSIONS[-1]:
+                raise
+            # Newer than every pg_dump known here, or a damaged header: it says something about this file only.
+            raise BadPoint(error.message, hint=error.hint) from error
 
     def _explain(self, error: child.ChildFailed) -> BadPoint:
         if error.status is None:

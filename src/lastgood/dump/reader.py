@@ -11,23 +11,25 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names, noise
-from lastgood.dump.checks import check_encoding, check_rows
+from lastgood.dump import encodings, inserts, names, noise, patterns
+from lastgood.dump.checks import check_encoding, check_inserted, check_rows
 from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.parts import Parted, naming, rows_first
+from lastgood.dump.parts import Parted, naming
 from lastgood.dump.refusal import refusal
 from lastgood.dump.repair import repaired
 from lastgood.dump.restricted import Restricted
 from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
-from lastgood.dump.search_path import SERVERS_DEFAULT, SearchPath, schemas_of
+from lastgood.dump.search_path import SERVERS_DEFAULT, path_of
 from lastgood.dump.statements import (
     Command,
     CopyTarget,
+    Created,
+    InsertTarget,
     Kind,
     LargeObjectCall,
     PsqlCommand,
@@ -36,7 +38,8 @@ from lastgood.dump.statements import (
     Verdict,
     understand_psql,
 )
-from lastgood.dump.summary import DumpSummary, Skipped
+from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
+from lastgood.dump.targets import RowTargets
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
@@ -79,6 +82,8 @@ _HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
 _NOT_MADE = "is about something that none of the files makes"
+# undefined_table, invalid_schema_name
+_NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
 _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
 _ENDS = re.compile(rb"(?i)(?:commit|end)\b")
@@ -107,11 +112,13 @@ class Reading:
         self._made: set[Relation] = set()
         # The tables, by name and schema as comments show them.
         self._by_header: dict[tuple[bytes, bytes], Relation] = {}
+        self._targets = RowTargets()
         self._begin_text()
 
     def _begin_text(self) -> None:
         """What holds for one text: nothing of it goes over to the next file of a set."""
         self._codec = "utf-8"
+        self._missing_schema = ""  # the path's first, where nothing made it and pg_catalog would take its place
         self._escapes_in_strings = False
         self._begin_session()
         self._connected: str | None = None
@@ -141,7 +148,7 @@ class Reading:
 
     def _begin_session(self) -> None:
         """What holds from the beginning of a session, as psql opens one for a file and at each connect."""
-        self._path = SearchPath(schemas_of(None), self._made)
+        self._path = path_of(None, self._made)
         self._path_given = False
         self._transaction = False
         self._begun: Command | None = None
@@ -151,18 +158,17 @@ class Reading:
         if not isinstance(self._source, Parted):
             yield from self._text(self._source)
             return
-        held: list[Command] = []
         for part in self._source.parts:
             with naming(part.name, self.summary.notes):
                 if part.is_roles:
                     for command in role_commands(part.source, self.summary.notes):
-                        self.summary.roles.update(command.roles)
+                        self.summary.note_roles(command)
                         self._note_skipped(command)
                         yield command
                 else:
                     self._begin_text()
-                    yield from rows_first(self._text(part.source), held)
-        yield from held
+                    yield SegmentStart(None)
+                    yield from self._text(part.source)
         if self.summary.rows_without_table:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
             self.summary.notes.append(f"none of the files makes {named}: rows of it were left out")
@@ -277,8 +283,12 @@ class Reading:
             self._follow(command)
             self.summary.note_command(command)
             self._supabase = self._supabase or made_by_supabase_cli(command)
-            if command.kind is Kind.INSERT:
-                self._note_rows(command.relations[0], inserts=True)
+            if isinstance(command.detail, InsertTarget):
+                self._check_target(command.detail.relation, token)
+                columns = self.summary.columns_of(command.detail.relation)
+                known = None if columns is None else len(columns)
+                check_inserted(command.detail, token, known, all_columns=self._entry.startswith("table data "))
+                self._note_rows(command.detail.relation, inserts=True)
         else:
             self._note_skipped(command)
         self._last = command
@@ -286,10 +296,11 @@ class Reading:
 
     def _ruled(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
-        command = rule(token, path=self._path, encoding=self._codec)
+        command = rule(token, path=self._path, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
         if command.verdict is Verdict.REFUSE and self._maker and command.kind is Kind.CODE:
             command = replace(command, verdict=Verdict.FOREIGN)
         if command.verdict is Verdict.FOREIGN:
+            self._targets.note(command)
             return self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
             if command.not_sql_at is not None and self._behind is not None:
@@ -386,7 +397,24 @@ class Reading:
             self._entries = True
         return command
 
+    def _is_made(self, schema: str) -> bool:
+        """Whether a schema exists where the dump stands: it made it, or an extension of its did."""
+        made = Created(Kind.SCHEMA, names.quoted(schema)) in self.summary.created
+        by_extension = any(schema in (each.schema, each.name) for each in self.summary.extensions.values())
+        return schema == "public" or made or by_extension
+
     def _check_run(self, command: Command) -> None:
+        self._targets.note(command)
+        if self._missing_schema and any(
+            created.identity.startswith(f"{names.quoted(self._missing_schema)}.") for created in command.creates
+        ):
+            raise Unsafe(
+                f"cannot restore the dump: line {command.statement.line} makes something in pg_catalog, since the "
+                f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
+                hint=CHOOSE_ANOTHER,
+                line=command.statement.line,
+                offset=command.statement.offset,
+            )
         line, offset = command.statement.line, command.statement.offset
         if isinstance(command.detail, Setting) and command.detail.name == "row_security":
             self.summary.row_security = command.detail.value not in ("off", "false")
@@ -416,10 +444,12 @@ class Reading:
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
                 self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
             case Setting(name="search_path", value=value):
-                self._path = SearchPath(schemas_of(value), self._made)
+                self._path = path_of(value, self._made)
                 self._path_given = True
+                before = self._path.before_catalogue
+                self._missing_schema = before[0] if before and not any(map(self._is_made, before)) else ""
             case Setting(name="standard_conforming_strings", value=value):
-                self._escapes_in_strings = value in ("off", "false")
+                self._escapes_in_strings = (value or "on").lower().encode() in patterns.OFF
             case Setting(name="client_encoding", value=value):
                 codec = encodings.codec(value or "")
                 if codec is None:
@@ -477,6 +507,9 @@ class Reading:
         if not text.startswith(b"-- ") or not text.strip(b"- "):
             return
         if text == b"-- PostgreSQL database dump":
+            if self._marked and not self.summary.cluster:
+                yield from self._flush()
+                yield SegmentStart(token.offset)
             self._begin(token)
         elif text == b"-- PostgreSQL database dump complete":
             yield from self._flush()
@@ -541,12 +574,15 @@ class Reading:
     def _data_section(self, token: Comment) -> None:
         """With --inserts, all that an empty table has is this comment: remember it until something follows.
 
-        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised.
+        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised, or one that an
+        extension of the dump may make.
         """
         found = _DATA_FOR.match(token.text)
         if found is None or not self._active_comment():
             return
         relation = self._by_header.get((found[1], found[2]))
+        if relation is None and self._makes_extensions:
+            relation = Relation(*(part.decode(self._codec, "replace") for part in (found[2], found[1])))
         if relation is not None:
             self.summary.with_data_section.add(relation)
             self._empty = self._start_of(relation, None, token)
@@ -572,12 +608,24 @@ class Reading:
 
     def _without_table(self, relation: Relation) -> bool:
         """Whether rows belong to a table that none of several files makes: ``supabase db dump`` gives rows of auth and
-        storage, and leaves these schemas to the platform.
+        storage, and leaves these schemas to the platform. An extension may make it: its rows are left to the load.
         """
         if not isinstance(self._source, Parted) or not self.summary.tables or relation in self.summary.tables:
             return False
+        if self._perhaps_of_extension(relation):
+            return False
         self.summary.rows_without_table[relation] = None
         return True
+
+    @property
+    def _makes_extensions(self) -> bool:
+        return bool(self.summary.extensions.keys() - BUILT_IN_EXTENSIONS)
+
+    def _perhaps_of_extension(self, relation: Relation) -> bool:
+        """Whether an extension that the files make may bring a table or sequence along."""
+        if self._makes_extensions:
+            self.summary.rows_for_extensions[relation] = None
+        return self._makes_extensions
 
     def _made_here(self, command: Command) -> Command:
         """The same command, left out where it gives rows or a position to what none of several files makes."""
@@ -585,9 +633,14 @@ class Reading:
             return command
         if command.kind is Kind.SEQUENCE_POSITION and isinstance(self._source, Parted) and self.summary.tables:
             left_out = command.relations[0].schema not in {made.schema for made in self.summary.tables}
+            left_out = left_out and not self._perhaps_of_extension(command.relations[0])
         else:
             left_out = command.kind is Kind.INSERT and self._without_table(command.relations[0])
-        return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE) if left_out else command
+        if left_out:
+            return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE)
+        if command.relations and command.relations[0] in self.summary.rows_for_extensions:
+            return replace(command, optional_sqlstates=command.optional_sqlstates | _NO_SUCH_RELATION)
+        return command
 
     def _copy(self, token: CopyStart) -> Iterator[Entry]:
         self._empty = None
@@ -596,10 +649,14 @@ class Reading:
         if self._without_table(command.detail.relation):
             return
         self._entries = True
+        self._check_target(command.detail.relation, token)
         yield from self._default_path(token)
         self._note_rows(command.detail.relation)
         self._copying = self._start_of(command.detail.relation, command.detail.columns, token, token.text)
         yield self._copying
+
+    def _check_target(self, relation: Relation, at: Statement | CopyStart) -> None:
+        self._targets.check(relation, self.summary.tables.get(relation), at)
 
     def _note_rows(self, relation: Relation, *, inserts: bool = False) -> None:
         self.summary.has_data = self._entries = True
@@ -641,6 +698,7 @@ class Reading:
         relation = None if head is None else self._named(head.table)
         if head is None or relation is None:
             return None
+        self._check_target(relation, token)
         known = self.summary.columns_of(relation)
         columns: tuple[str, ...] | None = None
         if head.columns is not None:
@@ -673,6 +731,8 @@ class Reading:
             yield from group.end()
         if self._empty is not None and not keep_empty:
             start, self._empty = self._empty, None
+            if start.relation not in self.summary.tables:
+                self.summary.rows_for_extensions[start.relation] = None
             self._note_rows(start.relation, inserts=True)
             yield start
             yield RowsEnd(0)

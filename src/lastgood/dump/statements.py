@@ -93,6 +93,24 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
+# What pg_dump writes behind all rows.
+POST_DATA = frozenset(
+    {
+        Kind.INDEX,
+        Kind.PRIMARY_KEY,
+        Kind.UNIQUE,
+        Kind.FOREIGN_KEY,
+        Kind.EXCLUSION,
+        Kind.TRIGGER,
+        Kind.EVENT_TRIGGER,
+        Kind.RULE,
+        Kind.POLICY,
+        Kind.PUBLICATION,
+        Kind.REFRESH,
+    }
+)
+
+
 class Verdict(StrEnum):
     """RUN: send it. SKIP: leave it out and say so. FOREIGN: no pg_dump writes it, so the dump is no restore point; it
     is harmless, and sent where a file of another program is loaded for a look. REFUSE: never send it."""
@@ -189,6 +207,17 @@ class CopyTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertTarget:
+    """An ``INSERT … VALUES``: ``columns`` is the length of its list, None without one; ``rows`` are the number of
+    values of each row and the byte of the statement at which they begin.
+    """
+
+    relation: Relation
+    columns: int | None
+    rows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PsqlCommand:
     r"""``\connect`` (``argument``: the database), ``\encoding`` (the encoding), ``\restrict``, ``\unrestrict``."""
 
@@ -204,6 +233,7 @@ Detail = (
     | Extension
     | LargeObjectCall
     | CopyTarget
+    | InsertTarget
     | PsqlCommand
     | Relation
 )
@@ -215,8 +245,10 @@ class Command:
 
     ``relations``: those that it names, the one it is about first; what it locks is among them. ``optional_sqlstates``:
     server errors that a restore records and passes over. ``reason`` goes with SKIP and REFUSE and reads after
-    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``dummy``: a view all of whose
-    columns are NULL, which pg_dump writes to break a circle. ``not_sql_at``: the character at which it stops to be SQL.
+    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
+    whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
+    circle. ``not_sql_at``: the character at which it stops to be SQL. ``reads``: what a view shows; ``writes``: what a
+    rule, or a function whose body is part of the command, changes.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -226,10 +258,13 @@ class Command:
     relations: tuple[Relation, ...] = ()
     creates: tuple[Created, ...] = ()
     roles: tuple[str, ...] = ()
+    revoked_from: tuple[str, ...] = ()
     optional_sqlstates: frozenset[str] = frozenset()
     detail: Detail | None = None
     dummy: bool = False
     not_sql_at: int | None = None
+    reads: frozenset[Relation] = frozenset()
+    writes: frozenset[Relation] = frozenset()
 
 
 _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")
@@ -237,8 +272,8 @@ _CONNECT = re.compile(
     r"""(?:-reuse-previous=on\s+"dbname='((?:[^'\\]|\\.)*)'"|"((?:[^"]|"")+)"|'((?:[^']|'')+)'|([^\s"'`\\]+))\s*\Z"""
 )
 # They print, or set variables of psql; a backquote in one would start a program.
-_PRINTS = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
-_HARMLESS = frozenset(_PRINTS.split())
+_PRINTING = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
+_HARMLESS = frozenset(_PRINTING.split())
 _ENCODING = re.compile(r"[A-Za-z0-9_-]{1,30}\Z")
 
 

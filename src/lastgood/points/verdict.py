@@ -13,11 +13,12 @@ from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
+from lastgood.points.contained import contained
 from lastgood.points.point import RestorePoint, source_of
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
@@ -116,6 +117,18 @@ def read_whole(
     cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when
     a program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
+    with contained(point.path):
+        return _read_whole(point, database, skim, stage, emit, cancelled)
+
+
+def _read_whole(
+    point: RestorePoint,
+    database: str | None,
+    skim: bool,
+    stage: str,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+) -> Whole:
     source = source_of(point)
 
     def facts_of(database: str | None) -> tuple[Facts, DumpSummary]:
@@ -146,7 +159,7 @@ def read_whole(
             return Whole(point, source, point.manifest.facts, summary)
     if digest is not None:
         # Something is wrong with it: what, only its rows can tell.
-        return read_whole(point, database=database, stage=stage, emit=emit, cancelled=cancelled)
+        return _read_whole(point, database, False, stage, emit, cancelled)
     _check(point, facts, source)
     whole = Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
     for text in whole.notes:
@@ -189,8 +202,8 @@ def verify(
     """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
     ``skim``: see ``read_whole``.
 
-    Of a cluster dump every database, or the one that ``database`` names. Raises Refused when a program to read it with
-    is missing, Interrupted when ``cancelled`` turned true.
+    Of a cluster dump every database, or the one that ``database`` names. Where a program to read it with is missing,
+    the verdict is ``unusable``. Raises Interrupted when ``cancelled`` turned true.
     """
     try:
         whole = read_whole(point, database=database, skim=skim, emit=emit, cancelled=cancelled)
@@ -205,10 +218,19 @@ def verify(
     except BadPoint as error:
         facts = error.facts if isinstance(error, Differs) else None
         return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
-    told = {"facts": whole.facts, "notes": whole.notes, "cautions": tuple(whole.summary.cautions)}
-    if lacks := lacking(point, whole.summary):
-        return Verdict("partial", *_PARTIAL[lacks], **told)
-    return Verdict("valid", has_acls=whole.summary.has_acls, **told)
+    except Refused as error:
+        return Verdict("unusable", str(error), error.hint)
+    lacks = lacking(point, whole.summary)
+    message, hint = _PARTIAL[lacks] if lacks else ("", "")
+    return Verdict(
+        "partial" if lacks else "valid",
+        message,
+        hint,
+        facts=whole.facts,
+        notes=whole.notes,
+        cautions=tuple(whole.summary.cautions),
+        has_acls=None if lacks else whole.summary.has_acls,
+    )
 
 
 _PARTIAL = {
