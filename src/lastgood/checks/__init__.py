@@ -29,7 +29,7 @@ __all__ = ["CHECKS", "Check", "Reading", "Subject", "found", "look"]
 Check = Callable[[Subject], Iterator[Finding | Seen]]
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "restore_point": (point.made, point.age, point.same_database, point.partial),
+    "restore_point": (point.made, point.age, point.same_database, point.changed, point.partial),
     "room": (room.data, room.wal),
     BACKUP: (backup.program, backup.room, backup.checksums, backup.readable),
     "privileges": (
