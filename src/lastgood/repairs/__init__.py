@@ -294,6 +294,12 @@ class Commands:
             if key is not None:
                 failed.message += f"; {foreign_keys.counted(key)}"
             return failed
+        if error.sqlstate == extensions.NOT_IMMUTABLE and (functions := extensions.not_immutable(connection, command)):
+            failed = self._failed(error, command)
+            failed.hint = extensions.MAKE_IMMUTABLE.format(
+                "; ".join(f"ALTER FUNCTION {function} IMMUTABLE" for function in functions)
+            )
+            return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")
 
