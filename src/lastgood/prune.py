@@ -285,7 +285,7 @@ def run(
     """Removes what the plan says, one after the other; each database is checked by OID and mark again, and whether a
     restore point is needed now: somebody may have thought long over the plan. ``state``: the folder of the record."""
     with database.connect_maintenance(target, plan.live) as maintenance:
-        lock_live(maintenance, plan.live)
+        lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
         going = [each.name for each in plan.going]
         kept = recording.attempt(
             state,
@@ -302,6 +302,20 @@ def run(
             document = _removed(maintenance, target, plan, needed, emit)
             recording.ended(kept, "done", removed=document["removed"])
     return document
+
+
+def _as_planned(maintenance: Connection, plan: PrunePlan) -> None:
+    """Under the lock: all that was to stay is still there. Two operators may each have planned to keep what the other
+    removes. Raises Refused."""
+    oids = {each.oid for each in database.every(maintenance)}
+    for each in plan.candidates:
+        there = Path(each.path).exists() if each.path is not None else each.oid in oids
+        if not each.goes and not there:
+            raise Refused(
+                f'cannot prune: "{each.name}", which was to stay, was removed since the plan was made',
+                hint="Run lastgood prune again: it makes a new plan.",
+                state="Nothing was removed.",
+            )
 
 
 def _removed(

@@ -113,6 +113,17 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
     )
 
 
+def _as_planned(maintenance: Connection, plan: UndoPlan) -> None:
+    """Under the lock: both databases are still what they were when the plan was made. Raises Refused."""
+    now = _plan(maintenance, plan.live, plan.undoes)
+    if (now.live_oid, now.arriving_oid) != (plan.live_oid, plan.arriving_oid):
+        raise Refused(
+            f'cannot undo run "{plan.undoes}": "{plan.live}" was replaced by another database since the plan was made',
+            hint="Look at lastgood status, and run lastgood undo again: it makes a new plan.",
+            state=NOT_REACHED,
+        )
+
+
 def _age(pair: tuple[Database, Mark]) -> datetime:
     return pair[1].started
 
@@ -134,7 +145,7 @@ def undo(
     started = time.monotonic()
     with database.connect_maintenance(target, plan.live) as maintenance:
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood undo {plan.run}"])
-        lock_live(maintenance, plan.live)
+        lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
         blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
         if blocking:
             raise Refused(

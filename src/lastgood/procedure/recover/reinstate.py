@@ -98,13 +98,13 @@ def _invalid(connection: Connection, live: str) -> database.Database | None:
 
 
 def _take_name(connection: Connection, live: str, name: str, run: str) -> str | None:
-    lock_live(connection, live)
     aside = None
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     try:
+        # A database of that name may have come back while we worked.
+        invalid = lock_live(connection, live, lambda held: _invalid(held, live))
         with connection.transaction():
-            # One may have come back while we worked.
-            if _invalid(connection, live) is not None:
+            if invalid is not None:
                 aside = database.fit_name(live, suffix("invalid", run))
                 connection.execute(rename.format(sql.Identifier(live), sql.Identifier(aside)))
             # The commit point: what gets the name has been proved, and what had it nobody could enter.
