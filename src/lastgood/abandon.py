@@ -3,6 +3,7 @@ application does not work with what was restored."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
@@ -10,11 +11,12 @@ from lastgood import caller, fault, interrupts, names, recording, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
-from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, Stopped
+from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal import Journal
 from lastgood.plan import Request
-from lastgood.postgres import clock, database
+from lastgood.postgres import clock, copying, database
+from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import Leftover, drop_leftover
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked
@@ -47,16 +49,33 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
                 # First what users wait for: to remove a database may take long, and may fail.
                 application = _started_again(request, name, journal, shadow, emit, state)
             finally:
-                if left is not None:
-                    drop_leftover(maintenance, request.target, left, live)
-                    removed.append(left.name)
-                for found, _ in ours:
-                    database.drop(maintenance, found.name, found.oid)
-                    removed.append(found.name)
+                _remove(maintenance, request, name, left, ours, removed)
             recording.ended(kept, "aborted", removed=removed, application=application)
     return {
         "format": 1, "run": name, "status": "aborted", "live": live, "removed": removed, "application": application,
     }  # fmt: skip
+
+
+def _remove(
+    maintenance: Connection,
+    request: Request,
+    run: str,
+    left: Leftover | None,
+    ours: Sequence[tuple[Database, Mark]],
+    removed: list[str],
+) -> None:
+    try:
+        if left is not None:
+            drop_leftover(maintenance, request.target, left, request.target.dbname)
+            removed.append(left.name)
+        for found, mark in ours:
+            if mark.role == "copy":
+                copying.take_over(maintenance, found.name)
+            database.drop(maintenance, found.name, found.oid)
+            removed.append(found.name)
+    except Blocked as error:
+        error.hint += f" Then run: lastgood abort {run}"
+        raise
 
 
 def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, skew: float | None) -> Journal | None:

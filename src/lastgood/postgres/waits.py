@@ -66,13 +66,13 @@ class TimedOut(Exception):
 
 
 @contextmanager
-def bounded(connection: Connection) -> Iterator[None]:
+def bounded(connection: Connection) -> Iterator[Watch]:
     """Cancel what ``connection`` executes in the block when it has waited for other sessions for ``Limit.seconds``.
-    Raises TimedOut then."""
-    watch = _Watch(connection)
+    Raises TimedOut then; who catches the server's error himself asks the Watch."""
+    watch = Watch(connection)
     watch.start()
     try:
-        yield
+        yield watch
     except psycopg.errors.QueryCanceled as error:
         watch.end()
         if watch.found is None:
@@ -82,7 +82,9 @@ def bounded(connection: Connection) -> Iterator[None]:
         watch.end()
 
 
-class _Watch(threading.Thread):
+class Watch(threading.Thread):
+    """Watches one session from another; ``found`` is why it was cancelled, None when it was not."""
+
     def __init__(self, connection: Connection) -> None:
         super().__init__(name="lastgood-waits", daemon=True)
         self._watched = connection
@@ -91,10 +93,12 @@ class _Watch(threading.Thread):
         self.found: TimedOut | None = None
 
     def end(self) -> None:
+        """The statement has ended."""
         self._over.set()
         self.join()
 
     def run(self) -> None:
+        """Looks until the end, or until the limit is reached."""
         began = time.monotonic()
         if self._over.wait(UNWATCHED_SECONDS):
             return
