@@ -19,6 +19,7 @@ from lastgood.checks import (
     rehearsal,
     room,
     sessions,
+    settings,
     versions,
 )
 from lastgood.checks.subject import Reading, Subject
@@ -39,6 +40,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         privileges.fence,
         privileges.owners,
         privileges.signals,
+        settings.carried_over,
     ),
     "versions": (
         versions.server,
