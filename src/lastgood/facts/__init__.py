@@ -17,10 +17,12 @@ from lastgood.documents import Frozen
 class DigestRules(Frozen):
     """Under which settings row text was made. Digests are comparable only when these are equal.
 
-    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text.
+    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text. ``definitions`` is
+    the version of the rules for digests of definitions.
     """
 
     version: int = 1
+    definitions: int = 1
     client_encoding: str = "UTF8"
     time_zone: str | None = "UTC"
     server_major: int | None = None

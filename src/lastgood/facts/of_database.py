@@ -27,7 +27,7 @@ from lastgood.facts import (
     time_zone,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line
-from lastgood.facts.objects import KINDS, read_objects
+from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.server import Connection, Target
@@ -85,6 +85,7 @@ def facts_of_database(
         zone = time_zone.recognise(connection, like.zone_samples)
         samples = like.zone_samples if zone is not None else ()
     rules = DigestRules(
+        definitions=DEFINITIONS,
         client_encoding=like.rules.client_encoding if like is not None else "UTF8",
         time_zone=zone or "UTC",
         server_major=connection.info.server_version // 10000,
