@@ -447,11 +447,11 @@ def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, dat
         ("table", "public.one_more", "absent", "0 rows"),
         (
             "object",
-            "number of objects of kind column",
+            "number of columns",
             *_numbers(expected, "column", "", " (with public.one_more.x)", 1),
         ),
-        ("object", "number of objects of kind index", *_numbers(expected, "index", " (with s1.mv_c_idx)", "", -1)),
-        ("object", "number of objects of kind table", *_numbers(expected, "table", "", " (with public.one_more)", 1)),
+        ("object", "number of indexes", *_numbers(expected, "index", " (with s1.mv_c_idx)", "", -1)),
+        ("object", "number of tables", *_numbers(expected, "table", "", " (with public.one_more)", 1)),
     ]
 
 
