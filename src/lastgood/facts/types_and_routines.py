@@ -45,8 +45,9 @@ QUERIES: tuple[LiteralString, ...] = (
               FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid),
              CASE t.typtype WHEN 'b' THEN
                json_build_array(t.typlen, t.typbyval, t.typalign, t.typstorage, t.typcategory, t.typispreferred,
-                 t.typdelim, t.typinput, t.typoutput, nullif(t.typreceive, 0), nullif(t.typsend, 0),
-                 nullif(t.typmodin, 0), nullif(t.typmodout, 0), nullif(t.typanalyze, 0), nullif(t.typsubscript, 0),
+                 t.typdelim, t.typinput, t.typoutput, nullif(t.typreceive, 0)::regproc, nullif(t.typsend, 0)::regproc,
+                 nullif(t.typmodin, 0)::regproc, nullif(t.typmodout, 0)::regproc, nullif(t.typanalyze, 0)::regproc,
+                 nullif(t.typsubscript, 0)::regproc,
                  nullif(t.typelem, 0)::regtype, t.typcollation <> 0)
              WHEN 'd' THEN
                json_build_array(pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typnotnull,
@@ -145,13 +146,13 @@ QUERIES: tuple[LiteralString, ...] = (
     """,
     """
     SELECT 'text search parser', format('%I.%I', n.nspname, p.prsname),
-           json_build_array(p.prsstart, p.prstoken, p.prsend, nullif(p.prsheadline, 0), p.prslextype)::text
+           json_build_array(p.prsstart, p.prstoken, p.prsend, nullif(p.prsheadline, 0)::regproc, p.prslextype)::text
     FROM pg_catalog.pg_ts_parser p JOIN user_schema n ON n.oid = p.prsnamespace
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_ts_parser'::regclass AND objid = p.oid)
     """,
     """
     SELECT 'text search template', format('%I.%I', n.nspname, t.tmplname),
-           json_build_array(nullif(t.tmplinit, 0), t.tmpllexize)::text
+           json_build_array(nullif(t.tmplinit, 0)::regproc, t.tmpllexize)::text
     FROM pg_catalog.pg_ts_template t JOIN user_schema n ON n.oid = t.tmplnamespace
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_ts_template'::regclass AND objid = t.oid)
     """,

@@ -9,6 +9,7 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Command, Extension
+from lastgood.facts import LanguageFacts
 from lastgood.postgres.server import Connection
 from lastgood.repairs.repair import Repair, Rules
 
@@ -20,9 +21,15 @@ EXISTS = frozenset({"42710", "42P07", "42723"})
 
 
 def text(connection: Connection, command: Command, rules: Rules) -> bytes:
-    """A CREATE EXTENSION with the version that ``rules`` know; any other command as it is."""
+    """A CREATE EXTENSION with the version that ``rules`` know, a CREATE LANGUAGE with the functions that they know; any
+    other command as it is."""
     found = command.detail
-    if isinstance(found, Extension) and found.version is None and found.name in rules.extensions:
+    if not isinstance(found, Extension):
+        return command.statement.text
+    if found.as_language:
+        known = rules.languages.get(found.name)
+        return _language(known).as_bytes(connection) if known is not None else command.statement.text
+    if found.version is None and found.name in rules.extensions:
         return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
     return command.statement.text
 
@@ -47,6 +54,16 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         yield Repair(_create(found.name, None, wanted), moved)
         if wanted is not None:
             yield Repair(_create(found.name, None, None), f"{moved}; {of_default}")
+
+
+def _language(language: LanguageFacts) -> sql.Composed:
+    made = sql.SQL("CREATE {} LANGUAGE {} HANDLER {}").format(
+        sql.SQL("TRUSTED" if language.trusted else ""), sql.Identifier(language.name), sql.Identifier(*language.handler)
+    )
+    for clause, function in (("INLINE", language.inline), ("VALIDATOR", language.validator)):
+        if function is not None:
+            made += sql.SQL(" {} {}").format(sql.SQL(clause), sql.Identifier(*function))
+    return made
 
 
 def _create(name: str, schema: str | None, version: str | None) -> sql.Composed:

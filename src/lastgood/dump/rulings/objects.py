@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lastgood.dump import names
@@ -24,11 +25,14 @@ def _schema(r: Ruling, node: Any) -> Command:
     return r.run(Kind.SCHEMA, creates=[created], roles=(node.authrole,), optional=optional)
 
 
+_LANGUAGE = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:TRUSTED\s+)?(?:PROCEDURAL\s+)?LANGUAGE\b", re.IGNORECASE)
+
+
 def _extension(r: Ruling, node: Any) -> Command:
     options = {option.defname: option.arg for option in node.options or ()}
     schema = options["schema"].sval if "schema" in options else None
     version = options["new_version"].sval if "new_version" in options else None
-    detail = Extension(node.extname, schema, version)
+    detail = Extension(node.extname, schema, version, bool(_LANGUAGE.match(r.statement.text)))
     return r.run(Kind.EXTENSION, creates=[Created(Kind.EXTENSION, names.quoted(node.extname))], detail=detail)
 
 
@@ -56,7 +60,7 @@ def _define(r: Ruling, node: Any) -> Command:
         identity = names.function_identity(node.defnames, parameters, r.schema)
     elif kind is Kind.OPERATOR:
         sides = {option.defname: option.arg for option in node.definition or ()}
-        types = [names.type_identity(sides[side]) if side in sides else "-" for side in ("leftarg", "rightarg")]
+        types = [names.type_identity(sides[side]) if side in sides else "NONE" for side in ("leftarg", "rightarg")]
         parts = [part.sval for part in node.defnames]
         schema = parts[0] if len(parts) > 1 else r.schema
         identity = f"{names.quoted(schema) + '.' if schema else ''}{parts[-1]}({','.join(types)})"
