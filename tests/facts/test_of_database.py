@@ -488,6 +488,15 @@ def test_in_lists_settle_as_a_restore_shows_them() -> None:
     assert settled(first) == again
     assert settled(again) == again
     assert settled("(ARRAY['it''s'::text, x.f(1, 2)])[1]") == "(ARRAY['it''s'::text, x.f(1, 2)])[1]"
+    assert settled("FROM ( VALUES (1), (2)) v") == settled("FROM (VALUES (1), (2)) v")
+    for type_name, name in (
+        ("text", "text"),
+        ("character varying(5)", '"varchar"'),
+        ("bigint", "int8"),
+        ("text[]", "text"),
+    ):
+        assert settled(f"( SELECT 'it''s'::{type_name} AS {name})") == settled(f"( SELECT 'it''s'::{type_name})")
+    assert settled("SELECT 'x'::text AS y, NULL::text AS text") == "SELECT 'x'::text AS y, NULL::text"
     assert settled("broken (ARRAY['never closed") == "broken (ARRAY['never closed"
 
 
