@@ -20,16 +20,15 @@ STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA})
 EXISTS = frozenset({"42710", "42P07", "42723"})
 
 
-def text(connection: Connection, command: Command, rules: Rules) -> bytes:
-    """A CREATE EXTENSION with the version that ``rules`` know, a CREATE LANGUAGE with the functions that they know; any
-    other command as it is."""
+def text(connection: Connection, command: Command, rules: Rules) -> bytes | None:
+    """A CREATE EXTENSION with the version that ``rules`` know, a CREATE LANGUAGE with the functions that they know;
+    None for any other command."""
     found = command.detail
     if not isinstance(found, Extension):
-        return command.statement.text
-    if found.as_language:
-        known = rules.languages.get(found.name)
-        return _language(known).as_bytes(connection) if known is not None else command.statement.text
-    if found.version is None and found.name in rules.extensions:
+        return None
+    if found.as_language and found.name in rules.languages:
+        return _language(rules.languages[found.name]).as_bytes(connection)
+    if found.version is None and found.name in rules.extensions and not found.as_language:
         return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
     return command.statement.text
 
