@@ -284,7 +284,7 @@ def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, c
     if not comparison.exact:
         first = comparison.differences[0] if comparison.differences else None
         why = (
-            f"{first.kind} of {first.what}: {first.expected} in the database, {first.found} in the dump"
+            f"{first.of}: {first.expected} in the database, {first.found} in the dump"
             if first is not None
             else comparison.not_compared[0]
         )
