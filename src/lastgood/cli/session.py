@@ -22,6 +22,7 @@ from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres import waits
 from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
@@ -65,6 +66,7 @@ class Session:
         self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
+        waits.Limit.seconds = settings.tables.server.wait_limit
 
     def _learn(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):

@@ -100,6 +100,7 @@ _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIAL
 _ENDS = re.compile(rb"(?i)(?:commit|end)\b")
 _LATE_DROP = "drops something after the dump began to make things"
 _NO_TRANSACTION = "sets something for one transaction, and there is none"
+_AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 # What tools write behind the footer of a dump that is theirs otherwise.
 _TAILS = (
     (re.compile(rb'INSERT INTO "schema_migrations"'), ", as in Rails' structure.sql"),
@@ -323,6 +324,13 @@ class Reading:
             self._targets.note(command)
             return self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
+            if command.not_sql_at is not None and self._behind is not None:
+                raise Corrupt(
+                    f"cannot use the dump: line {token.line} has text after the dump's end",
+                    hint=_AFTER_END,
+                    line=token.line,
+                    offset=token.offset,
+                )
             if command.not_sql_at is not None and not self._marked and not self._maker:
                 self._maker = maker_of_definition(token.text)
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)

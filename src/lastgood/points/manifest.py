@@ -15,6 +15,7 @@ from lastgood.documents import Frozen
 from lastgood.dump import links
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
+from lastgood.members import Survey
 
 SUFFIX = ".lastgood.json"
 LARGEST = 1 << 28
@@ -29,7 +30,8 @@ class Manifest(Frozen):
 
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
-    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot.
+    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what
+    the dump does not hold of its extensions; None in a manifest that was made before that was looked up.
     """
 
     format: Literal[1] = 1
@@ -47,6 +49,7 @@ class Manifest(Frozen):
     size: int
     sha256: str
     facts: Facts
+    members: Survey | None = None
 
     @property
     def migration(self) -> str | None:
