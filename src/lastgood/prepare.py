@@ -78,7 +78,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.look(subject)]
             try:
-                lost = loss.losses(connection, facts)
+                lost = loss.losses(connection, loss.Then.of(point, facts), request.check.compare_limit)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
@@ -160,6 +160,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
+        check=request.check.model_copy(update={"compare_limit": 0.0}),  # it was shown when the run began
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})

@@ -172,6 +172,7 @@ def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
     rows = []
     for each in loss[:SHOWN]:
         since = f"{amounts.number(each.written_since)} by {each.by}" if each.written_since and each.by else ""
+        since = since or ("rows changed in place" if each.in_place else "")
         rows.append([f"{each.schema_name}.{each.name}", _rows(each.live_rows), _rows(each.point_rows), since])
     counts = (Column("migrated", right=True), Column("restored", right=True))
     screen.table((Column("table", fold=True), *counts, Column("written since")), rows)

@@ -13,6 +13,7 @@ from lastgood.procedure.recover.report import COUNTERS, Diagnosis, Left, LossSco
 # More points than this fill a screen; the JSON document has all of them.
 SHOWN = 12
 TABLES = 4
+REASONS = 2
 
 
 def show(screen: Screen, found: Diagnosis) -> None:
@@ -92,29 +93,31 @@ def _row(each: TimelinePoint) -> tuple[str, ...]:
 
 
 def _changes(loss: Sequence[TableLoss]) -> str:
-    """The tables that differ most, in words."""
-    ordered = sorted(loss, key=_weight, reverse=True)
+    """The tables that differ most, and those of which that is not known, in words."""
+    ordered = sorted((each for each in loss if each.differs), key=lambda each: each.weight, reverse=True)
     said = []
     for each in ordered[:TABLES]:
         if each.live_rows is None:
             said.append(f"{each.name} comes back ({_rows(each.point_rows)})")
         elif each.point_rows is None:
             said.append(f"{each.name} goes away ({_rows(each.live_rows)})")
+        elif each.in_place and not each.written_since:
+            said.append(f"{each.name}: rows changed in place")
         else:
             written = f", {amounts.number(each.written_since)} written since" if each.written_since else ""
             change = amounts.signed(each.point_rows - each.live_rows)
             said.append(f"{each.name} {change}{written}")
-    rest = len(ordered) - TABLES
-    more = f"; and {amounts.counted(rest, 'more table')}" if rest > 0 else ""
-    return "; ".join(said) + more
+    if len(ordered) > TABLES:
+        said.append(f"and {amounts.counted(len(ordered) - TABLES, 'more table')}")
+    if unknown := [each for each in loss if not each.differs]:
+        reasons = list(dict.fromkeys(each.why for each in unknown))
+        tables = amounts.counted(len(unknown), "table")
+        said.append(f"content of {tables} not compared ({'; '.join(reasons[:REASONS])})")
+    return "; ".join(said)
 
 
 def _rows(count: int | None) -> str:
     return "rows unknown" if count is None else amounts.counted(count, "row")
-
-
-def _weight(loss: TableLoss) -> int:
-    return max(abs((loss.live_rows or 0) - (loss.point_rows or 0)), loss.written_since or 0)
 
 
 def _left(screen: Screen, each: Left) -> None:

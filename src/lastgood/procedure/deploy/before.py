@@ -145,7 +145,10 @@ def request_back(course: Course, point: RestorePoint) -> Request:
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
         application = without_stop(application)  # and a rollback that fails leaves it stopped
-    return replace(request, choice=Choice(point=str(point.path)), fence="now", run=None, application=application)
+    # Content is told by the emergency backup: nobody reads this plan, and the application waits.
+    check = request.check.model_copy(update={"compare_limit": 0.0})
+    choice = Choice(point=str(point.path))
+    return replace(request, choice=choice, fence="now", run=None, application=application, check=check)
 
 
 def without_stop(application: Application) -> Application:

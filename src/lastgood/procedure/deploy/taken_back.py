@@ -15,6 +15,7 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.events import StageDone, StageStarted
+from lastgood.loss import settled
 from lastgood.plan import TableLoss
 from lastgood.postgres import database
 from lastgood.procedure.deploy import around, way_back
@@ -82,7 +83,7 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
 
 
 def _rolled_back(course: Course, problem: str) -> LastgoodError:
-    assert course.point is not None
+    assert course.point is not None and course.point.manifest is not None
 
     planned: tuple[TableLoss, ...] = ()
 
@@ -100,7 +101,7 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     again = " The application was started again." if started else course.asleep
     course.stopped = False
     _in_service(course, report)
-    course.found["loss"] = way_back.changed(way_back.counted_again(planned, report))
+    course.found["loss"] = way_back.changed(settled(planned, report.emergency_backup, course.point.manifest.facts))
     kind = Interrupted if course.stop.is_set() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",

@@ -9,6 +9,7 @@ from dataclasses import dataclass, replace
 from lastgood.amounts import counted
 from lastgood.dump.names import quoted
 from lastgood.facts import Facts
+from lastgood.loss import table_losses
 from lastgood.plan import TableLoss
 from lastgood.procedure.recover.evidence import Candidate, Key, Live, Seen
 
@@ -199,32 +200,23 @@ def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -
     return f"it lacks what {other.point.path.name} has, as the database does now: {what}"
 
 
-def losses(live: Live, facts: Facts, moment: int | None) -> tuple[TableLoss, ...]:
-    """What becomes of each table whose number of rows differs, or that was written to after the restore point was made
-    (``moment``: the place of that time in ``LiveTable.since``). Numbers that are estimates differ by a tenth at least.
-    """
-    expected = {(table.schema_name, table.name): table.rows for table in facts.tables}
-    found = []
-    for key in sorted(live.tables.keys() | expected.keys()):
-        table, then = live.tables.get(key), expected.get(key)
-        if key[0].startswith(OURS):
-            continue  # our own list of what is left to finish
-        # Of a partitioned table and its parts, those are compared that the restore point has.
-        if table is not None and key not in expected and (table.partitioned or table.root in expected):
-            continue
-        since, by = None, None
-        if table is not None and moment is not None and moment < len(table.since):
-            since, by = table.since[moment], table.by
-        rows = table.rows if table is not None else None
-        if table is not None and not table.exact and then is not None and (rows is None or _near(rows, then)):
-            continue  # an estimate that is not far off says nothing
-        if rows != then or since:
-            found.append(
-                TableLoss(
-                    schema_name=key[0], name=key[1], live_rows=rows, point_rows=then, written_since=since, by=by
-                )
-            )  # fmt: skip
-    return tuple(found)
+def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]:
+    """What becomes of each table, but for those that are equal as far as is known. ``place``: the restore point's among
+    those that the live database was held against, None where it was not. Numbers that are estimates differ by a tenth
+    at least."""
+    content = live.content[place] if place is not None and place < len(live.content) else {}
+    return tuple(
+        each
+        for each in table_losses(live.tables, facts, place, content)
+        if each.content == "not compared" or (each.differs and not _like_the_estimate(each))
+    )
+
+
+def _like_the_estimate(loss: TableLoss) -> bool:
+    """Whether an estimate is not far off: then it says nothing."""
+    if not loss.estimated or loss.point_rows is None or loss.content == "changed":
+        return False
+    return loss.live_rows is None or _near(loss.live_rows, loss.point_rows)
 
 
 def _near(estimate: int, then: int) -> bool:
