@@ -24,6 +24,9 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory.place(runs_programs=Tr
 
 MAJORS = (15, 16, 17, 18)
 NEWEST = 18
+# The version on which tests run that name none. With LASTGOOD_TEST_MAJOR only tests of that version run at all.
+ONLY = int(os.environ["LASTGOOD_TEST_MAJOR"]) if os.environ.get("LASTGOOD_TEST_MAJOR") else None
+USUAL = ONLY or NEWEST
 # Their files may lie in memory; and what tests count is what they do themselves, not what the server does in between.
 # One of them makes a tablespace that lies in the data folder; a standby that another one makes would not start with it.
 OURS = {
@@ -37,6 +40,20 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--campaign", choices=("short", "long"), default="short", help="how much tests/crash tries")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out tests of other versions, where one version is asked for."""
+    if ONLY is None:
+        return
+    others = [item for item in items if isinstance(item, pytest.Function) and _major(item) not in (None, ONLY)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
+
+
+def _major(item: pytest.Function) -> int | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("server") if callspec is not None else None
 
 
 class Servers:
@@ -74,7 +91,7 @@ def servers() -> Iterator[Servers]:
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("postgres")
-        wanted = marker.args if marker else (NEWEST,)
+        wanted = marker.args if marker else (USUAL,)
         metafunc.parametrize("server", wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
 
 

@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from psycopg import IsolationLevel
@@ -49,15 +50,15 @@ class ProofFailed(Failed):
         self.comparison = comparison
 
 
-def rules_for(live: Connection, facts: Facts, *, strict: bool, allow_orphans: bool) -> Rules:
-    """The rules of a load: extensions get the version that the restore point knows, else that of the live database;
-    and what its sessions find without naming a schema, repairs may use."""
+def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
+    """The rules of a load, with what is known of the live database: extensions get the version that the restore point
+    knows, else that of the live database; and what its sessions find without naming a schema, repairs may use."""
     versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
     versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
     # Ours is empty; theirs comes from the settings of the role and of the database.
     row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
     path = row[0] if row is not None else USUAL_PATH
-    return Rules(strict=strict, allow_orphans=allow_orphans, extensions=versions, search_path=path)
+    return replace(wishes, extensions=versions, search_path=path)
 
 
 def rebuild(

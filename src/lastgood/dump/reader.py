@@ -129,7 +129,7 @@ class Reading:
             with naming(part.name, self.summary.notes):
                 if part.is_roles:
                     for command in role_commands(part.source, self.summary.notes):
-                        self.summary.roles.update(command.roles)
+                        self.summary.note_roles(command)
                         self._note_skipped(command)
                         yield command
                 else:

@@ -209,8 +209,9 @@ class Command:
 
     ``relations``: those that it names, the one it is about first; what it locks is among them. ``optional_sqlstates``:
     server errors that a restore records and passes over. ``reason`` goes with SKIP and REFUSE and reads after
-    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``dummy``: a view all of whose
-    columns are NULL, which pg_dump writes to break a circle. ``not_sql_at``: the character at which it stops to be SQL.
+    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
+    whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
+    circle. ``not_sql_at``: the character at which it stops to be SQL.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -220,6 +221,7 @@ class Command:
     relations: tuple[Relation, ...] = ()
     creates: tuple[Created, ...] = ()
     roles: tuple[str, ...] = ()
+    revoked_from: tuple[str, ...] = ()
     optional_sqlstates: frozenset[str] = frozenset()
     detail: Detail | None = None
     dummy: bool = False

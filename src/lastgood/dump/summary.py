@@ -54,9 +54,10 @@ class DumpSummary:
     its comment (``pg_dump -v`` only). ``database`` is the dumped database's name where the dump tells; ``databases``
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
-    target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
-    they'd be empty. ``plain_types``: enums, whose text depends on
-    nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore runs.
+    target server must have; ``named_roles`` has the kinds of commands that need each role, ``revoked_from`` the roles
+    from which something is only revoked. ``tables_without_data``: made by the dump, but with no data section of their
+    own, so that they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object
+    that is made, once, in the dump's order. ``script`` is what a restore runs.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
     the table.
     """
@@ -79,7 +80,8 @@ class DumpSummary:
     has_acls: bool = False
     row_security: bool = False
     replica_role: bool = False
-    roles: set[str] = field(default_factory=set)
+    named_roles: dict[str, set[Kind]] = field(default_factory=dict)
+    revoked_from: set[str] = field(default_factory=set)
     extensions: dict[str, Extension] = field(default_factory=dict)
     tablespaces: set[str] = field(default_factory=set)
     access_methods: set[str] = field(default_factory=set)
@@ -99,6 +101,11 @@ class DumpSummary:
     def server_major(self) -> int | None:
         """The dumped server's major version."""
         return _major(self.server_version)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every role that some command needs."""
+        return frozenset(self.named_roles)
 
     @property
     def names_can_break_out(self) -> bool:
@@ -141,9 +148,15 @@ class DumpSummary:
             found[column.name] = column
         return tuple(found.values())
 
+    def note_roles(self, command: Command) -> None:
+        """Learns which roles a command needs, of a file of roles as well."""
+        for role in command.roles:
+            self.named_roles.setdefault(role, set()).add(command.kind)
+        self.revoked_from.update(command.revoked_from)
+
     def note_command(self, command: Command) -> None:
         """Learns from a command that will run."""
-        self.roles.update(command.roles)
+        self.note_roles(command)
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in POST_DATA

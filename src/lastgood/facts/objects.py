@@ -58,7 +58,9 @@ _QUERIES: tuple[LiteralString, ...] = (
            concat_ws(E'\\n', pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
              a.attgenerated, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attstorage, a.attcompression,
              CASE WHEN a.attcollation NOT IN (0, t.typcollation) THEN a.attcollation::regcollation::text END,
-             nullif(a.attstattarget, -1), a.attoptions::text, a.attfdwoptions::text,
+             nullif(a.attstattarget, -1),
+             (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_'),
+             a.attfdwoptions::text,
              (SELECT concat_ws(' ', q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache,
                                q.seqcycle)
               FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_sequence q ON q.seqrelid = p.objid

@@ -21,6 +21,7 @@ from lastgood.dump.statements import Command, Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Caution, Emit, silent
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.apply import without_effect
 from lastgood.postgres.server import Connection
 from lastgood.repairs import authorization, checks, extensions, foreign_keys, paths
 from lastgood.repairs.record import Record, Repaired, place, what
@@ -38,6 +39,9 @@ _CONTEXTS: dict[Kind, server_errors.Context] = {
     Kind.FOREIGN_KEY: "constraint",
     Kind.EXTENSION: "extension",
 }
+
+# insufficient_privilege, invalid_grant_operation: the object belongs to another role, the platform's own for example.
+NOT_OURS_TO_GIVE = frozenset({"42501", "0LP01"})
 
 # What is not sent just as it is, may wait for others, or begins a transaction of its own.
 ALONE = frozenset({Kind.EXTENSION, Kind.REFRESH, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
@@ -87,13 +91,16 @@ class Commands:
         A refusal that a rule allows is recorded; what can be repaired is repaired and recorded. Raises Failed at
         any other error, with the place in the dump, and at those as well where the rules are strict.
         """
+        if self._unwanted(command):
+            return True
         text = extensions.text(connection, command, self._rules)
         self._declare(command)
         for attempt in range(TRIES):
             if self._cancelled():
                 raise Interrupted("interrupted while the dump was loaded")
             try:
-                connection.execute(text)
+                with self._noticing(connection, [command]):
+                    connection.execute(text)
                 if command.kind is Kind.SESSION_AUTHORIZATION and authorization.returns(command):
                     connection.execute(authorization.BACK)
                 return True
@@ -109,13 +116,37 @@ class Commands:
         one by one they will tell which, and what is to be done about it."""
         if not ALONE.isdisjoint(command.kind for command in commands):
             return False
-        for command in commands:
+        wanted = [command for command in commands if not self._unwanted(command)]
+        for command in wanted:
             self._declare(command)
         try:
-            connection.execute(b";\n".join(command.statement.text for command in commands))
+            with self._noticing(connection, wanted):
+                connection.execute(b";\n".join(command.statement.text for command in wanted))
         except psycopg.Error:
             return False
         return True
+
+    def _unwanted(self, command: Command) -> bool:
+        """Whether the operator wants a command left out; it is recorded."""
+        if why := self._rules.unwanted(command.kind):
+            self.record.skip(command, why, str(command.kind))
+        return bool(why)
+
+    @contextmanager
+    def _noticing(self, connection: Connection, commands: Sequence[Command]) -> Iterator[None]:
+        """Records each GRANT and REVOKE that had no effect: of an object that another role owns, the server warns only.
+        Raises Failed at one where the rules are strict."""
+        first = next((command for command in commands if command.kind is Kind.GRANT), None)
+        if first is None:
+            yield
+            return
+        with without_effect(connection) as warnings:
+            yield
+        for _, warning in warnings:
+            if self._rules.strict:
+                where = place(self._name, first.statement.line, first.statement.offset, what(first))
+                raise Failed(f"cannot load {where}: {warning}", hint=WITHOUT_STRICT_SKIPPED)
+            self.record.without_effect(first, warning)
 
     def _declare(self, command: Command) -> None:
         for made in command.creates:
@@ -200,7 +231,11 @@ class Commands:
             raise self._failed(error, command) from error  # a block that the dump opened; nothing in it can go on
         if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
             return False
-        if error.sqlstate in command.optional_sqlstates or self._brought_along(connection, command, error):
+        if (
+            error.sqlstate in command.optional_sqlstates
+            or self._brought_along(connection, command, error)
+            or (self._rules.copy and command.kind is Kind.GRANT and error.sqlstate in NOT_OURS_TO_GIVE)
+        ):
             if self._rules.strict:
                 raise self._failed(error, command, WITHOUT_STRICT_SKIPPED) from error
             self.record.skip(command, error.diag.message_primary or str(error))

@@ -27,15 +27,22 @@ class Record:
     _left_out: set[int] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def skip(self, command: Command, why: str) -> None:
-        """Records a command that was left out; once, though each session may have tried it."""
-        key = (what(command), why)
+    def skip(self, command: Command, why: str, named: str | None = None) -> None:
+        """Records a command that was left out; once, though each session may have tried it. ``named``: what it is
+        counted under, instead of the object that it is about."""
+        key = (named or what(command), why)
         with self._lock:
             if command.statement.offset in self._left_out:
                 return
             self._left_out.add(command.statement.offset)
             line, count = self.skipped.get(key, (command.statement.line, 0))
             self.skipped[key] = (min(line, command.statement.line), count + 1)
+
+    def without_effect(self, command: Command, why: str) -> None:
+        """Records that a command, or one of several from it on, did nothing."""
+        with self._lock:
+            line, count = self.skipped.get((what(command), why), (command.statement.line, 0))
+            self.skipped[what(command), why] = (min(line, command.statement.line), count + 1)
 
     def repair(self, done: Repaired) -> bool:
         """Records a repair; False when it was known already, from another session."""
