@@ -109,8 +109,8 @@ def counted(
     trouble: Callable[[Key, psycopg.Error], str],
 ) -> dict[Key, LiveTable]:
     """The same tables with their rows, and with those written after each of ``points``. ``seconds``: how long the next
-    count may take; one that is late, or of a table that is ``shut``, stays the server's estimate. ``trouble`` gets every
-    other error and raises it, or returns why the table is unreadable (empty: not a matter of the table)."""
+    count may take; one that is late, or of a table that is ``shut``, stays the server's estimate. ``trouble`` gets
+    every other error and raises it, or returns why the table is unreadable (empty: not a matter of the table)."""
     clock = Clock.read(connection)
     then = [_by_name(point) for point in points]
     found = dict(tables)

@@ -1,7 +1,7 @@
 """Which column of a table says when a row was written, and how many rows were written after a restore point.
 
-A time that says something else (a birthday, a due date, when something is valid or scheduled) is never counted, nor is a
-bare date, nor a time that has not come yet.
+A time that says something else (a birthday, a due date, when something is valid or scheduled) is never counted, nor is
+a bare date, nor a time that has not come yet.
 """
 
 from __future__ import annotations

@@ -27,6 +27,7 @@ class Manifest(Frozen):
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
     to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot.
+    ``changed_nothing``: the run of the deployment that it was made for, when that left the database as it was.
     """
 
     format: Literal[1] = 1
@@ -44,6 +45,7 @@ class Manifest(Frozen):
     size: int
     sha256: str
     facts: Facts
+    changed_nothing: str = ""
 
     @property
     def migration(self) -> str | None:
@@ -92,3 +94,11 @@ def write_manifest(point: Path, manifest: Manifest) -> None:
     """Writes the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
     with durable.writing(manifest_path(point)) as file:
         file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
+
+
+def note_unchanged(point: Path, run: str) -> None:
+    """Notes in the manifest that the deployment ``run`` changed nothing after the point was made. Raises OSError,
+    Corrupt."""
+    manifest = manifest_of(point)
+    if manifest is not None:
+        write_manifest(point, manifest.model_copy(update={"changed_nothing": run}))

@@ -65,6 +65,8 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
         Column("rows back", right=True),
     )
     screen.table(columns, [_row(each) for each in timeline[:SHOWN]])
+    if any(each.proposed for each in timeline[:SHOWN]):
+        screen.say("* what is proposed", first="  ", indent=2)
     if len(timeline) > SHOWN:
         screen.say(f"and {len(timeline) - SHOWN} more; --json lists all of them", first="  ", indent=2)
     for each in timeline[:SHOWN]:
@@ -80,7 +82,7 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
 
 
 def _row(each: TimelinePoint) -> tuple[str, ...]:
-    number = "-" if each.number is None else str(each.number)
+    number = "-" if each.number is None else f"* {each.number}" if each.proposed else str(each.number)
     name = f"{each.name} (kept)" if each.kind == "kept" else each.name
     lost = back = ""
     if each.rows_lost is not None and each.rows_back is not None and each.number is not None:

@@ -64,6 +64,7 @@ def made_ready(course: Course) -> Command:
 
 
 def _undone(course: Course) -> None:
+    course.changed_nothing()
     if course.stopped:
         course.service.start_again("the deployment was not begun")
         course.service.well()

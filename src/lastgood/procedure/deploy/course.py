@@ -18,6 +18,7 @@ from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution, Emit
 from lastgood.journal import Journal
 from lastgood.points import RestorePoint
+from lastgood.points.manifest import note_unchanged
 from lastgood.postgres.outlived import Outlived, Trace
 from lastgood.postgres.state import DatabaseState
 from lastgood.procedure.deploy.hold import Hold
@@ -88,6 +89,13 @@ class Course:
             self.journal.write(event, **data)
         except OSError as error:
             self.emit(Caution(f'cannot write the journal "{self.journal.path}": {error.strerror}'))
+
+    def changed_nothing(self) -> None:
+        """Notes with the restore point that the deployment left the database as it was: it is not the way out of an
+        emergency that was there before."""
+        if self.point is not None:
+            with suppress(OSError, LastgoodError):  # it only helps to choose
+                note_unchanged(self.point.path, self.hold.run)
 
     def remark(self, text: str) -> None:
         """Something that people should know of: told now, and in the report."""

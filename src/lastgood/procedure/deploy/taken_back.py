@@ -70,6 +70,7 @@ def _taken_back(course: Course, problem: str, *, of_migration: bool) -> Lastgood
 
 def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
     course.hold.settle()
+    course.changed_nothing()
     again = ""
     if course.stopped:
         course.emit(StageStarted("start", "start the application again"))
@@ -105,8 +106,7 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     kind = Interrupted if course.stop.is_set() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
-        hint=f'{AGAIN} What was replaced is kept as "{shown(report.kept)}"; {report.undo_command} puts it into service '
-        "again.",
+        hint=f'{AGAIN} The database as the migration left it is kept as "{shown(report.kept)}".',
         state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
     )
     return _error(course, error, "rolled back", problem)

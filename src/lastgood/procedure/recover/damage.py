@@ -200,6 +200,16 @@ def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -
     return f"it lacks what {other.point.path.name} has, as the database does now: {what}"
 
 
+def equal(live: Live, facts: Facts, place: int) -> bool:
+    """Whether the live database has the very rows and the tables of the restore point: going back would change
+    nothing."""
+    content = live.content[place] if place < len(live.content) else {}
+    if not facts.tables or _leftovers(live, Reference("", facts)):
+        return False
+    losses = table_losses(live.tables, facts, place, content)
+    return all(each.content == "equal" and not each.differs for each in losses)
+
+
 def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]:
     """What becomes of each table, but for those that are equal as far as is known. ``place``: the restore point's among
     those that the live database was held against, None where it was not. Numbers that are estimates differ by a tenth

@@ -37,7 +37,7 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
         title=TITLES[case.emergency].format(live=evidence.name),
         damaged=case.broken,
         reasons=tuple(_reasons(case)),
-        timeline=timeline(evidence, case.suspects),
+        timeline=timeline(evidence, {**case.no_way_out, **case.suspects}, proposed[0] if proposed else None),
         left=tuple(remains.left(evidence, needed=chosen is None)),
         scope=remains.scope(evidence),
         scope_note=remains.scope_note(evidence),
@@ -101,6 +101,8 @@ def _of_content(case: Case) -> Iterator[Seen]:
     for place, why in case.suspects.items():
         name = evidence.candidates[place].point.path.name
         yield Seen(f"{name} was made after the damage: {why}", "its facts")
+    for place, why in case.no_way_out.items():
+        yield Seen(f"{evidence.candidates[place].point.path.name} is no way out: {why}", "its facts")
     if not evidence.candidates and not evidence.server.error:
         text = evidence.store_problem or f'"{evidence.store}" holds no restore point of "{evidence.name}"'
         if evidence.of_others:
