@@ -19,6 +19,14 @@ SUFFIX = ".lastgood.json"
 
 Form = Literal["plain", "custom", "directory"]
 Purpose = Literal["backup", "emergency"]
+Outcome = Literal["deployed", "changed nothing"]
+
+
+class DeploymentNote(Frozen):
+    """What became of a deployment after its restore point was made."""
+
+    run: str
+    outcome: Outcome
 
 
 class Manifest(Frozen):
@@ -27,7 +35,7 @@ class Manifest(Frozen):
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
     to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot.
-    ``changed_nothing``: the run of the deployment that it was made for, when that left the database as it was.
+    ``deployment``: what became of the one that it was made for, None where it was made for none or that was taken back.
     """
 
     format: Literal[1] = 1
@@ -45,7 +53,7 @@ class Manifest(Frozen):
     size: int
     sha256: str
     facts: Facts
-    changed_nothing: str = ""
+    deployment: DeploymentNote | None = None
 
     @property
     def migration(self) -> str | None:
@@ -96,9 +104,8 @@ def write_manifest(point: Path, manifest: Manifest) -> None:
         file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
 
 
-def note_unchanged(point: Path, run: str) -> None:
-    """Notes in the manifest that the deployment ``run`` changed nothing after the point was made. Raises OSError,
-    Corrupt."""
+def note_deployment(point: Path, note: DeploymentNote) -> None:
+    """Notes in the manifest what became of the deployment that the point was made for. Raises OSError, Corrupt."""
     manifest = manifest_of(point)
     if manifest is not None:
-        write_manifest(point, manifest.model_copy(update={"changed_nothing": run}))
+        write_manifest(point, manifest.model_copy(update={"deployment": note}))

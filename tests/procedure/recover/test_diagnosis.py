@@ -10,7 +10,7 @@ import pytest
 
 from lastgood.facts import Facts
 from lastgood.loss import Content
-from lastgood.points.manifest import Manifest
+from lastgood.points.manifest import DeploymentNote, Manifest
 from lastgood.procedure.recover.diagnosis import diagnose
 from lastgood.procedure.recover.evidence import Candidate, LockedOut, Seen, Server, Sibling, Wish
 from tests.procedure.recover.cases import (
@@ -252,7 +252,7 @@ def made_for(run: str, days: int, then: Facts) -> Candidate:
         size=1,
         sha256="",
         facts=then,
-        changed_nothing=run,
+        deployment=DeploymentNote(run=run, outcome="changed nothing"),
     )
     return replace(found, point=replace(found.point, manifest=manifest))
 

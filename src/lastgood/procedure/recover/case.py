@@ -83,13 +83,14 @@ class Case:
             return ""
         if damage.equal(live, candidate.facts, place):
             return "it equals the database as it is now"
-        if manifest is None or not manifest.changed_nothing:
+        note = manifest.deployment if manifest is not None else None
+        if note is None or note.outcome != "changed nothing":
             return ""
-        reference = damage.Reference(candidate.point.path.name, candidate.facts)
+        reference = damage.Reference.of(candidate)
         finishing = bool(self.evidence.server.finishing)
         if any(sign.decisive for sign in damage.signs(live, reference, finishing=finishing)):
             return ""  # what broke the database came after it
-        return f"deployment {manifest.changed_nothing}, for which it was made, changed nothing"
+        return f"deployment {note.run}, for which it was made, changed nothing"
 
     @cached_property
     def fitting(self) -> tuple[Candidate, ...]:
@@ -127,7 +128,7 @@ class Case:
         known = [each for place, each in enumerate(self.evidence.candidates) if place not in self.suspects]
         for candidate in (*known, *self.evidence.elsewhere):
             if candidate.usable and candidate.facts is not None:
-                return damage.Reference(candidate.point.path.name, candidate.facts)
+                return damage.Reference.of(candidate)
         return None
 
     @property

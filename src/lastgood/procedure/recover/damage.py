@@ -5,6 +5,7 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from lastgood.amounts import counted
 from lastgood.dump.names import quoted
@@ -40,10 +41,18 @@ class Sign(Seen):
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A restore point that the live database is held against: its name, and what it contains. ``counted``: its facts
-    tell what schema objects it has."""
+    tell what schema objects it has. ``deployed``: a deployment that ended well began with it."""
 
     name: str
     facts: Facts
+    deployed: bool = False
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Self:
+        """Of a restore point whose content is known."""
+        assert candidate.facts is not None
+        note = candidate.point.manifest.deployment if candidate.point.manifest is not None else None
+        return cls(candidate.point.path.name, candidate.facts, note is not None and note.outcome == "deployed")
 
     @property
     def counted(self) -> bool:
@@ -71,7 +80,7 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
     source = f"the facts of {reference.name}"
     # A migration since may have dropped what is missing, on purpose: then it takes a person to say that it is damage.
     # The same where it is not known whether there was one, since the rows of a large dump were only counted.
-    since = _recorded_since(live, reference.facts)
+    since = _migrated_since(live, reference)
     unexplained = since is False or (since is None and live.migration is None)
     expected = {(table.schema_name, table.name): table.rows for table in reference.facts.tables}
     missing = [key for key in expected if key not in live.tables]
@@ -119,7 +128,7 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
             decisive = kind == "primary key" or (kind in KEYS and (unexplained or most))
             yield Sign(text, source, decisive, put_off=kind in ("index", "foreign key"))
     leftovers = _leftovers(live, reference)
-    if leftovers and _recorded_since(live, reference.facts) is False:
+    if leftovers and since is False:
         text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no migration since is recorded"
         yield Sign(text, live.migrations_table)
 
@@ -155,6 +164,11 @@ def _leftovers(live: Live, reference: Reference) -> list[str]:
     there = {f"{kind} {name}" for kind, name in live.objects or () if kind in ("table", "view", "materialized view")}
     then = {f"{one.kind} {one.identity}" for one in reference.facts.objects}
     return sorted(each for each in there - then if not each.startswith(f"table {OURS}"))
+
+
+def _migrated_since(live: Live, reference: Reference) -> bool | None:
+    """The same, or by a deployment that ended well: psql with a file records nothing."""
+    return True if reference.deployed else _recorded_since(live, reference.facts)
 
 
 def _recorded_since(live: Live, facts: Facts) -> bool | None:
