@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer, available
 from tests import memory, pooler, warm
+from tests.extended import extended_server
 
 # Shared machines are slow at times: how long an example takes says nothing here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -56,6 +58,14 @@ def _major(item: pytest.Function) -> int | None:
     return callspec.params.get("server") if callspec is not None else None
 
 
+def require(major: int) -> None:
+    """Skips the test where that version is not installed, but not in CI."""
+    if major not in available():
+        if os.environ.get("CI"):
+            pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
+        pytest.skip(f"PostgreSQL {major} is not on this machine")
+
+
 class Servers:
     """The clusters of this test process, by major version."""
 
@@ -64,10 +74,7 @@ class Servers:
 
     def get(self, major: int) -> EmbeddedServer:
         """The running server of that version. Where it is not installed the test is skipped, but not in CI."""
-        if major not in available():
-            if os.environ.get("CI"):
-                pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
-            pytest.skip(f"PostgreSQL {major} is not on this machine")
+        require(major)
         if major not in self._running:
             self._running[major] = EmbeddedServer(major, settings=OURS)
         return self._running[major]
@@ -88,6 +95,21 @@ def servers() -> Iterator[Servers]:
     running.close()
 
 
+@pytest.fixture(scope="session")
+def extended_servers() -> Iterator[Callable[[int], EmbeddedServer]]:
+    """Servers that know the extensions in ``tests/fixtures/extensions``, by major version."""
+    running: dict[int, EmbeddedServer] = {}
+    with ExitStack() as stack:
+
+        def get(major: int) -> EmbeddedServer:
+            require(major)
+            if major not in running:
+                running[major] = stack.enter_context(extended_server(major, settings=OURS))
+            return running[major]
+
+        yield get
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("postgres")
@@ -97,9 +119,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest, servers: Servers) -> EmbeddedServer:
-    """A running server of the version that the test's ``postgres`` marker names (default: the newest)."""
+    """A running server of the version that the test's ``postgres`` marker names (default: the newest); with the marker
+    ``extended`` one that knows extensions of ours."""
     major: int = request.param
-    return servers.get(major)
+    marker = request.node.get_closest_marker("extended")
+    return request.getfixturevalue("extended_servers")(major) if marker is not None else servers.get(major)
 
 
 @pytest.fixture

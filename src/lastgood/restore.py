@@ -139,6 +139,7 @@ def restore(
                         pace=pace,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
+                        unsure=summary.rows_for_extensions,
                         again=lambda: (
                             points.read_whole(
                                 point, database=summary.database, stage="prove", emit=emit, cancelled=stop.is_set

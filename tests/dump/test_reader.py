@@ -675,6 +675,7 @@ def test_inserts_into_one_table_make_one_section() -> None:
 def test_old_dumps_switch_the_search_path() -> None:
     text = (
         HEAD
+        + b"CREATE SCHEMA crm;\n"
         + b"SET search_path = crm, pg_catalog;\nCREATE TABLE t (a integer);\nCOPY t (a) FROM stdin;\n1\n\\.\n"
         + FOOT
     )

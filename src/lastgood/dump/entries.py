@@ -57,4 +57,13 @@ class RowsEnd:
     rows: int
 
 
-Entry = Command | RowsStart | Rows | Skimmed | RowsEnd
+@dataclass(frozen=True, slots=True)
+class SegmentStart:
+    """Another dump of the same database follows, in the same text from ``offset`` on or in the next file (None): such
+    as the rows after the definitions.
+    """
+
+    offset: int | None
+
+
+Entry = SegmentStart | Command | RowsStart | Rows | Skimmed | RowsEnd

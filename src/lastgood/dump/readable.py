@@ -76,8 +76,7 @@ class ReadableReading(Reading):
         held: list[Command] = []
         for text in texts(self._dump, self._note_damage):
             self._begin_text()
-            entries = self._text(text)
-            yield from rows_first(entries, held) if isinstance(self._dump, FileSet) else entries
+            yield from rows_first(self._text(text), held, alone=not isinstance(self._dump, FileSet))
         yield from held
 
     def _text(self, source: Source) -> Iterator[Entry]:

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Script, Step
 from lastgood.dump.statements import (
+    POST_DATA,
     Column,
     Command,
     Created,
@@ -19,21 +20,8 @@ from lastgood.dump.statements import (
     TableDefinition,
 )
 
-POST_DATA = frozenset(
-    {
-        Kind.INDEX,
-        Kind.PRIMARY_KEY,
-        Kind.UNIQUE,
-        Kind.FOREIGN_KEY,
-        Kind.EXCLUSION,
-        Kind.TRIGGER,
-        Kind.EVENT_TRIGGER,
-        Kind.RULE,
-        Kind.POLICY,
-        Kind.PUBLICATION,
-        Kind.REFRESH,
-    }
-)
+# Every database has these, made by the server: a dump that names them makes nothing.
+BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
 _AFFECTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 
 
@@ -58,8 +46,10 @@ class DumpSummary:
     from which something is only revoked. ``tables_without_data``: made by the dump, but with no data section of their
     own, so that they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object
     that is made, once, in the dump's order. ``script`` is what a restore runs.
+    ``cautions``: signs that the file was cut or changed, in sentences without a full stop.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
-    the table.
+    the table. ``rows_for_extensions``: tables and sequences that no file makes, but perhaps one of the extensions that
+    the files make: whether they are there is known when these are.
     """
 
     server_version: str | None = None
@@ -89,11 +79,13 @@ class DumpSummary:
     statements: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
     tables: dict[Relation, TableDefinition] = field(default_factory=dict)
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
     rows_without_table: dict[Relation, None] = field(default_factory=dict)
+    rows_for_extensions: dict[Relation, None] = field(default_factory=dict)
     script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
@@ -153,6 +145,16 @@ class DumpSummary:
         for role in command.roles:
             self.named_roles.setdefault(role, set()).add(command.kind)
         self.revoked_from.update(command.revoked_from)
+
+    def declared_columns(self, relation: Relation) -> tuple[str, ...]:
+        """The names of a table's columns as far as the dump declares them: without those that it inherits from a table
+        of an extension, or has of such a type."""
+        definition = self.tables.get(relation)
+        if definition is None or (definition.of_type is not None and definition.of_type not in self.tables):
+            return ()
+        found = [name for parent in definition.inherits for name in self.declared_columns(parent)]
+        of_type = self.declared_columns(definition.of_type) if definition.of_type is not None else ()
+        return tuple(dict.fromkeys([*found, *of_type, *(column.name for column in definition.columns)]))
 
     def note_command(self, command: Command) -> None:
         """Learns from a command that will run."""

@@ -10,6 +10,7 @@ from lastgood.dump.file_set import files_of_set, open_any
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError
+from lastgood.points.contained import contained
 from lastgood.points.foreign_time import made_at, named_or_written
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, manifest_of
 from lastgood.points.point import RestorePoint, pg_restore_for
@@ -52,6 +53,14 @@ def listing(store: Path) -> list[RestorePoint]:
 
 def look_at(path: Path) -> RestorePoint | None:
     """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only."""
+    try:
+        with contained(path):
+            return _look_at(path)
+    except LastgoodError as error:
+        return _damaged(path, str(error)) if _NAMED_SO.search(path.name) else None
+
+
+def _look_at(path: Path) -> RestorePoint | None:
     problem = ""
     manifest: Manifest | None = None
     beside = has_manifest(path)
@@ -64,7 +73,7 @@ def look_at(path: Path) -> RestorePoint | None:
         head = _head(source)
     except LastgoodError as error:
         if manifest is None:
-            return _damaged(path, str(error)) if _NAMED_SO.search(path.name) and path.is_file() else None
+            return _damaged(path, str(error)) if _NAMED_SO.search(path.name) else None
         # One of ours that is no dump any more: it must be seen, not passed over.
         return RestorePoint(path, manifest.made_at, "manifest", _size(path), manifest, str(error))
     if manifest is not None:
@@ -80,9 +89,15 @@ def look_at(path: Path) -> RestorePoint | None:
     return RestorePoint(path, moment, where, source.size, None, problem)
 
 
-def _damaged(path: Path, problem: str) -> RestorePoint:
-    moment, where = named_or_written(path.name, path)
-    return RestorePoint(path, moment, where, path.stat().st_size, None, problem)
+def _damaged(path: Path, problem: str) -> RestorePoint | None:
+    """None where it is no file, or vanished meanwhile."""
+    try:
+        if not path.is_file():
+            return None
+        moment, where = named_or_written(path.name, path)
+        return RestorePoint(path, moment, where, path.stat().st_size, None, problem)
+    except (OSError, OverflowError, ValueError):
+        return None
 
 
 def _tail(path: Path) -> bytes:

@@ -13,14 +13,15 @@ from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
 from lastgood.events import Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
+from lastgood.points.contained import contained
 from lastgood.points.point import RestorePoint, source_of
 
-State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "differs", "unusable"]
+State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; what an application has lies in others.
 EVERYWHERE = frozenset({"postgres", "template1"})
 
@@ -40,6 +41,7 @@ _STATES: tuple[tuple[type[BadPoint], State], ...] = (
     (Incomplete, "incomplete"),
     (Corrupt, "corrupt"),
     (Unsafe, "unsafe"),
+    (Foreign, "foreign"),
 )
 
 
@@ -113,6 +115,18 @@ def read_whole(
     cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when
     a program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
+    with contained(point.path):
+        return _read_whole(point, database, skim, stage, emit, cancelled)
+
+
+def _read_whole(
+    point: RestorePoint,
+    database: str | None,
+    skim: bool,
+    stage: str,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+) -> Whole:
     source = source_of(point)
 
     def facts_of(database: str | None) -> tuple[Facts, DumpSummary]:
@@ -143,7 +157,7 @@ def read_whole(
             return Whole(point, source, point.manifest.facts, summary)
     if digest is not None:
         # Something is wrong with it: what, only its rows can tell.
-        return read_whole(point, database=database, stage=stage, emit=emit, cancelled=cancelled)
+        return _read_whole(point, database, False, stage, emit, cancelled)
     _check(point, facts, source)
     whole = Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
     for text in whole.notes:
@@ -184,8 +198,8 @@ def verify(
     """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
     ``skim``: see ``read_whole``.
 
-    Of a cluster dump every database, or the one that ``database`` names. Raises Refused when a program to read it with
-    is missing, Interrupted when ``cancelled`` turned true.
+    Of a cluster dump every database, or the one that ``database`` names. Where a program to read it with is missing,
+    the verdict is ``unusable``. Raises Interrupted when ``cancelled`` turned true.
     """
     try:
         whole = read_whole(point, database=database, skim=skim, emit=emit, cancelled=cancelled)
@@ -200,6 +214,8 @@ def verify(
     except BadPoint as error:
         facts = error.facts if isinstance(error, Differs) else None
         return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
+    except Refused as error:
+        return Verdict("unusable", str(error), error.hint)
     if lacks := lacking(point, whole.summary):
         return Verdict("partial", *_PARTIAL[lacks], facts=whole.facts, notes=whole.notes)
     return Verdict("valid", facts=whole.facts, notes=whole.notes, has_acls=whole.summary.has_acls)

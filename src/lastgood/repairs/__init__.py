@@ -9,16 +9,17 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from lastgood.amounts import counted
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Command, Kind
-from lastgood.errors import Failed, Interrupted, LastgoodError
+from lastgood.errors import Corrupt, Failed, Interrupted, LastgoodError
 from lastgood.events import Caution, Emit, silent
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect
@@ -79,9 +80,7 @@ class Commands:
         self._wait = wait
         # Two repairs may change the same function: one at a time.
         self._repairing = threading.Lock()
-        self._room = threading.Lock()
         self._put_off: list[checks.PutOff] = []
-        self._configuration: dict[Relation, str] = {}
         self._computed: frozenset[Relation] = frozenset()
         self._declared: dict[str, int] = {}  # checks, by their words: where the dump declares them
 
@@ -146,7 +145,7 @@ class Commands:
             if self._rules.strict:
                 where = place(self._name, first.statement.line, first.statement.offset, what(first))
                 raise Failed(f"cannot load {where}: {warning}", hint=WITHOUT_STRICT_SKIPPED)
-            self.record.without_effect(first, warning)
+            self.record.pass_over(what(first), warning, first.statement.line)
 
     def _declare(self, command: Command) -> None:
         for made in command.creates:
@@ -163,43 +162,42 @@ class Commands:
     def failed(
         self, error: psycopg.Error, line: int, named: str, *, context: server_errors.Context, offset: int | None = None
     ) -> LastgoodError:
-        """Our error for a server's, met at a place of the dump; ``offset`` in bytes, where it is known."""
-        return server_errors.failed(
+        """Our error for a server's, met at a place of the dump; ``offset`` in bytes, where it is known. Corrupt where
+        the server found that the rows are not what a dump has."""
+        found = server_errors.failed(
             error, f"load {place(self._name, line, offset, named)}", context=context, sqlstate=True
         )
+        if context == "copy" and error.sqlstate in server_errors.DAMAGED_ROWS:
+            return Corrupt(found.message, hint=found.hint, state=found.state, line=line, offset=offset)
+        return found
 
-    def before_rows(self, connection: Connection) -> None:
-        """To be called when all tables are made and before the first row is loaded."""
+    def before_rows(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
+        """To be called when all tables are made and before the first row is loaded. ``rows``: the tables that the dump
+        has rows of, in its order, each with the line where they begin."""
         if self._rules.strict:
             return  # what stands in the way of rows is an error then
-        self._configuration = extensions.configuration(connection)
+        self._make_room(connection, rows)
         self._computed = paths.computed(connection)
         self._put_off = checks.put_off(connection)
 
     @contextmanager
-    def loading(self, connection: Connection, relation: Relation, line: int) -> Iterator[None]:
-        """What rows of a table need while they are loaded (``line``: where they stand in the dump)."""
-        self._make_room(connection, relation, line)
+    def loading(self, connection: Connection, relation: Relation) -> Iterator[None]:
+        """What rows of a table need while they are loaded."""
         with paths.under(connection, self._rules.search_path) if relation in self._computed else nullcontext():
             yield
 
-    def _make_room(self, connection: Connection, relation: Relation, line: int) -> None:
-        """An extension may have put rows of its own there."""
-        with self._room:  # several sessions may load one table: none begins before the others' rows are gone
-            condition = self._configuration.pop(relation, None)
-            if condition is None:
-                return
+    def _make_room(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
+        """Removes the rows that extensions put into their tables themselves, in the reverse of the dump's order: a row
+        goes before the one that it references."""
+        conditions = extensions.configuration(connection)
+        for relation in reversed([relation for relation in rows if relation in conditions]):
             try:
-                deleted = extensions.make_room(connection, relation, condition)
+                deleted = extensions.make_room(connection, relation, conditions[relation])
             except psycopg.errors.ForeignKeyViolation:
-                return  # other rows of the extension need them; a row of the dump that is there already will tell
-        if deleted:
-            rows = "1 row" if deleted == 1 else f"{deleted:,} rows"
-            self._repaired(
-                f"rows of {relation}",
-                f"{rows} that its extension brought along gave way to those of the restore point",
-                line,
-            )
+                continue  # other rows of the extension need them; a row of the dump that is there already will tell
+            if deleted:
+                gone = f"{counted(deleted, 'row')} that its extension brought along"
+                self._repaired(f"rows of {relation}", f"{gone} gave way to those of the restore point", rows[relation])
 
     def after_rows(self, connections: Sequence[Connection]) -> None:
         """To be called when all rows are loaded, and best after the indexes: checks look rows up. Not to be called

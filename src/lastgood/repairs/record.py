@@ -38,11 +38,11 @@ class Record:
             line, count = self.skipped.get(key, (command.statement.line, 0))
             self.skipped[key] = (min(line, command.statement.line), count + 1)
 
-    def without_effect(self, command: Command, why: str) -> None:
-        """Records that a command, or one of several from it on, did nothing."""
+    def pass_over(self, named: str, why: str, line: int) -> None:
+        """Records rows that were left out, or a command that had no effect."""
         with self._lock:
-            line, count = self.skipped.get((what(command), why), (command.statement.line, 0))
-            self.skipped[what(command), why] = (min(line, command.statement.line), count + 1)
+            first, count = self.skipped.get((named, why), (line, 0))
+            self.skipped[named, why] = (min(first, line), count + 1)
 
     def repair(self, done: Repaired) -> bool:
         """Records a repair; False when it was known already, from another session."""

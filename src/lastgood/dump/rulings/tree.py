@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pglast.parser import parse_sql_json
@@ -55,6 +56,23 @@ def _node(value: Any) -> Any:
                 return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
         return Node("", value)
     return tuple(map(_node, value)) if isinstance(value, list) else value
+
+
+def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node in ``node``, or in several, and itself: its class, or the field that it is where that tells, and its
+    fields as the parser gives them."""
+    waiting: list[Any] = [node]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Node):
+            value = {value.tag: value._fields}
+        if isinstance(value, list | tuple):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                if isinstance(each, dict):
+                    yield key, each
+                waiting.append(each)
 
 
 def shape(text: str) -> list[Any]:

@@ -146,7 +146,7 @@ def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: 
             for each in shut.values()
         )
     with looking.at("the schema"):
-        query = sql.SQL("WITH ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
+        query = sql.SQL("WITH RECURSIVE ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
         found["objects"] = frozenset((kind, identity) for kind, identity in connection.execute(query))
     with looking.at("invalid indexes"):
         found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))
