@@ -110,7 +110,7 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
         evidence = replace(
             evidence,
             places=places,
-            elsewhere=candidates.elsewhere(places, store, name, unseen),
+            elsewhere=candidates.elsewhere(places, store, inquiry.here, name, unseen),
             physical=physical.look(folders, unseen),
             siblings=() if said.error else siblings.look(target, name, _expected(evidence), unseen),
             platform=platform.recognise(

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from lastgood.amounts import ago
+from lastgood.amounts import ago, counted
 from lastgood.postgres.deployment import SAID
 from lastgood.procedure.recover import damage, remains
 from lastgood.procedure.recover.case import Case
@@ -34,7 +34,7 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
     return Diagnosis(
         live=evidence.name,
         emergency=case.emergency,
-        title=TITLES[case.emergency].format(live=evidence.name),
+        title=_title(case),
         damaged=case.broken,
         reasons=tuple(_reasons(case)),
         timeline=timeline(evidence, {**case.no_way_out, **case.suspects}, proposed[0] if proposed else None),
@@ -47,6 +47,13 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
         unseen=evidence.unseen,
         seconds=round(seconds, 3),
     )
+
+
+def _title(case: Case) -> str:
+    if case.emergency == "no_backup" and case.evidence.elsewhere:
+        dumps = counted(len(case.evidence.elsewhere), "dump was", "dumps were")
+        return f"the store has no backup; {dumps} found elsewhere"
+    return TITLES[case.emergency].format(live=case.evidence.name)
 
 
 def _reasons(case: Case) -> list[Reason]:
