@@ -65,6 +65,8 @@ def recover_(
     while True:
         with session.work() as (emit, cancelled):
             found = recover.look(inquiry, emit, cancelled)
+        if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:
+            raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):
             shown.show(session.screen, found)
         if found.hopeless or dry_run:
