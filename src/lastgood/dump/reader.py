@@ -306,6 +306,8 @@ class Reading:
             case TableDefinition(relation=relation):
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
                 self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
+                if self._entry.startswith("table "):
+                    self.summary.with_heading.add(relation)
             case Setting(name="search_path", value=value):
                 listed = [part.strip().strip('"') for part in (value or "").split(",")]
                 self._schema = next((part for part in listed if part not in ("", "pg_catalog")), "")

@@ -167,6 +167,23 @@ class SequencePosition:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceDefinition:
+    """A sequence as CREATE SEQUENCE or an identity column declares it; ``start`` is its first value."""
+
+    sequence: Relation
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key that ALTER TABLE adds: columns of ``table`` that refer to ``references``."""
+
+    table: Relation
+    columns: tuple[str, ...]
+    references: Relation
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """A session setting; ``value`` is None for RESET and SET … TO DEFAULT."""
 
@@ -223,6 +240,8 @@ Detail = (
     TableDefinition
     | EnumType
     | SequencePosition
+    | SequenceDefinition
+    | ForeignKey
     | Setting
     | Extension
     | LargeObjectCall

@@ -14,6 +14,7 @@ from lastgood.dump.statements import (
     Created,
     EnumType,
     Extension,
+    ForeignKey,
     Kind,
     LargeObjectCall,
     Setting,
@@ -40,9 +41,9 @@ class DumpSummary:
     its comment (``pg_dump -v`` only). ``database`` is the dumped database's name where the dump tells; ``databases``
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
-    target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
-    they'd be empty. ``plain_types``: enums, whose text depends on
-    nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore runs.
+    target server must have. ``with_heading``: tables under a heading of pg_dump's. ``plain_types``: enums, whose text
+    depends on nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore
+    runs.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
     the table.
     """
@@ -77,6 +78,8 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
+    with_heading: set[Relation] = field(default_factory=set)
+    foreign_keys: list[ForeignKey] = field(default_factory=list)
     rows_without_table: dict[Relation, None] = field(default_factory=dict)
     script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
@@ -93,13 +96,19 @@ class DumpSummary:
         return found is not None and int(found[1]) >= 11 and int(found[2]) < _AFFECTED.get(int(found[1]), 0)
 
     @property
-    def tables_without_data(self) -> tuple[Relation, ...]:
-        """See above; partitioned tables and foreign tables carry no rows, and so are not among them."""
+    def tables_without_section(self) -> tuple[Relation, ...]:
+        """Tables that get no rows; partitioned tables and foreign tables carry none, and so are not among them."""
         return tuple(
             relation
             for relation, definition in self.tables.items()
             if definition.carries_rows and relation not in self.with_data_section
         )
+
+    @property
+    def tables_without_data(self) -> tuple[Relation, ...]:
+        """Those of them of which the dump does not say that they are empty: pg_dump writes a section, or the heading of
+        one, for each table whose rows it dumps, other programs do not."""
+        return tuple(relation for relation in self.tables_without_section if relation in self.with_heading)
 
     @property
     def keys_before_rows(self) -> bool:
@@ -141,6 +150,8 @@ class DumpSummary:
                 self.tables[definition.relation] = definition
                 if definition.access_method:
                     self.access_methods.add(definition.access_method)
+            case ForeignKey() as key:
+                self.foreign_keys.append(key)
             case EnumType(name=name):
                 self.plain_types.add(str(name))
             case Extension() as extension:

@@ -3,21 +3,25 @@
 from lastgood.dump.file_set import files_of_set
 from lastgood.points.choosing import choose, find, gather, may_lack, overheard
 from lastgood.points.glance import Glance, glanced
+from lastgood.points.partial import Lack, Orphans, Partial, check_restorable
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing, look_at
-from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, state_of, verify
+from lastgood.points.verdict import Verdict, Whole, read_whole, state_of, verify
 
 __all__ = [
     "Glance",
+    "Lack",
+    "Orphans",
+    "Partial",
     "RestorePoint",
     "Verdict",
     "Whole",
+    "check_restorable",
     "choose",
     "files_of_set",
     "find",
     "gather",
     "glanced",
-    "lacking",
     "listing",
     "look_at",
     "may_lack",

@@ -8,9 +8,12 @@ from __future__ import annotations
 
 import json
 import sys
+from collections.abc import Iterator
 from typing import Any
 
 from pglast.parser import parse_sql_json
+
+from lastgood.dump import names
 
 _DEEP = 10_000
 
@@ -55,6 +58,36 @@ def _node(value: Any) -> Any:
                 return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
         return Node("", value)
     return tuple(map(_node, value)) if isinstance(value, list) else value
+
+
+def qualified(text: str) -> list[names.Relation]:
+    """The names with a schema of relations, functions and types in ``text``. Raises as ``parse`` does."""
+    return list(_qualified(json.loads(parse_sql_json(text))["stmts"]))
+
+
+def _qualified(value: Any) -> Iterator[names.Relation]:
+    if isinstance(value, list):
+        for each in value:
+            yield from _qualified(each)
+    elif isinstance(value, dict):
+        if "relname" in value and value.get("schemaname"):
+            yield names.Relation(value["schemaname"], value["relname"])
+        for field in ("funcname", "names"):
+            parts = value.get(field)
+            if isinstance(parts, list) and len(parts) == 2:
+                schema, own = (part.get("String", {}).get("sval") for part in parts)
+                if schema and own:
+                    yield names.Relation(schema, own)
+        if "typeName" in value and value["typeName"].get("names", [])[-1:] == _REGCLASS:
+            constant = value.get("arg", {}).get("A_Const", {}).get("sval", {}).get("sval", "")
+            relation = names.parse(constant, "")
+            if relation is not None and relation.schema:
+                yield relation
+        for each in value.values():
+            yield from _qualified(each)
+
+
+_REGCLASS = [{"String": {"sval": "regclass"}}]
 
 
 def shape(text: str) -> list[Any]:
