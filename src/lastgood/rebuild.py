@@ -7,6 +7,7 @@ from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import closing, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from psycopg import IsolationLevel
@@ -31,6 +32,7 @@ from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Limits
 from lastgood.repairs import USUAL_PATH, Rules
 from lastgood.repairs.accepted import accepted
+from lastgood.repairs.extensions import absent
 from lastgood.visible import visible
 
 SHOWN = 20
@@ -49,15 +51,15 @@ class ProofFailed(Failed):
         self.comparison = comparison
 
 
-def rules_for(live: Connection, facts: Facts, *, strict: bool, allow_orphans: bool) -> Rules:
-    """The rules of a load: extensions get the version that the restore point knows, else that of the live database;
-    and what its sessions find without naming a schema, repairs may use."""
+def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
+    """The rules of a load, with what is known of the live database: extensions get the version that the restore point
+    knows, else that of the live database; and what its sessions find without naming a schema, repairs may use."""
     versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
     versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
     # Ours is empty; theirs comes from the settings of the role and of the database.
     row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
     path = row[0] if row is not None else USUAL_PATH
-    return Rules(strict=strict, allow_orphans=allow_orphans, extensions=versions, search_path=path)
+    return replace(wishes, extensions=versions, search_path=path)
 
 
 def rebuild(
@@ -151,6 +153,7 @@ def prove(
     pace: Pace,
     same: Mapping[Relation, int],
     keys: bool,
+    unsure: Collection[Relation] = (),
     again: Callable[[], Facts],
     division: Division | None = None,
 ) -> Comparison:
@@ -158,7 +161,8 @@ def prove(
     in ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
     Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` says that the
     server did not do so itself, and those that entered unproved because of ``division``; what that left for later is
-    not missed. ``again`` reads the restore point's rows, where they were only counted.
+    not missed. ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the
+    restore point's rows, where they were only counted.
 
     Raises ProofFailed, with every difference.
     """
@@ -168,12 +172,13 @@ def prove(
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
         broken = pool.submit(_broken, connect, pace, expected, keys, unproved)
         with connection.transaction():
+            expected = _without(expected, absent(connection, unsure))
             known = _unchanged(connection, expected, same)
             if any(
                 table.why_no_digest == ONLY_COUNTED and Relation(table.schema_name, table.name) not in known
                 for table in expected.tables
             ):
-                expected = again()
+                expected = _without(again(), absent(connection, unsure))
             found = facts_of_database(
                 connection,
                 like=expected,
@@ -197,6 +202,18 @@ def prove(
             "lastgood points",
         )
     return comparison
+
+
+def _without(expected: Facts, absent: Collection[Relation]) -> Facts:
+    """The facts without what a load had to leave out."""
+    return expected.model_copy(
+        update={
+            "tables": tuple(each for each in expected.tables if Relation(each.schema_name, each.name) not in absent),
+            "sequences": tuple(
+                each for each in expected.sequences if Relation(each.schema_name, each.name) not in absent
+            ),
+        }
+    )
 
 
 def _unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:

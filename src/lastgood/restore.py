@@ -12,6 +12,7 @@ from typing import Literal
 from psycopg import sql
 
 from lastgood import interrupts, made_beside, past_runs, points, recording
+from lastgood.checks import needs
 from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
@@ -26,6 +27,7 @@ from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.strain import Limits
 from lastgood.rebuild import prove, rebuild, rules_for
+from lastgood.repairs import Rules
 from lastgood.report import (
     FinishedReport,
     ProvedTable,
@@ -64,12 +66,15 @@ def restore(
     reopen_when: ReopenWhen = "full",
     strict: bool = False,
     allow_orphans: bool = False,
+    no_owner: bool = False,
+    no_acl: bool = False,
     database_name: str | None = None,
     state: Path | None = None,
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict`` and
-    ``allow_orphans``: see ``lastgood.repairs.Rules``.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``,
+    ``allow_orphans``, ``no_owner`` and ``no_acl``: see ``lastgood.repairs.Rules``. What the server lacks for the
+    restore point is refused before anything is built.
 
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
@@ -90,6 +95,8 @@ def restore(
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], facts.said))
     with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
+        wishes = Rules(strict=strict, allow_orphans=allow_orphans, no_owner=no_owner, no_acl=no_acl, copy=True)
+        needs.require(maintenance, facts, summary, wishes, point.path.name)
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
@@ -105,7 +112,7 @@ def restore(
                     return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
                 with target.connect(application_name=f"lastgood restore {run}") as like:
-                    rules = rules_for(like, facts, strict=strict, allow_orphans=allow_orphans)
+                    rules = rules_for(like, facts, wishes)
                 loaded = rebuild(
                     connect,
                     source,
@@ -135,6 +142,7 @@ def restore(
                         pace=pace,
                         same=loaded.same,
                         keys=summary.keys_before_rows,
+                        unsure=summary.rows_for_extensions,
                         again=lambda: (
                             points.read_whole(
                                 point, database=summary.database, stage="prove", emit=emit, cancelled=stop.is_set

@@ -6,6 +6,7 @@ import pytest
 
 from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.rulings import rule
+from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import (
     Column,
     Command,
@@ -365,7 +366,7 @@ def test_relations_name_everything_that_is_locked() -> None:
 
 
 def test_unqualified_names_belong_to_the_search_paths_first_schema() -> None:
-    command = rule(Statement(b"CREATE TABLE t (a integer)", 0, 1), schema="crm")
+    command = rule(Statement(b"CREATE TABLE t (a integer)", 0, 1), path=SearchPath(("crm", "b")))
     assert command.relations == (Relation("crm", "t"),)
 
 

@@ -364,6 +364,20 @@ def test_every_kind_of_object_is_seen_and_every_change_of_a_definition(database:
     }
 
 
+@ALL
+def test_options_that_the_server_keeps_for_itself_are_no_definition(database: Make) -> None:
+    target = database("CREATE TABLE t (a int, b int)", "ALTER TABLE t ALTER b SET (n_distinct = 5)")
+    before = facts(target)
+    # What a server of a later minor release writes there by itself; pg_dump does not write it.
+    kept = "UPDATE pg_attribute SET attoptions = '{}' WHERE attrelid = 't'::regclass AND attname = '{}'"
+    change(target, kept.format("{pg_attver=7}", "a"))
+    change(target, kept.format("{pg_attver=7,n_distinct=5}", "b"))
+    assert compare(before, facts(target)).exact
+    change(target, kept.format("{pg_attver=7,n_distinct=6}", "b"))
+    (difference,) = compare(before, facts(target)).differences
+    assert difference.what == "column public.t.b"
+
+
 def restore(server: EmbeddedServer, source: Target, destination: Target, dump: Path) -> None:
     """pg_dump and psql, the reference."""
     connection, environment = source.child()

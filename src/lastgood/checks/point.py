@@ -8,6 +8,9 @@ from datetime import timedelta
 from lastgood.amounts import moment, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
+from lastgood.dump.names import Relation
+from lastgood.dump.summary import DumpSummary
+from lastgood.repairs import extensions
 
 
 def made(s: Subject) -> Iterator[Finding | Seen]:
@@ -87,8 +90,8 @@ def partial(s: Subject) -> Iterator[Finding]:
             known="measured",
             final=final,
         )
-    if s.summary.rows_without_table:
-        names = ", ".join(map(str, s.summary.rows_without_table))
+    if without := [*s.summary.rows_without_table, *_made_by_no_extension(s, s.summary)]:
+        names = ", ".join(map(str, without))
         yield Finding(
             level="refusal",
             code="rows_without_table",
@@ -97,3 +100,13 @@ def partial(s: Subject) -> Iterator[Finding]:
             known="measured",
             final=True,
         )
+
+
+def _made_by_no_extension(s: Subject, summary: DumpSummary) -> list[Relation]:
+    """Tables that the restore point leaves to its extensions, and that none of them makes in the live database; what
+    an extension makes that this one lacks is not known."""
+    installed = {name for (name,) in s.live.execute("SELECT extname FROM pg_catalog.pg_extension")}
+    if not summary.rows_for_extensions or not summary.extensions.keys() <= installed:
+        return []
+    members = extensions.relations(s.live)
+    return [relation for relation in summary.rows_for_extensions if relation not in members]

@@ -12,11 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastgood import child
-from lastgood.dump import directory, recognize
+from lastgood.dump import directory, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.dump.toc import VERSIONS
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 
 PgRestore = Callable[[tuple[int, int, int]], Path]
 """Finds the pg_restore that reads archives of a version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's.
@@ -298,6 +298,8 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
         else:
             hint = "If a dump is in it, unpack it with tar and give that."
         raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
+    if server := makers.other_server(head):
+        raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=_ANOTHER)
     other = recognize.something_else(head)
     if other is not None:
         what, hint = other

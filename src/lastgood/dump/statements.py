@@ -87,6 +87,9 @@ class Kind(StrEnum):
     TABLESPACE = "tablespace"
     PARAMETER = "parameter"
     PSQL = "psql command"
+    CHANGE = "change of rows"
+    QUERY = "query"
+    CODE = "code"
     UNKNOWN = "unknown"
 
 
@@ -109,10 +112,12 @@ POST_DATA = frozenset(
 
 
 class Verdict(StrEnum):
-    """RUN: send it. SKIP: leave it out and say so. REFUSE: the dump must not be restored."""
+    """RUN: send it. SKIP: leave it out and say so. FOREIGN: no pg_dump writes it, so the dump is no restore point; it
+    is harmless, and sent where a file of another program is loaded for a look. REFUSE: never send it."""
 
     RUN = "run"
     SKIP = "skip"
+    FOREIGN = "foreign"
     REFUSE = "refuse"
 
 
@@ -185,10 +190,11 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A session setting; ``value`` is None for RESET and SET … TO DEFAULT."""
+    """A session setting; ``value`` is None for RESET and SET … TO DEFAULT. ``local``: until the transaction ends."""
 
     name: str
     value: str | None
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -248,6 +254,7 @@ Detail = (
     | CopyTarget
     | InsertTarget
     | PsqlCommand
+    | Relation
 )
 
 
@@ -257,8 +264,9 @@ class Command:
 
     ``relations``: those that it names, the one it is about first; what it locks is among them. ``optional_sqlstates``:
     server errors that a restore records and passes over. ``reason`` goes with SKIP and REFUSE and reads after
-    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``dummy``: a view all of whose
-    columns are NULL, which pg_dump writes to break a circle. ``not_sql_at``: the character at which it stops to be SQL.
+    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
+    whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
+    circle. ``not_sql_at``: the character at which it stops to be SQL.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -268,6 +276,7 @@ class Command:
     relations: tuple[Relation, ...] = ()
     creates: tuple[Created, ...] = ()
     roles: tuple[str, ...] = ()
+    revoked_from: tuple[str, ...] = ()
     optional_sqlstates: frozenset[str] = frozenset()
     detail: Detail | None = None
     dummy: bool = False
@@ -278,6 +287,9 @@ _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")
 _CONNECT = re.compile(
     r"""(?:-reuse-previous=on\s+"dbname='((?:[^'\\]|\\.)*)'"|"((?:[^"]|"")+)"|'((?:[^']|'')+)'|([^\s"'`\\]+))\s*\Z"""
 )
+# They print, or set variables of psql; a backquote in one would start a program.
+_PRINTING = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
+_HARMLESS = frozenset(_PRINTING.split())
 _ENCODING = re.compile(r"[A-Za-z0-9_-]{1,30}\Z")
 
 
@@ -288,6 +300,8 @@ def understand_psql(token: MetaCommand) -> Command:
     """
     name, _, rest = token.text.decode("utf-8", "replace").rstrip("\r").partition(" ")
     argument = rest.strip()
+    if name in (r"\connect", r"\c", r"\encoding"):
+        argument = argument.rstrip("; \t")  # psql takes no notice of them
     if name in (r"\restrict", r"\unrestrict"):
         if _KEY.match(argument):
             return _psql(token, name, argument)
@@ -307,6 +321,9 @@ def understand_psql(token: MetaCommand) -> Command:
         return _refused_psql(token, r'has a "\connect" that can\'t be read'.replace("\\'", "'"))
     if name == r"\encoding" and _ENCODING.match(argument):
         return _psql(token, name, argument)
+    if name[1:] in _HARMLESS and not re.search(r"[`|\\]", argument):
+        reason = f'has the psql command "{name}", which pg_dump never writes'
+        return Command(token, Kind.PSQL, Verdict.FOREIGN, reason, detail=PsqlCommand(name, argument))
     shown = re.match(r"\\[A-Za-z]*\S?", name)
     return _refused_psql(
         token, f'has the psql command "{shown[0] if shown else name[:1]}", which would run on the operator\'s machine'

@@ -243,6 +243,7 @@ class _Graph:
         self._sections: defaultdict[Relation, list[Task]] = defaultdict(list)
         self._empty: set[Relation] = set()  # materialized views: they are filled at the end
         self._there: set[Relation] = set()  # tables, views and indexes that are made
+        self._not_made: list[Task] = []  # the rows of the last table that an extension made
         self._whole = False  # rows went in through a partitioned table: which tables they are in is not known
 
     def add(self, item: Item) -> None:
@@ -304,9 +305,15 @@ class _Graph:
 
     def _section(self, section: Section) -> None:
         relation = section.start.relation
-        parts = self._parts.get(section.number, 1)
+        made = relation in self._summary.tables
+        parts = self._parts.get(section.number, 1) if made else 1
         cost = section.size * self._costs.load_byte / parts + self._costs.command
         earlier = [other.number for other in self._on[relation]]
+        if not made:
+            # An extension's table has its keys and triggers from the start, and pg_dump writes rows in the order that
+            # they need: one after the other, and each table by one session.
+            earlier += [other.number for other in self._not_made]
+            self._not_made = []
         for _ in range(parts):
             task = self._new(Work.ROWS, section, cost=cost)
             task.parts = parts
@@ -314,6 +321,8 @@ class _Graph:
             task.locks[relation] = Lock.ALONE if parts == 1 else Lock.ROWS
             self._note(task, relation)
             self._sections[relation].append(task)
+            if not made:
+                self._not_made = [task]
         self._bytes[relation] += section.size
         self._rows[relation] += section.rows
         self._whole = self._whole or not self._ordinary(relation)

@@ -30,12 +30,13 @@ from lastgood.engine.tracker import Tracker
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution
 from lastgood.postgres import statistics
-from lastgood.repairs import ALONE, Commands, what
+from lastgood.repairs import ALONE, Commands, extensions, what
 
 MORE_ROUNDS = 10
 TOGETHER, TOGETHER_BYTES = 100, 1 << 16
 ANALYZE_AT_ONCE = 40
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
+NOT_MADE = "neither the files of the dump nor their extensions make this table"
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
 
@@ -91,6 +92,11 @@ class Job:
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
         self._whole = whole_tables(script.items, summary)
+        self._rows: dict[Relation, int] = {}
+        for section in script.sections:
+            self._rows.setdefault(section.start.relation, section.start.line)
+        self._unsure = summary.rows_for_extensions
+        self._absent: frozenset[Relation] = frozenset()
         self._with_statistics = {
             relation
             for step in self.steps()
@@ -189,6 +195,9 @@ class Job:
         relation, parts = section.start.relation, task.parts
         session.enter(section.state)
         self._before_rows(session)
+        if relation in self._absent:
+            self._leave_out(section)
+            return
         fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
 
         def progress(sent: int) -> None:
@@ -206,7 +215,7 @@ class Job:
                 division = self._divisions[section.number] = self._divided(section, parts)
             span = division.spans[division.next] if division.spans else None
             division.next += 1
-        with self.commands.loading(session.connection, relation, section.start.line):
+        with self.commands.loading(session.connection, relation):
             sent = None
             if span is not None and isinstance(self._supply, InPlace):
                 blocks: Iterable[bytes] = self._supply.span(span)
@@ -229,6 +238,12 @@ class Job:
             with session.telling(section.start.line, f"statistics of {relation}"):
                 session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
 
+    def _leave_out(self, section: Section) -> None:
+        """Passes over rows of a table that neither the files nor their extensions made."""
+        for _ in self._supply.rows(section):
+            self._check()  # out of a stream, what follows comes after them
+        self.commands.record.pass_over(f"rows of {section.start.relation}", NOT_MADE, section.start.line)
+
     def _divided(self, section: Section, parts: int) -> _Division:
         if parts > 1 and isinstance(self._supply, InPlace) and apart.pays(section.size // parts):
             return _Division(parts, spans=self._supply.spans(section, parts))
@@ -240,7 +255,8 @@ class Job:
         with self._rows_begun:
             if not self._prepared:
                 with session.telling(0, "checks that call functions"):
-                    self.commands.before_rows(session.connection)
+                    self._absent = extensions.absent(session.connection, self._unsure)
+                    self.commands.before_rows(session.connection, self._rows)
                 self._prepared = True
 
     def after_rows(self, sessions: Sequence[Session]) -> None:

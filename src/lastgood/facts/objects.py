@@ -16,7 +16,8 @@ from lastgood.facts import ObjectFacts
 from lastgood.facts.settled import settled
 from lastgood.postgres.server import Connection
 
-# For WITH: which schemas pg_dump takes objects from. public always exists and is never created by an ordinary dump.
+# For WITH RECURSIVE: which schemas pg_dump takes objects from. public always exists and is never created by an ordinary
+# dump. What belongs to a relation of an extension is not among what belongs to a ``relation``.
 SCHEMAS: LiteralString = """
   user_schema AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
@@ -27,7 +28,11 @@ SCHEMAS: LiteralString = """
     SELECT c.*, format('%I.%I', n.nspname, c.relname) AS identity
     FROM pg_catalog.pg_class c JOIN user_schema n ON n.oid = c.relnamespace
     WHERE c.relpersistence <> 't'
-      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_catalog.pg_class'::regclass AND m.objid = c.oid))
+      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_catalog.pg_class'::regclass AND m.objid = c.oid)),
+  ancestor (child, parent) AS (
+    SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits
+    UNION
+    SELECT a.child, i.inhparent FROM ancestor a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.parent)
 """
 
 # Each gives kind, identity, definition.
@@ -58,7 +63,9 @@ _QUERIES: tuple[LiteralString, ...] = (
            concat_ws(E'\\n', pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
              a.attgenerated, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attstorage, a.attcompression,
              CASE WHEN a.attcollation NOT IN (0, t.typcollation) THEN a.attcollation::regcollation::text END,
-             nullif(a.attstattarget, -1), a.attoptions::text, a.attfdwoptions::text,
+             nullif(a.attstattarget, -1),
+             (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(a.attoptions) o WHERE o !~ '^pg_'),
+             a.attfdwoptions::text,
              (SELECT concat_ws(' ', q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache,
                                q.seqcycle)
               FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_sequence q ON q.seqrelid = p.objid
@@ -69,6 +76,11 @@ _QUERIES: tuple[LiteralString, ...] = (
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
     WHERE r.relkind IN ('r', 'p', 'f')
+      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_catalog.pg_type'::regclass AND m.objid = r.reloftype)
+      AND (a.attislocal OR r.relispartition OR EXISTS (
+        SELECT FROM ancestor s JOIN relation p ON p.oid = s.parent
+        JOIN pg_catalog.pg_attribute declared ON declared.attrelid = p.oid AND declared.attname = a.attname
+        WHERE s.child = r.oid AND declared.attislocal))
     """,
     # Invalid indexes are not dumped, except a partitioned one, which is invalid until its last part is attached.
     """
@@ -97,16 +109,14 @@ _QUERIES: tuple[LiteralString, ...] = (
     FROM pg_catalog.pg_trigger t JOIN relation r ON r.oid = t.tgrelid
     WHERE NOT t.tgisinternal AND t.tgparentid = 0
     """,
-    # Also on tables of extensions: pg_dump writes those.
     """
-    SELECT 'policy', format('%I on %I.%I', p.polname, n.nspname, c.relname),
+    SELECT 'policy', format('%I on %s', p.polname, r.identity),
            concat_ws(E'\\n', p.polcmd, p.polpermissive,
              (SELECT string_agg(CASE role WHEN 0 THEN 'public' ELSE pg_catalog.pg_get_userbyid(role)::text END, ','
                                 ORDER BY pg_catalog.pg_get_userbyid(role)) FROM unnest(p.polroles) role),
              'using ' || pg_catalog.pg_get_expr(p.polqual, p.polrelid),
              'check ' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))
-    FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
-    JOIN user_schema n ON n.oid = c.relnamespace
+    FROM pg_catalog.pg_policy p JOIN relation r ON r.oid = p.polrelid
     """,
     """
     SELECT 'rule', format('%I on %s', w.rulename, r.identity),
@@ -126,7 +136,7 @@ _QUERIES: tuple[LiteralString, ...] = (
            concat_ws(' ', q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle,
              r.relpersistence,
              (SELECT format('%s.%I', p.refobjid::regclass, a.attname)
-              FROM pg_catalog.pg_depend p
+              FROM pg_catalog.pg_depend p JOIN relation t ON t.oid = p.refobjid
               JOIN pg_catalog.pg_attribute a ON a.attrelid = p.refobjid AND a.attnum = p.refobjsubid
               WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'a'
                 AND p.refclassid = 'pg_catalog.pg_class'::regclass))
@@ -197,7 +207,7 @@ _QUERIES: tuple[LiteralString, ...] = (
                                    FROM pg_catalog.pg_attribute a
                                    WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])),
                                   pg_catalog.pg_get_expr(r.prqual, r.prrelid)), ',' ORDER BY r.prrelid::regclass::text)
-              FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid),
+              FROM pg_catalog.pg_publication_rel r JOIN relation t ON t.oid = r.prrelid WHERE r.prpubid = p.oid),
              (SELECT string_agg(s.pnnspid::regnamespace::text, ',' ORDER BY s.pnnspid::regnamespace::text)
               FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid))
     FROM pg_catalog.pg_publication p
@@ -206,6 +216,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT 'statistics object', format('%I.%I', n.nspname, s.stxname), pg_catalog.pg_get_statisticsobjdef(s.oid)
     FROM pg_catalog.pg_statistic_ext s JOIN user_schema n ON n.oid = s.stxnamespace
+    JOIN relation r ON r.oid = s.stxrelid
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_statistic_ext'::regclass AND objid = s.oid)
     """,
     """
@@ -301,6 +312,8 @@ _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT 'user mapping', format('%s on server %I', coalesce(quote_ident(u.usename), 'public'), u.srvname), ''
     FROM pg_catalog.pg_user_mappings u
+    WHERE NOT EXISTS (SELECT FROM member
+                      WHERE classid = 'pg_catalog.pg_foreign_server'::regclass AND objid = u.srvid)
     """,
     """
     SELECT 'language', format('%I', l.lanname),
@@ -344,7 +357,7 @@ def read_objects(connection: Connection) -> tuple[ObjectFacts, ...]:
     """
     found: list[ObjectFacts] = []
     for query in _QUERIES:
-        statement = sql.SQL("WITH ") + sql.SQL(SCHEMAS) + sql.SQL(query)
+        statement = sql.SQL("WITH RECURSIVE ") + sql.SQL(SCHEMAS) + sql.SQL(query)
         for kind, identity, definition in connection.execute(statement):
             digest = xxh3_128_hexdigest(settled(definition or "").encode())
             found.append(ObjectFacts(kind=kind, identity=identity, digest=digest))

@@ -19,7 +19,7 @@ from lastgood.dump.statements import (
     SequencePosition,
     Verdict,
 )
-from lastgood.dump.summary import DumpSummary
+from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Progress, silent
 from lastgood.facts import (
@@ -39,8 +39,6 @@ ZONE_SAMPLES = 100
 ONLY_COUNTED = "its rows were only counted"
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
-# Every database has these, made by the server: a dump that names them makes nothing.
-_BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
 
 
 def facts_of_dump(
@@ -306,7 +304,7 @@ class _Gathered:
             extensions=tuple(
                 ExtensionFacts(name=name, version=extension.version)
                 for name, extension in sorted(summary.extensions.items())
-                if name not in _BUILT_IN_EXTENSIONS
+                if name not in BUILT_IN_EXTENSIONS
             ),
             migration=self._migration(),
             object_counts=dict(sorted(Counter(one.kind for one in created).items())),
@@ -333,8 +331,8 @@ class _Gathered:
         for relation, definition in self._summary.tables.items():
             if definition.carries_rows or definition.partitioned or definition.foreign:
                 found += [
-                    ObjectFacts(kind="column", identity=f"{relation}.{quoted(column.name)}")
-                    for column in self._summary.columns_of(relation) or ()
+                    ObjectFacts(kind="column", identity=f"{relation}.{quoted(name)}")
+                    for name in self._summary.declared_columns(relation)
                 ]
         return found
 

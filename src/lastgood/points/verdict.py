@@ -13,7 +13,7 @@ from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused, Unsafe
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
 from lastgood.events import Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
@@ -22,7 +22,7 @@ from lastgood.points.contained import contained
 from lastgood.points.partial import Lack, Orphans, Partial, lacking, orphans
 from lastgood.points.point import RestorePoint, source_of
 
-State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "differs", "unusable"]
+State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; what an application has lies in others.
 EVERYWHERE = frozenset({"postgres", "template1"})
 
@@ -43,6 +43,7 @@ _STATES: tuple[tuple[type[BadPoint], State], ...] = (
     (Incomplete, "incomplete"),
     (Corrupt, "corrupt"),
     (Unsafe, "unsafe"),
+    (Foreign, "foreign"),
 )
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 
 import psycopg
 from psycopg import sql
@@ -71,6 +71,26 @@ def belongs_to_one(connection: Connection, relation: Relation) -> bool:
         ).fetchone()
         is not None
     )
+
+
+def relations(connection: Connection) -> frozenset[Relation]:
+    """The tables, views and sequences that extensions brought along."""
+    rows = connection.execute(
+        """
+        SELECT n.nspname, c.relname
+        FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND d.deptype = 'e'
+        """
+    )
+    return frozenset(Relation(schema, name) for schema, name in rows)
+
+
+def absent(connection: Connection, relations: Iterable[Relation]) -> frozenset[Relation]:
+    """Which of these tables or sequences there are not."""
+    names = {str(relation): relation for relation in relations}
+    found = connection.execute("SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NULL", [[*names]])
+    return frozenset(names[name] for (name,) in found)
 
 
 def configuration(connection: Connection) -> dict[Relation, str]:

@@ -14,6 +14,7 @@ from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.rebuild import rebuild, rules_for
+from lastgood.repairs import Rules
 from lastgood.steps import Run
 
 
@@ -34,7 +35,8 @@ class Build:
             fault.point("build.after_create")
             with run.connected(plan.live, "reads extensions") as live:
                 request = run.prepared.request
-                rules = rules_for(live, run.prepared.facts, strict=request.strict, allow_orphans=request.allow_orphans)
+                wishes = Rules(strict=request.strict, allow_orphans=request.allow_orphans)
+                rules = rules_for(live, run.prepared.facts, wishes)
             loaded = rebuild(
                 partial(run.connected, plan.shadow),
                 run.prepared.source,

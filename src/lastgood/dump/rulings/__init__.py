@@ -11,7 +11,7 @@ from typing import Any
 
 from pglast.parser import ParseError
 
-from lastgood.dump.rulings import attributes, objects, rows, session, tables
+from lastgood.dump.rulings import attributes, foreign, objects, rows, session, tables
 from lastgood.dump.rulings.ruling import (
     DROPS,
     NAMES_DATABASE,
@@ -23,9 +23,11 @@ from lastgood.dump.rulings.ruling import (
     role_names,
 )
 from lastgood.dump.rulings.tree import parse
+from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Kind, LargeObjectCall, Verdict
 from lastgood.dump.tokens import CopyStart, Statement
 
+NO_PATH = SearchPath()
 _LOWRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\)\Z")
 _UNLINK = re.compile(
     rb"SELECT (?:pg_catalog\.lo_unlink\('\d+'\)"
@@ -35,13 +37,12 @@ _UNLINK = re.compile(
 )
 
 
-def rule(statement: Statement | CopyStart, *, schema: str = "", encoding: str = "utf-8") -> Command:
+def rule(statement: Statement | CopyStart, *, path: SearchPath = NO_PATH, encoding: str = "utf-8") -> Command:
     """What ``statement`` is about, and whether a restore may run it.
 
-    ``schema`` is what unqualified names mean (the search path's first), ``encoding`` the Python codec of its bytes.
-    Raises UnicodeDecodeError.
+    ``path`` says what unqualified names mean, ``encoding`` is the Python codec of its bytes. Raises UnicodeDecodeError.
     """
-    ruling = Ruling(statement, schema)
+    ruling = Ruling(statement, path, encoding)
     written = _LOWRITE.match(statement.text)
     if written and len(written[1]) % 2 == 0:
         return ruling.run(
@@ -80,6 +81,7 @@ def _role(r: Ruling, node: Any) -> Command:
 
 
 _HANDLERS: dict[str, Handler] = {
+    **foreign.HANDLERS,
     **session.HANDLERS,
     **rows.HANDLERS,
     **tables.HANDLERS,

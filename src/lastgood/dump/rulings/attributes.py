@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from lastgood.dump import names
 from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
@@ -13,7 +15,7 @@ from lastgood.dump.rulings.ruling import (
     Handler,
     Ruling,
 )
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import Command, Kind, Verdict
 
 
 def _owner(r: Ruling, node: Any) -> Command:
@@ -43,16 +45,31 @@ def _security_label(r: Ruling, node: Any) -> Command:
 def _grant(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
-    return r.run(Kind.GRANT, roles=(*(node.grantees or ()), node.grantor))
+    return _privileges(r, Kind.GRANT, node, [node.grantor])
 
 
 def _default_privileges(r: Ruling, node: Any) -> Command:
     named = [role for o in node.options or () if o.defname == "roles" for role in o.arg]
-    return r.run(Kind.DEFAULT_PRIVILEGES, roles=(*named, *(node.action.grantees or ())), optional=(MISSING_PRIVILEGE,))
+    return _privileges(r, Kind.DEFAULT_PRIVILEGES, node.action, named, optional=(MISSING_PRIVILEGE,))
+
+
+def _privileges(r: Ruling, kind: Kind, node: Any, named: Iterable[Any], *, optional: Iterable[str] = ()) -> Command:
+    """A GRANT, or a REVOKE. A role that does not exist has no privileges to lose; the server refuses all the same, and
+    what the statement revokes from others would be lost, so that rule holds for a single grantee only."""
+    grantees = node.grantees or ()
+    if not node.is_grant and len(grantees) == 1:
+        return r.run(kind, roles=named, revoked_from=grantees, optional=(*optional, UNDEFINED_OBJECT))
+    return r.run(kind, roles=(*named, *grantees), optional=optional)
+
+
+_RELATIONS = frozenset({"OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_TABLE", "OBJECT_VIEW"})
 
 
 def _drop(r: Ruling, node: Any) -> Command:
-    return r.skip(Kind.DROP, DROPS)
+    if node.tag != "DropStmt" or node.removeType not in _RELATIONS:
+        return r.skip(Kind.DROP, DROPS)
+    relations = [names.of_list(parts, r.path.schema_of(parts[-1].sval)) for parts in node.objects]
+    return Command(r.statement, Kind.DROP, Verdict.SKIP, DROPS, relations=tuple(relations))
 
 
 def _plain(kind: Kind) -> Handler:

@@ -66,7 +66,7 @@ def _define(r: Ruling, node: Any) -> Command:
 
 
 def _composite(r: Ruling, node: Any) -> Command:
-    relation = r.relation(node.typevar)
+    relation = r.made(node.typevar)
     columns = tuple(Column(c.colname, names.type_identity(c.typeName)) for c in node.coldeflist or ())
     definition = TableDefinition(relation, columns, carries_rows=False)
     return r.run(Kind.TYPE, creates=[Created(Kind.TYPE, str(relation))], detail=definition)

@@ -4,10 +4,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Any
 
 from lastgood.dump import names
 from lastgood.dump.names import Relation
+from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Created, Detail, Kind, Verdict
 from lastgood.dump.tokens import CopyStart, Statement
 
@@ -35,11 +37,17 @@ GLOBAL = {
 
 
 class Ruling:
-    """One statement being ruled on: where it stands, and which schema unqualified names mean."""
+    """One statement being ruled on: where it stands, and which schema unqualified names mean there."""
 
-    def __init__(self, statement: Statement | CopyStart, schema: str) -> None:
+    def __init__(self, statement: Statement | CopyStart, path: SearchPath, encoding: str = "utf-8") -> None:
         self.statement = statement
-        self.schema = schema
+        self.path = path
+        self.encoding = encoding
+
+    @property
+    def schema(self) -> str:
+        """The schema in which something without one is made."""
+        return self.path.first
 
     def run(
         self,
@@ -47,6 +55,7 @@ class Ruling:
         *relations: Relation,
         creates: Iterable[Created] = (),
         roles: Iterable[Any] = (),
+        revoked_from: Iterable[Any] = (),
         optional: Iterable[str] = (),
         detail: Detail | None = None,
         dummy: bool = False,
@@ -57,6 +66,7 @@ class Ruling:
             relations=relations,
             creates=tuple(creates),
             roles=role_names(roles),
+            revoked_from=role_names(revoked_from),
             optional_sqlstates=frozenset(optional),
             detail=detail,
             dummy=dummy,
@@ -64,6 +74,30 @@ class Ruling:
 
     def skip(self, kind: Kind, reason: str, roles: Iterable[Any] = ()) -> Command:
         return Command(self.statement, kind, Verdict.SKIP, reason, roles=role_names(roles))
+
+    def foreign(
+        self,
+        kind: Kind,
+        reason: str = "",
+        *relations: Relation,
+        runs: bool = True,
+        text: bytes = b"",
+        optional: Iterable[str] = (),
+        detail: Detail | None = None,
+        creates: Iterable[Created] = (),
+    ) -> Command:
+        """No pg_dump writes it, and it is harmless. ``text`` is what is sent instead of its own; nothing is unless it
+        ``runs``."""
+        return Command(
+            replace(self.statement, text=text) if text else self.statement,
+            kind if runs else Kind.QUERY,
+            Verdict.FOREIGN,
+            reason or f"has {self.opening()}, which pg_dump never writes",
+            relations=relations,
+            creates=tuple(creates),
+            optional_sqlstates=frozenset(optional),
+            detail=detail,
+        )
 
     def refuse(self, kind: Kind, reason: str) -> Command:
         return Command(self.statement, kind, Verdict.REFUSE, reason)
@@ -76,8 +110,20 @@ class Ruling:
         words = re.match(rb"[A-Za-z]+(?:\s+[A-Za-z]+)?", self.statement.text)
         return f'"{b" ".join(words[0].split()).decode()}"' if words else "a statement"
 
-    def relation(self, node: Any) -> Relation:
+    def made(self, node: Any) -> Relation:
+        """The relation that a statement makes, from a RangeVar."""
         return names.of_range_var(node, self.schema)
+
+    def relation(self, node: Any) -> Relation:
+        """An existing relation, from a RangeVar."""
+        return names.of_range_var(node, self.path.schema_of(node.relname))
+
+    def named(self, text: str) -> Relation | None:
+        """An existing relation, from its name as a regclass is written; None when it is none."""
+        found = names.parse(text, "")
+        if found is None or found.schema:
+            return found
+        return Relation(self.path.schema_of(found.name), found.name)
 
     def listed(self, parts: Any) -> Relation:
         return names.of_list(parts, self.schema)

@@ -90,6 +90,21 @@ def _qualified(value: Any) -> Iterator[names.Relation]:
 _REGCLASS = [{"String": {"sval": "regclass"}}]
 
 
+def within(node: Node) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node in ``node`` and itself: its class, or the field that it is where that tells, and its fields as the
+    parser gives them."""
+    waiting: list[Any] = [{node.tag: node._fields}]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, list):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                if isinstance(each, dict):
+                    yield key, each
+                waiting.append(each)
+
+
 def shape(text: str) -> list[Any]:
     """The syntax tree of each statement in ``text`` as plain data without positions: equal for texts that mean the
     same. Raises as ``parse`` does."""
