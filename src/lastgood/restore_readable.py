@@ -136,7 +136,7 @@ def restore_readable(
         tables=_tables(point, reading, loader),
         commands=tuple(map(_missing, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
-        notes=(*source.notes, *reading.summary.notes),
+        notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
     recording.ended(kept, "done", kind="restore", report=report.document())

@@ -84,7 +84,7 @@ class Lexer(Window):
     def __init__(self, chunks: Iterable[bytes], *, skim: bool = False) -> None:
         super().__init__(chunks)
         self.ended = False
-        self._skim = skim
+        self.skim = skim
         self._escapes = False  # standard_conforming_strings is off
 
     def restarted(self, text: bytes, line: int, behind: int) -> Lexer:
@@ -444,7 +444,7 @@ class Lexer(Window):
         """The rows up to the line end ``last``."""
         first, offset, line = self.start + 1, self.base + self.start + 1, self.line() + 1
         taken: CopyData | CopySpan
-        if self._skim:
+        if self.skim:
             shown = self.cut(first, self.buffer.find(b"\n", first))
             taken = CopySpan(shown, last + 1 - first, rows, offset, line)
         else:

@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lastgood.dump.copy_form import CopyForm
 from lastgood.dump.names import Relation
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
@@ -78,6 +79,7 @@ class Kind(StrEnum):
     LARGE_OBJECT = "large object"
     STATISTICS_CALL = "statistics call"
     REFRESH = "refresh"
+    UPKEEP = "upkeep"
     TRANSACTION = "transaction"
     COPY = "copy"
     INSERT = "insert"
@@ -217,10 +219,11 @@ class LargeObjectCall:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A ``COPY … FROM stdin``: ``columns`` is None where the statement has no list."""
+    """A ``COPY … FROM stdin``: ``columns`` is None where the statement has no list, ``form`` without options."""
 
     relation: Relation
     columns: tuple[str, ...] | None
+    form: CopyForm | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -109,6 +109,15 @@ class DumpSummary:
         return found is not None and int(found[1]) >= 11 and int(found[2]) < _AFFECTED.get(int(found[1]), 0)
 
     @property
+    def remarks(self) -> list[str]:
+        """What was passed over and is not pg_dump's, in sentences without a full stop."""
+        upkeep = [each for each in self.skipped if each.kind is Kind.UPKEEP]
+        if not upkeep:
+            return []
+        more = f", and {len(upkeep) - 1} more such commands follow" if len(upkeep) > 1 else ""
+        return [f"line {upkeep[0].line} {upkeep[0].reason} and was passed over{more}"]
+
+    @property
     def tables_without_section(self) -> tuple[Relation, ...]:
         """Tables that get no rows; partitioned tables and foreign tables carry none, and so are not among them."""
         return tuple(
@@ -120,8 +129,9 @@ class DumpSummary:
     @property
     def tables_without_data(self) -> tuple[Relation, ...]:
         """Those of them of which the dump does not say that they are empty: pg_dump writes a section, or the heading of
-        one, for each table whose rows it dumps, other programs do not."""
-        return tuple(relation for relation in self.tables_without_section if relation in self.with_heading)
+        one, for each table whose rows it dumps, other programs do not. A file without any data tells nothing."""
+        told = self.with_heading if self.has_data else self.tables
+        return tuple(relation for relation in self.tables_without_section if relation in told)
 
     @property
     def keys_before_rows(self) -> bool:

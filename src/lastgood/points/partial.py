@@ -71,11 +71,9 @@ def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
     if absent := missing(summary):
         return _objects(absent)
     empty = summary.tables_without_data
-    carrying = [relation for relation, definition in summary.tables.items() if definition.carries_rows]
-    if (carrying or _makes_sequences(summary)) and not (sections or summary.has_data):
-        empty = tuple(carrying)
-    elif not empty:
+    if not empty and (summary.has_data or not _makes_sequences(summary)):
         return None
+    carrying = [relation for relation, definition in summary.tables.items() if definition.carries_rows]
     if not sections and len(empty) == len(carrying):
         return Lack(
             "data",

@@ -90,7 +90,7 @@ class Whole:
     @property
     def notes(self) -> tuple[str, ...]:
         """What was passed over, or is absent by design, in sentences without a full stop."""
-        return (*self.source.notes, *self.summary.notes)
+        return (*self.source.notes, *self.summary.remarks, *self.summary.notes)
 
 
 def read_whole(
