@@ -36,6 +36,7 @@ _STRUCTURAL = frozenset(
         Kind.NOT_NULL,
         Kind.POLICY,
         Kind.PRIMARY_KEY,
+        Kind.PUBLICATION,
         Kind.RULE,
         Kind.SEQUENCE_POSITION,
         Kind.TABLE,
@@ -44,6 +45,7 @@ _STRUCTURAL = frozenset(
         Kind.VIEW,
     }
 )
+_IN_SCHEMA = frozenset({Kind.DOMAIN, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE, Kind.TABLE, Kind.TYPE, Kind.VIEW})
 _NAME = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _QUALIFIED = re.compile(rb"(%s)\.(%s)" % (_NAME, _NAME))
 # The server makes these beside the type or function that the dump makes.
@@ -62,6 +64,12 @@ def missing(summary: DumpSummary) -> tuple[Missing, ...]:
     """What is certainly missing, each once, in the order in which it is needed."""
     names = _Names(summary)
     found: dict[Relation, Missing] = {}
+    for made in summary.created:
+        # A dump of chosen tables does not make the schemas that they are in.
+        relation = parse(made.identity, "") if made.kind in _IN_SCHEMA else None
+        if relation is not None and names.schemas.absent(relation.schema):
+            named = f"schema {Relation('', relation.schema)}"
+            found.setdefault(Relation("", relation.schema), Missing(named, f"{made.kind} {made.identity}"))
     for item in summary.script.items:
         if isinstance(item, Section):
             relation = item.start.relation
@@ -93,10 +101,14 @@ class _Schemas:
         """Whether what the dump does not make there is not there. An extension may make schemas of its own."""
         if _SYSTEM.fullmatch(schema):
             return False
-        known = Relation("", schema)
-        return self._all or (
-            None not in self._theirs and schema not in self._theirs and {schema, str(known)} & self._made != set()
-        )
+        return self._all or (None not in self._theirs and schema not in self._theirs and self._makes(schema))
+
+    def absent(self, schema: str) -> bool:
+        """Whether certainly nothing makes the schema."""
+        return self._all and _SYSTEM.fullmatch(schema) is None and not self._makes(schema)
+
+    def _makes(self, schema: str) -> bool:
+        return schema in self._made or str(Relation("", schema)) in self._made
 
 
 def _made(summary: DumpSummary) -> Iterator[Relation]:
@@ -118,13 +130,13 @@ class _Names:
 
     def __init__(self, summary: DumpSummary) -> None:
         self._made = set(_made(summary))
-        self._schemas = _Schemas(summary)
+        self.schemas = _Schemas(summary)
         self._codec = encodings.codec(summary.encoding) or "utf-8"
         self._open: dict[tuple[bytes, bytes], Relation | None] = {}
 
     def open(self, relation: Relation) -> bool:
         """Whether nothing makes it, for certain."""
-        return relation not in self._made and self._schemas.certain(relation.schema)
+        return relation not in self._made and self.schemas.certain(relation.schema)
 
     def of(self, command: Command) -> Iterator[Relation]:
         """What a command names and nothing makes. Its text decides first: few dumps have anything to look at."""

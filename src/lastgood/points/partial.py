@@ -87,9 +87,8 @@ def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
 def _nothing(summary: DumpSummary) -> Lack:
     steps = (item.command.kind for item in summary.script.items if isinstance(item, Step))
     if Kind.STATISTICS_CALL in steps:
-        said = "it has no tables and no rows, only statistics"
-    else:
-        said = "the database is empty: no tables and no rows"
+        return Lack("tables", "tables and no rows", "it has no tables and no rows, only statistics", _ANOTHER)
+    said = "the database is empty: no tables and no rows"
     return Lack("anything", "tables and no rows", said, _ANOTHER)
 
 
