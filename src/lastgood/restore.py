@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -17,11 +18,16 @@ from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
 from lastgood.engine.pace import AS_IT_FITS, Pace
-from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
+from lastgood.facts import Facts
 from lastgood.finishing import remainder
 from lastgood.finishing.choice import choose
 from lastgood.finishing.work import Finished, finish, in_service
+from lastgood.members import Survey
+from lastgood.members.parts import EARLY
+from lastgood.members.survey import of_extensions, survey
 from lastgood.plan import ReopenWhen
+from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.server import Connection, Target
@@ -112,6 +118,7 @@ def restore(
                     return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
                 with target.connect(application_name=f"lastgood restore {run}") as like:
+                    wishes = replace(wishes, members=_members(point, facts, like, target, emit))
                     rules = rules_for(like, facts, wishes)
                 loaded = rebuild(
                     connect,
@@ -181,6 +188,18 @@ def restore(
     past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
     recording.ended(kept, "done", kind="restore", past=past, report=report.document())
     return report
+
+
+def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:
+    """What the restore point does not hold of its extensions: as its manifest has it; otherwise what its own commands
+    may need, as ``target``'s database has it."""
+    if point.manifest is not None and point.manifest.members is not None:
+        found = point.manifest.members
+        for each in found.rows:
+            emit(Caution(f'no dump holds rows of extension "{each.extension}": {each}; they are not restored'))
+        return found
+    found = of_extensions(survey(like, target), [each.name for each in facts.extensions])
+    return Survey(departures=tuple(each for each in found.departures if each.kind in EARLY and each.commands))
 
 
 def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -> Division:

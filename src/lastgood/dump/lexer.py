@@ -37,11 +37,6 @@ _BOM = b"\xef\xbb\xbf"
 _LONGEST_WORD = 16
 _CUT_OFF_HINT = "The file was cut off, or its maker was stopped: choose another restore point."
 _DAMAGED_HINT = "The file is damaged, or was not written by pg_dump: choose another restore point."
-_CONFORMING = re.compile(
-    rb"(?i:set\s+(?:session\s+|local\s+)?standard_conforming_strings\s*(?:=|\sto\s)\s*'?(?P<value>\w+)'?\s*\Z"
-    rb"|reset\s+(?:standard_conforming_strings|all)\s*\Z|discard\s+all\s*\Z)"
-)
-_OFF = frozenset({b"off", b"of", b"false", b"fals", b"fal", b"fa", b"f", b"no", b"n", b"0"})
 _ENCODING = re.compile(
     rb"(?i:set\s+(?:session\s+|local\s+)?(?:client_encoding\s*(?:=|\sto\s)|names)\s*'?([\w-]+)'?\s*\Z)"
 )
@@ -193,8 +188,8 @@ class Lexer(Window):
 
     def _follow(self, text: bytes, line: int, offset: int) -> None:
         """Takes note of settings that change how the text is to be read."""
-        if (match := _CONFORMING.match(text)) is not None:
-            self._escapes = (match["value"] or b"on").lower() in _OFF
+        if (match := patterns.CONFORMING.match(text)) is not None:
+            self._escapes = (match["value"] or b"on").lower() in patterns.OFF
         elif (match := _ENCODING.match(text)) is not None and re.sub(rb"[_-]", b"", match[1].lower()) in _AMBIGUOUS:
             raise BadPoint(
                 f"cannot read the dump: line {line} says that it is written in {match[1].decode('ascii')}, "

@@ -144,7 +144,7 @@ class _Names:
         pairs = {self._of_pair(pair) for pair in _QUALIFIED.findall(command.statement.text)} - {None}
         if pairs:
             try:
-                named = tree.qualified(command.statement.text.decode(self._codec))
+                named = list(tree.qualified(command.statement.text.decode(self._codec)))
             except (ParseError, RecursionError, ValueError):
                 return
             yield from (name for name in named if name in pairs and not _MADE_ALONG.fullmatch(name.name))

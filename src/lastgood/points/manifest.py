@@ -14,6 +14,7 @@ from lastgood import durable
 from lastgood.documents import Frozen
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
+from lastgood.members import Survey
 
 SUFFIX = ".lastgood.json"
 
@@ -26,7 +27,8 @@ class Manifest(Frozen):
 
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
-    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot.
+    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what
+    the dump does not hold of its extensions; None in a manifest that was made before that was looked up.
     """
 
     format: Literal[1] = 1
@@ -44,6 +46,7 @@ class Manifest(Frozen):
     size: int
     sha256: str
     facts: Facts
+    members: Survey | None = None
 
     @property
     def migration(self) -> str | None:

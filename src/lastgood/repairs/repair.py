@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from lastgood.dump.statements import Kind
+from lastgood.members import Survey
 
 Statement = sql.SQL | sql.Composed
 # With --use-set-session-authorization each object is made by its owner.
@@ -24,7 +25,8 @@ class Rules:
     NOT VALID. ``no_owner``, ``no_acl``: owners, privileges are not restored, as with pg_restore. ``copy``: the database
     will not replace another, so a privilege on an object of another owner may be missing in it. ``extensions``: name →
     version to install; others get the server's default. ``search_path``: the one that sessions of the live database
-    begin with.
+    begin with. ``members``: what the dump does not hold of its extensions; ``lenient``: what can't be put back of it
+    is left out.
     """
 
     strict: bool = False
@@ -34,6 +36,8 @@ class Rules:
     copy: bool = False
     extensions: Mapping[str, str] = field(default_factory=dict)
     search_path: str = USUAL_PATH
+    members: Survey = field(default_factory=Survey)
+    lenient: bool = False
 
     def unwanted(self, kind: Kind) -> str:
         """Why commands of this kind are not to be run; empty where they are."""

@@ -60,43 +60,36 @@ def _node(value: Any) -> Any:
     return tuple(map(_node, value)) if isinstance(value, list) else value
 
 
-def qualified(text: str) -> list[names.Relation]:
+def qualified(text: str) -> Iterator[names.Relation]:
     """The names with a schema of relations, functions and types in ``text``. Raises as ``parse`` does."""
-    return list(_qualified(json.loads(parse_sql_json(text))["stmts"]))
-
-
-def _qualified(value: Any) -> Iterator[names.Relation]:
-    if isinstance(value, list):
-        for each in value:
-            yield from _qualified(each)
-    elif isinstance(value, dict):
-        if "relname" in value and value.get("schemaname"):
-            yield names.Relation(value["schemaname"], value["relname"])
-        for field in ("funcname", "names"):
-            parts = value.get(field)
-            if isinstance(parts, list) and len(parts) == 2:
-                schema, own = (part.get("String", {}).get("sval") for part in parts)
-                if schema and own:
-                    yield names.Relation(schema, own)
-        if "typeName" in value and value["typeName"].get("names", [])[-1:] == _REGCLASS:
-            constant = value.get("arg", {}).get("A_Const", {}).get("sval", {}).get("sval", "")
+    for _, fields in within(parse(text)):
+        if "relname" in fields and fields.get("schemaname"):
+            yield names.Relation(fields["schemaname"], fields["relname"])
+        parts = fields.get("funcname") or fields.get("names")
+        if isinstance(parts, list) and len(parts) == 2:
+            schema, own = (part.get("String", {}).get("sval") for part in parts)
+            if schema and own:
+                yield names.Relation(schema, own)
+        # nextval('public.numbers'::regclass)
+        if "typeName" in fields and fields["typeName"].get("names", [])[-1:] == _REGCLASS:
+            constant = fields.get("arg", {}).get("A_Const", {}).get("sval", {}).get("sval", "")
             relation = names.parse(constant, "")
             if relation is not None and relation.schema:
                 yield relation
-        for each in value.values():
-            yield from _qualified(each)
 
 
 _REGCLASS = [{"String": {"sval": "regclass"}}]
 
 
-def within(node: Node) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every node in ``node`` and itself: its class, or the field that it is where that tells, and its fields as the
-    parser gives them."""
-    waiting: list[Any] = [{node.tag: node._fields}]
+def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node in ``node``, or in several, and itself: its class, or the field that it is where that tells, and its
+    fields as the parser gives them."""
+    waiting: list[Any] = [node]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, list):
+        if isinstance(value, Node):
+            value = {value.tag: value._fields}
+        if isinstance(value, list | tuple):
             waiting.extend(value)
         elif isinstance(value, dict):
             for key, each in value.items():
