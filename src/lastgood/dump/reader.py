@@ -229,8 +229,9 @@ class Reading:
         for token in lexer.tokens():
             yield token
             lexer.ended = self._ended
-            # Rows in another form are counted only when they are turned into pg_dump's.
-            lexer.skim = self._skim and self._converter is None
+            # Rows in another form are counted only when they are turned into pg_dump's, each as a whole.
+            lexer.whole_rows = self._converter is not None
+            lexer.skim = self._skim and not lexer.whole_rows
 
     def _take(self, token: Token) -> Iterator[Entry]:
         match token:
