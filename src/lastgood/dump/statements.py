@@ -271,7 +271,8 @@ class Command:
     "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
     whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
     circle. ``not_sql_at``: the character at which it stops to be SQL. ``reads``: what a view shows; ``writes``: what a
-    rule, or a function whose body is part of the command, changes.
+    rule, or a function whose body is part of the command, changes. ``code``: the kinds of what it makes that
+    can run as code.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -288,6 +289,7 @@ class Command:
     not_sql_at: int | None = None
     reads: frozenset[Relation] = frozenset()
     writes: frozenset[Relation] = frozenset()
+    code: tuple[str, ...] = ()
 
 
 _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")

@@ -28,7 +28,8 @@ _NAMES = """
     to_timestamp to_tsquery to_tsvector transaction_timestamp translate trim trunc unnest upper uuid
 """
 _SIGNS = "= <> != < > <= >= + - * / % || -> ->> #> #>> ~~ ~~* !~~ !~~* ~ ~* !~ @> <@ ^ & | ? BETWEEN IN"
-_FUNCTIONS = frozenset(_NAMES.split())
+ONLY_COMPUTE = frozenset(_NAMES.split())
+"""Functions of the server that do nothing but compute, or move a sequence on."""
 _OPERATORS = frozenset(_SIGNS.split())
 _SERVERS_OWN = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 # Clauses that write elsewhere, or hold on to something.
@@ -42,7 +43,7 @@ def harmless(node: Node) -> bool:
             return False
         if tag == "FuncCall":
             *schema, name = (part["String"].get("sval", "") for part in fields["funcname"])
-            if schema not in ([], ["pg_catalog"]) or name not in _FUNCTIONS:
+            if schema not in ([], ["pg_catalog"]) or name not in ONLY_COMPUTE:
                 return False
         elif tag == "A_Expr":
             operator = [part["String"].get("sval", "") for part in fields.get("name", ())]
