@@ -82,7 +82,8 @@ class ReadableReading(Reading):
         held: list[Command] = []
         for text in texts(self._dump, self._note_damage):
             self._begin_text()
-            yield from rows_first(self._text(text), held, alone=not isinstance(self._dump, FileSet))
+            alone = not isinstance(self._dump, FileSet)
+            yield from rows_first(self._text(text), held, alone=alone, of_pg_dump=lambda: self._marked)
         yield from held
 
     def _text(self, source: Source) -> Iterator[Entry]:
@@ -104,6 +105,11 @@ class ReadableReading(Reading):
             self._note_damage(Corrupt("it ends without its footer"))
         self.summary.notes += [*self._noise.notes(), *self._restricted.cautions()]
         self.maker = self.maker or self._maker
+
+    @property
+    def tells_of_empty_tables(self) -> bool:
+        """Whether a table without rows would have an empty section of its own, as in pg_dump's own files."""
+        return self.summary.marked and self.summary.has_data and not self._behind
 
     def _note_damage(self, error: BadPoint) -> None:
         if error.message not in self.damage:
@@ -163,6 +169,10 @@ class ReadableReading(Reading):
             self._again = token.text[found.start() :] + b";", token.line + token.text.count(b"\n", 0, found.start())
 
     # What other programs write ------------------------------------------------------------------------------------
+
+    @property
+    def _of_others(self) -> bool:
+        return not self._marked
 
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
         """It is sent, as far as it is harmless: the new database is the only one that it can change."""

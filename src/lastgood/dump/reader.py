@@ -15,6 +15,7 @@ from lastgood.dump import encodings, inserts, names, noise, patterns
 from lastgood.dump.checks import check_encoding, check_inserted, check_rows
 from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
+from lastgood.dump.escapes import with_escapes
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
@@ -262,6 +263,8 @@ class Reading:
 
     def _statement(self, token: Statement) -> Iterator[Entry]:
         self.summary.statements += 1
+        if self._escapes_in_strings and self._of_others and b"\\" in token.text:
+            token = replace(token, text=with_escapes(token.text))
         if token.text[:6].upper() == b"INSERT":
             start = self._insert(token)
             if start is not None:
@@ -324,6 +327,11 @@ class Reading:
                 f"cannot use the dump: line {line} {reason}", hint=LOOK, line=line, offset=command.statement.offset
             )
         return replace(command, verdict=Verdict.SKIP, reason=reason, creates=(), detail=None)
+
+    @property
+    def _of_others(self) -> bool:
+        """Whether the file is read as another program's: then it is no restore point, and what is read is what runs."""
+        return bool(self._maker)
 
     def _foreign(self) -> Foreign:
         return Foreign(f"cannot use the dump: it is an export of {self._maker}, not of pg_dump", hint=LOOK)

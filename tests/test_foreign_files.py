@@ -1,0 +1,125 @@
+"""Files that other programs write: what each is called, and that a load for a look has all that psql makes of it.
+
+The samples are small rebuilt ones, each in the form of its program. psql's result is the oracle.
+"""
+
+from __future__ import annotations
+
+import os
+import re
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from lastgood.dump.formats import open_dump
+from lastgood.dump.reader import read
+from lastgood.errors import Foreign
+from lastgood.points import find, verify
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.restore import restore
+from lastgood.restore_readable import restore_readable
+
+ENDS = pytest.mark.postgres(15, 18)
+FILES = Path(__file__).parent / "fixtures" / "foreign"
+LOOK = "Load it beside the live database to look at it: lastgood restore FILE --salvage-readable --into NAME."
+
+# Each file, and what it is refused with as a restore point.
+EXPORTS = {
+    "adminer.sql": "it is an export of Adminer, not of pg_dump",
+    "adminer_use.sql": "it is an export of Adminer, not of pg_dump",
+    "by_hand.sql": 'line 9 has "create table", which pg_dump never writes',
+    "cockroachdb.sql": "it is an export of CockroachDB, not of pg_dump",
+    "datagrip.sql": "it is an export of DataGrip, not of pg_dump",
+    "db_converter.sql": "it is an export of db_converter, not of pg_dump",
+    "dbeaver.sql": "it is an export of DBeaver, not of pg_dump",
+    "dbmate.sql": "commands were added behind its end, from line 24 on, as in dbmate's schema.sql",
+    "django.sql": 'line 5 has an "INSERT" from a query, which pg_dump never writes',
+    "greenplum.sql": "it is an export of Greenplum, not of pg_dump",
+    "heidisql.sql": "it is an export of HeidiSQL, not of pg_dump",
+    "heidisql_windows.sql": "it is an export of HeidiSQL, not of pg_dump",
+    "navicat.sql": "it is an export of Navicat, not of pg_dump",
+    "pgadmin.sql": "it is an export of pgAdmin, not of pg_dump",
+    "phppgadmin.sql": "it is an export of phpPgAdmin, not of pg_dump",
+    "prisma.sql": "it is an export of Prisma, not of pg_dump",
+    "rails.sql": "commands were added behind its end, from line 26 on, as in Rails' structure.sql",
+    "tableplus.sql": "it is an export of TablePlus, not of pg_dump",
+    "xorm.sql": 'it is an export of xorm ("gitea dump"), not of pg_dump',
+    "yugabytedb.sql": "it is an export of YugabyteDB, not of pg_dump",
+}
+# What of a file PostgreSQL itself does not know: its lines.
+NOT_POSTGRESQLS = {"cockroachdb.sql": [10]}
+# Files that pg_dump wrote, old or edited by a tool that changed nothing of their meaning: restore points.
+POINTS = ["immich.sql", "northwind.sql", "pg_dump_84.sql", "several_schemas.sql"]
+
+
+@pytest.fixture
+def app(new_database: Callable[..., str]) -> str:
+    return new_database("app")
+
+
+def client(server: EmbeddedServer, database: str, program: str, *options: str, given: bytes = b"") -> str:
+    """What a client program prints; psql goes on after an error."""
+    connection, environment = server.target(database).child()
+    arguments: list[str | Path] = [server.bin / program, "-d", connection, *options]
+    done = subprocess.run(arguments, input=given, capture_output=True, env=os.environ | environment)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.decode()
+
+
+def content(server: EmbeddedServer, database: str) -> list[str]:
+    """All that pg_dump tells of a database."""
+    text = client(server, database, "pg_dump", "--inserts", "--no-owner")
+    lines = re.sub(r"(?m)^(?:\\(?:un)?restrict|--).*\n", "", text)
+    statements = [each.strip() for each in re.split(r";\n", lines)]
+    return sorted(statements)
+
+
+def by_psql(server: EmbeddedServer, path: Path, database: str) -> list[str]:
+    """What psql makes of a file in a new database."""
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(database)))
+    # Adminer's export connects to the database that it was made of: that is this one here.
+    text = path.read_bytes().replace(b'\\connect "shop";', f'\\connect "{database}";'.encode())
+    client(server, database, "psql", "-X", "-q", given=text)
+    return content(server, database)
+
+
+def test_every_sample_is_in_the_table() -> None:
+    assert sorted(path.name for path in FILES.glob("*.sql")) == sorted([*EXPORTS, *POINTS])
+
+
+@pytest.mark.parametrize("name", EXPORTS)
+def test_what_it_is_called(name: str) -> None:
+    with pytest.raises(Foreign) as caught:
+        list(read(open_dump(FILES / name)))
+    assert (str(caught.value), caught.value.hint) == (f"cannot use the dump: {EXPORTS[name]}", LOOK)
+    verdict = verify(find(FILES, name))
+    assert (verdict.state, verdict.message, verdict.hint) == ("foreign", str(caught.value), LOOK)
+
+
+@ENDS
+@pytest.mark.parametrize("name", [*EXPORTS, *POINTS])
+def test_a_load_for_a_look_has_all_that_psql_makes_of_it(name: str, server: EmbeddedServer, app: str) -> None:
+    report = restore_readable(server.target(app), FILES, [name], f"{app}_left")
+    assert content(server, f"{app}_left") == by_psql(server, FILES / name, f"{app}_psql")
+    assert [missing.line for missing in report.commands] == NOT_POSTGRESQLS.get(name, [])
+    assert report.damage == () and report.not_valid == ()
+    assert {table.name: table.state for table in report.tables} == {table.name: "whole" for table in report.tables}
+    with server.target(f"{app}_left").connect() as connection:
+        for table in report.tables:
+            assert table.schema_name
+            query = sql.SQL("SELECT count(*) FROM {}").format(sql.Identifier(table.schema_name, table.name))
+            assert connection.execute(query).fetchone() == (table.rows,), table
+
+
+@ENDS
+@pytest.mark.parametrize("name", POINTS)
+def test_a_dump_in_the_session_that_psql_gives_it_is_a_restore_point(
+    name: str, server: EmbeddedServer, app: str
+) -> None:
+    assert verify(find(FILES, name)).state == "valid"
+    restore(server.target(app), FILES, name, f"{app}_back")
+    assert content(server, f"{app}_back") == by_psql(server, FILES / name, f"{app}_psql")
