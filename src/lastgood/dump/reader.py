@@ -688,7 +688,9 @@ class Reading:
         target = self._target
         if target.values is None:
             return target.start((), token), [b""]
-        found = inserts.values(token.text, target.values, escapes_in_strings=self._escapes_in_strings)
+        found = inserts.values(
+            token.text, target.values, escapes_in_strings=self._escapes_in_strings, plain_numbers=self._of_others
+        )
         if found is None or (target.columns is not None and len(target.columns) != found.width):
             return None
         if target.columns is None:
