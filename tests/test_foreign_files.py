@@ -16,7 +16,7 @@ from psycopg import sql
 
 from lastgood.dump.formats import open_dump
 from lastgood.dump.reader import read
-from lastgood.errors import Foreign
+from lastgood.errors import Foreign, Unsafe
 from lastgood.points import find, verify
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
@@ -123,3 +123,86 @@ def test_a_dump_in_the_session_that_psql_gives_it_is_a_restore_point(
     assert verify(find(FILES, name)).state == "valid"
     restore(server.target(app), FILES, name, f"{app}_back")
     assert content(server, f"{app}_back") == by_psql(server, FILES / name, f"{app}_psql")
+
+
+def test_a_file_of_several_databases_gives_the_one_that_is_named(server: EmbeddedServer, app: str, store: Path) -> None:
+    parts = [
+        f'\\connect "{name}";\n\nCREATE TABLE "public"."{name}" ("a" integer);\nINSERT INTO "{name}" ("a") VALUES\n(1);\n'
+        for name in ("one", "two")
+    ]
+    (store / "all.sql").write_text("-- Adminer 4.8.1 PostgreSQL 15.3 dump\n\n" + "\n".join(parts))
+    message = "cannot use the dump: it is an export of Adminer, not of pg_dump"
+    assert verify(find(store, "all.sql")).message == message
+    report = restore_readable(server.target(app), store, ["all.sql"], f"{app}_first")
+    assert [(table.name, table.rows) for table in report.tables] == [("one", 1)]
+    assert report.damage == (
+        'it holds several databases: from line 9 on "two", which was left out; --database chooses one',
+    )
+    report = restore_readable(server.target(app), store, ["all.sql"], f"{app}_second", database_name="two")
+    assert [(table.name, table.rows) for table in report.tables] == [("two", 1)]
+    assert report.complete
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        ("COPY t FROM PROGRAM 'sh';", 'has a "COPY … PROGRAM", which would run a program on the server'),
+        ("COPY t FROM '/etc/passwd';", 'has a "COPY" from a file, which would read the server\'s own files'),
+        ("\\! touch /tmp/x", 'has the psql command "\\!", which would run on the operator\'s machine'),
+        ("\\echo `id`", 'has the psql command "\\echo", which would run on the operator\'s machine'),
+        ("\\echo a \\! id", 'has the psql command "\\echo", which would run on the operator\'s machine'),
+        ("ALTER SYSTEM SET archive_command = 'x';", 'has "ALTER SYSTEM", which pg_dump never writes'),
+        (
+            "INSERT INTO t VALUES (pg_read_file('x'));",
+            'has an "INSERT" with computed values, which pg_dump never writes',
+        ),
+    ],
+)
+def test_what_is_dangerous_is_unsafe_in_another_programs_file_too(
+    line: str, reason: str, server: EmbeddedServer, app: str, store: Path
+) -> None:
+    text = (FILES / "navicat.sql").read_text()
+    (store / "bad.sql").write_text(f"{text}\n{line}\n")
+    number = text.count("\n") + 2
+    with pytest.raises(Unsafe) as caught:
+        list(read(open_dump(store / "bad.sql")))
+    assert str(caught.value) == f"cannot restore the dump: line {number} {reason}"
+    report = restore_readable(server.target(app), store, ["bad.sql"], f"{app}_left")
+    assert [(missing.line, missing.why) for missing in report.commands] == [(number, f"line {number} {reason}")]
+    assert [(table.name, table.rows) for table in report.tables] == [("users", 2)]
+
+
+def test_code_of_another_program_is_left_out(server: EmbeddedServer, app: str, store: Path) -> None:
+    text = (FILES / "yugabytedb.sql").read_text()
+    code = "DO $$\nBEGIN\n  DELETE FROM public.htest;\nEND $$;\n"
+    (store / "yb.sql").write_text(
+        text.replace("--\n-- YSQL database dump complete", f"{code}--\n-- YSQL database dump complete")
+    )
+    assert verify(find(store, "yb.sql")).message == "cannot use the dump: it is an export of YugabyteDB, not of pg_dump"
+    report = restore_readable(server.target(app), store, ["yb.sql"], f"{app}_left")
+    assert [missing.why.partition(" ")[2].partition(" ")[2] for missing in report.commands] == [
+        'has "DO", which pg_dump never writes'
+    ]
+    assert [(table.name, table.rows) for table in report.tables] == [("htest", 2)]
+
+
+@pytest.mark.parametrize(
+    ("head", "server_name"),
+    [
+        ("-- MySQL dump 10.13\n", "MySQL or MariaDB"),
+        ("-- phpMyAdmin SQL Dump\n-- version 5\n", "MySQL or MariaDB"),
+        ("-- Adminer 4.8.1 MySQL 8.0.30 dump\n\nSET NAMES utf8;\n", "MySQL or MariaDB"),
+        ("-- ----\n-- Host: x\n-- Server version:   8.0.30 - MySQL Community Server\n", "MySQL or MariaDB"),
+        ("-- TablePlus 5\n\nDROP TABLE IF EXISTS `a`;\n", "MySQL or MariaDB"),
+        ("/*\n Navicat Premium\n\n Source Server Type    : MySQL\n*/\n", "MySQL or MariaDB"),
+        ("PRAGMA foreign_keys=OFF;\nBEGIN TRANSACTION;\n", "SQLite"),
+        ("USE [shop]\nGO\n", "SQL Server"),
+    ],
+)
+def test_a_dump_of_another_server_is_named(head: str, server_name: str, store: Path) -> None:
+    path = store / "other.sql"
+    path.write_text(head)
+    with pytest.raises(Foreign) as caught:
+        open_dump(path)
+    assert str(caught.value) == f'cannot use "{path}": it is a dump of {server_name}, not of PostgreSQL'
+    assert verify(find(store, "other.sql")).state == "foreign"

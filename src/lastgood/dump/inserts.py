@@ -36,7 +36,7 @@ _VALUE = re.compile(
     rb")\s*",
     re.DOTALL,
 )
-_PLAIN_NUMBER = re.compile(rb"-?(?:0|[1-9]\d*)(?:\.\d+)?")
+_PLAIN_NUMBER = re.compile(rb"-?[1-9]\d*(?:\.\d+)?|0(?:\.\d+)?|-0\.\d*[1-9]")
 _NEXT_ROW = re.compile(rb"\s*,\s*\(")
 _END = re.compile(rb"\s*(?i:ON\s+CONFLICT\s+DO\s+NOTHING)?\Z")
 _STRING, _NULL, _NUMBER, _BOOLEAN, _BITS, _DEFAULT, _ESCAPED = range(1, 8)

@@ -88,7 +88,7 @@ class ReadableReading(Reading):
 
     def _text(self, source: Source) -> Iterator[Entry]:
         known = len(self.damage)
-        self._conditions = Conditions()
+        self._conditions, self._chosen = Conditions(), ""
         for token in self._tokens(source):
             if self.summary.cluster and self._wanted is None:
                 raise BadPoint(
@@ -195,6 +195,15 @@ class ReadableReading(Reading):
             if isinstance(command.detail, Relation):
                 self._made.discard(command.relations[0])
                 self._made.add(command.detail)
+
+    def _enter(self, name: str, token: MetaCommand) -> None:
+        self._chosen = self._chosen or self._wanted or name
+        self._elsewhere = name != self._chosen
+        if self._elsewhere and self._wanted is None:
+            self.damage.append(
+                f'it holds several databases: from line {token.line} on "{shown(name)}", which was left out; '
+                "--database chooses one"
+            )
 
     def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
         found = super()._insert(token)

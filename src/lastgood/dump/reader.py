@@ -123,6 +123,7 @@ class Reading:
         self._escapes_in_strings = False
         self._begin_session()
         self._connected: str | None = None
+        self._elsewhere = False
         # The segment: one dump, from its header to its footer. A file may hold several.
         self._open = False
         self._ended = False
@@ -180,8 +181,8 @@ class Reading:
         try:
             while (token := self._next(tokens)) is not None:
                 yield from self._take(token)
-        except (Corrupt, Incomplete) as error:
-            if self._maker:
+        except BadPoint as error:
+            if self._maker and not isinstance(error, Unsafe | Foreign | WhichDatabase):
                 # What another program writes need not be what is understood here.
                 raise self._foreign() from error
             raise
@@ -259,7 +260,9 @@ class Reading:
         """Whether this part of the file is the one to restore."""
         if self._ended and not self.summary.cluster and not resets(token):
             self._note_behind_the_end(token)
-        return not self.summary.cluster or (self._wanted is not None and self._connected == self._wanted)
+        if not self.summary.cluster:
+            return not self._elsewhere
+        return self._wanted is not None and self._connected == self._wanted
 
     def _statement(self, token: Statement) -> Iterator[Entry]:
         self.summary.statements += 1
@@ -481,14 +484,8 @@ class Reading:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         if isinstance(command.detail, PsqlCommand) and command.detail.name == r"\connect":
             name = command.detail.argument
-            if not self.summary.cluster and self._connected not in (None, name):
-                raise BadPoint(
-                    f'cannot use the file: it holds dumps of several databases, "{shown(self._connected)}" and '
-                    f'"{shown(name)}"',
-                    hint="Split the file at its headers, and choose one of the parts.",
-                    line=token.line,
-                    offset=token.offset,
-                )
+            if not self.summary.cluster:
+                self._enter(name, token)
             self._connected = name
             self._begin_session()
             self.summary.databases += [name] if name not in self.summary.databases else []
@@ -499,6 +496,17 @@ class Reading:
         elif isinstance(command.detail, PsqlCommand):
             self._restricted.psql(command.detail.name, command.detail.argument, token.line)
         yield command
+
+    def _enter(self, name: str, token: MetaCommand) -> None:
+        """Another database begins in a file that is no cluster dump."""
+        if self._connected not in (None, name):
+            raise BadPoint(
+                f'cannot use the file: it holds dumps of several databases, "{shown(self._connected)}" and '
+                f'"{shown(name)}"',
+                hint="Split the file at its headers, and choose one of the parts.",
+                line=token.line,
+                offset=token.offset,
+            )
 
     def _note_skipped(self, command: Command) -> None:
         self.summary.create = self.summary.create or command.statement.text[:15].upper() == b"CREATE DATABASE"
