@@ -127,7 +127,8 @@ def test_a_dump_in_the_session_that_psql_gives_it_is_a_restore_point(
 
 def test_a_file_of_several_databases_gives_the_one_that_is_named(server: EmbeddedServer, app: str, store: Path) -> None:
     parts = [
-        f'\\connect "{name}";\n\nCREATE TABLE "public"."{name}" ("a" integer);\nINSERT INTO "{name}" ("a") VALUES\n(1);\n'
+        f'\\connect "{name}";\n\nCREATE TABLE "public"."{name}" ("a" integer);\n'
+        f'INSERT INTO "{name}" ("a") VALUES\n(1);\n'
         for name in ("one", "two")
     ]
     (store / "all.sql").write_text("-- Adminer 4.8.1 PostgreSQL 15.3 dump\n\n" + "\n".join(parts))

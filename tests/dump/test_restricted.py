@@ -8,11 +8,11 @@ from lastgood.dump.reader import read
 from tests.rich import Text
 
 KEY = "taFROqFHOLhmLD4HWjFhBLt0SQf3un5aakrPMx3H1nUoBfVY4ScZz5EJQlsEG9n"
-DUMP = rf"""--
+DUMP = r"""--
 -- PostgreSQL database dump
 --
 
-\restrict {KEY}
+\restrict KEY
 
 -- Dumped from database version 15.18
 -- Dumped by pg_dump version 15.18
@@ -38,9 +38,9 @@ last');
 -- PostgreSQL database dump complete
 --
 
-\unrestrict {KEY}
+\unrestrict KEY
 
-"""
+""".replace("KEY", KEY)
 CUT = (
     "the file is cut off behind the end of the dump: the dump is complete, its last lines are not; compare the size of "
     "the file with that of the original"

@@ -36,6 +36,8 @@ def document(point: RestorePoint) -> dict[str, Any]:
             "tables": len(facts.tables),
             "migration": point.manifest.migration,
         }
+        if (members := point.manifest.members) is not None:
+            body["not_in_dump"] = {each: members.lines(each) for each in members.extensions}
     return body
 
 
