@@ -104,12 +104,12 @@ class ReadableReading(Reading):
         if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
             self._note_damage(Corrupt("it ends without its footer"))
         self.summary.notes += [*self._noise.notes(), *self._restricted.cautions()]
-        self.maker = self.maker or self._maker
+        self.maker = self.maker or self._strangers.maker
 
     @property
     def tells_of_empty_tables(self) -> bool:
         """Whether a table without rows would have an empty section of its own, as in pg_dump's own files."""
-        return self.summary.marked and self.summary.has_data and not self._behind
+        return self.summary.marked and self.summary.has_data and self._strangers.behind is None
 
     def _note_damage(self, error: BadPoint) -> None:
         if error.message not in self.damage:
@@ -176,13 +176,19 @@ class ReadableReading(Reading):
 
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
         """It is sent, as far as it is harmless: the new database is the only one that it can change."""
-        if command.kind is Kind.CODE:
+        if command.kind is Kind.CODE or (command.kind is Kind.EXTENSION_CALL and self._makes_function(command)):
             raise Unsafe(f"cannot restore the dump: line {command.statement.line} {reason}")
         if isinstance(command.detail, PsqlCommand):
             self._conditions.note(command.detail)
         if command.kind in (Kind.QUERY, Kind.PSQL) or (isinstance(command.detail, Setting) and command.detail.local):
             return replace(command, verdict=Verdict.SKIP, reason=reason)
         return replace(command, verdict=Verdict.RUN)
+
+    def _makes_function(self, command: Command) -> bool:
+        """Whether the file itself made what a call of an extension's function would call."""
+        assert isinstance(command.detail, Relation)
+        name = re.compile(rf'(?:.*\.)?"?{re.escape(command.detail.name)}"?\(', re.IGNORECASE)
+        return any(each.kind is Kind.FUNCTION and name.match(each.identity) for each in self.summary.created)
 
     def _follow(self, command: Command) -> None:
         super()._follow(command)

@@ -12,12 +12,12 @@ from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise, patterns
+from lastgood.dump.brackets import Brackets
 from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
-from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
+from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.escapes import with_escapes
 from lastgood.dump.lexer import Lexer
-from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import Parted, naming
 from lastgood.dump.refusal import refusal
@@ -32,13 +32,13 @@ from lastgood.dump.statements import (
     Created,
     InsertTarget,
     Kind,
-    LargeObjectCall,
     PsqlCommand,
     Setting,
     TableDefinition,
     Verdict,
     understand_psql,
 )
+from lastgood.dump.strangers import Strangers
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
 from lastgood.dump.targets import RowTargets
 from lastgood.dump.tokens import (
@@ -98,15 +98,9 @@ _NOT_MADE = "is about something that none of the files makes"
 _NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
 _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
-_ENDS = re.compile(rb"(?i)(?:commit|end)\b")
 _LATE_DROP = "drops something after the dump began to make things"
 _NO_TRANSACTION = "sets something for one transaction, and there is none"
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
-# What tools write behind the footer of a dump that is theirs otherwise.
-_TAILS = (
-    (re.compile(rb'INSERT INTO "schema_migrations"'), ", as in Rails' structure.sql"),
-    (re.compile(rb"INSERT INTO (?:\w+\.)?schema_migrations"), ", as in dbmate's schema.sql"),
-)
 
 
 class Reading:
@@ -146,10 +140,7 @@ class Reading:
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
-        self._maker = ""
-        self._stranger: Foreign | None = None
-        self._behind: Statement | CopyStart | None = None
-        self._tail = ""
+        self._strangers = Strangers()
         self._restricted = Restricted()
         self._entry = ""
         self._empty: RowsStart | None = None
@@ -164,9 +155,7 @@ class Reading:
         """What holds from the beginning of a session, as psql opens one for a file and at each connect."""
         self._path = path_of(None, self._made)
         self._path_given = False
-        self._transaction = False
-        self._begun: Command | None = None
-        self._in_block = False
+        self._brackets = Brackets()
 
     def __iter__(self) -> Iterator[Entry]:
         if not isinstance(self._source, Parted):
@@ -194,9 +183,10 @@ class Reading:
             while (token := self._next(tokens)) is not None:
                 yield from self._take(token)
         except BadPoint as error:
-            if self._maker and not isinstance(error, Unsafe | Foreign | WhichDatabase):
+            foreign = self._strangers.error if self._strangers.maker else None
+            if foreign is not None and not isinstance(error, Unsafe | Foreign | WhichDatabase):
                 # What another program writes need not be what is understood here.
-                raise self._foreign() from error
+                raise foreign from error
             raise
         yield from self._flush()
         self.summary.notes += self._noise.notes()
@@ -204,7 +194,7 @@ class Reading:
         check_end(
             self.summary,
             wanted=self._wanted,
-            foreign=self._foreign() if self._maker else self._stranger,
+            foreign=self._strangers.error,
             cut_off=self._open,
             complete=self._cluster_ended if self.summary.cluster else self._marked or self._accept_unmarked,
             last=self._last if self._supabase else None,
@@ -280,7 +270,7 @@ class Reading:
     def _active(self, token: Statement | CopyStart) -> bool:
         """Whether this part of the file is the one to restore."""
         if self._ended and not self.summary.cluster and not resets(token):
-            self._note_behind_the_end(token)
+            self._strangers.behind_the_end(token)
         if not self.summary.cluster:
             return not self._elsewhere
         return self._wanted is not None and self._connected == self._wanted
@@ -300,9 +290,10 @@ class Reading:
         yield from self._flush(keep_empty=True)
         command = self._made_here(self._placed(self._settled(self._ruled(token))))
         if command.kind is Kind.TRANSACTION:
-            yield from self._bracket(command)
+            self._last = command
+            yield from self._brackets.note(command)
             return
-        yield from self._begun_for(command)
+        yield from self._brackets.before(command)
         if command.verdict is Verdict.RUN:
             if command.kind not in _OF_A_SESSION:
                 yield from self._default_path(token)
@@ -324,82 +315,43 @@ class Reading:
     def _ruled(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
         command = rule(token, path=self._path, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
-        if command.verdict is Verdict.REFUSE and self._maker and command.kind is Kind.CODE:
+        if command.verdict is Verdict.REFUSE and self._strangers.maker and command.kind is Kind.CODE:
             command = replace(command, verdict=Verdict.FOREIGN)
         if command.verdict is Verdict.FOREIGN:
             self._targets.note(command)
             return self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
-            if command.not_sql_at is not None and self._behind is not None:
+            if command.not_sql_at is not None and self._strangers.behind is not None:
                 raise Corrupt(
                     f"cannot use the dump: line {token.line} has text after the dump's end",
                     hint=_AFTER_END,
                     line=token.line,
                     offset=token.offset,
                 )
-            if command.not_sql_at is not None and not self._marked and not self._maker:
-                self._maker = maker_of_definition(token.text)
+            if command.not_sql_at is not None and not self._marked:
+                self._strangers.not_sql(token.text)
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
 
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
         """What becomes of a command that no pg_dump writes, and that is harmless: here it is left out, and the dump
         refused at its end, unless something worse comes."""
-        line = command.statement.line
-        if self._stranger is None:
-            self._stranger = Foreign(
-                f"cannot use the dump: line {line} {reason}", hint=LOOK, line=line, offset=command.statement.offset
-            )
+        self._strangers.command(command, reason)
         return replace(command, verdict=Verdict.SKIP, reason=reason, creates=(), detail=None)
 
     @property
     def _of_others(self) -> bool:
         """Whether the file is read as another program's: then it is no restore point, and what is read is what runs."""
-        return bool(self._maker)
-
-    def _foreign(self) -> Foreign:
-        return Foreign(f"cannot use the dump: it is an export of {self._maker}, not of pg_dump", hint=LOOK)
-
-    def _note_behind_the_end(self, token: Statement | CopyStart) -> None:
-        """Commands were added to a dump that is complete."""
-        self._behind = self._behind or token
-        self._tail = self._tail or next((tool for pattern, tool in _TAILS if pattern.match(token.text)), "")
-        line, offset = self._behind.line, self._behind.offset
-        self._stranger = Foreign(
-            f"cannot use the dump: commands were added behind its end, from line {line} on{self._tail}",
-            hint=LOOK,
-            line=line,
-            offset=offset,
-        )
+        return bool(self._strangers.maker)
 
     def _settled(self, command: Command) -> Command:
         """The same command; a setting that ends with the transaction is left out where there is none."""
         if not isinstance(command.detail, Setting) or not command.detail.local or command.verdict is not Verdict.RUN:
             return command
-        if not self._transaction:
+        if not self._brackets.open:
             return replace(command, verdict=Verdict.SKIP, reason=_NO_TRANSACTION, detail=None)
         reason = f'sets "{command.detail.name}" for one transaction, which pg_dump never does'
         return self._of_a_stranger(command, reason)
-
-    # Transactions ----------------------------------------------------------------------------------------------
-
-    def _bracket(self, command: Command) -> Iterator[Entry]:
-        """Each command is committed by itself. Only the block around calls of large objects is kept."""
-        self._last = command
-        self._transaction = _ENDS.match(command.statement.text) is None
-        if self._transaction:
-            self._begun = command
-            return
-        self._begun = None
-        if self._in_block:
-            self._in_block = False
-            yield command
-
-    def _begun_for(self, command: Command) -> Iterator[Entry]:
-        begun, self._begun = self._begun, None
-        if begun is not None and isinstance(command.detail, LargeObjectCall):
-            self._in_block = True
-            yield begun
 
     def _default_path(self, token: Statement | CopyStart) -> Iterator[Entry]:
         """The command that sets the search path of a session in which the file sets none, as psql has it: before the
@@ -539,8 +491,8 @@ class Reading:
         text = token.text.rstrip()
         if self._comment is not None and token.line > self._comment.line + 1:
             self._check_header()
-        if not self._marked and not self._maker:
-            self._maker = maker_of_comment(text)
+        if not self._marked:
+            self._strangers.comment(text)
         if not text.startswith(b"-- ") or not text.strip(b"- "):
             return
         if text == b"-- PostgreSQL database dump":

@@ -88,6 +88,8 @@ class Kind(StrEnum):
     PARAMETER = "parameter"
     PSQL = "psql command"
     CHANGE = "change of rows"
+    DEFINITION = "definition"
+    EXTENSION_CALL = "call of an extension"
     QUERY = "query"
     CODE = "code"
     UNKNOWN = "unknown"
