@@ -5,6 +5,7 @@ The samples are small rebuilt ones, each in the form of its program. psql's resu
 
 from __future__ import annotations
 
+import gzip
 import os
 import re
 import subprocess
@@ -207,3 +208,48 @@ def test_a_dump_of_another_server_is_named(head: str, server_name: str, store: P
         open_dump(path)
     assert str(caught.value) == f'cannot use "{path}": it is a dump of {server_name}, not of PostgreSQL'
     assert verify(find(store, "other.sql")).state == "foreign"
+
+
+@pytest.mark.parametrize("name", ["adminer.sql", "navicat.sql", "phppgadmin.sql", "xorm.sql"])
+def test_line_ends_of_windows_are_read_as_psql_reads_them(
+    name: str, server: EmbeddedServer, app: str, store: Path
+) -> None:
+    (store / name).write_bytes((FILES / name).read_bytes().replace(b"\n", b"\r\n"))
+    report = restore_readable(server.target(app), store, [name], f"{app}_left")
+    assert content(server, f"{app}_left") == by_psql(server, store / name, f"{app}_psql")
+    assert report.complete
+
+
+def test_a_compressed_file_is_read_as_the_same(server: EmbeddedServer, app: str, store: Path) -> None:
+    (store / "tableplus.sql.gz").write_bytes(gzip.compress((FILES / "tableplus.sql").read_bytes()))
+    verdict = verify(find(store, "tableplus.sql.gz"))
+    assert verdict.message == "cannot use the dump: it is an export of TablePlus, not of pg_dump"
+    report = restore_readable(server.target(app), store, ["tableplus.sql.gz"], f"{app}_left")
+    assert (report.complete, report.maker) == (True, "TablePlus")
+    assert content(server, f"{app}_left") == by_psql(server, FILES / "tableplus.sql", f"{app}_psql")
+
+
+HOSTILE = """
+CREATE TABLE t (a integer);
+CREATE FUNCTION public.setval(text, integer, boolean) RETURNS integer LANGUAGE sql
+    AS 'INSERT INTO public.t VALUES (666); SELECT 1';
+CREATE FUNCTION public.lower(integer) RETURNS integer LANGUAGE sql AS 'INSERT INTO public.t VALUES (667); SELECT 1';
+CREATE FUNCTION public.addgeometrycolumn(text) RETURNS integer LANGUAGE sql
+    AS 'INSERT INTO public.t VALUES (668); SELECT 1';
+CREATE SEQUENCE s;
+SELECT setval('s', 7, true);
+UPDATE t SET a = lower(1);
+SELECT AddGeometryColumn('x');
+INSERT INTO t VALUES (abs(-3));
+"""
+
+
+def test_functions_that_a_file_made_are_not_called_for_its_commands(
+    server: EmbeddedServer, app: str, store: Path
+) -> None:
+    (store / "hostile.sql").write_text(HOSTILE)
+    report = restore_readable(server.target(app), store, ["hostile.sql"], f"{app}_left")
+    assert {missing.line for missing in report.commands} == {10, 11}
+    with server.target(f"{app}_left").connect() as connection:
+        assert connection.execute("SELECT a FROM public.t").fetchall() == [(3,)]
+        assert connection.execute("SELECT last_value FROM public.s").fetchall() == [(7,)]
