@@ -73,7 +73,15 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             build, backup = expected_seconds(
                 maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
             )
-            reading = checks.Reading(point, facts, summary, passed_over=tuple(passed_over), seconds=(build, backup))
+            reading = checks.Reading(
+                point,
+                facts,
+                summary,
+                chosen.lack,
+                chosen.orphans,
+                passed_over=tuple(passed_over),
+                seconds=(build, backup),
+            )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.look(subject)]
             try:
