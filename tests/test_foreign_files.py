@@ -253,3 +253,14 @@ def test_functions_that_a_file_made_are_not_called_for_its_commands(
     with server.target(f"{app}_left").connect() as connection:
         assert connection.execute("SELECT a FROM public.t").fetchall() == [(3,)]
         assert connection.execute("SELECT last_value FROM public.s").fetchall() == [(7,)]
+
+
+def test_rows_in_a_form_that_is_not_understood_are_named(server: EmbeddedServer, app: str, store: Path) -> None:
+    rows = "COPY t FROM stdin WITH (FORMAT csv, NULL 'x', FORCE_NULL (b));\n1,\"x\"\n\\.\n"
+    rows += "COPY t FROM stdin CSV;\n2,two\n\\.\n"
+    (store / "copy.sql").write_text(f"CREATE TABLE t (a int, b text);\n{rows}")
+    report = restore_readable(server.target(app), store, ["copy.sql"], f"{app}_left")
+    (table,) = report.tables
+    why = 'line 2 has a "COPY" with options that are not supported, which pg_dump never writes'
+    assert (table.state, table.rows, table.why) == ("partial", 1, why)
+    assert [(missing.line, missing.why) for missing in report.commands] == [(2, why)]

@@ -24,7 +24,7 @@ from lastgood.dump.reader import Reading, Source
 from lastgood.dump.repair import repaired
 from lastgood.dump.statements import Command, Kind, PsqlCommand, Setting, Verdict
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
-from lastgood.errors import BadPoint, Corrupt, Unsafe
+from lastgood.errors import BadPoint, Corrupt, Foreign, Unsafe
 
 SHOWN = 10
 LIMIT = 1 << 26
@@ -176,6 +176,9 @@ class ReadableReading(Reading):
 
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
         """It is sent, as far as it is harmless: the new database is the only one that it can change."""
+        if command.kind is Kind.COPY:
+            self.tables.setdefault(command.relations[0], TableDamage()).cut = f"line {command.statement.line} {reason}"
+            raise Foreign(f"cannot restore the dump: line {command.statement.line} {reason}")
         if command.kind is Kind.CODE or (command.kind is Kind.EXTENSION_CALL and self._makes_function(command)):
             raise Unsafe(f"cannot restore the dump: line {command.statement.line} {reason}")
         if isinstance(command.detail, PsqlCommand):
