@@ -496,6 +496,21 @@ def test_psql_commands_without_effect(text: str, detail: PsqlCommand) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (r"\connect - boss", PsqlCommand(r"\connect", "")),
+        (r"\connect shop boss localhost 5432", PsqlCommand(r"\connect", "shop")),
+        (r"\echo hello", PsqlCommand(r"\echo", "hello")),
+        (r"\if :{?use_roles}", PsqlCommand(r"\if", ":{?use_roles}")),
+        (r"\set ON_ERROR_STOP on", PsqlCommand(r"\set", "ON_ERROR_STOP on")),
+    ],
+)
+def test_psql_commands_that_only_other_programs_write(text: str, detail: PsqlCommand) -> None:
+    command = psql(text)
+    assert (command.verdict, command.detail) == (Verdict.FOREIGN, detail)
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         (r"\! touch /tmp/p", r'has the psql command "\!", which would run on the operator' + "'s machine"),

@@ -465,20 +465,26 @@ class Reading:
             command = self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
-        if isinstance(command.detail, PsqlCommand) and command.detail.name == r"\connect":
-            name = command.detail.argument
-            if not self.summary.cluster:
-                self._enter(name, token)
-            self._connected = name
-            self._begin_session()
-            self.summary.databases += [name] if name not in self.summary.databases else []
-            if not self.summary.cluster or name == self._wanted:
-                self.summary.database = name
-                self.summary.create = True
-            self._entries = self._headed = False
-        elif isinstance(command.detail, PsqlCommand):
-            self._restricted.psql(command.detail.name, command.detail.argument, token.line)
+        detail = command.detail
+        if isinstance(detail, PsqlCommand) and detail.name == r"\connect":
+            self._connect(detail.argument, token)
+        elif isinstance(detail, PsqlCommand):
+            self._restricted.psql(detail.name, detail.argument, token.line)
         yield command
+
+    def _connect(self, name: str, token: MetaCommand) -> None:
+        """Another session begins; with no ``name`` in the same database."""
+        if not self.summary.cluster and name:
+            self._enter(name, token)
+        self._begin_session()
+        if not name:
+            return
+        self._connected = name
+        self.summary.databases += [name] if name not in self.summary.databases else []
+        if not self.summary.cluster or name == self._wanted:
+            self.summary.database = name
+            self.summary.create = True
+        self._entries = self._headed = False
 
     def _enter(self, name: str, token: MetaCommand) -> None:
         """Another database begins in a file that is no cluster dump."""

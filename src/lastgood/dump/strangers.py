@@ -34,7 +34,8 @@ class Strangers:
 
     def not_sql(self, text: bytes) -> None:
         """Takes a command of such a text that PostgreSQL's parser refuses."""
-        self.maker = self.maker or maker_of_definition(text)
+        if text[:6].upper() == b"CREATE":
+            self.maker = self.maker or maker_of_definition(text)
 
     def command(self, command: Command, reason: str) -> None:
         """Takes a command that no pg_dump writes, and that is harmless."""
