@@ -90,6 +90,8 @@ class Kind(StrEnum):
     PARAMETER = "parameter"
     PSQL = "psql command"
     CHANGE = "change of rows"
+    DEFINITION = "definition"
+    EXTENSION_CALL = "call of an extension"
     QUERY = "query"
     CODE = "code"
     UNKNOWN = "unknown"
@@ -296,6 +298,8 @@ _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")
 _CONNECT = re.compile(
     r"""(?:-reuse-previous=on\s+"dbname='((?:[^'\\]|\\.)*)'"|"((?:[^"]|"")+)"|'((?:[^']|'')+)'|([^\s"'`\\]+))\s*\Z"""
 )
+# Database ("-": the same), role, host, port.
+_AS_ROLE = re.compile(r'(-|"[^"]+"|[\w.-]+)(?:\s+[\w.-]+){1,3}\Z')
 # They print, or set variables of psql; a backquote in one would start a program.
 _PRINTING = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
 _HARMLESS = frozenset(_PRINTING.split())
@@ -327,6 +331,10 @@ def understand_psql(token: MetaCommand) -> Command:
             else:
                 database = in_single.replace("''", "'") if in_single is not None else plain
             return _psql(token, r"\connect", database)
+        if (as_role := _AS_ROLE.match(argument)) is not None:
+            database = "" if as_role[1] == "-" else as_role[1].strip('"')
+            reason = r'has a "\connect" as another role, which pg_dump never writes'
+            return Command(token, Kind.PSQL, Verdict.FOREIGN, reason, detail=PsqlCommand(r"\connect", database))
         return _refused_psql(token, r'has a "\connect" that can\'t be read'.replace("\\'", "'"))
     if name == r"\encoding" and _ENCODING.match(argument):
         return _psql(token, name, argument)
