@@ -20,6 +20,7 @@ from lastgood.checks import (
     rehearsal,
     room,
     sessions,
+    settings,
     versions,
 )
 from lastgood.checks.subject import Reading, Subject
@@ -29,7 +30,7 @@ __all__ = ["CHECKS", "Check", "Reading", "Subject", "found", "look"]
 Check = Callable[[Subject], Iterator[Finding | Seen]]
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "restore_point": (point.made, point.age, point.same_database, point.partial),
+    "restore_point": (point.made, point.age, point.same_database, point.changed, point.partial),
     "room": (room.data, room.wal),
     BACKUP: (backup.program, backup.room, backup.checksums, backup.readable),
     "privileges": (
@@ -40,6 +41,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         privileges.fence,
         privileges.owners,
         privileges.signals,
+        settings.carried_over,
     ),
     "versions": (
         versions.server,

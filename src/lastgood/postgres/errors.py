@@ -306,6 +306,11 @@ def words(error: psycopg.Error) -> str:
     return error.diag.message_primary or "; ".join(lines) or "the connection broke"
 
 
+def said(error: Exception) -> str:
+    """What an error of ours or of the server says, on one line."""
+    return words(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())
+
+
 def failed(
     error: psycopg.Error, doing: str, *, context: Context = "any", state: str = UNTOUCHED, sqlstate: bool = False
 ) -> LastgoodError:

@@ -10,7 +10,7 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import shape
-from lastgood.dump.statements import Command, Extension
+from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.postgres import elsewhere
 from lastgood.postgres.server import Connection
 from lastgood.repairs.repair import Repair, Rules
@@ -29,7 +29,7 @@ MAKE_IMMUTABLE = (
 
 def text(connection: Connection, command: Command, rules: Rules) -> bytes:
     """A CREATE EXTENSION with the version that ``rules`` know; any other command as it is."""
-    found = command.detail
+    found = command.detail if command.kind is Kind.EXTENSION else None
     if isinstance(found, Extension) and found.version is None and found.name in rules.extensions:
         return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
     return command.statement.text

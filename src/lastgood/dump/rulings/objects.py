@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
 from lastgood.dump import names, system
 from lastgood.dump.rulings.ruling import (
     DROPS,
+    DUPLICATE_OBJECT,
     DUPLICATE_SCHEMA,
     MISSING_PRIVILEGE,
     UNDEFINED_OBJECT,
@@ -33,7 +35,24 @@ def _extension(r: Ruling, node: Any) -> Command:
     schema = options["schema"].sval if "schema" in options else None
     version = options["new_version"].sval if "new_version" in options else None
     detail = Extension(node.extname, schema, version)
+    if _LANGUAGE.match(r.statement.text):  # what pg_dump wrote until 9.0; the server installs the extension
+        return _language_of(r, node.extname, Kind.EXTENSION, detail)
     return r.run(Kind.EXTENSION, creates=[Created(Kind.EXTENSION, names.quoted(node.extname))], detail=detail)
+
+
+# Until 9.0 pg_dump wrote CREATE LANGUAGE for what every database now has from the start.
+_LANGUAGE = re.compile(rb"(?i)create\s+(?:or\s+replace\s+)?(?:trusted\s+)?(?:procedural\s+)?language\b")
+_IN_EVERY_DATABASE = "plpgsql"
+
+
+def _language_of(r: Ruling, name: str, kind: Kind, detail: Extension | None = None) -> Command:
+    if name == _IN_EVERY_DATABASE:
+        return r.run(Kind.LANGUAGE, optional=(DUPLICATE_OBJECT, MISSING_PRIVILEGE))
+    return r.run(Kind.LANGUAGE, creates=[Created(kind, names.quoted(name))], detail=detail)
+
+
+def _language(r: Ruling, node: Any) -> Command:
+    return _language_of(r, node.plname, Kind.LANGUAGE)
 
 
 # Functions in these are machine code: with the wrong types or name they read the server's memory or its files.
@@ -183,7 +202,7 @@ HANDLERS: dict[str, Handler] = {
     "CreateFunctionStmt": _function,
     "CreateOpClassStmt": _operator_class(Kind.OPERATOR_CLASS, "opclassname"),
     "CreateOpFamilyStmt": _operator_class(Kind.OPERATOR_FAMILY, "opfamilyname"),
-    "CreatePLangStmt": _named(Kind.LANGUAGE, "plname"),
+    "CreatePLangStmt": _language,
     "CreatePublicationStmt": _publication,
     "CreateRangeStmt": _named(Kind.TYPE, "typeName"),
     "CreateSchemaStmt": _schema,
