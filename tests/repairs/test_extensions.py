@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lastgood.facts import LanguageFacts
 from lastgood.repairs import Rules
 from tests.repairs.stage import Stage, repaired
 
@@ -31,6 +32,25 @@ def test_an_extension_goes_into_the_schema_where_it_must_be(stage: Stage) -> Non
     loaded = stage.load(PLPGSQL.format("public"), Rules(extensions={"plpgsql": "9.9"}))
     version = "version 9.9 is not on this server; version 1.0, its default, was installed"
     assert [why for _, why in repaired(loaded)] in ([f"{moved}; {version}"], [f"{version}; {moved}"])
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_language_named_alone_gets_no_version(stage: Stage) -> None:
+    """As dumps from before extensions name it."""
+    loaded = stage.load("CREATE OR REPLACE PROCEDURAL LANGUAGE plpgsql;\n", Rules(extensions={"plpgsql": "1.0"}))
+    assert repaired(loaded) == []
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_language_named_alone_gets_the_functions_that_are_known(stage: Stage) -> None:
+    server = ("pg_catalog", "plpgsql_call_handler")
+    known = LanguageFacts(name="Pl Foo", trusted=True, handler=server, validator=("pg_catalog", "plpgsql_validator"))
+    loaded = stage.load('CREATE OR REPLACE PROCEDURAL LANGUAGE "Pl Foo";\n', Rules(languages={"Pl Foo": known}))
+    assert repaired(loaded) == []
+    assert stage.rows(
+        "SELECT lanpltrusted, lanplcallfoid::regproc::text, laninline::int, lanvalidator::regproc::text"
+        " FROM pg_language WHERE lanname = 'Pl Foo'"
+    ) == [(True, "plpgsql_call_handler", 0, "plpgsql_validator")]
 
 
 @pytest.mark.postgres(15, 18)

@@ -11,6 +11,7 @@ from psycopg import sql
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import shape
 from lastgood.dump.statements import Command, Extension, Kind
+from lastgood.facts import LanguageFacts
 from lastgood.postgres import elsewhere
 from lastgood.postgres.server import Connection
 from lastgood.repairs.repair import Repair, Rules
@@ -27,10 +28,15 @@ MAKE_IMMUTABLE = (
 )
 
 
-def text(connection: Connection, command: Command, rules: Rules) -> bytes:
-    """A CREATE EXTENSION with the version that ``rules`` know; any other command as it is."""
-    found = command.detail if command.kind is Kind.EXTENSION else None
-    if isinstance(found, Extension) and found.version is None and found.name in rules.extensions:
+def text(connection: Connection, command: Command, rules: Rules) -> bytes | None:
+    """A CREATE EXTENSION with the version that ``rules`` know, a CREATE LANGUAGE with the functions that they know;
+    None for any other command."""
+    found = command.detail
+    if not isinstance(found, Extension):
+        return None
+    if found.as_language and found.name in rules.languages:
+        return _language(rules.languages[found.name]).as_bytes(connection)
+    if found.version is None and found.name in rules.extensions and not found.as_language:
         return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
     return command.statement.text
 
@@ -61,6 +67,16 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         yield Repair(_create(found.name, None, wanted), moved)
         if wanted is not None:
             yield Repair(_create(found.name, None, None), f"{moved}; {of_default}")
+
+
+def _language(language: LanguageFacts) -> sql.Composed:
+    made = sql.SQL("CREATE {} LANGUAGE {} HANDLER {}").format(
+        sql.SQL("TRUSTED" if language.trusted else ""), sql.Identifier(language.name), sql.Identifier(*language.handler)
+    )
+    for clause, function in (("INLINE", language.inline), ("VALIDATOR", language.validator)):
+        if function is not None:
+            made += sql.SQL(" {} {}").format(sql.SQL(clause), sql.Identifier(*function))
+    return made
 
 
 def _create(name: str, schema: str | None, version: str | None) -> sql.Composed:
