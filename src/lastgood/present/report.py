@@ -119,7 +119,8 @@ def _changes(
     for text in remarks:
         screen.say(text, first="  - ", indent=4)
     for each in repaired:
-        screen.say(f"repaired {each.what} (line {each.line}): {each.why}", first="  - ", indent=4)
+        where = f" (line {each.line})" if each.line else ""
+        screen.say(f"repaired {each.what}{where}: {each.why}", first="  - ", indent=4)
     for skipped in left_out[:SHOWN]:
         times = f", {amounts.number(skipped.count)} times" if skipped.count > 1 else ""
         screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)
