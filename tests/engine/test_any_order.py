@@ -17,8 +17,8 @@ import pytest
 from psycopg import sql
 
 from lastgood.engine import crew, graph, schedule
-from lastgood.engine.tasks import Task
 from lastgood.engine.pace import Pace
+from lastgood.engine.tasks import Task
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
 from tests import twins
