@@ -8,9 +8,11 @@ from datetime import datetime
 from lastgood.checklist import BACKUP
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
+from lastgood.members import Survey
+from lastgood.members.survey import of_extensions, survey
 from lastgood.past_runs import PastRun, past_runs
 from lastgood.plan import Request
-from lastgood.points import RestorePoint
+from lastgood.points import Lack, Orphans, RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.pgbouncer import ConsoleState, consoles
@@ -25,6 +27,7 @@ class Reading:
     """What is known of the restore point. ``facts`` and ``summary`` are None as far as it was not read: then ``looked``
     says at what one looked, in words. Without a ``point``: ``trouble`` says why there is none, ``hint`` what to do.
 
+    ``lack`` and ``orphans``: what it does not hold of a whole database, and rows that refer to that.
     ``passed_over``: newer ones that are not valid, each with the reason. ``seconds``: how long building and proving,
     and the emergency backup beside it, would take by what loads taught; None where they did not.
     """
@@ -32,6 +35,8 @@ class Reading:
     point: RestorePoint | None = None
     facts: Facts | None = None
     summary: DumpSummary | None = None
+    lack: Lack | None = None
+    orphans: tuple[Orphans, ...] = ()
     looked: str = ""
     trouble: str = ""
     hint: str = ""
@@ -44,7 +49,8 @@ class Subject:
     """``maintenance`` and ``live`` are connections (autocommit) to the maintenance database and to the live one.
 
     ``now`` is the server's clock. ``past``: earlier runs on this machine that went well, the newest first. ``pools``:
-    every PgBouncer that is named in lastgood.toml, as it is now.
+    every PgBouncer that is named in lastgood.toml, as it is now. ``members``: what no dump holds of the live database's
+    extensions.
     """
 
     request: Request
@@ -55,6 +61,7 @@ class Subject:
     now: datetime
     past: tuple[PastRun, ...]
     pools: tuple[ConsoleState, ...]
+    members: Survey
 
     @classmethod
     def of(
@@ -70,6 +77,7 @@ class Subject:
             server_clock(maintenance),
             past_runs(request.state, database.name),
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
+            survey(live, request.target.at(database.name)),
         )
 
     @property
@@ -86,6 +94,14 @@ class Subject:
     def summary(self) -> DumpSummary | None:
         """What reading it told besides."""
         return self.reading.summary
+
+    @property
+    def to_put_back(self) -> Survey:
+        """What no dump holds of the extensions that the restore point makes: as its manifest has it, else as it is in
+        the live database."""
+        if self.point is not None and self.point.manifest is not None and self.point.manifest.members is not None:
+            return self.point.manifest.members
+        return of_extensions(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
 
     @property
     def room_needed(self) -> int:

@@ -2,22 +2,33 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lastgood.dump import names
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.foreign import alter, recomputes, table_of_query
 from lastgood.dump.rulings.ruling import DROPS, MISSING_PRIVILEGE, Handler, Ruling
-from lastgood.dump.statements import Column, Command, Created, Kind, TableDefinition, Verdict
+from lastgood.dump.statements import (
+    Column,
+    Command,
+    Created,
+    ForeignKey,
+    Kind,
+    SequenceDefinition,
+    SequencePosition,
+    TableDefinition,
+    Verdict,
+)
 
 
 def _table(r: Ruling, node: Any) -> Command:
     foreign = node.tag == "CreateForeignTableStmt"
     if foreign:
         node = node.base
-    relation = r.relation(node.relation)
+    relation = r.made(node.relation)
     if node.relation.relpersistence == "t":
-        return r.unknown("a temporary table")
+        return r.foreign(Kind.CHANGE, "has a temporary table, which pg_dump never writes", relation)
     created = [Created(Kind.FOREIGN_TABLE if foreign else Kind.TABLE, str(relation))]
     columns = []
     others = [relation]
@@ -31,7 +42,7 @@ def _table(r: Ruling, node: Any) -> Command:
         elif kind == "Constraint":
             constraints = (element,)
         else:
-            return r.unknown('a "LIKE" in a "CREATE TABLE"')
+            return r.foreign(Kind.CHANGE, 'has a "LIKE" in a "CREATE TABLE", which pg_dump never writes', relation)
         for constraint in constraints:
             created.extend(_constraint(constraint, relation))
             if constraint.pktable is not None:
@@ -105,14 +116,31 @@ _PROPERTIES = frozenset(
 )
 
 
+# What no pg_dump writes: other programs change a table that they made before.
+_OTHERS = frozenset(
+    {
+        "AT_AlterConstraint",
+        "AT_AddIndex",
+        "AT_DropCluster",
+        "AT_DropExpression",
+        "AT_DropOids",
+        "AT_ResetOptions",
+        "AT_ResetRelOptions",
+        "AT_SetIdentity",
+        "AT_SetLogged",
+        "AT_SetUnLogged",
+    }
+)
+
+
 def _alter_table(r: Ruling, node: Any) -> Command:
     relation = r.relation(node.relation)
     commands = [_alter(r, relation, command) for command in node.cmds]
     first = commands[0]
     if len(commands) == 1 or first.verdict is Verdict.REFUSE:
         return first
-    if any(c.verdict is not first.verdict for c in commands):
-        return r.unknown()
+    if any(c.verdict is not first.verdict for c in commands) or first.verdict is Verdict.FOREIGN:
+        return alter(r, relation)
     return r.run(
         first.kind,
         *dict.fromkeys(other for c in commands for other in c.relations),
@@ -131,10 +159,13 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
     if what == "AT_AddConstraint":
         others = (r.relation(given.pktable),) if given.pktable is not None else ()
         kind = _CONSTRAINTS.get(given.contype, Kind.NOT_NULL)
-        return r.run(kind, relation, *others, creates=_constraint(given, relation))
+        key = ForeignKey(relation, tuple(c.sval for c in given.fk_attrs or ()), others[0]) if others else None
+        return r.run(kind, relation, *others, creates=_constraint(given, relation), detail=key)
     if what == "AT_AddIdentity":
         # Its sequence belongs to the column: it is no object of its own.
-        return r.run(Kind.IDENTITY, relation)
+        options = {option.defname: option.arg for option in given.options or ()}
+        named = options.get("sequence_name")
+        return r.run(Kind.IDENTITY, relation, detail=_declared(r.listed(named), options) if named is not None else None)
     if what == "AT_ChangeOwner":
         return r.run(Kind.OWNER, relation, roles=(command.newowner,), optional=(MISSING_PRIVILEGE,))
     if what == "AT_AttachPartition":
@@ -147,15 +178,19 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
         return r.run(Kind.TABLE_PROPERTY, relation, optional=(MISSING_PRIVILEGE,))
     if what in _PROPERTIES:
         return r.run(Kind.TABLE_PROPERTY, relation)
+    if what in ("AT_AddColumn", "AT_AlterColumnType"):
+        return recomputes(r, relation, command)
+    if what in _OTHERS:
+        return alter(r, relation)
     return r.unknown()
 
 
 def _view(r: Ruling, node: Any) -> Command:
-    view = r.relation(node.view)
+    view = r.made(node.view)
     targets = node.query.targetList or ()
     plain = not node.query.fromClause and not node.query.whereClause
     dummy = plain and bool(targets) and all(_is_null_cast(target.val) for target in targets)
-    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy)
+    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy, reads=r.read_by(node.query))
 
 
 def _is_null_cast(node: Any) -> bool:
@@ -166,8 +201,8 @@ def _is_null_cast(node: Any) -> bool:
 
 def _create_as(r: Ruling, node: Any) -> Command:
     if node.objtype != "OBJECT_MATVIEW":
-        return r.unknown()
-    view = r.relation(node.into.rel)
+        return table_of_query(r, node)
+    view = r.made(node.into.rel)
     return r.run(Kind.MATERIALIZED_VIEW, view, creates=[Created(Kind.MATERIALIZED_VIEW, str(view))])
 
 
@@ -178,17 +213,40 @@ def _refresh(r: Ruling, node: Any) -> Command:
 def _index(r: Ruling, node: Any) -> Command:
     table = r.relation(node.relation)
     if node.concurrent or not node.idxname:
-        return r.unknown()
+        return r.foreign(Kind.CHANGE, "", table)
     return r.run(Kind.INDEX, table, creates=[Created(Kind.INDEX, str(Relation(table.schema, node.idxname)))])
 
 
 def _sequence(r: Ruling, node: Any) -> Command:
-    sequence = r.relation(node.sequence)
-    return r.run(Kind.SEQUENCE, sequence, creates=[Created(Kind.SEQUENCE, str(sequence))])
+    sequence = r.made(node.sequence)
+    detail = _declared(sequence, {option.defname: option.arg for option in node.options or ()})
+    return r.run(Kind.SEQUENCE, sequence, creates=[Created(Kind.SEQUENCE, str(sequence))], detail=detail)
 
 
 def _alter_sequence(r: Ruling, node: Any) -> Command:
-    return r.run(Kind.TABLE_PROPERTY, r.relation(node.sequence))
+    sequence = r.relation(node.sequence)
+    restart = next((_number(option.arg) for option in node.options or () if option.defname == "restart"), None)
+    return r.run(
+        Kind.TABLE_PROPERTY, sequence, detail=None if restart is None else SequencePosition(sequence, restart, False)
+    )
+
+
+def _declared(sequence: Relation, options: Mapping[str, Any]) -> SequenceDefinition:
+    """A sequence with its first value: where it is not given, one end of its range."""
+    start = _number(options.get("start"))
+    if start is None and (_number(options.get("increment")) or 1) > 0:
+        start = _number(options.get("minvalue"))
+    elif start is None:
+        start = _number(options.get("maxvalue"))
+        start = -1 if start is None else start
+    return SequenceDefinition(sequence, 1 if start is None else start)
+
+
+def _number(node: Any) -> int | None:
+    """The value of an integer of any size; None where there is none."""
+    if node is None:
+        return None
+    return int(node.fval) if node.tag == "Float" else int(node.ival or 0)
 
 
 def _on_table(kind: Kind, name: str, table: str) -> Handler:
@@ -201,6 +259,13 @@ def _on_table(kind: Kind, name: str, table: str) -> Handler:
         return r.run(kind, relation, *others, creates=[created], roles=node.roles or ())
 
     return handle
+
+
+def _rule(r: Ruling, node: Any) -> Command:
+    table = r.relation(node.relation)
+    created = Created(Kind.RULE, f"{names.quoted(node.rulename)} on {table}")
+    reads = r.read_by(node.actions) if node.event == "CMD_SELECT" else ()
+    return r.run(Kind.RULE, table, creates=[created], reads=reads, writes=r.written_by(node.actions))
 
 
 def _statistics(r: Ruling, node: Any) -> Command:
@@ -220,6 +285,6 @@ HANDLERS: dict[str, Handler] = {
     "CreateTrigStmt": _on_table(Kind.TRIGGER, "trigname", "relation"),
     "IndexStmt": _index,
     "RefreshMatViewStmt": _refresh,
-    "RuleStmt": _on_table(Kind.RULE, "rulename", "relation"),
+    "RuleStmt": _rule,
     "ViewStmt": _view,
 }

@@ -7,12 +7,18 @@ thousands of statements.
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from pglast.parser import parse_sql_json
+from pglast.parser import ParseError, parse_sql_json
+
+from lastgood.dump import names
 
 _DEEP = 10_000
+# Words that our parser reserves and older versions of pg_dump write as names: SYSTEM_USER is reserved since 16.
+_RESERVED_SINCE = re.compile(r'(?<![\w"$])(system_user)(?![\w"$])', re.IGNORECASE)
 
 
 class Node:
@@ -33,7 +39,13 @@ class Node:
 
 def parse(text: str) -> tuple[Node, ...]:
     """The statements in ``text``. Raises pglast.parser.ParseError, RecursionError for what is nested too deep."""
-    tree = parse_sql_json(text)
+    try:
+        tree = parse_sql_json(text)
+    except ParseError:
+        as_names = _RESERVED_SINCE.sub(r'"\1"', text)
+        if as_names == text:
+            raise
+        tree = parse_sql_json(as_names)
     try:
         found = json.loads(tree)
     except RecursionError:
@@ -55,6 +67,44 @@ def _node(value: Any) -> Any:
                 return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
         return Node("", value)
     return tuple(map(_node, value)) if isinstance(value, list) else value
+
+
+def qualified(text: str) -> Iterator[names.Relation]:
+    """The names with a schema of relations, functions and types in ``text``. Raises as ``parse`` does."""
+    for _, fields in within(parse(text)):
+        if "relname" in fields and fields.get("schemaname"):
+            yield names.Relation(fields["schemaname"], fields["relname"])
+        parts = fields.get("funcname") or fields.get("names")
+        if isinstance(parts, list) and len(parts) == 2:
+            schema, own = (part.get("String", {}).get("sval") for part in parts)
+            if schema and own:
+                yield names.Relation(schema, own)
+        # nextval('public.numbers'::regclass)
+        if "typeName" in fields and fields["typeName"].get("names", [])[-1:] == _REGCLASS:
+            constant = fields.get("arg", {}).get("A_Const", {}).get("sval", {}).get("sval", "")
+            relation = names.parse(constant, "")
+            if relation is not None and relation.schema:
+                yield relation
+
+
+_REGCLASS = [{"String": {"sval": "regclass"}}]
+
+
+def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node in ``node``, or in several, and itself: its class, or the field that it is where that tells, and its
+    fields as the parser gives them."""
+    waiting: list[Any] = [node]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Node):
+            value = {value.tag: value._fields}
+        if isinstance(value, list | tuple):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                if isinstance(each, dict):
+                    yield key, each
+                waiting.append(each)
 
 
 def shape(text: str) -> list[Any]:
