@@ -10,7 +10,7 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import shape
-from lastgood.dump.statements import Command, Extension, Kind
+from lastgood.dump.statements import Command, Extension
 from lastgood.facts import LanguageFacts
 from lastgood.postgres import elsewhere
 from lastgood.postgres.server import Connection
