@@ -76,7 +76,7 @@ PARTS: dict[str, sql.Composable] = {
         {}
         """
     ).format(_depends("pg_catalog.pg_class", "r.oid")),
-    "sequence": sql.SQL("q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle"),
+    "sequence": sql.SQL("q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle"),
     "view_depends": _depends("pg_catalog.pg_class", "r.oid"),
     "routine_depends": _depends("pg_catalog.pg_proc", "p.oid"),
     "trigger_depends": _depends("pg_catalog.pg_trigger", "t.oid"),

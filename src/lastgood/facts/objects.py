@@ -84,6 +84,7 @@ _QUERIES: tuple[LiteralString, ...] = (
              pg_catalog.pg_get_expr(d.adbin, d.adrelid),
              CASE WHEN a.attcollation NOT IN (0, t.typcollation) THEN a.attcollation::regcollation END,
              {of_column}, (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attfdwoptions) o),
+             -- The type is the column's.
              (SELECT json_build_array({sequence}, s.relpersistence)
               FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_sequence q ON q.seqrelid = p.objid
               JOIN pg_catalog.pg_class s ON s.oid = p.objid
@@ -173,9 +174,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     # An identity column's sequence belongs to its column.
     """
     SELECT 'sequence', r.identity,
-           json_build_array(
-             {sequence},
-             r.relpersistence,
+           json_build_array(q.seqtypid::regtype, {sequence}, r.relpersistence,
              (SELECT format('%s.%I', p.refobjid::regclass, a.attname)
               FROM pg_catalog.pg_depend p JOIN relation t ON t.oid = p.refobjid
               JOIN pg_catalog.pg_attribute a ON a.attrelid = p.refobjid AND a.attnum = p.refobjsubid
