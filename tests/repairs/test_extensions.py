@@ -148,3 +148,23 @@ def test_an_object_that_no_extension_brought_is_not_left_out(stage: Stage) -> No
     assert message == (
         'cannot load line 13 of "good.sql" (byte 269, table public.t): relation "t" already exists [SQLSTATE 42P07]'
     )
+
+
+def test_an_index_on_an_altered_function_tells_what_to_run(stage: Stage) -> None:
+    stage.execute(
+        "CREATE FUNCTION public.fold(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",
+        "CREATE FUNCTION public.fold(text, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",
+        "ALTER EXTENSION plpgsql ADD FUNCTION public.fold(text)",
+        "ALTER EXTENSION plpgsql ADD FUNCTION public.fold(text, text)",
+    )
+    message, hint = stage.fails(
+        "CREATE TABLE public.t (name text);\nCREATE INDEX i ON public.t USING btree (public.fold(name));\n"
+    )
+    assert message == (
+        'cannot load line 14 of "good.sql" (byte 304, index public.i): functions in index expression must be marked '
+        "IMMUTABLE [SQLSTATE 42P17]"
+    )
+    assert hint == (
+        "A function of an extension had been altered, which no dump holds. In the database that --db names, run: "
+        "ALTER FUNCTION public.fold(text) IMMUTABLE. Then run this again: the alteration is carried over from there."
+    )

@@ -11,10 +11,10 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names, noise
-from lastgood.dump.checks import check_encoding, check_inserted, check_rows
+from lastgood.dump import encodings, inserts, names, noise, patterns
+from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
 from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
+from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
@@ -24,10 +24,11 @@ from lastgood.dump.repair import repaired
 from lastgood.dump.restricted import Restricted
 from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
-from lastgood.dump.search_path import SERVERS_DEFAULT, SearchPath, schemas_of
+from lastgood.dump.search_path import SERVERS_DEFAULT, path_of
 from lastgood.dump.statements import (
     Command,
     CopyTarget,
+    Created,
     InsertTarget,
     Kind,
     LargeObjectCall,
@@ -38,10 +39,22 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
+from lastgood.dump.targets import RowTargets
+from lastgood.dump.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopyPart,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Noise,
+    Statement,
+    Token,
+)
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
+__all__ = ["Entry", "Reading", "RowPart", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
 
 
 class Source(Protocol):
@@ -87,6 +100,7 @@ _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIAL
 _ENDS = re.compile(rb"(?i)(?:commit|end)\b")
 _LATE_DROP = "drops something after the dump began to make things"
 _NO_TRANSACTION = "sets something for one transaction, and there is none"
+_AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 # What tools write behind the footer of a dump that is theirs otherwise.
 _TAILS = (
     (re.compile(rb'INSERT INTO "schema_migrations"'), ", as in Rails' structure.sql"),
@@ -109,11 +123,13 @@ class Reading:
         self._made: set[Relation] = set()
         # The tables, by name and schema as comments show them.
         self._by_header: dict[tuple[bytes, bytes], Relation] = {}
+        self._targets = RowTargets()
         self._begin_text()
 
     def _begin_text(self) -> None:
         """What holds for one text: nothing of it goes over to the next file of a set."""
         self._codec = "utf-8"
+        self._missing_schema = ""  # the path's first, where nothing made it and pg_catalog would take its place
         self._escapes_in_strings = False
         self._begin_session()
         self._connected: str | None = None
@@ -139,11 +155,12 @@ class Reading:
         self._target: inserts.Target | None = None
         self._copying: RowsStart | None = None
         self._rows = 0
+        self._long: LongRow | None = None
         self._noise = noise.Seen()
 
     def _begin_session(self) -> None:
         """What holds from the beginning of a session, as psql opens one for a file and at each connect."""
-        self._path = SearchPath(schemas_of(None), self._made)
+        self._path = path_of(None, self._made)
         self._path_given = False
         self._transaction = False
         self._begun: Command | None = None
@@ -218,6 +235,15 @@ class Reading:
                     check_rows(self._copying, token)
                     self._rows += token.rows
                     yield Rows(token.data, token.rows, token.offset, token.line)
+            case CopyPart():
+                if self._copying is not None:
+                    if self._long is None:
+                        self._long = LongRow(self._copying, encoding=self.summary.encoding, codec=self._codec)
+                    self._long.add(token)
+                    yield RowPart(token.data, token.last, token.offset, token.line)
+                    if token.last:
+                        self._rows += 1
+                        self._long = None
             case CopySpan():
                 if self._copying is not None:
                     self._rows += token.rows
@@ -279,6 +305,7 @@ class Reading:
             self.summary.note_command(command)
             self._supabase = self._supabase or made_by_supabase_cli(command)
             if isinstance(command.detail, InsertTarget):
+                self._check_target(command.detail.relation, token)
                 columns = self.summary.columns_of(command.detail.relation)
                 known = None if columns is None else len(columns)
                 check_inserted(command.detail, token, known, all_columns=self._entry.startswith("table data "))
@@ -290,12 +317,20 @@ class Reading:
 
     def _ruled(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
-        command = rule(token, path=self._path, encoding=self._codec)
+        command = rule(token, path=self._path, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
         if command.verdict is Verdict.REFUSE and self._maker and command.kind is Kind.CODE:
             command = replace(command, verdict=Verdict.FOREIGN)
         if command.verdict is Verdict.FOREIGN:
+            self._targets.note(command)
             return self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
+            if command.not_sql_at is not None and self._behind is not None:
+                raise Corrupt(
+                    f"cannot use the dump: line {token.line} has text after the dump's end",
+                    hint=_AFTER_END,
+                    line=token.line,
+                    offset=token.offset,
+                )
             if command.not_sql_at is not None and not self._marked and not self._maker:
                 self._maker = maker_of_definition(token.text)
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
@@ -383,7 +418,24 @@ class Reading:
             self._entries = True
         return command
 
+    def _is_made(self, schema: str) -> bool:
+        """Whether a schema exists where the dump stands: it made it, or an extension of its did."""
+        made = Created(Kind.SCHEMA, names.quoted(schema)) in self.summary.created
+        by_extension = any(schema in (each.schema, each.name) for each in self.summary.extensions.values())
+        return schema == "public" or made or by_extension
+
     def _check_run(self, command: Command) -> None:
+        self._targets.note(command)
+        if self._missing_schema and any(
+            created.identity.startswith(f"{names.quoted(self._missing_schema)}.") for created in command.creates
+        ):
+            raise Unsafe(
+                f"cannot restore the dump: line {command.statement.line} makes something in pg_catalog, since the "
+                f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
+                hint=CHOOSE_ANOTHER,
+                line=command.statement.line,
+                offset=command.statement.offset,
+            )
         line, offset = command.statement.line, command.statement.offset
         if isinstance(command.detail, Setting) and command.detail.name == "row_security":
             self.summary.row_security = command.detail.value not in ("off", "false")
@@ -413,10 +465,12 @@ class Reading:
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
                 self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
             case Setting(name="search_path", value=value):
-                self._path = SearchPath(schemas_of(value), self._made)
+                self._path = path_of(value, self._made)
                 self._path_given = True
+                before = self._path.before_catalogue
+                self._missing_schema = before[0] if before and not any(map(self._is_made, before)) else ""
             case Setting(name="standard_conforming_strings", value=value):
-                self._escapes_in_strings = value in ("off", "false")
+                self._escapes_in_strings = (value or "on").lower().encode() in patterns.OFF
             case Setting(name="client_encoding", value=value):
                 codec = encodings.codec(value or "")
                 if codec is None:
@@ -616,10 +670,14 @@ class Reading:
         if self._without_table(command.detail.relation):
             return
         self._entries = True
+        self._check_target(command.detail.relation, token)
         yield from self._default_path(token)
         self._note_rows(command.detail.relation)
         self._copying = self._start_of(command.detail.relation, command.detail.columns, token, token.text)
         yield self._copying
+
+    def _check_target(self, relation: Relation, at: Statement | CopyStart) -> None:
+        self._targets.check(relation, self.summary.tables.get(relation), at)
 
     def _note_rows(self, relation: Relation, *, inserts: bool = False) -> None:
         self.summary.has_data = self._entries = True
@@ -661,6 +719,7 @@ class Reading:
         relation = None if head is None else self._named(head.table)
         if head is None or relation is None:
             return None
+        self._check_target(relation, token)
         known = self.summary.columns_of(relation)
         columns: tuple[str, ...] | None = None
         if head.columns is not None:

@@ -248,7 +248,8 @@ class Command:
     server errors that a restore records and passes over. ``reason`` goes with SKIP and REFUSE and reads after
     "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
     whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
-    circle. ``not_sql_at``: the character at which it stops to be SQL.
+    circle. ``not_sql_at``: the character at which it stops to be SQL. ``reads``: what a view shows; ``writes``: what a
+    rule, or a function whose body is part of the command, changes.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -263,6 +264,8 @@ class Command:
     detail: Detail | None = None
     dummy: bool = False
     not_sql_at: int | None = None
+    reads: frozenset[Relation] = frozenset()
+    writes: frozenset[Relation] = frozenset()
 
 
 _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")

@@ -149,9 +149,12 @@ class Job:
         session.enter(bulk.state)
         if bulk.inserts:
             self._before_rows(session)
-        for command in self._supply.commands(bulk):
+        session.run_data(self._unless_stopped(self._supply.commands(bulk)))
+
+    def _unless_stopped(self, commands: Iterable[Command]) -> Iterator[Command]:
+        for command in commands:
             self._check()
-            session.run(command)
+            yield command
 
     def _check(self) -> None:
         """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""

@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterable, Mapping, Sequence
 from xxhash import xxh3_128
 
 from lastgood.dump.names import Relation, parse, quoted
-from lastgood.dump.reader import Reading, Rows, RowsEnd, RowsStart, Skimmed, Source, read
+from lastgood.dump.reader import Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, Source, read
 from lastgood.dump.statements import Command, Created, Kind, LargeObjectCall, SequencePosition, Verdict
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary
 from lastgood.errors import Interrupted
@@ -31,6 +31,8 @@ from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 ZONE_SAMPLES = 100
 _OFFSET = re.compile(rb"[+-]\d\d(?::\d\d){0,2}\Z")
 ONLY_COUNTED = "its rows were only counted"
+# Of a field of a very long row so many bytes are looked at: time stamps and versions of migrations are shorter.
+_BEGINNING = 1 << 12
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
 
@@ -64,11 +66,16 @@ def facts_of_dump(
     rows = 0
     for entry in reading.summary.script.recording(reading):
         match entry:
-            case Rows() | Skimmed():
-                if isinstance(entry, Rows):
-                    gathered.add(entry.data)
-                else:
-                    gathered.table.skim(entry)
+            case Rows() | RowPart() | Skimmed():
+                match entry:
+                    case Rows(data=data) if entry.rows == 1 and len(data) > _BEGINNING:
+                        gathered.table.add_part(RowPart(data, True, entry.offset, entry.line))
+                    case Rows():
+                        gathered.add(entry.data)
+                    case RowPart():
+                        gathered.table.add_part(entry)
+                    case Skimmed():
+                        gathered.table.skim(entry)
                 rows += entry.rows
                 name = str(gathered.table.relation)
                 done, size = measure() if measure is not None else (entry.offset + entry.size, None)
@@ -101,10 +108,24 @@ class _Table:
         self.zone_samples: dict[bytes, bytes] = {}
         self.tool = migrations.recognise(start.relation.schema, start.relation.name, columns)
         self.migrations: list[migrations.Row] = []
+        self._long: _LongRow | None = None
 
     def add(self, data: bytes) -> None:
         lines = split_lines(data)
         self.digest.add_lines(lines)
+        self._look_at(lines)
+
+    def add_part(self, part: RowPart) -> None:
+        """Adds a part of a row that nobody holds as a whole."""
+        if self._long is None:
+            self._long = _LongRow()
+        self._long.add(part.data.removesuffix(b"\n") if part.last else part.data)
+        if part.last:
+            self.digest.add_hashed(self._long.digest.intdigest())
+            self._look_at([b"\t".join(self._long.fields)])
+            self._long = None
+
+    def _look_at(self, lines: Sequence[bytes]) -> None:
         if self.times:
             self._note_times(lines)
         if self.tool is not None and self.columns is not None:
@@ -168,6 +189,22 @@ class _Table:
             newest={name: value.decode("ascii") for name, value in sorted(self.newest.items())},
             zoned=self.zoned,
         )
+
+
+class _LongRow:
+    """One row that comes in parts: its digest, and the beginning of each of its fields."""
+
+    def __init__(self) -> None:
+        self.digest = xxh3_128()
+        self.fields = [b""]
+
+    def add(self, data: bytes) -> None:
+        self.digest.update(data)
+        for number, piece in enumerate(data.split(b"\t")):
+            if number:
+                self.fields.append(b"")
+            if (room := _BEGINNING - len(self.fields[-1])) > 0:
+                self.fields[-1] += piece[:room]
 
 
 def _empty(relation: Relation, summary: DumpSummary) -> RowsStart:

@@ -115,8 +115,13 @@ def alter(r: Ruling, *relations: Relation) -> Command:
     return r.foreign(Kind.CHANGE, "", *relations)
 
 
+def recomputes(r: Ruling, relation: Relation, command: Any) -> Command:
+    """An ALTER TABLE that computes values of the rows that there are: a new column, another type."""
+    return alter(r, relation) if harmless(command) else r.unknown()
+
+
 def _rename(r: Ruling, node: Any) -> Command:
-    if node.relation is None or node.relation.schemaname in _SERVERS_OWN:
+    if node.relation is None:
         return r.unknown()
     before = r.relation(node.relation)
     if node.renameType in ("OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW"):
@@ -125,8 +130,9 @@ def _rename(r: Ruling, node: Any) -> Command:
 
 
 def _move(r: Ruling, node: Any) -> Command:
-    if node.relation is None or node.newschema in _SERVERS_OWN:
+    if node.relation is None:
         return r.unknown()
+    r.touched_schema(node.newschema)
     before = r.relation(node.relation)
     return r.foreign(Kind.CHANGE, "", before, detail=Relation(node.newschema, before.name))
 

@@ -53,7 +53,8 @@ def _is_value(node: Any) -> bool:
     if kind == "RowExpr":
         return all(_is_value(argument) for argument in node.args or ())
     if kind == "A_Expr":  # a sign: -5
-        return node.lexpr is None and _is_value(node.rexpr)
+        signed = [part.sval for part in node.name] in (["-"], ["+"])
+        return node.lexpr is None and signed and _is_value(node.rexpr)
     return kind in _VALUE_NODES
 
 

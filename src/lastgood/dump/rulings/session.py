@@ -6,7 +6,7 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lastgood.dump import names
+from lastgood.dump import names, patterns, system
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.foreign import change, other_select
 from lastgood.dump.rulings.ruling import (
@@ -19,6 +19,7 @@ from lastgood.dump.rulings.ruling import (
     Handler,
     Ruling,
 )
+from lastgood.dump.search_path import system_schema_in
 from lastgood.dump.statements import Command, Kind, LargeObjectCall, SequencePosition, Setting, Verdict
 
 _SETTINGS = frozenset(
@@ -58,6 +59,7 @@ _NOT_OURS = re.compile(
     r"(?:gp|yb|ysql|edb|crdb)_\w+|optimizer|default_with_rowids|behavior_compat_options|enable_dump_trigger_definer"
     r"|foreign_key_checks|unique_checks|sql_mode\Z"
 )
+_DATABASES = Relation(system.PG_CATALOG, "pg_database")
 _SETTING_STATES = frozenset({UNDEFINED_OBJECT, INVALID_VALUE, MISSING_PRIVILEGE})
 
 
@@ -87,6 +89,8 @@ def _set(r: Ruling, node: Any) -> Command:
         texts = [_constant(arg) or "" for arg in node.args or ()]
         # A list, whose members are names: as one text it is what set_config takes.
         value = ", ".join(names.quoted(text) if text and node.name == "search_path" else text for text in texts)
+    if node.name == "standard_conforming_strings" and patterns.CONFORMING.match(r.statement.text) is None:
+        return r.unknown()  # the lexer has to understand it, too
     return _setting(r, node.name, value, local=bool(node.is_local))
 
 
@@ -107,6 +111,11 @@ def _setting(r: Ruling, name: str, value: str | None, *, local: bool = False) ->
         return r.skip(Kind.SETTING, "makes the session read-only, and nothing could be restored")
     if name in _OPTIONAL_SETTINGS:
         return r.run(Kind.SETTING, optional=_SETTING_STATES, detail=detail)
+    if name == "search_path" and (schema := system_schema_in(value)):
+        return r.refuse(
+            Kind.SETTING,
+            f'has the schema "{names.shown(schema)}", which belongs to PostgreSQL itself, in its search path',
+        )
     if name in _SETTINGS:
         optional = _SETTING_STATES if name in ("row_security", "xmloption") else ()
         return r.run(Kind.SETTING, optional=optional, detail=detail)
@@ -156,7 +165,7 @@ def _only_call(node: Any) -> Any:
 
 
 def _set_config(r: Ruling, name: str, values: list[str]) -> Command | None:
-    known = len(values) == 3 and values[0].lower() in _SETTINGS | _OPTIONAL_SETTINGS
+    known = len(values) == 3 and values[0].lower() in (_SETTINGS | _OPTIONAL_SETTINGS) - {"standard_conforming_strings"}
     if not known or values[2] not in ("true", "t", "false", "f"):
         return None
     return _setting(r, values[0].lower(), values[1], local=values[2] in ("true", "t"))
@@ -186,6 +195,10 @@ def _restore_statistics(r: Ruling, name: str, values: list[str]) -> Command:
     # Its arguments are names and values in turn; 18.0 to 18.6 name the relation so.
     given = dict(zip(values[::2], values[1::2], strict=False))
     named = [Relation(given["schemaname"], given["relname"])] if {"schemaname", "relname"} <= given.keys() else []
+    for relation in named:
+        r.touched(relation)
+    if "relation" in given:
+        r.named(given["relation"])
     return r.run(Kind.STATISTICS_CALL, *named, optional=(UNDEFINED_FUNCTION, INVALID_VALUE, MISSING_PRIVILEGE))
 
 
@@ -210,7 +223,8 @@ def _transaction(r: Ruling, node: Any) -> Command:
 
 def _update(r: Ruling, node: Any) -> Command:
     # pg_dumpall --clean: UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = …
-    if node.relation.schemaname == "pg_catalog" and node.relation.relname == "pg_database":
+    changed = [target.name for target in node.targetList]
+    if names.of_range_var(node.relation, system.PG_CATALOG) == _DATABASES and changed == ["datistemplate"]:
         return r.skip(Kind.DATABASE, NAMES_DATABASE)
     return change(r, node)
 

@@ -7,7 +7,7 @@ from typing import Any
 
 from lastgood.dump import names
 from lastgood.dump.names import Relation
-from lastgood.dump.rulings.foreign import alter, table_of_query
+from lastgood.dump.rulings.foreign import alter, recomputes, table_of_query
 from lastgood.dump.rulings.ruling import DROPS, MISSING_PRIVILEGE, Handler, Ruling
 from lastgood.dump.statements import Column, Command, Created, Kind, TableDefinition, Verdict
 
@@ -109,8 +109,6 @@ _PROPERTIES = frozenset(
 # What no pg_dump writes: other programs change a table that they made before.
 _OTHERS = frozenset(
     {
-        "AT_AddColumn",
-        "AT_AlterColumnType",
         "AT_AlterConstraint",
         "AT_AddIndex",
         "AT_DropCluster",
@@ -167,6 +165,8 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
         return r.run(Kind.TABLE_PROPERTY, relation, optional=(MISSING_PRIVILEGE,))
     if what in _PROPERTIES:
         return r.run(Kind.TABLE_PROPERTY, relation)
+    if what in ("AT_AddColumn", "AT_AlterColumnType"):
+        return recomputes(r, relation, command)
     if what in _OTHERS:
         return alter(r, relation)
     return r.unknown()
@@ -177,7 +177,7 @@ def _view(r: Ruling, node: Any) -> Command:
     targets = node.query.targetList or ()
     plain = not node.query.fromClause and not node.query.whereClause
     dummy = plain and bool(targets) and all(_is_null_cast(target.val) for target in targets)
-    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy)
+    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy, reads=r.read_by(node.query))
 
 
 def _is_null_cast(node: Any) -> bool:
@@ -225,6 +225,13 @@ def _on_table(kind: Kind, name: str, table: str) -> Handler:
     return handle
 
 
+def _rule(r: Ruling, node: Any) -> Command:
+    table = r.relation(node.relation)
+    created = Created(Kind.RULE, f"{names.quoted(node.rulename)} on {table}")
+    reads = r.read_by(node.actions) if node.event == "CMD_SELECT" else ()
+    return r.run(Kind.RULE, table, creates=[created], reads=reads, writes=r.written_by(node.actions))
+
+
 def _statistics(r: Ruling, node: Any) -> Command:
     tables = [r.relation(table) for table in node.relations]
     return r.run(Kind.STATISTICS, *tables, creates=[Created(Kind.STATISTICS, str(r.listed(node.defnames)))])
@@ -242,6 +249,6 @@ HANDLERS: dict[str, Handler] = {
     "CreateTrigStmt": _on_table(Kind.TRIGGER, "trigname", "relation"),
     "IndexStmt": _index,
     "RefreshMatViewStmt": _refresh,
-    "RuleStmt": _on_table(Kind.RULE, "rulename", "relation"),
+    "RuleStmt": _rule,
     "ViewStmt": _view,
 }

@@ -67,13 +67,15 @@ def _node(value: Any) -> Any:
     return tuple(map(_node, value)) if isinstance(value, list) else value
 
 
-def within(node: Node) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every node in ``node`` and itself: its class, or the field that it is where that tells, and its fields as the
-    parser gives them."""
-    waiting: list[Any] = [{node.tag: node._fields}]
+def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node in ``node``, or in several, and itself: its class, or the field that it is where that tells, and its
+    fields as the parser gives them."""
+    waiting: list[Any] = [node]
     while waiting:
         value = waiting.pop()
-        if isinstance(value, list):
+        if isinstance(value, Node):
+            value = {value.tag: value._fields}
+        if isinstance(value, list | tuple):
             waiting.extend(value)
         elif isinstance(value, dict):
             for key, each in value.items():
