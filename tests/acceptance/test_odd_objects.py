@@ -13,7 +13,7 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.dump.formats import open_dump
-from lastgood.errors import LastgoodError
+from lastgood.errors import LastgoodError, Refused
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
 from lastgood.facts.of_dump import facts_of_dump
@@ -140,3 +140,41 @@ def test_a_rollback_brings_it_back(server: EmbeddedServer, store: Path, tmp_path
         report = rollback.run(rollback.plan(Request(target, store, tmp_path / "state", choice=Choice(point.path.name))))
         assert report.repaired == ()
         assert list(unlike(server, odd, point, live, tmp_path)) == []
+
+
+LANGUAGE_ALONE = """--
+-- PostgreSQL database dump
+--
+
+-- Dumped from database version 15.18
+
+SET client_encoding = 'UTF8';
+SET standard_conforming_strings = on;
+SELECT pg_catalog.set_config('search_path', '', false);
+
+CREATE OR REPLACE PROCEDURAL LANGUAGE plfoo;
+
+CREATE TABLE public.t (
+    i integer
+);
+
+--
+-- PostgreSQL database dump complete
+--
+
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_language_whose_functions_no_one_knows_is_refused_at_once(server: EmbeddedServer, store: Path) -> None:
+    (store / "dump.sql").write_text(LANGUAGE_ALONE)
+    with pytest.raises(Refused) as raised:
+        restore(server.target("postgres"), store, "dump.sql", "odd_never")
+    assert str(raised.value) == (
+        'cannot restore "dump.sql": the dump names languages without their handlers, and this server has no extensions'
+        " of these names: plfoo"
+    )
+    assert raised.value.hint == (
+        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE and the functions in"
+        " these languages from a copy of the dump."
+    )

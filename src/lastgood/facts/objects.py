@@ -84,10 +84,9 @@ _QUERIES: tuple[LiteralString, ...] = (
              pg_catalog.pg_get_expr(d.adbin, d.adrelid),
              CASE WHEN a.attcollation NOT IN (0, t.typcollation) THEN a.attcollation::regcollation END,
              {of_column}, (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attfdwoptions) o),
-             -- The type is the column's.
-             (SELECT json_build_array({sequence}, s.relpersistence)
+             -- Its type is the column's; releases of one major version differ in whether it is unlogged with its table.
+             (SELECT json_build_array({sequence})
               FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_sequence q ON q.seqrelid = p.objid
-              JOIN pg_catalog.pg_class s ON s.oid = p.objid
               WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.deptype = 'i'
                 AND p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = r.oid
                 AND p.refobjsubid = a.attnum))::text

@@ -34,6 +34,10 @@ from lastgood.postgres.sessions import shut_tables
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = "Nothing is left behind. Make another one: lastgood backup."
+_OBJECTS_DIFFER = (
+    "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
+    "If it fails again, report this message."
+)
 _NO_ROOM = "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
 
 
@@ -289,6 +293,7 @@ def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, c
             else comparison.not_compared[0]
         )
         raise Failed(
-            f'cannot use the backup "{name}": it differs from the database that it was made of: {why}', hint=_TRY_AGAIN
+            f'cannot use the backup "{name}": it differs from the database that it was made of: {why}',
+            hint=_OBJECTS_DIFFER if first is not None and first.kind == "object" else _TRY_AGAIN,
         )
     return facts
