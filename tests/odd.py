@@ -29,6 +29,12 @@ class Odd:
     last: int = 99
     needs: str = ""
 
+    @property
+    def machine_code(self) -> str:
+        """The language of functions that no dump may bring along: "c", "internal"; empty where there are none."""
+        found = re.search(r"LANGUAGE (c|internal)\b", self.text)
+        return found[1] if found is not None else ""
+
     def fits(self, server: EmbeddedServer) -> bool:
         """Does the server take it?"""
         if not self.first <= server.major <= self.last:
