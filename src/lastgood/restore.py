@@ -96,6 +96,9 @@ def restore(
     names = [point_name] if isinstance(point_name, str) else point_name
     chosen = points.read_whole(points.gather(store, names), database=database_name, skim=True, stage="plan", emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
+    points.check_restorable(point, chosen.lack, () if allow_orphans else chosen.orphans)
+    if chosen.lack is not None:
+        emit(Note(f"partial: {chosen.lack.message}"))
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], facts.said))
     live = live or target.dbname

@@ -150,7 +150,7 @@ def restore_readable(
         commands=tuple(map(_missing, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
         maker=reading.maker,
-        notes=(*source.notes, *reading.summary.notes),
+        notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
     recording.ended(kept, "done", kind="restore", report=report.document())

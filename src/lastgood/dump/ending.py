@@ -76,6 +76,11 @@ def check_end(
 
 
 def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
+    if not summary.databases:
+        raise BadPoint(
+            "cannot use the dump: it holds roles and tablespaces of a whole cluster, and no database",
+            hint=CHOOSE_ANOTHER,
+        )
     listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
     if wanted is None:
         raise WhichDatabase(

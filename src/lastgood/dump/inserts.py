@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from lastgood.dump.copy_form import SPECIAL, escaped
 from lastgood.dump.entries import Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.tokens import Statement
@@ -40,16 +41,6 @@ _NEXT_ROW = re.compile(rb"\s*,\s*\(")
 _END = re.compile(rb"\s*(?:ON\s+CONFLICT\s+DO\s+NOTHING)?\Z")
 _STRING, _NULL, _NUMBER, _BOOLEAN, _BITS, _DEFAULT, _ESCAPED = range(1, 8)
 
-_SPECIAL = re.compile(rb"[\x08-\x0d\\]")
-_COPY_ESCAPES = {
-    b"\b": b"\\b",
-    b"\t": b"\\t",
-    b"\n": b"\\n",
-    b"\v": b"\\v",
-    b"\f": b"\\f",
-    b"\r": b"\\r",
-    b"\\": b"\\\\",
-}
 _ESCAPE = re.compile(rb"''|\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -115,7 +106,7 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Valu
                     return None
                 if b"'" in value:
                     value = value.replace(b"''", b"'")
-                fields.append(value if _SPECIAL.search(value) is None else _escaped(value))
+                fields.append(value if SPECIAL.search(value) is None else escaped(value))
             elif kind == _NULL:
                 fields.append(b"\\N")
             elif kind == _BOOLEAN:
@@ -126,7 +117,7 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Valu
                 unescaped = _unescaped(found[7])
                 if unescaped is None:
                     return None
-                fields.append(_escaped(unescaped))
+                fields.append(escaped(unescaped))
             else:
                 fields.append(found[kind or 0])
             width += 1
@@ -146,10 +137,6 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Valu
             break
         position = another.end()
     return Values(lines, *shape) if _END.match(text, position) else None
-
-
-def _escaped(value: bytes) -> bytes:
-    return _SPECIAL.sub(lambda found: _COPY_ESCAPES[found[0]], value)
 
 
 def _unescaped(value: bytes) -> bytes | None:

@@ -198,11 +198,12 @@ class ReadableReading(Reading):
         assert self._copying is not None
         self.tables.setdefault(self._copying.relation, TableDamage()).cut = why
         yield RowsEnd(self._rows)
-        self._copying, self._rows = None, 0
+        self._copying, self._rows, self._converter = None, 0, None
 
     def _sound_rows(self, token: CopyData) -> Iterator[Entry]:
         """The rows that are as they should be, those that lie together in one entry; the others are noted."""
-        if self._copying is None:
+        token = self._converted(token)
+        if self._copying is None or not token.rows:
             return
         if not self._marked and token.data.count(b"\r\n") == token.rows:
             token = replace(token, data=token.data.replace(b"\r\n", b"\n"))  # as the server reads it

@@ -13,6 +13,7 @@ from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise, patterns
 from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
+from lastgood.dump.copy_form import Converter
 from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.lexer import Lexer
@@ -24,6 +25,7 @@ from lastgood.dump.repair import repaired
 from lastgood.dump.restricted import Restricted
 from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.session import UPKEEP
 from lastgood.dump.search_path import SERVERS_DEFAULT, path_of
 from lastgood.dump.statements import (
     Command,
@@ -154,6 +156,7 @@ class Reading:
         self._group: inserts.Section | None = None
         self._target: inserts.Target | None = None
         self._copying: RowsStart | None = None
+        self._converter: Converter | None = None
         self._rows = 0
         self._long: LongRow | None = None
         self._noise = noise.Seen()
@@ -226,11 +229,15 @@ class Reading:
         for token in lexer.tokens():
             yield token
             lexer.ended = self._ended
+            # Rows in another form are counted only when they are turned into pg_dump's, each as a whole.
+            lexer.whole_rows = self._converter is not None
+            lexer.skim = self._skim and not lexer.whole_rows
 
     def _take(self, token: Token) -> Iterator[Entry]:
         match token:
             case CopyData():
-                if self._copying is not None:
+                token = self._converted(token)
+                if self._copying is not None and token.rows:
                     self._check_encoding(token.data, token.offset, token.line)
                     check_rows(self._copying, token)
                     self._rows += token.rows
@@ -250,6 +257,7 @@ class Reading:
                     yield Skimmed(token.first, token.size, token.rows, token.offset, token.line)
             case CopyEnd():
                 if self._copying is not None:
+                    self._check_closed(token)
                     yield RowsEnd(self._rows)
                 self._copying, self._rows = None, 0
             case CopyStart():
@@ -277,7 +285,7 @@ class Reading:
 
     def _active(self, token: Statement | CopyStart) -> bool:
         """Whether this part of the file is the one to restore."""
-        if self._ended and not self.summary.cluster and not resets(token):
+        if self._ended and not self.summary.cluster and not resets(token) and not UPKEEP.match(token.text):
             self._note_behind_the_end(token)
         return not self.summary.cluster or (self._wanted is not None and self._connected == self._wanted)
 
@@ -464,6 +472,8 @@ class Reading:
             case TableDefinition(relation=relation):
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
                 self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
+                if self._entry.startswith("table "):
+                    self.summary.with_heading.add(relation)
             case Setting(name="search_path", value=value):
                 self._path = path_of(value, self._made)
                 self._path_given = True
@@ -666,15 +676,36 @@ class Reading:
     def _copy(self, token: CopyStart) -> Iterator[Entry]:
         self._empty = None
         command = self._ruled(token)
-        assert isinstance(command.detail, CopyTarget)
-        if self._without_table(command.detail.relation):
-            return
+        if not isinstance(command.detail, CopyTarget) or self._without_table(command.detail.relation):
+            return  # its rows are passed over
         self._entries = True
         self._check_target(command.detail.relation, token)
         yield from self._default_path(token)
         self._note_rows(command.detail.relation)
-        self._copying = self._start_of(command.detail.relation, command.detail.columns, token, token.text)
+        form = command.detail.form
+        text = token.text if form is None else b""
+        self._converter = Converter(form) if form is not None and not form.usual else None
+        start = self._start_of(command.detail.relation, command.detail.columns, token, text)
+        self._copying = replace(start, in_place=self._converter is None)
         yield self._copying
+
+    def _converted(self, token: CopyData) -> CopyData:
+        """The rows in pg_dump's form."""
+        if self._converter is None:
+            return token
+        rows = self._converter.rows(token.data)
+        return replace(token, data=b"".join(row + b"\n" for row in rows), rows=len(rows))
+
+    def _check_closed(self, token: CopyEnd) -> None:
+        converter, self._converter = self._converter, None
+        if converter is not None and converter.open and self._copying is not None:
+            raise Corrupt(
+                f"cannot use the dump: the rows of {shown(self._copying.relation)} end within a quoted value, at line "
+                f"{token.line}",
+                hint="The file is damaged, or something else was written into it.",
+                line=token.line,
+                offset=token.offset,
+            )
 
     def _check_target(self, relation: Relation, at: Statement | CopyStart) -> None:
         self._targets.check(relation, self.summary.tables.get(relation), at)

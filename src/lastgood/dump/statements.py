@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lastgood.dump.copy_form import CopyForm
 from lastgood.dump.names import Relation
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
@@ -78,6 +79,7 @@ class Kind(StrEnum):
     LARGE_OBJECT = "large object"
     STATISTICS_CALL = "statistics call"
     REFRESH = "refresh"
+    UPKEEP = "upkeep"
     TRANSACTION = "transaction"
     COPY = "copy"
     INSERT = "insert"
@@ -172,6 +174,23 @@ class SequencePosition:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceDefinition:
+    """A sequence as CREATE SEQUENCE or an identity column declares it; ``start`` is its first value."""
+
+    sequence: Relation
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key that ALTER TABLE adds: columns of ``table`` that refer to ``references``."""
+
+    table: Relation
+    columns: tuple[str, ...]
+    references: Relation
+
+
+@dataclass(frozen=True, slots=True)
 class Setting:
     """A session setting; ``value`` is None for RESET and SET … TO DEFAULT. ``local``: until the transaction ends."""
 
@@ -201,10 +220,11 @@ class LargeObjectCall:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A ``COPY … FROM stdin``: ``columns`` is None where the statement has no list."""
+    """A ``COPY … FROM stdin``: ``columns`` is None where the statement has no list, ``form`` without options."""
 
     relation: Relation
     columns: tuple[str, ...] | None
+    form: CopyForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +250,8 @@ Detail = (
     TableDefinition
     | EnumType
     | SequencePosition
+    | SequenceDefinition
+    | ForeignKey
     | Setting
     | Extension
     | LargeObjectCall

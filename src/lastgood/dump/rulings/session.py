@@ -229,7 +229,19 @@ def _update(r: Ruling, node: Any) -> Command:
     return change(r, node)
 
 
+UPKEEP = re.compile(rb"(?:ANALYZE|CHECKPOINT|CLUSTER|REINDEX|VACUUM)\b", re.IGNORECASE)
+
+
+def _upkeep(r: Ruling, node: Any) -> Command:
+    """What changes neither rows nor definitions."""
+    return r.skip(Kind.UPKEEP, f"has {r.opening(1)}, which changes no data")
+
+
 HANDLERS: dict[str, Handler] = {
+    "CheckPointStmt": _upkeep,
+    "ClusterStmt": _upkeep,
+    "ReindexStmt": _upkeep,
+    "VacuumStmt": _upkeep,
     "SelectStmt": _select,
     "TransactionStmt": _transaction,
     "UpdateStmt": _update,
