@@ -47,8 +47,8 @@ _UNSAFE = (
 )
 _INTERRUPTED = "Nothing is left behind. Make another one: lastgood backup."
 _DIFFERS = (
-    "Nothing is left behind. If another backup says the same, definitions are lost in dumps of this database: look at "
-    "the object that is named, and report it with this message."
+    "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
+    "If it fails again, report this message."
 )
 _NO_ROOM = "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
 
