@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from lastgood import amounts
 from lastgood.past_runs import DrillDue
 from lastgood.postgres.deployment import SAID
@@ -181,3 +183,4 @@ def _kept(screen: Screen, each: OurDatabase) -> None:
     )
     if each.undo_command:
         screen.say(each.undo_command, first="    ", indent=4)
+        screen.say(f"lastgood facts {shlex.quote(each.name)} looks into it", first="    ", indent=4)
