@@ -128,6 +128,14 @@ class Stopped(LastgoodError):
     exit_status = 7
 
 
+class Blocked(LastgoodError):
+    """A database could not be removed in time: the server waited for another session. What is left is marked;
+    `lastgood abort` or `lastgood prune` removes it."""
+
+    code = "blocked"
+    exit_status = 7
+
+
 class ChecksFailed(Stopped):
     """The restored database is in service, and the application's checks failed: `lastgood undo RUN` goes back,
     `lastgood resume RUN` runs them again."""

@@ -23,6 +23,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Refused
 from lastgood.facts import Facts
+from lastgood.members import HeldRows, Survey
 from lastgood.points import RestorePoint
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
@@ -86,8 +87,9 @@ class TableLoss(Frozen):
 
     ``written_since``: rows of the live table that were written after the restore point, by column ``by``; None where
     no column tells. ``content``: whether its rows are those of the restore point; None where only one side has the
-    table. ``why``: why they were not compared, or what else tells that they changed. ``unreadable``: why the live table
-    can't be read, in the server's words.
+    table. ``why``: why they were not compared, or what else tells that they changed. ``not_in_dumps``: rows of an
+    extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: why the live
+    table can't be read, in the server's words.
     """
 
     schema_name: str
@@ -100,11 +102,17 @@ class TableLoss(Frozen):
     content: Literal["equal", "changed", "not compared"] | None = None
     why: str = ""
     unreadable: str = ""
+    not_in_dumps: int = 0
 
     @property
     def differs(self) -> bool:
         """Whether it is known that going back makes a difference to it."""
-        return self.live_rows != self.point_rows or bool(self.written_since) or self.content == "changed"
+        return (
+            self.live_rows != self.point_rows
+            or bool(self.written_since)
+            or self.content == "changed"
+            or bool(self.not_in_dumps)
+        )
 
     @property
     def in_place(self) -> bool:
@@ -114,7 +122,7 @@ class TableLoss(Frozen):
     @property
     def weight(self) -> int:
         """How many rows differ at least, by what was counted."""
-        return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0)
+        return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0, self.not_in_dumps)
 
 
 class PlannedPause(Frozen):
@@ -189,7 +197,8 @@ class Plan(Document):
 class Prepared:
     """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
     reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch. ``skew``: by
-    how many seconds the server's clock was ahead of ours."""
+    how many seconds the server's clock was ahead of ours. ``members``: what no dump holds of the extensions that the
+    restore point makes; ``held``: rows of that kind in the live database."""
 
     request: Request
     plan: Plan
@@ -201,3 +210,5 @@ class Prepared:
     division: Division | None = None
     sample: Sample | None = None
     skew: float | None = None
+    members: Survey = field(default_factory=Survey)
+    held: tuple[HeldRows, ...] = ()

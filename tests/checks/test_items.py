@@ -25,6 +25,7 @@ NAMES = [
     "emergency_backup",
     "privileges",
     "versions",
+    "extensions",
     "holders",
     "sessions",
     "application",

@@ -75,6 +75,18 @@ def same_database(s: Subject) -> Iterator[Finding]:
         )
 
 
+def changed(s: Subject) -> Iterator[Finding]:
+    """Signs that the file was cut behind its end, or changed by a tool after pg_dump wrote it."""
+    for text in s.summary.cautions if s.summary is not None else ():
+        yield Finding(
+            level="caution",
+            code="changed_file",
+            text=text,
+            hint="Compare it with another copy of the restore point, or choose another one: lastgood points",
+            known="measured",
+        )
+
+
 def partial(s: Subject) -> Iterator[Finding]:
     """What it lacks to replace a whole database."""
     if s.point is None or s.summary is None:

@@ -12,9 +12,9 @@ from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise, patterns
-from lastgood.dump.checks import check_encoding, check_inserted, check_rows
+from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
 from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
+from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
@@ -40,10 +40,21 @@ from lastgood.dump.statements import (
 )
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
 from lastgood.dump.targets import RowTargets
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
+from lastgood.dump.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopyPart,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Noise,
+    Statement,
+    Token,
+)
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
+__all__ = ["Entry", "Reading", "RowPart", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
 
 
 class Source(Protocol):
@@ -89,6 +100,7 @@ _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIAL
 _ENDS = re.compile(rb"(?i)(?:commit|end)\b")
 _LATE_DROP = "drops something after the dump began to make things"
 _NO_TRANSACTION = "sets something for one transaction, and there is none"
+_AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 # What tools write behind the footer of a dump that is theirs otherwise.
 _TAILS = (
     (re.compile(rb'INSERT INTO "schema_migrations"'), ", as in Rails' structure.sql"),
@@ -143,6 +155,7 @@ class Reading:
         self._target: inserts.Target | None = None
         self._copying: RowsStart | None = None
         self._rows = 0
+        self._long: LongRow | None = None
         self._noise = noise.Seen()
 
     def _begin_session(self) -> None:
@@ -222,6 +235,15 @@ class Reading:
                     check_rows(self._copying, token)
                     self._rows += token.rows
                     yield Rows(token.data, token.rows, token.offset, token.line)
+            case CopyPart():
+                if self._copying is not None:
+                    if self._long is None:
+                        self._long = LongRow(self._copying, encoding=self.summary.encoding, codec=self._codec)
+                    self._long.add(token)
+                    yield RowPart(token.data, token.last, token.offset, token.line)
+                    if token.last:
+                        self._rows += 1
+                        self._long = None
             case CopySpan():
                 if self._copying is not None:
                     self._rows += token.rows
@@ -302,6 +324,13 @@ class Reading:
             self._targets.note(command)
             return self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
+            if command.not_sql_at is not None and self._behind is not None:
+                raise Corrupt(
+                    f"cannot use the dump: line {token.line} has text after the dump's end",
+                    hint=_AFTER_END,
+                    line=token.line,
+                    offset=token.offset,
+                )
             if command.not_sql_at is not None and not self._marked and not self._maker:
                 self._maker = maker_of_definition(token.text)
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)

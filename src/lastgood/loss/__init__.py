@@ -5,7 +5,7 @@ The live database is no oracle (it is broken, that is why one rolls back); it is
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import psycopg
@@ -13,8 +13,10 @@ from psycopg import IsolationLevel, sql
 
 from lastgood.facts import Facts
 from lastgood.loss.content import Content, Limit, Reader
+from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.settled import settled
 from lastgood.loss.tables import Key, LiveTable, Then, counted, listing
+from lastgood.members import HeldRows
 from lastgood.plan import TableLoss
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables
@@ -47,8 +49,11 @@ def losses(
     then: Then,
     seconds: float = 0.0,
     cancelled: Callable[[], bool] = lambda: False,
+    *,
+    held: Sequence[HeldRows] = (),
 ) -> tuple[TableLoss, ...]:
-    """One entry for each table of either side that carries rows. A count that takes more than a minute, or of a table
+    """One entry for each table of either side that carries rows, and of ``held``: tables of extensions with rows that
+    no dump holds. A count that takes more than a minute, or of a table
     that another session has locked against readers, or that is damaged, is the server's estimate. Content is compared
     for ``seconds`` at most. ``live`` is put into one read-only snapshot. Raises psycopg.Error, Interrupted."""
     assert then.facts is not None
@@ -66,8 +71,12 @@ def losses(
         shut = {(each.schema, each.name) for each in shut_tables(live)}
         tables, stamps = listing(live)
         tables = counted(live, tables, stamps, [then], shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
+        of_extensions = configuration(live, {(each.schema_name, each.name): each for each in then.facts.tables})
+        tables |= {key: table for key, (table, _) in of_extensions.items()}
         content = Reader(live, Limit.of(seconds), cancelled).compare(tables, then.facts, shut)
-    return table_losses(tables, then.facts, 0, content)
+    found = table_losses(tables, then.facts, 0, content)
+    outside = {key: more for key, (_, more) in of_extensions.items()}
+    return tuple(sorted(with_extensions(found, outside, held), key=lambda each: (each.schema_name, each.name)))
 
 
 def table_losses(

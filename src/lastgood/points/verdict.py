@@ -14,7 +14,7 @@ from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
-from lastgood.events import Emit, Note, silent
+from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
@@ -52,6 +52,7 @@ class Verdict:
     ``message`` and ``hint`` say what is wrong, ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
     0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it
     is whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over.
+    ``cautions``: signs that the file was cut behind its end, or changed by a tool.
     ``has_acls``: whether it brings rights along, None unless it could be read to its end.
     """
 
@@ -62,6 +63,7 @@ class Verdict:
     offset: int | None = None
     facts: Facts | None = None
     notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     has_acls: bool | None = None
 
     @property
@@ -162,6 +164,8 @@ def _read_whole(
     whole = Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
     for text in whole.notes:
         emit(Note(text))
+    for text in whole.summary.cautions:
+        emit(Caution(text))
     return whole
 
 
@@ -210,15 +214,23 @@ def verify(
         worst = next((each for each in verdicts if each.state not in ("valid", "partial")), None)
         names = ", ".join(f'"{shown(name)}"' for name in error.databases)
         text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"
-        return worst or Verdict("valid", text, notes=verdicts[0].notes)
+        return worst or Verdict("valid", text, notes=verdicts[0].notes, cautions=verdicts[0].cautions)
     except BadPoint as error:
         facts = error.facts if isinstance(error, Differs) else None
         return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
     except Refused as error:
         return Verdict("unusable", str(error), error.hint)
-    if lacks := lacking(point, whole.summary):
-        return Verdict("partial", *_PARTIAL[lacks], facts=whole.facts, notes=whole.notes)
-    return Verdict("valid", facts=whole.facts, notes=whole.notes, has_acls=whole.summary.has_acls)
+    lacks = lacking(point, whole.summary)
+    message, hint = _PARTIAL[lacks] if lacks else ("", "")
+    return Verdict(
+        "partial" if lacks else "valid",
+        message,
+        hint,
+        facts=whole.facts,
+        notes=whole.notes,
+        cautions=tuple(whole.summary.cautions),
+        has_acls=None if lacks else whole.summary.has_acls,
+    )
 
 
 _PARTIAL = {
@@ -246,8 +258,7 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
         more = len(comparison.differences) - 1
         raise Differs(
             f'cannot use "{point.path}": it is not what was written down when it was made: '
-            f"{first.kind} of {first.what}: {first.expected} expected, {first.found} found"
-            + (f", and {more} more" if more else ""),
+            f"{first.of}: {first.expected} expected, {first.found} found" + (f", and {more} more" if more else ""),
             hint="The file was changed. Choose another restore point: lastgood points.",
             facts=facts,
         )

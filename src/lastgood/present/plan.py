@@ -176,6 +176,8 @@ def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
         change = "goes away"
     elif loss.in_place:
         change = "changed"
+    elif live == point and loss.not_in_dumps:
+        change = f"{amounts.number(loss.not_in_dumps)} copied over"
     else:
         change = amounts.signed(point - (live or 0))
     rows_now = "none" if live is None else amounts.number(live)

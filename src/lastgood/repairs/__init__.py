@@ -18,13 +18,14 @@ from psycopg.pq import TransactionStatus
 
 from lastgood.amounts import counted
 from lastgood.dump.names import Relation
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import Command, Extension, Kind
 from lastgood.errors import Corrupt, Failed, Interrupted, LastgoodError
 from lastgood.events import Caution, Emit, silent
+from lastgood.members.carry import Carrier
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect
 from lastgood.postgres.server import Connection
-from lastgood.repairs import authorization, checks, extensions, foreign_keys, paths
+from lastgood.repairs import authorization, checks, extensions, foreign_keys, options, paths
 from lastgood.repairs.record import Record, Repaired, place, what
 from lastgood.repairs.repair import USUAL_PATH, Repair, Rules
 
@@ -82,6 +83,7 @@ class Commands:
         self._repairing = threading.Lock()
         self._put_off: list[checks.PutOff] = []
         self._computed: frozenset[Relation] = frozenset()
+        self.carrier = Carrier(rules.members, lambda named, how: self._repaired(named, how, 0), lenient=rules.lenient)
         self._declared: dict[str, int] = {}  # checks, by their words: where the dump declares them
 
     def run(self, connection: Connection, command: Command) -> bool:
@@ -92,7 +94,9 @@ class Commands:
         """
         if self._unwanted(command):
             return True
-        text = extensions.text(connection, command, self._rules)
+        text = extensions.text(connection, command, self._rules) or options.text(command)
+        if text is None:
+            return True
         self._declare(command)
         for attempt in range(TRIES):
             if self._cancelled():
@@ -102,13 +106,20 @@ class Commands:
                     connection.execute(text)
                 if command.kind is Kind.SESSION_AUTHORIZATION and authorization.returns(command):
                     connection.execute(authorization.BACK)
+                self._made(connection, command)
                 return True
             except psycopg.Error as error:
                 if not _try_again(connection, command, error):
-                    return self._settle(connection, command, error)
+                    done = self._settle(connection, command, error)
+                    self._made(connection, command)
+                    return done
                 last = error
             self._wait(FIRST_WAIT * 2**attempt * random.uniform(0.5, 1.5))
         raise self._failed(last, command) from last
+
+    def _made(self, connection: Connection, command: Command) -> None:
+        if isinstance(command.detail, Extension):
+            self.carrier.early(connection, command.detail.name)
 
     def run_together(self, connection: Connection, commands: Sequence[Command]) -> bool:
         """Runs several commands in one message and one transaction. False: one of them failed, and nothing was done;
@@ -120,7 +131,7 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                connection.execute(b";\n".join(command.statement.text for command in wanted))
+                connection.execute(b";\n".join(text for text in map(options.text, wanted) if text is not None))
         except psycopg.Error:
             return False
         return True
@@ -274,7 +285,8 @@ class Commands:
 
     def _repaired(self, named: str, why: str, line: int) -> None:
         if self.record.repair(Repaired(named, why, line)):
-            self._emit(Caution(f"{named} (line {line}) is not loaded as it stands: {why}"))
+            where = f"{named} (line {line}) is not loaded as it stands" if line else named
+            self._emit(Caution(f"{where}: {why}"))
 
     def _stopped(self, connection: Connection, command: Command, error: psycopg.Error) -> LastgoodError:
         """The error of a command that nothing helps, with what the operator may do about it."""
@@ -283,6 +295,12 @@ class Commands:
             key = foreign_keys.orphans(connection, command)
             if key is not None:
                 failed.message += f"; {foreign_keys.counted(key)}"
+            return failed
+        if error.sqlstate == extensions.NOT_IMMUTABLE and (functions := extensions.not_immutable(connection, command)):
+            failed = self._failed(error, command)
+            failed.hint = extensions.MAKE_IMMUTABLE.format(
+                "; ".join(f"ALTER FUNCTION {function} IMMUTABLE" for function in functions)
+            )
             return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")

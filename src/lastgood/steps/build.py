@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastgood import fault, person
+from lastgood.checklist import EXTENSIONS
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
@@ -24,10 +25,11 @@ class Build:
     name = "build"
     title = "build the restored database beside the live one"
     commits = False
+    tidies = True
 
     def do(self, run: Run) -> Mapping[str, Any]:
-        plan, maintenance = run.plan, run.server
-        with maintenance.connect(application_name=f"lastgood build {plan.run}") as connection:
+        plan = run.plan
+        with run.connected(plan.maintenance, "build") as connection:
             self._drop_leftover(run)
             model = database.describe(connection, plan.live)
             mark = mark_of(run, "shadow", stage="created").text()
@@ -35,7 +37,12 @@ class Build:
             fault.point("build.after_create")
             with run.connected(plan.live, "reads extensions") as live:
                 request = run.prepared.request
-                wishes = Rules(strict=request.strict, allow_orphans=request.allow_orphans)
+                wishes = Rules(
+                    strict=request.strict,
+                    allow_orphans=request.allow_orphans,
+                    members=run.prepared.members,
+                    lenient=any(each.item == EXTENSIONS for each in request.overrides),
+                )
                 rules = rules_for(live, run.prepared.facts, wishes)
             loaded = rebuild(
                 partial(run.connected, plan.shadow),
@@ -50,6 +57,8 @@ class Build:
                 run.cancelled,
                 division=run.prepared.division,
                 state=run.prepared.request.state,
+                live=partial(run.connected, plan.live, "reads rows of extensions"),
+                held=run.prepared.held,
             )
             run.findings.division = run.prepared.division
             run.findings.same = loaded.same
@@ -73,7 +82,8 @@ class Build:
         for found, mark in marked(run.maintenance):
             # By name, mark and role together: never a database that a swap has made the live one.
             if found.name == run.plan.shadow and mark.run == run.plan.run and mark.role == "shadow":
-                if run.prepared.request.keep_shadow and mark.options.get("stage") == "loaded" and not run.interrupted:
+                loaded = mark.options.get("stage") == "loaded" and not found.invalid
+                if run.prepared.request.keep_shadow and loaded and not run.interrupted:
                     run.findings.shadow_kept = True
                 else:
                     database.drop(run.maintenance, found.name, found.oid)
@@ -83,7 +93,7 @@ class Build:
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return any(
-            found.name == run.plan.shadow and mark.options.get("stage") == "loaded"
+            found.name == run.plan.shadow and not found.invalid and mark.options.get("stage") == "loaded"
             for found, mark in marked(run.maintenance)
         )
 

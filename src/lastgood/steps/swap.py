@@ -23,6 +23,7 @@ from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import DEPLOYMENT, marked
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.postgres.state import DatabaseState
+from lastgood.postgres.waits import bounded
 from lastgood.steps import Run, fence, pool
 from lastgood.steps.build import mark_of
 
@@ -117,7 +118,13 @@ class Swap:
         plan, maintenance = run.plan, run.maintenance
         found = DatabaseState.read(maintenance, plan.shadow)
         operator = Operator.read(maintenance)
-        for refused in rehearse(maintenance, state.statements(plan.shadow, found, operator)):
+        with bounded(maintenance) as watch:
+            refusals = rehearse(maintenance, state.statements(plan.shadow, found, operator))
+        if watch.found is not None:
+            raise Failed(
+                f'cannot try the settings of "{plan.live}" on "{plan.shadow}": {watch.found}', hint=watch.found.hint
+            )
+        for refused in refusals:
             raise Failed(
                 f'cannot carry over a setting or privilege of "{plan.live}" itself: {refused.message}',
                 hint="Run the rollback as a superuser, or as the role that made that setting.",

@@ -18,18 +18,18 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood import interrupts, recording, restore
-from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
+from lastgood import durable, interrupts, recording, restore
+from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
-from lastgood.names import identifier, new_run, suffix
+from lastgood.names import new_run, suffix
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import clock, database
+from lastgood.postgres import clock, copying, database
 from lastgood.postgres.apply import apply
 from lastgood.postgres.grants import Operator
-from lastgood.postgres.mark import server_clock
+from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.outlived import Trace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
@@ -45,7 +45,6 @@ from lastgood.procedure.deploy.wish import Wish
 from lastgood.procedure.validate import Verdict
 
 LOOK_SECONDS = 0.05
-TRIAL = "lastgood deploy --dry-run"
 UNTOUCHED = '"{live}" was not touched: the migration ran on a clone, which is removed.'
 
 
@@ -101,14 +100,10 @@ def _refuse_detours(
 
 
 def _tell_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
-    for each in database.every(maintenance):
-        if each.comment and each.comment.startswith(f'{TRIAL} of "{live}"'):
-            emit(
-                Caution(
-                    f'the clone "{each.name}" of an earlier trial is there; if nobody is at it: '
-                    f"DROP DATABASE {identifier(each.name)}"
-                )
-            )
+    for found, mark in marked(maintenance):
+        trial = mark.role == "copy" and mark.live == live and mark.options.get("kind") == "trial"
+        if trial and copying.holder(maintenance, found.name) is None:
+            emit(Caution(f'the clone "{found.name}" of an earlier trial is still there: lastgood abort {mark.run}'))
 
 
 class _Trial:
@@ -158,7 +153,7 @@ class _Trial:
     def _copy(self) -> Iterator[RestorePoint]:
         """A fresh restore point in a folder of its own, that goes with the trial."""
         store = self._wish.request.store
-        store.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(store)
         folder = Path(tempfile.mkdtemp(prefix=".trial_", dir=store))
         try:
             self._emit(StageStarted("backup", "copy the live database"))
@@ -181,12 +176,18 @@ class _Trial:
     def _cloned(self, point: RestorePoint) -> Iterator[None]:
         request = self._wish.request
         began = time.monotonic()
-        restore.restore(request.target, point.path.parent, str(point.path), self._clone, self._emit, request.pace)
+        copying.claim(self._maintenance, self._clone)
+        restore.restore(
+            request.target,
+            point.path.parent,
+            str(point.path),
+            self._clone,
+            self._emit,
+            request.pace,
+            kind="trial",
+        )
         made = database.describe(self._maintenance, self._clone)
         try:
-            database.comment(
-                self._maintenance, self._clone, f'{TRIAL} of "{self._live}" {self._run}: a trial, may be dropped'
-            )
             self._dressed()
             self._seconds["clone"] = time.monotonic() - began
             yield
@@ -206,11 +207,11 @@ class _Trial:
         try:
             try:
                 database.drop(self._maintenance, self._clone, oid)
-            except LastgoodError:
+            except Failed:  # the session was lost, say
                 with database.connect_maintenance(self._wish.request.target, self._live) as again:
                     database.drop(again, self._clone, oid)
         except (LastgoodError, psycopg.Error) as error:
-            self._emit(Caution(f"the clone could not be removed ({error}): DROP DATABASE {identifier(self._clone)}"))
+            self._emit(Caution(f"the clone could not be removed ({error}): lastgood prune {self._clone}"))
 
     def _tried(self, point: RestorePoint) -> TrialReport:
         assert point.manifest is not None
