@@ -7,6 +7,7 @@ looked into. The knowledge is the table ``RULES``; to teach a new error, add a r
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -14,6 +15,8 @@ from typing import Literal
 import psycopg
 
 from lastgood.errors import UNTOUCHED, Failed, LastgoodError
+from lastgood.names import identifier
+from lastgood.postgres.server import ClosedDatabase
 
 Context = Literal[
     "any",
@@ -326,6 +329,8 @@ def failed(
             hint="Check the connection's URL: special characters in a password must be percent-encoded.",
             state=state,
         )
+    if isinstance(error, ClosedDatabase):
+        return _closed(error, doing, state)
     said = words(error)
     if error.sqlstate in _TELLING_DETAIL and error.diag.message_detail:
         said += f" ({error.diag.message_detail})"
@@ -333,3 +338,21 @@ def failed(
         said += f" [SQLSTATE {error.sqlstate}]"
     found = rule(error.sqlstate, context)
     return Failed(f"cannot {doing}: {said}", hint=f"{found.cause} {found.next_command}", state=state)
+
+
+def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:
+    opened = f"ALTER DATABASE {identifier(error.name)} ALLOW_CONNECTIONS true"
+    if error.role == "kept":
+        return Failed(
+            f'cannot {doing}: "{error.name}" is a kept database of "{error.live}", closed to connections',
+            hint=f"To look into it: lastgood facts {shlex.quote(error.name)}, as its owner or as a superuser. For "
+            f"psql, open it first and close it again afterwards: {opened}",
+            state=state,
+        )
+    if error.role == "shadow":
+        return Failed(
+            f'cannot {doing}: "{error.name}" is being built for "{error.live}" by a run, and closed to connections',
+            hint="Look at lastgood status.",
+            state=state,
+        )
+    return Failed(f'cannot {doing}: "{error.name}" is closed to connections', hint=f"Open it: {opened}", state=state)
