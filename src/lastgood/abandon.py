@@ -3,21 +3,25 @@ application does not work with what was restored."""
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any, Literal
 
-from lastgood import caller, fault, interrupts, names, prepare, recording, undo
+from lastgood import caller, fault, interrupts, names, recording, undo
 from lastgood.application import hooks, record
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import START_IT, HookFailed, Service
-from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap, Refused, Stopped
+from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal import Journal
 from lastgood.plan import Request
-from lastgood.postgres import clock, database
-from lastgood.postgres.leftover import drop_leftover
+from lastgood.postgres import clock, copying, database
+from lastgood.postgres.database import Database
+from lastgood.postgres.leftover import Leftover, drop_leftover
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked
+from lastgood.postgres.server import Connection
+from lastgood.unfinished import leftover_of, refuse_abort, run_of, the_one
 
 
 def abort(request: Request, emit: Emit) -> dict[str, Any]:
@@ -26,38 +30,52 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
 
     Raises Refused when the run is still at work, or has switched already (that is what undo is for), and NotStarted.
     """
-    shadow: Mark | None = None
-    with database.connect_maintenance(request.target, request.target.dbname) as maintenance:
-        live = request.target.dbname
-        left = prepare.leftover_of(maintenance, request)
-        name = prepare.run_of(left, request.state) if left else prepare.unfinished_run(maintenance, request)
-        lock_live(maintenance, live)
-        for found, mark in marked(maintenance):
-            if mark.run == name and mark.role == "kept" and mark.live == live:
-                raise Refused(
-                    f'cannot abort run "{name}": it has switched already',
-                    hint="Run: lastgood undo",
-                    state=f'"{live}" is the restored database; the previous one is kept as "{found.name}".',
-                )
+    live = request.target.dbname
+    with database.connect_maintenance(request.target, live) as maintenance:
+        left, name = lock_live(maintenance, live, lambda held: _meant(held, request))
         skew = clock.skew(maintenance)
-        removed = []
         journal = Journal.find(request.state, name)
         kept = _aborting(request, name, journal, emit, skew)
+        ours = [
+            (found, mark)
+            for found, mark in marked(maintenance)
+            if mark.run == name and mark.role != "kept" and mark.live == live
+        ]
+        shadow = next((mark for _, mark in ours if mark.role == "shadow"), None)
+        removed: list[str] = []
         with recording.recording(kept, emit) as emit:
-            if left is not None:
-                drop_leftover(maintenance, request.target, left, live)
-                removed.append(left.name)
-            for found, mark in marked(maintenance):
-                if mark.run == name and mark.role == "shadow" and mark.live == live:
-                    shadow = mark
-                    database.drop(maintenance, found.name, found.oid)
-                    removed.append(found.name)
             state = f'"{live}" was not touched and is open; run {name} is walked back. The application is stopped.'
-            application = _started_again(request, name, journal, shadow, emit, state)
+            try:
+                # First what users wait for: to remove a database may take long, and may fail.
+                application = _started_again(request, name, journal, shadow, emit, state)
+            finally:
+                _remove(maintenance, request, name, left, ours, removed)
             recording.ended(kept, "aborted", removed=removed, application=application)
     return {
         "format": 1, "run": name, "status": "aborted", "live": live, "removed": removed, "application": application,
     }  # fmt: skip
+
+
+def _remove(
+    maintenance: Connection,
+    request: Request,
+    run: str,
+    left: Leftover | None,
+    ours: Sequence[tuple[Database, Mark]],
+    removed: list[str],
+) -> None:
+    try:
+        if left is not None:
+            drop_leftover(maintenance, request.target, left, request.target.dbname)
+            removed.append(left.name)
+        for found, mark in ours:
+            if mark.role == "copy":
+                copying.take_over(maintenance, found.name)
+            database.drop(maintenance, found.name, found.oid)
+            removed.append(found.name)
+    except Blocked as error:
+        error.hint += f" Then run: lastgood abort {run}"
+        raise
 
 
 def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, skew: float | None) -> Journal | None:
@@ -70,6 +88,17 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
     if not names.is_run(name):
         return None  # only the end of its name is known
     return recording.attempt(request.state, name, "abort", emit, skew=skew, live=request.target.dbname)
+
+
+def _meant(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
+    """The unmarked database that is to go, if that is what ``request`` means, and the run."""
+    meant = the_one(maintenance, request.target, request.state, request.run, to_resume=False)
+    if meant is None:
+        left = leftover_of(maintenance, request.target, request.state, request.run)
+        assert left is not None  # the_one saw it, under the same lock
+        return left, run_of(left, request.state)
+    refuse_abort(meant, maintenance)
+    return None, meant.run
 
 
 Again = Literal["started", "not stopped", "unknown"]
@@ -185,11 +214,16 @@ def undone(request: Request, emit: Emit) -> None:
     if stopped is None or request.run not in (None, stopped.by):
         return
     live, run = request.target.dbname, stopped.by
+
+    def undone_by(held: Connection) -> list[Mark]:
+        return [mark for _, mark in marked(held) if mark.live == live and mark.options.get("undoes") == run]
+
     with database.connect_maintenance(request.target, live) as maintenance:
-        by = [mark for _, mark in marked(maintenance) if mark.live == live and mark.options.get("undoes") == run]
+        if not undone_by(maintenance):
+            return  # and another run may have the lock
+        by = lock_live(maintenance, live, undone_by)
         if not by:
             return
-        lock_live(maintenance, live)
         journal = Journal.find(request.state, run)
         if journal is not None:
             with suppress(OSError):

@@ -49,6 +49,10 @@ class Refused(LastgoodError):
     exit_status = 3
 
 
+class NoSuchDatabase(Refused):
+    """The server has no database of that name."""
+
+
 class BadPoint(LastgoodError):
     """The restore point is missing, incomplete, corrupt or unsafe.
 
@@ -121,6 +125,14 @@ class Stopped(LastgoodError):
     """Stopped in between: `lastgood resume` or `lastgood abort` goes on from here."""
 
     code = "stopped"
+    exit_status = 7
+
+
+class Blocked(LastgoodError):
+    """A database could not be removed in time: the server waited for another session. What is left is marked;
+    `lastgood abort` or `lastgood prune` removes it."""
+
+    code = "blocked"
     exit_status = 7
 
 

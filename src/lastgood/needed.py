@@ -63,7 +63,9 @@ def needs(
 
 def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: bool) -> Iterator[tuple[str, Need]]:
     """The names of needed points, and why."""
-    marks = [mark for _, mark in marked(maintenance) if mark.live == live]
+    marks = [
+        mark for found, mark in marked(maintenance) if mark.live == live and not (found.invalid and mark.role == "kept")
+    ]
     for mark in marks:
         if mark.role == "shadow":
             yield Path(mark.point).name, Need("an unfinished run needs it", always=True)

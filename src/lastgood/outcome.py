@@ -6,7 +6,7 @@ import psycopg
 
 from lastgood.application import record
 from lastgood.child import ChildFailed
-from lastgood.errors import Failed, Interrupted, LastgoodError, NotStarted, Stopped
+from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.exchange import names
 from lastgood.runner import AfterCommit, WalkBackFailed
@@ -41,16 +41,20 @@ def told(run: Run, error: BaseException) -> BaseException:
             state=f'"{live}" was not touched and is open. The application is stopped.',
         )
     if isinstance(error, WalkBackFailed | AfterCommit | KeyboardInterrupt):
-        why = f"{error.__cause__}" if error.__cause__ else "interrupted twice"
+        cause = error.__cause__
+        why = f"{cause}" if cause else "interrupted twice"
+        first = f"{cause.hint} Then run" if isinstance(cause, Blocked) else "Run"
         return Stopped(
             f"cannot walk the run back: {why}",
-            hint=f'Run: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} to go on.',
+            hint=f'{first}: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} to go on.',
             state=f'"{live}" was not touched.{asleep}',
         )
     if run.findings.shadow_kept:
         untouched += f' The restored database is kept for inspection as "{run.plan.shadow}".'
     if run.interrupted and not isinstance(error, Stopped):
         return Interrupted("interrupted: everything was walked back", state=untouched)
+    if isinstance(error, Blocked):
+        return Failed(error.message, hint=f"{error.hint} Then run the rollback again.", state=untouched)
     if isinstance(error, LastgoodError):
         if not isinstance(error, Stopped):
             error.state = untouched

@@ -82,22 +82,47 @@ class PlannedPoint(Frozen):
 
 
 class TableLoss(Frozen):
-    """What becomes of one table. A row count is None where the table does not exist on that side.
+    """What becomes of one table. A row count is None where the table does not exist on that side, and for the live one
+    where it is not known; ``estimated``: it is the server's estimate.
 
-    ``written_since``: rows of the live table with a time stamp after the newest one in the restore point, by
-    column ``by``; None where no column tells. ``not_in_dumps``: rows of an extension's table that no dump holds; a
-    rollback copies them from the live database. ``unreadable``: why the live table can't be read, in the server's
-    words; then ``live_rows`` is its estimate.
+    ``written_since``: rows of the live table that were written after the restore point, by column ``by``; None where
+    no column tells. ``content``: whether its rows are those of the restore point; None where only one side has the
+    table. ``why``: why they were not compared, or what else tells that they changed. ``not_in_dumps``: rows of an
+    extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: why the live
+    table can't be read, in the server's words.
     """
 
     schema_name: str
     name: str
     live_rows: int | None
     point_rows: int | None
+    estimated: bool = False
     written_since: int | None = None
     by: str | None = None
+    content: Literal["equal", "changed", "not compared"] | None = None
+    why: str = ""
     unreadable: str = ""
     not_in_dumps: int = 0
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is known that going back makes a difference to it."""
+        return (
+            self.live_rows != self.point_rows
+            or bool(self.written_since)
+            or self.content == "changed"
+            or bool(self.not_in_dumps)
+        )
+
+    @property
+    def in_place(self) -> bool:
+        """Whether only the content of rows differs, not their number."""
+        return self.content == "changed" and self.live_rows == self.point_rows
+
+    @property
+    def weight(self) -> int:
+        """How many rows differ at least, by what was counted."""
+        return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0, self.not_in_dumps)
 
 
 class PlannedPause(Frozen):

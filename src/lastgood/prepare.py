@@ -14,25 +14,23 @@ from pathlib import Path
 import psycopg
 
 from lastgood import checks, loss, points
-from lastgood.application import record
 from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.dump.deferral import Deferrable
-from lastgood.errors import NOT_REACHED, Refused, Stopped
+from lastgood.errors import NOT_REACHED, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
-from lastgood.journal import Journal
 from lastgood.members.survey import of_extensions
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
 from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
-from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, Mark, marked, read_mark, server_clock
+from lastgood.postgres.mark import OVERRIDE, Mark, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.rebuild import expected_seconds
 from lastgood.steps.pool import planned_pauses
+from lastgood.unfinished import Unfinished, refuse_resume, the_one
 
 
 def lock_name(run: str) -> str:
@@ -87,7 +85,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.look(subject)]
             try:
-                lost = loss.losses(connection, facts, subject.members.rows)
+                then = loss.Then.of(point, facts)
+                lost = loss.losses(connection, then, request.check.compare_limit, held=subject.members.rows)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
@@ -151,15 +150,15 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     )
 
 
-def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
-    """The plan of a run that stopped, made anew from what its databases on the server say of themselves; and whether
-    it has switched already."""
+def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
+    """The plan of a run that stopped, made again from what its databases on the server tell; and the run as it was when
+    they were read. That was without the lock: ``unfinished.still`` reads again under it."""
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
-        name = unfinished_run(maintenance, request)
-        mark = _mark_of(maintenance, name, live_name) or _from_journal(request, name)
-        assert mark is not None  # unfinished_run looked it up
-        _refuse_another_live(maintenance, live_name, mark)
+        meant = the_one(maintenance, request.target, request.state, request.run, to_resume=True)
+    assert meant is not None  # an unmarked database is for ``abort`` alone
+    refuse_resume(meant)
+    mark = meant.mark
     if mark.options.get("hooks") == "yes" and not request.application.starts:
         emit(
             Caution(
@@ -170,35 +169,23 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, bool]:
     path = Path(mark.point)
     if not path.exists():
         raise Stopped(
-            f'cannot resume run "{name}": the restore point "{mark.point}" is not on this machine',
-            hint=f"Run lastgood resume on {mark.host}, copy the file here, or run lastgood abort {name}",
+            f'cannot resume run "{mark.run}": the restore point "{mark.point}" is not on this machine',
+            hint=f"Run lastgood resume on {mark.host}, copy the file here, or run lastgood abort {mark.run}",
         )
     again = replace(
         request,
-        run=name,
+        run=mark.run,
         choice=Choice(point=mark.point),
         fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
         reopen_when="usable" if mark.options.get("reopen_when") == "usable" else "full",
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
+        check=request.check.model_copy(update={"compare_limit": 0.0}),  # it was shown when the run began
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
-    return replace(prepared, plan=plan), mark.role == "kept"
-
-
-def _refuse_another_live(maintenance: Connection, live_name: str, mark: Mark) -> None:
-    """A run that has not switched yet, and whose live database was exchanged by another run meanwhile, can't go on:
-    told now, and not after everything was built and proved again."""
-    now = database.find(maintenance, live_name)
-    ours = now is not None and (mark_in := read_mark(now.comment)) is not None and mark_in.run == mark.run
-    if mark.role == "shadow" and now is not None and now.oid != mark.live_oid and not ours:
-        raise Refused(
-            f'cannot resume run "{mark.run}": "{live_name}" is another database now than when it began',
-            hint=f"It was exchanged since by somebody. Run: lastgood abort {mark.run} to remove what it left.",
-            state=f'"{live_name}" is open.',
-        )
+    return replace(prepared, plan=plan), meant
 
 
 def _overrides(mark: Mark) -> Iterator[Override]:
@@ -209,95 +196,9 @@ def _overrides(mark: Mark) -> Iterator[Override]:
             yield Override(item=item, reason=reason, by=mark.user, at=mark.started)
 
 
-def unfinished_run(maintenance: Connection, request: Request) -> str:
-    """The run that ``request`` means: the one it names, the only one with a shadow, or the one that stopped the
-    application. Raises Refused."""
-    live = request.target.dbname
-    shadows = {mark.run: mark for _, mark in marked(maintenance) if mark.role == "shadow" and mark.live == live}
-    if request.run is not None:
-        if _mark_of(maintenance, request.run, live) is None and _from_journal(request, request.run) is None:
-            raise Refused(
-                f'cannot find run "{request.run}": the server has no database of it',
-                hint="Look at lastgood status; a run that was walked back leaves nothing to resume or abort.",
-                state=f'"{live}" is open.',
-            )
-        return request.run
-    stopped = record.read(request.state, request.target)
-    if not shadows and stopped is not None and _from_journal(request, stopped.by) is not None:
-        return stopped.by  # it stopped the application, and had no shadow yet, or none any more
-    if not shadows:
-        raise Refused(
-            f'cannot resume or abort: no run of "{live}" is unfinished',
-            hint="There is nothing to do. Look at lastgood status.",
-            state=NOT_REACHED,
-        )
-    if len(shadows) != 1:
-        raise Refused(
-            f'cannot tell which run of "{live}" is meant: unfinished are {", ".join(sorted(shadows))}',
-            hint="Name it: lastgood resume RUN, or lastgood abort RUN.",
-            state=NOT_REACHED,
-        )
-    return next(iter(shadows))
-
-
-def leftover_of(maintenance: Connection, request: Request) -> Leftover | None:
-    """The unmarked shadow of the run that ``request`` names, or the only one; None where marks tell what is meant."""
-    live = request.target.dbname
-    if any(
-        mark.live == live and mark.role == "shadow" and request.run in (None, mark.run)
-        for _, mark in marked(maintenance)
-    ):
-        return None
-    found = [each for each in leftovers(maintenance, live) if request.run is None or request.run.endswith(each.number)]
-    return found[0] if len(found) == 1 else None
-
-
-def run_of(left: Leftover, state: Path) -> str:
-    """The name of the run that left it, where this machine has its journal; otherwise the end of that name."""
-    return next((each.run for each in Journal.all(state) if each.run.endswith("-" + left.number)), left.number)
-
-
 def skips_backup(request: Request) -> bool:
     """Whether an override leaves the emergency backup out."""
     return any(each.item == BACKUP for each in request.overrides)
-
-
-def _mark_of(maintenance: Connection, run: str, live: str) -> Mark | None:
-    for _, mark in marked(maintenance):
-        if mark.run == run and mark.live == live:
-            return mark
-    return None
-
-
-def _from_journal(request: Request, run: str) -> Mark | None:
-    """What the mark of a run would say that had stopped the application and made no database yet. Only the machine that
-    has its journal knows of it."""
-    stopped = record.read(request.state, request.target)
-    journal = Journal.find(request.state, run)
-    if journal is None or stopped is None or stopped.by != run:
-        return None
-    plans = [entry["plan"] for entry in journal.replay() if entry["event"] in ("begun", "resumed") and "plan" in entry]
-    if not plans:
-        return None
-    plan = Plan.model_validate(plans[-1])
-    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
-    return Mark(
-        role="shadow",
-        run=run,
-        live=plan.live,
-        live_oid=plan.live_oid,
-        point=plan.point.path,
-        host=stopped.host,
-        pid=0,
-        user=stopped.user,
-        started=stopped.since,
-        options={
-            "fence": plan.fence,
-            "reopen_when": plan.reopen_when,
-            **{name: "yes" for name, given in consent.items() if given},
-            **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
-        },
-    )
 
 
 def _sample(request: Request, maintenance: Connection, oid: int, inside: Connection) -> Sample | None:

@@ -2,12 +2,13 @@
 and why.
 
 Never: the last valid restore point, one that is still needed (``needed``), and the kept database of the last run,
-unless it is named. Leftovers of a killed run go when they are named and empty. Nothing else in lastgood ever removes a
-kept database or a finished restore point.
+unless it is named. Incomplete copies of killed restores and trials go when they are named, leftovers of a killed run
+when they are named and empty. Nothing else in lastgood ever removes a kept database or a finished restore point.
 """
 
 from __future__ import annotations
 
+import shlex
 import shutil
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import suppress
@@ -22,13 +23,13 @@ from lastgood import points, recording
 from lastgood.amounts import span
 from lastgood.config.tables import Keep, Record, Retention
 from lastgood.documents import Document, Frozen
-from lastgood.errors import Refused, UsageError
+from lastgood.errors import Blocked, Refused, UsageError
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.names import new_run
 from lastgood.needed import Need, needs
 from lastgood.points import RestorePoint, pins
 from lastgood.points.manifest import has_manifest, manifest_path
-from lastgood.postgres import clock, database
+from lastgood.postgres import clock, copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.lock import holder, lock_live
@@ -38,6 +39,7 @@ from lastgood.retention import kept_by
 
 FOREIGN_STAYS = "not made by lastgood: goes by name, or with foreign = true in [retention]"
 NAMED = "named"
+INVALID = "invalid: dropping it was interrupted"
 POST_MORTEM_WITHIN = Record().post_mortem_within
 NO_POLICY = Retention()
 NOTHING_SAYS = "cannot prune: nothing says what is to go"
@@ -48,10 +50,10 @@ SAY_IT = (
 
 
 class Candidate(Frozen):
-    """A kept database, a restore point, or an unmarked shadow that a killed run left. ``goes``, or stays because of
-    ``why``. When a leftover was made is not known."""
+    """A kept database, a restore point, the incomplete copy of a killed restore or trial, or an unmarked database that
+    a killed run left. ``goes``, or stays because of ``why``. When a leftover was made is not known."""
 
-    kind: Literal["kept database", "restore point", "leftover"]
+    kind: Literal["kept database", "restore point", "incomplete copy", "leftover"]
     name: str
     path: str | None = None
     oid: int | None = None
@@ -148,6 +150,7 @@ def plan(
             )
         )
     found = _keep_a_valid_one(found, stored, valid)
+    found += _copies(ours, wish)
     for unmarked in left:
         goes = unmarked.name in named
         found.append(
@@ -173,22 +176,43 @@ def plan(
 
 def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> Iterator[Candidate]:
     """The kept databases, the newest first. Whatever is wished, the newest stays unless it is named."""
-    kept = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
+    every = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
+    kept = [pair for pair in every if not pair[0].invalid]
     verdicts = [_verdict(each.name, place, mark.started, now, wish) for place, (each, mark) in enumerate(kept)]
     if wish.by_policy:
         verdicts = _by_policy(wish.retention.kept, [mark.started for _, mark in kept], wish, now, "kept databases")
     for place, ((each, mark), (goes, why)) in enumerate(zip(kept, verdicts, strict=True)):
         if place == 0 and goes and each.name not in wish.named:
             goes, why = False, "the undo of the last run; name it to remove it"
-        yield Candidate(
-            kind="kept database",
-            name=each.name,
-            oid=each.oid,
-            made_at=mark.started,
-            bytes=each.size_bytes or 0,
-            goes=goes,
-            why=why,
-        )
+        yield _database("kept database", each, mark, goes, why)
+    for each, mark in every:
+        if each.invalid:
+            # A prune that was interrupted: nobody can use such a database any more.
+            goes = not wish.named or each.name in wish.named
+            yield _database("kept database", each, mark, goes, INVALID if goes else "not named")
+
+
+def _copies(ours: Sequence[tuple[Database, Mark]], wish: Wish) -> Iterator[Candidate]:
+    """What killed restores and trials left, and what is being made now."""
+    for each, mark in ours:
+        if mark.role == "copy":
+            goes = each.name in wish.named
+            what = f"the incomplete {mark.options.get('kind', 'restore')} {mark.run}; name it to remove it"
+            yield _database("incomplete copy", each, mark, goes, NAMED if goes else what)
+
+
+def _database(
+    kind: Literal["kept database", "incomplete copy"], found: Database, mark: Mark, goes: bool, why: str
+) -> Candidate:
+    return Candidate(
+        kind=kind,
+        name=found.name,
+        oid=found.oid,
+        made_at=mark.started,
+        bytes=found.size_bytes or 0,
+        goes=goes,
+        why=why,
+    )
 
 
 def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list[tuple[bool, str]]:
@@ -285,7 +309,7 @@ def run(
     """Removes what the plan says, one after the other; each database is checked by OID and mark again, and whether a
     restore point is needed now: somebody may have thought long over the plan. ``state``: the folder of the record."""
     with database.connect_maintenance(target, plan.live) as maintenance:
-        lock_live(maintenance, plan.live)
+        lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
         going = [each.name for each in plan.going]
         kept = recording.attempt(
             state,
@@ -304,6 +328,20 @@ def run(
     return document
 
 
+def _as_planned(maintenance: Connection, plan: PrunePlan) -> None:
+    """Under the lock: all that was to stay is still there. Two operators may each have planned to keep what the other
+    removes. Raises Refused."""
+    oids = {each.oid for each in database.every(maintenance)}
+    for each in plan.candidates:
+        there = Path(each.path).exists() if each.path is not None else each.oid in oids
+        if not each.goes and not there:
+            raise Refused(
+                f'cannot prune: "{each.name}", which was to stay, was removed since the plan was made',
+                hint="Run lastgood prune again: it makes a new plan.",
+                state="Nothing was removed.",
+            )
+
+
 def _removed(
     maintenance: Connection, target: Target, plan: PrunePlan, needed: Mapping[str, Need], emit: Emit
 ) -> dict[str, Any]:
@@ -317,11 +355,17 @@ def _removed(
                 continue
             drop_leftover(maintenance, target, unmarked, plan.live)
         elif each.oid is not None:
-            mine = {found.oid for found, mark in marked(maintenance) if mark.role == "kept"}
-            if each.oid not in mine:
-                emit(Note(f'"{each.name}" is no kept database any more; left alone'))
+            role = "kept" if each.kind == "kept database" else "copy"
+            if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:
+                emit(Note(f'"{each.name}" is no {each.kind} any more; left alone'))
                 continue
-            database.drop(maintenance, each.name, each.oid)
+            if role == "copy":
+                copying.take_over(maintenance, each.name)
+            try:
+                database.drop(maintenance, each.name, each.oid)
+            except Blocked as error:
+                error.hint += f" Then run: lastgood prune {shlex.quote(each.name)}"
+                raise
         elif each.path is not None:
             path = Path(each.path)
             need = needed.get(each.path)

@@ -61,7 +61,8 @@ def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
     # Ours is empty; theirs comes from the settings of the role and of the database.
     row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
     path = row[0] if row is not None else USUAL_PATH
-    return replace(wishes, extensions=versions, search_path=path)
+    languages = {each.name: each for each in facts.languages}
+    return replace(wishes, extensions=versions, languages=languages, search_path=path)
 
 
 def rebuild(

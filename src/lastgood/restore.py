@@ -10,8 +10,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from psycopg import sql
-
 from lastgood import interrupts, made_beside, past_runs, points, recording
 from lastgood.checks import needs
 from lastgood.documents import Document
@@ -76,6 +74,8 @@ def restore(
     no_acl: bool = False,
     database_name: str | None = None,
     state: Path | None = None,
+    live: str | None = None,
+    kind: str = "restore",
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``,
@@ -85,7 +85,8 @@ def restore(
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
     ``database_name`` chooses one from a cluster dump. ``state``: the folder that remembers what work costs on this
-    server and when this was last done.
+    server and when this was last done. ``live``: the live database that it is made for, where that is not ``target``'s.
+    A ``kind`` other than ``restore`` leaves the mark of an incomplete copy, which the caller takes away.
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
@@ -100,70 +101,81 @@ def restore(
         emit(Note(f"partial: {chosen.lack.message}"))
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], facts.said))
-    with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
+    live = live or target.dbname
+    with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
         wishes = Rules(strict=strict, allow_orphans=allow_orphans, no_owner=no_owner, no_acl=no_acl, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
         model = database.describe(maintenance, target.dbname)
-        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
+        run, kept = made_beside.begun(maintenance, live, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
         division = _division(target, summary.script, emit, allow_orphans) if reopen_when == "usable" else None
         stop = threading.Event()
-        comment = f"lastgood restore {run}: not complete"
-        with made_beside.made(maintenance, into, model, comment, stop) as made:
-            with interrupts.calling(stop.set):
-                began = time.monotonic()
-                emit(StageStarted("build", f"build {into}"))
+        with (
+            made_beside.made(
+                target,
+                maintenance,
+                into,
+                model,
+                live=live,
+                kind=kind,
+                run=run,
+                point=point.path,
+                stop=stop,
+                complete=made_beside.opened(into) if kind == "restore" else (),
+            ) as made,
+            interrupts.calling(stop.set),
+        ):
+            began = time.monotonic()
+            emit(StageStarted("build", f"build {into}"))
 
-                def connect(purpose: str) -> AbstractContextManager[Connection]:
-                    return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
+            def connect(purpose: str) -> AbstractContextManager[Connection]:
+                return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
-                with target.connect(application_name=f"lastgood restore {run}") as like:
-                    wishes = replace(wishes, members=_members(point, facts, like, target, emit))
-                    rules = rules_for(like, facts, wishes)
-                loaded = rebuild(
-                    connect,
-                    source,
-                    summary,
+            with target.connect(application_name=f"lastgood restore {run}") as like:
+                wishes = replace(wishes, members=_members(point, facts, like, target, emit))
+                rules = rules_for(like, facts, wishes)
+            loaded = rebuild(
+                connect,
+                source,
+                summary,
+                facts,
+                point.path.name,
+                rules,
+                pace,
+                lambda: target.connect(application_name=f"lastgood watch {run}"),
+                emit,
+                stop.is_set,
+                division=division,
+                state=state,
+            )
+            took["build"] = time.monotonic() - began
+            emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
+            began = time.monotonic()
+            emit(StageStarted("prove", "prove that it equals the restore point"))
+            with connect("prove") as connection:
+                comparison = prove(
+                    connection,
                     facts,
-                    point.path.name,
-                    rules,
-                    pace,
-                    lambda: target.connect(application_name=f"lastgood watch {run}"),
+                    into,
                     emit,
                     stop.is_set,
+                    connect=connect,
+                    pace=pace,
+                    same=loaded.same,
+                    keys=summary.keys_before_rows,
+                    unsure=summary.rows_for_extensions,
+                    again=lambda: (
+                        points.read_whole(
+                            point, database=summary.database, stage="prove", emit=emit, cancelled=stop.is_set
+                        ).facts
+                    ),
                     division=division,
-                    state=state,
                 )
-                took["build"] = time.monotonic() - began
-                emit(StageDone("build", took["build"], f"{loaded.rows:,} rows"))
-                began = time.monotonic()
-                emit(StageStarted("prove", "prove that it equals the restore point"))
-                with connect("prove") as connection:
-                    comparison = prove(
-                        connection,
-                        facts,
-                        into,
-                        emit,
-                        stop.is_set,
-                        connect=connect,
-                        pace=pace,
-                        same=loaded.same,
-                        keys=summary.keys_before_rows,
-                        unsure=summary.rows_for_extensions,
-                        again=lambda: (
-                            points.read_whole(
-                                point, database=summary.database, stage="prove", emit=emit, cancelled=stop.is_set
-                            ).facts
-                        ),
-                        division=division,
-                    )
-                if division is not None:
-                    with connect("notes what is left") as connection:
-                        remainder.write(connection, run, division.later)
-                took["prove"] = time.monotonic() - began
-                emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
-            database.comment(maintenance, into, None)
-            maintenance.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)))
+            if division is not None:
+                with connect("notes what is left") as connection:
+                    remainder.write(connection, run, division.later)
+            took["prove"] = time.monotonic() - began
+            emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))
     for text in comparison.not_compared:
         emit(Note(text))
     finished = None

@@ -113,7 +113,18 @@ def restore_readable(
         )
         stop = threading.Event()
         with (
-            made_beside.made(maintenance, into, model, comment, stop),
+            made_beside.made(
+                target,
+                maintenance,
+                into,
+                model,
+                live=target.dbname,
+                kind="salvage",
+                run=run,
+                point=point.path,
+                stop=stop,
+                complete=[database.comment_statement(into, comment)],
+            ),
             interrupts.calling(stop.set),
             cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
         ):

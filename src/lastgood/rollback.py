@@ -28,8 +28,10 @@ from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal
 from lastgood.outcome import told
 from lastgood.plan import Prepared, Request
+from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, lock_live, unlock
+from lastgood.postgres.server import Connection
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import Step, drive
 from lastgood.steps import Run, finish, pool
@@ -44,6 +46,7 @@ from lastgood.steps.prove import Prove
 from lastgood.steps.reopen import Reopen
 from lastgood.steps.swap import Swap
 from lastgood.steps.watch import Before, Watch
+from lastgood.unfinished import as_planned, still
 
 Stages = Sequence[Sequence[Sequence[Step[Run]]]]
 
@@ -93,7 +96,9 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
         plan=plan.model_dump(mode="json"),
         **({"deployment": claim.by} if claim is not None else {}),
     )
-    return _seen_through(prepared, journal, emit, claim=claim)
+    with recording.recording(journal, emit) as emit, _session(prepared, claim) as maintenance:
+        lock_live(maintenance, plan.live, lambda held: as_planned(held, plan))
+        return _seen_through(prepared, journal, emit, maintenance, goes_back=claim is not None)
 
 
 def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
@@ -110,36 +115,54 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     if left is not None and (stopped is None or stopped.by != left):
         done = finish.resume(request, left, emit)
         return finish_report(left, request.target.dbname, done, time.monotonic() - started)
-    prepared, switched = prepare.prepare_again(request, emit)
+    prepared, before = prepare.prepare_again(request, emit)
     plan = prepared.plan
-    journal = Journal.find(request.state, plan.run)
-    if journal is None:
-        emit(Note("this machine has no journal of the run; going on from what the server tells"))
-        journal = Journal.create(request.state, plan.run)
-    recording.goes_on(
-        journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
-    )
-    return _seen_through(prepared, journal, emit, switched=switched)
+    with _session(prepared) as maintenance:
+        # Nothing is written into the run's journal before: another session may be working on the run.
+        meant = lock_live(maintenance, plan.live, lambda held: still(held, request.target, request.state, before))
+        journal = Journal.find(request.state, plan.run)
+        if journal is None:
+            emit(Note("this machine has no journal of the run; going on from what the server tells"))
+            journal = Journal.create(request.state, plan.run)
+        recording.goes_on(
+            journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
+        )
+        with recording.recording(journal, emit) as emit:
+            return _seen_through(prepared, journal, emit, maintenance, switched=meant.switched)
+
+
+def _session(prepared: Prepared, claim: Claim | None = None) -> Connection:
+    """The session that holds the lock, under the name of the run."""
+    live = prepared.plan.live
+    target = prepared.request.target
+    connection = claim.connection if claim is not None else database.connect_maintenance(target, live)
+    connection.execute("SELECT set_config('application_name', %s, false)", [prepare.lock_name(prepared.plan.run)[:63]])
+    return connection
 
 
 def _seen_through(
-    prepared: Prepared, journal: Journal, emit: Emit, *, switched: bool = False, claim: Claim | None = None
+    prepared: Prepared,
+    journal: Journal,
+    emit: Emit,
+    maintenance: Connection,
+    *,
+    switched: bool = False,
+    goes_back: bool = False,
 ) -> Report:
-    with recording.recording(journal, emit) as emit:
-        try:
-            return _drive(prepared, journal, emit, switched, claim)
-        except ChecksFailed as error:
-            if prepared.request.application.on_failure == "undo":
-                raise abandon.take_back(prepared.request, error, emit) from error
-            raise
+    try:
+        return _drive(prepared, journal, emit, maintenance, switched, goes_back)
+    except ChecksFailed as error:
+        if prepared.request.application.on_failure == "undo":
+            raise abandon.take_back(prepared.request, error, emit) from error
+        raise
 
 
-def _drive(prepared: Prepared, journal: Journal, emit: Emit, switched: bool, claim: Claim | None) -> Report:
+def _drive(
+    prepared: Prepared, journal: Journal, emit: Emit, maintenance: Connection, switched: bool, goes_back: bool
+) -> Report:
     plan, started = prepared.plan, time.monotonic()
     server = prepared.request.target.at(plan.maintenance)
-    with claim.connection if claim is not None else server.connect() as maintenance:
-        lock_live(maintenance, plan.live)
-        maintenance.execute("SELECT set_config('application_name', %s, false)", [prepare.lock_name(plan.run)[:63]])
+    with maintenance:
         # Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass.
         info = maintenance.info
         prepared.request.application.scrub.learn([info.password], public=[info.user, info.host])
@@ -149,7 +172,7 @@ def _drive(prepared: Prepared, journal: Journal, emit: Emit, switched: bool, cla
         run.stopped_before = stopped is not None and stopped.by == plan.run and stopped.state == "stopped"
         try:
             run.helper = helper_session(server)
-            first = [run.told_to_go_on] if claim is not None else []
+            first = [run.told_to_go_on] if goes_back else []
             with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first):
                 drive(run, AFTER if run.at_swap else STAGES)
         except BaseException as error:

@@ -72,6 +72,15 @@ class MayBeLeftOut(Protocol[R]):
     def wanted(self, run: R) -> bool: ...
 
 
+@runtime_checkable
+class Tidies(Protocol):
+    """A step whose undo only removes what is left over: it may take long or fail, and no user waits for it. The others
+    are undone before."""
+
+    @property
+    def tidies(self) -> bool: ...
+
+
 Lane = Sequence[Step[R]]
 
 
@@ -180,9 +189,12 @@ def _side_by_side(
 
 
 def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
-    """Undoes steps, the last first; goes on after an error, and raises the first one as WalkBackFailed at the end."""
+    """Undoes steps, the last first, and those that only tidy up after all others; goes on after an error, and raises
+    the first one as WalkBackFailed at the end."""
     failed: WalkBackFailed | None = None
-    for step in reversed(begun):
+    in_order = list(reversed(begun))
+    in_order.sort(key=lambda each: isinstance(each, Tidies) and each.tidies)
+    for step in in_order:
         try:
             step.undo(run)
         except Exception as error:

@@ -22,15 +22,16 @@ from lastgood.finishing import remainder
 from lastgood.finishing.watch import said
 from lastgood.finishing.work import lock_key
 from lastgood.past_runs import DrillDue, drill_due
-from lastgood.postgres import database, lock, table_locks
+from lastgood.postgres import copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.mark import DEPLOYMENT, Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
+from lastgood.unfinished import Unfinished, unfinished
 
 
 class LiveStatus(Frozen):
@@ -44,7 +45,8 @@ class LiveStatus(Frozen):
 
 
 class OurDatabase(Frozen):
-    """A shadow or a kept database. ``origin`` says in words where it comes from."""
+    """A shadow or a kept database. ``origin`` says in words where it comes from; ``deployment`` is the failed one that
+    had changed it, empty otherwise. ``invalid``: DROP DATABASE was interrupted; such a database can only be removed."""
 
     name: str
     oid: int
@@ -59,10 +61,15 @@ class OurDatabase(Frozen):
     stage: str
     origin: str
     undo_command: str | None
+    invalid: bool = False
+    deployment: str = ""
 
 
 class UnfinishedRun(Frozen):
-    """A run that has a shadow. ``working`` says who is at work on it now; empty when it stopped."""
+    """A run that is at work or stopped in between. ``shadow`` is its database on the server; empty where it has none
+    and only this machine knows that it stopped the application. ``kind`` is ``rollback``, or what a copy was made for:
+    ``restore``, ``salvage``, ``trial``, ``recover``. ``working`` says who is at work on it now; empty when it stopped.
+    ``obstacle`` says why it cannot be resumed; empty when it can."""
 
     run: str
     live: str
@@ -73,6 +80,8 @@ class UnfinishedRun(Frozen):
     started: datetime
     working: str
     commands: tuple[str, ...]
+    kind: str = "rollback"
+    obstacle: str = ""
 
 
 class UnfinishedDeployment(Frozen):
@@ -183,8 +192,12 @@ def look(
             "SELECT count(*) FROM pg_catalog.pg_stat_activity WHERE datid = %s AND backend_type = 'client backend'",
             [live.oid],
         ).fetchone()
-        ours = [described(found, mark) for found, mark in marked(maintenance) if mark.live == live_name]
-        unfinished = [unfinished_of(each, working) for each in ours if each.role == "shadow"]
+        ours = [
+            described(found, mark)
+            for found, mark in marked(maintenance)
+            if mark.live == live_name and mark.role != "copy"
+        ]
+        runs = [unfinished_of(maintenance, each, working) for each in unfinished(maintenance, target, state)]
         return Status(
             server_version=maintenance.info.parameter_status("server_version") or "",
             live=LiveStatus(
@@ -198,8 +211,8 @@ def look(
             fence=table_locks.holder(maintenance, live.oid),
             shadows=tuple(each for each in ours if each.role == "shadow"),
             kept=tuple(sorted((e for e in ours if e.role == "kept"), key=lambda e: e.made_at, reverse=True)),
-            unfinished=tuple(unfinished),
-            deployment=_deployment(live, working, unfinished),
+            unfinished=tuple(runs),
+            deployment=_deployment(live, working, runs),
             finishing=_finishing(target, live),
             # A run at work may be about to mark what it has just made.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
@@ -210,7 +223,8 @@ def look(
 
 
 def described(found: Database, mark: Mark) -> OurDatabase:
-    """A database of ours, by its mark."""
+    """A shadow or a kept database, by its mark."""
+    assert mark.role != "copy"
     return OurDatabase(
         name=found.name,
         oid=found.oid,
@@ -223,24 +237,30 @@ def described(found: Database, mark: Mark) -> OurDatabase:
         user=mark.user,
         point=mark.point,
         stage=mark.options.get("stage", ""),
-        origin=_origin(mark.role, mark.options.get("kind", ""), mark.run),
-        undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" else None,
+        origin=_origin(mark),
+        undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" and not found.invalid else None,
+        invalid=found.invalid,
+        deployment=mark.options.get(DEPLOYMENT, ""),
     )
 
 
-def unfinished_of(shadow: OurDatabase, working: str) -> UnfinishedRun:
-    """The run that ``shadow`` belongs to; ``working``: who holds the live database's lock, empty when nobody does."""
-    at_work = shadow.run in working
+def unfinished_of(maintenance: Connection, found: Unfinished, working: str) -> UnfinishedRun:
+    """``found`` with who is at work on it; ``working``: who holds the live database's lock, empty when nobody does."""
+    mark, name = found.mark, found.database.name if found.database is not None else ""
+    holder = copying.holder(maintenance, name) if mark.role == "copy" else None
+    at_work = holder or (working if mark.run in working else "")
     return UnfinishedRun(
-        run=shadow.run,
-        live=shadow.live,
-        shadow=shadow.name,
-        stage=shadow.stage,
-        host=shadow.host,
-        user=shadow.user,
-        started=shadow.made_at,
-        working=working if at_work else "",
-        commands=() if at_work else (f"lastgood resume {shadow.run}", f"lastgood abort {shadow.run}"),
+        run=mark.run,
+        live=mark.live,
+        shadow=name,
+        stage=mark.options.get("stage", ""),
+        host=mark.host,
+        user=mark.user,
+        started=mark.started,
+        working=at_work,
+        commands=() if at_work else found.commands,
+        kind=mark.options.get("kind", "rollback"),
+        obstacle=found.obstacle,
     )
 
 
@@ -249,7 +269,8 @@ def _deployment(live: Database, working: str, unfinished: Sequence[UnfinishedRun
     if mark is None or mark.live_oid != live.oid:
         return None
     # The rollback that was to take it back, where it stopped half-way, only has to go on.
-    back = f"lastgood resume {unfinished[0].run}" if unfinished else "lastgood recover"
+    going_on = [each.run for each in unfinished if not each.obstacle]
+    back = f"lastgood resume {going_on[0]}" if going_on else "lastgood recover"
     return UnfinishedDeployment(
         **mark.model_dump(include={"run", "stage", "point", "label", "program", "host", "user", "started"}),
         working=working,
@@ -319,12 +340,14 @@ def _finishing(target: Target, live: Database) -> tuple[Finishing, ...]:
     return tuple(found)
 
 
-def _origin(role: str, kind: str, run: str) -> str:
-    if role == "shadow":
-        return f"being built by run {run}"
-    if kind == "undo":
-        return f"was live until the undo {run}"
-    return f"was live until the rollback {run}"
+def _origin(mark: Mark) -> str:
+    if mark.role == "shadow":
+        return f"being built by run {mark.run}"
+    if mark.options.get("kind") == "undo":
+        return f"was live until the undo {mark.run}"
+    if deployment := mark.options.get(DEPLOYMENT):
+        return f"is what deployment {deployment} left: it was live until the rollback {mark.run}"
+    return f"was live until the rollback {mark.run}"
 
 
 def _stopped(target: Target, state: Path | None) -> StoppedStatus | None:

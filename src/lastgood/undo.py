@@ -7,6 +7,7 @@ nothing but the server: the kept database's mark tells whose it is.
 from __future__ import annotations
 
 import os
+import shlex
 import threading
 import time
 from collections.abc import Callable
@@ -89,15 +90,21 @@ def plan(target: Target, live: str, undoes: str | None = None, pgbouncer: PgBoun
 
 
 def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
-    kept = [(found, mark) for found, mark in marked(maintenance) if mark.role == "kept" and mark.live == live]
-    wanted = [(found, mark) for found, mark in kept if undoes in (None, mark.run)]
+    every = [(found, mark) for found, mark in marked(maintenance) if mark.role == "kept" and mark.live == live]
+    wanted = [(found, mark) for found, mark in every if undoes in (None, mark.run)]
+    others = ", ".join(mark.run for found, mark in every if not found.invalid) or "none"
     if not wanted:
-        others = ", ".join(f"{mark.run}" for _, mark in kept) or "none"
         raise Refused(
             f'cannot undo: no kept database of "{live}"' + (f' from run "{undoes}"' if undoes else "") + " is there",
             hint=f"Runs that can be undone: {others}. Look at lastgood status.",
         )
     found, mark = max(wanted, key=_age)
+    if found.invalid:
+        raise Refused(
+            f'cannot undo run "{mark.run}": its kept database "{found.name}" is invalid, since dropping it was '
+            "interrupted",
+            hint=f"Remove it: lastgood prune {shlex.quote(found.name)}. Runs that can be undone: {others}.",
+        )
     now = database.describe(maintenance, live)
     run = new_run(server_clock(maintenance))
     return UndoPlan(
@@ -111,6 +118,17 @@ def _plan(maintenance: Connection, live: str, undoes: str | None) -> UndoPlan:
         original_comment=mark.original_comment,
         hooks=mark.options.get("hooks") == "yes",
     )
+
+
+def _as_planned(maintenance: Connection, plan: UndoPlan) -> None:
+    """Under the lock: both databases are still what they were when the plan was made. Raises Refused."""
+    now = _plan(maintenance, plan.live, plan.undoes)
+    if (now.live_oid, now.arriving_oid) != (plan.live_oid, plan.arriving_oid):
+        raise Refused(
+            f'cannot undo run "{plan.undoes}": "{plan.live}" was replaced by another database since the plan was made',
+            hint="Look at lastgood status, and run lastgood undo again: it makes a new plan.",
+            state=NOT_REACHED,
+        )
 
 
 def _age(pair: tuple[Database, Mark]) -> datetime:
@@ -134,7 +152,7 @@ def undo(
     started = time.monotonic()
     with database.connect_maintenance(target, plan.live) as maintenance:
         maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood undo {plan.run}"])
-        lock_live(maintenance, plan.live)
+        lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
         blocking = [holder for holder in holders(maintenance, plan.live) if holder.blocking]
         if blocking:
             raise Refused(

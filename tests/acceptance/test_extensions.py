@@ -79,7 +79,7 @@ def test_an_extensions_table_that_is_empty_or_not_told_of(
     make(stage, "CREATE EXTENSION minibuilt", "DELETE FROM built_child", "DELETE FROM built")
     dump(stage.server, stage.live, stage.request.store / "point", *options)
     restore(stage.request.target, stage.request.store, "point", f"{stage.live}_copy")
-    assert stage.value("SELECT count(*) FROM built", database=f"{stage.live}_copy") == (
+    assert stage.value("SELECT count(*) FROM public.built", database=f"{stage.live}_copy") == (
         0 if "--inserts" in options else 2
     )
 

@@ -16,7 +16,7 @@ from lastgood.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.lock import lock_live
+from lastgood.postgres.lock import lock_live, nothing
 
 
 @pytest.fixture
@@ -52,7 +52,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
         (False, "never marked by the run that made it; name it to remove it")
     ]
     with server.target("postgres").connect() as other:
-        lock_live(other, live)  # a run is at work: it may be about to mark what it made
+        lock_live(other, live, nothing)  # a run is at work: it may be about to mark what it made
         assert status.look(target).leftovers == ()
         with pytest.raises(Refused, match=f'^cannot prune "{name}": there is no kept database'):
             prune.plan(target, request_of.store, prune.Wish(named=(name,)))

@@ -21,7 +21,7 @@ from lastgood.events import Caution, Event
 from lastgood.plan import Choice, Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer, programs
-from lastgood.postgres.lock import lock_live
+from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.rebuild import ProofFailed
@@ -233,7 +233,7 @@ def test_a_second_run_is_refused_with_who_and_since_when(stage: Stage) -> None:
     prepared = rollback.plan(stage.request)
     with stage.maintenance() as other:
         other.execute("SET application_name = 'lastgood rollback of a colleague'")
-        lock_live(other, stage.live)
+        lock_live(other, stage.live, nothing)
         with pytest.raises(Refused) as raised:
             rollback.run(prepared)
     message = str(raised.value)

@@ -447,11 +447,11 @@ def test_a_dump_and_its_database_have_the_same_facts(server: EmbeddedServer, dat
         ("table", "public.one_more", "absent", "0 rows"),
         (
             "object",
-            "number of objects of kind column",
+            "number of columns",
             *_numbers(expected, "column", "", " (with public.one_more.x)", 1),
         ),
-        ("object", "number of objects of kind index", *_numbers(expected, "index", " (with s1.mv_c_idx)", "", -1)),
-        ("object", "number of objects of kind table", *_numbers(expected, "table", "", " (with public.one_more)", 1)),
+        ("object", "number of indexes", *_numbers(expected, "index", " (with s1.mv_c_idx)", "", -1)),
+        ("object", "number of tables", *_numbers(expected, "table", "", " (with public.one_more)", 1)),
     ]
 
 
@@ -488,6 +488,15 @@ def test_in_lists_settle_as_a_restore_shows_them() -> None:
     assert settled(first) == again
     assert settled(again) == again
     assert settled("(ARRAY['it''s'::text, x.f(1, 2)])[1]") == "(ARRAY['it''s'::text, x.f(1, 2)])[1]"
+    assert settled("FROM ( VALUES (1), (2)) v") == settled("FROM (VALUES (1), (2)) v")
+    for type_name, name in (
+        ("text", "text"),
+        ("character varying(5)", '"varchar"'),
+        ("bigint", "int8"),
+        ("text[]", "text"),
+    ):
+        assert settled(f"( SELECT 'it''s'::{type_name} AS {name})") == settled(f"( SELECT 'it''s'::{type_name})")
+    assert settled("SELECT 'x'::text AS y, NULL::text AS text") == "SELECT 'x'::text AS y, NULL::text"
     assert settled("broken (ARRAY['never closed") == "broken (ARRAY['never closed"
 
 

@@ -18,7 +18,7 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.lock import lock_live
+from lastgood.postgres.lock import lock_live, nothing
 from tests import warm
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
@@ -396,7 +396,7 @@ def test_maintenance_works_while_the_server_does_not(
     monkeypatch.setenv("LASTGOOD_DB", "postgresql:///crm?host=/nowhere&connect_timeout=2")
     turned_on = lastgood("maintenance", "on")
     assert (turned_on.status, site.is_stopped()) == (0, True)
-    assert "  The server does not answer: cannot connect to the maintenance database " in turned_on.out
+    assert "  The server does not answer: cannot reach the server of " in turned_on.out
     turned_off = lastgood("maintenance", "off", "--json")
     assert (turned_off.status, site.is_stopped()) == (0, False)
     assert turned_off.document["application"] is None and turned_off.document["sessions"] == []
@@ -408,7 +408,7 @@ def test_maintenance_leaves_a_run_alone(
 ) -> None:
     site.configure()
     with server.target("postgres").connect(application_name="lastgood rollback 1") as connection:
-        lock_live(connection, database)
+        lock_live(connection, database, nothing)
         refused = lastgood("maintenance", what)
     assert refused.status == 3
     assert re.fullmatch(

@@ -52,7 +52,7 @@ def test_a_server_without_the_database_postgres() -> None:
             # Closed is not absent: nobody may be sent elsewhere, or two runs would not meet.
             connection.execute("ALTER DATABASE main RENAME TO postgres")
             connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
-        with pytest.raises(Failed, match=r'^cannot connect to the maintenance database "postgres": '):
+        with pytest.raises(Failed, match=r'^cannot reach the server of "app" \(maintenance database "postgres"\): '):
             database.connect_maintenance(own.target("app"), "app")
 
 
@@ -163,10 +163,14 @@ CREATIONS: list[tuple[Database, str]] = [
 
 @pytest.mark.parametrize(("model", "options"), CREATIONS)
 def test_the_statements_that_create(model: Database, options: str, maintenance: Connection) -> None:
-    assert [statement.as_string(maintenance) for statement in database.creation('a "b"', model, "it's")] == [
-        f'CREATE DATABASE "a ""b""" TEMPLATE template0 ENCODING \'{model.encoding}\' {options} ALLOW_CONNECTIONS false',
+    assert [
+        statement.as_string(maintenance) for statement in database.creation('a "b"', model, "it's", live="app")
+    ] == [
+        f'CREATE DATABASE "a ""b""" TEMPLATE template0 ENCODING \'{model.encoding}\' {options} ALLOW_CONNECTIONS false'
+        " CONNECTION LIMIT 1281877637",
         'COMMENT ON DATABASE "a ""b""" IS \'it\'\'s\'',
         'REVOKE CONNECT ON DATABASE "a ""b""" FROM PUBLIC',
+        'ALTER DATABASE "a ""b""" CONNECTION LIMIT -1',
         'ALTER DATABASE "a ""b""" ALLOW_CONNECTIONS true',
     ]
 

@@ -20,6 +20,7 @@ from lastgood.checks import (
     rehearsal,
     room,
     sessions,
+    settings,
     versions,
 )
 from lastgood.checks.subject import Reading, Subject
@@ -40,6 +41,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         privileges.fence,
         privileges.owners,
         privileges.signals,
+        settings.carried_over,
     ),
     "versions": (
         versions.server,

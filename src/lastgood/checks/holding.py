@@ -6,9 +6,8 @@ from collections.abc import Iterator
 
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
-from lastgood.postgres import database
 from lastgood.postgres.holders import holders as held_by
-from lastgood.postgres.mark import read_mark
+from lastgood.unfinished import unfinished as unfinished_runs
 
 
 def holders(s: Subject) -> Iterator[Finding | Seen]:
@@ -31,13 +30,15 @@ def holders(s: Subject) -> Iterator[Finding | Seen]:
 
 def unfinished(s: Subject) -> Iterator[Finding]:
     """Another run of this database that stopped in between, or is at work."""
-    for each in database.every(s.maintenance):
-        mark = read_mark(each.comment)
-        if mark is None or mark.role != "shadow" or mark.live != s.database.name or mark.run == s.request.run:
+    for each in unfinished_runs(s.maintenance, s.request.target, s.request.state):
+        if each.mark.role != "shadow" or each.run == s.request.run or (each.switched and each.database is None):
             continue
+        left = f', its database "{each.database.name}" exists' if each.database is not None else ""
+        abort = f"lastgood abort {each.run} removes what it left"
         yield Finding(
             level="caution",
             code="unfinished",
-            text=f'run {mark.run} is not finished: its database "{each.name}" is there',
-            hint=f"lastgood resume {mark.run} goes on with it; lastgood abort {mark.run} removes it.",
+            text=f"run {each.run} is unfinished{left}"
+            + ("" if each.obstacle else "; once this rollback has switched, it can no longer be resumed"),
+            hint=f"{abort}." if each.obstacle else f"lastgood resume {each.run} goes on with it; {abort}.",
         )

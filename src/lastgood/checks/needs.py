@@ -53,8 +53,8 @@ _PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """``names`` that the server lacks; ``kind`` is ``roles``, ``extensions`` or ``tablespaces``. ``text`` says so,
-    ``hint`` what to do."""
+    """``names`` that the server lacks; ``kind`` is ``roles``, ``extensions``, ``languages`` or ``tablespaces``.
+    ``text`` says so, ``hint`` what to do."""
 
     kind: str
     names: tuple[str, ...]
@@ -84,7 +84,8 @@ def missing_roles(connection: Connection, summary: DumpSummary, rules: Rules) ->
 
 def missing_extensions(connection: Connection, facts: Facts) -> Lack | None:
     """Extensions whose files are not on the server's machine."""
-    missing = _missing(connection, (extension.name for extension in facts.extensions), _EXTENSIONS)
+    wanted = (extension.name for extension in facts.extensions if not extension.as_language)
+    missing = _missing(connection, wanted, _EXTENSIONS)
     if not missing:
         return None
     major = connection.info.server_version // 10000
@@ -95,6 +96,22 @@ def missing_extensions(connection: Connection, facts: Facts) -> Lack | None:
         missing,
         "the restore point needs extensions that are not installed on this server: " + ", ".join(missing),
         f"Install the packages of the extensions on the server's machine{on_debian}, then run the command again.",
+    )
+
+
+def missing_languages(connection: Connection, facts: Facts) -> Lack | None:
+    """Languages that a dump names without their handlers, and that no extension of the server makes."""
+    wanted = (extension.name for extension in facts.extensions if extension.as_language)
+    missing = _missing(connection, wanted, _EXTENSIONS)
+    if not missing:
+        return None
+    return Lack(
+        "languages",
+        missing,
+        "the dump names languages without their handlers, and this server has no extensions of these names: "
+        + ", ".join(missing),
+        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE and the functions in "
+        "these languages from a copy of the dump.",
     )
 
 
@@ -126,6 +143,7 @@ def _lacks(connection: Connection, facts: Facts, summary: DumpSummary, rules: Ru
     for lack in (
         missing_roles(connection, summary, rules),
         missing_extensions(connection, facts),
+        missing_languages(connection, facts),
         missing_tablespaces(connection, summary),
     ):
         if lack is not None:

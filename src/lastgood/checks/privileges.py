@@ -108,7 +108,7 @@ def _create(s: Subject, me: str) -> Iterator[Finding]:
     and begins nothing."""
     taken = s.maintenance.info.dbname
     template = database.describe(s.maintenance, "template0").tablespace
-    create, *_ = database.creation(taken, s.database, "", template=template)
+    create, *_ = database.creation(taken, s.database, "", live=s.database.name, template=template)
     try:
         s.maintenance.execute(create)
     except psycopg.errors.DuplicateDatabase:

@@ -73,6 +73,7 @@ def extensions(s: Subject) -> Iterator[Finding]:
     """Their files come with packages of the server's machine."""
     if s.facts is not None:
         yield from _refused(needs.missing_extensions(s.maintenance, s.facts))
+        yield from _refused(needs.missing_languages(s.maintenance, s.facts))
 
 
 def tablespaces(s: Subject) -> Iterator[Finding]:

@@ -18,15 +18,16 @@ import typer
 from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
 from lastgood.engine.pace import Pace
-from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, Refused
+from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, NoSuchDatabase, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres import waits
 from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
 from lastgood.present.screen import Screen
-from lastgood.secrecy import Scrubber
+from lastgood.secrecy import Scrubber, secrets_within
 
 if TYPE_CHECKING:
     from lastgood.cli.news import News
@@ -61,8 +62,11 @@ class Session:
         self._learn(self.scrub, public)
         self.scrub.learn_from(settings.db, self._environment, public)
         self.scrub.learn((keywords[key] for key in ("password", "sslpassword") if keywords.get(key)), public)
+        # Hooks and other commands of the file may hold some in their arguments.
+        self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
+        waits.Limit.seconds = settings.tables.server.wait_limit
 
     def _learn(self, scrub: Scrubber, public: Iterable[str] = ()) -> None:
         for text in (*self._arguments, *(self._environment.get(name, "") for name in config.option("db").environment)):
@@ -72,6 +76,20 @@ class Session:
     def target(self) -> Target:
         """The live database; what its settings leave open, libpq decides."""
         return Target.parse(self.settings.db)
+
+    @property
+    def names_a_database(self) -> bool:
+        """Whether anything says which database is meant; otherwise libpq takes the one that is called like the user."""
+        return bool(self.settings.db) or any(self._environment.get(name) for name in ("PGDATABASE", "PGSERVICE"))
+
+    def unnamed(self, why: str) -> UsageError:
+        """That no database was named, and that libpq's own defaults lead nowhere."""
+        return UsageError(
+            f"cannot tell which database is meant: none is named ({why})",
+            hint="Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and "
+            'PGDATABASE in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.',
+            state=config.NOTHING_LOOKED_AT,
+        )
 
     @property
     def pace(self) -> Pace:
@@ -225,7 +243,10 @@ class Session:
             self.frame = before
 
     def failed(self, error: LastgoodError) -> int:
-        """Shows an error and returns its exit status."""
+        """Shows an error and returns its exit status. One that comes of no database being named says that instead."""
+        cause = _of_the_database(error)
+        if not self.names_a_database and cause is not None:
+            error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
         if self.settings.json:
             self.screen.document(shown_errors.document(error))
         else:
@@ -256,8 +277,19 @@ def as_shown(error: BaseException) -> LastgoodError | None:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("interrupted", state=UNKNOWN_STATE)
     if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
-        return server_errors.failed(error, "go on", state=UNKNOWN_STATE)
+        found = server_errors.failed(error, "go on", state=UNKNOWN_STATE)
+        found.__cause__ = error
+        return found
     return None
+
+
+def _of_the_database(error: BaseException | None) -> BaseException | None:
+    """What says that the server could not be reached, or has no such database; None where nothing does."""
+    if error is None or isinstance(error, UsageError):
+        return None
+    # Only an attempt to connect that failed has one.
+    refused = isinstance(error, psycopg.OperationalError) and error.pgconn is not None
+    return error if refused or isinstance(error, NoSuchDatabase) else _of_the_database(error.__cause__)
 
 
 def _state(environment: Mapping[str, str]) -> Path:

@@ -78,6 +78,7 @@ EXAMPLES: dict[str, tuple[Mapping[str, object], ...]] = {
             "platform": "supabase",
         },
     ),
+    "server": ({"wait_limit": "15s"},),
     "drill": ({"every": "90d", "folder": "/mnt/scratch"},),
     "guide": (
         {

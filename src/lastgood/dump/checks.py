@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+import codecs
 import re
 
 from lastgood.dump import encodings
 from lastgood.dump.entries import RowsStart
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.statements import InsertTarget
-from lastgood.dump.tokens import CopyData, Statement
+from lastgood.dump.tokens import CopyData, CopyPart, Statement
 from lastgood.errors import Corrupt
 
 _MESSAGE = re.compile(rb"pg_dump(?:all)?: ")
@@ -23,12 +24,25 @@ def check_encoding(text: bytes, offset: int, line: int, *, encoding: str, codec:
         return
     line += text.count(b"\n", 0, at)
     column = at - text.rfind(b"\n", 0, at)
+    raise _not_valid(line, offset + at, column, encoding)
+
+
+def _not_valid(line: int, offset: int, column: int, encoding: str) -> Corrupt:
     said = "UTF-8 (the dump is from a SQL_ASCII database, which says nothing)" if encoding == "SQL_ASCII" else encoding
-    raise Corrupt(
+    return Corrupt(
         f"cannot use the dump: line {line} (byte {column} of it) is not valid {shown(said)}",
         hint="The file is damaged, or its rows are in another encoding than it says.",
         line=line,
-        offset=offset + at,
+        offset=offset,
+    )
+
+
+def _bare_carriage_return(line: int, offset: int, relation: Relation) -> Corrupt:
+    return Corrupt(
+        f"cannot use the dump: line {line}, a row of {shown(relation)}, has a bare carriage return",
+        hint="Something changed the line ends of a part of the file; fetch it again in binary mode.",
+        line=line,
+        offset=offset,
     )
 
 
@@ -38,12 +52,7 @@ def check_rows(start: RowsStart, token: CopyData) -> None:
     at = data.find(b"\r")
     if at >= 0:
         line = token.line + data.count(b"\n", 0, at)
-        raise Corrupt(
-            f"cannot use the dump: line {line}, a row of {shown(start.relation)}, has a bare carriage return",
-            hint="Something changed the line ends of a part of the file; fetch it again in binary mode.",
-            line=line,
-            offset=token.offset + at,
-        )
+        raise _bare_carriage_return(line, token.offset + at, start.relation)
     columns = start.columns
     # Where nothing tells how many values a row has, all have as many as the first one.
     tabs = data.count(b"\t", 0, data.find(b"\n")) if columns is None else max(len(columns) - 1, 0)
@@ -52,6 +61,47 @@ def check_rows(start: RowsStart, token: CopyData) -> None:
     separators = data.translate(None, _CONTENT)
     if separators != (b"\t" * tabs + b"\n") * token.rows or (columns == () and len(data) != token.rows):
         _find_odd_row(start, token, tabs)
+
+
+class LongRow:
+    """One row that comes in parts, checked as ``check_encoding`` and ``check_rows`` check others."""
+
+    def __init__(self, start: RowsStart, *, encoding: str, codec: str) -> None:
+        self._start = start
+        self._encoding = encoding
+        self._decoder = codecs.getincrementaldecoder(codec)()
+        self._size = 0
+        self._cut = b""  # the beginning of a character whose end is in the next part
+        self._tabs = 0
+
+    def add(self, part: CopyPart) -> None:
+        """Raises Corrupt."""
+        data = part.data
+        if self._cut or not data.isascii():
+            try:
+                self._decoder.decode(data, part.last)
+            except UnicodeDecodeError as error:
+                at = error.start - len(self._cut)
+                raise _not_valid(part.line, part.offset + at, self._size + at + 1, self._encoding) from error
+            self._cut = self._decoder.getstate()[0]
+        self._size += len(data)
+        at = data.find(b"\r")
+        if at >= 0:
+            raise _bare_carriage_return(part.line, part.offset + at, self._start.relation)
+        if self._start.columns is None:
+            return
+        self._tabs += data.count(b"\t")
+        expected = len(self._start.columns)
+        if self._tabs + 1 > max(expected, 1) or (part.last and (self._tabs + 1 != expected)):
+            more = "more than " if self._tabs + 1 > expected else ""
+            values = _counted(expected if more else self._tabs + 1)
+            raise Corrupt(
+                f"cannot use the dump: line {part.line}, a row of {shown(self._start.relation)}, has {more}{values} "
+                f"instead of {expected}",
+                hint="The file is damaged, or something else was written into it.",
+                line=part.line,
+                offset=part.offset,
+            )
 
 
 def _find_odd_row(start: RowsStart, token: CopyData, tabs: int) -> None:
@@ -89,10 +139,14 @@ def check_inserted(target: InsertTarget, statement: Statement, known: int | None
 
 
 def _odd_row(relation: Relation, line: int, offset: int, has: int, wanted: int) -> Corrupt:
-    values = "1 value" if has == 1 else f"{has} values"
+    values = _counted(has)
     return Corrupt(
         f"cannot use the dump: line {line}, a row of {shown(relation)}, has {values} instead of {wanted}",
         hint="The file is damaged, or something else was written into it.",
         line=line,
         offset=offset,
     )
+
+
+def _counted(values: int) -> str:
+    return "1 value" if values == 1 else f"{values} values"

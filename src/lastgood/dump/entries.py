@@ -40,6 +40,26 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPart:
+    """A part of one row that is too long to be held; the ``last`` one has the line end. ``line`` is the row's."""
+
+    data: bytes
+    last: bool
+    offset: int
+    line: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows end here."""
+        return int(self.last)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
 class Skimmed:
     """Whole rows that were passed over: ``size`` bytes, of which only the ``first`` row is given, without line end."""
 
@@ -66,4 +86,4 @@ class SegmentStart:
     offset: int | None
 
 
-Entry = SegmentStart | Command | RowsStart | Rows | Skimmed | RowsEnd
+Entry = SegmentStart | Command | RowsStart | Rows | RowPart | Skimmed | RowsEnd

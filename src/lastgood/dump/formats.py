@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastgood import child
-from lastgood.dump import directory, makers, recognize
+from lastgood.dump import directory, links, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.dump.toc import VERSIONS
@@ -245,6 +245,9 @@ def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
 
 
 def _open_directory(path: Path, pg_restore: PgRestore | None) -> DumpSource:
+    for member in path.iterdir():
+        if member.is_symlink() and links.leads_out(member, path.parent):
+            raise links.outside(member)
     contents = path / "toc.dat"
     if not contents.is_file():
         raise BadPoint(

@@ -115,7 +115,7 @@ class ReadableReading(Reading):
         text = repaired(source.chunks(), self.summary.notes, of_pg_dump=True)
         lexer: Lexer | None = Lexer(_readable(text, self._note_damage))
         while lexer is not None:
-            lexer.limit = LIMIT
+            lexer.limit, lexer.whole_rows = LIMIT, True
             following: Lexer | None = None
             try:
                 for token in lexer.tokens():

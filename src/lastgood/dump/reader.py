@@ -12,10 +12,10 @@ from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise, patterns
-from lastgood.dump.checks import check_encoding, check_inserted, check_rows
+from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
 from lastgood.dump.copy_form import Converter
 from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
+from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.lexer import Lexer
 from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
@@ -42,10 +42,21 @@ from lastgood.dump.statements import (
 )
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
 from lastgood.dump.targets import RowTargets
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
+from lastgood.dump.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopyPart,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Noise,
+    Statement,
+    Token,
+)
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
+__all__ = ["Entry", "Reading", "RowPart", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
 
 
 class Source(Protocol):
@@ -147,6 +158,7 @@ class Reading:
         self._copying: RowsStart | None = None
         self._converter: Converter | None = None
         self._rows = 0
+        self._long: LongRow | None = None
         self._noise = noise.Seen()
 
     def _begin_session(self) -> None:
@@ -217,8 +229,9 @@ class Reading:
         for token in lexer.tokens():
             yield token
             lexer.ended = self._ended
-            # Rows in another form are counted only when they are turned into pg_dump's.
-            lexer.skim = self._skim and self._converter is None
+            # Rows in another form are counted only when they are turned into pg_dump's, each as a whole.
+            lexer.whole_rows = self._converter is not None
+            lexer.skim = self._skim and not lexer.whole_rows
 
     def _take(self, token: Token) -> Iterator[Entry]:
         match token:
@@ -229,6 +242,15 @@ class Reading:
                     check_rows(self._copying, token)
                     self._rows += token.rows
                     yield Rows(token.data, token.rows, token.offset, token.line)
+            case CopyPart():
+                if self._copying is not None:
+                    if self._long is None:
+                        self._long = LongRow(self._copying, encoding=self.summary.encoding, codec=self._codec)
+                    self._long.add(token)
+                    yield RowPart(token.data, token.last, token.offset, token.line)
+                    if token.last:
+                        self._rows += 1
+                        self._long = None
             case CopySpan():
                 if self._copying is not None:
                     self._rows += token.rows

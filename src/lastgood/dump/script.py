@@ -11,7 +11,7 @@ import re
 from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
+from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.statements import POST_DATA, Command, Kind, LargeObjectCall, Setting, Verdict
 
 State = tuple[tuple[str, Command], ...]
@@ -115,7 +115,7 @@ class Recorder:
     def note(self, entry: Entry) -> None:
         """Takes one more entry."""
         match entry:
-            case Rows() | Skimmed():
+            case Rows() | RowPart() | Skimmed():
                 if not self._size:
                     self._begin = entry.offset
                 self._size += entry.size

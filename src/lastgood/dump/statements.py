@@ -203,11 +203,12 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A CREATE EXTENSION."""
+    """A CREATE EXTENSION; or a CREATE LANGUAGE without a handler (``as_language``), which servers take for one."""
 
     name: str
     schema: str | None
     version: str | None
+    as_language: bool = False
 
 
 @dataclass(frozen=True, slots=True)

@@ -149,9 +149,12 @@ class Job:
         session.enter(bulk.state)
         if bulk.inserts:
             self._before_rows(session)
-        for command in self._supply.commands(bulk):
+        session.run_data(self._unless_stopped(self._supply.commands(bulk)))
+
+    def _unless_stopped(self, commands: Iterable[Command]) -> Iterator[Command]:
+        for command in commands:
             self._check()
-            session.run(command)
+            yield command
 
     def _check(self) -> None:
         """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
@@ -235,8 +238,7 @@ class Job:
             if division.left:
                 return
         if section.size >= ANALYZE_FROM and relation not in self._with_statistics:
-            with session.telling(section.start.line, f"statistics of {relation}"):
-                session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
+            self.analyze(session, relation, section.start.line)
 
     def _leave_out(self, section: Section) -> None:
         """Passes over rows of a table that neither the files nor their extensions made."""
@@ -265,6 +267,13 @@ class Job:
             session.enter(())
         with sessions[0].telling(0, "checks that call functions"):
             self.commands.after_rows([session.connection for session in sessions])
+
+    def analyze(self, session: Session, relation: Relation, line: int) -> None:
+        """Gathers the planner's statistics of a table, or tells why it can't."""
+        with session.telling(line, f"statistics of {relation}"):
+            told = statistics.analyze(session.connection, rows.identifier(relation))
+        if told is not None:
+            self.caution(f"the planner has no statistics of {relation}: {told}")
 
     def caution(self, text: str) -> None:
         """Tells the operator of something to look at."""
@@ -336,7 +345,8 @@ class Job:
 # or a statistics object brought later.
 _WITHOUT_STATISTICS = """
 SELECT n.nspname, c.relname,
-       EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
+       EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname),
+       {reads_foreign}
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
@@ -352,13 +362,16 @@ ORDER BY c.relpages DESC
 
 def settle(sessions: Sequence[Session], job: Job) -> None:
     """Gathers the planner's statistics where they were not gathered with the rows."""
-    found = sessions[0].connection.execute(_WITHOUT_STATISTICS).fetchall()
+    query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
     # The server may have refused what the dump brought: an older one does not know the functions.
-    left = deque(
-        Relation(schema, name)
-        for schema, name, some in found
+    found = [
+        (Relation(schema, name), reads_foreign)
+        for schema, name, some, reads_foreign in sessions[0].connection.execute(query).fetchall()
         if not (some and job.brings_statistics(Relation(schema, name)))
-    )
+    ]
+    for relation in (relation for relation, reads_foreign in found if reads_foreign):
+        job.caution(f"the planner has no statistics of {relation}: {statistics.FOREIGN}")
+    left = deque(relation for relation, reads_foreign in found if not reads_foreign)
     share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
     lock = threading.Lock()
     small = job.small_tables()
@@ -378,10 +391,7 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
                 done(time.monotonic() - began)
                 continue
             for relation in relations:
-                with session.telling(0, f"statistics of {relation}"):
-                    told = statistics.analyze(session.connection, rows.identifier(relation))
-                if told is not None:
-                    job.caution(f"the planner has no statistics of {relation}: {told}")
+                job.analyze(session, relation, 0)
             done(time.monotonic() - began)
 
     with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:

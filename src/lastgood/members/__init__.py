@@ -79,6 +79,12 @@ class Survey(Frozen):
 
     def said(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> str:
         """What no dump holds of an extension, in words; ``carried``: only what can be put back, or what can't."""
+        found = self.lines(extension, carried=carried, rows=rows)
+        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
+        return ", ".join(found[:SHOWN]) + more
+
+    def lines(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> list[str]:
+        """The same, one by one, and all of it."""
         wanted = [
             each
             for each in self.departures
@@ -88,8 +94,7 @@ class Survey(Frozen):
         found = [str(each) for each in wanted if not within(each, whole)]
         if rows and carried is not False:
             found += [str(each) for each in self.rows if each.extension == extension]
-        more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
-        return ", ".join(found[:SHOWN]) + more
+        return found
 
 
 def within(departure: Departure, whole: Iterable[str]) -> bool:

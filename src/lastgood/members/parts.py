@@ -54,8 +54,9 @@ WITH member AS (
     WHERE c.relpersistence <> 't'),
   func AS (
     SELECT p.*, m.extname, p.oid::regprocedure::text AS identity,
-           CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END AS word
+           CASE p.prokind WHEN 'p' THEN 'PROCEDURE' ELSE 'FUNCTION' END AS word, l.lanname AS language
     FROM member m JOIN pg_catalog.pg_proc p ON m.classid = 'pg_catalog.pg_proc'::regclass AND p.oid = m.objid
+    JOIN pg_catalog.pg_language l ON l.oid = p.prolang
     WHERE p.prokind <> 'a'),
   type AS (
     SELECT t.*, m.extname, t.oid::regtype::text AS identity
@@ -66,18 +67,22 @@ WITH member AS (
 _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT m.extname, 'member', i.type || ' ' || i.identity, '',
-           CASE i.type
-             WHEN 'table' THEN array[format('CREATE TABLE %s ()', i.identity)]
-             WHEN 'view' THEN array[format('CREATE VIEW %s AS %s', i.identity, pg_catalog.pg_get_viewdef(m.objid))]
-             WHEN 'sequence' THEN array[format('CREATE SEQUENCE %s', i.identity)]
-             WHEN 'function' THEN array[pg_catalog.pg_get_functiondef(m.objid)]
-             WHEN 'procedure' THEN array[pg_catalog.pg_get_functiondef(m.objid)]
-             WHEN 'schema' THEN array[format('CREATE SCHEMA %s', i.identity)]
-           END || format('ALTER EXTENSION %I ADD %s %s', m.extname, w.word, i.identity),
+           CASE WHEN made.command IS NOT NULL
+             THEN array[made.command, format('ALTER EXTENSION %I ADD %s %s', m.extname, w.word, i.identity)] END,
            array[format('ALTER EXTENSION %I DROP %s %s', m.extname, w.word, i.identity),
                  format('DROP %s %s', w.word, i.identity)]
     FROM member m CROSS JOIN LATERAL pg_catalog.pg_identify_object(m.classid, m.objid, 0) i
     CROSS JOIN LATERAL (SELECT upper(replace(i.type, '-', ' ')) AS word) w
+    LEFT JOIN func f ON m.classid = 'pg_catalog.pg_proc'::regclass AND f.oid = m.objid
+      AND f.language NOT IN ('c', 'internal')
+    CROSS JOIN LATERAL (
+      SELECT CASE i.type
+        WHEN 'table' THEN format('CREATE TABLE %s ()', i.identity)
+        WHEN 'view' THEN format('CREATE VIEW %s AS %s', i.identity, pg_catalog.pg_get_viewdef(m.objid))
+        WHEN 'sequence' THEN format('CREATE SEQUENCE %s', i.identity)
+        WHEN 'schema' THEN format('CREATE SCHEMA %s', i.identity)
+        ELSE pg_catalog.pg_get_functiondef(f.oid)
+      END AS command) made
     """,
     """
     SELECT extname, 'function', identity,
@@ -101,8 +106,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     SELECT extname, 'function body', identity,
            concat_ws(E'\\n', prosrc, probin, pg_catalog.pg_get_function_sqlbody(oid), prorettype::regtype,
                      pg_catalog.pg_get_function_arguments(oid)),
-           CASE WHEN (SELECT lanname FROM pg_catalog.pg_language l WHERE l.oid = prolang) NOT IN ('c', 'internal')
-             THEN array[pg_catalog.pg_get_functiondef(oid)] END,
+           CASE WHEN language NOT IN ('c', 'internal') THEN array[pg_catalog.pg_get_functiondef(oid)] END,
            NULL
     FROM func
     """,

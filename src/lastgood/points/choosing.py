@@ -2,21 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from lastgood.dump import links
 from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, Event, silent
 from lastgood.facts import Facts
+from lastgood.points.below import all_points, elsewhere, named
 from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import listing, look_at
+from lastgood.points.store import look_at
 from lastgood.points.verdict import Whole, read_whole
 
 SHOWN = 10
+FOLDERS = 3
 _PASSED_OVER = " is passed over: "
 
 
@@ -84,14 +89,10 @@ def newest(
     valid."""
     if name is not None:
         return look(find(store, name))
-    there = listing(store)
+    there = all_points(store)
     wanted = _wanted(before, before_migration)
     if not there:
-        raise BadPoint(
-            f'cannot find a restore point in "{store}": there is none',
-            hint="Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
-            "lastgood recover looks for what is left.",
-        )
+        raise _none_in(store)
     passed_over: list[str] = []
     in_part: tuple[Found, Caution] | None = None  # the newest that only lacks rows of some tables
     others: list[str] = []
@@ -133,7 +134,7 @@ def newest(
         return in_part[0]
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
-    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(there))
+    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(store, there))
 
 
 def overheard(emit: Emit, passed_over: list[str]) -> Emit:
@@ -164,14 +165,46 @@ def may_lack(version: str | None, migration: str | None) -> bool:
 
 
 def find(store: Path, name: str) -> RestorePoint:
-    """The restore point of that name in the store, or at that path; not read yet. Raises BadPoint."""
+    """The restore point of that name in the store or below it, or at that path; not read yet. Raises BadPoint."""
     for path in (store / name, Path(name), *([store] if name == store.name else [])):
+        in_store = path == store / name and path.is_relative_to(store) and ".." not in Path(name).parts
+        if in_store and links.leads_out(path, store):
+            raise links.outside(path)
         if path.exists():
-            point = look_at(path)
+            point = look_at(path, within=store if in_store else None)
             # Asked for by name, a file that does not look like a dump is still read, to say what is wrong with it.
             return point if point is not None else _unknown(path)
-    there = listing(store)
-    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=_what_there_is(there))
+    there = all_points(store)
+    if (point := named(there, name)) is not None:
+        return point
+    raise BadPoint(
+        f'cannot find the restore point "{name}": it is not in "{store}"', hint=_what_there_is(store, there, name)
+    )
+
+
+def _none_in(store: Path) -> BadPoint:
+    """That a store holds nothing, with the folders nearby that do."""
+    others = elsewhere(store)
+    if not others:
+        return BadPoint(
+            f'cannot find a restore point in "{store}": there is none',
+            hint="Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
+            "lastgood recover looks for what is left.",
+        )
+    found = ", ".join(f'{each.count} in "{from_here(each.folder)}"' for each in others[:FOLDERS])
+    more = f" and in {len(others) - FOLDERS} more folders" if len(others) > FOLDERS else ""
+    first = others[0]
+    return BadPoint(
+        f'cannot find a restore point in "{store}": there is none; found {found}{more}',
+        hint=f"Run the same command with --store {shlex.quote(str(from_here(first.folder)))}. The newest there is "
+        f"{first.newest.path.name} ({first.newest.made_at.isoformat(' ', 'seconds')}).",
+    )
+
+
+def from_here(path: Path) -> Path:
+    """A path as it is shown: relative to the working folder where it lies below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def gather(store: Path, names: Sequence[str]) -> RestorePoint:
@@ -190,9 +223,24 @@ def _unknown(path: Path) -> RestorePoint:
     return RestorePoint(path, datetime.fromtimestamp(status.st_mtime).astimezone(), "file time", status.st_size)
 
 
-def _what_there_is(there: Sequence[RestorePoint]) -> str:
+def _what_there_is(store: Path, there: Sequence[RestorePoint], name: str = "") -> str:
+    """What could have been named; the one that ``name`` comes near to first."""
     if not there:
-        return "There are none; name another folder with --store."
-    names: Iterable[str] = (f"{point.path.name} ({point.made_at.isoformat(' ', 'seconds')})" for point in there[:SHOWN])
+        others = elsewhere(store) if name else ()
+        near = [f'"{from_here(each.folder)}"' for each in others[:FOLDERS]]
+        found = f" Restore points lie in {', '.join(near)}." if near else ""
+        return f"There are none; name another folder with --store.{found}"
+    called = {name_in(store, point): point for point in there}
+    close = difflib.get_close_matches(name, called, 1, 0.7) or difflib.get_close_matches(
+        Path(name).name, [point.path.name for point in there], 1, 0.7
+    )
+    meant = f"Did you mean {close[0]}? " if close else ""
+    names = (f"{name_in(store, point)} ({point.made_at.isoformat(' ', 'seconds')})" for point in there[:SHOWN])
     more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
-    return f"There are: {', '.join(names)}{more}."
+    return f"{meant}There are: {', '.join(names)}{more}."
+
+
+def name_in(store: Path, point: RestorePoint) -> str:
+    """How a restore point is named on the command line: by its place in the store."""
+    path = point.path
+    return str(path.relative_to(store)) if path != store and path.is_relative_to(store) else path.name

@@ -82,6 +82,9 @@ def take(
                 facts=facts,
                 members=members,
             )
+            if form == "directory":
+                for file in temporary.iterdir():
+                    file.chmod(0o600)
             durable.publish(temporary, final)
             # Last: a dump without a manifest is still a restore point, a manifest without a dump is nothing.
             write_manifest(final, manifest)
@@ -104,7 +107,7 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
     """A connection, and every error told as one of ours."""
     named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
     try:
-        store.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(store)
         try:
             connection = target.connect(application_name="lastgood backup")
         except psycopg.OperationalError as error:
@@ -281,7 +284,7 @@ def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, c
     if not comparison.exact:
         first = comparison.differences[0] if comparison.differences else None
         why = (
-            f"{first.kind} of {first.what}: {first.expected} in the database, {first.found} in the dump"
+            f"{first.of}: {first.expected} in the database, {first.found} in the dump"
             if first is not None
             else comparison.not_compared[0]
         )

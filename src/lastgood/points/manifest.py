@@ -12,14 +12,25 @@ from pydantic import AwareDatetime, ValidationError
 
 from lastgood import durable
 from lastgood.documents import Frozen
+from lastgood.dump import links
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
 from lastgood.members import Survey
 
 SUFFIX = ".lastgood.json"
+LARGEST = 1 << 28
+"""Bytes of a manifest: that of 100,000 tables has some 100 MB."""
 
 Form = Literal["plain", "custom", "directory"]
 Purpose = Literal["backup", "emergency"]
+Outcome = Literal["deployed", "changed nothing"]
+
+
+class DeploymentNote(Frozen):
+    """What became of a deployment after its restore point was made."""
+
+    run: str
+    outcome: Outcome
 
 
 class Manifest(Frozen):
@@ -29,6 +40,7 @@ class Manifest(Frozen):
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
     to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what
     the dump does not hold of its extensions; None in a manifest that was made before that was looked up.
+    ``deployment``: what became of the one that it was made for, None where it was made for none or that was taken back.
     """
 
     format: Literal[1] = 1
@@ -47,6 +59,7 @@ class Manifest(Frozen):
     sha256: str
     facts: Facts
     members: Survey | None = None
+    deployment: DeploymentNote | None = None
 
     @property
     def migration(self) -> str | None:
@@ -68,7 +81,7 @@ def manifest_of(point: Path) -> Manifest | None:
     """The manifest beside a dump, None when there is none. Raises Corrupt when it is there and can't be understood."""
     path = manifest_path(point)
     try:
-        text = path.read_bytes()
+        text = _small(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -86,6 +99,20 @@ def manifest_of(point: Path) -> Manifest | None:
         ) from error
 
 
+def _small(path: Path) -> bytes:
+    """The content of a manifest. Raises OSError, Corrupt where none can be that large, Unsafe for a link elsewhere."""
+    if path.is_symlink() and links.leads_out(path, path.parent):
+        raise links.outside(path)
+    with path.open("rb") as file:
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise Corrupt(
+            f'cannot read the manifest "{path}": it has more than {LARGEST >> 20} MB',
+            hint="The dump itself may be whole. Move the manifest away to use the dump without it.",
+        )
+    return text
+
+
 def has_manifest(point: Path) -> bool:
     """Whether one lies beside it; beside a name that leaves no room for another there is none."""
     return os.path.lexists(manifest_path(point))
@@ -95,3 +122,10 @@ def write_manifest(point: Path, manifest: Manifest) -> None:
     """Writes the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
     with durable.writing(manifest_path(point)) as file:
         file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
+
+
+def note_deployment(point: Path, note: DeploymentNote) -> None:
+    """Notes in the manifest what became of the deployment that the point was made for. Raises OSError, Corrupt."""
+    manifest = manifest_of(point)
+    if manifest is not None:
+        write_manifest(point, manifest.model_copy(update={"deployment": note}))

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
+from datetime import datetime
 from pathlib import Path
 
+from lastgood.dump import links
 from lastgood.dump.file_set import files_of_set, open_any
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
@@ -20,6 +22,9 @@ _SQL = re.compile(rb"(?:^|\n)(?:SET [a-z_]+ = |SELECT pg_catalog\.|COPY \S+ |CRE
 _HEADER = b"-- PostgreSQL database "
 # What a file is called that is meant to be a dump, and what a damaged one still shows.
 _NAMED_SO = re.compile(r"\.(?:sql|dump|backup|pgdump)(?:\.(?:gz|zst|lz4|xz|bz2))?\Z", re.IGNORECASE)
+# What archives of pg_dump begin with: custom ones, and tar's first member.
+_ARCHIVES = (b"PGDMP", b"toc.dat\0")
+_COMPRESSED = (".gz", ".zst", ".lz4", ".xz", ".bz2")
 _MARKS = re.compile(
     rb"(?m)^-- (?:Name|Data for Name): .*; Type: |^COPY \S.* FROM stdin;\r?$|^-- PostgreSQL database (?:cluster )?dump"
 )
@@ -45,15 +50,37 @@ def listing(store: Path) -> list[RestorePoint]:
     found = [point for point in [look_at(store)] if point is not None] if together else []
     for path in entries:
         if path not in together and not path.name.startswith(".") and not path.name.endswith((SUFFIX, ".partial")):
-            point = look_at(path)
+            point = look_at(path, within=store)
             if point is not None:
                 found.append(point)
+    return newest_first(found)
+
+
+def newest_first(found: Iterable[RestorePoint]) -> list[RestorePoint]:
+    """In the order in which they are shown and chosen."""
     return sorted(found, key=lambda point: (point.made_at, point.path.name), reverse=True)
 
 
-def look_at(path: Path) -> RestorePoint | None:
-    """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only."""
+def plainly_a_dump(path: Path) -> bool:
+    """Whether a file is one of ours, or is named like a dump and begins like one: an archive, a compressed file, or SQL
+    with the header that pg_dump writes."""
+    if has_manifest(path):
+        return True
+    if _NAMED_SO.search(path.name) is None:
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return _HEADER in head or head.startswith(_ARCHIVES) or path.suffix.lower() in _COMPRESSED
+
+
+def look_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
+    """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only.
+
+    ``within``: the store that it lies in. What a symbolic link there leads to elsewhere is not looked at.
+    """
     try:
+        if within is not None and links.leads_out(path, within):
+            raise links.outside(path)
         with contained(path):
             return _look_at(path)
     except LastgoodError as error:
@@ -92,12 +119,19 @@ def _look_at(path: Path) -> RestorePoint | None:
 def _damaged(path: Path, problem: str) -> RestorePoint | None:
     """None where it is no file, or vanished meanwhile."""
     try:
-        if not path.is_file():
-            return None
+        if path.is_symlink() or not path.is_file():
+            return _linked(path, problem) if path.is_symlink() else None
         moment, where = named_or_written(path.name, path)
         return RestorePoint(path, moment, where, path.stat().st_size, None, problem)
     except (OSError, OverflowError, ValueError):
         return None
+
+
+def _linked(path: Path, problem: str) -> RestorePoint:
+    """A link, of which nothing but itself is looked at."""
+    status = path.lstat()
+    moment = datetime.fromtimestamp(status.st_mtime).astimezone()
+    return RestorePoint(path, moment, "file time", status.st_size, None, problem)
 
 
 def _tail(path: Path) -> bytes:

@@ -245,8 +245,7 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
         more = len(comparison.differences) - 1
         raise Differs(
             f'cannot use "{point.path}": it is not what was written down when it was made: '
-            f"{first.kind} of {first.what}: {first.expected} expected, {first.found} found"
-            + (f", and {more} more" if more else ""),
+            f"{first.of}: {first.expected} expected, {first.found} found" + (f", and {more} more" if more else ""),
             hint="The file was changed. Choose another restore point: lastgood points.",
             facts=facts,
         )

@@ -7,6 +7,7 @@ to. ``create_like`` and ``drop`` need autocommit; all others may stand in a tran
 
 from __future__ import annotations
 
+import hashlib
 from contextlib import suppress
 from dataclasses import dataclass, fields
 from typing import LiteralString
@@ -15,12 +16,14 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, NoSuchDatabase, Refused
 from lastgood.names import identifier
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.waits import TimedOut, bounded
 
 NAME_BYTES = 63
+UNMARKED = 0x4C67  # the upper half of the connection limit of what is not marked yet
 INVALID = -2  # datconnlimit of a database whose DROP or CREATE was interrupted (15.4 and newer)
 
 _PROVIDERS: dict[str, LiteralString] = {"c": "libc", "i": "icu", "b": "builtin"}
@@ -76,15 +79,17 @@ def connect_maintenance(target: Target, live: str) -> Connection:
         try:
             other = target.at("template1").connect()
         except psycopg.OperationalError:
-            raise _not_connected(error, name) from error
+            raise _not_connected(error, live, name) from error
         if name != "template1" and find(other, name) is None:
             return other
         other.close()
-        raise _not_connected(error, name) from error
+        raise _not_connected(error, live, name) from error
 
 
-def _not_connected(error: psycopg.OperationalError, name: str) -> LastgoodError:
-    return failed(error, f'connect to the maintenance database "{name}"', context="connect", state=NOT_REACHED)
+def _not_connected(error: psycopg.OperationalError, live: str, name: str) -> LastgoodError:
+    """Names the database that the user named first: the other one may tell them nothing."""
+    what = f'reach the server of "{live}" (maintenance database "{name}")'
+    return failed(error, what, context="connect", state=NOT_REACHED)
 
 
 def fit_name(base: str, suffix: str) -> str:
@@ -123,7 +128,7 @@ def describe(connection: Connection, name: str) -> Database:
     """The database of exactly that name. Raises Refused when there is none."""
     found = find(connection, name)
     if found is None:
-        raise Refused(
+        raise NoSuchDatabase(
             f'cannot find the database "{name}": the server has none of that name',
             hint="Run psql --list to see the names; upper and lower case matter.",
             state=NOT_REACHED,
@@ -131,14 +136,29 @@ def describe(connection: Connection, name: str) -> Database:
     return found
 
 
-def creation(name: str, model: Database, comment: str, *, template: str = "pg_default") -> list[sql.Composed]:
+def unmarked_limit(live: str) -> int:
+    """The connection limit of a database that was made for ``live`` and is not marked yet: CREATE DATABASE itself says
+    whose it is. The upper half is always the same; no person writes such a limit."""
+    digest = hashlib.sha256(b"lastgood unmarked\0" + live.encode()).digest()
+    return UNMARKED << 16 | int.from_bytes(digest[:2], "big")
+
+
+def is_unmarked(found: Database) -> bool:
+    """Whether ``found`` was made by lastgood, for whatever live database, and never marked."""
+    return not found.allow_connections and found.comment is None and found.connection_limit >> 16 == UNMARKED
+
+
+def creation(
+    name: str, model: Database, comment: str, *, live: str, template: str = "pg_default"
+) -> list[sql.Composed]:
     """The statements by which a database is made that can hold what ``model`` holds.
 
     From template0 (template1 may be in use, or have objects of its own), with ``model``'s encoding, locale and
     tablespace spelled out. Closed until it is marked and PUBLIC can't connect: monitoring agents enter every
     database that lets them in, and would stand in the way of the rename. The first statement stands alone, outside
     of a transaction; the others go together. ``template`` is template0's tablespace: naming even that one takes a
-    right on it, which an ordinary owner lacks, so it is named only where ``model`` lies elsewhere.
+    right on it, which an ordinary owner lacks, so it is named only where ``model`` lies elsewhere. Until it is marked,
+    its connection limit tells that it was made for ``live`` (``unmarked_limit``).
 
     The collation version is not copied: the new database's indexes are built with the server's present one.
     """
@@ -157,19 +177,27 @@ def creation(name: str, model: Database, comment: str, *, template: str = "pg_de
         options.append(sql.SQL("BUILTIN_LOCALE {}").format(sql.Literal(model.locale)))
     if model.tablespace != template:
         options.append(sql.SQL("TABLESPACE {}").format(sql.Identifier(model.tablespace)))
-    options.append(sql.SQL("ALLOW_CONNECTIONS false"))
+    options.append(sql.SQL("ALLOW_CONNECTIONS false CONNECTION LIMIT {}").format(sql.Literal(unmarked_limit(live))))
     return [
         sql.SQL("CREATE DATABASE {} TEMPLATE template0 {}").format(database, sql.SQL(" ").join(options)),
         comment_statement(name, comment),
         sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(database),
+        sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(database),
         allow_connections_statement(name, True),
     ]
 
 
 def create_like(
-    connection: Connection, name: str, model: Database, comment: str, *, owner: str | None = None
+    connection: Connection,
+    name: str,
+    model: Database,
+    comment: str,
+    *,
+    owner: str | None = None,
+    live: str | None = None,
 ) -> Database:
-    """Makes an empty database like ``model`` (see ``creation``), owned by ``owner`` or by us, with ``comment``.
+    """Makes an empty database like ``model`` (see ``creation``), owned by ``owner`` or by us, with ``comment``, for the
+    live database ``live``: ``model`` itself, if none is named.
 
     Only a database's owner has the right to make things in its schema public, and so only he can be given some there.
 
@@ -180,25 +208,24 @@ def create_like(
             f'cannot create the database "{name}": a database of that name exists',
             hint="Run lastgood status to see what it is.",
         )
-    create, *prepare = creation(name, model, comment, template=describe(connection, "template0").tablespace)
+    template = describe(connection, "template0").tablespace
+    create, *prepare = creation(name, model, comment, live=live or model.name, template=template)
     if owner is not None:
         prepare.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(sql.Identifier(name), sql.Identifier(owner)))
-    try:
-        connection.execute(create)
-    except psycopg.Error as error:
-        raise failed(error, f'create the database "{name}"') from error
+    doing = f'create the database "{name}"'
+    _execute(connection, create, doing)
     made = describe(connection, name)
     try:
         fault.point("build.before_mark")
         with connection.transaction():
             for statement in prepare:
-                connection.execute(statement)
+                _execute(connection, statement, doing)
     except BaseException as error:
         # Without its comment nobody would know it again.
         with suppress(psycopg.Error, LastgoodError):
             drop(connection, name, made.oid)
         if isinstance(error, psycopg.Error):
-            raise failed(error, f'create the database "{name}"') from error
+            raise failed(error, doing) from error
         raise
     return describe(connection, name)
 
@@ -232,8 +259,9 @@ def drop(connection: Connection, name: str, oid: int) -> None:
 
     Only if the name still belongs to that OID. Never when logical replication slots live in it (they would go
     silently with it), or subscriptions (dropping one there can drop a slot that production uses), nor a template.
-    It may take long when a background worker does not answer; interrupting it leaves the database invalid. Raises
-    Refused, Failed.
+    The server waits until each of its processes has answered; a commit that waits for a synchronous standby does not.
+    So it is cancelled after a time (``waits``), which leaves the database as it is or invalid, with its comment. Raises
+    Blocked then, naming the session; Refused, Failed.
     """
     named = find(connection, name)
     if named is None or named.oid != oid:
@@ -260,12 +288,13 @@ def drop(connection: Connection, name: str, oid: int) -> None:
                 f' SET (slot_name = NONE); DROP SUBSCRIPTION "{first}"'
             ),
         )
-    _execute(
-        connection,
-        sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)),
-        f'drop the database "{name}"',
-        "drop",
-    )
+    doing = f'drop the database "{name}"'
+    try:
+        _execute(connection, sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(name)), doing, "drop")
+    except Failed as error:
+        if not isinstance(error.__cause__, TimedOut):
+            raise
+        raise Blocked(error.message, hint=error.hint, state=NOT_REACHED) from error.__cause__
 
 
 def _refuse_other(connection: Connection, name: str, oid: int, named: Database | None) -> None:
@@ -294,7 +323,10 @@ def _listed(names: list[str]) -> str:
 
 def _execute(connection: Connection, statement: sql.Composed, doing: str, context: Context = "any") -> None:
     try:
-        connection.execute(statement)
+        with bounded(connection):
+            connection.execute(statement)
+    except TimedOut as error:
+        raise Failed(f"cannot {doing}: {error}", hint=error.hint) from error
     except psycopg.Error as error:
         raise failed(error, doing, context=context) from error
 

@@ -176,6 +176,7 @@ RULES: tuple[Rule, ...] = (
     Rule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
     Rule("42703", "any", S, "A column that the command needs does not exist.", _POINTS),
     Rule("42P16", "any", S, "The definition does not fit what is there already.", _STATUS),
+    Rule("42P17", "any", S, "The definition is not allowed here: a function in it is not IMMUTABLE, for one.", _POINTS),
     Rule("428C9", "any", S, "A column that only the server may fill was given a value.", _POINTS),
     Rule("P0001", "any", S, "A trigger or a function of the database refused it.", _POINTS),
     Rule("42P07", "any", S, "A relation of that name exists already.", _STATUS),
@@ -303,6 +304,11 @@ def words(error: psycopg.Error) -> str:
     """What the server, or libpq, says, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return error.diag.message_primary or "; ".join(lines) or "the connection broke"
+
+
+def said(error: Exception) -> str:
+    """What an error of ours or of the server says, on one line."""
+    return words(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())
 
 
 def failed(

@@ -1,7 +1,8 @@
 """Databases that a run made and could not mark any more: killed in between, it left one that lets nobody in.
 
-Nothing but its name tells whose such a database is, and a name is a guess. So it is shown; it is dropped only when
-somebody asks for it, under the lock of the live database, and after a look inside showed that it has never been used.
+Its connection limit tells whose it is (``database.unmarked_limit``); with one that an older version made, nothing but
+its name does. Both are guesses. So it is shown; it is dropped only when an operator asks for it, under the lock of the
+live database, and after a look inside showed that it has never been used.
 """
 
 from __future__ import annotations
@@ -15,7 +16,7 @@ from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.names import identifier
-from lastgood.postgres import database
+from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
@@ -38,9 +39,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384)
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A database that looks like an unmarked shadow; ``number`` are the eight hex digits at the end of its run's name.
-
-    ``bytes`` is None where we may not know it.
+    """A database that looks like an unmarked shadow or copy; ``number`` are the eight hex digits at the end of the name
+    of its run, empty where its own name does not have them. ``bytes`` is None where we may not know it.
     """
 
     oid: int
@@ -61,11 +61,15 @@ def leftovers(connection: Connection, live: str) -> list[Leftover]:
 
 
 def _number(found: Database, live: str) -> str | None:
+    """The end of the name of the run that left ``found``, empty where that is not known; None when no run did."""
     match = _NAME.fullmatch(found.name)
-    if match is None or found.name != database.fit_name(live, match[1]) or found.is_template:
+    named = match is not None and found.name == database.fit_name(live, match[1])
+    made_for = found.connection_limit == database.unmarked_limit(live)
+    if not (named or made_for) or found.is_template:
         return None
     closed = not found.allow_connections and found.comment is None
-    return match[2] if closed or found.comment == LOOKED_INTO else None
+    number = match[2] if match is not None else ""
+    return number if closed or found.comment == LOOKED_INTO else None
 
 
 def drop_leftover(connection: Connection, target: Target, leftover: Leftover, live: str) -> None:
@@ -83,6 +87,10 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
             hint="Look at lastgood status.",
             state=_NOTHING,
         )
+    copying.take_over(connection, found.name)
+    if found.invalid:
+        database.drop(connection, found.name, found.oid)  # it can only be dropped, and nobody can look into it
+        return
     doing = f'look into the database "{found.name}"'
     everybody = _open_to_everybody(connection, found.oid)
     name = sql.Identifier(found.name)
@@ -90,14 +98,15 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
         with connection.transaction():
             connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(name))
             connection.execute(database.comment_statement(found.name, LOOKED_INTO))
+            connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
             connection.execute(database.allow_connections_statement(found.name, True))
         with target.at(found.name).connect(application_name="lastgood looks whether it is empty") as inside:
             (used,) = inside.execute(_USED).fetchone() or (True,)
     except psycopg.Error as error:
-        _close(connection, found.name, everybody)
+        _close(connection, found, everybody)
         raise failed(error, doing, state=_NOTHING) from error
     if used:
-        _close(connection, found.name, everybody)
+        _close(connection, found, everybody)
         raise Refused(
             f'cannot remove "{found.name}": it is not empty, so no run left it like this',
             hint=f"To look into it: ALTER DATABASE {identifier(found.name)} ALLOW_CONNECTIONS true",
@@ -115,9 +124,12 @@ def _open_to_everybody(connection: Connection, oid: int) -> bool:
     return row is not None and bool(row[0])
 
 
-def _close(connection: Connection, name: str, everybody: bool) -> None:
+def _close(connection: Connection, found: Database, everybody: bool) -> None:
     """As it was found. What can't be undone leaves the comment that tells what it is."""
+    name = found.name
+    limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
     with suppress(psycopg.Error), connection.transaction():
+        connection.execute(limit.format(sql.Identifier(name), sql.Literal(found.connection_limit)))
         connection.execute(database.allow_connections_statement(name, False))
         connection.execute(database.comment_statement(name, None))
         if everybody:

@@ -4,13 +4,16 @@ from __future__ import annotations
 
 import hashlib
 import struct
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import TypeVar
 
 from psycopg import sql
 
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 
+T = TypeVar("T")
 _TRIES = 5
 
 
@@ -34,18 +37,21 @@ def lock_key(live: str) -> int:
     return key
 
 
-def lock_live(connection: Connection, live: str) -> None:
-    """Takes the lock of the live database on a connection to its maintenance database (``maintenance_name``).
+def lock_live(connection: Connection, live: str, look: Callable[[Connection], T]) -> T:
+    """Take the lock of the live database on a connection to its maintenance database (``maintenance_name``), and return
+    what ``look`` finds under it.
 
-    Advisory locks are per database, hence the one agreed database. The lock lasts until the connection closes; a
-    killed tool gives it back. Taking it twice on one connection is harmless. Raises Refused, naming who holds it.
+    There is no way to take the lock without looking again: what was read before may be over, since another session may
+    have had the lock meanwhile. Advisory locks are per database, hence the one agreed database. The lock lasts until
+    the connection closes; a killed tool gives it back. Taking it twice on one connection is harmless. Raises Refused,
+    naming who holds it, and what ``look`` raises.
     """
     key = lock_key(live)
     for _ in range(_TRIES):
         row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.Literal(key))).fetchone()
         if row is not None and row[0]:
-            return
-        who = _holder(connection, key)
+            return look(connection)
+        who = key_holder(connection, key)
         if who is not None:
             raise Refused(
                 f'cannot work on the database "{live}": another run works on it ({who})',
@@ -57,6 +63,10 @@ def lock_live(connection: Connection, live: str) -> None:
     )
 
 
+def nothing(_: Connection) -> None:
+    """For ``lock_live``, where nothing was read before the lock."""
+
+
 def unlock(connection: Connection) -> None:
     """Gives back what ``lock_live`` took on this connection: from here on others may work on the live database."""
     connection.execute("SELECT pg_advisory_unlock_all()")
@@ -64,10 +74,10 @@ def unlock(connection: Connection) -> None:
 
 def holder(connection: Connection, live: str) -> str | None:
     """Who works on the live database now, in words; None when nobody does."""
-    return _holder(connection, lock_key(live))
+    return key_holder(connection, lock_key(live))
 
 
-def _holder(connection: Connection, key: int) -> str | None:
+def key_holder(connection: Connection, key: int) -> str | None:
     """Who has the lock, in words; None when it was let go in the meantime. What we may not see is left out."""
     unsigned = key & 0xFFFFFFFFFFFFFFFF
     row = connection.execute(

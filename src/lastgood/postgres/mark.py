@@ -1,4 +1,4 @@
-"""Marks: the comments by which a shadow or a kept database is recognised, by anyone, from any machine."""
+"""Marks: the comments by which a shadow, a kept database or an incomplete copy is recognised, from any machine."""
 
 from __future__ import annotations
 
@@ -13,20 +13,23 @@ from lastgood.postgres.server import Connection
 
 # An option of this name and an item of the checklist: that item was overridden, and why.
 OVERRIDE = "override "
+# Option of a kept database: the deployment that had changed it when it was taken out of service.
+DEPLOYMENT = "deployment"
 
 
 class Mark(BaseModel):
     """What a database of ours says of itself, as JSON in its comment. Everybody may read it: it holds no secret.
 
-    ``started`` is the server's clock. ``original_comment`` is the comment that the live database had. Later versions
-    (``v``) only add fields, so that an old lastgood still recognises a newer one's databases.
+    A ``copy`` is what a restore, a salvage or a trial makes, as long as it is not complete; the option ``kind`` says
+    which. ``started`` is the server's clock. ``original_comment`` is the comment that the live database had. Later
+    versions (``v``) only add fields, so that an old lastgood still recognises a newer one's databases.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
 
     tool: Literal["lastgood"] = "lastgood"
     v: int = 1
-    role: Literal["shadow", "kept"]
+    role: Literal["shadow", "kept", "copy"]
     run: str
     live: str
     live_oid: int

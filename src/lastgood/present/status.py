@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 from lastgood import amounts
 from lastgood.past_runs import DrillDue
 from lastgood.postgres.deployment import SAID
@@ -60,7 +62,9 @@ def show(screen: Screen, status: Status) -> None:
             screen.say(f'"{left.name}"{size}: closed; removed if it is empty by', first="  ", indent=4)
             screen.say(left.command, first="    ", indent=4)
     if status.kept:
-        screen.heading("Kept databases, newest first: each can become the live one again")
+        usable = all(not each.invalid for each in status.kept)
+        can = "each can become the live one again" if usable else "those that are not invalid can become the live one"
+        screen.heading(f"Kept databases, newest first: {can}")
         for each in status.kept:
             _kept(screen, each)
     for unwritten in status.post_mortems:
@@ -137,13 +141,18 @@ def _pool(screen: Screen, pool: PoolStatus) -> None:
 
 
 def _unfinished(screen: Screen, run: UnfinishedRun) -> None:
-    screen.say(f"{run.run}, stage {run.stage or 'unknown'}", first="  ", indent=4)
-    screen.say(
-        f'building "{run.shadow}", begun {amounts.moment(run.started)} ({amounts.ago(run.started)}) by {run.user} on '
-        f"{run.host}",
-        first="    ",
-        indent=4,
-    )
+    begun = f"begun {amounts.moment(run.started)} ({amounts.ago(run.started)}) by {run.user} on {run.host}"
+    if run.kind != "rollback":
+        screen.say(f"{run.run}, a {run.kind}", first="  ", indent=4)
+        screen.say(f'making "{run.shadow}", {begun}', first="    ", indent=4)
+    elif run.shadow:
+        screen.say(f"{run.run}, stage {run.stage or 'unknown'}", first="  ", indent=4)
+        screen.say(f'building "{run.shadow}", {begun}', first="    ", indent=4)
+    else:
+        screen.say(f"{run.run}: it stopped the application, and has no database", first="  ", indent=4)
+        screen.say(begun, first="    ", indent=4)
+    if run.obstacle and not run.working:
+        screen.say(f"cannot be resumed: {run.obstacle}", first="    ", indent=4)
     if run.working:
         screen.say("it is being worked on now: wait, or interrupt it where it runs", first="    ", indent=4)
     for command in run.commands:
@@ -179,5 +188,10 @@ def _kept(screen: Screen, each: OurDatabase) -> None:
         first="    ",
         indent=4,
     )
+    if each.invalid:
+        removed = f"lastgood prune {shlex.quote(each.name)}"
+        screen.say(
+            f"INVALID: dropping it was interrupted, and it can only be removed: {removed}", first="    ", indent=4
+        )
     if each.undo_command:
         screen.say(each.undo_command, first="    ", indent=4)

@@ -25,7 +25,7 @@ from lastgood.members.carry import Carrier
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import without_effect
 from lastgood.postgres.server import Connection
-from lastgood.repairs import authorization, checks, extensions, foreign_keys, paths
+from lastgood.repairs import authorization, checks, extensions, foreign_keys, options, paths
 from lastgood.repairs.record import Record, Repaired, place, what
 from lastgood.repairs.repair import USUAL_PATH, Repair, Rules
 
@@ -94,7 +94,9 @@ class Commands:
         """
         if self._unwanted(command):
             return True
-        text = extensions.text(connection, command, self._rules)
+        text = extensions.text(connection, command, self._rules) or options.text(command)
+        if text is None:
+            return True
         self._declare(command)
         for attempt in range(TRIES):
             if self._cancelled():
@@ -129,7 +131,7 @@ class Commands:
             self._declare(command)
         try:
             with self._noticing(connection, wanted):
-                connection.execute(b";\n".join(command.statement.text for command in wanted))
+                connection.execute(b";\n".join(text for text in map(options.text, wanted) if text is not None))
         except psycopg.Error:
             return False
         return True
@@ -293,6 +295,12 @@ class Commands:
             key = foreign_keys.orphans(connection, command)
             if key is not None:
                 failed.message += f"; {foreign_keys.counted(key)}"
+            return failed
+        if error.sqlstate == extensions.NOT_IMMUTABLE and (functions := extensions.not_immutable(connection, command)):
+            failed = self._failed(error, command)
+            failed.hint = extensions.MAKE_IMMUTABLE.format(
+                "; ".join(f"ALTER FUNCTION {function} IMMUTABLE" for function in functions)
+            )
             return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")

@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from lastgood.dump.statements import Kind
+from lastgood.facts import LanguageFacts
 from lastgood.members import Survey
 
 Statement = sql.SQL | sql.Composed
@@ -24,9 +25,9 @@ class Rules:
     ``strict``: nothing may be left out or repaired. ``allow_orphans``: a foreign key whose rows lack a match is added
     NOT VALID. ``no_owner``, ``no_acl``: owners, privileges are not restored, as with pg_restore. ``copy``: the database
     will not replace another, so a privilege on an object of another owner may be missing in it. ``extensions``: name →
-    version to install; others get the server's default. ``search_path``: the one that sessions of the live database
-    begin with. ``members``: what the dump does not hold of its extensions; ``lenient``: what can't be put back of it
-    is left out.
+    version to install; others get the server's default. ``languages``: those of which the dump has the name alone.
+    ``search_path``: the one that sessions of the live database begin with. ``members``: what the dump does not hold of
+    its extensions; ``lenient``: what can't be put back of it is left out.
     """
 
     strict: bool = False
@@ -35,6 +36,7 @@ class Rules:
     no_acl: bool = False
     copy: bool = False
     extensions: Mapping[str, str] = field(default_factory=dict)
+    languages: Mapping[str, LanguageFacts] = field(default_factory=dict)
     search_path: str = USUAL_PATH
     members: Survey = field(default_factory=Survey)
     lenient: bool = False

@@ -22,7 +22,7 @@ from lastgood.finishing.work import Finished
 from lastgood.journal import Journal
 from lastgood.plan import Plan, Prepared
 from lastgood.postgres.exchange import Exchanged
-from lastgood.postgres.lock import lock_live
+from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.server import Connection, Target
 from lastgood.repairs import Repaired
 
@@ -180,7 +180,8 @@ class Run:
         while True:
             try:
                 self.maintenance = self.server.connect(application_name=f"lastgood rollback {self.plan.run}")
-                lock_live(self.maintenance, self.plan.live)
+                # Every step's undo asks the server what there is to undo.
+                lock_live(self.maintenance, self.plan.live, nothing)
                 return
             except psycopg.OperationalError:
                 if time.monotonic() > deadline:

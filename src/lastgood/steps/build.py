@@ -25,10 +25,11 @@ class Build:
     name = "build"
     title = "build the restored database beside the live one"
     commits = False
+    tidies = True
 
     def do(self, run: Run) -> Mapping[str, Any]:
-        plan, maintenance = run.plan, run.server
-        with maintenance.connect(application_name=f"lastgood build {plan.run}") as connection:
+        plan = run.plan
+        with run.connected(plan.maintenance, "build") as connection:
             self._drop_leftover(run)
             model = database.describe(connection, plan.live)
             mark = mark_of(run, "shadow", stage="created").text()
@@ -81,7 +82,8 @@ class Build:
         for found, mark in marked(run.maintenance):
             # By name, mark and role together: never a database that a swap has made the live one.
             if found.name == run.plan.shadow and mark.run == run.plan.run and mark.role == "shadow":
-                if run.prepared.request.keep_shadow and mark.options.get("stage") == "loaded" and not run.interrupted:
+                loaded = mark.options.get("stage") == "loaded" and not found.invalid
+                if run.prepared.request.keep_shadow and loaded and not run.interrupted:
                     run.findings.shadow_kept = True
                 else:
                     database.drop(run.maintenance, found.name, found.oid)
@@ -91,7 +93,7 @@ class Build:
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return any(
-            found.name == run.plan.shadow and mark.options.get("stage") == "loaded"
+            found.name == run.plan.shadow and not found.invalid and mark.options.get("stage") == "loaded"
             for found, mark in marked(run.maintenance)
         )
 

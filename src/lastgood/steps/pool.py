@@ -26,7 +26,7 @@ from lastgood.guardian import Guardian, Order, Watched, standing_by
 from lastgood.journal import Journal
 from lastgood.plan import PlannedPause, Request
 from lastgood.postgres import database
-from lastgood.postgres.lock import lock_live
+from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
@@ -350,7 +350,7 @@ def let_go_before(request: Request, emit: Emit) -> None:
     if request.pgbouncer.admin:
         live = request.target.dbname
         with database.connect_maintenance(request.target, live) as maintenance:
-            lock_live(maintenance, live)
+            lock_live(maintenance, live, nothing)
             let_go(request.pgbouncer, request.target.at(live), maintenance, emit)
 
 

@@ -18,6 +18,7 @@ from lastgood.config.tables.recording import Record
 from lastgood.config.tables.recovering import Audit, Recover
 from lastgood.config.tables.rehearsing import Drill
 from lastgood.config.tables.retaining import Keep, Retention
+from lastgood.config.tables.server import Server
 
 __all__ = [
     "NO_PGBOUNCER",
@@ -43,6 +44,7 @@ __all__ = [
     "Retention",
     "Rule",
     "Sentry",
+    "Server",
     "Size",
     "Table",
     "Tables",
@@ -55,6 +57,7 @@ class Tables(Table):
     """All tables of ``lastgood.toml``. ``health`` and ``watch`` are None when the file lacks them."""
 
     hooks: Hooks = Hooks()
+    server: Server = Server()
     pgbouncer: PgBouncer = PgBouncer()
     health: Health | None = None
     watch: Watch | None = None

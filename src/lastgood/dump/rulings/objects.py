@@ -28,31 +28,28 @@ def _schema(r: Ruling, node: Any) -> Command:
     return r.run(Kind.SCHEMA, creates=[created], roles=(node.authrole,), optional=optional)
 
 
+# Until 9.0 pg_dump wrote CREATE LANGUAGE for what every database now has from the start.
+_IN_EVERY_DATABASE = "plpgsql"
+_LANGUAGE = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:TRUSTED\s+)?(?:PROCEDURAL\s+)?LANGUAGE\b", re.IGNORECASE)
+
+
 def _extension(r: Ruling, node: Any) -> Command:
     options = {option.defname: option.arg for option in node.options or ()}
     if options.keys() - {"schema", "new_version"}:
         return r.unknown('a "CREATE EXTENSION … CASCADE"')
     schema = options["schema"].sval if "schema" in options else None
     version = options["new_version"].sval if "new_version" in options else None
-    detail = Extension(node.extname, schema, version)
-    if _LANGUAGE.match(r.statement.text):  # what pg_dump wrote until 9.0; the server installs the extension
-        return _language_of(r, node.extname, Kind.EXTENSION, detail)
+    as_language = bool(_LANGUAGE.match(r.statement.text))
+    if as_language and node.extname == _IN_EVERY_DATABASE:
+        return r.run(Kind.LANGUAGE, optional=(DUPLICATE_OBJECT, MISSING_PRIVILEGE))
+    detail = Extension(node.extname, schema, version, as_language)
     return r.run(Kind.EXTENSION, creates=[Created(Kind.EXTENSION, names.quoted(node.extname))], detail=detail)
 
 
-# Until 9.0 pg_dump wrote CREATE LANGUAGE for what every database now has from the start.
-_LANGUAGE = re.compile(rb"(?i)create\s+(?:or\s+replace\s+)?(?:trusted\s+)?(?:procedural\s+)?language\b")
-_IN_EVERY_DATABASE = "plpgsql"
-
-
-def _language_of(r: Ruling, name: str, kind: Kind, detail: Extension | None = None) -> Command:
-    if name == _IN_EVERY_DATABASE:
-        return r.run(Kind.LANGUAGE, optional=(DUPLICATE_OBJECT, MISSING_PRIVILEGE))
-    return r.run(Kind.LANGUAGE, creates=[Created(kind, names.quoted(name))], detail=detail)
-
-
 def _language(r: Ruling, node: Any) -> Command:
-    return _language_of(r, node.plname, Kind.LANGUAGE)
+    if node.plname == _IN_EVERY_DATABASE:
+        return r.run(Kind.LANGUAGE, optional=(DUPLICATE_OBJECT, MISSING_PRIVILEGE))
+    return r.run(Kind.LANGUAGE, creates=[Created(Kind.LANGUAGE, names.quoted(node.plname))])
 
 
 # Functions in these are machine code: with the wrong types or name they read the server's memory or its files.
@@ -94,7 +91,7 @@ def _define(r: Ruling, node: Any) -> Command:
         identity = names.function_identity(node.defnames, parameters, r.schema)
     elif kind is Kind.OPERATOR:
         sides = {option.defname: option.arg for option in node.definition or ()}
-        types = [names.type_identity(sides[side]) if side in sides else "-" for side in ("leftarg", "rightarg")]
+        types = [names.type_identity(sides[side]) if side in sides else "NONE" for side in ("leftarg", "rightarg")]
         r.listed(node.defnames)
         parts = [part.sval for part in node.defnames]
         schema = parts[0] if len(parts) > 1 else r.schema

@@ -7,15 +7,18 @@ thousands of statements.
 from __future__ import annotations
 
 import json
+import re
 import sys
 from collections.abc import Iterator
 from typing import Any
 
-from pglast.parser import parse_sql_json
+from pglast.parser import ParseError, parse_sql_json
 
 from lastgood.dump import names
 
 _DEEP = 10_000
+# Words that our parser reserves and older versions of pg_dump write as names: SYSTEM_USER is reserved since 16.
+_RESERVED_SINCE = re.compile(r'(?<![\w"$])(system_user)(?![\w"$])', re.IGNORECASE)
 
 
 class Node:
@@ -36,7 +39,13 @@ class Node:
 
 def parse(text: str) -> tuple[Node, ...]:
     """The statements in ``text``. Raises pglast.parser.ParseError, RecursionError for what is nested too deep."""
-    tree = parse_sql_json(text)
+    try:
+        tree = parse_sql_json(text)
+    except ParseError:
+        as_names = _RESERVED_SINCE.sub(r'"\1"', text)
+        if as_names == text:
+            raise
+        tree = parse_sql_json(as_names)
     try:
         found = json.loads(tree)
     except RecursionError:

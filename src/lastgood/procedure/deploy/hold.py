@@ -27,7 +27,7 @@ from lastgood.postgres.deployment import (
     mark_deployment,
     own_comment,
 )
-from lastgood.postgres.lock import lock_live
+from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.server import Connection, Target
 
@@ -150,9 +150,9 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
     """
     live = target.dbname
     with database.connect_maintenance(target, live) as connection:
-        found = database.describe(connection, live)
-        lock_live(connection, live)
-        unfinished = find_deployment(connection, live)
+        found, unfinished = lock_live(
+            connection, live, lambda held: (database.describe(held, live), find_deployment(held, live))
+        )
         if unfinished is not None:
             raise Refused(
                 f'cannot deploy: the deployment {unfinished.run} of "{live}" is not finished: begun '
@@ -174,7 +174,7 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
 def _locked(target: Target, live: str, run: str) -> Connection:
     connection = database.connect_maintenance(target, live)
     try:
-        lock_live(connection, live)
+        lock_live(connection, live, nothing)  # who goes on asks ``exchanged`` what became of the live database
         name(connection, run)
     except BaseException:
         connection.close()
@@ -193,8 +193,7 @@ def accept(target: Target, run: str) -> DeploymentMark:
     live = target.dbname
     with database.connect_maintenance(target, live) as connection:
         database.describe(connection, live)
-        lock_live(connection, live)
-        found = find_deployment(connection, live)
+        found = lock_live(connection, live, lambda held: find_deployment(held, live))
         if found is None or found.run != run:
             there = f"{found.run} is the one that is not finished" if found is not None else "none is unfinished"
             raise Refused(

@@ -18,24 +18,25 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood import interrupts, recording, restore
-from lastgood.errors import Interrupted, LastgoodError, Refused, Stopped
+from lastgood import durable, interrupts, recording, restore
+from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
-from lastgood.names import identifier, new_run, suffix
+from lastgood.names import new_run, suffix
 from lastgood.points import RestorePoint, dump_point
 from lastgood.points.manifest import manifest_path
-from lastgood.postgres import clock, database
+from lastgood.postgres import clock, copying, database
 from lastgood.postgres.apply import apply
 from lastgood.postgres.grants import Operator
-from lastgood.postgres.mark import server_clock
+from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.outlived import Trace, find
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 from lastgood.procedure import account, validate
 from lastgood.procedure.deploy import migration
 from lastgood.procedure.deploy.environment import leads_to, resolved, tag
+from lastgood.procedure.deploy.keys import Declared, broken_since
 from lastgood.procedure.deploy.locks import Locks
 from lastgood.procedure.deploy.migration import STAGE, Command, Outcome, Watcher, command_of
 from lastgood.procedure.deploy.report import Looked, Worse, verdict_of, worse_of
@@ -44,7 +45,6 @@ from lastgood.procedure.deploy.wish import Wish
 from lastgood.procedure.validate import Verdict
 
 LOOK_SECONDS = 0.05
-TRIAL = "lastgood deploy --dry-run"
 UNTOUCHED = '"{live}" was not touched: the migration ran on a clone, which is removed.'
 
 
@@ -100,14 +100,10 @@ def _refuse_detours(
 
 
 def _tell_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
-    for each in database.every(maintenance):
-        if each.comment and each.comment.startswith(f'{TRIAL} of "{live}"'):
-            emit(
-                Caution(
-                    f'the clone "{each.name}" of an earlier trial is there; if nobody is at it: '
-                    f"DROP DATABASE {identifier(each.name)}"
-                )
-            )
+    for found, mark in marked(maintenance):
+        trial = mark.role == "copy" and mark.live == live and mark.options.get("kind") == "trial"
+        if trial and copying.holder(maintenance, found.name) is None:
+            emit(Caution(f'the clone "{found.name}" of an earlier trial is still there: lastgood abort {mark.run}'))
 
 
 class _Trial:
@@ -157,7 +153,7 @@ class _Trial:
     def _copy(self) -> Iterator[RestorePoint]:
         """A fresh restore point in a folder of its own, that goes with the trial."""
         store = self._wish.request.store
-        store.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(store)
         folder = Path(tempfile.mkdtemp(prefix=".trial_", dir=store))
         try:
             self._emit(StageStarted("backup", "copy the live database"))
@@ -180,12 +176,18 @@ class _Trial:
     def _cloned(self, point: RestorePoint) -> Iterator[None]:
         request = self._wish.request
         began = time.monotonic()
-        restore.restore(request.target, point.path.parent, str(point.path), self._clone, self._emit, request.pace)
+        copying.claim(self._maintenance, self._clone)
+        restore.restore(
+            request.target,
+            point.path.parent,
+            str(point.path),
+            self._clone,
+            self._emit,
+            request.pace,
+            kind="trial",
+        )
         made = database.describe(self._maintenance, self._clone)
         try:
-            database.comment(
-                self._maintenance, self._clone, f'{TRIAL} of "{self._live}" {self._run}: a trial, may be dropped'
-            )
             self._dressed()
             self._seconds["clone"] = time.monotonic() - began
             yield
@@ -205,11 +207,11 @@ class _Trial:
         try:
             try:
                 database.drop(self._maintenance, self._clone, oid)
-            except LastgoodError:
+            except Failed:  # the session was lost, say
                 with database.connect_maintenance(self._wish.request.target, self._live) as again:
                     database.drop(again, self._clone, oid)
         except (LastgoodError, psycopg.Error) as error:
-            self._emit(Caution(f"the clone could not be removed ({error}): DROP DATABASE {identifier(self._clone)}"))
+            self._emit(Caution(f"the clone could not be removed ({error}): lastgood prune {self._clone}"))
 
     def _tried(self, point: RestorePoint) -> TrialReport:
         assert point.manifest is not None
@@ -219,6 +221,8 @@ class _Trial:
         if check != "none":
             before = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
         columns_before = self._columns()
+        with self._target.connect(application_name="lastgood looks") as connection:
+            keys_before = Declared.read(connection)
         outcome, locks = self._migrated()
         if self._strayed.is_set():
             self._refuse_stray(point)
@@ -229,7 +233,10 @@ class _Trial:
         worse: tuple[Worse, ...] = ()
         if not problem and before is not None and check != "none":
             after = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
-            worse = worse_of(after, before)
+            vanished, _ = broken_since(
+                self._target, keys_before, before, wish.validation.ignore, wish.validation.time_limit
+            )
+            worse = (*vanished, *worse_of(after, before))
             problem = verdict_of(worse, after, before)
         now: Facts = account.of_database(self._target, like=facts, emit=self._emit, cancelled=self._stop.is_set)
         found = compare(facts, now)

@@ -36,11 +36,13 @@ def prove_all(
     Raises BadPoint (the store is empty), Refused, Failed, Interrupted: then there is no evidence.
     """
     store = request.live.store
-    there = points.listing(store)
+    there = points.all_points(store)
     if not there:
+        others = points.elsewhere(store)
+        found_there = f" Restore points lie in {others[0].folder}." if others else ""
         raise BadPoint(
             f'cannot prove restore points of "{store}": there is none',
-            hint="Name another folder with --store. lastgood backup makes one.",
+            hint=f"Name another folder with --store. lastgood backup makes one.{found_there}",
         )
     began = datetime.now(UTC)
     with occasion(request, "store", emit) as found:

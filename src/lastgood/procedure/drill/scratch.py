@@ -183,13 +183,14 @@ class Scratch:
         unmarked = [each for each in found if each.comment is None]
         # A name alone proves nothing: "crm_drill_20261123_old" may be somebody's. Those that say whose they are go
         # last, so that a clean-up that is cut off can be done again.
-        for each in [*(each for each in unmarked if _number(each) in runs), *marked]:
+        certain = [each for each in unmarked if _number(each) in runs or database.is_unmarked(each)]
+        for each in [*certain, *marked]:
             try:
                 database.drop(self.maintenance, each.name, each.oid)
             except (LastgoodError, psycopg.Error) as error:
                 emit(Caution(f'"{each.name}" is left on the scratch server: {error}'))
         for each in unmarked:
-            if _number(each) not in runs and not each.allow_connections:
+            if each not in certain and not each.allow_connections:
                 emit(
                     Caution(
                         f'"{shown(each.name)}" on the scratch server may be left from a drill that was killed; nothing '

@@ -14,7 +14,7 @@ import psycopg
 
 from lastgood import amounts, restore, rollback, undo
 from lastgood.application import Application
-from lastgood.config.tables import Check, Validate
+from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
 from lastgood.events import Emit
 from lastgood.facts import Facts
@@ -134,7 +134,7 @@ class Rehearsal:
                 strict=self.request.strict,
                 allow_orphans=self.request.allow_orphans,
                 pace=self.request.pace,
-                check=Check(max_age=self.request.check.max_age, attested=()),
+                check=self.request.check.model_copy(update={"free_space": None, "attested": ()}),
                 application=Application(),
                 database=self.whole.summary.database or self.request.target.dbname,
             )

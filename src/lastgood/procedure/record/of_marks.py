@@ -32,6 +32,7 @@ def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
     outcome = "switched" if mark.role == "kept" else "stopped"
     text = {
         "kept": f'It has switched: what "{live}" was before is kept as "{found.name}".',
+        "copy": f'It was making "{found.name}", which is not complete.',
         "shadow": f'It was building "{found.name}" and has not switched: "{live}" was not touched by it.',
     }[mark.role]
     return RunRecord(
@@ -90,5 +91,5 @@ def _overridden(mark: Mark) -> Iterator[Override]:
 
 def _of_marks(ours: Sequence[tuple[Any, Mark]]) -> Iterator[Holding]:
     for found, mark in ours:
-        what = "previous database" if mark.role == "kept" else "restored database"
+        what = {"kept": "previous database", "copy": "incomplete copy"}.get(mark.role, "restored database")
         yield Holding(what=what, name=found.name, now="there", detail=mark.role)

@@ -11,13 +11,13 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from lastgood import recording, restore
+from lastgood import made_beside, recording, restore
 from lastgood.documents import Document
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Failed, Refused
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.names import new_run, suffix
-from lastgood.postgres import clock, database
+from lastgood.postgres import clock, copying, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import server_clock
@@ -62,9 +62,10 @@ def reinstate(
         name = database.fit_name(live, suffix("recovered", run))
         kept = recording.attempt(state, run, "recover", emit, skew=clock.skew(connection), live=live, point=point)
         emit = stack.enter_context(recording.recording(kept, emit))
+        copying.claim(connection, name)
         restored = restore.restore(
             target.at(maintenance), store, point, name, emit, pace,
-            strict=strict, allow_orphans=allow_orphans, state=state,
+            strict=strict, allow_orphans=allow_orphans, state=state, live=live, kind="recover",
         )  # fmt: skip
         emit(StageStarted("swap", f"give it the name {live}"))
         began = time.monotonic()
@@ -98,17 +99,19 @@ def _invalid(connection: Connection, live: str) -> database.Database | None:
 
 
 def _take_name(connection: Connection, live: str, name: str, run: str) -> str | None:
-    lock_live(connection, live)
     aside = None
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
     try:
+        # A database of that name may have come back while we worked.
+        invalid = lock_live(connection, live, lambda held: _invalid(held, live))
         with connection.transaction():
-            # One may have come back while we worked.
-            if _invalid(connection, live) is not None:
+            if invalid is not None:
                 aside = database.fit_name(live, suffix("invalid", run))
                 connection.execute(rename.format(sql.Identifier(live), sql.Identifier(aside)))
             # The commit point: what gets the name has been proved, and what had it nobody could enter.
             connection.execute(rename.format(sql.Identifier(name), sql.Identifier(live)))
+            for statement in made_beside.opened(live):
+                connection.execute(statement)
     except (Refused, psycopg.Error) as error:
         kept = f'The restored and proved database stays as "{name}".'
         if isinstance(error, psycopg.Error):

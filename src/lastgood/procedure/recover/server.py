@@ -17,7 +17,7 @@ from lastgood.postgres.mark import marked, server_clock
 from lastgood.postgres.server import Connection, Target
 from lastgood.procedure.recover.evidence import Seen, Server
 from lastgood.procedure.recover.platform import roles_that_tell
-from lastgood.status import OurDatabase
+from lastgood.unfinished import unfinished
 
 SHOWN = 5
 # Nothing here may wait for anybody: the server of an emergency is full of locks.
@@ -66,17 +66,17 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
         ),
     }
     if found is None:
-        return Server(**about, access="missing", **_ours(maintenance, name))
+        return Server(**about, access="missing", **_ours(maintenance, target.at(name)))
     about["bytes"] = found.size_bytes
     about["read_only"] = _read_only(maintenance, found.oid)
     if found.invalid:
-        return Server(**about, access="invalid", **_ours(maintenance, name))
+        return Server(**about, access="invalid", **_ours(maintenance, target.at(name)))
     seen = status.look(target.at(name), pgbouncer)
     about |= {
         "sessions": seen.live.sessions,
         "working": seen.working,
-        "unfinished": seen.unfinished,
-        "kept": seen.kept,
+        "unfinished": tuple(each for each in seen.unfinished if each.kind == "rollback"),
+        "kept": tuple(each for each in seen.kept if not each.invalid),
         "deployment": seen.deployment,
         "leftovers": tuple(each.name for each in seen.leftovers),
         "finishing": tuple(
@@ -103,15 +103,20 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
     return Server(**about)
 
 
-def _ours(maintenance: Connection, name: str) -> dict[str, Any]:
+def _ours(maintenance: Connection, target: Target) -> dict[str, Any]:
     """What belongs to a live database that is not there: ``status.look`` is about one that is."""
+    name = target.dbname
     working = lock.holder(maintenance, name) or ""
-    kept: list[OurDatabase] = []
-    unfinished: list[OurDatabase] = []
-    for found, mark in marked(maintenance):
-        if mark.live == name:
-            (kept if mark.role == "kept" else unfinished).append(status.described(found, mark))
-    runs = [status.unfinished_of(each, working) for each in unfinished]
+    kept = [
+        status.described(found, mark)
+        for found, mark in marked(maintenance)
+        if mark.live == name and mark.role == "kept" and not found.invalid
+    ]
+    runs = [
+        status.unfinished_of(maintenance, each, working)
+        for each in unfinished(maintenance, target, None)
+        if each.mark.role == "shadow"
+    ]
     left = [] if working else [each.name for each in leftovers(maintenance, name)]
     kept.sort(key=lambda each: each.made_at, reverse=True)
     return {"working": working, "kept": tuple(kept), "unfinished": tuple(runs), "leftovers": tuple(left)}

@@ -1,0 +1,43 @@
+"""Who makes a copy: a database beside all others, of a restore, a salvage or a trial.
+
+The lock of the live database is not taken for a copy, which is in nobody's way. Whoever makes one shares a lock of its
+name, so that an incomplete copy that a killed process left can be told from one that is being made.
+"""
+
+from __future__ import annotations
+
+from lastgood.errors import Refused
+from lastgood.postgres import lock
+from lastgood.postgres.server import Connection
+
+
+def _key(name: str) -> int:
+    return lock.lock_key(f"\0copy {name}")
+
+
+def claim(connection: Connection, name: str) -> None:
+    """Says that the database ``name`` is being made, until the connection closes. ``connection`` is to the maintenance
+    database of the live database that it is like. Raises Refused while somebody removes one of that name."""
+    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock_shared(%s)", [_key(name)]).fetchone()
+    if row is None or not row[0]:
+        raise Refused(
+            f'cannot create the database "{name}": another session is removing one of that name',
+            hint="Run the same command again in a moment.",
+        )
+
+
+def take_over(connection: Connection, name: str) -> None:
+    """Makes sure that nobody makes the database ``name``, before it is removed. Raises Refused, naming who does."""
+    row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_key(name)]).fetchone()
+    if row is None or not row[0]:
+        who = holder(connection, name)
+        raise Refused(
+            f'cannot remove the database "{name}": it is being made' + (f" ({who})" if who else ""),
+            hint="Wait for it, or interrupt it where it runs: it removes the database itself.",
+            state="Nothing was removed.",
+        )
+
+
+def holder(connection: Connection, name: str) -> str | None:
+    """Who makes the database ``name``, in words; None when nobody does."""
+    return lock.key_holder(connection, _key(name))

@@ -1,0 +1,242 @@
+"""Which runs of a live database are unfinished, and what can be done about each.
+
+``status``, ``resume``, ``abort`` and ``prune`` all ask here, so they cannot disagree. The server's marks decide; this
+machine's record of the application adds the runs that stopped it and have no database.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastgood.application import record
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.journal import Journal
+from lastgood.plan import Plan
+from lastgood.postgres import database
+from lastgood.postgres.database import Database
+from lastgood.postgres.deployment import find_deployment
+from lastgood.postgres.leftover import Leftover, leftovers
+from lastgood.postgres.mark import OVERRIDE, Mark, marked, read_mark
+from lastgood.postgres.server import Connection, Target
+
+_STATUS = "Look at lastgood status."
+
+
+@dataclass(frozen=True, slots=True)
+class Unfinished:
+    """A run that is at work or stopped in between. ``database`` is what it left on the server; None where only this
+    machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``
+    says why it cannot be resumed; empty when it can."""
+
+    mark: Mark
+    database: Database | None
+    switched: bool = False
+    obstacle: str = ""
+
+    @property
+    def run(self) -> str:
+        """Its name."""
+        return self.mark.run
+
+    @property
+    def abortable(self) -> bool:
+        """Whether ``abort`` has anything to walk back: after the switch that is what ``undo`` does."""
+        return self.database is not None or not self.switched
+
+    @property
+    def commands(self) -> tuple[str, ...]:
+        """The commands that finish it."""
+        resume = () if self.obstacle else (f"lastgood resume {self.run}",)
+        return (*resume, f"lastgood {'abort' if self.abortable else 'undo'} {self.run}")
+
+
+def unfinished(maintenance: Connection, target: Target, state: Path | None) -> list[Unfinished]:
+    """Every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder, None for what
+    the server alone tells."""
+    live = target.dbname
+    ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
+    switched = {mark.run for _, mark in ours if mark.role == "kept"}
+    now = database.find(maintenance, live)
+    found = [
+        Unfinished(mark, each, mark.run in switched, _obstacle(mark, each, now, mark.run in switched))
+        for each, mark in ours
+        if mark.role != "kept"
+    ]
+    by_record = _by_record(target, state) if state is not None else None
+    if by_record is not None and by_record.run not in {each.run for each in found}:
+        found.append(Unfinished(by_record, None, by_record.run in switched))
+    return sorted(found, key=lambda each: each.mark.started)
+
+
+def _obstacle(mark: Mark, found: Database, now: Database | None, switched: bool) -> str:
+    live = mark.live
+    if mark.role == "copy":
+        return f"a {mark.options.get('kind', 'restore')} is not resumed, it is begun again"
+    if switched:
+        return f'it has switched already; "{found.name}" is what another session of the same run left'
+    its_own = now is not None and (inside := read_mark(now.comment)) is not None and inside.run == mark.run
+    if now is not None and now.oid != mark.live_oid and not its_own:
+        return f'"{live}" was replaced by another database since the run began'
+    return ""
+
+
+def the_one(
+    maintenance: Connection, target: Target, state: Path, run: str | None, *, to_resume: bool
+) -> Unfinished | None:
+    """The run that the user means: the one that is named, or the only one that can be resumed (aborted). A run that is
+    named may have switched and have nothing left: then ``database`` is None. None: an unmarked database is meant
+    (``leftover_of``). Raises Refused."""
+    live, verb = target.dbname, "resume" if to_resume else "abort"
+    every = unfinished(maintenance, target, state)
+    if run is not None:
+        meant = [each for each in every if each.run == run]
+        if not meant and (kept := _kept(maintenance, live, run)) is not None:
+            meant = [Unfinished(kept, None, switched=True)]
+        if not meant and not to_resume and leftover_of(maintenance, target, state, run) is not None:
+            return None
+        if not meant:
+            raise Refused(
+                f'cannot find run "{run}": the server has no database of it',
+                hint="Look at lastgood status; a run that was walked back leaves nothing to resume or abort.",
+                state=f'"{live}" is open.',
+            )
+        return meant[0]
+    if not to_resume and not any(each.database for each in every) and leftover_of(maintenance, target, state, None):
+        return None
+    if not every:
+        raise _nothing(maintenance, live)
+    wanted = [each for each in every if not each.obstacle] if to_resume else every
+    wanted = wanted or every
+    if len({each.run for each in wanted}) != 1:
+        names = ", ".join(sorted({each.run for each in wanted}))
+        raise Refused(
+            f'cannot tell which run of "{live}" is meant: unfinished are {names}',
+            hint=f"Name it: lastgood {verb} RUN.",
+            state=NOT_REACHED,
+        )
+    return wanted[0]
+
+
+def _nothing(maintenance: Connection, live: str) -> Refused:
+    deployment = find_deployment(maintenance, live)
+    hint = "There is nothing to do. Look at lastgood status."
+    if deployment is not None:
+        hint = f"The deployment {deployment.run} is unfinished: lastgood recover goes back, lastgood deploy --accept "
+        hint += f"{deployment.run} takes the database as it is."
+    return Refused(f'cannot resume or abort: no run of "{live}" is unfinished', hint=hint, state=NOT_REACHED)
+
+
+def refuse_resume(meant: Unfinished) -> None:
+    """Raises Refused when the run cannot be resumed."""
+    if meant.obstacle:
+        raise Refused(
+            f'cannot resume run "{meant.run}": {meant.obstacle}',
+            hint=f"Run: lastgood abort {meant.run} to remove what it left.",
+            state=NOT_REACHED,
+        )
+
+
+def refuse_abort(meant: Unfinished, maintenance: Connection) -> None:
+    """Raises Refused when the run has nothing to walk back."""
+    if not meant.abortable:
+        kept = next((found.name for found, mark in marked(maintenance) if _is_kept(mark, meant.mark)), "")
+        raise Refused(
+            f'cannot abort run "{meant.run}": it has switched already',
+            hint="Run: lastgood undo",
+            state=f'"{meant.mark.live}" is the restored database; the previous one is kept as "{kept}".',
+        )
+
+
+def still(maintenance: Connection, target: Target, state: Path, before: Unfinished) -> Unfinished:
+    """The run as it is now, under the lock; ``before`` was read without it. Raises Refused when another session has
+    finished or aborted it meanwhile."""
+    run = before.run
+    try:
+        now = the_one(maintenance, target, state, run, to_resume=True)
+    except Refused as error:
+        raise Refused(
+            f'cannot resume run "{run}": another session aborted it while the restore point was read',
+            hint=f"Nothing is left of the run. {_STATUS}",
+            state=NOT_REACHED,
+        ) from error
+    assert now is not None
+    if now.switched and not before.switched:
+        raise Refused(
+            f'cannot resume run "{run}": another session finished it while the restore point was read',
+            hint=f"There is nothing left to do. {_STATUS} To go back: lastgood undo {run}",
+            state=f'"{target.dbname}" is the restored database.',
+        )
+    refuse_resume(now)
+    return now
+
+
+def as_planned(maintenance: Connection, plan: Plan) -> None:
+    """Under the lock, before a new run begins: the live database is the one that the plan was made for. Raises
+    Refused."""
+    now = database.find(maintenance, plan.live)
+    if now is None or now.oid != plan.live_oid:
+        what = "was replaced by another database" if now is not None else "was removed or renamed"
+        raise Refused(
+            f'cannot roll back "{plan.live}": it {what} since the plan was made',
+            hint="Look at lastgood status, and run lastgood rollback again: it makes a new plan.",
+            state=NOT_REACHED,
+        )
+
+
+def leftover_of(maintenance: Connection, target: Target, state: Path, run: str | None) -> Leftover | None:
+    """The unmarked database of the run that is named, or the only one there is."""
+    found = [
+        each
+        for each in leftovers(maintenance, target.dbname)
+        if run is None or run == run_of(each, state) or (each.number and run.endswith(each.number))
+    ]
+    return found[0] if len(found) == 1 else None
+
+
+def run_of(left: Leftover, state: Path) -> str:
+    """The name of the run that left it, where this machine has its journal; otherwise the end of that name."""
+    named = (each.run for each in Journal.all(state) if left.number and each.run.endswith("-" + left.number))
+    return next(named, left.number or left.name)
+
+
+def _is_kept(mark: Mark, of: Mark) -> bool:
+    return mark.role == "kept" and mark.run == of.run and mark.live == of.live
+
+
+def _kept(maintenance: Connection, live: str, run: str) -> Mark | None:
+    every: Sequence[tuple[Database, Mark]] = marked(maintenance)
+    return next((mark for _, mark in every if mark.role == "kept" and mark.run == run and mark.live == live), None)
+
+
+def _by_record(target: Target, state: Path) -> Mark | None:
+    """What the mark would say of a run that stopped the application and has no database (any more). Only the machine
+    that has its journal knows of it."""
+    stopped = record.read(state, target)
+    journal = Journal.find(state, stopped.by) if stopped is not None and stopped.by != record.BY_HAND else None
+    if journal is None or stopped is None:
+        return None
+    plans = [entry["plan"] for entry in journal.replay() if entry["event"] in ("begun", "resumed") and "plan" in entry]
+    if not plans or "point" not in plans[-1]:
+        return None
+    plan = Plan.model_validate(plans[-1])
+    consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
+    return Mark(
+        role="shadow",
+        run=stopped.by,
+        live=plan.live,
+        live_oid=plan.live_oid,
+        point=plan.point.path,
+        host=stopped.host,
+        pid=0,
+        user=stopped.user,
+        started=stopped.since,
+        options={
+            "kind": "rollback",
+            "fence": plan.fence,
+            "reopen_when": plan.reopen_when,
+            **{name: "yes" for name, given in consent.items() if given},
+            **{OVERRIDE + each.item: each.reason for each in plan.checklist.overrides},
+        },
+    )

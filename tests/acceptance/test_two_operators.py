@@ -1,0 +1,149 @@
+"""Two operators at once: what one read before it had the lock is read again under it."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import timedelta
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+
+from lastgood import prune, rollback, undo
+from lastgood.errors import Refused
+from lastgood.events import Emit, Event, StageDone
+from lastgood.journal import Journal
+from lastgood.plan import Choice, Request
+from tests.crash.test_crash import NEW, OLD, Scene
+from tests.crash.test_crash import scene as scene
+
+POINT = "cloud_backup_20251104_143000.sql"
+
+
+def request_of(scene: Scene, state: Path | None = None) -> Request:
+    target = scene.server.target(scene.live)
+    return Request(target=target, store=scene.store, state=state or scene.state, choice=Choice(point=POINT))
+
+
+def after_the_plan(act: Callable[[], object]) -> Emit:
+    """Another operator acts as soon as the restore point is read, which takes hours for a large one."""
+    acted: list[object] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StageDone) and event.name == "plan" and not acted:
+            acted.append(act())
+
+    return emit
+
+
+def killed(scene: Scene) -> str:
+    """A rollback that was killed while it built; its name."""
+    assert scene.run("rollback", POINT, "--yes", fault_spec="build.after_load:kill").returncode == -9
+    (run,) = [journal.run for journal in Journal.all(scene.state)]
+    return run
+
+
+@pytest.mark.parametrize(
+    ("other", "why", "content"),
+    [("resume", "finished", NEW), ("abort", "aborted", OLD)],
+)
+def test_a_run_that_another_session_ends_is_not_resumed(scene: Scene, other: str, why: str, content: set[str]) -> None:
+    run = killed(scene)
+    entries = len(list(Journal.all(scene.state)[0].replay()))
+
+    def act() -> None:
+        assert scene.run(other, run, "--yes").returncode == 0
+
+    with pytest.raises(Refused) as refused:
+        rollback.resume(replace(request_of(scene, scene.state.with_name("b")), run=run), after_the_plan(act))
+    assert refused.value.message == (
+        f'cannot resume run "{run}": another session {why} it while the restore point was read'
+    )
+    assert (scene.content(), scene.leftovers()) == (content, [])
+    assert scene.run("status").returncode == 0
+    # The record of the run is the other session's alone.
+    assert not scene.state.with_name("b").exists() or Journal.find(scene.state.with_name("b"), run) is None
+    assert len(list(Journal.all(scene.state)[0].replay())) > entries
+
+
+def test_a_run_that_another_session_works_on_is_left_alone(scene: Scene) -> None:
+    """And nothing is written into its record, which both have on one machine."""
+    run = killed(scene)
+    journal = Journal.all(scene.state)[0]
+    refusals: list[Refused] = []
+
+    def emit(event: Event) -> None:
+        if isinstance(event, StageDone) and event.name == "build":
+            before = list(journal.replay())
+            with pytest.raises(Refused) as refused:
+                rollback.resume(replace(request_of(scene), run=run))
+            refusals.append(refused.value)
+            assert list(journal.replay()) == before
+
+    rollback.resume(replace(request_of(scene), run=run), emit)
+    assert [each.message.partition(" (")[0] for each in refusals] == [
+        f'cannot work on the database "{scene.live}": another run works on it'
+    ]
+    assert (scene.content(), scene.leftovers()) == (NEW, [])
+
+
+def test_a_rollback_whose_live_database_was_replaced_does_not_begin(scene: Scene) -> None:
+    prepared = rollback.plan(request_of(scene))
+    assert scene.run("rollback", POINT, "--yes").returncode == 0
+    with pytest.raises(Refused) as refused:
+        rollback.run(prepared)
+    assert str(refused.value) == (
+        f'cannot roll back "{scene.live}": it was replaced by another database since the plan was made'
+    )
+    assert (scene.content(), scene.leftovers()) == (NEW, [])
+
+
+@pytest.mark.parametrize("other", ["undo", "rollback"])
+def test_an_undo_whose_databases_were_exchanged_does_not_begin(scene: Scene, other: str) -> None:
+    assert scene.run("rollback", POINT, "--yes").returncode == 0
+    target = scene.server.target(scene.live)
+    planned = undo.plan(target, scene.live)
+    assert scene.run(*([other, POINT] if other == "rollback" else [other]), "--yes").returncode == 0
+    with pytest.raises(Refused) as refused:
+        undo.undo(target, planned, scene.state)
+    assert "since the plan was made" in str(refused.value) or "no kept database" in str(refused.value)
+    assert scene.content() == (NEW if other == "rollback" else OLD)
+
+
+def test_two_prunes_do_not_remove_what_the_other_keeps(scene: Scene) -> None:
+    assert scene.run("rollback", POINT, "--yes").returncode == 0
+    assert scene.run("rollback", POINT, "--yes").returncode == 0
+    target = scene.server.target(scene.live)
+    wish = prune.Wish(older_than=timedelta(0))
+    mine = prune.plan(target, scene.store, wish, post_mortem_within=0)
+    (newest, *_) = [each.name for each in mine.candidates if each.kind == "kept database"]
+    assert scene.run("prune", newest, "--yes").returncode == 0
+    with pytest.raises(Refused) as refused:
+        prune.run(target, mine, post_mortem_within=0)
+    assert str(refused.value) == f'cannot prune: "{newest}", which was to stay, was removed since the plan was made'
+
+
+def test_what_a_second_session_left_of_a_run_that_has_switched_is_removed(scene: Scene) -> None:
+    """Made by versions that did not look again: a shadow of a run whose kept database exists."""
+    run = killed(scene)
+    with scene.server.target("postgres").connect() as connection:
+        (shadow, comment) = connection.execute(
+            "SELECT datname, shobj_description(oid, 'pg_database') FROM pg_database WHERE starts_with(datname, %s)",
+            [f"{scene.live}_shadow"],
+        ).fetchone() or ("", "")
+    assert scene.run("resume", run, "--yes").returncode == 0
+    with scene.server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(shadow)))
+        connection.execute(sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(shadow), sql.Literal(comment)))
+    status = scene.run("status")
+    assert status.returncode == 7
+    assert f"lastgood abort {run}" in status.stdout and "lastgood resume" not in status.stdout
+    resumed = scene.run("resume", "--yes")
+    assert resumed.returncode == 3
+    assert resumed.stderr.startswith(
+        f'error: cannot resume run "{run}": it has switched already; "{shadow}" is what another session of the same '
+    )
+    assert scene.run("abort", "--yes").returncode == 0
+    assert (scene.content(), scene.leftovers()) == (NEW, [])
+    assert scene.run("status").returncode == 0
