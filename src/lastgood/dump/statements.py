@@ -143,10 +143,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceDefinition:
+    """A sequence as CREATE SEQUENCE or an identity column declares it; ``start`` is its first value."""
+
+    sequence: Relation
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class TableDefinition:
     """A table as CREATE TABLE declares it: its own columns, the tables it inherits from, the type it is made of.
 
-    A composite type is described the same way, so that a table made ``OF`` it gets its columns.
+    A composite type is described the same way, so that a table made ``OF`` it gets its columns. ``sequences``: those of
+    its serial and identity columns, by the names that the server gives them.
     """
 
     relation: Relation
@@ -157,6 +166,7 @@ class TableDefinition:
     carries_rows: bool = True
     foreign: bool = False
     access_method: str | None = None
+    sequences: tuple[SequenceDefinition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +183,6 @@ class SequencePosition:
     sequence: Relation
     last_value: int
     is_called: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceDefinition:
-    """A sequence as CREATE SEQUENCE or an identity column declares it; ``start`` is its first value."""
-
-    sequence: Relation
-    start: int
 
 
 @dataclass(frozen=True, slots=True)
