@@ -37,6 +37,7 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--campaign", choices=("short", "long"), default="short", help="how much tests/crash tries")
+    parser.addoption("--seed", type=int, default=None, help="the one schedule of tests/crash to be repeated")
 
 
 class Servers:

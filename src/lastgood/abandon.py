@@ -141,7 +141,7 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
         emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
 
     try:
-        with interrupts.calling(patience):
+        with interrupts.calling(patience, suspended=patience):
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
