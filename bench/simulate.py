@@ -19,7 +19,8 @@ from bench.costs import Costs, Table
 from lastgood.dump.names import Relation, parse
 from lastgood.dump.script import Item, Section, Step
 from lastgood.engine import schedule
-from lastgood.engine.tasks import Task, Work, tasks_of
+from lastgood.engine.graph import tasks_of
+from lastgood.engine.tasks import Task, Work
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.repairs import what
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
@@ -13,6 +14,7 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer, available
 from tests import memory, pooler, warm
+from tests.extended import extended_server
 
 # Shared machines are slow at times: how long an example takes says nothing here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -24,6 +26,9 @@ os.environ.setdefault("PYTEST_DEBUG_TEMPROOT", str(memory.place(runs_programs=Tr
 
 MAJORS = (15, 16, 17, 18)
 NEWEST = 18
+# The version on which tests run that name none. With LASTGOOD_TEST_MAJOR only tests of that version run at all.
+ONLY = int(os.environ["LASTGOOD_TEST_MAJOR"]) if os.environ.get("LASTGOOD_TEST_MAJOR") else None
+USUAL = ONLY or NEWEST
 # Their files may lie in memory; and what tests count is what they do themselves, not what the server does in between.
 # One of them makes a tablespace that lies in the data folder; a standby that another one makes would not start with it.
 OURS = {
@@ -40,6 +45,28 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--seed", type=int, default=None, help="the one schedule of tests/crash to be repeated")
 
 
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leaves out tests of other versions, where one version is asked for."""
+    if ONLY is None:
+        return
+    others = [item for item in items if isinstance(item, pytest.Function) and _major(item) not in (None, ONLY)]
+    config.hook.pytest_deselected(items=others)
+    items[:] = [item for item in items if item not in set(others)]
+
+
+def _major(item: pytest.Function) -> int | None:
+    callspec = getattr(item, "callspec", None)
+    return callspec.params.get("server") if callspec is not None else None
+
+
+def require(major: int) -> None:
+    """Skips the test where that version is not installed, but not in CI."""
+    if major not in available():
+        if os.environ.get("CI"):
+            pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
+        pytest.skip(f"PostgreSQL {major} is not on this machine")
+
+
 class Servers:
     """The clusters of this test process, by major version."""
 
@@ -48,10 +75,7 @@ class Servers:
 
     def get(self, major: int) -> EmbeddedServer:
         """The running server of that version. Where it is not installed the test is skipped, but not in CI."""
-        if major not in available():
-            if os.environ.get("CI"):
-                pytest.fail(f"PostgreSQL {major} must be installed where CI is set")
-            pytest.skip(f"PostgreSQL {major} is not on this machine")
+        require(major)
         if major not in self._running:
             self._running[major] = EmbeddedServer(major, settings=OURS)
         return self._running[major]
@@ -72,18 +96,35 @@ def servers() -> Iterator[Servers]:
     running.close()
 
 
+@pytest.fixture(scope="session")
+def extended_servers() -> Iterator[Callable[[int], EmbeddedServer]]:
+    """Servers that know the extensions in ``tests/fixtures/extensions``, by major version."""
+    running: dict[int, EmbeddedServer] = {}
+    with ExitStack() as stack:
+
+        def get(major: int) -> EmbeddedServer:
+            require(major)
+            if major not in running:
+                running[major] = stack.enter_context(extended_server(major, settings=OURS))
+            return running[major]
+
+        yield get
+
+
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "server" in metafunc.fixturenames:
         marker = metafunc.definition.get_closest_marker("postgres")
-        wanted = marker.args if marker else (NEWEST,)
+        wanted = marker.args if marker else (USUAL,)
         metafunc.parametrize("server", wanted, indirect=True, ids=[f"pg{major}" for major in wanted])
 
 
 @pytest.fixture
 def server(request: pytest.FixtureRequest, servers: Servers) -> EmbeddedServer:
-    """A running server of the version that the test's ``postgres`` marker names (default: the newest)."""
+    """A running server of the version that the test's ``postgres`` marker names (default: the newest); with the marker
+    ``extended`` one that knows extensions of ours."""
     major: int = request.param
-    return servers.get(major)
+    marker = request.node.get_closest_marker("extended")
+    return request.getfixturevalue("extended_servers")(major) if marker is not None else servers.get(major)
 
 
 @pytest.fixture

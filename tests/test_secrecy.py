@@ -107,3 +107,31 @@ def test_a_password_in_a_command_of_sql_is_hidden() -> None:
 )
 def test_a_command_line_is_shown_without_secrets(words: list[str], shown: str) -> None:
     assert secrecy.command_line(words, Scrubber()) == shown
+
+
+@pytest.mark.parametrize(
+    ("words", "shown", "secrets"),
+    [
+        (["curl", "-u", "bob:hunter22", "https://x"], "curl -u bob:*** https://x", ["hunter22"]),
+        (["curl", "-H", "Authorization: Bearer tok12345"], "curl -H 'Authorization: Bearer ***'", ["tok12345"]),
+        (["curl", "https://h/p?token=abcde&x=1"], "curl 'https://h/p?token=***&x=1'", ["abcde"]),
+        (
+            ["curl", "https://hooks.slack.com/services/T/B/x1"],
+            "curl 'https://hooks.slack.com/services/***'",
+            ["T/B/x1"],
+        ),
+        (["git", "push", "https://tok12345@h/r"], "git push 'https://***@h/r'", ["tok12345"]),
+        (["sh", "-c", "PGPASSWORD=abcde psql -c x"], "sh -c 'PGPASSWORD=*** psql -c x'", ["abcde"]),
+        (["sh", "-c", "fly --access-token abcde stop"], "sh -c 'fly --access-token *** stop'", ["abcde"]),
+        (["az", "--password", "abcde"], "az --password ***", ["abcde"]),
+        (["systemctl", "stop", "crm"], "systemctl stop crm", []),
+    ],
+)
+def test_secrets_of_commands(words: list[str], shown: str, secrets: list[str]) -> None:
+    assert secrecy.command_line(words, Scrubber()) == shown
+    assert set(secrecy.secrets_of(words)) == set(secrets)
+
+
+def test_secrets_within_tables() -> None:
+    tables = {"hooks": {"stop": ("platform", "--token=abcde", "stop")}, "health": {"url": "https://h/?api_key=fghij"}}
+    assert set(secrecy.secrets_within(tables)) == {"abcde", "fghij"}

@@ -23,6 +23,7 @@ Known = Literal["measured", "tried", "looked up", "not known"]
 _STATUS: dict[Level, Status] = {"refusal": "FAIL", "caution": "WARN", "note": "PASS"}
 _WORST: tuple[Status, ...] = ("FAIL", "WARN", "PASS")
 BACKUP = "emergency_backup"
+EXTENSIONS = "extensions"
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ ITEMS: tuple[Item, ...] = (
     Item(BACKUP, "Emergency backup"),
     Item("privileges", "Credentials and privileges"),
     Item("versions", "Versions and programs"),
+    Item(EXTENSIONS, "What no dump holds of extensions"),
     Item("holders", "What holds on to the database"),
     Item("sessions", "Sessions"),
     Item("application", "Hooks, health and poolers"),

@@ -34,6 +34,15 @@ def sync_tree(path: Path) -> None:
             os.close(descriptor)
 
 
+def private_folder(folder: Path) -> None:
+    """Makes a folder, and those above it that are missing, for nobody else to enter; one that exists keeps its mode.
+    Raises OSError."""
+    for each in (*reversed(folder.parents), folder):
+        # What "." stands for always exists, whoever may look at it.
+        if not each.is_dir():
+            each.mkdir(mode=0o700, exist_ok=True)
+
+
 def publish(temporary: Path, final: Path) -> None:
     """Gives a complete file or folder its final name: contents first on disk, then the name, then the folder.
 
@@ -66,6 +75,6 @@ def writing(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
 
 def write_private(file: Path, content: bytes) -> None:
     """Replaces a small file that is nobody else's to read; its folders are made. Raises OSError."""
-    file.parent.mkdir(parents=True, exist_ok=True, mode=0o700)
+    private_folder(file.parent)
     with writing(file) as out:
         out.write(content)

@@ -90,6 +90,12 @@ class Unsafe(BadPoint):
     code = "unsafe_point"
 
 
+class Foreign(BadPoint):
+    """The file is not pg_dump's alone: another program's export, or one with commands that pg_dump never writes."""
+
+    code = "foreign_point"
+
+
 class Failed(LastgoodError):
     """Failed; the live database is as it was, and open."""
 

@@ -44,7 +44,7 @@ class Journal:
         folder = state / "runs"
         path = folder / (run + SUFFIX)
         try:
-            folder.mkdir(parents=True, exist_ok=True, mode=0o700)
+            durable.private_folder(folder)
             os.close(os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600))
             durable.sync_folder(folder)
         except OSError as error:

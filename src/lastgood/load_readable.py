@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 
 import psycopg
-from psycopg import pq
+from psycopg import pq, sql
 
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
@@ -29,6 +29,8 @@ _ABOUT_A_ROW = ("22", "23")
 _FATAL = ("08", "53", "57", "58")
 _LATE = frozenset({Kind.REFRESH, Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE})
 _FOREIGN_KEY_VIOLATION = "23503"
+# How dates are read is the server's own matter, as in a session of psql.
+_AS_PSQL = "RESET DateStyle; RESET IntervalStyle"
 
 
 @dataclass(slots=True)
@@ -57,12 +59,14 @@ class ReadableLoader:
         self._emit = emit
         self._cancelled = cancelled
         self._late: list[Command] = []
+        self._changed = False
         self.tables: dict[Relation, TableLoad] = {}
         self.commands: list[LeftOut] = []
         self.not_valid: list[str] = []
 
     def load(self, entries: Iterator[Entry]) -> None:
         """Runs everything that the server takes. Raises Failed when it takes nothing more, Interrupted."""
+        self._connection.execute(_AS_PSQL)
         start: RowsStart | None = None
         for entry in entries:
             self._look_up()
@@ -77,9 +81,15 @@ class ReadableLoader:
                 case Command() if entry.verdict is Verdict.RUN:
                     if entry.kind in _LATE:
                         self._late.append(entry)
+                    elif entry.kind is Kind.INSERT:
+                        self._insert(entry)
                     elif (error := self._run(entry, entry.statement.text)) is not None:
                         self._refused(entry, error)
+                    elif entry.kind in (Kind.CHANGE, Kind.DROP):
+                        self._follow(entry)
         self._rest()
+        if self._changed:
+            self._count()
 
     def _look_up(self) -> None:
         if self._cancelled():
@@ -96,6 +106,33 @@ class ReadableLoader:
                 self._connection.execute("ROLLBACK")
             return error
         return None
+
+    def _insert(self, command: Command) -> None:
+        """An INSERT that is more than rows of plain values."""
+        table = self.tables.setdefault(command.relations[0], TableLoad())
+        try:
+            table.rows += max(self._connection.execute(command.statement.text).rowcount, 0)
+        except psycopg.Error as error:
+            self._check(error, f"load line {command.statement.line} ({what(command)})")
+            self._refuse(table, command.statement.line, error)
+
+    def _follow(self, command: Command) -> None:
+        """Rows that were loaded may be gone, or be found under another name."""
+        self._changed = True
+        if isinstance(command.detail, Relation) and command.relations[0] in self.tables:
+            self.tables[command.detail] = self.tables.pop(command.relations[0])
+
+    def _count(self) -> None:
+        """Counts what there is, where more was done than loading rows."""
+        for relation, table in list(self.tables.items()):
+            name = sql.Identifier(relation.schema, relation.name) if relation.schema else sql.Identifier(relation.name)
+            row = self._connection.execute("SELECT pg_catalog.to_regclass(%s)", [name.as_string()]).fetchone()
+            if row is None or row[0] is None:
+                if not table.given_up and not table.refused:
+                    del self.tables[relation]  # the file dropped it
+                continue
+            row = self._connection.execute(sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(name)).fetchone()
+            table.rows = row[0] if row is not None else 0
 
     def _check(self, error: psycopg.Error, doing: str) -> None:
         """Raises what ends everything."""

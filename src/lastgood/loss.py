@@ -5,15 +5,17 @@ The live database is no oracle (it is broken, that is why one rolls back); it is
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 
 import psycopg
 from psycopg import IsolationLevel, sql
 
 from lastgood.facts import Facts, TableFacts
+from lastgood.members import HeldRows
 from lastgood.plan import TableLoss
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables
+from lastgood.repairs import extensions
 
 COUNT_TIMEOUT = "60s"
 # A table that somebody holds (a migration left open) must not keep the plan from being shown.
@@ -46,10 +48,13 @@ ORDER BY 1, 2
 """
 
 
-def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
-    """One entry for each table of either side that carries rows. A count that takes more than a minute, or of a table
-    that another session has locked against readers, or that is damaged, is the server's estimate. ``live`` is put into
-    one read-only snapshot."""
+def losses(live: Connection, facts: Facts, held: Sequence[HeldRows] = ()) -> tuple[TableLoss, ...]:
+    """One entry for each table of either side that carries rows, and of ``held``: tables of extensions with rows that
+    no dump holds. Rows of such a table that are in no dump count on both sides: they are copied over.
+
+    A count that takes more than a minute, or of a table that another session has locked against readers, or that is
+    damaged, is the server's estimate. ``live`` is put into one read-only snapshot.
+    """
     live.isolation_level = IsolationLevel.REPEATABLE_READ
     live.read_only = True
     expected = {(t.schema_name, t.name): t for t in facts.tables}
@@ -88,10 +93,51 @@ def losses(live: Connection, facts: Facts) -> tuple[TableLoss, ...]:
                     unreadable=unreadable,
                 )
             )
+        found += _of_extensions(live, expected, held)
+    there |= {(loss.schema_name, loss.name) for loss in found}
     for (schema, name), table in expected.items():
         if (schema, name) not in there:
             found.append(TableLoss(schema_name=schema, name=name, live_rows=None, point_rows=table.rows))
     return tuple(sorted(found, key=lambda loss: (loss.schema_name, loss.name)))
+
+
+def _of_extensions(
+    live: Connection, expected: Mapping[tuple[str, str], TableFacts], held: Sequence[HeldRows]
+) -> Iterator[TableLoss]:
+    rows = {(each.schema_name, each.name): each for each in held}
+    for relation, condition in extensions.configuration(live).items():
+        point = expected.get((relation.schema, relation.name))
+        if point is None:
+            continue
+        table = sql.Identifier(relation.schema, relation.name)
+        # The condition is the extension's own text, from the catalogue: pg_dump reads the rows with it.
+        dumped = sql.SQL("SELECT count(*) FROM ONLY {} {}").format(table, sql.SQL(condition))
+        query = sql.SQL("SELECT ({}), (SELECT count(*) FROM ONLY {})").format(dumped, table)
+        try:
+            with live.transaction():
+                count, total = live.execute(query).fetchone() or (0, 0)
+                since, by = _written_since(live, point, count)
+        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+            continue
+        yield TableLoss(
+            schema_name=relation.schema,
+            name=relation.name,
+            live_rows=total,
+            point_rows=point.rows + total - count,
+            written_since=since,
+            by=by,
+            not_in_dumps=rows.pop((relation.schema, relation.name)).rows
+            if (relation.schema, relation.name) in rows
+            else 0,
+        )
+    for each in rows.values():
+        yield TableLoss(
+            schema_name=each.schema_name,
+            name=each.name,
+            live_rows=each.outside,
+            point_rows=each.outside,
+            not_in_dumps=each.rows,
+        )
 
 
 def _count(live: Connection, schema: str, name: str, estimate: int, *, whole: bool) -> int:

@@ -23,6 +23,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.errors import Refused
 from lastgood.facts import Facts
+from lastgood.members import HeldRows, Survey
 from lastgood.points import RestorePoint
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
@@ -84,8 +85,9 @@ class TableLoss(Frozen):
     """What becomes of one table. A row count is None where the table does not exist on that side.
 
     ``written_since``: rows of the live table with a time stamp after the newest one in the restore point, by
-    column ``by``; None where no column tells. ``unreadable``: why the live table can't be read, in the server's words;
-    then ``live_rows`` is its estimate.
+    column ``by``; None where no column tells. ``not_in_dumps``: rows of an extension's table that no dump holds; a
+    rollback copies them from the live database. ``unreadable``: why the live table can't be read, in the server's
+    words; then ``live_rows`` is its estimate.
     """
 
     schema_name: str
@@ -95,6 +97,7 @@ class TableLoss(Frozen):
     written_since: int | None = None
     by: str | None = None
     unreadable: str = ""
+    not_in_dumps: int = 0
 
 
 class PlannedPause(Frozen):
@@ -169,7 +172,8 @@ class Plan(Document):
 class Prepared:
     """A plan with what it was made from: what a run needs beside it. ``division``: what is left for after the
     reopening, None when nothing may be. ``sample``: how the live database did, when there will be a watch. ``skew``: by
-    how many seconds the server's clock was ahead of ours."""
+    how many seconds the server's clock was ahead of ours. ``members``: what no dump holds of the extensions that the
+    restore point makes; ``held``: rows of that kind in the live database."""
 
     request: Request
     plan: Plan
@@ -181,3 +185,5 @@ class Prepared:
     division: Division | None = None
     sample: Sample | None = None
     skew: float | None = None
+    members: Survey = field(default_factory=Survey)
+    held: tuple[HeldRows, ...] = ()

@@ -20,6 +20,7 @@ from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.finishing.choice import choose
+from lastgood.members.survey import of_extensions
 from lastgood.names import new_run, suffix
 from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
 from lastgood.postgres import activity, clock, database
@@ -76,7 +77,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.look(subject)]
             try:
-                lost = loss.losses(connection, facts)
+                lost = loss.losses(connection, facts, subject.members.rows)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
@@ -124,7 +125,20 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     seconds = time.monotonic() - started
     emit(StageDone("plan", seconds, f"{point.path.name}: {facts.said}"))
     division = choice.division if choice is not None else None
-    return Prepared(request, plan, point, source, facts, summary, seconds, division, sample, skew)
+    return Prepared(
+        request,
+        plan,
+        point,
+        source,
+        facts,
+        summary,
+        seconds,
+        division,
+        sample,
+        skew,
+        subject.to_put_back,
+        of_extensions(subject.members, [each.name for each in facts.extensions]).rows,
+    )
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:

@@ -6,7 +6,8 @@ import sys
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import closing, suppress
+from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from dataclasses import replace
 from pathlib import Path
 
 from psycopg import IsolationLevel
@@ -19,18 +20,21 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.engine import Connect, Effort, Known, Loaded, Options, Reading, forecast, history, load, supply_for
 from lastgood.engine.pace import Pace
 from lastgood.errors import Corrupt, Failed
-from lastgood.events import Emit, Note
+from lastgood.events import Caution, Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
+from lastgood.members import HeldRows
+from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity
 from lastgood.postgres.capacity import capacity
 from lastgood.postgres.pressure import Pressure
-from lastgood.postgres.server import Connection
+from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.postgres.strain import Limits
-from lastgood.repairs import USUAL_PATH, Rules
+from lastgood.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.repairs.accepted import accepted
+from lastgood.repairs.extensions import absent
 from lastgood.visible import visible
 
 SHOWN = 20
@@ -49,15 +53,16 @@ class ProofFailed(Failed):
         self.comparison = comparison
 
 
-def rules_for(live: Connection, facts: Facts, *, strict: bool, allow_orphans: bool) -> Rules:
-    """The rules of a load: extensions get the version that the restore point knows, else that of the live database;
-    and what its sessions find without naming a schema, repairs may use."""
+def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
+    """The rules of a load, with what is known of the live database: extensions get the version that the restore point
+    knows, else that of the live database; and what its sessions find without naming a schema, repairs may use."""
     versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
     versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
     # Ours is empty; theirs comes from the settings of the role and of the database.
     row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
     path = row[0] if row is not None else USUAL_PATH
-    return Rules(strict=strict, allow_orphans=allow_orphans, extensions=versions, search_path=path)
+    languages = {each.name: each for each in facts.languages}
+    return replace(wishes, extensions=versions, languages=languages, search_path=path)
 
 
 def rebuild(
@@ -74,11 +79,14 @@ def rebuild(
     *,
     division: Division | None = None,
     state: Path | None = None,
+    live: Callable[[], AbstractContextManager[Connection]] | None = None,
+    held: Sequence[HeldRows] = (),
 ) -> Loaded:
     """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
     read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired. ``watch``
     opens the session that watches the server meanwhile. ``division``: what is left for later, if anything may be.
-    ``state``: the folder that remembers what work costs on this server.
+    ``state``: the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump
+    holds, to be copied from the database to which ``live`` opens a session.
 
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
     changed since it was checked.
@@ -102,12 +110,41 @@ def rebuild(
         if memory is not None and division is None:
             # Foreign keys that enter unproved would teach that they cost nothing.
             history.teach(memory, loaded.spent, loaded.size)
+    if rules.members.departures or held:
+        with connect("put back") as connection, (live or _no_database)() as inside:
+            _put_back(connection, inside, held, rules, loaded, emit)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{name}": the file changed while it was read',
             hint="Find out what writes to it, and begin again.",
         )
     return loaded
+
+
+@contextmanager
+def _no_database() -> Iterator[None]:
+    yield None
+
+
+def _put_back(
+    connection: Connection,
+    live: Connection | None,
+    held: Sequence[HeldRows],
+    rules: Rules,
+    loaded: Loaded,
+    emit: Emit,
+) -> None:
+    """What the dump does not hold of its extensions, as far as it could wait."""
+
+    def report(named: str, how: str) -> None:
+        loaded.repaired.append(Repaired(named, how, 0))
+        emit(Caution(f"{named}: {how}"))
+
+    carrier = Carrier(rules.members, report, lenient=rules.lenient)
+    quiet_event_triggers(connection)
+    if live is not None:
+        carrier.rows(live, connection, held)
+    carrier.late(connection)
 
 
 def expected_seconds(
@@ -151,6 +188,7 @@ def prove(
     pace: Pace,
     same: Mapping[Relation, int],
     keys: bool,
+    unsure: Collection[Relation] = (),
     again: Callable[[], Facts],
     division: Division | None = None,
 ) -> Comparison:
@@ -158,7 +196,8 @@ def prove(
     in ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
     Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` says that the
     server did not do so itself, and those that entered unproved because of ``division``; what that left for later is
-    not missed. ``again`` reads the restore point's rows, where they were only counted.
+    not missed. ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the
+    restore point's rows, where they were only counted.
 
     Raises ProofFailed, with every difference.
     """
@@ -168,12 +207,13 @@ def prove(
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
         broken = pool.submit(_broken, connect, pace, expected, keys, unproved)
         with connection.transaction():
+            expected = _without(expected, absent(connection, unsure))
             known = _unchanged(connection, expected, same)
             if any(
                 table.why_no_digest == ONLY_COUNTED and Relation(table.schema_name, table.name) not in known
                 for table in expected.tables
             ):
-                expected = again()
+                expected = _without(again(), absent(connection, unsure))
             found = facts_of_database(
                 connection,
                 like=expected,
@@ -197,6 +237,18 @@ def prove(
             "lastgood points",
         )
     return comparison
+
+
+def _without(expected: Facts, absent: Collection[Relation]) -> Facts:
+    """The facts without what a load had to leave out."""
+    return expected.model_copy(
+        update={
+            "tables": tuple(each for each in expected.tables if Relation(each.schema_name, each.name) not in absent),
+            "sequences": tuple(
+                each for each in expected.sequences if Relation(each.schema_name, each.name) not in absent
+            ),
+        }
+    )
 
 
 def _unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:

@@ -6,24 +6,32 @@ import threading
 import time
 from collections.abc import Sequence
 from contextlib import AbstractContextManager, ExitStack
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
 from lastgood import interrupts, made_beside, past_runs, points, recording
+from lastgood.checks import needs
 from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
 from lastgood.engine.pace import AS_IT_FITS, Pace
-from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
+from lastgood.facts import Facts
 from lastgood.finishing import remainder
 from lastgood.finishing.choice import choose
 from lastgood.finishing.work import Finished, finish, in_service
+from lastgood.members import Survey
+from lastgood.members.parts import EARLY
+from lastgood.members.survey import of_extensions, survey
 from lastgood.plan import ReopenWhen
+from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.strain import Limits
 from lastgood.rebuild import prove, rebuild, rules_for
+from lastgood.repairs import Rules
 from lastgood.report import (
     FinishedReport,
     ProvedTable,
@@ -62,14 +70,17 @@ def restore(
     reopen_when: ReopenWhen = "full",
     strict: bool = False,
     allow_orphans: bool = False,
+    no_owner: bool = False,
+    no_acl: bool = False,
     database_name: str | None = None,
     state: Path | None = None,
     live: str | None = None,
     kind: str = "restore",
 ) -> RestoreReport:
     """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict`` and
-    ``allow_orphans``: see ``lastgood.repairs.Rules``.
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``,
+    ``allow_orphans``, ``no_owner`` and ``no_acl``: see ``lastgood.repairs.Rules``. What the server lacks for the
+    restore point is refused before anything is built.
 
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
@@ -89,6 +100,8 @@ def restore(
     emit(StageDone("plan", took["plan"], facts.said))
     live = live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
+        wishes = Rules(strict=strict, allow_orphans=allow_orphans, no_owner=no_owner, no_acl=no_acl, copy=True)
+        needs.require(maintenance, facts, summary, wishes, point.path.name)
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
@@ -116,7 +129,8 @@ def restore(
                 return cancelled_with(stop, target.at(into), f"lastgood {purpose} {run}")
 
             with target.connect(application_name=f"lastgood restore {run}") as like:
-                rules = rules_for(like, facts, strict=strict, allow_orphans=allow_orphans)
+                wishes = replace(wishes, members=_members(point, facts, like, target, emit))
+                rules = rules_for(like, facts, wishes)
             loaded = rebuild(
                 connect,
                 source,
@@ -146,6 +160,7 @@ def restore(
                     pace=pace,
                     same=loaded.same,
                     keys=summary.keys_before_rows,
+                    unsure=summary.rows_for_extensions,
                     again=lambda: (
                         points.read_whole(
                             point, database=summary.database, stage="prove", emit=emit, cancelled=stop.is_set
@@ -182,6 +197,18 @@ def restore(
     past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))
     recording.ended(kept, "done", kind="restore", past=past, report=report.document())
     return report
+
+
+def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:
+    """What the restore point does not hold of its extensions: as its manifest has it; otherwise what its own commands
+    may need, as ``target``'s database has it."""
+    if point.manifest is not None and point.manifest.members is not None:
+        found = point.manifest.members
+        for each in found.rows:
+            emit(Caution(f'no dump holds rows of extension "{each.extension}": {each}; they are not restored'))
+        return found
+    found = of_extensions(survey(like, target), [each.name for each in facts.extensions])
+    return Survey(departures=tuple(each for each in found.departures if each.kind in EARLY and each.commands))
 
 
 def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -> Division:

@@ -54,7 +54,8 @@ class SalvagedTable(Frozen):
 
 class SalvageReport(Document):
     """What was read of a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
-    foreign keys that were made NOT VALID because rows lack their match.
+    foreign keys that were made NOT VALID because rows lack their match. ``maker``: the program that wrote the file,
+    where that is known and not pg_dump.
     """
 
     run: str
@@ -65,6 +66,7 @@ class SalvageReport(Document):
     tables: tuple[SalvagedTable, ...]
     commands: tuple[Missing, ...]
     not_valid: tuple[str, ...]
+    maker: str = ""
     notes: tuple[str, ...]
     seconds: dict[str, float]
 
@@ -147,6 +149,7 @@ def restore_readable(
         tables=_tables(point, reading, loader),
         commands=tuple(map(_missing, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
+        maker=reading.maker,
         notes=(*source.notes, *reading.summary.notes),
         seconds={"total": round(time.monotonic() - started, 3)},
     )

@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from typing import Any
 from urllib.parse import quote, unquote
 
@@ -17,15 +17,39 @@ HIDDEN = "***"
 # Shorter ones would blank out half of every word; they are hidden where their place tells what they are.
 SHORTEST = 4
 
-_URL = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@?#'\"]*:)(?P<password>[^\s'\"]*)@")
-_PAIR = re.compile(r"(?P<head>\b(?:ssl)?password\s*=\s*)(?P<password>'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE)
+_URL = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@?#'\"]*:)(?P<password>[^\s'\"]*)(?=@)")
+_PAIR = re.compile(
+    r"(?P<head>\b(?:pg)?(?:ssl)?password\s*=\s*)(?P<password>'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE
+)
 # SQL: CREATE ROLE x PASSWORD 'secret', as servers write it into their logs.
 _CLAUSE = re.compile(r"(?P<head>\bpassword\s+)(?P<password>'(?:[^']|'')*'?)", re.IGNORECASE)
+# What commands of platforms hold: variables and options within a shell's line, headers, tokens in URLs.
+_IN_COMMANDS = tuple(
+    re.compile(pattern)
+    for pattern in (
+        r"(?P<head>\b[A-Z0-9_]*(?:PASSWORD|PASSWD|PASSPHRASE|TOKEN|SECRET|API_?KEY|PRIVATE_KEY)=)"
+        r"(?P<password>'[^']*'|\"[^\"]*\"|[^\s'\"&;]+)",
+        r"(?P<head>(?:^|\s)--?(?:[\w-]+-)?(?:password|passwd|passphrase|token|secret|api-?key)[ =])"
+        r"(?P<password>'[^']*'|\"[^\"]*\"|[^-\s'\"][^\s'\"]*)",
+        r"(?P<head>(?i:\b(?:authorization|x-[\w-]+|api-?key|private-token)\s*:\s*(?:(?:bearer|basic|token|apikey)\s+)?))"
+        r"(?P<password>(?!(?i:bearer|basic|token|apikey)\s)[^\s'\"]+)(?=['\"]|$)",
+        r"(?P<head>(?i:[?&](?:[\w-]*(?:token|secret|passw(?:or)?d|api[-_]?key|signature)|key|sig|auth)=))"
+        r"(?P<password>[^&\s'\"#]+)",
+        r"(?P<head>\bhttps?://(?:hooks\.slack\.com/services/|discord(?:app)?\.com/api/webhooks/|hc-ping\.com/"
+        r"|api\.telegram\.org/bot|[\w.-]+\.webhook\.office\.com/|events\.pagerduty\.com/integration/))"
+        r"(?P<password>[^\s'\"?]+)",
+        r"(?P<head>\bhttps?://)(?P<password>[^\s/:@?#'\"]+)(?=@)",
+        r"(?P<head>\bcurl\b[^'\"]*\s(?:-u|--user)[ =]?['\"]?[^\s:'\"]+:)(?P<password>[^\s'\"]+)",
+    )
+)
+_PLACES = (_URL, _PAIR, _CLAUSE, *_IN_COMMANDS)
 _PERCENT = re.compile(r"%(?![0-9A-Fa-f]{2})")
 # Hosts with their ports, before the slash of the database's name.
 _HOSTS = re.compile(r"(?:(?:\[[^\]/]*\]|[^:/,\[\]]*)(?::\d*)?(?:,|(?=/|$)))+(?:/|$)")
 _QUERY = re.compile(r"[?&](?:ssl)?password=([^&\s]*)", re.IGNORECASE)
 _POSTGRES_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
+
+_CLAUSE_HIDDEN = rf"\g<head>'{HIDDEN}'"
 
 # What options and variables are called that hold a secret: --password X, --api-token=X, PGPASSWORD=X.
 _SECRET_NAME = re.compile(
@@ -34,6 +58,8 @@ _SECRET_NAME = re.compile(
     re.IGNORECASE,
 )
 
+# sh -c LINE
+_FOR_SHELL = re.compile(r"-[a-z]*c")
 _NAME = re.compile(r"[-\w.]+")
 
 
@@ -101,9 +127,9 @@ class Scrubber:
         """``text`` without passwords."""
         for secret in sorted(self._secrets, key=len, reverse=True):
             text = text.replace(secret, HIDDEN)
-        text = _URL.sub(rf"\g<head>{HIDDEN}@", text)
-        text = _PAIR.sub(rf"\g<head>{HIDDEN}", text)
-        return _CLAUSE.sub(rf"\g<head>'{HIDDEN}'", text)
+        for place in _PLACES:
+            text = place.sub(_CLAUSE_HIDDEN if place is _CLAUSE else rf"\g<head>{HIDDEN}", text)
+        return text
 
 
 def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
@@ -122,17 +148,66 @@ def command_line(words: Sequence[str], scrub: Callable[[str], str]) -> str:
     """A command as it would be typed, without passwords: neither those that ``scrub`` knows nor what follows the name
     of an option or a variable that is called like one."""
     shown: list[str] = []
-    hide_next = False
+    for word, secret in zip(words, _secrets(words), strict=True):
+        if secret:
+            name = word[: len(word) - len(secret)]
+            shown.append((shlex.quote(name[:-1]) + name[-1] if name else "") + HIDDEN)
+        else:
+            shown.append(shlex.quote(scrub(word)))
+    return " ".join(shown)
+
+
+def secrets_of(words: Sequence[str]) -> list[str]:
+    """Every secret that stands in a command, as far as its place tells that it is one."""
+    found = [secret for secret in _secrets(words) if secret]
     for word in words:
-        name, equals, _ = word.partition("=")
+        found += [match["password"].strip("'\"") for place in _PLACES for match in place.finditer(word)]
+    return [secret for secret in found if secret and not secret.startswith("$")]
+
+
+def hidden(words: Sequence[str]) -> list[str]:
+    """The words of a command with each of its secrets replaced."""
+    scrub = Scrubber()
+    return [
+        word.removesuffix(secret) + HIDDEN if secret else scrub(word)
+        for word, secret in zip(words, _secrets(words), strict=True)
+    ]
+
+
+def secrets_within(document: Any) -> Iterator[str]:
+    """The same of everything in a document: each of its lists of texts may be a command."""
+    if isinstance(document, str):
+        yield from secrets_of([document])
+    elif isinstance(document, Mapping):
+        for value in document.values():
+            yield from secrets_within(value)
+    elif isinstance(document, list | tuple):
+        if all(isinstance(each, str) for each in document):
+            yield from secrets_of(document)
+        else:
+            for each in document:
+                yield from secrets_within(each)
+
+
+def _secrets(words: Sequence[str]) -> list[str]:
+    """Of each word what is secret because of the name of an option or a variable: its end, or nothing."""
+    found: list[str] = []
+    hide_next = False
+    user_next = for_shell = False
+    for word in words:
+        name, equals, value = word.partition("=")
         option = name.strip("-")
         secret = _SECRET_NAME.search(option) is not None and _NAME.fullmatch(name) is not None
         secret = secret and not option.startswith("no-")
+        if for_shell and not name.startswith("-"):
+            secret = False  # what a line sets for one command ends before the command does, and is found there
+        for_shell = _FOR_SHELL.fullmatch(word) is not None
         if hide_next and not word.startswith("-"):
-            shown.append(HIDDEN)
-        elif secret and equals:
-            shown.append(f"{shlex.quote(name)}={HIDDEN}")
+            found.append(word)
+        elif user_next and ":" in word:
+            found.append(word.partition(":")[2])
         else:
-            shown.append(shlex.quote(scrub(word)))
+            found.append(value if secret and equals else "")
         hide_next = secret and not equals and name.startswith("-")
-    return " ".join(shown)
+        user_next = word in ("-u", "--user")
+    return found

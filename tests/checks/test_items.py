@@ -25,6 +25,7 @@ NAMES = [
     "emergency_backup",
     "privileges",
     "versions",
+    "extensions",
     "holders",
     "sessions",
     "application",
@@ -314,7 +315,7 @@ def test_roles_that_the_restore_point_needs_are_seen_when_it_is_read(stage: Stag
         (
             "the restore point needs roles that this server lacks: nobody_here",
             "looked up",
-            'Create them: CREATE ROLE "nobody_here" NOLOGIN',
+            'Create the roles: CREATE ROLE "nobody_here" NOLOGIN',
         )
     ]
 

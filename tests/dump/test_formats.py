@@ -406,7 +406,7 @@ FOREIGN = [
         'Decompress it with "lz4 -d", and use the result.',
     ),
     (b"SQLite format 3\0", "it is an SQLite database, not a dump", ANOTHER),
-    (b"-- MySQL dump 10.13\n", "it is a dump of MySQL or MariaDB, not a dump", ANOTHER),
+    (b"-- MySQL dump 10.13\n", "it is a dump of MySQL or MariaDB, not of PostgreSQL", ANOTHER),
     (b"age-encryption.org/v1\n", "it is encrypted with age, not a dump", "Decrypt it first."),
     (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", 'Run "git lfs pull" where it lies.'),
     ("\ufeff-- PostgreSQL".encode("utf-16-le"), f"it is {UTF16}, not a dump", ICONV),

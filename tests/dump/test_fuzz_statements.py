@@ -15,7 +15,7 @@ from pglast.parser import scan, split
 
 from lastgood.dump import window
 from lastgood.dump.lexer import tokens
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyPart, CopySpan, CopyStart, MetaCommand, Statement, Token
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.reference_lexer import reference
 from tests.dump.statement_texts import Part, texts
@@ -51,7 +51,7 @@ def put_together(text: bytes, found: list[Token]) -> bytes:
     """The tokens and the bytes between them, which may only be blanks, semicolons and the ends of blocks of rows."""
     written, at = b"", 0
     for token in found:
-        assert not isinstance(token, CopySpan)
+        assert not isinstance(token, CopySpan | CopyPart)
         between = text[at : token.offset]
         if isinstance(token, CopyData | CopyEnd) and at and not written.endswith(b"\n"):
             assert re.fullmatch(rb"[ \t\n\r\f\v]*;[ \t\f\v\r]*\n", between), (token, between)

@@ -60,7 +60,7 @@ def lexed(text: bytes, sizes: Sequence[int] = ()) -> tuple[list[Piece], BadPoint
             elif isinstance(token, CopyEnd):
                 found.append(("end", b"", token.offset))
             else:
-                assert not isinstance(token, CopySpan)
+                assert not isinstance(token, CopySpan | CopyPart)
                 assert text[token.offset : token.offset + len(token.text)] == token.text
                 found.append((KINDS[type(token)], token.text, token.offset))
     except BadPoint as error:

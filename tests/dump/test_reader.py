@@ -13,7 +13,7 @@ from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation
 from lastgood.dump.reader import Reading, WhichDatabase, read
 from lastgood.dump.statements import Command, Kind, Verdict
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.rich import NAME, Text, dumped
 
@@ -313,8 +313,13 @@ def test_the_footer_counts_at_top_level_only() -> None:
 
 def test_text_after_the_end_is_refused() -> None:
     everything(WHOLE + b"\\unrestrict abc\n\nRESET ALL;\n")
-    error = refused(WHOLE + b"CREATE TABLE public.more ();\n", Corrupt)
-    assert str(error) == f"cannot use the dump: line {WHOLE.count(10) + 1} has text after the dump's end"
+    line = WHOLE.count(10) + 1
+    error = refused(WHOLE + b"CREATE TABLE public.more ();\n", Foreign)
+    assert str(error) == f"cannot use the dump: commands were added behind its end, from line {line} on"
+    error = refused(WHOLE + b"not SQL;\nCREATE TABLE public.more ();\n", Foreign)
+    assert str(error) == f"cannot use the dump: commands were added behind its end, from line {line + 1} on"
+    # What is worse is said first.
+    refused(WHOLE + b"CREATE TABLE public.more ();\nCOPY public.more FROM PROGRAM 'x';\n", Unsafe)
 
 
 def test_a_file_without_header_and_footer_needs_consent() -> None:
@@ -367,13 +372,27 @@ def test_a_file_without_sql(text: bytes) -> None:
         (b"COPY public.t FROM PROGRAM 'x';", 'has a "COPY … PROGRAM", which would run a program on the server'),
         (b"ALTER SYSTEM SET x = 1;", 'has "ALTER SYSTEM", which pg_dump never writes'),
         (b"DO $$ BEGIN NULL; END $$;", 'has "DO", which pg_dump never writes'),
-        (b"DROP TABLE public.t;", "drops something after the dump began to make things"),
     ],
 )
 def test_what_a_restore_must_never_do(line: bytes, reason: str) -> None:
     text = HEAD + TABLE + line + b"\n" + FOOT
     error = refused(text, Unsafe)
     assert str(error) == f"cannot restore the dump: line {line_of(text, line)} {reason}"
+    assert error.offset == text.index(line)
+
+
+@pytest.mark.parametrize(
+    ("line", "reason"),
+    [
+        (b"DROP TABLE public.t;", "drops something after the dump began to make things"),
+        (b"UPDATE public.t SET a = 1;", 'has "UPDATE public", which pg_dump never writes'),
+        (b"\\echo hello", r'has the psql command "\echo", which pg_dump never writes'),
+    ],
+)
+def test_a_harmless_command_that_pg_dump_never_writes_makes_a_dump_foreign(line: bytes, reason: str) -> None:
+    text = HEAD + TABLE + line + b"\n" + FOOT
+    error = refused(text, Foreign)
+    assert str(error) == f"cannot use the dump: line {line_of(text, line)} {reason}"
     assert error.offset == text.index(line)
 
 
@@ -675,6 +694,7 @@ def test_inserts_into_one_table_make_one_section() -> None:
 def test_old_dumps_switch_the_search_path() -> None:
     text = (
         HEAD
+        + b"CREATE SCHEMA crm;\n"
         + b"SET search_path = crm, pg_catalog;\nCREATE TABLE t (a integer);\nCOPY t (a) FROM stdin;\n1\n\\.\n"
         + FOOT
     )

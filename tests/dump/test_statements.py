@@ -6,6 +6,7 @@ import pytest
 
 from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.rulings import rule
+from lastgood.dump.search_path import SearchPath, schemas_of
 from lastgood.dump.statements import (
     Column,
     Command,
@@ -121,7 +122,9 @@ def ruled(text: str) -> Command:
         ("BEGIN", Kind.TRANSACTION, []),
         # What older versions write.
         ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx HANDLER h", Kind.LANGUAGE, ["language plx"]),
-        ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx", Kind.EXTENSION, ["extension plx"]),
+        ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx", Kind.LANGUAGE, ["extension plx"]),
+        ("CREATE PROCEDURAL LANGUAGE plpgsql", Kind.LANGUAGE, []),
+        ("CREATE TRUSTED PROCEDURAL LANGUAGE plpgsql HANDLER h VALIDATOR v", Kind.LANGUAGE, []),
         (
             "CREATE TRIGGER t BEFORE INSERT ON s.t FOR EACH ROW EXECUTE PROCEDURE f()",
             Kind.TRIGGER,
@@ -239,25 +242,13 @@ def test_what_is_left_out(text: str, kind: Kind, reason: str) -> None:
         ("COPY t FROM stdin WITH (FORMAT csv)", 'has a "COPY" with options, which pg_dump never writes'),
         ("ALTER SYSTEM SET archive_command = 'x'", 'has "ALTER SYSTEM", which pg_dump never writes'),
         ("DO $$ BEGIN DELETE FROM t; END $$", 'has "DO", which pg_dump never writes'),
-        ("DELETE FROM t", 'has "DELETE FROM", which pg_dump never writes'),
-        ("UPDATE t SET a = 1", 'has "UPDATE t", which pg_dump never writes'),
-        ("TRUNCATE t", 'has "TRUNCATE t", which pg_dump never writes'),
         ("CALL p('secret')", 'has "CALL p", which pg_dump never writes'),
         ("LOAD 'x'", 'has "LOAD", which pg_dump never writes'),
         ("VACUUM", 'has "VACUUM", which pg_dump never writes'),
         ("ROLLBACK", 'has "ROLLBACK", which pg_dump never writes'),
         ("PREPARE TRANSACTION 'x'", 'has "PREPARE TRANSACTION", which pg_dump never writes'),
-        ("CREATE TABLE x AS SELECT 1", 'has "CREATE TABLE", which pg_dump never writes'),
-        ("CREATE TEMPORARY TABLE x (a integer)", "has a temporary table, which pg_dump never writes"),
-        ("CREATE TABLE x (LIKE y)", 'has a "LIKE" in a "CREATE TABLE", which pg_dump never writes'),
-        ("ALTER TABLE t ADD COLUMN c integer", 'has "ALTER TABLE", which pg_dump never writes'),
-        ("ALTER TABLE t RENAME TO u", 'has "ALTER TABLE", which pg_dump never writes'),
-        ("ALTER TABLE t ENABLE TRIGGER x, DROP COLUMN y", 'has "ALTER TABLE", which pg_dump never writes'),
         ("ALTER EXTENSION x UPDATE", 'has "ALTER EXTENSION", which pg_dump never writes'),
-        ("SELECT 1", 'has a "SELECT", which pg_dump never writes'),
         ("SELECT pg_catalog.pg_read_file('/etc/passwd')", 'has a "SELECT", which pg_dump never writes'),
-        ("SELECT pg_catalog.setval('s', (SELECT 1), true)", 'has a "SELECT", which pg_dump never writes'),
-        ("SELECT setval('s', 1, true)", 'has a "SELECT", which pg_dump never writes'),
         ("SELECT pg_catalog.set_config('log_directory', '/', false)", 'has a "SELECT", which pg_dump never writes'),
         ("SELECT pg_catalog.lo_import('/etc/passwd')", 'has a "SELECT", which pg_dump never writes'),
         (
@@ -265,15 +256,11 @@ def test_what_is_left_out(text: str, kind: Kind, reason: str) -> None:
             'has a "SELECT", which pg_dump never writes',
         ),
         ("SELECT pg_catalog.binary_upgrade_set_next_pg_type_oid('1')", 'has a "SELECT", which pg_dump never writes'),
-        ("INSERT INTO t SELECT 1", 'has an "INSERT" from a query, which pg_dump never writes'),
-        ("INSERT INTO t VALUES (1) RETURNING a", 'has an "INSERT" from a query, which pg_dump never writes'),
         (
             "INSERT INTO t VALUES (pg_read_file('x'))",
             'has an "INSERT" with computed values, which pg_dump never writes',
         ),
         ("SET session_preload_libraries = 'x'", 'sets "session_preload_libraries", which pg_dump never does'),
-        ("SET LOCAL search_path = x", 'has "SET LOCAL", which pg_dump never writes'),
-        ("SET default_with_oids = true", "makes tables with OIDs, which no supported server has"),
         ("SELEC 1", "has text that is not SQL"),
         ("pg_dump: dumping contents", "has text that is not SQL"),
     ],
@@ -281,6 +268,109 @@ def test_what_is_left_out(text: str, kind: Kind, reason: str) -> None:
 def test_everything_else_is_refused_without_quoting_it(text: str, reason: str) -> None:
     command = ruled(text)
     assert (command.verdict, command.reason) == (Verdict.REFUSE, reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "reason"),
+    [
+        ("DELETE FROM t", 'has "DELETE FROM", which pg_dump never writes'),
+        ("UPDATE t SET a = 1", 'has "UPDATE t", which pg_dump never writes'),
+        ("TRUNCATE t", 'has "TRUNCATE t", which pg_dump never writes'),
+        ("CREATE TABLE x AS SELECT 1", 'has "CREATE TABLE", which pg_dump never writes'),
+        ("CREATE TEMPORARY TABLE x (a integer)", "has a temporary table, which pg_dump never writes"),
+        ("CREATE TABLE x (LIKE y)", 'has a "LIKE" in a "CREATE TABLE", which pg_dump never writes'),
+        ("ALTER TABLE t ADD COLUMN c integer", 'has "ALTER TABLE", which pg_dump never writes'),
+        ("ALTER TABLE t RENAME TO u", 'has "ALTER TABLE", which pg_dump never writes'),
+        ("ALTER TABLE t ENABLE TRIGGER x, DROP COLUMN y", 'has "ALTER TABLE", which pg_dump never writes'),
+        ("SELECT 1", 'has a "SELECT", which pg_dump never writes'),
+        ("SELECT pg_catalog.setval('s', (SELECT 1), true)", 'has a "SELECT", which pg_dump never writes'),
+        ("SELECT setval('s', 1, true)", 'has a "SELECT", which pg_dump never writes'),
+        ("INSERT INTO t SELECT 1", 'has an "INSERT" from a query, which pg_dump never writes'),
+        ("INSERT INTO t VALUES (1) RETURNING a", 'has an "INSERT" from a query, which pg_dump never writes'),
+        ("SET default_with_oids = true", "makes tables with OIDs, which no supported server has"),
+    ],
+)
+def test_what_only_other_programs_write_is_foreign(text: str, reason: str) -> None:
+    command = ruled(text)
+    assert (command.verdict, command.reason) == (Verdict.FOREIGN, reason)
+
+
+@pytest.mark.parametrize(
+    ("text", "sent"),
+    [
+        ("SELECT setval('s', 1, true)", "SELECT pg_catalog.setval('s', 1, true)"),
+        (
+            "SELECT setval('t_id_seq', COALESCE((SELECT MAX(id) + 1 FROM \"tä\"), 1), false)",
+            "SELECT pg_catalog.setval('t_id_seq', COALESCE((SELECT pg_catalog.MAX(id) + 1 FROM \"tä\"), 1), false)",
+        ),
+        (
+            "INSERT INTO t VALUES ('ä', NOW(), 'a' || chr(10))",
+            "INSERT INTO t VALUES ('ä', pg_catalog.NOW(), 'a' || pg_catalog.chr(10))",
+        ),
+        ("UPDATE t SET a = lower(b)", "UPDATE t SET a = pg_catalog.lower(b)"),
+    ],
+)
+def test_functions_that_other_programs_call_are_the_servers_own(text: str, sent: str) -> None:
+    command = ruled(text)
+    assert (command.verdict, command.statement.text.decode()) == (Verdict.FOREIGN, sent)
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "UPDATE pg_class SET relname = 'x'",
+        "UPDATE pg_catalog.pg_class SET relname = 'x'",
+        "DELETE FROM t WHERE a IN (SELECT oid FROM pg_authid)",
+        "TRUNCATE pg_catalog.pg_class",
+        "INSERT INTO t SELECT passwd FROM pg_shadow",
+        "INSERT INTO t SELECT * FROM pg_ls_dir('/')",
+        "INSERT INTO t VALUES (s.f())",
+        "INSERT INTO t VALUES (f())",
+        "INSERT INTO t VALUES (1 OPERATOR(s.+) 2)",
+        "INSERT INTO t VALUES (1 @+@ 2)",
+        "CREATE TABLE x AS SELECT * FROM pg_authid",
+        "SELECT 1 INTO x",
+        "SELECT pg_sleep(9), setval('s', 1)",
+        "WITH a AS (DELETE FROM pg_class RETURNING 1) SELECT count(*) FROM a",
+        "ALTER TABLE pg_catalog.pg_class RENAME TO x",
+        "ALTER TABLE t SET SCHEMA pg_catalog",
+    ],
+)
+def test_what_reaches_beyond_its_rows_is_never_foreign_only(text: str) -> None:
+    assert ruled(text).verdict is Verdict.REFUSE
+
+
+def test_a_setting_by_a_function_is_a_setting() -> None:
+    command = ruled("SELECT pg_catalog.set_config('search_path', 'a, \"B\"', true)")
+    assert (command.kind, command.detail) == (Kind.SETTING, Setting("search_path", 'a, "B"', local=True))
+    command = ruled("SELECT pg_catalog.set_config('check_function_bodies', 'off', false)")
+    assert (command.kind, command.detail) == (Kind.SETTING, Setting("check_function_bodies", "off"))
+    command = ruled('SET LOCAL search_path = "A b", c')
+    assert (command.kind, command.detail) == (Kind.SETTING, Setting("search_path", '"A b", c', local=True))
+
+
+def test_an_existing_relation_is_in_the_first_schema_of_the_path_that_has_it() -> None:
+    path = SearchPath(("a", "b"), {Relation("b", "t")})
+    assert rule(Statement(b"COMMENT ON TABLE t IS 'x'", 0, 1), path=path).verdict is Verdict.RUN
+    assert rule(Statement(b"ALTER TABLE t OWNER TO x", 0, 1), path=path).relations == (Relation("b", "t"),)
+    assert rule(Statement(b"CREATE INDEX i ON t (a)", 0, 1), path=path).relations == (Relation("b", "t"),)
+    assert rule(Statement(b"CREATE TABLE t (a integer)", 0, 1), path=path).relations == (Relation("a", "t"),)
+    assert rule(Statement(b"ALTER TABLE u OWNER TO x", 0, 1), path=path).relations == (Relation("a", "u"),)
+
+
+@pytest.mark.parametrize(
+    ("value", "schemas"),
+    [
+        (None, ("public",)),
+        ("", ()),
+        ('"$user", public', ("public",)),
+        ("$user,public", ("public",)),
+        ('Foo, "B""ar" ,pg_catalog', ("foo", 'B"ar')),
+        ('"a, b", c', ("a, b", "c")),
+    ],
+)
+def test_a_search_path_is_read_as_the_server_reads_it(value: str | None, schemas: tuple[str, ...]) -> None:
+    assert schemas_of(value) == schemas
 
 
 @pytest.mark.parametrize(
@@ -365,7 +455,7 @@ def test_relations_name_everything_that_is_locked() -> None:
 
 
 def test_unqualified_names_belong_to_the_search_paths_first_schema() -> None:
-    command = rule(Statement(b"CREATE TABLE t (a integer)", 0, 1), schema="crm")
+    command = rule(Statement(b"CREATE TABLE t (a integer)", 0, 1), path=SearchPath(("crm", "b")))
     assert command.relations == (Relation("crm", "t"),)
 
 
@@ -395,6 +485,8 @@ def psql(text: str) -> Command:
         (r"\unrestrict " + "a" * 63, PsqlCommand(r"\unrestrict", "a" * 63)),
         (r"\connect src", PsqlCommand(r"\connect", "src")),
         (r'\connect "My Db"', PsqlCommand(r"\connect", "My Db")),
+        (r'\connect "My Db";', PsqlCommand(r"\connect", "My Db")),
+        (r"\c shop;", PsqlCommand(r"\connect", "shop")),
         (r"""\connect -reuse-previous=on "dbname='we irddb'" """, PsqlCommand(r"\connect", "we irddb")),
         (r"""\connect -reuse-previous=on "dbname='it\'s ""x"" \\'" """, PsqlCommand(r"\connect", 'it\'s "x" \\')),
         (r"\encoding SQL_ASCII", PsqlCommand(r"\encoding", "SQL_ASCII")),

@@ -14,7 +14,7 @@ import pytest
 from lastgood.dump.formats import open_dump
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
-from lastgood.engine import apart, tasks
+from lastgood.engine import apart, graph
 from lastgood.engine.pace import Pace
 from lastgood.engine.supply import InPlace
 from lastgood.errors import Failed
@@ -51,7 +51,7 @@ def dump(server: EmbeddedServer, live: Target, tmp_path: Path) -> Path:
 @pytest.fixture
 def done(monkeypatch: pytest.MonkeyPatch) -> Done:
     """What was done apart: everything is large enough, and the machine has processors to spare."""
-    monkeypatch.setattr(tasks, "DIVIDE_FROM", 1 << 10)
+    monkeypatch.setattr(graph, "DIVIDE_FROM", 1 << 10)
     monkeypatch.setattr(apart, "APART_FROM", 1 << 10)
     monkeypatch.setattr(apart, "PROCESSORS", 1)
     found: Done = []

@@ -5,10 +5,13 @@ from __future__ import annotations
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from typing import LiteralString
 
 import pytest
 from psycopg import sql
 
+from lastgood.dump.names import Relation
+from lastgood.engine import rows
 from lastgood.errors import Failed
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
@@ -96,3 +99,61 @@ def test_statistics_that_the_dump_brings_are_kept(server: EmbeddedServer, live: 
     assert one(restored, analyzed, "kept") is False
     assert one(restored, "SELECT count(*) FROM pg_stats WHERE tablename = 'kept'") == 2
     assert one(restored, analyzed, "log") is True
+
+
+IN_ONE_BLOCK = r"""--
+-- PostgreSQL database dump
+--
+
+BEGIN;
+CREATE TABLE public.a (id integer CONSTRAINT a_pkey PRIMARY KEY);
+SELECT pg_catalog.lo_create('77');
+SELECT pg_catalog.lo_open('77', 131072);
+SELECT pg_catalog.lowrite(0, '\x61');
+SELECT pg_catalog.lo_close(0);
+CREATE TABLE public.b (id integer CONSTRAINT b_a REFERENCES public.a);
+COPY public.a (id) FROM stdin;
+1
+\.
+COPY public.b (id) FROM stdin;
+1
+\.
+CREATE INDEX i ON public.a (id);
+COMMIT;
+
+--
+-- PostgreSQL database dump complete
+--
+
+"""
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_block_around_the_whole_dump_is_no_block_of_one_session(
+    server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path
+) -> None:
+    live = server.target(new_database("live"))
+    path = tmp_path / "a.sql"
+    path.write_text(IN_ONE_BLOCK)
+    restored = into(live, path, f"{live.dbname}_r")
+    assert one(restored, "SELECT convert_from(lo_get(77), 'UTF8') || (SELECT count(*) FROM public.b)") == "a1"
+
+
+@pytest.mark.postgres(15, 18)
+@pytest.mark.parametrize(
+    ("made", "untouched"),
+    [
+        ("", True),
+        ("INSERT INTO public.t VALUES (1)", False),
+        ("CREATE TABLE public.u (id int REFERENCES public.t)", False),
+    ],
+)
+def test_only_a_table_that_nothing_else_has_to_do_with_is_emptied_for_frozen_rows(
+    server: EmbeddedServer, new_database: Callable[..., str], made: LiteralString, untouched: bool
+) -> None:
+    with server.target(new_database("live")).connect() as connection:
+        connection.execute("CREATE TABLE public.t (id int PRIMARY KEY)")
+        if made:
+            connection.execute(made)
+        with connection.transaction():
+            assert rows.untouched(connection, Relation("public", "t")) is untouched

@@ -9,9 +9,10 @@ import pytest
 
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Bulk, Section, Step
+from lastgood.engine.graph import tasks_of
 from lastgood.engine.rows import Shared
 from lastgood.engine.schedule import Schedule, simulate
-from lastgood.engine.tasks import Lock, Task, Work, conflict, tasks_of
+from lastgood.engine.tasks import Lock, Task, Work, conflict
 from lastgood.facts.of_dump import facts_of_dump
 
 HEAD = """--

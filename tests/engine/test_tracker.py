@@ -7,7 +7,8 @@ from collections.abc import Iterator
 import pytest
 
 from lastgood.engine.costs import Costs, Effort, Known
-from lastgood.engine.tasks import Task, Work, tasks_of
+from lastgood.engine.graph import tasks_of
+from lastgood.engine.tasks import Task, Work
 from lastgood.engine.tracker import Tracker
 from lastgood.events import Event, Phase, Progress
 from lastgood.facts.of_dump import facts_of_dump

@@ -10,7 +10,7 @@ import pytest
 from lastgood.dump.rulings import rule
 from lastgood.dump.statements import Command
 from lastgood.dump.tokens import Statement
-from lastgood.engine import tasks
+from lastgood.engine import graph
 from lastgood.engine.pace import Pace
 from lastgood.engine.unique import in_two
 from lastgood.postgres.embedded import EmbeddedServer
@@ -73,14 +73,14 @@ INSERT INTO public.root SELECT i FROM generate_series(1, 5000) i;
 def test_what_results_is_the_same(
     server: EmbeddedServer, new_database: Callable[..., str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(tasks, "DIVIDE_FROM", 1 << 10)
+    monkeypatch.setattr(graph, "DIVIDE_FROM", 1 << 10)
     divided = []
 
     def noted(command: Command) -> tuple[Command, Command] | None:
         divided.append(in_two(command))
         return divided[-1]
 
-    monkeypatch.setattr(tasks, "in_two", noted)
+    monkeypatch.setattr(graph, "in_two", noted)
     live = server.target(new_database("live"))
     with live.connect() as connection:
         connection.execute(MADE)

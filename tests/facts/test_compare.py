@@ -9,6 +9,7 @@ from lastgood.facts import (
     DigestRules,
     ExtensionFacts,
     Facts,
+    LanguageFacts,
     LargeObjectFacts,
     MigrationFacts,
     ObjectFacts,
@@ -112,13 +113,37 @@ CASES: list[tuple[str, Facts, Facts, list[tuple[str, str, str, str]], list[str],
         [True],
     ),
     (
-        "unknown zone, zoned rows",
-        facts(table(zoned=True, newest={"a": "1"}), zone=None),
-        facts(table(zoned=True, digest=OTHER, newest={"a": "2"})),
+        "unknown zone, zoned rows, newest at one instant",
+        facts(table(zoned=True, newest={"a": "2017-11-03 13:17:12.478876-06"}), zone=None),
+        facts(table(zoned=True, digest=OTHER, newest={"a": "2017-11-03 19:17:12.478876+00"})),
         [],
         [
-            'The content of table "s.t" was not compared, only its number of rows: time stamps were written in an'
-            " unknown time zone."
+            'The content of table "s.t" was not compared, only its number of rows and the newest a: time stamps were'
+            " written in an unknown time zone."
+        ],
+        [None],
+    ),
+    (
+        "unknown zone, zoned rows, newest at two instants",
+        facts(table(zoned=True, newest={"a": "2017-11-03 13:17:12-06"}), zone=None),
+        facts(table(zoned=True, digest=OTHER, newest={"a": "2017-11-03 13:17:12+00"})),
+        [("newest", "s.t.a", "2017-11-03 13:17:12-06", "2017-11-03 13:17:12+00")],
+        [
+            'The content of table "s.t" was not compared, only its number of rows and the newest a: time stamps were'
+            " written in an unknown time zone."
+        ],
+        [False],
+    ),
+    (
+        "newest without an offset on one side",
+        facts(table(digest=None, zoned=True, newest={"a": "2017-11-03 13:17:12", "b": "2017-11-03"})),
+        facts(table(zoned=True, newest={"a": "2017-11-03 19:17:12+00", "b": "2017-11-03 00:00:00"})),
+        [],
+        [
+            'The content of table "s.t" was not compared, only its number of rows and the newest b: its rows have no'
+            " digest.",
+            'The newest "s.t.a" was not compared: it is written as "2017-11-03 13:17:12" and as "2017-11-03'
+            ' 19:17:12+00".',
         ],
         [None],
     ),
@@ -233,8 +258,8 @@ def test_everything_else() -> None:
         ("extension", "hstore", "version 1.7", "version 1.8"),
         ("extension", "more", "absent", "version 1"),
         ("migration", "public.schema_migrations", "version 2, 2 applied", "version 3, 3 applied"),
-        ("object", "number of objects of kind trigger", "0", "1 (with t on s.t)"),
-        ("object", "number of objects of kind view", "1 (with s.v)", "0"),
+        ("object", "number of triggers", "0", "1 (with t on s.t)"),
+        ("object", "number of views", "1 (with s.v)", "0"),
     ]
     other = found.model_copy(update={"large_objects": LargeObjectFacts(count=1, digest=OTHER), "migration": None})
     differences = told(compare(expected, other))
@@ -258,6 +283,54 @@ def test_definitions_only_within_one_major() -> None:
     more = ObjectFacts(kind="view", identity="s.w", digest=ONE)
     assert told(compare(side(18, ONE, more), side(18, ONE))) == [("object", "view s.w", "present", "missing")]
     assert told(compare(side(18, ONE), side(18, ONE, more))) == [("object", "view s.w", "absent", "present")]
+
+
+def test_definitions_by_other_rules() -> None:
+    """Names, too, may be others by other rules: numbers are compared."""
+    objects = (ObjectFacts(kind="view", identity="s.v", digest=ONE),)
+    expected = Facts(origin="database", object_counts={"view": 1}, objects=objects)
+    other = (ObjectFacts(kind="view", identity="s.w", digest=OTHER),)
+    rules = DigestRules(definitions=2)
+    found = Facts(origin="database", object_counts={"view": 1}, objects=other, rules=rules)
+    comparison = compare(expected, found)
+    assert comparison.differences == ()
+    assert comparison.not_compared == (
+        "Definitions of objects were not compared: another version of lastgood made those of one side.",
+    )
+    (difference,) = compare(expected, found.model_copy(update={"object_counts": {"view": 2}})).differences
+    assert difference.of == "number of views"
+
+
+def test_a_language_that_a_dump_names_alone_is_no_extension() -> None:
+    language = LanguageFacts(name="Pl Foo", trusted=False, handler=("pg_catalog", "plpgsql_call_handler"))
+    made = ObjectFacts(kind="language", identity='"Pl Foo"', digest=ONE)
+    database = Facts(origin="database", object_counts={"language": 1}, objects=(made,), languages=(language,))
+    dump = Facts(
+        origin="dump", object_counts={"table": 0}, extensions=(ExtensionFacts(name="Pl Foo", as_language=True),)
+    )
+    assert compare(database, dump).equal
+    assert compare(dump, database).equal
+    extension = Facts(origin="dump", object_counts={"table": 0}, extensions=(ExtensionFacts(name="Pl Foo"),))
+    assert told(compare(database, extension)) == [
+        ("extension", "Pl Foo", "absent", "installed"),
+        ("object", "number of languages", '1 (with "Pl Foo")', "0"),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("kind", "many"),
+    [
+        ("table", "tables"),
+        ("policy", "policies"),
+        ("primary key", "primary keys"),
+        ("index", "indexes"),
+        ("operator class", "operator classes"),
+    ],
+)
+def test_kinds_are_counted_in_words(kind: str, many: str) -> None:
+    some = Facts(origin="dump", object_counts={kind: 2})
+    (difference,) = compare(some, Facts(origin="database", object_counts={kind: 3})).differences
+    assert (difference.of, difference.expected, difference.found) == (f"number of {many}", "2", "3")
 
 
 def test_objects_known_of_one_side_only() -> None:

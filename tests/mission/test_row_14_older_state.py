@@ -17,7 +17,7 @@ from psycopg import sql
 
 from demo.evidence import Evidence
 from tests.cli.test_terminal import Terminal
-from tests.conftest import NEWEST, Servers
+from tests.conftest import USUAL, Servers
 from tests.mission.emergencies import look_around_in, made, rows
 from tests.traps.stage import Stage
 
@@ -37,7 +37,7 @@ MIGRATION = "20260301000000"
 @pytest.fixture(scope="module")
 def one_week(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Week]:
     """Made once for all of these tests: it takes longer than they do."""
-    server, live = servers.get(NEWEST), f"week_{os.getpid()}"
+    server, live = servers.get(USUAL), f"week_{os.getpid()}"
     name = sql.Identifier(live)
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(name))

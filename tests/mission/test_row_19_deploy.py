@@ -17,7 +17,7 @@ from psycopg import sql
 from lastgood.facts.compare import compare
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.mark import marked
-from tests.conftest import NEWEST, Servers
+from tests.conftest import USUAL, Servers
 from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site, alembic_project
 from tests.waiting import until
 
@@ -27,7 +27,7 @@ AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy a
 @pytest.fixture(scope="module")
 def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Site]:
     """One live database for all: each deployment leaves it good for the next."""
-    server = servers.get(NEWEST)
+    server = servers.get(USUAL)
     name = f"deployed_{os.getpid()}"
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
@@ -308,7 +308,7 @@ def test_a_dry_run_can_t_reach_the_live_database(site: Site) -> None:
 
 def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
     # A crash loses nothing that was committed.
-    with EmbeddedServer(NEWEST, settings={"synchronous_commit": "on"}) as server:
+    with EmbeddedServer(USUAL, settings={"synchronous_commit": "on"}) as server:
         with server.target("postgres").connect() as connection:
             connection.execute("CREATE DATABASE crm TEMPLATE template0")
         site = Site.made(server, "crm", tmp_path)

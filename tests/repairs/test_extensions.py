@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import pytest
 
+from lastgood.facts import LanguageFacts
 from lastgood.repairs import Rules
 from tests.repairs.stage import Stage, repaired
 
@@ -31,6 +32,25 @@ def test_an_extension_goes_into_the_schema_where_it_must_be(stage: Stage) -> Non
     loaded = stage.load(PLPGSQL.format("public"), Rules(extensions={"plpgsql": "9.9"}))
     version = "version 9.9 is not on this server; version 1.0, its default, was installed"
     assert [why for _, why in repaired(loaded)] in ([f"{moved}; {version}"], [f"{version}; {moved}"])
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_language_named_alone_gets_no_version(stage: Stage) -> None:
+    """As dumps from before extensions name it."""
+    loaded = stage.load("CREATE OR REPLACE PROCEDURAL LANGUAGE plpgsql;\n", Rules(extensions={"plpgsql": "1.0"}))
+    assert repaired(loaded) == []
+
+
+@pytest.mark.postgres(15, 18)
+def test_a_language_named_alone_gets_the_functions_that_are_known(stage: Stage) -> None:
+    server = ("pg_catalog", "plpgsql_call_handler")
+    known = LanguageFacts(name="Pl Foo", trusted=True, handler=server, validator=("pg_catalog", "plpgsql_validator"))
+    loaded = stage.load('CREATE OR REPLACE PROCEDURAL LANGUAGE "Pl Foo";\n', Rules(languages={"Pl Foo": known}))
+    assert repaired(loaded) == []
+    assert stage.rows(
+        "SELECT lanpltrusted, lanplcallfoid::regproc::text, laninline::int, lanvalidator::regproc::text"
+        " FROM pg_language WHERE lanname = 'Pl Foo'"
+    ) == [(True, "plpgsql_call_handler", 0, "plpgsql_validator")]
 
 
 @pytest.mark.postgres(15, 18)
@@ -127,4 +147,24 @@ def test_an_object_that_no_extension_brought_is_not_left_out(stage: Stage) -> No
     message, _ = stage.fails("CREATE TABLE public.t (i integer);\n")
     assert message == (
         'cannot load line 13 of "good.sql" (byte 269, table public.t): relation "t" already exists [SQLSTATE 42P07]'
+    )
+
+
+def test_an_index_on_an_altered_function_tells_what_to_run(stage: Stage) -> None:
+    stage.execute(
+        "CREATE FUNCTION public.fold(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",
+        "CREATE FUNCTION public.fold(text, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",
+        "ALTER EXTENSION plpgsql ADD FUNCTION public.fold(text)",
+        "ALTER EXTENSION plpgsql ADD FUNCTION public.fold(text, text)",
+    )
+    message, hint = stage.fails(
+        "CREATE TABLE public.t (name text);\nCREATE INDEX i ON public.t USING btree (public.fold(name));\n"
+    )
+    assert message == (
+        'cannot load line 14 of "good.sql" (byte 304, index public.i): functions in index expression must be marked '
+        "IMMUTABLE [SQLSTATE 42P17]"
+    )
+    assert hint == (
+        "A function of an extension had been altered, which no dump holds. In the database that --db names, run: "
+        "ALTER FUNCTION public.fold(text) IMMUTABLE. Then run this again: the alteration is carried over from there."
     )

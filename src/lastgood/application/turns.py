@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from lastgood import durable
 from lastgood.application import record
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Note
@@ -29,7 +30,7 @@ def turn(state: Path, target: Target, emit: Emit, cancelled: Callable[[], bool])
     """
     place = record.place(state, target).with_suffix(".lock")
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(place.parent)
         lock = os.open(place, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o600)
     except OSError:
         yield None

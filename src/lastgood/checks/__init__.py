@@ -9,10 +9,11 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Iterator, Mapping
 
-from lastgood.checklist import BACKUP, Finding, Seen
+from lastgood.checklist import BACKUP, EXTENSIONS, Finding, Seen
 from lastgood.checks import (
     application,
     backup,
+    extensions,
     holding,
     point,
     privileges,
@@ -29,7 +30,7 @@ __all__ = ["CHECKS", "Check", "Reading", "Subject", "found", "look"]
 Check = Callable[[Subject], Iterator[Finding | Seen]]
 
 CHECKS: Mapping[str, tuple[Check, ...]] = {
-    "restore_point": (point.made, point.age, point.same_database, point.partial),
+    "restore_point": (point.made, point.age, point.same_database, point.changed, point.partial),
     "room": (room.data, room.wal),
     BACKUP: (backup.program, backup.room, backup.checksums, backup.readable),
     "privileges": (
@@ -50,6 +51,7 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
         versions.extensions,
         versions.tablespaces,
     ),
+    EXTENSIONS: (extensions.members, extensions.rows),
     "holders": (holding.holders, holding.unfinished),
     "sessions": (sessions.killable, sessions.shut, sessions.locks, sessions.connections),
     "application": (application.hooks, application.health, application.poolers),

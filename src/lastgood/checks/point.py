@@ -9,6 +9,9 @@ from lastgood import points
 from lastgood.amounts import moment, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
+from lastgood.dump.names import Relation
+from lastgood.dump.summary import DumpSummary
+from lastgood.repairs import extensions
 
 
 def made(s: Subject) -> Iterator[Finding | Seen]:
@@ -72,6 +75,18 @@ def same_database(s: Subject) -> Iterator[Finding]:
         )
 
 
+def changed(s: Subject) -> Iterator[Finding]:
+    """Signs that the file was cut behind its end, or changed by a tool after pg_dump wrote it."""
+    for text in s.summary.cautions if s.summary is not None else ():
+        yield Finding(
+            level="caution",
+            code="changed_file",
+            text=text,
+            hint="Compare it with another copy of the restore point, or choose another one: lastgood points",
+            known="measured",
+        )
+
+
 def partial(s: Subject) -> Iterator[Finding]:
     """What it lacks to replace a whole database."""
     if s.point is None or s.summary is None:
@@ -85,8 +100,8 @@ def partial(s: Subject) -> Iterator[Finding]:
             known="measured",
             final=True,
         )
-    if s.summary.rows_without_table:
-        names = ", ".join(map(str, s.summary.rows_without_table))
+    if without := [*s.summary.rows_without_table, *_made_by_no_extension(s, s.summary)]:
+        names = ", ".join(map(str, without))
         yield Finding(
             level="refusal",
             code="rows_without_table",
@@ -103,3 +118,13 @@ def partial(s: Subject) -> Iterator[Finding]:
             text=f"the restore point has no data section for {names}: they will be empty",
             known="measured",
         )
+
+
+def _made_by_no_extension(s: Subject, summary: DumpSummary) -> list[Relation]:
+    """Tables that the restore point leaves to its extensions, and that none of them makes in the live database; what
+    an extension makes that this one lacks is not known."""
+    installed = {name for (name,) in s.live.execute("SELECT extname FROM pg_catalog.pg_extension")}
+    if not summary.rows_for_extensions or not summary.extensions.keys() <= installed:
+        return []
+    members = extensions.relations(s.live)
+    return [relation for relation in summary.rows_for_extensions if relation not in members]

@@ -8,6 +8,8 @@ from datetime import datetime
 from lastgood.checklist import BACKUP
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
+from lastgood.members import Survey
+from lastgood.members.survey import of_extensions, survey
 from lastgood.past_runs import PastRun, past_runs
 from lastgood.plan import Request
 from lastgood.points import RestorePoint
@@ -44,7 +46,8 @@ class Subject:
     """``maintenance`` and ``live`` are connections (autocommit) to the maintenance database and to the live one.
 
     ``now`` is the server's clock. ``past``: earlier runs on this machine that went well, the newest first. ``pools``:
-    every PgBouncer that is named in lastgood.toml, as it is now.
+    every PgBouncer that is named in lastgood.toml, as it is now. ``members``: what no dump holds of the live database's
+    extensions.
     """
 
     request: Request
@@ -55,6 +58,7 @@ class Subject:
     now: datetime
     past: tuple[PastRun, ...]
     pools: tuple[ConsoleState, ...]
+    members: Survey
 
     @classmethod
     def of(
@@ -70,6 +74,7 @@ class Subject:
             server_clock(maintenance),
             past_runs(request.state, database.name),
             consoles(request.pgbouncer, request.target.at(database.name), maintenance),
+            survey(live, request.target.at(database.name)),
         )
 
     @property
@@ -86,6 +91,14 @@ class Subject:
     def summary(self) -> DumpSummary | None:
         """What reading it told besides."""
         return self.reading.summary
+
+    @property
+    def to_put_back(self) -> Survey:
+        """What no dump holds of the extensions that the restore point makes: as its manifest has it, else as it is in
+        the live database."""
+        if self.point is not None and self.point.manifest is not None and self.point.manifest.members is not None:
+            return self.point.manifest.members
+        return of_extensions(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
 
     @property
     def room_needed(self) -> int:

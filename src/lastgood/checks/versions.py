@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
-from typing import LiteralString
+from collections.abc import Iterator
 
 from lastgood.checklist import Finding, Seen
+from lastgood.checks import needs
+from lastgood.checks.needs import Lack
 from lastgood.checks.subject import Subject
+from lastgood.repairs import Rules
 
 SUPPORTED = range(15, 19)
 
@@ -62,44 +64,24 @@ def encoding(s: Subject) -> Iterator[Finding]:
 
 def roles(s: Subject) -> Iterator[Finding]:
     """They are not part of a dump."""
-    wanted = s.summary.roles if s.summary is not None else ()
-    if missing := _missing(s, wanted, "SELECT rolname FROM pg_catalog.pg_roles"):
-        yield Finding(
-            level="refusal",
-            code="missing_roles",
-            text="the restore point needs roles that this server lacks: " + ", ".join(missing),
-            hint="Create them: " + "; ".join(f'CREATE ROLE "{name}" NOLOGIN' for name in missing),
-            final=True,
-        )
+    if s.summary is not None:
+        rules = Rules(strict=s.request.strict)
+        yield from _refused(needs.missing_roles(s.maintenance, s.summary, rules))
 
 
 def extensions(s: Subject) -> Iterator[Finding]:
     """Their files come with packages of the server's machine."""
-    wanted = [extension.name for extension in s.facts.extensions] if s.facts is not None else []
-    if missing := _missing(s, wanted, "SELECT name FROM pg_catalog.pg_available_extensions"):
-        yield Finding(
-            level="refusal",
-            code="missing_extensions",
-            text="the restore point needs extensions that are not installed on this server: " + ", ".join(missing),
-            hint="Install their packages on the server's machine, then run the rollback again.",
-            final=True,
-        )
+    if s.facts is not None:
+        yield from _refused(needs.missing_extensions(s.maintenance, s.facts))
+        yield from _refused(needs.missing_languages(s.maintenance, s.facts))
 
 
 def tablespaces(s: Subject) -> Iterator[Finding]:
     """They belong to the server."""
-    wanted = s.summary.tablespaces if s.summary is not None else ()
-    if missing := _missing(s, wanted, "SELECT spcname FROM pg_catalog.pg_tablespace"):
-        yield Finding(
-            level="refusal",
-            code="missing_tablespaces",
-            text="the restore point needs tablespaces that this server lacks: " + ", ".join(missing),
-            hint="Create them, then run the rollback again.",
-            final=True,
-        )
+    if s.summary is not None:
+        yield from _refused(needs.missing_tablespaces(s.maintenance, s.summary))
 
 
-def _missing(s: Subject, wanted: Iterable[str], query: LiteralString) -> list[str]:
-    """Which of the wanted names the server does not have."""
-    names = set(wanted)
-    return sorted(names - {name for (name,) in s.maintenance.execute(query)}) if names else []
+def _refused(lack: Lack | None) -> Iterator[Finding]:
+    if lack is not None:
+        yield Finding(level="refusal", code=f"missing_{lack.kind}", text=lack.text, hint=lack.hint, final=True)

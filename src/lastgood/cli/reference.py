@@ -263,7 +263,7 @@ def statuses() -> str:
 
 def _errors(root: type[errors.LastgoodError]) -> Iterator[type[errors.LastgoodError]]:
     yield root
-    for each in root.__subclasses__():
+    for each in sorted(root.__subclasses__(), key=lambda each: (each.exit_status, each.code)):
         yield from _errors(each)
 
 

@@ -11,7 +11,8 @@ from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
 from lastgood.cli.session import PACE, Session
-from lastgood.errors import Corrupt, Incomplete
+from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.errors import Corrupt, Incomplete, UsageError
 from lastgood.present import report as shown
 from lastgood.present import salvage as shown_salvage
 
@@ -29,6 +30,12 @@ def restore_(
     ],
     into: Annotated[str, typer.Option("--into", metavar="NAME", help="The database to make; it must not exist.")],
     database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
+    no_owner: Annotated[
+        bool, typer.Option("--no-owner", help="Leave out the owners of objects: the role that restores owns them.")
+    ] = False,
+    no_acl: Annotated[
+        bool, typer.Option("--no-acl", help="Leave out privileges: GRANT, REVOKE, ALTER DEFAULT PRIVILEGES.")
+    ] = False,
     salvage: Annotated[
         bool,
         typer.Option("--salvage-readable", help="Of a damaged dump, load what can be read, and say what is missing."),
@@ -42,6 +49,13 @@ def restore_(
     With --salvage-readable nothing is proved: rows and commands that are damaged are left out and listed, table by
     table, and the status is 0 however much that is. Read the report, or with --json each table's `state`.
     """
+    if salvage and (no_owner or no_acl):
+        raise UsageError(
+            f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it leaves out and "
+            "lists what the server refuses",
+            hint="Leave that option out.",
+            state=NOTHING_LOOKED_AT,
+        )
     store = session.settings.store
     named = {"point": SHOWN} if STDIN in point else {}
     with session.events() as emit, operands(point, store, emit) as names:
@@ -61,6 +75,8 @@ def restore_(
                     reopen_when=session.settings.reopen_when,
                     strict=session.settings.strict,
                     allow_orphans=session.settings.allow_orphans,
+                    no_owner=no_owner,
+                    no_acl=no_acl,
                     database_name=database,
                     state=session.settings.state,
                 )

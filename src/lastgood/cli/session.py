@@ -27,7 +27,7 @@ from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
 from lastgood.present.screen import Screen
-from lastgood.secrecy import Scrubber
+from lastgood.secrecy import Scrubber, secrets_within
 
 if TYPE_CHECKING:
     from lastgood.cli.news import News
@@ -62,6 +62,8 @@ class Session:
         self._learn(self.scrub, public)
         self.scrub.learn_from(settings.db, self._environment, public)
         self.scrub.learn((keywords[key] for key in ("password", "sslpassword") if keywords.get(key)), public)
+        # Hooks and other commands of the file may hold some in their arguments.
+        self.scrub.learn(secrets_within(settings.tables.model_dump(exclude_unset=True)), public)
         self.screen = Screen(scrub=self.scrub, no_color=settings.no_color)
         caller.announce(self._arguments, self.scrub)
         waits.Limit.seconds = settings.tables.server.wait_limit

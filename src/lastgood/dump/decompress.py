@@ -39,6 +39,8 @@ _MAGIC: dict[Compression, tuple[bytes, ...]] = {
     "xz": (b"\xfd7zXZ\x00",),
     "bzip2": (b"BZh",),
 }
+# "xz -9" asks for 65 MB; a file can ask for 4 GB. zstd by itself takes nothing that asks for more than 128 MB.
+_XZ_MEMORY = 1 << 28
 _ZLIB = (b"\x78",)
 # isal's type information takes this class for an instance of it.
 _GZIP_DAMAGE = cast("type[Exception]", isal_zlib.error)
@@ -175,7 +177,7 @@ _MEMBERS: dict[Method, Callable[[], _Member]] = {
     "zlib": lambda: _Gzip(15),
     "zstd": _Zstd,
     "lz4": lambda: _Buffered(lz4.frame.LZ4FrameDecompressor()),
-    "xz": lambda: _Buffered(lzma.LZMADecompressor(lzma.FORMAT_XZ)),
+    "xz": lambda: _Buffered(lzma.LZMADecompressor(lzma.FORMAT_XZ, _XZ_MEMORY)),
     "bzip2": lambda: _Buffered(bz2.BZ2Decompressor()),
 }
 

@@ -26,6 +26,8 @@ _LIST = re.compile(r"blobs(?:_\d+)?\.toc")
 _CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
 # What pg_dump writes behind the rows of a table (dumpTableData_copy, dumpTableData_insert).
 _END_OF_ROWS, _END_OF_INSERTS, _NO_INSERTS = b"\\.\n\n\n", b"\n\n\n", b"\n\n"
+# Bytes: room for more than ten million large objects.
+_LONGEST_LIST = 1 << 28
 _INSERT = b"INSERT INTO "
 _GZIP = b"\x1f\x8b"
 # Ten bytes of header, eight of checksum and length, and no less than two for the end of the data between them.
@@ -57,7 +59,13 @@ def check_whole(folder: Path) -> None:
 
 def _objects(path: Path) -> Iterator[str]:
     """The names, without their extension, of a list: a line each, of an OID and a name."""
-    text = path.read_bytes()
+    with path.open("rb") as file:
+        text = file.read(_LONGEST_LIST + 1)
+    if len(text) > _LONGEST_LIST:
+        raise Corrupt(
+            f'cannot read "{path.parent}": its file "{path.name}" is no list of large objects',
+            hint="Choose another restore point.",
+        )
     if not text.endswith(b"\n"):
         raise _ends_early(path)
     for line in text.decode("ascii", "replace").splitlines():

@@ -9,9 +9,10 @@ from lastgood.dump.names import shown
 from lastgood.dump.statements import Command, Setting
 from lastgood.dump.summary import DumpSummary
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
-from lastgood.errors import BadPoint, Corrupt, Incomplete
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
 
 CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
+LOOK = "Load it beside the live database to look at it: lastgood restore FILE --salvage-readable --into NAME."
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
     "the platform maintains"
@@ -29,9 +30,16 @@ class WhichDatabase(BadPoint):
 
 
 def check_end(
-    summary: DumpSummary, *, wanted: str | None, cut_off: bool, complete: bool, last: Command | None, anything: bool
+    summary: DumpSummary,
+    *,
+    wanted: str | None,
+    foreign: Foreign | None,
+    cut_off: bool,
+    complete: bool,
+    last: Command | None,
+    anything: bool,
 ) -> None:
-    """Raises Incomplete, Corrupt or WhichDatabase unless one text is complete.
+    """Raises Incomplete, Corrupt, WhichDatabase, or ``foreign`` unless one text is complete, and pg_dump's.
 
     ``wanted`` is the database to take from a cluster dump; ``cut_off``: a header had no footer; ``complete``: there
     were header and footer (of a cluster dump, its own), or somebody vouches for it; ``last`` is the last command of a
@@ -44,11 +52,15 @@ def check_end(
                 hint=CHOOSE_ANOTHER,
             )
         _check_choice(summary, wanted)
+        if foreign is not None:
+            raise foreign
     elif cut_off:
         raise Incomplete(
             'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"',
             hint=CHOOSE_ANOTHER,
         )
+    elif foreign is not None:
+        raise foreign
     elif not complete:
         if last is not None and resets(last.statement):
             if _BY_SUPABASE not in summary.notes:

@@ -40,6 +40,26 @@ class Rows:
 
 
 @dataclass(frozen=True, slots=True)
+class RowPart:
+    """A part of one row that is too long to be held; the ``last`` one has the line end. ``line`` is the row's."""
+
+    data: bytes
+    last: bool
+    offset: int
+    line: int
+
+    @property
+    def rows(self) -> int:
+        """How many rows end here."""
+        return int(self.last)
+
+    @property
+    def size(self) -> int:
+        """Bytes."""
+        return len(self.data)
+
+
+@dataclass(frozen=True, slots=True)
 class Skimmed:
     """Whole rows that were passed over: ``size`` bytes, of which only the ``first`` row is given, without line end."""
 
@@ -57,4 +77,13 @@ class RowsEnd:
     rows: int
 
 
-Entry = Command | RowsStart | Rows | Skimmed | RowsEnd
+@dataclass(frozen=True, slots=True)
+class SegmentStart:
+    """Another dump of the same database follows, in the same text from ``offset`` on or in the next file (None): such
+    as the rows after the definitions.
+    """
+
+    offset: int | None
+
+
+Entry = SegmentStart | Command | RowsStart | Rows | RowPart | Skimmed | RowsEnd

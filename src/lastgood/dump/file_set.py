@@ -7,6 +7,7 @@ import re
 from collections.abc import Generator, Iterator, Sequence
 from pathlib import Path
 
+from lastgood.dump import links
 from lastgood.dump.formats import DumpSource, PgRestore, open_dump
 from lastgood.dump.parts import Part
 from lastgood.errors import BadPoint, Incomplete
@@ -70,7 +71,7 @@ def files_of_set(folder: Path) -> list[Path]:
     found: dict[str, Path] = {}
     for path in sorted(folder.iterdir()):
         name = re.fullmatch(rf"({'|'.join(_NAMES)}){_ENDING}", path.name)
-        if name is not None and path.is_file():
+        if name is not None and not links.leads_out(path, folder) and path.is_file():
             found.setdefault(name[1], path)
     return [found[name] for name in _NAMES if name in found] if {"schema", "data"} <= found.keys() else []
 

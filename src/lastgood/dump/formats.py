@@ -12,10 +12,11 @@ from pathlib import Path
 from typing import BinaryIO
 
 from lastgood import child
-from lastgood.dump import directory, recognize
+from lastgood.dump import directory, links, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
+from lastgood.dump.toc import VERSIONS
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 
 PgRestore = Callable[[tuple[int, int, int]], Path]
 """Finds the pg_restore that reads archives of a version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's.
@@ -156,7 +157,7 @@ class DumpSource:
                 f'cannot read "{self.path}": it is an archive, and there is no pg_restore to read it with',
                 hint="Install PostgreSQL's client programs.",
             )
-        program = self._pg_restore(self.archive_version)
+        program = self._program(self._pg_restore)
         try:
             with ExitStack() as stack:
                 try:
@@ -171,6 +172,16 @@ class DumpSource:
                 yield from output
         except child.ChildFailed as error:
             raise self._explain(error) from error
+
+    def _program(self, pg_restore: PgRestore) -> Path:
+        assert self.archive_version is not None
+        try:
+            return pg_restore(self.archive_version)
+        except Refused as error:
+            if self.archive_version[:2] <= VERSIONS[-1]:
+                raise
+            # Newer than every pg_dump known here, or a damaged header: it says something about this file only.
+            raise BadPoint(error.message, hint=error.hint) from error
 
     def _explain(self, error: child.ChildFailed) -> BadPoint:
         if error.status is None:
@@ -234,6 +245,9 @@ def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
 
 
 def _open_directory(path: Path, pg_restore: PgRestore | None) -> DumpSource:
+    for member in path.iterdir():
+        if member.is_symlink() and links.leads_out(member, path.parent):
+            raise links.outside(member)
     contents = path / "toc.dat"
     if not contents.is_file():
         raise BadPoint(
@@ -287,6 +301,8 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
         else:
             hint = "If a dump is in it, unpack it with tar and give that."
         raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
+    if server := makers.other_server(head):
+        raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=_ANOTHER)
     other = recognize.something_else(head)
     if other is not None:
         what, hint = other

@@ -8,7 +8,7 @@ three differences, all on the safe side:
   here only BEGIN ATOMIC is one;
 - a backslash in the middle of a command is an error instead of a psql command.
 
-Memory is bounded by the longest command or row, or by a portion (see window.py), not by the length of the dump.
+Memory is bounded by the longest command, which has a limit (see window.py), not by the length of the dump or of a row.
 """
 
 from __future__ import annotations
@@ -22,6 +22,7 @@ from lastgood.dump.tokens import (
     Comment,
     CopyData,
     CopyEnd,
+    CopyPart,
     CopySpan,
     CopyStart,
     MetaCommand,
@@ -37,11 +38,6 @@ _BOM = b"\xef\xbb\xbf"
 _LONGEST_WORD = 16
 _CUT_OFF_HINT = "The file was cut off, or its maker was stopped: choose another restore point."
 _DAMAGED_HINT = "The file is damaged, or was not written by pg_dump: choose another restore point."
-_CONFORMING = re.compile(
-    rb"(?i:set\s+(?:session\s+|local\s+)?standard_conforming_strings\s*(?:=|\sto\s)\s*'?(?P<value>\w+)'?\s*\Z"
-    rb"|reset\s+(?:standard_conforming_strings|all)\s*\Z|discard\s+all\s*\Z)"
-)
-_OFF = frozenset({b"off", b"of", b"false", b"fals", b"fal", b"fa", b"f", b"no", b"n", b"0"})
 _ENCODING = re.compile(
     rb"(?i:set\s+(?:session\s+|local\s+)?(?:client_encoding\s*(?:=|\sto\s)|names)\s*'?([\w-]+)'?\s*\Z)"
 )
@@ -55,6 +51,11 @@ _AMBIGUOUS = frozenset(
 # byte; wider ones faster one by one. (Measured: 160, 70 and 400 ns for a row of 250 bytes.)
 _MIDDLING = 100
 _WIDE = 700
+
+LONG = 1 << 23
+"""Rows that have more bytes than about that are given in parts."""
+ROW_LIMIT = (1 << 30) - 1
+"""No server sends or takes a row with more bytes (MaxAllocSize)."""
 
 
 def tokens(chunks: Iterable[bytes], *, skim: bool = False) -> Iterator[Token]:
@@ -77,6 +78,7 @@ def tokens(chunks: Iterable[bytes], *, skim: bool = False) -> Iterator[Token]:
 class Lexer(Window):
     """See ``tokens``. ``start`` is the first byte of the token being read.
 
+    ``whole_rows`` gives every row as a whole, as far as ``limit`` allows.
     ``ended`` may be set between two tokens, by whoever knows that the dump is complete: lines that do not look like SQL
     are then Noise.
     """
@@ -84,6 +86,7 @@ class Lexer(Window):
     def __init__(self, chunks: Iterable[bytes], *, skim: bool = False) -> None:
         super().__init__(chunks)
         self.ended = False
+        self.whole_rows = False
         self._skim = skim
         self._escapes = False  # standard_conforming_strings is off
 
@@ -92,6 +95,7 @@ class Lexer(Window):
         ``behind`` on. For damaged dumps: this one took what it should not. Offsets are then only about right.
         """
         again = Lexer(itertools.chain([text, self.cut(behind, len(self.buffer))], self._chunks))
+        again.whole_rows = self.whole_rows
         again.base, again._line, again._escapes = self.base + self.start, line, self._escapes
         return again
 
@@ -193,8 +197,8 @@ class Lexer(Window):
 
     def _follow(self, text: bytes, line: int, offset: int) -> None:
         """Takes note of settings that change how the text is to be read."""
-        if (match := _CONFORMING.match(text)) is not None:
-            self._escapes = (match["value"] or b"on").lower() in _OFF
+        if (match := patterns.CONFORMING.match(text)) is not None:
+            self._escapes = (match["value"] or b"on").lower() in patterns.OFF
         elif (match := _ENCODING.match(text)) is not None and re.sub(rb"[_-]", b"", match[1].lower()) in _AMBIGUOUS:
             raise BadPoint(
                 f"cannot read the dump: line {line} says that it is written in {match[1].decode('ascii')}, "
@@ -212,8 +216,8 @@ class Lexer(Window):
             match = patterns.WORD.match(self.buffer, self.pos)
             if match is None:
                 return b""
-            if match.end() < len(self.buffer) or not self.more():
-                return match[0].lower()
+            if match.end() - match.start() > _LONGEST_WORD or match.end() < len(self.buffer) or not self.more():
+                return match[0][: _LONGEST_WORD + 1].lower()
 
     def _command(self, *, keywords: bool) -> bytes:
         """The text of the command at ``pos``, which is left behind its semicolon."""
@@ -394,7 +398,7 @@ class Lexer(Window):
 
     # Rows ---------------------------------------------------------------------------------------------------------
 
-    def _rows(self, target: bytes, line: int, offset: int) -> Iterator[CopyData | CopySpan | CopyEnd]:
+    def _rows(self, target: bytes, line: int, offset: int) -> Iterator[CopyData | CopyPart | CopySpan | CopyEnd]:
         """The rows that follow a COPY command into ``target``, which began at ``line`` and ``offset``."""
         self.start = self.pos
         cut_off = f"the rows of COPY {_shown(target)}", offset, line
@@ -429,6 +433,35 @@ class Lexer(Window):
                 yield CopyEnd(self.base + self.start, self.line())
                 return
             self.pos = max(self.start, len(self.buffer) - 2)
+            if len(self.buffer) - self.start > LONG and not self.whole_rows:
+                yield from self._long_row(cut_off)
+            elif not self.more():
+                raise self._cut_off(*cut_off)
+
+    def _long_row(self, cut_off: tuple[str, int, int]) -> Iterator[CopyPart | CopySpan]:
+        """The row behind the line end ``start``, whose own is not in the buffer; ``start`` is then that one."""
+        self.start += 1
+        line, begun, size = self.line(), self.base + self.start, 0
+        while True:
+            end = self.buffer.find(b"\n", self.start) + 1
+            last = end > 0
+            part = self.cut(self.start, end if last else len(self.buffer))
+            size += len(part)
+            if size - last > ROW_LIMIT:
+                raise Corrupt(
+                    f"cannot read the dump: line {line} has more than 1 GB, and no server takes such a row",
+                    hint=_DAMAGED_HINT,
+                    line=line,
+                    offset=begun,
+                )
+            if not self._skim:
+                yield CopyPart(part, last, self.base + self.start, line)
+            elif last:
+                yield CopySpan(b"", size, 1, begun, line)
+            if last:
+                self.start = self.pos = end - 1
+                return
+            self.start = self.pos = len(self.buffer)
             if not self.more():
                 raise self._cut_off(*cut_off)
 

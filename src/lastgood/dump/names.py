@@ -9,12 +9,16 @@ from typing import Any
 
 from pglast import keywords
 
-_PLAIN = re.compile(r"[a-z_][a-z0-9_$]*\Z")
+_PLAIN = re.compile(r"[a-z_][a-z0-9_]*\Z")
 # quote_ident() quotes every keyword that is not unreserved.
 _QUOTED_KEYWORDS = frozenset(keywords.RESERVED_KEYWORDS | keywords.COL_NAME_KEYWORDS | keywords.TYPE_FUNC_NAME_KEYWORDS)
 
-# pg_type's internal names of the types that format_type() spells in SQL's words.
+# pg_type's internal names of the types that format_type() spells in SQL's words, which it never quotes.
 _SQL_NAMES = {
+    "bit": "bit",
+    "interval": "interval",
+    "json": "json",
+    "numeric": "numeric",
     "bool": "boolean",
     "int2": "smallint",
     "int4": "integer",

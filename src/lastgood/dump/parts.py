@@ -10,8 +10,7 @@ from typing import Protocol, runtime_checkable
 
 from lastgood.dump.entries import Entry
 from lastgood.dump.names import shown
-from lastgood.dump.statements import Command, Kind, Setting, Verdict
-from lastgood.dump.summary import POST_DATA
+from lastgood.dump.statements import POST_DATA, Command, Kind, Setting, Verdict
 from lastgood.errors import BadPoint
 
 
@@ -56,12 +55,14 @@ def _escaped(name: str) -> str:
     return shown(name).replace("\\", "\\\\")
 
 
-def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]:
-    """The entries of one of several files, without what goes behind the rows of the files that follow: keys, indexes,
-    triggers, and whatever stands behind them. That is added to ``held``.
+def rows_first(entries: Iterator[Entry], held: list[Command], *, alone: bool) -> Iterator[Entry]:
+    """The entries of one text, without what goes behind the rows that may follow, here or in another file: keys,
+    indexes, triggers, and whatever stands behind them. That is added to ``held``.
+    ``alone``: no other text follows.
     """
     behind: list[Command] = []
     settings: dict[str, Command] = {}
+    others = not alone
     for entry in entries:
         if isinstance(entry, Command) and isinstance(entry.detail, Setting) and not behind:
             settings[entry.detail.name] = entry
@@ -74,7 +75,9 @@ def rows_first(entries: Iterator[Entry], held: list[Command]) -> Iterator[Entry]
             else:
                 behind.append(entry)
         else:
+            others = others or bool(behind)
             yield entry
-    if behind:
-        # They are written for these, and run after another file has set its own.
-        held += [*settings.values(), *behind]
+    if others and behind:
+        # They are written for these, and run after another text has set its own.
+        held += settings.values()
+    held += behind

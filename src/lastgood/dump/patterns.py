@@ -89,3 +89,10 @@ SIMPLE = {
     )
     for escapes in (False, True)
 }
+
+# The commands that say whether a backslash escapes in an ordinary string, in the forms that are recognised.
+CONFORMING = re.compile(
+    rb"(?i:set\s+(?:session\s+|local\s+)?standard_conforming_strings\s*(?:=|\sto\s)\s*'?(?P<value>\w+)'?\s*\Z"
+    rb"|reset\s+(?:standard_conforming_strings|all)\s*\Z|discard\s+all\s*\Z)"
+)
+OFF = frozenset({b"off", b"of", b"false", b"fals", b"fal", b"fa", b"f", b"no", b"n", b"0"})

@@ -9,11 +9,12 @@ from __future__ import annotations
 
 import re
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from lastgood.dump import encodings, patterns
 from lastgood.dump.archive_parts import texts
-from lastgood.dump.entries import Entry, Rows, RowsEnd
+from lastgood.dump.conditions import Conditions
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import Lexer
@@ -21,16 +22,19 @@ from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import rows_first
 from lastgood.dump.reader import Reading, Source
 from lastgood.dump.repair import repaired
-from lastgood.dump.statements import Command
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, Noise, Statement, Token
-from lastgood.errors import BadPoint, Corrupt
+from lastgood.dump.statements import Command, Kind, PsqlCommand, Setting, Verdict
+from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
+from lastgood.errors import BadPoint, Corrupt, Unsafe
 
 SHOWN = 10
 LIMIT = 1 << 26
+# Without pg_dump's headers there is no place to go on at: what another program wrote may be as long as a value can be.
+LIMIT_OF_OTHERS = 1 << 30
 # Stands for a NUL byte: in no encoding do these two occur in a row of pg_dump's.
 _NUL = b"\xff\r"
 _HEADER = re.compile(rb"^-- (?:Name|Data for Name|Statistics for Name): .*; Type: .*; Schema: ", re.MULTILINE)
 _SKIPPED_AHEAD = 1 << 9
+_REDEFINES = re.compile(rb"(?i)(?:alter|create|drop)\b")
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +62,8 @@ class TableDamage:
 
 
 class ReadableReading(Reading):
-    """Iterate to the end, then ask ``summary``, ``damage`` (sentences), ``commands`` and ``tables``.
+    """Iterate to the end, then ask ``summary``, ``damage`` (sentences), ``commands``, ``tables`` and ``maker`` (the
+    program that wrote it, where that is known and not pg_dump).
 
     ``database`` chooses one from a cluster dump. Raises BadPoint only where nothing tells which database is meant, or
     where the dump can't be opened at all.
@@ -70,18 +75,19 @@ class ReadableReading(Reading):
         self.damage: list[str] = []
         self.commands: list[LeftOut] = []
         self.tables: dict[Relation, TableDamage] = {}
+        self.maker = ""
         self._again: tuple[bytes, int] | None = None
 
     def __iter__(self) -> Iterator[Entry]:
         held: list[Command] = []
         for text in texts(self._dump, self._note_damage):
             self._begin_text()
-            entries = self._text(text)
-            yield from rows_first(entries, held) if isinstance(self._dump, FileSet) else entries
+            yield from rows_first(self._text(text), held, alone=not isinstance(self._dump, FileSet))
         yield from held
 
     def _text(self, source: Source) -> Iterator[Entry]:
         known = len(self.damage)
+        self._conditions = Conditions()
         for token in self._tokens(source):
             if self.summary.cluster and self._wanted is None:
                 raise BadPoint(
@@ -96,7 +102,8 @@ class ReadableReading(Reading):
         yield from self._flush()
         if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
             self._note_damage(Corrupt("it ends without its footer"))
-        self.summary.notes += self._noise.notes()
+        self.summary.notes += [*self._noise.notes(), *self._restricted.cautions()]
+        self.maker = self.maker or self._maker
 
     def _note_damage(self, error: BadPoint) -> None:
         if error.message not in self.damage:
@@ -105,20 +112,22 @@ class ReadableReading(Reading):
     # Tokens ------------------------------------------------------------------------------------------------------
 
     def _tokens(self, source: Source) -> Iterator[Token]:
-        lexer: Lexer | None = Lexer(_readable(repaired(source.chunks(), self.summary.notes), self._note_damage))
+        text = repaired(source.chunks(), self.summary.notes, of_pg_dump=True)
+        lexer: Lexer | None = Lexer(_readable(text, self._note_damage))
         while lexer is not None:
-            lexer.limit = LIMIT
+            lexer.limit, lexer.whole_rows = LIMIT, True
             following: Lexer | None = None
             try:
                 for token in lexer.tokens():
                     yield token
                     lexer.ended = self._ended
+                    lexer.limit = LIMIT if self._marked else LIMIT_OF_OTHERS
                     if self._again is not None:
-                        text, line = self._again
+                        again, line = self._again
                         self._again = None
                         # Rows are given up to the line end before the next one.
                         behind = lexer.start + 1 if isinstance(token, CopyData) else lexer.pos
-                        following = lexer.restarted(text, line, behind)
+                        following = lexer.restarted(again, line, behind)
                         break
             except BadPoint as error:
                 if self._copying is None and self._entry:
@@ -130,6 +139,8 @@ class ReadableReading(Reading):
             lexer = following
 
     def _guarded(self, token: Token) -> Iterator[Entry]:
+        if not self._conditions.active and not isinstance(token, MetaCommand):
+            return
         if isinstance(token, CopyData):
             yield from self._sound_rows(token)
             return
@@ -151,6 +162,36 @@ class ReadableReading(Reading):
             # A quote that was lost took what follows for a part of the command.
             self._again = token.text[found.start() :] + b";", token.line + token.text.count(b"\n", 0, found.start())
 
+    # What other programs write ------------------------------------------------------------------------------------
+
+    def _of_a_stranger(self, command: Command, reason: str) -> Command:
+        """It is sent, as far as it is harmless: the new database is the only one that it can change."""
+        if command.kind is Kind.CODE:
+            raise Unsafe(f"cannot restore the dump: line {command.statement.line} {reason}")
+        if isinstance(command.detail, PsqlCommand):
+            self._conditions.note(command.detail)
+        if command.kind in (Kind.QUERY, Kind.PSQL) or (isinstance(command.detail, Setting) and command.detail.local):
+            return replace(command, verdict=Verdict.SKIP, reason=reason)
+        return replace(command, verdict=Verdict.RUN)
+
+    def _follow(self, command: Command) -> None:
+        super()._follow(command)
+        if command.kind in (Kind.CHANGE, Kind.DROP) and _REDEFINES.match(command.statement.text) is not None:
+            # What columns it has from here on, the server knows.
+            for relation in command.relations:
+                self.summary.tables.pop(relation, None)
+                if command.kind is Kind.DROP:
+                    self._made.discard(relation)
+            if isinstance(command.detail, Relation):
+                self._made.discard(command.relations[0])
+                self._made.add(command.detail)
+
+    def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
+        found = super()._insert(token)
+        # One that names no columns need not give them all.
+        unsure = found is not None and found[0].columns is None and not self._marked
+        return None if unsure else found
+
     # Rows --------------------------------------------------------------------------------------------------------
 
     def _end_rows(self, why: str) -> Iterator[Entry]:
@@ -163,6 +204,8 @@ class ReadableReading(Reading):
         """The rows that are as they should be, those that lie together in one entry; the others are noted."""
         if self._copying is None:
             return
+        if not self._marked and token.data.count(b"\r\n") == token.rows:
+            token = replace(token, data=token.data.replace(b"\r\n", b"\n"))  # as the server reads it
         columns = self._copying.columns
         tabs = None if columns is None else max(len(columns) - 1, 0)
         if self._all_sound(token, tabs, columns == ()):

@@ -11,32 +11,50 @@ from collections.abc import Iterator
 from dataclasses import replace
 from typing import Protocol
 
-from lastgood.dump import encodings, inserts, names, noise
-from lastgood.dump.checks import check_encoding, check_rows
-from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
+from lastgood.dump import encodings, inserts, names, noise, patterns
+from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
+from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
+from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.lexer import Lexer
+from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
-from lastgood.dump.parts import Parted, naming, rows_first
+from lastgood.dump.parts import Parted, naming
 from lastgood.dump.refusal import refusal
 from lastgood.dump.repair import repaired
+from lastgood.dump.restricted import Restricted
 from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
+from lastgood.dump.search_path import SERVERS_DEFAULT, path_of
 from lastgood.dump.statements import (
     Command,
     CopyTarget,
+    Created,
+    InsertTarget,
     Kind,
+    LargeObjectCall,
     PsqlCommand,
     Setting,
     TableDefinition,
     Verdict,
     understand_psql,
 )
-from lastgood.dump.summary import DumpSummary, Skipped
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopySpan, CopyStart, MetaCommand, Noise, Statement, Token
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
+from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
+from lastgood.dump.targets import RowTargets
+from lastgood.dump.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopyPart,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Noise,
+    Statement,
+    Token,
+)
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 
-__all__ = ["Entry", "Reading", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
+__all__ = ["Entry", "Reading", "RowPart", "Rows", "RowsEnd", "RowsStart", "Skimmed", "Source", "WhichDatabase", "read"]
 
 
 class Source(Protocol):
@@ -75,8 +93,19 @@ _HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
 _NOT_MADE = "is about something that none of the files makes"
-_HARMLESS_BEFORE_ENTRIES = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
+# undefined_table, invalid_schema_name
+_NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
+_OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
+_RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
+_ENDS = re.compile(rb"(?i)(?:commit|end)\b")
+_LATE_DROP = "drops something after the dump began to make things"
+_NO_TRANSACTION = "sets something for one transaction, and there is none"
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
+# What tools write behind the footer of a dump that is theirs otherwise.
+_TAILS = (
+    (re.compile(rb'INSERT INTO "schema_migrations"'), ", as in Rails' structure.sql"),
+    (re.compile(rb"INSERT INTO (?:\w+\.)?schema_migrations"), ", as in dbmate's schema.sql"),
+)
 
 
 class Reading:
@@ -91,15 +120,18 @@ class Reading:
         self._accept_unmarked = accept_unmarked
         self._accept_partial = accept_partial
         self._skim = skim
+        self._made: set[Relation] = set()
         # The tables, by name and schema as comments show them.
         self._by_header: dict[tuple[bytes, bytes], Relation] = {}
+        self._targets = RowTargets()
         self._begin_text()
 
     def _begin_text(self) -> None:
         """What holds for one text: nothing of it goes over to the next file of a set."""
         self._codec = "utf-8"
-        self._schema = ""
+        self._missing_schema = ""  # the path's first, where nothing made it and pg_catalog would take its place
         self._escapes_in_strings = False
+        self._begin_session()
         self._connected: str | None = None
         # The segment: one dump, from its header to its footer. A file may hold several.
         self._open = False
@@ -112,30 +144,43 @@ class Reading:
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
+        self._maker = ""
+        self._stranger: Foreign | None = None
+        self._behind: Statement | CopyStart | None = None
+        self._tail = ""
+        self._restricted = Restricted()
         self._entry = ""
         self._empty: RowsStart | None = None
         self._group: inserts.Section | None = None
         self._target: inserts.Target | None = None
         self._copying: RowsStart | None = None
         self._rows = 0
+        self._long: LongRow | None = None
         self._noise = noise.Seen()
+
+    def _begin_session(self) -> None:
+        """What holds from the beginning of a session, as psql opens one for a file and at each connect."""
+        self._path = path_of(None, self._made)
+        self._path_given = False
+        self._transaction = False
+        self._begun: Command | None = None
+        self._in_block = False
 
     def __iter__(self) -> Iterator[Entry]:
         if not isinstance(self._source, Parted):
             yield from self._text(self._source)
             return
-        held: list[Command] = []
         for part in self._source.parts:
             with naming(part.name, self.summary.notes):
                 if part.is_roles:
                     for command in role_commands(part.source, self.summary.notes):
-                        self.summary.roles.update(command.roles)
+                        self.summary.note_roles(command)
                         self._note_skipped(command)
                         yield command
                 else:
                     self._begin_text()
-                    yield from rows_first(self._text(part.source), held)
-        yield from held
+                    yield SegmentStart(None)
+                    yield from self._text(part.source)
         if self.summary.rows_without_table:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
             self.summary.notes.append(f"none of the files makes {named}: rows of it were left out")
@@ -143,13 +188,21 @@ class Reading:
     def _text(self, source: Source) -> Iterator[Entry]:
         """One file, from its beginning to its end."""
         tokens = self._tokens(source)
-        while (token := self._next(tokens)) is not None:
-            yield from self._take(token)
+        try:
+            while (token := self._next(tokens)) is not None:
+                yield from self._take(token)
+        except (Corrupt, Incomplete) as error:
+            if self._maker:
+                # What another program writes need not be what is understood here.
+                raise self._foreign() from error
+            raise
         yield from self._flush()
         self.summary.notes += self._noise.notes()
+        self.summary.cautions += self._restricted.cautions()
         check_end(
             self.summary,
             wanted=self._wanted,
+            foreign=self._foreign() if self._maker else self._stranger,
             cut_off=self._open,
             complete=self._cluster_ended if self.summary.cluster else self._marked or self._accept_unmarked,
             last=self._last if self._supabase else None,
@@ -182,6 +235,15 @@ class Reading:
                     check_rows(self._copying, token)
                     self._rows += token.rows
                     yield Rows(token.data, token.rows, token.offset, token.line)
+            case CopyPart():
+                if self._copying is not None:
+                    if self._long is None:
+                        self._long = LongRow(self._copying, encoding=self.summary.encoding, codec=self._codec)
+                    self._long.add(token)
+                    yield RowPart(token.data, token.last, token.offset, token.line)
+                    if token.last:
+                        self._rows += 1
+                        self._long = None
             case CopySpan():
                 if self._copying is not None:
                     self._rows += token.rows
@@ -194,10 +256,10 @@ class Reading:
                 self._check_header()
                 self._empty = None
                 yield from self._flush()
-                if self._active(token) and (start := self._copy(token)) is not None:
-                    self._copying = start
-                    yield start
+                if self._active(token):
+                    yield from self._copy(token)
             case Comment():
+                self._restricted.comment(token)
                 yield from self._note_comment(token)
                 self._comment = token
             case MetaCommand():
@@ -207,6 +269,7 @@ class Reading:
                 self._noise.add(token, ended=self._ended)
             case Statement():
                 self._check_header()
+                self._restricted.statement(token)
                 if self._active(token):
                     yield from self._statement(token)
 
@@ -215,12 +278,7 @@ class Reading:
     def _active(self, token: Statement | CopyStart) -> bool:
         """Whether this part of the file is the one to restore."""
         if self._ended and not self.summary.cluster and not resets(token):
-            raise Corrupt(
-                f"cannot use the dump: line {token.line} has text after the dump's end",
-                hint=_AFTER_END,
-                line=token.line,
-                offset=token.offset,
-            )
+            self._note_behind_the_end(token)
         return not self.summary.cluster or (self._wanted is not None and self._connected == self._wanted)
 
     def _statement(self, token: Statement) -> Iterator[Entry]:
@@ -229,18 +287,29 @@ class Reading:
             start = self._insert(token)
             if start is not None:
                 if not self._without_table(start[0].relation):
+                    yield from self._default_path(token)
                     yield from self._add(*start, token)
                 return
         self._target = None
         yield from self._flush(keep_empty=True)
-        command = self._made_here(self._placed(self._ruled(token)))
+        command = self._made_here(self._placed(self._settled(self._ruled(token))))
+        if command.kind is Kind.TRANSACTION:
+            yield from self._bracket(command)
+            return
+        yield from self._begun_for(command)
         if command.verdict is Verdict.RUN:
+            if command.kind not in _OF_A_SESSION:
+                yield from self._default_path(token)
             self._check_run(command)
             self._follow(command)
             self.summary.note_command(command)
             self._supabase = self._supabase or made_by_supabase_cli(command)
-            if command.kind is Kind.INSERT:
-                self._note_rows(command.relations[0], inserts=True)
+            if isinstance(command.detail, InsertTarget):
+                self._check_target(command.detail.relation, token)
+                columns = self.summary.columns_of(command.detail.relation)
+                known = None if columns is None else len(columns)
+                check_inserted(command.detail, token, known, all_columns=self._entry.startswith("table data "))
+                self._note_rows(command.detail.relation, inserts=True)
         else:
             self._note_skipped(command)
         self._last = command
@@ -248,22 +317,95 @@ class Reading:
 
     def _ruled(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
-        command = rule(token, schema=self._schema, encoding=self._codec)
+        command = rule(token, path=self._path, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
+        if command.verdict is Verdict.REFUSE and self._maker and command.kind is Kind.CODE:
+            command = replace(command, verdict=Verdict.FOREIGN)
+        if command.verdict is Verdict.FOREIGN:
+            self._targets.note(command)
+            return self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
+            if command.not_sql_at is not None and self._behind is not None:
+                raise Corrupt(
+                    f"cannot use the dump: line {token.line} has text after the dump's end",
+                    hint=_AFTER_END,
+                    line=token.line,
+                    offset=token.offset,
+                )
+            if command.not_sql_at is not None and not self._marked and not self._maker:
+                self._maker = maker_of_definition(token.text)
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
+
+    def _of_a_stranger(self, command: Command, reason: str) -> Command:
+        """What becomes of a command that no pg_dump writes, and that is harmless: here it is left out, and the dump
+        refused at its end, unless something worse comes."""
+        line = command.statement.line
+        if self._stranger is None:
+            self._stranger = Foreign(
+                f"cannot use the dump: line {line} {reason}", hint=LOOK, line=line, offset=command.statement.offset
+            )
+        return replace(command, verdict=Verdict.SKIP, reason=reason, creates=(), detail=None)
+
+    def _foreign(self) -> Foreign:
+        return Foreign(f"cannot use the dump: it is an export of {self._maker}, not of pg_dump", hint=LOOK)
+
+    def _note_behind_the_end(self, token: Statement | CopyStart) -> None:
+        """Commands were added to a dump that is complete."""
+        self._behind = self._behind or token
+        self._tail = self._tail or next((tool for pattern, tool in _TAILS if pattern.match(token.text)), "")
+        line, offset = self._behind.line, self._behind.offset
+        self._stranger = Foreign(
+            f"cannot use the dump: commands were added behind its end, from line {line} on{self._tail}",
+            hint=LOOK,
+            line=line,
+            offset=offset,
+        )
+
+    def _settled(self, command: Command) -> Command:
+        """The same command; a setting that ends with the transaction is left out where there is none."""
+        if not isinstance(command.detail, Setting) or not command.detail.local or command.verdict is not Verdict.RUN:
+            return command
+        if not self._transaction:
+            return replace(command, verdict=Verdict.SKIP, reason=_NO_TRANSACTION, detail=None)
+        reason = f'sets "{command.detail.name}" for one transaction, which pg_dump never does'
+        return self._of_a_stranger(command, reason)
+
+    # Transactions ----------------------------------------------------------------------------------------------
+
+    def _bracket(self, command: Command) -> Iterator[Entry]:
+        """Each command is committed by itself. Only the block around calls of large objects is kept."""
+        self._last = command
+        self._transaction = _ENDS.match(command.statement.text) is None
+        if self._transaction:
+            self._begun = command
+            return
+        self._begun = None
+        if self._in_block:
+            self._in_block = False
+            yield command
+
+    def _begun_for(self, command: Command) -> Iterator[Entry]:
+        begun, self._begun = self._begun, None
+        if begun is not None and isinstance(command.detail, LargeObjectCall):
+            self._in_block = True
+            yield begun
+
+    def _default_path(self, token: Statement | CopyStart) -> Iterator[Entry]:
+        """The command that sets the search path of a session in which the file sets none, as psql has it: before the
+        first command that may depend on it."""
+        if not self._path_given:
+            self._path_given = True
+            yield Command(
+                Statement(b"SET search_path = " + SERVERS_DEFAULT.encode(), token.offset, token.line),
+                Kind.SETTING,
+                detail=Setting("search_path", SERVERS_DEFAULT),
+            )
 
     def _placed(self, command: Command) -> Command:
         """The same command, ruled on with regard to where it stands: the section that ``--clean`` writes."""
         if command.verdict is Verdict.SKIP and command.kind is Kind.DROP:
             if self._entries:
-                line = command.statement.line
-                raise Unsafe(
-                    f"cannot restore the dump: line {line} drops something after the dump began to make things",
-                    hint=CHOOSE_ANOTHER,
-                    line=line,
-                    offset=command.statement.offset,
-                )
+                return self._of_a_stranger(command, _LATE_DROP)
             self.summary.clean = True
         elif command.dummy and not self._entries and (self.summary.clean or (self._marked and not self._headed)):
             # Among the drops pg_dump --clean replaces a view by one without references: unguarded, it fails where
@@ -272,11 +414,28 @@ class Reading:
             return replace(
                 command, verdict=Verdict.SKIP, reason="replaces a view before it is dropped", creates=(), dummy=False
             )
-        elif command.verdict is Verdict.RUN and command.kind not in _HARMLESS_BEFORE_ENTRIES:
+        elif command.verdict is Verdict.RUN and command.kind not in _OF_A_SESSION:
             self._entries = True
         return command
 
+    def _is_made(self, schema: str) -> bool:
+        """Whether a schema exists where the dump stands: it made it, or an extension of its did."""
+        made = Created(Kind.SCHEMA, names.quoted(schema)) in self.summary.created
+        by_extension = any(schema in (each.schema, each.name) for each in self.summary.extensions.values())
+        return schema == "public" or made or by_extension
+
     def _check_run(self, command: Command) -> None:
+        self._targets.note(command)
+        if self._missing_schema and any(
+            created.identity.startswith(f"{names.quoted(self._missing_schema)}.") for created in command.creates
+        ):
+            raise Unsafe(
+                f"cannot restore the dump: line {command.statement.line} makes something in pg_catalog, since the "
+                f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
+                hint=CHOOSE_ANOTHER,
+                line=command.statement.line,
+                offset=command.statement.offset,
+            )
         line, offset = command.statement.line, command.statement.offset
         if isinstance(command.detail, Setting) and command.detail.name == "row_security":
             self.summary.row_security = command.detail.value not in ("off", "false")
@@ -299,15 +458,19 @@ class Reading:
 
     def _follow(self, command: Command) -> None:
         """Keeps track of what says how the rest is to be read: settings, and the tables that there are."""
+        if command.kind in _RELATIONS:
+            self._made.add(command.relations[0])
         match command.detail:
             case TableDefinition(relation=relation):
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
                 self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
             case Setting(name="search_path", value=value):
-                listed = [part.strip().strip('"') for part in (value or "").split(",")]
-                self._schema = next((part for part in listed if part not in ("", "pg_catalog")), "")
+                self._path = path_of(value, self._made)
+                self._path_given = True
+                before = self._path.before_catalogue
+                self._missing_schema = before[0] if before and not any(map(self._is_made, before)) else ""
             case Setting(name="standard_conforming_strings", value=value):
-                self._escapes_in_strings = value in ("off", "false")
+                self._escapes_in_strings = (value or "on").lower().encode() in patterns.OFF
             case Setting(name="client_encoding", value=value):
                 codec = encodings.codec(value or "")
                 if codec is None:
@@ -322,7 +485,11 @@ class Reading:
                 self.summary.encoding = (value or "").upper()
 
     def _psql(self, token: MetaCommand) -> Iterator[Entry]:
+        if self._ended and self._restricted.cut_off(token):
+            return
         command = understand_psql(token)
+        if command.verdict is Verdict.FOREIGN:
+            command = self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         if isinstance(command.detail, PsqlCommand) and command.detail.name == r"\connect":
@@ -336,11 +503,14 @@ class Reading:
                     offset=token.offset,
                 )
             self._connected = name
+            self._begin_session()
             self.summary.databases += [name] if name not in self.summary.databases else []
             if not self.summary.cluster or name == self._wanted:
                 self.summary.database = name
                 self.summary.create = True
             self._entries = self._headed = False
+        elif isinstance(command.detail, PsqlCommand):
+            self._restricted.psql(command.detail.name, command.detail.argument, token.line)
         yield command
 
     def _note_skipped(self, command: Command) -> None:
@@ -353,13 +523,19 @@ class Reading:
         text = token.text.rstrip()
         if self._comment is not None and token.line > self._comment.line + 1:
             self._check_header()
+        if not self._marked and not self._maker:
+            self._maker = maker_of_comment(text)
         if not text.startswith(b"-- ") or not text.strip(b"- "):
             return
         if text == b"-- PostgreSQL database dump":
+            if self._marked and not self.summary.cluster:
+                yield from self._flush()
+                yield SegmentStart(token.offset)
             self._begin(token)
         elif text == b"-- PostgreSQL database dump complete":
             yield from self._flush()
             self._open, self._ended = False, True
+            self._restricted.end_marker()
         elif text == b"-- PostgreSQL database cluster dump":
             self.summary.cluster = True
         elif text == b"-- PostgreSQL database cluster dump complete":
@@ -377,11 +553,18 @@ class Reading:
                 self._entry = shown(f"{entry[2].lower()} {entry[1]}")
             self._data_section(token)
         elif text.startswith(_VIA_ROOT):
-            root = names.parse(text[len(_VIA_ROOT) :].decode(self._codec, "replace"), self._schema)
+            root = self._named(text[len(_VIA_ROOT) :])
             if root is None:
                 raise self._broken_out(token)
             if self._empty is not None and root in self.summary.tables:
                 self._empty = self._start_of(root, None, token)
+
+    def _named(self, text: bytes) -> Relation | None:
+        """The relation of that name as SQL has it; None when it is no name."""
+        found = names.parse(text.decode(self._codec, "replace"), "")
+        if found is None or found.schema:
+            return found
+        return Relation(self._path.schema_of(found.name), found.name)
 
     def _check_header(self) -> None:
         """The line after an entry's header is ``--``, unless a name with a line end has broken out of its comment."""
@@ -412,12 +595,15 @@ class Reading:
     def _data_section(self, token: Comment) -> None:
         """With --inserts, all that an empty table has is this comment: remember it until something follows.
 
-        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised.
+        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised, or one that an
+        extension of the dump may make.
         """
         found = _DATA_FOR.match(token.text)
         if found is None or not self._active_comment():
             return
         relation = self._by_header.get((found[1], found[2]))
+        if relation is None and self._makes_extensions:
+            relation = Relation(*(part.decode(self._codec, "replace") for part in (found[2], found[1])))
         if relation is not None:
             self.summary.with_data_section.add(relation)
             self._empty = self._start_of(relation, None, token)
@@ -443,12 +629,24 @@ class Reading:
 
     def _without_table(self, relation: Relation) -> bool:
         """Whether rows belong to a table that none of several files makes: ``supabase db dump`` gives rows of auth and
-        storage, and leaves these schemas to the platform.
+        storage, and leaves these schemas to the platform. An extension may make it: its rows are left to the load.
         """
         if not isinstance(self._source, Parted) or not self.summary.tables or relation in self.summary.tables:
             return False
+        if self._perhaps_of_extension(relation):
+            return False
         self.summary.rows_without_table[relation] = None
         return True
+
+    @property
+    def _makes_extensions(self) -> bool:
+        return bool(self.summary.extensions.keys() - BUILT_IN_EXTENSIONS)
+
+    def _perhaps_of_extension(self, relation: Relation) -> bool:
+        """Whether an extension that the files make may bring a table or sequence along."""
+        if self._makes_extensions:
+            self.summary.rows_for_extensions[relation] = None
+        return self._makes_extensions
 
     def _made_here(self, command: Command) -> Command:
         """The same command, left out where it gives rows or a position to what none of several files makes."""
@@ -456,19 +654,30 @@ class Reading:
             return command
         if command.kind is Kind.SEQUENCE_POSITION and isinstance(self._source, Parted) and self.summary.tables:
             left_out = command.relations[0].schema not in {made.schema for made in self.summary.tables}
+            left_out = left_out and not self._perhaps_of_extension(command.relations[0])
         else:
             left_out = command.kind is Kind.INSERT and self._without_table(command.relations[0])
-        return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE) if left_out else command
+        if left_out:
+            return replace(command, verdict=Verdict.SKIP, reason=_NOT_MADE)
+        if command.relations and command.relations[0] in self.summary.rows_for_extensions:
+            return replace(command, optional_sqlstates=command.optional_sqlstates | _NO_SUCH_RELATION)
+        return command
 
-    def _copy(self, token: CopyStart) -> RowsStart | None:
+    def _copy(self, token: CopyStart) -> Iterator[Entry]:
         self._empty = None
         command = self._ruled(token)
         assert isinstance(command.detail, CopyTarget)
         if self._without_table(command.detail.relation):
-            return None
+            return
         self._entries = True
+        self._check_target(command.detail.relation, token)
+        yield from self._default_path(token)
         self._note_rows(command.detail.relation)
-        return self._start_of(command.detail.relation, command.detail.columns, token, token.text)
+        self._copying = self._start_of(command.detail.relation, command.detail.columns, token, token.text)
+        yield self._copying
+
+    def _check_target(self, relation: Relation, at: Statement | CopyStart) -> None:
+        self._targets.check(relation, self.summary.tables.get(relation), at)
 
     def _note_rows(self, relation: Relation, *, inserts: bool = False) -> None:
         self.summary.has_data = self._entries = True
@@ -507,9 +716,10 @@ class Reading:
 
     def _find_target(self, token: Statement) -> inserts.Target | None:
         head = inserts.head(token.text)
-        relation = None if head is None else names.parse(head.table.decode(self._codec), self._schema)
+        relation = None if head is None else self._named(head.table)
         if head is None or relation is None:
             return None
+        self._check_target(relation, token)
         known = self.summary.columns_of(relation)
         columns: tuple[str, ...] | None = None
         if head.columns is not None:
@@ -542,6 +752,8 @@ class Reading:
             yield from group.end()
         if self._empty is not None and not keep_empty:
             start, self._empty = self._empty, None
+            if start.relation not in self.summary.tables:
+                self.summary.rows_for_extensions[start.relation] = None
             self._note_rows(start.relation, inserts=True)
             yield start
             yield RowsEnd(0)

@@ -41,7 +41,6 @@ _OTHERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
         (rb"(?i:\s*<(?:!doctype|html))", "a web page", "Download the dump again: this may be a login or error page."),
         (rb"\s*<\?xml|\s*<Error>", "an XML document", "Download the dump again: this may be a store's error message."),
         (rb"\s*\{\s*\"", "a JSON document", "Download the dump again: this may be a store's error message."),
-        (rb"-- (?:MySQL|MariaDB) dump|/\*M?!\d+", "a dump of MySQL or MariaDB", ""),
         (rb"SQLite format 3\x00", "an SQLite database", ""),
         (rb"\x89PNG\r\n|GIF8|\xff\xd8\xff", "a picture", ""),
         (rb"%PDF-", "a PDF document", ""),

@@ -19,12 +19,14 @@ _SENSIBLE = re.compile(
 _BOM = b"\xef\xbb\xbf"
 
 
-def repaired(chunks: Iterable[bytes], notes: list[str]) -> Iterator[bytes]:
+def repaired(chunks: Iterable[bytes], notes: list[str], *, of_pg_dump: bool = False) -> Iterator[bytes]:
     """The same text with LF line ends and without what stands before its header; ``notes`` tells what was done.
 
     - When the first line ends with CR LF, every line must (a terminal between pg_dump and the file does that, or a
       transfer in text mode), and every CR LF becomes LF. Offsets are then those of the repaired text.
     - Lines before the header that are neither SQL nor comments (a script's banner) become blanks of equal length.
+
+    ``of_pg_dump``: only of a text with pg_dump's header; others may have both line ends, in their values too.
 
     Raises Corrupt when a file mixes both line ends.
     """
@@ -34,6 +36,10 @@ def repaired(chunks: Iterable[bytes], notes: list[str]) -> Iterator[bytes]:
         head += chunk
         if len(head) >= HEAD:
             break
+    if of_pg_dump and _HEADER.search(head) is None:
+        yield head
+        yield from source
+        return
     head = _without_noise(head, notes)
     line_end = head.find(b"\n")
     if line_end > 0 and head[line_end - 1 : line_end] == b"\r":

@@ -6,12 +6,13 @@ the data is: the script of a dump of any size is as long as its definitions are.
 
 from __future__ import annotations
 
+import itertools
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass, field
 
-from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart, Skimmed
-from lastgood.dump.statements import Command, Kind, LargeObjectCall, Setting, Verdict
+from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
+from lastgood.dump.statements import POST_DATA, Command, Kind, LargeObjectCall, Setting, Verdict
 
 State = tuple[tuple[str, Command], ...]
 """Names of settings and the commands that set them, in the order in which they were first set."""
@@ -72,7 +73,8 @@ def is_data(command: Command) -> bool:
 
 @dataclass(slots=True)
 class Script:
-    """``items`` in the dump's order. ``in_place``: every section's rows stand in the text as COPY takes them."""
+    """``items`` in the dump's order; of a dump in several segments what makes tables first, then all rows, then keys,
+    indexes and the like. ``in_place``: every section's rows stand in the text as COPY takes them."""
 
     items: list[Item] = field(default_factory=list)
     in_place: bool = True
@@ -99,6 +101,7 @@ class Recorder:
         self._inserts = False
         self._start: RowsStart | None = None
         self._begin = self._size = 0
+        self._segments: list[int] = []  # the items before each segment but the first
 
     def pass_on(self, entries: Iterable[Entry]) -> Iterator[Entry]:
         """See ``Script.recording``."""
@@ -106,11 +109,13 @@ class Recorder:
             self.note(entry)
             yield entry
         self.close()
+        if self._segments:
+            self._script.items = rows_between(self._script.items, self._segments)
 
     def note(self, entry: Entry) -> None:
         """Takes one more entry."""
         match entry:
-            case Rows() | Skimmed():
+            case Rows() | RowPart() | Skimmed():
                 if not self._size:
                     self._begin = entry.offset
                 self._size += entry.size
@@ -126,6 +131,9 @@ class Recorder:
                 self._script.items.append(Section(self.number, start, entry.rows, self._size, self._begin, self._now()))
             case Command():
                 self._command(entry)
+            case SegmentStart():
+                self.close(entry.offset)
+                self._segments.append(len(self._script.items))
 
     def close(self, offset: int | None = None) -> None:
         """Ends the bulk that is open, before the text at ``offset``."""
@@ -152,3 +160,39 @@ class Recorder:
         if self._frozen is None:
             self._frozen = tuple(self._state.items())
         return self._frozen
+
+
+def rows_between(items: Sequence[Item], starts: Sequence[int]) -> list[Item]:
+    """The items of a dump in several segments (files that belong together, or what ``cat schema.sql data.sql`` makes of
+    them) in an order in which they can be run: ``starts`` are the numbers of the items with which segments begin.
+
+    Each segment is in pg_dump's order by itself. In the order of the whole, rows would meet keys that are there
+    already, or lack tables that are not there yet.
+    """
+    before: list[Item] = []
+    rows: list[Item] = []
+    behind: list[Item] = []
+    for start, end in itertools.pairwise([0, *starts, len(items)]):
+        segment = items[start:end]
+        begin, stop = _rows_in(segment)
+        before += segment[:begin]
+        rows += segment[begin:stop]
+        behind += segment[stop:]
+    return [*before, *rows, *behind]
+
+
+def _rows_in(segment: Sequence[Item]) -> tuple[int, int]:
+    """Where in a segment the rows begin, with all that belongs to them, and where they end."""
+    made = [i for i, item in enumerate(segment) if isinstance(item, Step) and item.command.creates]
+    tables = [i for i in made if _is(segment[i], Kind.TABLE)]
+    keys = [i for i, item in enumerate(segment) if _is(item, *POST_DATA)]
+    # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
+    stop = next((i for i in keys if not tables or i > tables[-1]), len(segment))
+    if not any(i < stop for i in made):
+        return 0, stop
+    given = (i for i, item in enumerate(segment) if not isinstance(item, Step) or _is(item, Kind.SEQUENCE_POSITION))
+    return min(next(given, stop), stop), stop
+
+
+def _is(item: Item, *kinds: Kind) -> bool:
+    return isinstance(item, Step) and item.command.verdict is Verdict.RUN and item.command.kind in kinds

@@ -87,14 +87,37 @@ class Kind(StrEnum):
     TABLESPACE = "tablespace"
     PARAMETER = "parameter"
     PSQL = "psql command"
+    CHANGE = "change of rows"
+    QUERY = "query"
+    CODE = "code"
     UNKNOWN = "unknown"
 
 
+# What pg_dump writes behind all rows.
+POST_DATA = frozenset(
+    {
+        Kind.INDEX,
+        Kind.PRIMARY_KEY,
+        Kind.UNIQUE,
+        Kind.FOREIGN_KEY,
+        Kind.EXCLUSION,
+        Kind.TRIGGER,
+        Kind.EVENT_TRIGGER,
+        Kind.RULE,
+        Kind.POLICY,
+        Kind.PUBLICATION,
+        Kind.REFRESH,
+    }
+)
+
+
 class Verdict(StrEnum):
-    """RUN: send it. SKIP: leave it out and say so. REFUSE: the dump must not be restored."""
+    """RUN: send it. SKIP: leave it out and say so. FOREIGN: no pg_dump writes it, so the dump is no restore point; it
+    is harmless, and sent where a file of another program is loaded for a look. REFUSE: never send it."""
 
     RUN = "run"
     SKIP = "skip"
+    FOREIGN = "foreign"
     REFUSE = "refuse"
 
 
@@ -150,19 +173,21 @@ class SequencePosition:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """A session setting; ``value`` is None for RESET and SET … TO DEFAULT."""
+    """A session setting; ``value`` is None for RESET and SET … TO DEFAULT. ``local``: until the transaction ends."""
 
     name: str
     value: str | None
+    local: bool = False
 
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A CREATE EXTENSION."""
+    """A CREATE EXTENSION; or a CREATE LANGUAGE without a handler (``as_language``), which servers take for one."""
 
     name: str
     schema: str | None
     version: str | None
+    as_language: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -183,6 +208,17 @@ class CopyTarget:
 
 
 @dataclass(frozen=True, slots=True)
+class InsertTarget:
+    """An ``INSERT … VALUES``: ``columns`` is the length of its list, None without one; ``rows`` are the number of
+    values of each row and the byte of the statement at which they begin.
+    """
+
+    relation: Relation
+    columns: int | None
+    rows: tuple[tuple[int, int], ...]
+
+
+@dataclass(frozen=True, slots=True)
 class PsqlCommand:
     r"""``\connect`` (``argument``: the database), ``\encoding`` (the encoding), ``\restrict``, ``\unrestrict``."""
 
@@ -198,6 +234,7 @@ Detail = (
     | Extension
     | LargeObjectCall
     | CopyTarget
+    | InsertTarget
     | PsqlCommand
     | Relation
 )
@@ -209,8 +246,10 @@ class Command:
 
     ``relations``: those that it names, the one it is about first; what it locks is among them. ``optional_sqlstates``:
     server errors that a restore records and passes over. ``reason`` goes with SKIP and REFUSE and reads after
-    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``dummy``: a view all of whose
-    columns are NULL, which pg_dump writes to break a circle. ``not_sql_at``: the character at which it stops to be SQL.
+    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
+    whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
+    circle. ``not_sql_at``: the character at which it stops to be SQL. ``reads``: what a view shows; ``writes``: what a
+    rule, or a function whose body is part of the command, changes.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -220,16 +259,22 @@ class Command:
     relations: tuple[Relation, ...] = ()
     creates: tuple[Created, ...] = ()
     roles: tuple[str, ...] = ()
+    revoked_from: tuple[str, ...] = ()
     optional_sqlstates: frozenset[str] = frozenset()
     detail: Detail | None = None
     dummy: bool = False
     not_sql_at: int | None = None
+    reads: frozenset[Relation] = frozenset()
+    writes: frozenset[Relation] = frozenset()
 
 
 _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")
 _CONNECT = re.compile(
     r"""(?:-reuse-previous=on\s+"dbname='((?:[^'\\]|\\.)*)'"|"((?:[^"]|"")+)"|'((?:[^']|'')+)'|([^\s"'`\\]+))\s*\Z"""
 )
+# They print, or set variables of psql; a backquote in one would start a program.
+_PRINTING = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
+_HARMLESS = frozenset(_PRINTING.split())
 _ENCODING = re.compile(r"[A-Za-z0-9_-]{1,30}\Z")
 
 
@@ -240,6 +285,8 @@ def understand_psql(token: MetaCommand) -> Command:
     """
     name, _, rest = token.text.decode("utf-8", "replace").rstrip("\r").partition(" ")
     argument = rest.strip()
+    if name in (r"\connect", r"\c", r"\encoding"):
+        argument = argument.rstrip("; \t")  # psql takes no notice of them
     if name in (r"\restrict", r"\unrestrict"):
         if _KEY.match(argument):
             return _psql(token, name, argument)
@@ -259,6 +306,9 @@ def understand_psql(token: MetaCommand) -> Command:
         return _refused_psql(token, r'has a "\connect" that can\'t be read'.replace("\\'", "'"))
     if name == r"\encoding" and _ENCODING.match(argument):
         return _psql(token, name, argument)
+    if name[1:] in _HARMLESS and not re.search(r"[`|\\]", argument):
+        reason = f'has the psql command "{name}", which pg_dump never writes'
+        return Command(token, Kind.PSQL, Verdict.FOREIGN, reason, detail=PsqlCommand(name, argument))
     shown = re.match(r"\\[A-Za-z]*\S?", name)
     return _refused_psql(
         token, f'has the psql command "{shown[0] if shown else name[:1]}", which would run on the operator\'s machine'

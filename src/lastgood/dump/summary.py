@@ -8,6 +8,7 @@ from dataclasses import dataclass, field
 from lastgood.dump.names import Relation
 from lastgood.dump.script import Script, Step
 from lastgood.dump.statements import (
+    POST_DATA,
     Column,
     Command,
     Created,
@@ -19,21 +20,8 @@ from lastgood.dump.statements import (
     TableDefinition,
 )
 
-POST_DATA = frozenset(
-    {
-        Kind.INDEX,
-        Kind.PRIMARY_KEY,
-        Kind.UNIQUE,
-        Kind.FOREIGN_KEY,
-        Kind.EXCLUSION,
-        Kind.TRIGGER,
-        Kind.EVENT_TRIGGER,
-        Kind.RULE,
-        Kind.POLICY,
-        Kind.PUBLICATION,
-        Kind.REFRESH,
-    }
-)
+# Every database has these, made by the server: a dump that names them makes nothing.
+BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
 _AFFECTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 
 
@@ -54,11 +42,14 @@ class DumpSummary:
     its comment (``pg_dump -v`` only). ``database`` is the dumped database's name where the dump tells; ``databases``
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
-    target server must have. ``tables_without_data``: made by the dump, but with no data section of their own, so that
-    they'd be empty. ``plain_types``: enums, whose text depends on
-    nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is what a restore runs.
+    target server must have; ``named_roles`` has the kinds of commands that need each role, ``revoked_from`` the roles
+    from which something is only revoked. ``tables_without_data``: made by the dump, but with no data section of their
+    own, so that they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object
+    that is made, once, in the dump's order. ``script`` is what a restore runs.
+    ``cautions``: signs that the file was cut or changed, in sentences without a full stop.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
-    the table.
+    the table. ``rows_for_extensions``: tables and sequences that no file makes, but perhaps one of the extensions that
+    the files make: whether they are there is known when these are.
     """
 
     server_version: str | None = None
@@ -79,7 +70,8 @@ class DumpSummary:
     has_acls: bool = False
     row_security: bool = False
     replica_role: bool = False
-    roles: set[str] = field(default_factory=set)
+    named_roles: dict[str, set[Kind]] = field(default_factory=dict)
+    revoked_from: set[str] = field(default_factory=set)
     extensions: dict[str, Extension] = field(default_factory=dict)
     tablespaces: set[str] = field(default_factory=set)
     access_methods: set[str] = field(default_factory=set)
@@ -87,11 +79,13 @@ class DumpSummary:
     statements: int = 0
     skipped: list[Skipped] = field(default_factory=list)
     notes: list[str] = field(default_factory=list)
+    cautions: list[str] = field(default_factory=list)
     tables: dict[Relation, TableDefinition] = field(default_factory=dict)
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
     rows_without_table: dict[Relation, None] = field(default_factory=dict)
+    rows_for_extensions: dict[Relation, None] = field(default_factory=dict)
     script: Script = field(default_factory=Script, repr=False)
     _made_as: str | None = field(default=None, repr=False)
 
@@ -99,6 +93,11 @@ class DumpSummary:
     def server_major(self) -> int | None:
         """The dumped server's major version."""
         return _major(self.server_version)
+
+    @property
+    def roles(self) -> frozenset[str]:
+        """Every role that some command needs."""
+        return frozenset(self.named_roles)
 
     @property
     def names_can_break_out(self) -> bool:
@@ -141,9 +140,25 @@ class DumpSummary:
             found[column.name] = column
         return tuple(found.values())
 
+    def note_roles(self, command: Command) -> None:
+        """Learns which roles a command needs, of a file of roles as well."""
+        for role in command.roles:
+            self.named_roles.setdefault(role, set()).add(command.kind)
+        self.revoked_from.update(command.revoked_from)
+
+    def declared_columns(self, relation: Relation) -> tuple[str, ...]:
+        """The names of a table's columns as far as the dump declares them: without those that it inherits from a table
+        of an extension, or has of such a type."""
+        definition = self.tables.get(relation)
+        if definition is None or (definition.of_type is not None and definition.of_type not in self.tables):
+            return ()
+        found = [name for parent in definition.inherits for name in self.declared_columns(parent)]
+        of_type = self.declared_columns(definition.of_type) if definition.of_type is not None else ()
+        return tuple(dict.fromkeys([*found, *of_type, *(column.name for column in definition.columns)]))
+
     def note_command(self, command: Command) -> None:
         """Learns from a command that will run."""
-        self.roles.update(command.roles)
+        self.note_roles(command)
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in POST_DATA

@@ -58,8 +58,19 @@ class CopyData:
 
 
 @dataclass(frozen=True, slots=True)
+class CopyPart:
+    """A part of one row that is too long to be held; the ``last`` one has the line end. ``line`` is the row's."""
+
+    data: bytes
+    last: bool
+    offset: int
+    line: int
+
+
+@dataclass(frozen=True, slots=True)
 class CopySpan:
-    """The same, passed over: ``size`` bytes, ``rows`` of them; only the first is given, without its line end."""
+    """The same, passed over: ``size`` bytes, ``rows`` of them; only the first is given, without its line end;
+    of a row that is too long to be held, nothing."""
 
     first: bytes
     size: int
@@ -87,4 +98,4 @@ class Noise:
     line: int
 
 
-Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopySpan | CopyEnd | Noise
+Token = Statement | Comment | MetaCommand | CopyStart | CopyData | CopyPart | CopySpan | CopyEnd | Noise

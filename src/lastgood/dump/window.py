@@ -9,6 +9,9 @@ from lastgood.errors import Corrupt
 PORTION = 1 << 18
 """The text is taken in portions of at least this many bytes and less than twice as many; the last may be shorter."""
 
+LONGEST = 1 << 28
+"""So many bytes may one command or comment have: it is held as a whole. (Rows may be longer, see lexer.py.)"""
+
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SHOWN_BEHIND_NUL = 16
 
@@ -21,7 +24,7 @@ class Window:
     may be needed at once; more raises Corrupt.
     """
 
-    limit: int | None = None
+    limit = LONGEST
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
         # A regular expression's memory grows with what it is let loose on.
@@ -50,9 +53,10 @@ class Window:
             self.pos -= self.start
             self._counted = self.start = 0
         before = len(self.buffer)
-        if self.limit is not None and before > self.limit:
+        if before > self.limit:
             raise Corrupt(
                 f"cannot read the dump: what begins on line {self.line()} has no end within {self.limit} bytes",
+                hint="If it is one INSERT with a very large value, make the dump again without --inserts.",
                 line=self.line(),
                 offset=self.base,
             )

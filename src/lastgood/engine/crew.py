@@ -11,12 +11,13 @@ import psycopg
 from lastgood.dump.script import Script
 from lastgood.dump.statements import Kind, Verdict
 from lastgood.dump.summary import DumpSummary
+from lastgood.engine.graph import tasks_of
 from lastgood.engine.loaded import Loaded
 from lastgood.engine.options import Options
 from lastgood.engine.schedule import Schedule
 from lastgood.engine.session import Session
 from lastgood.engine.supply import Supply
-from lastgood.engine.tasks import Task, analyzed_last, tasks_of
+from lastgood.engine.tasks import Task, analyzed_last
 from lastgood.engine.tracker import Tracker
 from lastgood.engine.work import Job, settle
 from lastgood.errors import Interrupted
@@ -47,7 +48,14 @@ class _Crew:
         self._connect = connect
         self._options = options
         read_back, costs = options.reading is not None, options.known.costs
-        tasks = tasks_of(script.items, summary, workers=options.capacity.jobs, read_back=read_back, costs=costs)
+        tasks = tasks_of(
+            script.items,
+            summary,
+            workers=options.capacity.jobs,
+            read_back=read_back,
+            costs=costs,
+            strict=options.rules.strict,
+        )
         tracker = Tracker(
             tasks,
             options.capacity.jobs,

@@ -79,8 +79,8 @@ def send(
 ) -> Sent:
     """Loads a section, or a part of it, in one transaction. ``lines``: they are digested one by one.
 
-    ``fresh``: the table is ordinary, ours alone and empty, so its rows may be stored frozen: VACUUM need not come for
-    them, nor hint bits be set, and all its pages are visible to all.
+    ``fresh``: the table is ordinary and ours alone, so where it is empty its rows may be stored frozen: VACUUM need not
+    come for them, nor hint bits be set, and all its pages are visible to all.
 
     ``progress`` gets the bytes of each block that was sent. ``byte`` tells where a row, counted from 1, stands in the
     dump, for the message about it. Raises Failed.
@@ -90,7 +90,7 @@ def send(
     by_line = RowsDigest() if lines else None
     try:
         with connection.transaction() if fresh else nullcontext():  # COPY by itself is a transaction
-            if fresh:
+            if fresh and untouched(connection, section.start.relation):
                 # Emptied in this transaction: a condition for FREEZE; nor need it be logged where wal_level is minimal.
                 connection.execute(sql.SQL("TRUNCATE ONLY {}").format(identifier(section.start.relation)))
                 copy += b" WITH (FREEZE)"
@@ -109,6 +109,20 @@ def send(
         row = 0 if lines else row_in(error)
         offset = byte(row) if row else None
         raise session.failed(error, section.start.line + row, _named(section), "copy", offset) from error
+
+
+_UNTOUCHED = """
+SELECT pg_catalog.pg_relation_size(c.oid) = 0 AND NOT c.relhastriggers
+FROM pg_catalog.pg_class c WHERE c.oid = %s::regclass
+"""
+
+
+def untouched(connection: Connection, relation: Relation) -> bool:
+    """Whether to empty a table changes nothing: other parts of the dump may have put rows there (INSERTs, those of a
+    partitioned table), and keys and triggers have a say. Locks it until the transaction ends."""
+    connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(identifier(relation)))
+    row = connection.execute(_UNTOUCHED, [identifier(relation).as_string(connection)]).fetchone()
+    return row is not None and bool(row[0])
 
 
 def send_apart(

@@ -12,7 +12,8 @@ from lastgood.dump.names import Relation
 from lastgood.dump.script import Section
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine.costs import CHEAP, Costs
-from lastgood.engine.tasks import Lock, Task, Work, analyzed_last, conflict, tasks_of
+from lastgood.engine.graph import tasks_of
+from lastgood.engine.tasks import Lock, Task, Work, analyzed_last, conflict
 
 IN_STREAM = (Work.ROWS, Work.DATA)
 _Heap = list[tuple[float, int]]

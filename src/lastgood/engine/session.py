@@ -8,7 +8,7 @@ from contextlib import contextmanager
 import psycopg
 
 from lastgood.dump.script import State
-from lastgood.dump.statements import Command
+from lastgood.dump.statements import Command, Kind, LargeObjectCall
 from lastgood.engine.loaded import Loaded
 from lastgood.errors import LastgoodError
 from lastgood.postgres import errors as server_errors
@@ -18,6 +18,15 @@ from lastgood.repairs import Commands
 # Who a session is comes last, in this order.
 _IDENTITY = {"session_authorization": 1, "role": 2}
 _PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
+
+
+def _begins(command: Command) -> bool:
+    return command.statement.text[:5].upper() in (b"BEGIN", b"START")
+
+
+def _needs_block(command: Command) -> bool:
+    """Whether a command opens a large object, which is closed when its transaction ends."""
+    return isinstance(command.detail, LargeObjectCall) and command.detail.function == "lo_open"
 
 
 class Later(Exception):
@@ -103,6 +112,35 @@ class Session:
         if not self.commands.run(self.connection, command):
             raise Later
         self._loaded.count(commands=1)
+
+    def run_data(self, commands: Iterable[Command]) -> None:
+        """The same for those that are data, in the blocks that the dump has around them.
+
+        A block around more than data (a whole dump, say) is none: other sessions do the rest. Then calls that need one
+        get their own, which ends with the data.
+        """
+        begin = None
+        inside = False
+        for command in commands:
+            if command.kind is Kind.TRANSACTION:
+                if _begins(command):
+                    begin = command
+                    continue
+                begin = None
+                if inside:
+                    self.run(command)
+                    inside = False
+                continue
+            if begin is None and not inside and _needs_block(command):
+                self.connection.execute("BEGIN")
+                inside = True
+            elif begin is not None and not inside:
+                self.run(begin)
+                inside = True
+            begin = None
+            self.run(command)
+        if inside:
+            self.connection.execute("COMMIT")
 
     def run_together(self, commands: Sequence[Command]) -> None:
         """The same for several: in one message, or one by one when one of them fails."""

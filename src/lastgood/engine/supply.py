@@ -11,7 +11,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Protocol
 
-from lastgood.dump.entries import Rows
+from lastgood.dump.entries import RowPart, Rows
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.lexer import tokens
 from lastgood.dump.members import Member, members
@@ -210,7 +210,7 @@ class Streamed:
             for entry in read(self._source, database=self._database):
                 recorder.note(entry)
                 piece: bytes | Command
-                if isinstance(entry, Rows):
+                if isinstance(entry, Rows | RowPart):
                     piece = entry.data
                 elif isinstance(entry, Command) and is_data(entry):
                     piece = entry

@@ -150,8 +150,7 @@ class Tracker:
 
     def _count(self, task: Task, size: float) -> None:
         self._done[task.work] = self._done.get(task.work, 0.0) + size
-        item = task.items[0]
-        if task.work is Work.ROWS and isinstance(item, Section) and item.size:
+        if task.work is Work.ROWS and isinstance(item := task.items[0], Section) and item.size:
             self._rows += item.rows * size / item.size
 
     def _progress(self, now: float) -> Progress:
@@ -208,8 +207,7 @@ _PHASES = {
 
 def _size(task: Task) -> float:
     """How much of its phase a task is: bytes of rows, or itself."""
-    item = task.items[0]
-    if task.work in (Work.ROWS, Work.READ) and isinstance(item, Section):
+    if task.work in (Work.ROWS, Work.READ) and isinstance(item := task.items[0], Section):
         return item.size / task.parts
     return 1
 
@@ -221,6 +219,8 @@ def _total(tasks: Iterable[Task]) -> int:
 
 
 def _named(task: Task) -> str:
+    if not task.items:
+        return ""
     item = task.items[0]
     if isinstance(item, Section):
         return f"{'reading back' if task.work is Work.READ else 'rows of'} {item.start.relation}"

@@ -30,12 +30,13 @@ from lastgood.engine.tracker import Tracker
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution
 from lastgood.postgres import statistics
-from lastgood.repairs import ALONE, Commands, what
+from lastgood.repairs import ALONE, Commands, extensions, what
 
 MORE_ROUNDS = 10
 TOGETHER, TOGETHER_BYTES = 100, 1 << 16
 ANALYZE_AT_ONCE = 40
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
+NOT_MADE = "neither the files of the dump nor their extensions make this table"
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
 
@@ -91,6 +92,11 @@ class Job:
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
         self._whole = whole_tables(script.items, summary)
+        self._rows: dict[Relation, int] = {}
+        for section in script.sections:
+            self._rows.setdefault(section.start.relation, section.start.line)
+        self._unsure = summary.rows_for_extensions
+        self._absent: frozenset[Relation] = frozenset()
         self._with_statistics = {
             relation
             for step in self.steps()
@@ -143,9 +149,12 @@ class Job:
         session.enter(bulk.state)
         if bulk.inserts:
             self._before_rows(session)
-        for command in self._supply.commands(bulk):
+        session.run_data(self._unless_stopped(self._supply.commands(bulk)))
+
+    def _unless_stopped(self, commands: Iterable[Command]) -> Iterator[Command]:
+        for command in commands:
             self._check()
-            session.run(command)
+            yield command
 
     def _check(self) -> None:
         """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
@@ -189,6 +198,9 @@ class Job:
         relation, parts = section.start.relation, task.parts
         session.enter(section.state)
         self._before_rows(session)
+        if relation in self._absent:
+            self._leave_out(section)
+            return
         fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
 
         def progress(sent: int) -> None:
@@ -206,7 +218,7 @@ class Job:
                 division = self._divisions[section.number] = self._divided(section, parts)
             span = division.spans[division.next] if division.spans else None
             division.next += 1
-        with self.commands.loading(session.connection, relation, section.start.line):
+        with self.commands.loading(session.connection, relation):
             sent = None
             if span is not None and isinstance(self._supply, InPlace):
                 blocks: Iterable[bytes] = self._supply.span(span)
@@ -226,8 +238,13 @@ class Job:
             if division.left:
                 return
         if section.size >= ANALYZE_FROM and relation not in self._with_statistics:
-            with session.telling(section.start.line, f"statistics of {relation}"):
-                session.connection.execute(sql.SQL("ANALYZE {}").format(rows.identifier(relation)))
+            self.analyze(session, relation, section.start.line)
+
+    def _leave_out(self, section: Section) -> None:
+        """Passes over rows of a table that neither the files nor their extensions made."""
+        for _ in self._supply.rows(section):
+            self._check()  # out of a stream, what follows comes after them
+        self.commands.record.pass_over(f"rows of {section.start.relation}", NOT_MADE, section.start.line)
 
     def _divided(self, section: Section, parts: int) -> _Division:
         if parts > 1 and isinstance(self._supply, InPlace) and apart.pays(section.size // parts):
@@ -240,7 +257,8 @@ class Job:
         with self._rows_begun:
             if not self._prepared:
                 with session.telling(0, "checks that call functions"):
-                    self.commands.before_rows(session.connection)
+                    self._absent = extensions.absent(session.connection, self._unsure)
+                    self.commands.before_rows(session.connection, self._rows)
                 self._prepared = True
 
     def after_rows(self, sessions: Sequence[Session]) -> None:
@@ -249,6 +267,13 @@ class Job:
             session.enter(())
         with sessions[0].telling(0, "checks that call functions"):
             self.commands.after_rows([session.connection for session in sessions])
+
+    def analyze(self, session: Session, relation: Relation, line: int) -> None:
+        """Gathers the planner's statistics of a table, or tells why it can't."""
+        with session.telling(line, f"statistics of {relation}"):
+            told = statistics.analyze(session.connection, rows.identifier(relation))
+        if told is not None:
+            self.caution(f"the planner has no statistics of {relation}: {told}")
 
     def caution(self, text: str) -> None:
         """Tells the operator of something to look at."""
@@ -320,7 +345,8 @@ class Job:
 # or a statistics object brought later.
 _WITHOUT_STATISTICS = """
 SELECT n.nspname, c.relname,
-       EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname)
+       EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname),
+       {reads_foreign}
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
@@ -336,13 +362,16 @@ ORDER BY c.relpages DESC
 
 def settle(sessions: Sequence[Session], job: Job) -> None:
     """Gathers the planner's statistics where they were not gathered with the rows."""
-    found = sessions[0].connection.execute(_WITHOUT_STATISTICS).fetchall()
+    query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
     # The server may have refused what the dump brought: an older one does not know the functions.
-    left = deque(
-        Relation(schema, name)
-        for schema, name, some in found
+    found = [
+        (Relation(schema, name), reads_foreign)
+        for schema, name, some, reads_foreign in sessions[0].connection.execute(query).fetchall()
         if not (some and job.brings_statistics(Relation(schema, name)))
-    )
+    ]
+    for relation in (relation for relation, reads_foreign in found if reads_foreign):
+        job.caution(f"the planner has no statistics of {relation}: {statistics.FOREIGN}")
+    left = deque(relation for relation, reads_foreign in found if not reads_foreign)
     share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
     lock = threading.Lock()
     small = job.small_tables()
@@ -362,10 +391,7 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
                 done(time.monotonic() - began)
                 continue
             for relation in relations:
-                with session.telling(0, f"statistics of {relation}"):
-                    told = statistics.analyze(session.connection, rows.identifier(relation))
-                if told is not None:
-                    job.caution(f"the planner has no statistics of {relation}: {told}")
+                job.analyze(session, relation, 0)
             done(time.monotonic() - began)
 
     with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:

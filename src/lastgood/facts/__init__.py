@@ -17,10 +17,12 @@ from lastgood.documents import Frozen
 class DigestRules(Frozen):
     """Under which settings row text was made. Digests are comparable only when these are equal.
 
-    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text.
+    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text. ``definitions`` is
+    the version of the rules for digests of definitions.
     """
 
     version: int = 1
+    definitions: int = 1
     client_encoding: str = "UTF8"
     time_zone: str | None = "UTC"
     server_major: int | None = None
@@ -77,10 +79,25 @@ class LargeObjectFacts(Frozen):
 
 
 class ExtensionFacts(Frozen):
-    """An extension; ``version`` is None where a dump does not tell."""
+    """An extension; ``version`` is None where a dump does not tell. ``as_language``: a dump names it as a language
+    without a handler, which servers since 13 take for an extension.
+    """
 
     name: str
     version: str | None = None
+    as_language: bool = False
+
+
+class LanguageFacts(Frozen):
+    """A language that belongs to no extension and whose functions are the server's own, so that pg_dump writes its name
+    alone. Functions are (schema, name).
+    """
+
+    name: str
+    trusted: bool
+    handler: tuple[str, str]
+    inline: tuple[str, str] | None = None
+    validator: tuple[str, str] | None = None
 
 
 class MigrationFacts(Frozen):
@@ -120,6 +137,7 @@ class Facts(Frozen):
     sequences: tuple[SequenceFacts, ...] = ()
     large_objects: LargeObjectFacts = LargeObjectFacts()
     extensions: tuple[ExtensionFacts, ...] = ()
+    languages: tuple[LanguageFacts, ...] = ()
     migration: MigrationFacts | None = None
     object_counts: dict[str, int] = Field(default_factory=dict)
     objects: tuple[ObjectFacts, ...] = ()
@@ -143,3 +161,8 @@ class Difference(Frozen):
     what: str
     expected: str
     found: str
+
+    @property
+    def of(self) -> str:
+        """``rows of public.t``, ``definition of column public.t.a``, ``number of operators``: for a message."""
+        return self.what if self.kind in ("object", "large objects") else f"{self.kind} of {self.what}"

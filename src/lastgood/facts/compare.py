@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
 from lastgood.amounts import counted
 from lastgood.documents import Frozen
-from lastgood.dump.names import Relation
-from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts
+from lastgood.dump.names import Relation, quoted
+from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts, moments
 
 _Value = TypeVar("_Value")
 
@@ -58,6 +59,8 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
     ``sequence``, ``large objects``, ``extension``, ``migration``, ``object`` (only on one side, or their number),
     ``definition`` (the same object, defined otherwise). ``same``: tables whose rows were compared byte for byte.
     """
+    bare = {language.name for side in (expected, found) for language in side.languages}
+    expected, found = (_with_languages(side, bare) for side in (expected, found))
     differences: list[Difference] = []
     tables: list[TableComparison] = []
     not_compared: list[str] = []
@@ -85,6 +88,23 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
         differences=(*differences, *object_differences),
         tables=tuple(tables),
         not_compared=(*not_compared, *why),
+    )
+
+
+def _with_languages(facts: Facts, bare: Collection[str]) -> Facts:
+    """A dump's account with those of its extensions as languages that the other side knows to be such."""
+    named = {each.name for each in facts.extensions if each.as_language and each.name in bare}
+    if not named:
+        return facts
+    counts = Counter(facts.object_counts)
+    counts["language"] += len(named)
+    objects = [*facts.objects, *(ObjectFacts(kind="language", identity=quoted(name)) for name in sorted(named))]
+    return facts.model_copy(
+        update={
+            "extensions": tuple(each for each in facts.extensions if each.name not in named),
+            "object_counts": dict(counts),
+            "objects": tuple(objects),
+        }
     )
 
 
@@ -119,8 +139,10 @@ def _table(
             )
         else:
             equal = None
-            compared = "its number of rows" + _newest(expected, found, reason, differences)
+            newest, untold = _newest(expected, found, differences)
+            compared = "its number of rows" + (f" and the newest {', '.join(newest)}" if newest else "")
             why.append(f'The content of table "{name}" was not compared, only {compared}: {reason}.')
+            why += untold
             if differences:
                 equal = False
     result = TableComparison(
@@ -135,18 +157,23 @@ def _table(
     return result, differences, why
 
 
-def _newest(expected: TableFacts, found: TableFacts, reason: str, differences: list[Difference]) -> str:
-    """Compares newest time stamps, where they mean the same on both sides; returns how to say that."""
-    if reason.startswith("time stamps"):
-        return ""
-    both = [column for column in expected.newest if column in found.newest]
-    for column in both:
-        if expected.newest[column] != found.newest[column]:
-            what = f"{expected.schema_name}.{expected.name}.{column}"
-            differences.append(
-                Difference(kind="newest", what=what, expected=expected.newest[column], found=found.newest[column])
-            )
-    return f" and the newest {', '.join(both)}" if both else ""
+def _newest(expected: TableFacts, found: TableFacts, differences: list[Difference]) -> tuple[list[str], list[str]]:
+    """Compares the newest time stamps: with offsets as instants. Returns the columns that were compared, and a sentence
+    for each that could not be."""
+    compared, untold = [], []
+    for column, one in expected.newest.items():
+        other = found.newest.get(column)
+        if other is None:
+            continue
+        what = f"{expected.schema_name}.{expected.name}.{column}"
+        equal = moments.same(one, other)
+        if equal is None:
+            untold.append(f'The newest "{what}" was not compared: it is written as "{one}" and as "{other}".')
+            continue
+        compared.append(column)
+        if not equal:
+            differences.append(Difference(kind="newest", what=what, expected=one, found=other))
+    return compared, untold
 
 
 def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules, other: DigestRules) -> str:
@@ -231,8 +258,10 @@ def _migration(expected: Facts, found: Facts) -> Iterator[Difference]:
 def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]]:
     differences: list[Difference] = []
     why: list[str] = []
-    # A dump names objects only as near as its statements tell: where one side is a dump, numbers are compared.
-    exactly = expected.origin == found.origin == "database"
+    # A dump names objects only as near as its statements tell, and other rules may name them otherwise: where one side
+    # is a dump or was made by them, numbers are compared.
+    definitions = (expected.rules.definitions, found.rules.definitions)
+    exactly = expected.origin == found.origin == "database" and definitions[0] == definitions[1]
     counts = [_counts(facts) for facts in (expected, found)]
     if not counts[0] or not counts[1]:
         return [], ["Schema objects were not compared: they are known of one side only."] if any(counts) else []
@@ -259,16 +288,25 @@ def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]
                 differences.append(
                     Difference(
                         kind="object",
-                        what=f"number of objects of kind {kind}",
+                        what=f"number of {_plural(kind)}",
                         expected=_number(numbers[0], only[0]),
                         found=_number(numbers[1], only[1]),
                     )
                 )
         if exactly and len(majors) == 1:
             differences += _definitions(kind, objects[0], objects[1])
+    if expected.origin == found.origin == "database" and not exactly:
+        why.append("Definitions of objects were not compared: another version of lastgood made those of one side.")
     if exactly and len(majors) > 1:
         why.append("Definitions of objects were not compared: the servers' major versions differ.")
     return differences, why
+
+
+def _plural(kind: str) -> str:
+    """``policies``, ``indexes``, ``operator classes``, ``tables``."""
+    if kind.endswith("y") and not kind.endswith("ey"):
+        return f"{kind[:-1]}ies"
+    return f"{kind}es" if kind.endswith(("s", "x")) else f"{kind}s"
 
 
 def _by_kind(facts: Facts) -> dict[str, dict[str, ObjectFacts]]:

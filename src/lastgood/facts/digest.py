@@ -23,6 +23,10 @@ class RowsDigest:
     def add(self, batch: bytes) -> None:
         """Adds whole lines, each with its line end (LF or CR LF), which is not hashed."""
         if batch:
+            if batch.find(b"\n", _LONG) == len(batch) - 1 and batch.find(b"\n", 0, _LONG) < 0:
+                # One line, and perhaps a very long one: without a copy of it.
+                self.add_hashed(xxh3_128_intdigest(memoryview(batch)[: -2 if batch.endswith(b"\r\n") else -1]))
+                return
             lines = split_lines(batch)
             if batch.find(b"\r\n") >= 0:
                 lines = [line[:-1] if line.endswith(b"\r") else line for line in lines]
@@ -32,6 +36,11 @@ class RowsDigest:
         """Adds lines that have no line ends."""
         self.rows += len(lines)
         self.total = (self.total + sum(map(xxh3_128_intdigest, lines))) % MODULUS
+
+    def add_hashed(self, line: int) -> None:
+        """Adds one line by its XXH3-128."""
+        self.rows += 1
+        self.total = (self.total + line) % MODULUS
 
     def hexdigest(self) -> str:
         """32 hex digits."""
@@ -49,16 +58,16 @@ def split_lines(batch: bytes) -> list[bytes]:
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
     """The same bytes, cut at line ends only; the last line may lack its own."""
-    rest = b""
+    rest: list[bytes] = []
     for block in blocks:
         end = block.rfind(b"\n") + 1
         if end:
-            yield rest + block[:end]
-            rest = block[end:]
+            yield b"".join([*rest, block[:end]]) if rest else block[:end]
+            rest = [block[end:]] if end < len(block) else []
         else:
-            rest += block
+            rest.append(block)
     if rest:
-        yield rest
+        yield b"".join(rest)
 
 
 def large_object_line(oid: int, content: str) -> bytes:

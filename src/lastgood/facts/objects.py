@@ -12,11 +12,13 @@ from typing import LiteralString
 from psycopg import sql
 from xxhash import xxh3_128_hexdigest
 
-from lastgood.facts import ObjectFacts
+from lastgood.facts import ObjectFacts, types_and_routines
+from lastgood.facts.definition_parts import PARTS
 from lastgood.facts.settled import settled
 from lastgood.postgres.server import Connection
 
-# For WITH: which schemas pg_dump takes objects from. public always exists and is never created by an ordinary dump.
+# For WITH RECURSIVE: which schemas pg_dump takes objects from. public always exists and is never created by an ordinary
+# dump. What belongs to a relation of an extension is not among what belongs to a ``relation``.
 SCHEMAS: LiteralString = """
   user_schema AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
@@ -27,10 +29,19 @@ SCHEMAS: LiteralString = """
     SELECT c.*, format('%I.%I', n.nspname, c.relname) AS identity
     FROM pg_catalog.pg_class c JOIN user_schema n ON n.oid = c.relnamespace
     WHERE c.relpersistence <> 't'
-      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_catalog.pg_class'::regclass AND m.objid = c.oid))
+      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_catalog.pg_class'::regclass AND m.objid = c.oid)),
+  ancestor (child, parent) AS (
+    SELECT inhrelid, inhparent FROM pg_catalog.pg_inherits
+    UNION
+    SELECT a.child, i.inhparent FROM ancestor a JOIN pg_catalog.pg_inherits i ON i.inhrelid = a.parent)
 """
 
-# Each gives kind, identity, definition.
+
+# Raised whenever a definition gets another digest than before: digests made under other rules are not compared.
+DEFINITIONS = 2
+# Each gives kind, identity, definition: what pg_dump writes of it, never a catalogue's raw text, where a server may
+# keep things of its own, or in an order of its own. Definitions of several parts are JSON, since a part that is missing
+# must not look like another one; those of checks and foreign keys are the server's own text.
 _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT 'schema', format('%I', nspname), ''
@@ -40,40 +51,61 @@ _QUERIES: tuple[LiteralString, ...] = (
     """,
     """
     SELECT CASE relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, identity,
-           concat_ws(E'\\n', relkind, relpersistence, relreplident, relrowsecurity, relforcerowsecurity,
-             (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(reloptions) o),
+           json_build_array(relkind, relpersistence, relreplident, relrowsecurity, relforcerowsecurity,
+             {options}, {toast},
              (SELECT amname FROM pg_catalog.pg_am a WHERE a.oid = relam),
              CASE WHEN relkind = 'p' THEN pg_catalog.pg_get_partkeydef(oid) END,
              pg_catalog.pg_get_expr(relpartbound, oid),
-             (SELECT string_agg(inhparent::regclass::text, ',' ORDER BY inhseqno)
-              FROM pg_catalog.pg_inherits WHERE inhrelid = relation.oid),
-             CASE WHEN reloftype <> 0 THEN reloftype::regtype::text END,
-             (SELECT concat_ws(' ', s.srvname, f.ftoptions::text)
+             (SELECT json_agg(inhparent::regclass ORDER BY inhparent::regclass::text COLLATE "C")
+              FROM pg_catalog.pg_inherits WHERE inhrelid = r.oid),
+             nullif(reloftype, 0)::regtype,
+             (SELECT json_build_array(s.srvname, (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(f.ftoptions) o))
               FROM pg_catalog.pg_foreign_table f JOIN pg_catalog.pg_foreign_server s ON s.oid = f.ftserver
-              WHERE f.ftrelid = relation.oid))
-    FROM relation WHERE relkind IN ('r', 'p', 'f')
+              WHERE f.ftrelid = r.oid))::text
+    FROM relation r WHERE relkind IN ('r', 'p', 'f')
     """,
+    # Before 18 a child's column that is declared nothing is NOT NULL where a parent's is, once it was dumped; since 18
+    # NOT NULL has a name, and pg_dump writes it where the table itself declares it, or where no parent's is valid.
     """
     SELECT 'column', format('%s.%I', r.identity, a.attname),
-           concat_ws(E'\\n', pg_catalog.format_type(a.atttypid, a.atttypmod), a.attnotnull, a.attidentity,
-             a.attgenerated, pg_catalog.pg_get_expr(d.adbin, d.adrelid), a.attstorage, a.attcompression,
-             CASE WHEN a.attcollation NOT IN (0, t.typcollation) THEN a.attcollation::regcollation::text END,
-             nullif(a.attstattarget, -1), a.attoptions::text, a.attfdwoptions::text,
-             (SELECT concat_ws(' ', q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache,
-                               q.seqcycle)
+           json_build_array(pg_catalog.format_type(a.atttypid, a.atttypmod),
+             a.attnotnull OR current_setting('server_version_num')::int < 180000 AND NOT r.relispartition AND EXISTS (
+               SELECT FROM pg_catalog.pg_inherits h
+               JOIN pg_catalog.pg_attribute p ON p.attrelid = h.inhparent AND p.attname = a.attname AND p.attnotnull
+               WHERE h.inhrelid = r.oid),
+             (SELECT json_build_array(c.conname, c.connoinherit, c.convalidated)
+              FROM pg_catalog.pg_constraint c
+              WHERE c.conrelid = r.oid AND c.contype = 'n' AND c.conkey = ARRAY[a.attnum]
+                AND (c.conislocal OR c.convalidated AND NOT EXISTS (
+                  SELECT FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_attribute p ON p.attrelid = h.inhparent
+                  JOIN pg_catalog.pg_constraint n ON n.conrelid = p.attrelid AND n.conkey = ARRAY[p.attnum]
+                  WHERE h.inhrelid = r.oid AND p.attname = a.attname AND n.contype = 'n' AND n.convalidated))),
+             r.relispartition OR a.attislocal, a.attidentity, a.attgenerated,
+             pg_catalog.pg_get_expr(d.adbin, d.adrelid),
+             CASE WHEN a.attcollation NOT IN (0, t.typcollation) THEN a.attcollation::regcollation END,
+             {of_column}, (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attfdwoptions) o),
+             (SELECT json_build_array({sequence}, s.relpersistence)
               FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_sequence q ON q.seqrelid = p.objid
+              JOIN pg_catalog.pg_class s ON s.oid = p.objid
               WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.deptype = 'i'
-                AND p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = r.oid AND p.refobjsubid = a.attnum))
+                AND p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = r.oid
+                AND p.refobjsubid = a.attnum))::text
     FROM relation r
     JOIN pg_catalog.pg_attribute a ON a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
     JOIN pg_catalog.pg_type t ON t.oid = a.atttypid
     LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = r.oid AND d.adnum = a.attnum
     WHERE r.relkind IN ('r', 'p', 'f')
+      AND NOT EXISTS (SELECT FROM member m WHERE m.classid = 'pg_catalog.pg_type'::regclass AND m.objid = r.reloftype)
+      AND (a.attislocal OR r.relispartition OR EXISTS (
+        SELECT FROM ancestor s JOIN relation p ON p.oid = s.parent
+        JOIN pg_catalog.pg_attribute declared ON declared.attrelid = p.oid AND declared.attname = a.attname
+        WHERE s.child = r.oid AND declared.attislocal))
     """,
     # Invalid indexes are not dumped, except a partitioned one, which is invalid until its last part is attached.
     """
     SELECT 'index', r.identity,
-           concat_ws(E'\\n', pg_catalog.pg_get_indexdef(r.oid), i.indisreplident, i.indisclustered, i.indisvalid)
+           json_build_array(pg_catalog.pg_get_indexdef(r.oid),
+             {of_index})::text
     FROM relation r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
     JOIN relation t ON t.oid = i.indrelid
     WHERE (i.indisvalid OR t.relkind = 'p') AND i.indisready
@@ -84,208 +116,111 @@ _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT CASE c.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint'
              WHEN 'x' THEN 'exclusion constraint' WHEN 'f' THEN 'foreign key' ELSE 'check constraint' END,
-           format('%I on %s', c.conname, r.identity),
-           pg_catalog.pg_get_constraintdef(c.oid)
-    FROM pg_catalog.pg_constraint c JOIN relation r ON r.oid = c.conrelid
+           format('%I on %s', c.conname, t.identity),
+           CASE WHEN r.oid IS NULL THEN pg_catalog.pg_get_constraintdef(c.oid)
+                ELSE json_build_array(pg_catalog.pg_get_constraintdef(c.oid),
+             {options}, {of_index})::text END
+    FROM pg_catalog.pg_constraint c JOIN relation t ON t.oid = c.conrelid
+    LEFT JOIN (pg_catalog.pg_index i JOIN pg_catalog.pg_class r ON r.oid = i.indexrelid)
+      ON i.indexrelid = c.conindid AND c.contype IN ('p', 'u', 'x')
     WHERE c.contype IN ('p', 'u', 'x')
        OR c.contype = 'f' AND c.conparentid = 0
-       OR c.contype = 'c' AND (c.conislocal OR r.relispartition)
+       OR c.contype = 'c' AND (c.conislocal OR t.relispartition)
     """,
     """
     SELECT 'trigger', format('%I on %s', t.tgname, r.identity),
-           concat_ws(E'\\n', pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled)
+           json_build_array(pg_catalog.pg_get_triggerdef(t.oid), t.tgenabled,
+             (SELECT json_agg(json_build_array(k.tgrelid::regclass, k.tgenabled)
+                              ORDER BY k.tgrelid::regclass::text COLLATE "C")
+              FROM pg_catalog.pg_partition_tree(t.tgrelid) part
+              JOIN pg_catalog.pg_trigger k ON k.tgrelid = part.relid AND k.tgname = t.tgname
+              JOIN pg_catalog.pg_trigger above ON above.oid = k.tgparentid
+              WHERE k.tgenabled <> above.tgenabled),
+             {trigger_depends})::text
     FROM pg_catalog.pg_trigger t JOIN relation r ON r.oid = t.tgrelid
     WHERE NOT t.tgisinternal AND t.tgparentid = 0
     """,
-    # Also on tables of extensions: pg_dump writes those.
     """
-    SELECT 'policy', format('%I on %I.%I', p.polname, n.nspname, c.relname),
-           concat_ws(E'\\n', p.polcmd, p.polpermissive,
-             (SELECT string_agg(CASE role WHEN 0 THEN 'public' ELSE pg_catalog.pg_get_userbyid(role)::text END, ','
-                                ORDER BY pg_catalog.pg_get_userbyid(role)) FROM unnest(p.polroles) role),
-             'using ' || pg_catalog.pg_get_expr(p.polqual, p.polrelid),
-             'check ' || pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))
-    FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
-    JOIN user_schema n ON n.oid = c.relnamespace
+    SELECT 'policy', format('%I on %s', p.polname, r.identity),
+           json_build_array(p.polcmd, p.polpermissive,
+             (SELECT json_agg(CASE role WHEN 0 THEN NULL ELSE pg_catalog.pg_get_userbyid(role) END
+                              ORDER BY pg_catalog.pg_get_userbyid(role)) FROM unnest(p.polroles) role),
+             pg_catalog.pg_get_expr(p.polqual, p.polrelid), pg_catalog.pg_get_expr(p.polwithcheck, p.polrelid))::text
+    FROM pg_catalog.pg_policy p JOIN relation r ON r.oid = p.polrelid
     """,
     """
     SELECT 'rule', format('%I on %s', w.rulename, r.identity),
-           concat_ws(E'\\n', pg_catalog.pg_get_ruledef(w.oid), w.ev_enabled)
+           json_build_array(pg_catalog.pg_get_ruledef(w.oid), w.ev_enabled)::text
     FROM pg_catalog.pg_rewrite w JOIN relation r ON r.oid = w.ev_class
     WHERE w.rulename <> '_RETURN'
     """,
     """
     SELECT CASE relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, identity,
-           concat_ws(E'\\n', pg_catalog.pg_get_viewdef(oid), relispopulated,
-             (SELECT string_agg(o, ',' ORDER BY o) FROM unnest(reloptions) o))
-    FROM relation WHERE relkind IN ('v', 'm')
+           json_build_array(pg_catalog.pg_get_viewdef(oid), relispopulated, relreplident,
+             (SELECT amname FROM pg_catalog.pg_am a WHERE a.oid = relam),
+             {options}, {toast},
+             CASE relkind WHEN 'm' THEN
+               (SELECT json_agg(json_build_array(a.attname, {of_column}) ORDER BY a.attnum)
+                FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND a.attnum > 0)
+              ELSE (SELECT json_agg(json_build_array(a.attname, pg_catalog.pg_get_expr(d.adbin, d.adrelid))
+                                    ORDER BY a.attnum)
+                    FROM pg_catalog.pg_attrdef d JOIN pg_catalog.pg_attribute a
+                      ON a.attrelid = d.adrelid AND a.attnum = d.adnum
+                    WHERE d.adrelid = r.oid) END,
+             {view_depends})::text
+    FROM relation r WHERE relkind IN ('v', 'm')
     """,
     # An identity column's sequence belongs to its column.
     """
     SELECT 'sequence', r.identity,
-           concat_ws(' ', q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle,
+           json_build_array(
+             {sequence},
              r.relpersistence,
              (SELECT format('%s.%I', p.refobjid::regclass, a.attname)
-              FROM pg_catalog.pg_depend p
+              FROM pg_catalog.pg_depend p JOIN relation t ON t.oid = p.refobjid
               JOIN pg_catalog.pg_attribute a ON a.attrelid = p.refobjid AND a.attnum = p.refobjsubid
               WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'a'
-                AND p.refclassid = 'pg_catalog.pg_class'::regclass))
+                AND p.refclassid = 'pg_catalog.pg_class'::regclass))::text
     FROM relation r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend p
                       WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'i')
     """,
-    # The constructors of a range type, and its cast to the multirange, come with the type.
-    """
-    SELECT CASE p.prokind WHEN 'a' THEN 'aggregate' WHEN 'p' THEN 'procedure' ELSE 'function' END,
-           format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
-           CASE p.prokind WHEN 'a' THEN
-             (SELECT concat_ws(E'\\n', p.prorettype::regtype, pg_catalog.pg_get_function_arguments(p.oid),
-                p.proparallel, g.aggkind, g.aggtransfn, g.aggfinalfn, g.aggcombinefn, g.aggserialfn, g.aggdeserialfn,
-                g.aggmtransfn,
-                g.aggminvtransfn, g.aggmfinalfn, g.aggtranstype::regtype, g.agginitval, g.aggminitval,
-                g.aggfinalmodify, g.aggmfinalmodify, g.aggsortop::regoperator)
-              FROM pg_catalog.pg_aggregate g WHERE g.aggfnoid = p.oid)
-           ELSE pg_catalog.pg_get_functiondef(p.oid) END
-    FROM pg_catalog.pg_proc p JOIN user_schema n ON n.oid = p.pronamespace
-    WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                      WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
-    """,
-    """
-    SELECT CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'type' END, format('%I.%I', n.nspname, t.typname),
-           concat_ws(E'\\n', t.typtype, t.typisdefined,
-             (SELECT string_agg(quote_literal(enumlabel), ',' ORDER BY enumsortorder)
-              FROM pg_catalog.pg_enum WHERE enumtypid = t.oid),
-             (SELECT string_agg(format('%I %s %s', a.attname, pg_catalog.format_type(a.atttypid, a.atttypmod),
-                                       nullif(a.attcollation, 0)::regcollation), ',' ORDER BY a.attnum)
-              FROM pg_catalog.pg_attribute a WHERE a.attrelid = t.typrelid AND a.attnum > 0 AND NOT a.attisdropped),
-             (SELECT concat_ws(' ', g.rngsubtype::regtype, nullif(g.rngcollation, 0)::regcollation,
-                               (SELECT opcname FROM pg_catalog.pg_opclass o WHERE o.oid = g.rngsubopc),
-                               g.rngcanonical, g.rngsubdiff, g.rngmultitypid::regtype)
-              FROM pg_catalog.pg_range g WHERE g.rngtypid = t.oid),
-             CASE t.typtype
-               WHEN 'b' THEN concat_ws(' ', t.typlen, t.typbyval, t.typalign, t.typstorage, t.typcategory,
-                                       t.typispreferred, t.typdelim, t.typinput, t.typoutput, t.typreceive, t.typsend,
-                                       t.typmodin, t.typmodout, t.typanalyze, t.typelem::regtype, t.typdefault)
-               WHEN 'd' THEN concat_ws(' ', pg_catalog.format_type(t.typbasetype, t.typtypmod), t.typnotnull,
-                                       t.typdefault, nullif(t.typcollation, 0)::regcollation)
-             END)
-    FROM pg_catalog.pg_type t JOIN user_schema n ON n.oid = t.typnamespace
-    WHERE t.typtype <> 'm'
-      AND (t.typrelid = 0 OR (SELECT relkind FROM pg_catalog.pg_class WHERE oid = t.typrelid) = 'c')
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_type e WHERE e.typarray = t.oid)
-      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_type'::regclass AND objid = t.oid)
-    """,
-    """
-    SELECT 'domain constraint', format('%I on %I.%I', c.conname, n.nspname, t.typname),
-           pg_catalog.pg_get_constraintdef(c.oid)
-    FROM pg_catalog.pg_constraint c JOIN pg_catalog.pg_type t ON t.oid = c.contypid
-    JOIN user_schema n ON n.oid = t.typnamespace
-    WHERE c.contype = 'c'
-      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_type'::regclass AND objid = t.oid)
-    """,
     """
     SELECT 'event trigger', format('%I', e.evtname),
-           concat_ws(' ', e.evtevent, e.evtfoid::regprocedure, e.evtenabled, e.evttags::text)
+           json_build_array(e.evtevent, e.evtfoid::regprocedure, e.evtenabled,
+             (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(e.evttags) o))::text
     FROM pg_catalog.pg_event_trigger e
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_event_trigger'::regclass AND objid = e.oid)
     """,
     """
     SELECT 'publication', format('%I', p.pubname),
-           concat_ws(' ', p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot,
-             (SELECT string_agg(concat_ws(' ', r.prrelid::regclass,
-                                  (SELECT string_agg(quote_ident(a.attname), ',' ORDER BY a.attname)
-                                   FROM pg_catalog.pg_attribute a
-                                   WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])),
-                                  pg_catalog.pg_get_expr(r.prqual, r.prrelid)), ',' ORDER BY r.prrelid::regclass::text)
-              FROM pg_catalog.pg_publication_rel r WHERE r.prpubid = p.oid),
-             (SELECT string_agg(s.pnnspid::regnamespace::text, ',' ORDER BY s.pnnspid::regnamespace::text)
-              FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid))
+           json_build_array(p.puballtables, p.pubinsert, p.pubupdate, p.pubdelete, p.pubtruncate, p.pubviaroot,
+             to_jsonb(p) ->> 'pubgencols',
+             (SELECT json_agg(json_build_array(r.prrelid::regclass,
+                                (SELECT json_agg(a.attname ORDER BY a.attname)
+                                 FROM pg_catalog.pg_attribute a
+                                 WHERE a.attrelid = r.prrelid AND a.attnum = ANY (r.prattrs::int2[])),
+                                pg_catalog.pg_get_expr(r.prqual, r.prrelid))
+                              ORDER BY r.prrelid::regclass::text COLLATE "C")
+              FROM pg_catalog.pg_publication_rel r JOIN relation t ON t.oid = r.prrelid WHERE r.prpubid = p.oid),
+             (SELECT json_agg(s.pnnspid::regnamespace ORDER BY s.pnnspid::regnamespace::text COLLATE "C")
+              FROM pg_catalog.pg_publication_namespace s WHERE s.pnpubid = p.oid))::text
     FROM pg_catalog.pg_publication p
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_publication'::regclass AND objid = p.oid)
     """,
     """
-    SELECT 'statistics object', format('%I.%I', n.nspname, s.stxname), pg_catalog.pg_get_statisticsobjdef(s.oid)
+    SELECT 'statistics object', format('%I.%I', n.nspname, s.stxname),
+           json_build_array(pg_catalog.pg_get_statisticsobjdef(s.oid), nullif(s.stxstattarget, -1))::text
     FROM pg_catalog.pg_statistic_ext s JOIN user_schema n ON n.oid = s.stxnamespace
+    JOIN relation r ON r.oid = s.stxrelid
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_statistic_ext'::regclass AND objid = s.oid)
-    """,
-    """
-    SELECT 'cast', format('(%s AS %s)', c.castsource::regtype, c.casttarget::regtype),
-           concat_ws(' ', nullif(c.castfunc, 0)::regprocedure, c.castcontext, c.castmethod)
-    FROM pg_catalog.pg_cast c
-    WHERE c.oid >= 16384
-      AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
-                      WHERE d.classid = 'pg_catalog.pg_cast'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i'))
-    """,
-    """
-    SELECT 'operator', format('%I.%s(%s,%s)', n.nspname, o.oprname, nullif(o.oprleft, 0)::regtype, o.oprright::regtype),
-           concat_ws(' ', o.oprresult::regtype, o.oprcode::regprocedure, o.oprcanmerge, o.oprcanhash,
-                     nullif(o.oprcom, 0)::regoperator, nullif(o.oprnegate, 0)::regoperator, o.oprrest, o.oprjoin)
-    FROM pg_catalog.pg_operator o JOIN user_schema n ON n.oid = o.oprnamespace
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_operator'::regclass AND objid = o.oid)
-    """,
-    """
-    SELECT 'operator class', format('%I.%I using %s', n.nspname, o.opcname, a.amname),
-           concat_ws(' ', o.opcintype::regtype, o.opcdefault, nullif(o.opckeytype, 0)::regtype)
-    FROM pg_catalog.pg_opclass o JOIN user_schema n ON n.oid = o.opcnamespace
-    JOIN pg_catalog.pg_am a ON a.oid = o.opcmethod
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_opclass'::regclass AND objid = o.oid)
-    """,
-    """
-    SELECT 'operator family', format('%I.%I using %s', n.nspname, f.opfname, a.amname),
-           concat_ws(E'\\n',
-             (SELECT string_agg(concat_ws(' ', amopstrategy, amopopr::regoperator, amoppurpose), ','
-                                ORDER BY amopstrategy, amopopr::regoperator::text)
-              FROM pg_catalog.pg_amop WHERE amopfamily = f.oid),
-             (SELECT string_agg(concat_ws(' ', amprocnum, amproc::regprocedure), ','
-                                ORDER BY amprocnum, amproc::regprocedure::text)
-              FROM pg_catalog.pg_amproc WHERE amprocfamily = f.oid))
-    FROM pg_catalog.pg_opfamily f JOIN user_schema n ON n.oid = f.opfnamespace
-    JOIN pg_catalog.pg_am a ON a.oid = f.opfmethod
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_opfamily'::regclass AND objid = f.oid)
-    """,
-    """
-    SELECT 'collation', format('%I.%I', n.nspname, c.collname),
-           concat_ws(' ', c.collprovider, c.collisdeterministic, c.collencoding, c.collcollate, c.collctype)
-    FROM pg_catalog.pg_collation c JOIN user_schema n ON n.oid = c.collnamespace
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_collation'::regclass AND objid = c.oid)
-    """,
-    """
-    SELECT 'conversion', format('%I.%I', n.nspname, c.conname),
-           concat_ws(' ', c.conforencoding, c.contoencoding, c.conproc, c.condefault)
-    FROM pg_catalog.pg_conversion c JOIN user_schema n ON n.oid = c.connamespace
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_conversion'::regclass AND objid = c.oid)
-    """,
-    """
-    SELECT 'text search configuration', format('%I.%I', n.nspname, c.cfgname),
-           (SELECT string_agg(concat_ws(' ', m.maptokentype, m.mapseqno, m.mapdict::regdictionary), ','
-                              ORDER BY m.maptokentype, m.mapseqno)
-            FROM pg_catalog.pg_ts_config_map m WHERE m.mapcfg = c.oid)
-    FROM pg_catalog.pg_ts_config c JOIN user_schema n ON n.oid = c.cfgnamespace
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_ts_config'::regclass AND objid = c.oid)
-    """,
-    """
-    SELECT 'text search dictionary', format('%I.%I', n.nspname, d.dictname),
-           concat_ws(' ', (SELECT tmplname FROM pg_catalog.pg_ts_template t WHERE t.oid = d.dicttemplate),
-                     d.dictinitoption)
-    FROM pg_catalog.pg_ts_dict d JOIN user_schema n ON n.oid = d.dictnamespace
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_ts_dict'::regclass AND objid = d.oid)
-    """,
-    """
-    SELECT 'text search parser', format('%I.%I', n.nspname, p.prsname),
-           concat_ws(' ', p.prsstart, p.prstoken, p.prsend, p.prsheadline, p.prslextype)
-    FROM pg_catalog.pg_ts_parser p JOIN user_schema n ON n.oid = p.prsnamespace
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_ts_parser'::regclass AND objid = p.oid)
-    """,
-    """
-    SELECT 'text search template', format('%I.%I', n.nspname, t.tmplname), concat_ws(' ', t.tmplinit, t.tmpllexize)
-    FROM pg_catalog.pg_ts_template t JOIN user_schema n ON n.oid = t.tmplnamespace
-    WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_ts_template'::regclass AND objid = t.oid)
     """,
     # Options of servers and foreign-data wrappers may hold secrets; a digest does not show them. Those of user
     # mappings can be read by few, so they are left out: they would differ with the reader's privileges.
     """
     SELECT 'foreign-data wrapper', format('%I', f.fdwname),
-           concat_ws(' ', nullif(f.fdwhandler, 0)::regproc, nullif(f.fdwvalidator, 0)::regproc, f.fdwoptions::text)
+           json_build_array(nullif(f.fdwhandler, 0)::regprocedure, nullif(f.fdwvalidator, 0)::regprocedure,
+             (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(f.fdwoptions) o))::text
     FROM pg_catalog.pg_foreign_data_wrapper f
     WHERE f.oid >= 16384
       AND NOT EXISTS (SELECT FROM member
@@ -293,36 +228,19 @@ _QUERIES: tuple[LiteralString, ...] = (
     """,
     """
     SELECT 'server', format('%I', s.srvname),
-           concat_ws(' ', (SELECT fdwname FROM pg_catalog.pg_foreign_data_wrapper f WHERE f.oid = s.srvfdw), s.srvtype,
-                     s.srvversion, s.srvoptions::text)
+           json_build_array((SELECT fdwname FROM pg_catalog.pg_foreign_data_wrapper f WHERE f.oid = s.srvfdw),
+             s.srvtype, s.srvversion,
+             (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(s.srvoptions) o))::text
     FROM pg_catalog.pg_foreign_server s
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_foreign_server'::regclass AND objid = s.oid)
     """,
     """
     SELECT 'user mapping', format('%s on server %I', coalesce(quote_ident(u.usename), 'public'), u.srvname), ''
     FROM pg_catalog.pg_user_mappings u
+    WHERE NOT EXISTS (SELECT FROM member
+                      WHERE classid = 'pg_catalog.pg_foreign_server'::regclass AND objid = u.srvid)
     """,
-    """
-    SELECT 'language', format('%I', l.lanname),
-           concat_ws(' ', l.lanpltrusted, nullif(l.lanplcallfoid, 0)::regproc, nullif(l.laninline, 0)::regproc,
-                     nullif(l.lanvalidator, 0)::regproc)
-    FROM pg_catalog.pg_language l
-    WHERE l.oid >= 16384
-      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_language'::regclass AND objid = l.oid)
-    """,
-    """
-    SELECT 'transform', format('for %s language %I', t.trftype::regtype, l.lanname),
-           concat_ws(' ', nullif(t.trffromsql, 0)::regproc, nullif(t.trftosql, 0)::regproc)
-    FROM pg_catalog.pg_transform t JOIN pg_catalog.pg_language l ON l.oid = t.trflang
-    WHERE t.oid >= 16384
-      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_transform'::regclass AND objid = t.oid)
-    """,
-    """
-    SELECT 'access method', format('%I', a.amname), concat_ws(' ', a.amtype, a.amhandler)
-    FROM pg_catalog.pg_am a
-    WHERE a.oid >= 16384
-      AND NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_am'::regclass AND objid = a.oid)
-    """,
+    *types_and_routines.QUERIES,
 )
 
 # What the queries may find: that there is none of a kind is known, too.
@@ -344,7 +262,7 @@ def read_objects(connection: Connection) -> tuple[ObjectFacts, ...]:
     """
     found: list[ObjectFacts] = []
     for query in _QUERIES:
-        statement = sql.SQL("WITH ") + sql.SQL(SCHEMAS) + sql.SQL(query)
+        statement = sql.SQL("WITH RECURSIVE ") + sql.SQL(SCHEMAS) + sql.SQL(query).format(**PARTS)
         for kind, identity, definition in connection.execute(statement):
             digest = xxh3_128_hexdigest(settled(definition or "").encode())
             found.append(ObjectFacts(kind=kind, identity=identity, digest=digest))

@@ -13,21 +13,24 @@ from psycopg import IsolationLevel, errors, pq, sql
 from xxhash import xxh3_128
 
 from lastgood.dump.names import Relation
+from lastgood.dump.summary import BUILT_IN_EXTENSIONS
 from lastgood.errors import Failed, Interrupted, LastgoodError
 from lastgood.events import Emit, Progress, silent
 from lastgood.facts import (
     DigestRules,
     ExtensionFacts,
     Facts,
+    LanguageFacts,
     LargeObjectFacts,
     MigrationFacts,
     SequenceFacts,
     TableFacts,
     migrations,
+    moments,
     time_zone,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line
-from lastgood.facts.objects import KINDS, read_objects
+from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.server import Connection, Target
@@ -85,6 +88,7 @@ def facts_of_database(
         zone = time_zone.recognise(connection, like.zone_samples)
         samples = like.zone_samples if zone is not None else ()
     rules = DigestRules(
+        definitions=DEFINITIONS,
         client_encoding=like.rules.client_encoding if like is not None else "UTF8",
         time_zone=zone or "UTC",
         server_major=connection.info.server_version // 10000,
@@ -180,6 +184,7 @@ def _read(
     database, version = row
     found_objects = read_objects(connection) if objects else ()
     extensions = _extensions(connection)
+    languages = _languages(connection)
     sequences = _sequences(connection, like if not beyond_like else None)
     large_objects = _large_objects(connection)
     migration = _migration(connection, sources)
@@ -241,6 +246,7 @@ def _read(
         sequences=sequences,
         large_objects=large_objects,
         extensions=extensions,
+        languages=languages,
         migration=migration,
         object_counts=dict(sorted(counts.items())),
         objects=found_objects,
@@ -261,13 +267,40 @@ def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int
         for name, value in zip(part.dated, values, strict=True):
             if value is not None:
                 stamps.setdefault(name, []).append(value)
-    return rows, {name: max(values) for name, values in sorted(stamps.items())}
+    return rows, {name: moments.latest(values) for name, values in sorted(stamps.items())}
 
 
 def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:
-    # Built-in ones (plpgsql, unless somebody made it anew) are not dumped.
-    query = "SELECT extname, extversion FROM pg_catalog.pg_extension WHERE oid >= 16384 ORDER BY extname"
-    return tuple(ExtensionFacts(name=name, version=version) for name, version in connection.execute(query))
+    query = "SELECT extname, extversion FROM pg_catalog.pg_extension WHERE extname <> ALL (%s) ORDER BY extname"
+    found = connection.execute(query, [list(BUILT_IN_EXTENSIONS)])
+    return tuple(ExtensionFacts(name=name, version=version) for name, version in found)
+
+
+# pg_dump's choice (dumpProcLang): the functions of a language are written with it only where all of them are dumped.
+_LANGUAGES: LiteralString = """
+WITH used AS (
+  SELECT p.oid, ARRAY[n.nspname::text, p.proname::text] AS name,
+         n.nspname ~ '^pg_' OR n.nspname = 'information_schema'
+         OR EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_proc'::regclass
+                    AND d.objid = p.oid AND d.deptype = 'e') AS left_out
+  FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace)
+SELECT l.lanname, l.lanpltrusted, h.name, i.name, v.name
+FROM pg_catalog.pg_language l
+JOIN used h ON h.oid = l.lanplcallfoid
+LEFT JOIN used i ON i.oid = l.laninline
+LEFT JOIN used v ON v.oid = l.lanvalidator
+WHERE l.oid >= 16384 AND (h.left_out OR i.left_out OR v.left_out)
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_language'::regclass
+                  AND d.objid = l.oid AND d.deptype = 'e')
+ORDER BY l.lanname
+"""
+
+
+def _languages(connection: Connection) -> tuple[LanguageFacts, ...]:
+    return tuple(
+        LanguageFacts(name=name, trusted=trusted, handler=handler, inline=inline, validator=validator)
+        for name, trusted, handler, inline, validator in connection.execute(_LANGUAGES)
+    )
 
 
 def _sequences(connection: Connection, like: Facts | None) -> tuple[SequenceFacts, ...]:

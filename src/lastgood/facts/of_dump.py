@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 
 from xxhash import xxh3_128
 
 from lastgood.dump.names import Relation, parse, quoted
-from lastgood.dump.reader import Reading, Rows, RowsEnd, RowsStart, Skimmed, Source, read
+from lastgood.dump.reader import Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, Source, read
 from lastgood.dump.statements import Command, Created, Kind, LargeObjectCall, SequencePosition, Verdict
-from lastgood.dump.summary import DumpSummary
+from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Progress, silent
 from lastgood.facts import (
@@ -24,15 +24,17 @@ from lastgood.facts import (
     SequenceFacts,
     TableFacts,
     migrations,
+    moments,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 
 ZONE_SAMPLES = 100
+_OFFSET = re.compile(rb"[+-]\d\d(?::\d\d){0,2}\Z")
 ONLY_COUNTED = "its rows were only counted"
+# Of a field of a very long row so many bytes are looked at: time stamps and versions of migrations are shorter.
+_BEGINNING = 1 << 12
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
-# Every database has these, made by the server: a dump that names them makes nothing.
-_BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
 
 
 def facts_of_dump(
@@ -56,19 +58,24 @@ def facts_of_dump(
     in all), otherwise of the dump's text. ``skim`` counts rows and does not look at them: there are no digests, newest
     time stamps and migrations then. Raises Interrupted when ``cancelled`` turns true.
 
-    Newest time stamps are compared as text, which is their order within one time zone offset and until the year 9999;
-    infinite ones are left out.
+    Newest time stamps are compared as text within one time zone offset, which is their order until the year 9999, and
+    as instants where there are several; infinite ones are left out.
     """
     reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
     gathered = _Gathered(reading.summary)
     rows = 0
     for entry in reading.summary.script.recording(reading):
         match entry:
-            case Rows() | Skimmed():
-                if isinstance(entry, Rows):
-                    gathered.add(entry.data)
-                else:
-                    gathered.table.skim(entry)
+            case Rows() | RowPart() | Skimmed():
+                match entry:
+                    case Rows(data=data) if entry.rows == 1 and len(data) > _BEGINNING:
+                        gathered.table.add_part(RowPart(data, True, entry.offset, entry.line))
+                    case Rows():
+                        gathered.add(entry.data)
+                    case RowPart():
+                        gathered.table.add_part(entry)
+                    case Skimmed():
+                        gathered.table.skim(entry)
                 rows += entry.rows
                 name = str(gathered.table.relation)
                 done, size = measure() if measure is not None else (entry.offset + entry.size, None)
@@ -101,10 +108,24 @@ class _Table:
         self.zone_samples: dict[bytes, bytes] = {}
         self.tool = migrations.recognise(start.relation.schema, start.relation.name, columns)
         self.migrations: list[migrations.Row] = []
+        self._long: _LongRow | None = None
 
     def add(self, data: bytes) -> None:
         lines = split_lines(data)
         self.digest.add_lines(lines)
+        self._look_at(lines)
+
+    def add_part(self, part: RowPart) -> None:
+        """Adds a part of a row that nobody holds as a whole."""
+        if self._long is None:
+            self._long = _LongRow()
+        self._long.add(part.data.removesuffix(b"\n") if part.last else part.data)
+        if part.last:
+            self.digest.add_hashed(self._long.digest.intdigest())
+            self._look_at([b"\t".join(self._long.fields)])
+            self._long = None
+
+    def _look_at(self, lines: Sequence[bytes]) -> None:
         if self.times:
             self._note_times(lines)
         if self.tool is not None and self.columns is not None:
@@ -143,16 +164,19 @@ class _Table:
 
     def _note_newest(self, place: int, values: Sequence[bytes]) -> None:
         assert self.columns is not None
-        if place in self.with_offset:
-            # Whatever the offset's form, its last bytes tell one from another: +01, +05:30.
-            for ending in {value[-3:] for value in values} - self.zone_samples.keys():
-                if ending[-2:].isdigit():
-                    self.zone_samples[ending] = next(value for value in values if value.endswith(ending))
-        best = _newest(values)
-        if best is not None:
-            name = self.columns[place]
-            before = self.newest.get(name)
-            self.newest[name] = best if before is None else _newest([best, before]) or best
+        groups = self._by_offset(values) if place in self.with_offset else [values]
+        name = self.columns[place]
+        best = [found for found in (self.newest.get(name), *map(_newest, groups)) if found is not None]
+        if best:
+            self.newest[name] = _latest(best) if place in self.with_offset else _newest(best) or best[0]
+
+    def _by_offset(self, values: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
+        """The same values, apart by the offset that they end with: +01, +05:30. Notes a sample of each new one."""
+        ending = _only_ending(values)
+        groups: Mapping[bytes, Sequence[bytes]] = {ending: values} if ending is not None else _grouped(values)
+        for offset in groups.keys() - self.zone_samples.keys() - {b""}:
+            self.zone_samples[offset] = next(value for value in groups[offset] if value.endswith(offset))
+        return groups.values()
 
     def facts(self) -> TableFacts:
         return TableFacts(
@@ -165,6 +189,22 @@ class _Table:
             newest={name: value.decode("ascii") for name, value in sorted(self.newest.items())},
             zoned=self.zoned,
         )
+
+
+class _LongRow:
+    """One row that comes in parts: its digest, and the beginning of each of its fields."""
+
+    def __init__(self) -> None:
+        self.digest = xxh3_128()
+        self.fields = [b""]
+
+    def add(self, data: bytes) -> None:
+        self.digest.update(data)
+        for number, piece in enumerate(data.split(b"\t")):
+            if number:
+                self.fields.append(b"")
+            if (room := _BEGINNING - len(self.fields[-1])) > 0:
+                self.fields[-1] += piece[:room]
 
 
 def _empty(relation: Relation, summary: DumpSummary) -> RowsStart:
@@ -185,6 +225,32 @@ def _newest(values: Sequence[bytes]) -> bytes | None:
         ours = [value for value in values if not value.endswith(b"BC")]
         best = max(ours) if ours else min(values)
     return best if best[:1].isdigit() else None
+
+
+def _only_ending(values: Sequence[bytes]) -> bytes | None:
+    """The offset that all of them have, as in most dumps; empty where none has one, None where there are several."""
+    for width in (3, 6):
+        endings = {ending for ending in {value[-width:] for value in values} if ending[-2:].isdigit()}
+        if not endings:
+            return b""
+        if len(endings) == 1 and (ending := endings.pop())[:1] in (b"+", b"-"):
+            return ending
+    return None
+
+
+def _grouped(values: Sequence[bytes]) -> dict[bytes, list[bytes]]:
+    groups: dict[bytes, list[bytes]] = {}
+    for value in values:
+        found = _OFFSET.search(value)
+        groups.setdefault(found[0] if found else b"", []).append(value)
+    return groups
+
+
+def _latest(values: Sequence[bytes]) -> bytes:
+    """Of time stamps in several offsets; ASCII, each of them."""
+    return (
+        moments.latest(value.decode("ascii", "replace") for value in values).encode() if len(values) > 1 else values[0]
+    )
 
 
 def _zoned(type_name: str | None, summary: DumpSummary, depth: int = 0) -> bool:
@@ -290,9 +356,9 @@ class _Gathered:
             ),
             large_objects=LargeObjectFacts(count=large_objects.rows, digest=large_objects.hexdigest()),
             extensions=tuple(
-                ExtensionFacts(name=name, version=extension.version)
+                ExtensionFacts(name=name, version=extension.version, as_language=extension.as_language)
                 for name, extension in sorted(summary.extensions.items())
-                if name not in _BUILT_IN_EXTENSIONS
+                if name not in BUILT_IN_EXTENSIONS
             ),
             migration=self._migration(),
             object_counts=dict(sorted(Counter(one.kind for one in created).items())),
@@ -318,8 +384,8 @@ class _Gathered:
         for relation, definition in self._summary.tables.items():
             if definition.carries_rows or definition.partitioned or definition.foreign:
                 found += [
-                    ObjectFacts(kind="column", identity=f"{relation}.{quoted(column.name)}")
-                    for column in self._summary.columns_of(relation) or ()
+                    ObjectFacts(kind="column", identity=f"{relation}.{quoted(name)}")
+                    for name in self._summary.declared_columns(relation)
                 ]
         return found
 

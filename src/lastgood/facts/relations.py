@@ -48,7 +48,7 @@ SELECT c.oid, n.nspname, c.relname, c.relkind::text, coalesce(g.condition, ''),
        CASE WHEN c.relispartition AND EXISTS (
            SELECT FROM pg_catalog.pg_partition_ancestors(c.oid) p(oid) JOIN unsafe ON unsafe.oid = p.oid)
          THEN pg_catalog.pg_partition_root(c.oid)::oid END,
-       c.relpages::bigint
+       c.relpages::bigint, g.oid IS NOT NULL
 FROM pg_catalog.pg_class c
 JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 LEFT JOIN config g ON g.oid = c.oid
@@ -67,7 +67,8 @@ class Relation:
 
     ``columns`` in COPY's order, generated ones left out; ``dated`` those of a date or time stamp type. ``zoned``: the
     text of its rows depends on the session's time zone. ``condition``: an extension's own WHERE clause. ``root``: the
-    partition root through which pg_dump loads this partition. ``without``: partitions whose rows are not to be read.
+    partition root through which pg_dump loads this partition. ``configuration``: an extension made it, and its rows are
+    part of a dump. ``without``: partitions whose rows are not to be read.
     """
 
     oid: int
@@ -80,6 +81,7 @@ class Relation:
     zoned: bool
     root: int | None
     pages: int
+    configuration: bool
     without: tuple[int, ...] = ()
 
     @property
@@ -160,7 +162,7 @@ def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
     """The tables that ``like`` has and this database too, with the columns that ``like`` has.
 
     A table that lacks one of these columns is read with its own. With ``beyond``, also the tables that ``like`` does
-    not have.
+    not have; but where that is a dump, which need not tell of an extension's table, none of those.
     """
     by_name = {(relation.schema_name, relation.name): relation for relation in _relations(connection)}
     listed = {(table.schema_name, table.name) for table in like.tables}
@@ -186,15 +188,16 @@ def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
         sources += [
             source
             for source in as_dumped(connection)
-            if (source.schema_name, source.name) not in listed and not any(part.oid in inside for part in source.parts)
+            if (source.schema_name, source.name) not in listed
+            and not any(part.oid in inside or (part.configuration and like.origin == "dump") for part in source.parts)
         ]
     return sources
 
 
 def _relations(connection: Connection) -> list[Relation]:
     return [
-        Relation(oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), zoned, root, pages)
-        for oid, schema, name, kind, condition, columns, dated, zoned, root, pages in connection.execute(_RELATIONS)
+        Relation(oid, schema, name, kind, condition, tuple(columns or ()), tuple(dated or ()), *others)
+        for oid, schema, name, kind, condition, columns, dated, *others in connection.execute(_RELATIONS)
     ]
 
 

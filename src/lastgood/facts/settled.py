@@ -5,6 +5,24 @@ from __future__ import annotations
 import re
 
 _ARRAY_CAST = re.compile(r"\(ARRAY\[")
+_NAMED_CONSTANT = re.compile(
+    r"""((?:'(?:[^']|'')*'|\bNULL)::[a-z][a-z0-9_ ]*(?:\([0-9, ]+\))?(?:\[\])*) AS (?:\\?")?([a-z0-9_]+)(?:\\?")?"""
+)
+# What a column is called that is a constant of a type, where that is not the type's own name in SQL.
+_INTERNAL = {
+    "bigint": "int8",
+    "boolean": "bool",
+    "character": "bpchar",
+    "character varying": "varchar",
+    "double precision": "float8",
+    "integer": "int4",
+    "real": "float4",
+    "smallint": "int2",
+    "time with time zone": "timetz",
+    "time without time zone": "time",
+    "timestamp with time zone": "timestamptz",
+    "timestamp without time zone": "timestamp",
+}
 
 
 def settled(definition: str) -> str:
@@ -12,8 +30,11 @@ def settled(definition: str) -> str:
 
     PostgreSQL shows ``v IN ('a', 'b')`` on a varchar as a cast of the whole array,
     ``((ARRAY['a'::character varying, 'b'::character varying])::text[])``; read again, that becomes an array of
-    casts, ``(ARRAY[('a'::character varying)::text, ('b'::character varying)::text])``. Both mean the same.
+    casts, ``(ARRAY[('a'::character varying)::text, ('b'::character varying)::text])``. Both mean the same. So does
+    ``( VALUES (1))``, which a view AS VALUES makes of ``(VALUES (1))``; and in a query inside of another a constant
+    without a name, ``'x'::text``, gets that of its type: ``'x'::text AS text``.
     """
+    definition = _NAMED_CONSTANT.sub(_nameless, definition.replace("( VALUES (", "(VALUES ("))
     position = 0
     while (match := _ARRAY_CAST.search(definition, position)) is not None:
         position = match.end()
@@ -31,6 +52,11 @@ def settled(definition: str) -> str:
         else:
             definition = f"{definition[:before]}ARRAY[{inner}]{definition[after:]}"
     return definition
+
+
+def _nameless(found: re.Match[str]) -> str:
+    type_name = re.sub(r"\([0-9, ]+\)|\[\]", "", found[1].rpartition("::")[2])
+    return found[1] if found[2] == _INTERNAL.get(type_name, type_name) else found[0]
 
 
 def _items(text: str, start: int) -> tuple[list[str], int]:

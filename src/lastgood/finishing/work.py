@@ -27,6 +27,7 @@ from lastgood.events import Caution, Emit, Note, Progress
 from lastgood.finishing import remainder
 from lastgood.finishing.watch import Watch
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres import statistics
 from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 from lastgood.postgres.strain import Limits
@@ -50,6 +51,7 @@ WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
        OR EXISTS (SELECT FROM pg_catalog.pg_stats_ext s
                   WHERE s.schemaname = n.nspname AND s.tablename = c.relname AND s.inherited IS NULL
                     AND c.reltuples > 0))
+  AND NOT {reads_foreign}
 ORDER BY c.relpages DESC, 1, 2
 """
 
@@ -286,7 +288,8 @@ class _Worker:
 
     def _analyze_all(self) -> None:
         """Small tables were left out before the reopening, and statistics objects may have been made after ANALYZE."""
-        for schema, table in self._connection.execute(_NEVER_ANALYZED, [remainder.PREFIX]).fetchall():
+        wanted = sql.SQL(_NEVER_ANALYZED).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
+        for schema, table in self._connection.execute(wanted, [remainder.PREFIX]).fetchall():
             query = sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table))
             try:
                 self._attempts("analyze", partial(self._execute, query), tries=1)

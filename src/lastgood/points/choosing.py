@@ -8,6 +8,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import TypeVar
 
+from lastgood.dump import links
 from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, Event, silent
 from lastgood.facts import Facts
@@ -154,8 +155,11 @@ def may_lack(version: str | None, migration: str | None) -> bool:
 def find(store: Path, name: str) -> RestorePoint:
     """The restore point of that name in the store, or at that path; not read yet. Raises BadPoint."""
     for path in (store / name, Path(name), *([store] if name == store.name else [])):
+        in_store = path == store / name and path.is_relative_to(store) and ".." not in Path(name).parts
+        if in_store and links.leads_out(path, store):
+            raise links.outside(path)
         if path.exists():
-            point = look_at(path)
+            point = look_at(path, within=store if in_store else None)
             # Asked for by name, a file that does not look like a dump is still read, to say what is wrong with it.
             return point if point is not None else _unknown(path)
     there = listing(store)

@@ -18,11 +18,13 @@ import psycopg
 from lastgood import __version__, child, durable, fault
 from lastgood.dump.formats import open_dump
 from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError
-from lastgood.events import Caution, Emit, silent
+from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
+from lastgood.members import Survey
+from lastgood.members.survey import survey
 from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres import binaries
@@ -59,6 +61,7 @@ def take(
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
         with _reserved(store, _name(moment, label), form) as (temporary, final):
             facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
+            members = _members(connection, target, moment.database, emit)
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
             source = open_dump(temporary, pg_restore=pg_restore_for)
@@ -77,7 +80,11 @@ def take(
                 size=source.size,
                 sha256=source.sha256(),
                 facts=facts,
+                members=members,
             )
+            if form == "directory":
+                for file in temporary.iterdir():
+                    file.chmod(0o600)
             durable.publish(temporary, final)
             # Last: a dump without a manifest is still a restore point, a manifest without a dump is nothing.
             write_manifest(final, manifest)
@@ -100,7 +107,7 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
     """A connection, and every error told as one of ours."""
     named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
     try:
-        store.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(store)
         try:
             connection = target.connect(application_name="lastgood backup")
         except psycopg.OperationalError as error:
@@ -244,6 +251,16 @@ def _dump(
     return facts
 
 
+def _members(connection: Connection, target: Target, database: str, emit: Emit) -> Survey:
+    """What the dump does not hold of the database's extensions, and says so."""
+    found = survey(connection, target.at(database))
+    for each in found.extensions:
+        emit(Caution(f'no dump holds what was changed of extension "{each}": {found.said(each)}'))
+    for unknown in found.unknown:
+        emit(Note(f'whether extension "{unknown.extension}" was changed is not known: {unknown.why}'))
+    return found
+
+
 def _interrupted(database: str) -> LastgoodError:
     return Interrupted(f'cannot finish the backup of database "{database}": interrupted', hint=_TRY_AGAIN)
 
@@ -267,7 +284,7 @@ def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, c
     if not comparison.exact:
         first = comparison.differences[0] if comparison.differences else None
         why = (
-            f"{first.kind} of {first.what}: {first.expected} in the database, {first.found} in the dump"
+            f"{first.of}: {first.expected} in the database, {first.found} in the dump"
             if first is not None
             else comparison.not_compared[0]
         )

@@ -14,6 +14,7 @@ from lastgood.errors import Incomplete
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
 from lastgood.points.choosing import Said, newest
+from lastgood.points.contained import contained
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.verdict import Differs, read_whole
 
@@ -38,6 +39,11 @@ class Glance:
 def glance(point: RestorePoint) -> Glance:
     """Looks at its size and at its end; of one with a manifest also at its SHA-256, unless it is large. Raises BadPoint
     when that is enough to see that it is damaged."""
+    with contained(point.path):
+        return _glance(point)
+
+
+def _glance(point: RestorePoint) -> Glance:
     source = source_of(point)
     if point.problem:
         raise _changed(point, point.problem)

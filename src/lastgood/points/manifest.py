@@ -12,10 +12,14 @@ from pydantic import AwareDatetime, ValidationError
 
 from lastgood import durable
 from lastgood.documents import Frozen
+from lastgood.dump import links
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
+from lastgood.members import Survey
 
 SUFFIX = ".lastgood.json"
+LARGEST = 1 << 28
+"""Bytes of a manifest: that of 100,000 tables has some 100 MB."""
 
 Form = Literal["plain", "custom", "directory"]
 Purpose = Literal["backup", "emergency"]
@@ -26,7 +30,8 @@ class Manifest(Frozen):
 
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
-    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot.
+    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what
+    the dump does not hold of its extensions; None in a manifest that was made before that was looked up.
     """
 
     format: Literal[1] = 1
@@ -44,6 +49,7 @@ class Manifest(Frozen):
     size: int
     sha256: str
     facts: Facts
+    members: Survey | None = None
 
     @property
     def migration(self) -> str | None:
@@ -65,7 +71,7 @@ def manifest_of(point: Path) -> Manifest | None:
     """The manifest beside a dump, None when there is none. Raises Corrupt when it is there and can't be understood."""
     path = manifest_path(point)
     try:
-        text = path.read_bytes()
+        text = _small(path)
     except FileNotFoundError:
         return None
     except OSError as error:
@@ -81,6 +87,20 @@ def manifest_of(point: Path) -> Manifest | None:
             f'cannot read the manifest "{path}": {where + ": " if where else ""}{first["msg"].lower()}',
             hint="The dump itself may be whole. Move the manifest away to use the dump without it.",
         ) from error
+
+
+def _small(path: Path) -> bytes:
+    """The content of a manifest. Raises OSError, Corrupt where none can be that large, Unsafe for a link elsewhere."""
+    if path.is_symlink() and links.leads_out(path, path.parent):
+        raise links.outside(path)
+    with path.open("rb") as file:
+        text = file.read(LARGEST + 1)
+    if len(text) > LARGEST:
+        raise Corrupt(
+            f'cannot read the manifest "{path}": it has more than {LARGEST >> 20} MB',
+            hint="The dump itself may be whole. Move the manifest away to use the dump without it.",
+        )
+    return text
 
 
 def has_manifest(point: Path) -> bool:

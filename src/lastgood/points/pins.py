@@ -10,10 +10,12 @@ from pydantic import AwareDatetime, ValidationError
 
 from lastgood import durable, person
 from lastgood.documents import Frozen
+from lastgood.dump import links
 from lastgood.points.manifest import SUFFIX
 
 # Ends as manifests do: no version of lastgood takes it for a restore point.
 PIN = ".pin" + SUFFIX
+_LARGEST = 1 << 20
 
 
 class Pin(Frozen):
@@ -40,7 +42,10 @@ def pin_of(point: Path) -> Pin | None:
     """The pin, None when there is none. One that can't be read still pins."""
     path = pin_path(point)
     try:
-        return Pin.model_validate_json(path.read_bytes())
+        if path.is_symlink() and links.leads_out(path, path.parent):
+            raise OSError
+        with path.open("rb") as file:
+            return Pin.model_validate_json(file.read(_LARGEST))
     except FileNotFoundError:
         return None
     except (OSError, ValidationError):

@@ -4,12 +4,15 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator
+from datetime import datetime
 from pathlib import Path
 
+from lastgood.dump import links
 from lastgood.dump.file_set import files_of_set, open_any
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.recognize import HEAD
 from lastgood.errors import BadPoint, LastgoodError
+from lastgood.points.contained import contained
 from lastgood.points.foreign_time import made_at, named_or_written
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, manifest_of
 from lastgood.points.point import RestorePoint, pg_restore_for
@@ -44,14 +47,27 @@ def listing(store: Path) -> list[RestorePoint]:
     found = [point for point in [look_at(store)] if point is not None] if together else []
     for path in entries:
         if path not in together and not path.name.startswith(".") and not path.name.endswith((SUFFIX, ".partial")):
-            point = look_at(path)
+            point = look_at(path, within=store)
             if point is not None:
                 found.append(point)
     return sorted(found, key=lambda point: (point.made_at, point.path.name), reverse=True)
 
 
-def look_at(path: Path) -> RestorePoint | None:
-    """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only."""
+def look_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
+    """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only.
+
+    ``within``: the store that it lies in. What a symbolic link there leads to elsewhere is not looked at.
+    """
+    try:
+        if within is not None and links.leads_out(path, within):
+            raise links.outside(path)
+        with contained(path):
+            return _look_at(path)
+    except LastgoodError as error:
+        return _damaged(path, str(error)) if _NAMED_SO.search(path.name) else None
+
+
+def _look_at(path: Path) -> RestorePoint | None:
     problem = ""
     manifest: Manifest | None = None
     beside = has_manifest(path)
@@ -64,7 +80,7 @@ def look_at(path: Path) -> RestorePoint | None:
         head = _head(source)
     except LastgoodError as error:
         if manifest is None:
-            return _damaged(path, str(error)) if _NAMED_SO.search(path.name) and path.is_file() else None
+            return _damaged(path, str(error)) if _NAMED_SO.search(path.name) else None
         # One of ours that is no dump any more: it must be seen, not passed over.
         return RestorePoint(path, manifest.made_at, "manifest", _size(path), manifest, str(error))
     if manifest is not None:
@@ -80,9 +96,22 @@ def look_at(path: Path) -> RestorePoint | None:
     return RestorePoint(path, moment, where, source.size, None, problem)
 
 
-def _damaged(path: Path, problem: str) -> RestorePoint:
-    moment, where = named_or_written(path.name, path)
-    return RestorePoint(path, moment, where, path.stat().st_size, None, problem)
+def _damaged(path: Path, problem: str) -> RestorePoint | None:
+    """None where it is no file, or vanished meanwhile."""
+    try:
+        if path.is_symlink() or not path.is_file():
+            return _linked(path, problem) if path.is_symlink() else None
+        moment, where = named_or_written(path.name, path)
+        return RestorePoint(path, moment, where, path.stat().st_size, None, problem)
+    except (OSError, OverflowError, ValueError):
+        return None
+
+
+def _linked(path: Path, problem: str) -> RestorePoint:
+    """A link, of which nothing but itself is looked at."""
+    status = path.lstat()
+    moment = datetime.fromtimestamp(status.st_mtime).astimezone()
+    return RestorePoint(path, moment, "file time", status.st_size, None, problem)
 
 
 def _tail(path: Path) -> bytes:

@@ -13,14 +13,15 @@ from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
-from lastgood.events import Emit, Note, silent
+from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
+from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
+from lastgood.points.contained import contained
 from lastgood.points.point import RestorePoint, source_of
 
-State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "differs", "unusable"]
+State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
 # Every cluster has these; what an application has lies in others.
 EVERYWHERE = frozenset({"postgres", "template1"})
 
@@ -40,6 +41,7 @@ _STATES: tuple[tuple[type[BadPoint], State], ...] = (
     (Incomplete, "incomplete"),
     (Corrupt, "corrupt"),
     (Unsafe, "unsafe"),
+    (Foreign, "foreign"),
 )
 
 
@@ -50,6 +52,7 @@ class Verdict:
     ``message`` and ``hint`` say what is wrong, ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
     0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it
     is whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over.
+    ``cautions``: signs that the file was cut behind its end, or changed by a tool.
     ``has_acls``: whether it brings rights along, None unless it could be read to its end.
     """
 
@@ -60,6 +63,7 @@ class Verdict:
     offset: int | None = None
     facts: Facts | None = None
     notes: tuple[str, ...] = ()
+    cautions: tuple[str, ...] = ()
     has_acls: bool | None = None
 
     @property
@@ -113,6 +117,18 @@ def read_whole(
     cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when
     a program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
+    with contained(point.path):
+        return _read_whole(point, database, skim, stage, emit, cancelled)
+
+
+def _read_whole(
+    point: RestorePoint,
+    database: str | None,
+    skim: bool,
+    stage: str,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+) -> Whole:
     source = source_of(point)
 
     def facts_of(database: str | None) -> tuple[Facts, DumpSummary]:
@@ -143,11 +159,13 @@ def read_whole(
             return Whole(point, source, point.manifest.facts, summary)
     if digest is not None:
         # Something is wrong with it: what, only its rows can tell.
-        return read_whole(point, database=database, stage=stage, emit=emit, cancelled=cancelled)
+        return _read_whole(point, database, False, stage, emit, cancelled)
     _check(point, facts, source)
     whole = Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
     for text in whole.notes:
         emit(Note(text))
+    for text in whole.summary.cautions:
+        emit(Caution(text))
     return whole
 
 
@@ -184,8 +202,8 @@ def verify(
     """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
     ``skim``: see ``read_whole``.
 
-    Of a cluster dump every database, or the one that ``database`` names. Raises Refused when a program to read it with
-    is missing, Interrupted when ``cancelled`` turned true.
+    Of a cluster dump every database, or the one that ``database`` names. Where a program to read it with is missing,
+    the verdict is ``unusable``. Raises Interrupted when ``cancelled`` turned true.
     """
     try:
         whole = read_whole(point, database=database, skim=skim, emit=emit, cancelled=cancelled)
@@ -196,13 +214,23 @@ def verify(
         worst = next((each for each in verdicts if each.state not in ("valid", "partial")), None)
         names = ", ".join(f'"{shown(name)}"' for name in error.databases)
         text = f"a dump of a whole cluster, with the databases {names}; --database chooses one"
-        return worst or Verdict("valid", text, notes=verdicts[0].notes)
+        return worst or Verdict("valid", text, notes=verdicts[0].notes, cautions=verdicts[0].cautions)
     except BadPoint as error:
         facts = error.facts if isinstance(error, Differs) else None
         return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
-    if lacks := lacking(point, whole.summary):
-        return Verdict("partial", *_PARTIAL[lacks], facts=whole.facts, notes=whole.notes)
-    return Verdict("valid", facts=whole.facts, notes=whole.notes, has_acls=whole.summary.has_acls)
+    except Refused as error:
+        return Verdict("unusable", str(error), error.hint)
+    lacks = lacking(point, whole.summary)
+    message, hint = _PARTIAL[lacks] if lacks else ("", "")
+    return Verdict(
+        "partial" if lacks else "valid",
+        message,
+        hint,
+        facts=whole.facts,
+        notes=whole.notes,
+        cautions=tuple(whole.summary.cautions),
+        has_acls=None if lacks else whole.summary.has_acls,
+    )
 
 
 _PARTIAL = {
@@ -230,8 +258,7 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
         more = len(comparison.differences) - 1
         raise Differs(
             f'cannot use "{point.path}": it is not what was written down when it was made: '
-            f"{first.kind} of {first.what}: {first.expected} expected, {first.found} found"
-            + (f", and {more} more" if more else ""),
+            f"{first.of}: {first.expected} expected, {first.found} found" + (f", and {more} more" if more else ""),
             hint="The file was changed. Choose another restore point: lastgood points.",
             facts=facts,
         )

@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from itertools import islice
 
@@ -49,24 +50,32 @@ def rehearse(connection: Connection, statements: Iterable[sql.Composed]) -> list
         return apply(connection, statements)
 
 
-def _attempt(connection: Connection, statement: sql.Composed) -> NotApplied | None:
-    warned: list[tuple[str, str]] = []
+@contextmanager
+def without_effect(connection: Connection) -> Iterator[list[tuple[str, str]]]:
+    """SQLSTATE and text of the warning of each GRANT and REVOKE in the block that had no effect, or not all of it."""
+    warnings: list[tuple[str, str]] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
         # Read at once: what it reads from is gone after this call.
-        warned.append((notice.sqlstate or "", notice.message_primary or ""))
+        if notice.sqlstate in WITHOUT_EFFECT:
+            warnings.append((notice.sqlstate, notice.message_primary or ""))
 
     connection.add_notice_handler(note)
     try:
-        with connection.transaction():
+        yield warnings
+    finally:
+        connection.remove_notice_handler(note)
+
+
+def _attempt(connection: Connection, statement: sql.Composed) -> NotApplied | None:
+    try:
+        with without_effect(connection) as warnings, connection.transaction():
             connection.execute(statement)
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
             raise
         return NotApplied(statement, error.sqlstate, _said(error, error.sqlstate))
-    finally:
-        connection.remove_notice_handler(note)
-    return next((NotApplied(statement, *each) for each in warned if each[0] in WITHOUT_EFFECT), None)
+    return NotApplied(statement, *warnings[0]) if warnings else None
 
 
 def _said(error: psycopg.Error, sqlstate: str) -> str:

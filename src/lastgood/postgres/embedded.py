@@ -91,7 +91,8 @@ class EmbeddedServer:
 
     ``settings`` are added to postgresql.conf. ``folder`` is made in ``place`` when not given, and removed by ``close``;
     what its socket is called must have less than 100 bytes. ``data``: where the data lie, when not in ``folder``; made,
-    and removed too. ``own_copy``: programs that must be copied go into ``folder``.
+    and removed too. ``own_copy``: programs that must be copied go into ``folder``. ``bin``: the programs, where they
+    are not those of ``programs(major)``.
     Raises RuntimeError when the server can't be made or started, with the end of its log.
     """
 
@@ -106,8 +107,9 @@ class EmbeddedServer:
         folder: Path | None = None,
         data: Path | None = None,
         own_copy: bool = False,
+        bin: Path | None = None,
     ) -> None:
-        found = programs(major)
+        found = bin or programs(major)
         if found is None:
             raise RuntimeError(f"cannot start PostgreSQL {major}: its programs are not installed")
         self.major = major

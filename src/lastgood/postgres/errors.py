@@ -176,6 +176,7 @@ RULES: tuple[Rule, ...] = (
     Rule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
     Rule("42703", "any", S, "A column that the command needs does not exist.", _POINTS),
     Rule("42P16", "any", S, "The definition does not fit what is there already.", _STATUS),
+    Rule("42P17", "any", S, "The definition is not allowed here: a function in it is not IMMUTABLE, for one.", _POINTS),
     Rule("428C9", "any", S, "A column that only the server may fill was given a value.", _POINTS),
     Rule("P0001", "any", S, "A trigger or a function of the database refused it.", _POINTS),
     Rule("42P07", "any", S, "A relation of that name exists already.", _STATUS),
@@ -256,6 +257,8 @@ RULES: tuple[Rule, ...] = (
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
 _UNKNOWN = Rule("", "any", S, "The server refused it, for a reason that has no entry here.", _LOG)
+# What COPY says of text that no dump has: a wrong number of values, bytes that are no characters.
+DAMAGED_ROWS = frozenset({"22021", "22P04"})
 # Whose DETAIL says who or what stands in the way. Others may quote rows, which belong in no log.
 _TELLING_DETAIL = frozenset({"55006", "2BP01"})
 

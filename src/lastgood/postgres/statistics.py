@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import LiteralString
+
 import psycopg
 from psycopg import sql
 
@@ -9,12 +11,27 @@ from lastgood.postgres.server import Connection
 
 # What ANALYZE meets in a function of the user's, which it calls with an empty search path from 17 on.
 _LOOKED_UP_IN_VAIN = frozenset({"42P01", "42883", "42704", "3F000"})
+# Of a pg_class "c": whether a foreign table is below it, whose server ANALYZE would ask for rows.
+READS_FOREIGN: LiteralString = """
+  EXISTS (
+    WITH RECURSIVE below (oid) AS (
+      SELECT inhrelid FROM pg_catalog.pg_inherits WHERE inhparent = c.oid
+      UNION SELECT i.inhrelid FROM pg_catalog.pg_inherits i JOIN below ON i.inhparent = below.oid)
+    SELECT FROM below JOIN pg_catalog.pg_class f ON f.oid = below.oid WHERE f.relkind = 'f')
+"""
+_READS_FOREIGN = sql.SQL("SELECT FROM pg_catalog.pg_class c WHERE c.oid = to_regclass(%s) AND ") + sql.SQL(
+    READS_FOREIGN
+)
+FOREIGN = "ANALYZE would read the foreign tables below it"
 
 
 def analyze(connection: Connection, table: sql.Identifier) -> str | None:
-    """Analyzes a table. Returns why the server could not, where a function in an index of it counts on a search path:
-    then it can't in the live database either. Raises psycopg.Error for anything else.
+    """Analyzes a table. Returns why it was not done: a foreign table is below it; or a function in an index of it
+    counts on a search path, and then the server can't in the live database either. Raises psycopg.Error for anything
+    else.
     """
+    if connection.execute(_READS_FOREIGN, [table.as_string(connection)]).fetchone() is not None:
+        return FOREIGN
     try:
         connection.execute(sql.SQL("ANALYZE {}").format(table))
     except psycopg.Error as error:

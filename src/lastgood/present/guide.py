@@ -9,7 +9,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from urllib.parse import quote
 
-from lastgood import __version__, amounts
+from lastgood import __version__, amounts, secrecy
 from lastgood.facts import TableFacts
 from lastgood.past_runs import DID
 from lastgood.points import RestorePoint
@@ -191,7 +191,9 @@ def _prose(subject: Subject) -> dict[str, str]:
         "expected_source": ", noted when it was made" if point.known else ", counted in the dump itself",
         "tables_text": _tables(point.facts.tables),
         "state_text": _state(subject),
-        "health": f" Its health: `curl --fail` {markdown.code(subject.health)}." if subject.health else "",
+        "health": f" Its health: `curl --fail` {markdown.code(secrecy.Scrubber()(subject.health))}."
+        if subject.health
+        else "",
         "points_note": f"; the newest {SHOWN} of {len(subject.points)}" if len(subject.points) > SHOWN else "",
         "points_table": _points(subject.points[:SHOWN]),
         "platform_text": "\n".join(_platform(subject)),

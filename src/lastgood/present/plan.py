@@ -119,11 +119,11 @@ def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NO
 
 
 def _changed(loss: TableLoss) -> bool:
-    return loss.live_rows != loss.point_rows or bool(loss.written_since)
+    return loss.live_rows != loss.point_rows or bool(loss.written_since) or bool(loss.not_in_dumps)
 
 
 def _weight(loss: TableLoss) -> int:
-    return max(abs((loss.live_rows or 0) - (loss.point_rows or 0)), loss.written_since or 0)
+    return max(abs((loss.live_rows or 0) - (loss.point_rows or 0)), loss.written_since or 0, loss.not_in_dumps)
 
 
 def _losses(screen: Screen, plan: Plan) -> None:
@@ -169,6 +169,8 @@ def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
         change = "comes back"
     elif point is None:
         change = "goes away"
+    elif live == point and loss.not_in_dumps:
+        change = f"{amounts.number(loss.not_in_dumps)} copied over"
     else:
         change = amounts.signed(point - live)
     rows_now = "none" if live is None else amounts.number(live)

@@ -36,6 +36,8 @@ def document(point: RestorePoint) -> dict[str, Any]:
             "tables": len(facts.tables),
             "migration": point.manifest.migration,
         }
+        if (members := point.manifest.members) is not None:
+            body["not_in_dump"] = {each: members.lines(each) for each in members.extensions}
     return body
 
 
@@ -98,6 +100,7 @@ def verdict(point: RestorePoint, found: Verdict) -> dict[str, Any]:
         "message": found.message,
         "hint": found.hint,
         "notes": list(found.notes),
+        "cautions": list(found.cautions),
     }
     return {**document(point), **told, **place}
 
@@ -110,6 +113,8 @@ def show_verdicts(screen: Screen, verdicts: Sequence[tuple[RestorePoint, Verdict
         for text in (found.message, found.hint):
             if text:
                 screen.say(text, first="  ", indent=2)
+        for text in found.cautions:
+            screen.say(text, first="  caution: ", indent=11, style="yellow")
         for text in found.notes:
             screen.say(text, first="  note: ", indent=8)
     valid = sum(found.valid for _, found in verdicts)

@@ -20,7 +20,10 @@ def show(screen: Screen, report: SalvageReport) -> None:
     whole = sum(table.state == "whole" for table in report.tables)
     if report.complete:
         screen.say(f'"{report.into}" has all of {name}: nothing in it is damaged.', style="bold")
-        screen.say("It is not proved. To have it proved: lastgood restore without --salvage-readable.", indent=2)
+        if report.maker:
+            screen.say(f"It is not proved: the file is an export of {report.maker}, not of pg_dump.", indent=2)
+        else:
+            screen.say("It is not proved. To have it proved: lastgood restore without --salvage-readable.", indent=2)
     else:
         screen.say(f'INCOMPLETE: "{report.into}" is what could be read of {name}. It is not proved.', style="bold red")
     screen.say(

@@ -9,20 +9,23 @@ from __future__ import annotations
 import random
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, nullcontext
 
 import psycopg
 from psycopg.pq import TransactionStatus
 
+from lastgood.amounts import counted
 from lastgood.dump.names import Relation
-from lastgood.dump.statements import Command, Kind
-from lastgood.errors import Failed, Interrupted, LastgoodError
+from lastgood.dump.statements import Command, Extension, Kind
+from lastgood.errors import Corrupt, Failed, Interrupted, LastgoodError
 from lastgood.events import Caution, Emit, silent
+from lastgood.members.carry import Carrier
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.apply import without_effect
 from lastgood.postgres.server import Connection
-from lastgood.repairs import authorization, checks, extensions, foreign_keys, paths
+from lastgood.repairs import authorization, checks, extensions, foreign_keys, options, paths
 from lastgood.repairs.record import Record, Repaired, place, what
 from lastgood.repairs.repair import USUAL_PATH, Repair, Rules
 
@@ -38,6 +41,9 @@ _CONTEXTS: dict[Kind, server_errors.Context] = {
     Kind.FOREIGN_KEY: "constraint",
     Kind.EXTENSION: "extension",
 }
+
+# insufficient_privilege, invalid_grant_operation: the object belongs to another role, the platform's own for example.
+NOT_OURS_TO_GIVE = frozenset({"42501", "0LP01"})
 
 # What is not sent just as it is, may wait for others, or begins a transaction of its own.
 ALONE = frozenset({Kind.EXTENSION, Kind.REFRESH, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
@@ -75,10 +81,9 @@ class Commands:
         self._wait = wait
         # Two repairs may change the same function: one at a time.
         self._repairing = threading.Lock()
-        self._room = threading.Lock()
         self._put_off: list[checks.PutOff] = []
-        self._configuration: dict[Relation, str] = {}
         self._computed: frozenset[Relation] = frozenset()
+        self.carrier = Carrier(rules.members, lambda named, how: self._repaired(named, how, 0), lenient=rules.lenient)
         self._declared: dict[str, int] = {}  # checks, by their words: where the dump declares them
 
     def run(self, connection: Connection, command: Command) -> bool:
@@ -87,35 +92,71 @@ class Commands:
         A refusal that a rule allows is recorded; what can be repaired is repaired and recorded. Raises Failed at
         any other error, with the place in the dump, and at those as well where the rules are strict.
         """
-        text = extensions.text(connection, command, self._rules)
+        if self._unwanted(command):
+            return True
+        text = extensions.text(connection, command, self._rules) or options.text(command)
+        if text is None:
+            return True
         self._declare(command)
         for attempt in range(TRIES):
             if self._cancelled():
                 raise Interrupted("interrupted while the dump was loaded")
             try:
-                connection.execute(text)
+                with self._noticing(connection, [command]):
+                    connection.execute(text)
                 if command.kind is Kind.SESSION_AUTHORIZATION and authorization.returns(command):
                     connection.execute(authorization.BACK)
+                self._made(connection, command)
                 return True
             except psycopg.Error as error:
                 if not _try_again(connection, command, error):
-                    return self._settle(connection, command, error)
+                    done = self._settle(connection, command, error)
+                    self._made(connection, command)
+                    return done
                 last = error
             self._wait(FIRST_WAIT * 2**attempt * random.uniform(0.5, 1.5))
         raise self._failed(last, command) from last
+
+    def _made(self, connection: Connection, command: Command) -> None:
+        if isinstance(command.detail, Extension):
+            self.carrier.early(connection, command.detail.name)
 
     def run_together(self, connection: Connection, commands: Sequence[Command]) -> bool:
         """Runs several commands in one message and one transaction. False: one of them failed, and nothing was done;
         one by one they will tell which, and what is to be done about it."""
         if not ALONE.isdisjoint(command.kind for command in commands):
             return False
-        for command in commands:
+        wanted = [command for command in commands if not self._unwanted(command)]
+        for command in wanted:
             self._declare(command)
         try:
-            connection.execute(b";\n".join(command.statement.text for command in commands))
+            with self._noticing(connection, wanted):
+                connection.execute(b";\n".join(text for text in map(options.text, wanted) if text is not None))
         except psycopg.Error:
             return False
         return True
+
+    def _unwanted(self, command: Command) -> bool:
+        """Whether the operator wants a command left out; it is recorded."""
+        if why := self._rules.unwanted(command.kind):
+            self.record.skip(command, why, str(command.kind))
+        return bool(why)
+
+    @contextmanager
+    def _noticing(self, connection: Connection, commands: Sequence[Command]) -> Iterator[None]:
+        """Records each GRANT and REVOKE that had no effect: of an object that another role owns, the server warns only.
+        Raises Failed at one where the rules are strict."""
+        first = next((command for command in commands if command.kind is Kind.GRANT), None)
+        if first is None:
+            yield
+            return
+        with without_effect(connection) as warnings:
+            yield
+        for _, warning in warnings:
+            if self._rules.strict:
+                where = place(self._name, first.statement.line, first.statement.offset, what(first))
+                raise Failed(f"cannot load {where}: {warning}", hint=WITHOUT_STRICT_SKIPPED)
+            self.record.pass_over(what(first), warning, first.statement.line)
 
     def _declare(self, command: Command) -> None:
         for made in command.creates:
@@ -132,43 +173,42 @@ class Commands:
     def failed(
         self, error: psycopg.Error, line: int, named: str, *, context: server_errors.Context, offset: int | None = None
     ) -> LastgoodError:
-        """Our error for a server's, met at a place of the dump; ``offset`` in bytes, where it is known."""
-        return server_errors.failed(
+        """Our error for a server's, met at a place of the dump; ``offset`` in bytes, where it is known. Corrupt where
+        the server found that the rows are not what a dump has."""
+        found = server_errors.failed(
             error, f"load {place(self._name, line, offset, named)}", context=context, sqlstate=True
         )
+        if context == "copy" and error.sqlstate in server_errors.DAMAGED_ROWS:
+            return Corrupt(found.message, hint=found.hint, state=found.state, line=line, offset=offset)
+        return found
 
-    def before_rows(self, connection: Connection) -> None:
-        """To be called when all tables are made and before the first row is loaded."""
+    def before_rows(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
+        """To be called when all tables are made and before the first row is loaded. ``rows``: the tables that the dump
+        has rows of, in its order, each with the line where they begin."""
         if self._rules.strict:
             return  # what stands in the way of rows is an error then
-        self._configuration = extensions.configuration(connection)
+        self._make_room(connection, rows)
         self._computed = paths.computed(connection)
         self._put_off = checks.put_off(connection)
 
     @contextmanager
-    def loading(self, connection: Connection, relation: Relation, line: int) -> Iterator[None]:
-        """What rows of a table need while they are loaded (``line``: where they stand in the dump)."""
-        self._make_room(connection, relation, line)
+    def loading(self, connection: Connection, relation: Relation) -> Iterator[None]:
+        """What rows of a table need while they are loaded."""
         with paths.under(connection, self._rules.search_path) if relation in self._computed else nullcontext():
             yield
 
-    def _make_room(self, connection: Connection, relation: Relation, line: int) -> None:
-        """An extension may have put rows of its own there."""
-        with self._room:  # several sessions may load one table: none begins before the others' rows are gone
-            condition = self._configuration.pop(relation, None)
-            if condition is None:
-                return
+    def _make_room(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
+        """Removes the rows that extensions put into their tables themselves, in the reverse of the dump's order: a row
+        goes before the one that it references."""
+        conditions = extensions.configuration(connection)
+        for relation in reversed([relation for relation in rows if relation in conditions]):
             try:
-                deleted = extensions.make_room(connection, relation, condition)
+                deleted = extensions.make_room(connection, relation, conditions[relation])
             except psycopg.errors.ForeignKeyViolation:
-                return  # other rows of the extension need them; a row of the dump that is there already will tell
-        if deleted:
-            rows = "1 row" if deleted == 1 else f"{deleted:,} rows"
-            self._repaired(
-                f"rows of {relation}",
-                f"{rows} that its extension brought along gave way to those of the restore point",
-                line,
-            )
+                continue  # other rows of the extension need them; a row of the dump that is there already will tell
+            if deleted:
+                gone = f"{counted(deleted, 'row')} that its extension brought along"
+                self._repaired(f"rows of {relation}", f"{gone} gave way to those of the restore point", rows[relation])
 
     def after_rows(self, connections: Sequence[Connection]) -> None:
         """To be called when all rows are loaded, and best after the indexes: checks look rows up. Not to be called
@@ -200,7 +240,11 @@ class Commands:
             raise self._failed(error, command) from error  # a block that the dump opened; nothing in it can go on
         if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
             return False
-        if error.sqlstate in command.optional_sqlstates or self._brought_along(connection, command, error):
+        if (
+            error.sqlstate in command.optional_sqlstates
+            or self._brought_along(connection, command, error)
+            or (self._rules.copy and command.kind is Kind.GRANT and error.sqlstate in NOT_OURS_TO_GIVE)
+        ):
             if self._rules.strict:
                 raise self._failed(error, command, WITHOUT_STRICT_SKIPPED) from error
             self.record.skip(command, error.diag.message_primary or str(error))
@@ -241,7 +285,8 @@ class Commands:
 
     def _repaired(self, named: str, why: str, line: int) -> None:
         if self.record.repair(Repaired(named, why, line)):
-            self._emit(Caution(f"{named} (line {line}) is not loaded as it stands: {why}"))
+            where = f"{named} (line {line}) is not loaded as it stands" if line else named
+            self._emit(Caution(f"{where}: {why}"))
 
     def _stopped(self, connection: Connection, command: Command, error: psycopg.Error) -> LastgoodError:
         """The error of a command that nothing helps, with what the operator may do about it."""
@@ -250,6 +295,12 @@ class Commands:
             key = foreign_keys.orphans(connection, command)
             if key is not None:
                 failed.message += f"; {foreign_keys.counted(key)}"
+            return failed
+        if error.sqlstate == extensions.NOT_IMMUTABLE and (functions := extensions.not_immutable(connection, command)):
+            failed = self._failed(error, command)
+            failed.hint = extensions.MAKE_IMMUTABLE.format(
+                "; ".join(f"ALTER FUNCTION {function} IMMUTABLE" for function in functions)
+            )
             return failed
         known = any(error.sqlstate in states and command.kind in kinds for states, kinds, _ in REPAIRS)
         return self._failed(error, command, WITHOUT_STRICT_REPAIRED if known and self._rules.strict else "")

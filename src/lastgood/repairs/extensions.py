@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
+from typing import Any
 
 import psycopg
 from psycopg import sql
 
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.tree import shape
 from lastgood.dump.statements import Command, Extension
+from lastgood.facts import LanguageFacts
 from lastgood.postgres.server import Connection
 from lastgood.repairs.repair import Repair, Rules
 
@@ -17,12 +20,22 @@ NOT_IN_THIS_SCHEMA = "0A000"  # the same as of an extension that is not on the s
 STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA})
 # duplicate_object, duplicate_table, duplicate_function
 EXISTS = frozenset({"42710", "42P07", "42723"})
+NOT_IMMUTABLE = "42P17"
+MAKE_IMMUTABLE = (
+    "A function of an extension had been altered, which no dump holds. In the database that --db names, run: {}. "
+    "Then run this again: the alteration is carried over from there."
+)
 
 
-def text(connection: Connection, command: Command, rules: Rules) -> bytes:
-    """A CREATE EXTENSION with the version that ``rules`` know; any other command as it is."""
+def text(connection: Connection, command: Command, rules: Rules) -> bytes | None:
+    """A CREATE EXTENSION with the version that ``rules`` know, a CREATE LANGUAGE with the functions that they know;
+    None for any other command."""
     found = command.detail
-    if isinstance(found, Extension) and found.version is None and found.name in rules.extensions:
+    if not isinstance(found, Extension):
+        return None
+    if found.as_language and found.name in rules.languages:
+        return _language(rules.languages[found.name]).as_bytes(connection)
+    if found.version is None and found.name in rules.extensions and not found.as_language:
         return command.statement.text + b" VERSION " + sql.Literal(rules.extensions[found.name]).as_bytes(connection)
     return command.statement.text
 
@@ -49,6 +62,16 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
             yield Repair(_create(found.name, None, None), f"{moved}; {of_default}")
 
 
+def _language(language: LanguageFacts) -> sql.Composed:
+    made = sql.SQL("CREATE {} LANGUAGE {} HANDLER {}").format(
+        sql.SQL("TRUSTED" if language.trusted else ""), sql.Identifier(language.name), sql.Identifier(*language.handler)
+    )
+    for clause, function in (("INLINE", language.inline), ("VALIDATOR", language.validator)):
+        if function is not None:
+            made += sql.SQL(" {} {}").format(sql.SQL(clause), sql.Identifier(*function))
+    return made
+
+
 def _create(name: str, schema: str | None, version: str | None) -> sql.Composed:
     made = sql.SQL("CREATE EXTENSION IF NOT EXISTS {}").format(sql.Identifier(name))
     if schema is not None:
@@ -71,6 +94,55 @@ def belongs_to_one(connection: Connection, relation: Relation) -> bool:
         ).fetchone()
         is not None
     )
+
+
+def not_immutable(connection: Connection, command: Command) -> list[str]:
+    """Functions of extensions that a command calls, and that are not IMMUTABLE here."""
+    calls = list(_calls(shape(command.statement.text.decode("utf-8", "replace"))))
+    rows = connection.execute(
+        """
+        SELECT DISTINCT p.oid::regprocedure::text
+        FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_proc p ON p.oid = d.objid
+        JOIN unnest(%s::text[], %s::int[]) call (name, arguments)
+          ON call.name = p.proname AND call.arguments BETWEEN p.pronargs - p.pronargdefaults AND p.pronargs
+        WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.deptype = 'e' AND p.provolatile <> 'i'
+        ORDER BY 1
+        """,
+        [[name for name, _ in calls], [arguments for _, arguments in calls]],
+    )
+    return [name for (name,) in rows]
+
+
+def _calls(tree: Any) -> Iterator[tuple[str, int]]:
+    """The functions that a syntax tree calls: name and number of arguments."""
+    if isinstance(tree, list):
+        for each in tree:
+            yield from _calls(each)
+    elif isinstance(tree, dict):
+        if "funcname" in tree:
+            yield tree["funcname"][-1]["String"]["sval"], len(tree.get("args", ()))
+        for each in tree.values():
+            yield from _calls(each)
+
+
+def relations(connection: Connection) -> frozenset[Relation]:
+    """The tables, views and sequences that extensions brought along."""
+    rows = connection.execute(
+        """
+        SELECT n.nspname, c.relname
+        FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_class c ON c.oid = d.objid
+        JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+        WHERE d.classid = 'pg_catalog.pg_class'::regclass AND d.objsubid = 0 AND d.deptype = 'e'
+        """
+    )
+    return frozenset(Relation(schema, name) for schema, name in rows)
+
+
+def absent(connection: Connection, relations: Iterable[Relation]) -> frozenset[Relation]:
+    """Which of these tables or sequences there are not."""
+    names = {str(relation): relation for relation in relations}
+    found = connection.execute("SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NULL", [[*names]])
+    return frozenset(names[name] for (name,) in found)
 
 
 def configuration(connection: Connection) -> dict[Relation, str]:

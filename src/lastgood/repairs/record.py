@@ -27,15 +27,22 @@ class Record:
     _left_out: set[int] = field(default_factory=set, repr=False)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
-    def skip(self, command: Command, why: str) -> None:
-        """Records a command that was left out; once, though each session may have tried it."""
-        key = (what(command), why)
+    def skip(self, command: Command, why: str, named: str | None = None) -> None:
+        """Records a command that was left out; once, though each session may have tried it. ``named``: what it is
+        counted under, instead of the object that it is about."""
+        key = (named or what(command), why)
         with self._lock:
             if command.statement.offset in self._left_out:
                 return
             self._left_out.add(command.statement.offset)
             line, count = self.skipped.get(key, (command.statement.line, 0))
             self.skipped[key] = (min(line, command.statement.line), count + 1)
+
+    def pass_over(self, named: str, why: str, line: int) -> None:
+        """Records rows that were left out, or a command that had no effect."""
+        with self._lock:
+            first, count = self.skipped.get((named, why), (line, 0))
+            self.skipped[named, why] = (min(first, line), count + 1)
 
     def repair(self, done: Repaired) -> bool:
         """Records a repair; False when it was known already, from another session."""

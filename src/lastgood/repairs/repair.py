@@ -7,7 +7,14 @@ from dataclasses import dataclass, field
 
 from psycopg import sql
 
+from lastgood.dump.statements import Kind
+from lastgood.facts import LanguageFacts
+from lastgood.members import Survey
+
 Statement = sql.SQL | sql.Composed
+# With --use-set-session-authorization each object is made by its owner.
+OWNERS = frozenset({Kind.OWNER, Kind.SESSION_AUTHORIZATION})
+PRIVILEGES = frozenset({Kind.GRANT, Kind.DEFAULT_PRIVILEGES})
 USUAL_PATH = '"$user", public'
 
 
@@ -16,14 +23,31 @@ class Rules:
     """What the operator allows, and what is known of the live database.
 
     ``strict``: nothing may be left out or repaired. ``allow_orphans``: a foreign key whose rows lack a match is added
-    NOT VALID. ``extensions``: name → version to install; others get the server's default. ``search_path``: the one
-    that sessions of the live database begin with.
+    NOT VALID. ``no_owner``, ``no_acl``: owners, privileges are not restored, as with pg_restore. ``copy``: the database
+    will not replace another, so a privilege on an object of another owner may be missing in it. ``extensions``: name →
+    version to install; others get the server's default. ``languages``: those of which the dump has the name alone.
+    ``search_path``: the one that sessions of the live database begin with. ``members``: what the dump does not hold of
+    its extensions; ``lenient``: what can't be put back of it is left out.
     """
 
     strict: bool = False
     allow_orphans: bool = False
+    no_owner: bool = False
+    no_acl: bool = False
+    copy: bool = False
     extensions: Mapping[str, str] = field(default_factory=dict)
+    languages: Mapping[str, LanguageFacts] = field(default_factory=dict)
     search_path: str = USUAL_PATH
+    members: Survey = field(default_factory=Survey)
+    lenient: bool = False
+
+    def unwanted(self, kind: Kind) -> str:
+        """Why commands of this kind are not to be run; empty where they are."""
+        if self.no_owner and kind in OWNERS:
+            return "owners are not restored (--no-owner)"
+        if self.no_acl and kind in PRIVILEGES:
+            return "privileges are not restored (--no-acl)"
+        return ""
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,11 +9,13 @@ from pathlib import Path
 from typing import Any, Literal
 
 from lastgood import fault, person
+from lastgood.checklist import EXTENSIONS
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.rebuild import rebuild, rules_for
+from lastgood.repairs import Rules
 from lastgood.steps import Run
 
 
@@ -35,7 +37,13 @@ class Build:
             fault.point("build.after_create")
             with run.connected(plan.live, "reads extensions") as live:
                 request = run.prepared.request
-                rules = rules_for(live, run.prepared.facts, strict=request.strict, allow_orphans=request.allow_orphans)
+                wishes = Rules(
+                    strict=request.strict,
+                    allow_orphans=request.allow_orphans,
+                    members=run.prepared.members,
+                    lenient=any(each.item == EXTENSIONS for each in request.overrides),
+                )
+                rules = rules_for(live, run.prepared.facts, wishes)
             loaded = rebuild(
                 partial(run.connected, plan.shadow),
                 run.prepared.source,
@@ -49,6 +57,8 @@ class Build:
                 run.cancelled,
                 division=run.prepared.division,
                 state=run.prepared.request.state,
+                live=partial(run.connected, plan.live, "reads rows of extensions"),
+                held=run.prepared.held,
             )
             run.findings.division = run.prepared.division
             run.findings.same = loaded.same

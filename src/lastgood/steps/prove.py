@@ -39,6 +39,7 @@ class Prove:
                 pace=run.prepared.request.pace,
                 same=run.findings.same,
                 keys=run.prepared.summary.keys_before_rows,
+                unsure=run.prepared.summary.rows_for_extensions,
                 again=lambda: run.prepared.facts,
                 division=division,
             )

@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import itertools
+import os
 import subprocess
 
 import pytest
 from psycopg import conninfo, sql
 
+from lastgood import secrecy
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.procedure.guide.quoting import assigned, insert, literal, setting, word
+from lastgood.procedure.guide.quoting import assigned, command_line, insert, literal, setting, word
 
 NAMES = (
     "crm",
@@ -65,3 +68,28 @@ def test_rows_fill_their_lines() -> None:
     assert max(map(len, text.splitlines())) <= 118
     assert len(text.splitlines()) == 8
     assert insert("pg_temp.t", []) == ""
+
+
+def _run(words: list[str], **given: str) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(words, capture_output=True, text=True, env={"PATH": os.environ["PATH"], **given}, check=False)
+
+
+@pytest.mark.parametrize(
+    "words",
+    [
+        ["printf", "%s|", "--token", "s3 cr'et", "--x=y z"],
+        ["printf", "%s|", "curl", "-u", "bob:hunter22", "https://h/?token=abcde&x=$HOME"],
+        ["sh", "-c", "API_TOKEN=abcde; printf '%s|' $API_TOKEN"],
+        ["printf", "%s|", "a b", "", "$(x)"],
+    ],
+)
+def test_a_command_without_its_secrets_is_the_same_command_with_them(words: list[str]) -> None:
+    line = command_line(words, itertools.count(1))
+    secrets = list(dict.fromkeys(secrecy.secrets_of(words)))
+    assert not any(secret in line for secret in secrets)
+    given = {f"SECRET_{number}": secret for number, secret in enumerate(secrets, 1)}
+    assert _run(["sh", "-c", line], **given).stdout == _run(words).stdout
+    if secrets:
+        refused = _run(["sh", "-c", line])
+        assert refused.returncode != 0
+        assert "SECRET_1: take it from lastgood.toml" in refused.stderr

@@ -9,9 +9,9 @@ import re
 from dataclasses import replace
 from typing import Any
 
-from pglast.parser import ParseError
+from pglast.parser import ParseError, scan
 
-from lastgood.dump.rulings import attributes, objects, rows, session, tables
+from lastgood.dump.rulings import attributes, foreign, objects, rows, session, tables
 from lastgood.dump.rulings.ruling import (
     DROPS,
     NAMES_DATABASE,
@@ -23,9 +23,11 @@ from lastgood.dump.rulings.ruling import (
     role_names,
 )
 from lastgood.dump.rulings.tree import parse
+from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Kind, LargeObjectCall, Verdict
 from lastgood.dump.tokens import CopyStart, Statement
 
+NO_PATH = SearchPath()
 _LOWRITE = re.compile(rb"SELECT pg_catalog\.lowrite\(0, '\\x([0-9a-f]*)'\)\Z")
 _UNLINK = re.compile(
     rb"SELECT (?:pg_catalog\.lo_unlink\('\d+'\)"
@@ -35,13 +37,22 @@ _UNLINK = re.compile(
 )
 
 
-def rule(statement: Statement | CopyStart, *, schema: str = "", encoding: str = "utf-8") -> Command:
+_ESCAPED_QUOTE = re.compile(r"(?<!\\)\\(?:\\\\)*'")
+
+
+def rule(
+    statement: Statement | CopyStart,
+    *,
+    path: SearchPath = NO_PATH,
+    encoding: str = "utf-8",
+    escapes_in_strings: bool = False,
+) -> Command:
     """What ``statement`` is about, and whether a restore may run it.
 
-    ``schema`` is what unqualified names mean (the search path's first), ``encoding`` the Python codec of its bytes.
-    Raises UnicodeDecodeError.
+    ``path`` says what unqualified names mean, ``encoding`` is the Python codec of its bytes, ``escapes_in_strings``:
+    ``standard_conforming_strings`` is off. Raises UnicodeDecodeError.
     """
-    ruling = Ruling(statement, schema)
+    ruling = Ruling(statement, path, encoding)
     written = _LOWRITE.match(statement.text)
     if written and len(written[1]) % 2 == 0:
         return ruling.run(
@@ -49,8 +60,13 @@ def rule(statement: Statement | CopyStart, *, schema: str = "", encoding: str = 
         )
     if _UNLINK.match(statement.text):
         return ruling.skip(Kind.DROP, DROPS)
+    text = statement.text.decode(encoding)
+    if escapes_in_strings and "\\" in text and _hides_quote(text):
+        return ruling.refuse(
+            Kind.UNKNOWN, "has a string in which a backslash hides a quote, which pg_dump never writes"
+        )
     try:
-        found = parse(statement.text.decode(encoding))
+        found = parse(text)
     except ParseError as error:
         found_at = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else 0
         return replace(ruling.refuse(Kind.UNKNOWN, "has text that is not SQL"), not_sql_at=max(found_at, 0))
@@ -61,6 +77,15 @@ def rule(statement: Statement | CopyStart, *, schema: str = "", encoding: str = 
     (node,) = found
     handler = _HANDLERS.get(node.tag)
     return handler(ruling, node) if handler else ruling.unknown()
+
+
+def _hides_quote(text: str) -> bool:
+    """Whether strings end elsewhere where a backslash escapes: then the parser does not see what the server will."""
+    try:
+        found = [text[token.start : token.end + 1] for token in scan(text) if token.name == "SCONST"]
+    except ParseError:
+        return True
+    return any(string.startswith("'") and _ESCAPED_QUOTE.search(string) is not None for string in found)
 
 
 def _skipped(kind: Kind, reason: str) -> Handler:
@@ -80,6 +105,7 @@ def _role(r: Ruling, node: Any) -> Command:
 
 
 _HANDLERS: dict[str, Handler] = {
+    **foreign.HANDLERS,
     **session.HANDLERS,
     **rows.HANDLERS,
     **tables.HANDLERS,

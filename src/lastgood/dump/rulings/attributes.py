@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Any
 
+from lastgood.dump import names, system
+from lastgood.dump.names import Relation
 from lastgood.dump.rulings.ruling import (
     DROPS,
     GLOBAL,
@@ -13,12 +16,50 @@ from lastgood.dump.rulings.ruling import (
     Handler,
     Ruling,
 )
-from lastgood.dump.statements import Command, Kind
+from lastgood.dump.statements import Command, Kind, Verdict
+
+# Whose names are lists that begin with an access method, or end with what belongs to the object.
+_BEHIND_METHOD = frozenset({"OBJECT_OPCLASS", "OBJECT_OPFAMILY"})
+_OF_RELATION = frozenset(
+    {"OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY", "OBJECT_DOMCONSTRAINT"}
+)
+_RELATIONS = frozenset({"OBJECT_FOREIGN_TABLE", "OBJECT_MATVIEW", "OBJECT_SEQUENCE", "OBJECT_TABLE", "OBJECT_VIEW"})
+_FUNCTIONS = frozenset({"OBJECT_AGGREGATE", "OBJECT_FUNCTION", "OBJECT_OPERATOR", "OBJECT_PROCEDURE", "OBJECT_ROUTINE"})
+# Casts and transforms have no name of their own: the types are only mentioned.
+_WITHOUT_NAME = frozenset({"OBJECT_CAST", "OBJECT_TRANSFORM"})
+
+
+def _note(r: Ruling, kind: str, node: Any) -> None:
+    """Takes note of the object that a statement is about: ``node`` as the parser gives it for this ``kind``."""
+    if node is None or kind in _WITHOUT_NAME:
+        return
+    if isinstance(node, tuple):
+        parts = node[1:] if kind in _BEHIND_METHOD else node
+        if kind in _OF_RELATION:
+            parts = parts[:-1]
+        if len(parts) == 1 and parts[0].tag == "TypeName":
+            parts = parts[0].names
+        if len(parts) == 1 and kind in _RELATIONS | _OF_RELATION | {"OBJECT_INDEX"}:
+            r.touched(Relation(r.path.schema_of(parts[0].sval), parts[0].sval))
+        elif parts:
+            r.listed(parts)
+    elif node.tag == "RangeVar":
+        r.relation(node)
+    elif node.tag == "ObjectWithArgs":
+        r.listed(node.objname)
+    elif node.tag == "TypeName":
+        r.listed(node.names)
+    elif node.tag == "String" and kind == "OBJECT_SCHEMA":
+        r.touched_schema(node.sval)
 
 
 def _owner(r: Ruling, node: Any) -> Command:
     if node.objectType in GLOBAL:
         return r.skip(*GLOBAL[node.objectType])
+    _note(r, node.objectType, node.relation or node.object)
+    if not r.schema and node.objectType in _FUNCTIONS and len(node.object.objname) == 1:
+        # An empty search path leaves pg_catalog, whose functions belong to nobody else.
+        r.touched(Relation(system.PG_CATALOG, node.object.objname[0].sval))
     # A failed event trigger has no owner to change.
     optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType == "OBJECT_EVENT_TRIGGER" else [])]
     return r.run(Kind.OWNER, roles=(node.newowner,), optional=optional)
@@ -27,6 +68,7 @@ def _owner(r: Ruling, node: Any) -> Command:
 def _comment(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
+    _note(r, node.objtype, node.object)
     optional = {
         "OBJECT_EXTENSION": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
         "OBJECT_EVENT_TRIGGER": (MISSING_PRIVILEGE, UNDEFINED_OBJECT),
@@ -37,35 +79,84 @@ def _comment(r: Ruling, node: Any) -> Command:
 def _security_label(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
+    _note(r, node.objtype, node.object)
     return r.run(Kind.SECURITY_LABEL, optional=(INVALID_VALUE, UNDEFINED_OBJECT, MISSING_PRIVILEGE))
 
 
 def _grant(r: Ruling, node: Any) -> Command:
     if node.objtype in GLOBAL:
         return r.skip(*GLOBAL[node.objtype])
-    return r.run(Kind.GRANT, roles=(*(node.grantees or ()), node.grantor))
+    for each in node.objects or ():
+        if not _is_changed_privilege(node, each):
+            _note(r, "OBJECT_SCHEMA" if node.targtype == "ACL_TARGET_ALL_IN_SCHEMA" else node.objtype, each)
+    return _privileges(r, Kind.GRANT, node, [node.grantor])
+
+
+def _is_changed_privilege(grant: Any, granted_on: Any) -> bool:
+    """Whether it is about one object of pg_catalog: pg_dump writes privileges on these where they were changed."""
+    if grant.targtype != "ACL_TARGET_OBJECT":
+        return False
+    if isinstance(granted_on, tuple):
+        return _in_catalogue(granted_on)
+    match granted_on.tag:
+        case "String":
+            return bool(granted_on.sval == system.PG_CATALOG)
+        case "RangeVar":
+            return (granted_on.schemaname or system.PG_CATALOG) == system.PG_CATALOG
+        case "ObjectWithArgs":
+            return _in_catalogue(granted_on.objname)
+        case "TypeName":
+            return _in_catalogue(granted_on.names)
+    return True
+
+
+def _in_catalogue(parts: Any) -> bool:
+    return len(parts) == 1 or bool(parts[-2].sval == system.PG_CATALOG)
 
 
 def _default_privileges(r: Ruling, node: Any) -> Command:
     named = [role for o in node.options or () if o.defname == "roles" for role in o.arg]
-    return r.run(Kind.DEFAULT_PRIVILEGES, roles=(*named, *(node.action.grantees or ())), optional=(MISSING_PRIVILEGE,))
+    return _privileges(r, Kind.DEFAULT_PRIVILEGES, node.action, named, optional=(MISSING_PRIVILEGE,))
+
+
+def _privileges(r: Ruling, kind: Kind, node: Any, named: Iterable[Any], *, optional: Iterable[str] = ()) -> Command:
+    """A GRANT, or a REVOKE. A role that does not exist has no privileges to lose; the server refuses all the same, and
+    what the statement revokes from others would be lost, so that rule holds for a single grantee only."""
+    grantees = node.grantees or ()
+    if not node.is_grant and len(grantees) == 1:
+        return r.run(kind, roles=named, revoked_from=grantees, optional=(*optional, UNDEFINED_OBJECT))
+    return r.run(kind, roles=(*named, *grantees), optional=optional)
 
 
 def _drop(r: Ruling, node: Any) -> Command:
-    return r.skip(Kind.DROP, DROPS)
+    if node.tag != "DropStmt" or node.removeType not in _RELATIONS:
+        return r.skip(Kind.DROP, DROPS)
+    relations = [names.of_list(parts, r.path.schema_of(parts[-1].sval)) for parts in node.objects]
+    return Command(r.statement, Kind.DROP, Verdict.SKIP, DROPS, relations=tuple(relations))
 
 
-def _plain(kind: Kind) -> Handler:
-    return lambda r, node: r.run(kind)
+def _property(attribute: str) -> Handler:
+    """A handler for what is changed about the object that ``attribute`` of the syntax tree names."""
+
+    def handle(r: Ruling, node: Any) -> Command:
+        r.listed(getattr(node, attribute))
+        return r.run(Kind.TABLE_PROPERTY)
+
+    return handle
+
+
+def _depends(r: Ruling, node: Any) -> Command:
+    _note(r, node.objectType, node.relation or node.object)
+    return r.run(Kind.TABLE_PROPERTY)
 
 
 HANDLERS: dict[str, Handler] = {
     "AlterDefaultPrivilegesStmt": _default_privileges,
-    "AlterObjectDependsStmt": _plain(Kind.TABLE_PROPERTY),
-    "AlterOpFamilyStmt": _plain(Kind.TABLE_PROPERTY),
+    "AlterObjectDependsStmt": _depends,
+    "AlterOpFamilyStmt": _property("opfamilyname"),
     "AlterOwnerStmt": _owner,
-    "AlterStatsStmt": _plain(Kind.TABLE_PROPERTY),
-    "AlterTSConfigurationStmt": _plain(Kind.TABLE_PROPERTY),
+    "AlterStatsStmt": _property("defnames"),
+    "AlterTSConfigurationStmt": _property("cfgname"),
     "CommentStmt": _comment,
     "DropStmt": _drop,
     "DropUserMappingStmt": _drop,

@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import re
 from typing import Any
 
-from lastgood.dump import names
+from lastgood.dump import names, system
 from lastgood.dump.rulings.ruling import (
     DROPS,
+    DUPLICATE_OBJECT,
     DUPLICATE_SCHEMA,
     MISSING_PRIVILEGE,
     UNDEFINED_OBJECT,
@@ -19,22 +21,54 @@ from lastgood.dump.statements import Column, Command, Created, EnumType, Extensi
 def _schema(r: Ruling, node: Any) -> Command:
     if node.schemaElts or node.schemaname is None:
         return r.unknown()
+    if system.is_system_schema(node.schemaname):
+        return r.of_system(Kind.SCHEMA, node.schemaname)
     optional = (DUPLICATE_SCHEMA,) if node.schemaname == "public" else ()
     created = Created(Kind.SCHEMA, names.quoted(node.schemaname))
     return r.run(Kind.SCHEMA, creates=[created], roles=(node.authrole,), optional=optional)
 
 
+# Until 9.0 pg_dump wrote CREATE LANGUAGE for what every database now has from the start.
+_IN_EVERY_DATABASE = "plpgsql"
+_LANGUAGE = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:TRUSTED\s+)?(?:PROCEDURAL\s+)?LANGUAGE\b", re.IGNORECASE)
+
+
 def _extension(r: Ruling, node: Any) -> Command:
     options = {option.defname: option.arg for option in node.options or ()}
+    if options.keys() - {"schema", "new_version"}:
+        return r.unknown('a "CREATE EXTENSION … CASCADE"')
     schema = options["schema"].sval if "schema" in options else None
     version = options["new_version"].sval if "new_version" in options else None
-    detail = Extension(node.extname, schema, version)
+    as_language = bool(_LANGUAGE.match(r.statement.text))
+    if as_language and node.extname == _IN_EVERY_DATABASE:
+        return r.run(Kind.LANGUAGE, optional=(DUPLICATE_OBJECT, MISSING_PRIVILEGE))
+    detail = Extension(node.extname, schema, version, as_language)
     return r.run(Kind.EXTENSION, creates=[Created(Kind.EXTENSION, names.quoted(node.extname))], detail=detail)
+
+
+def _language(r: Ruling, node: Any) -> Command:
+    if node.plname == _IN_EVERY_DATABASE:
+        return r.run(Kind.LANGUAGE, optional=(DUPLICATE_OBJECT, MISSING_PRIVILEGE))
+    return r.run(Kind.LANGUAGE, creates=[Created(Kind.LANGUAGE, names.quoted(node.plname))])
+
+
+# Functions in these are machine code: with the wrong types or name they read the server's memory or its files.
+_MACHINE_CODE = frozenset({"c", "internal"})
 
 
 def _function(r: Ruling, node: Any) -> Command:
     kind = Kind.PROCEDURE if node.is_procedure else Kind.FUNCTION
-    return r.run(kind, creates=[Created(kind, names.function_identity(node.funcname, node.parameters, r.schema))])
+    for option in node.options or ():
+        if option.defname == "language" and option.arg.sval.lower() in _MACHINE_CODE:
+            return r.refuse(
+                kind,
+                f'makes a {kind} in the language "{option.arg.sval.lower()}" outside an extension, '
+                "which could do anything on the server",
+            )
+    r.listed(node.funcname)
+    writes = r.written_by(node.sql_body) if node.sql_body is not None else ()
+    created = Created(kind, names.function_identity(node.funcname, node.parameters, r.schema))
+    return r.run(kind, creates=[created], writes=writes)
 
 
 _DEFINES = {
@@ -52,11 +86,13 @@ _DEFINES = {
 def _define(r: Ruling, node: Any) -> Command:
     kind = _DEFINES[node.kind]
     if kind is Kind.AGGREGATE:
+        r.listed(node.defnames)
         parameters = node.args[0] if node.args and isinstance(node.args[0], tuple) else None
         identity = names.function_identity(node.defnames, parameters, r.schema)
     elif kind is Kind.OPERATOR:
         sides = {option.defname: option.arg for option in node.definition or ()}
-        types = [names.type_identity(sides[side]) if side in sides else "-" for side in ("leftarg", "rightarg")]
+        types = [names.type_identity(sides[side]) if side in sides else "NONE" for side in ("leftarg", "rightarg")]
+        r.listed(node.defnames)
         parts = [part.sval for part in node.defnames]
         schema = parts[0] if len(parts) > 1 else r.schema
         identity = f"{names.quoted(schema) + '.' if schema else ''}{parts[-1]}({','.join(types)})"
@@ -66,7 +102,7 @@ def _define(r: Ruling, node: Any) -> Command:
 
 
 def _composite(r: Ruling, node: Any) -> Command:
-    relation = r.relation(node.typevar)
+    relation = r.made(node.typevar)
     columns = tuple(Column(c.colname, names.type_identity(c.typeName)) for c in node.coldeflist or ())
     definition = TableDefinition(relation, columns, carries_rows=False)
     return r.run(Kind.TYPE, creates=[Created(Kind.TYPE, str(relation))], detail=definition)
@@ -163,7 +199,7 @@ HANDLERS: dict[str, Handler] = {
     "CreateFunctionStmt": _function,
     "CreateOpClassStmt": _operator_class(Kind.OPERATOR_CLASS, "opclassname"),
     "CreateOpFamilyStmt": _operator_class(Kind.OPERATOR_FAMILY, "opfamilyname"),
-    "CreatePLangStmt": _named(Kind.LANGUAGE, "plname"),
+    "CreatePLangStmt": _language,
     "CreatePublicationStmt": _publication,
     "CreateRangeStmt": _named(Kind.TYPE, "typeName"),
     "CreateSchemaStmt": _schema,

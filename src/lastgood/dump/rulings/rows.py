@@ -4,8 +4,9 @@ from __future__ import annotations
 
 from typing import Any
 
+from lastgood.dump.rulings.foreign import insert
 from lastgood.dump.rulings.ruling import Handler, Ruling
-from lastgood.dump.statements import Command, CopyTarget, Kind
+from lastgood.dump.statements import Command, CopyTarget, InsertTarget, Kind
 
 
 def _copy(r: Ruling, node: Any) -> Command:
@@ -27,14 +28,20 @@ _VALUE_NODES = frozenset({"A_Const", "TypeCast", "SetToDefault", "A_ArrayExpr", 
 
 def _insert(r: Ruling, node: Any) -> Command:
     source = node.selectStmt
+    relation = r.relation(node.relation)
     if node.withClause or node.returningClause or (source is not None and not source.valuesLists):
-        return r.refuse(Kind.INSERT, 'has an "INSERT" from a query, which pg_dump never writes')
-    for row in source.valuesLists if source is not None else ():
+        return insert(r, node, relation, 'has an "INSERT" from a query, which pg_dump never writes')
+    rows = source.valuesLists if source is not None else ()
+    for row in rows:
         for value in row:
             if not _is_value(value):
-                return r.refuse(Kind.INSERT, 'has an "INSERT" with computed values, which pg_dump never writes')
-    relation = r.relation(node.relation)
-    return r.run(Kind.INSERT, relation, detail=relation)
+                return insert(r, node, relation, 'has an "INSERT" with computed values, which pg_dump never writes')
+    if node.onConflictClause is not None and node.onConflictClause.action != "ONCONFLICT_NOTHING":
+        return insert(r, node, relation, 'has an "INSERT" that changes other rows, which pg_dump never writes')
+    columns = len(node.cols) if node.cols else None
+    # A value without a place of its own (an expression) tells nothing of its line; that of the first one is near.
+    detail = InsertTarget(relation, columns, tuple((len(row), row[0].location or 0) for row in rows))
+    return r.run(Kind.INSERT, relation, detail=detail)
 
 
 def _is_value(node: Any) -> bool:
@@ -46,7 +53,8 @@ def _is_value(node: Any) -> bool:
     if kind == "RowExpr":
         return all(_is_value(argument) for argument in node.args or ())
     if kind == "A_Expr":  # a sign: -5
-        return node.lexpr is None and _is_value(node.rexpr)
+        signed = [part.sval for part in node.name] in (["-"], ["+"])
+        return node.lexpr is None and signed and _is_value(node.rexpr)
     return kind in _VALUE_NODES
 
 

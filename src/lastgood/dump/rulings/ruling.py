@@ -3,11 +3,14 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
 from typing import Any
 
-from lastgood.dump import names
+from lastgood.dump import names, system
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.tree import within
+from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Created, Detail, Kind, Verdict
 from lastgood.dump.tokens import CopyStart, Statement
 
@@ -23,7 +26,10 @@ MISSING_PRIVILEGE = "42501"
 UNDEFINED_OBJECT = "42704"
 UNDEFINED_FUNCTION = "42883"
 INVALID_VALUE = "22023"
+DUPLICATE_OBJECT = "42710"
 DUPLICATE_SCHEMA = "42P06"
+
+_WRITES = frozenset({"InsertStmt", "UpdateStmt", "DeleteStmt", "MergeStmt"})
 
 GLOBAL = {
     "OBJECT_DATABASE": (Kind.DATABASE, NAMES_DATABASE),
@@ -35,11 +41,22 @@ GLOBAL = {
 
 
 class Ruling:
-    """One statement being ruled on: where it stands, and which schema unqualified names mean."""
+    """One statement being ruled on: where it stands, and which schema unqualified names mean there.
 
-    def __init__(self, statement: Statement | CopyStart, schema: str) -> None:
+    A statement that creates or changes what PostgreSQL itself owns is refused, whatever its handler wants: each name
+    that the handler asked for here is looked at.
+    """
+
+    def __init__(self, statement: Statement | CopyStart, path: SearchPath, encoding: str = "utf-8") -> None:
         self.statement = statement
-        self.schema = schema
+        self.path = path
+        self.encoding = encoding
+        self._system: Relation | str | None = None
+
+    @property
+    def schema(self) -> str:
+        """The schema in which something without one is made."""
+        return self.path.first
 
     def run(
         self,
@@ -47,26 +64,63 @@ class Ruling:
         *relations: Relation,
         creates: Iterable[Created] = (),
         roles: Iterable[Any] = (),
+        revoked_from: Iterable[Any] = (),
         optional: Iterable[str] = (),
         detail: Detail | None = None,
         dummy: bool = False,
+        reads: Iterable[Relation] = (),
+        writes: Iterable[Relation] = (),
     ) -> Command:
+        if self._system is not None:
+            return self.of_system(kind, self._system)
         return Command(
             self.statement,
             kind,
             relations=relations,
             creates=tuple(creates),
             roles=role_names(roles),
+            revoked_from=role_names(revoked_from),
             optional_sqlstates=frozenset(optional),
             detail=detail,
             dummy=dummy,
+            reads=frozenset(reads),
+            writes=frozenset(writes),
         )
 
     def skip(self, kind: Kind, reason: str, roles: Iterable[Any] = ()) -> Command:
         return Command(self.statement, kind, Verdict.SKIP, reason, roles=role_names(roles))
 
+    def foreign(
+        self,
+        kind: Kind,
+        reason: str = "",
+        *relations: Relation,
+        runs: bool = True,
+        text: bytes = b"",
+        optional: Iterable[str] = (),
+        detail: Detail | None = None,
+        creates: Iterable[Created] = (),
+    ) -> Command:
+        """No pg_dump writes it, and it is harmless. ``text`` is what is sent instead of its own; nothing is unless it
+        ``runs``."""
+        if self._system is not None and runs:
+            return self.of_system(kind, self._system)
+        return Command(
+            replace(self.statement, text=text) if text else self.statement,
+            kind if runs else Kind.QUERY,
+            Verdict.FOREIGN,
+            reason or f"has {self.opening()}, which pg_dump never writes",
+            relations=relations,
+            creates=tuple(creates),
+            optional_sqlstates=frozenset(optional),
+            detail=detail,
+        )
+
     def refuse(self, kind: Kind, reason: str) -> Command:
         return Command(self.statement, kind, Verdict.REFUSE, reason)
+
+    def of_system(self, kind: Kind, what: Relation | str) -> Command:
+        return self.refuse(kind, f'changes "{names.shown(what)}", which belongs to PostgreSQL itself')
 
     def unknown(self, what: str = "") -> Command:
         return self.refuse(Kind.UNKNOWN, f"has {what or self.opening()}, which pg_dump never writes")
@@ -76,11 +130,49 @@ class Ruling:
         words = re.match(rb"[A-Za-z]+(?:\s+[A-Za-z]+)?", self.statement.text)
         return f'"{b" ".join(words[0].split()).decode()}"' if words else "a statement"
 
+    def made(self, node: Any) -> Relation:
+        """The relation that a statement makes, from a RangeVar."""
+        return self.touched(names.of_range_var(node, self.schema))
+
     def relation(self, node: Any) -> Relation:
-        return names.of_range_var(node, self.schema)
+        """An existing relation that a statement changes, from a RangeVar."""
+        return self.touched(names.of_range_var(node, self.path.schema_of(node.relname)))
+
+    def named(self, text: str) -> Relation | None:
+        """The same from its name as a regclass is written; None when it is none."""
+        found = names.parse(text, "")
+        if found is None:
+            return None
+        return self.touched(found if found.schema else Relation(self.path.schema_of(found.name), found.name))
 
     def listed(self, parts: Any) -> Relation:
-        return names.of_list(parts, self.schema)
+        """What a statement makes or changes, from a list of String nodes."""
+        return self.touched(names.of_list(parts, self.schema))
+
+    def touched(self, what: Relation) -> Relation:
+        """Takes note of something that the statement makes or changes."""
+        if system.is_system_schema(what.schema):
+            self._system = self._system or what
+        return what
+
+    def touched_schema(self, schema: str) -> None:
+        """The same for a schema."""
+        if system.is_system_schema(schema):
+            self._system = self._system or schema
+
+    def read_by(self, queries: Any) -> Iterator[Relation]:
+        """The relations that queries name anywhere; names of their own WITH queries are among them."""
+        return (self._existing(fields) for _, fields in within(queries) if "relname" in fields)
+
+    def written_by(self, statements: Any) -> list[Relation]:
+        """The relations that statements, to be run later on, insert into, update, delete from or merge into."""
+        return [
+            self.touched(self._existing(fields["relation"])) for tag, fields in within(statements) if tag in _WRITES
+        ]
+
+    def _existing(self, fields: dict[str, Any]) -> Relation:
+        name: str = fields["relname"]
+        return Relation(fields.get("schemaname") or self.path.schema_of(name), name)
 
 
 Handler = Callable[[Ruling, Any], Command]

@@ -6,8 +6,9 @@ import re
 from collections.abc import Callable
 from typing import Any
 
-from lastgood.dump import names
+from lastgood.dump import names, patterns, system
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.foreign import change, other_select
 from lastgood.dump.rulings.ruling import (
     INVALID_VALUE,
     MISSING_PRIVILEGE,
@@ -18,7 +19,8 @@ from lastgood.dump.rulings.ruling import (
     Handler,
     Ruling,
 )
-from lastgood.dump.statements import Command, Kind, LargeObjectCall, SequencePosition, Setting
+from lastgood.dump.search_path import system_schema_in
+from lastgood.dump.statements import Command, Kind, LargeObjectCall, SequencePosition, Setting, Verdict
 
 _SETTINGS = frozenset(
     {
@@ -48,6 +50,16 @@ _OPTIONAL_SETTINGS = frozenset(
         "transaction_timeout",
     }
 )
+# What other programs set: how values and texts are written.
+_OF_OTHERS = frozenset(
+    {"backslash_quote", "bytea_output", "datestyle", "extra_float_digits", "intervalstyle", "timezone"}
+)
+# Settings of servers that are not PostgreSQL, which would refuse them.
+_NOT_OURS = re.compile(
+    r"(?:gp|yb|ysql|edb|crdb)_\w+|optimizer|default_with_rowids|behavior_compat_options|enable_dump_trigger_definer"
+    r"|foreign_key_checks|unique_checks|sql_mode\Z"
+)
+_DATABASES = Relation(system.PG_CATALOG, "pg_database")
 _SETTING_STATES = frozenset({UNDEFINED_OBJECT, INVALID_VALUE, MISSING_PRIVILEGE})
 
 
@@ -70,45 +82,64 @@ def _set(r: Ruling, node: Any) -> Command:
     how = node.kind
     if how == "VAR_RESET_ALL":
         return r.skip(Kind.SETTING, RESETS)
-    if node.is_local or how not in ("VAR_SET_VALUE", "VAR_SET_DEFAULT", "VAR_RESET"):
+    if how not in ("VAR_SET_VALUE", "VAR_SET_DEFAULT", "VAR_RESET"):
         return r.unknown()
-    name = node.name
     value = None
     if how == "VAR_SET_VALUE":
-        texts = [_constant(arg) for arg in node.args or ()]
-        value = ", ".join(text or "" for text in texts)
+        texts = [_constant(arg) or "" for arg in node.args or ()]
+        # A list, whose members are names: as one text it is what set_config takes.
+        value = ", ".join(names.quoted(text) if text and node.name == "search_path" else text for text in texts)
+    if node.name == "standard_conforming_strings" and patterns.CONFORMING.match(r.statement.text) is None:
+        return r.unknown()  # the lexer has to understand it, too
+    return _setting(r, node.name, value, local=bool(node.is_local))
+
+
+def _setting(r: Ruling, name: str, value: str | None, *, local: bool = False) -> Command:
+    """What becomes of a setting, however it is written."""
+    detail = Setting(name, value, local)
     if name == "session_authorization":
         roles = (value,) if value else ()
-        return Command(r.statement, Kind.SESSION_AUTHORIZATION, roles=roles, detail=Setting(name, value))
+        return Command(r.statement, Kind.SESSION_AUTHORIZATION, roles=roles, detail=detail)
     if name == "role":  # pg_restore --role
         roles = (value,) if value not in (None, "none") else ()
-        return Command(r.statement, Kind.SETTING, roles=roles, detail=Setting(name, value))
+        return Command(r.statement, Kind.SETTING, roles=roles, detail=detail)
     if name == "default_with_oids" and value not in (None, "false", "off"):
-        return r.refuse(Kind.SETTING, "makes tables with OIDs, which no supported server has")
+        return r.foreign(Kind.SETTING, "makes tables with OIDs, which no supported server has", runs=False)
     if name.endswith("_timeout") and value not in (None, "0"):
         return r.skip(Kind.SETTING, "limits how long a command may take; a restore takes as long as it takes")
     if name == "default_transaction_read_only" and value not in (None, "off", "false"):
         return r.skip(Kind.SETTING, "makes the session read-only, and nothing could be restored")
     if name in _OPTIONAL_SETTINGS:
-        return r.run(Kind.SETTING, optional=_SETTING_STATES, detail=Setting(name, value))
+        return r.run(Kind.SETTING, optional=_SETTING_STATES, detail=detail)
+    if name == "search_path" and (schema := system_schema_in(value)):
+        return r.refuse(
+            Kind.SETTING,
+            f'has the schema "{names.shown(schema)}", which belongs to PostgreSQL itself, in its search path',
+        )
     if name in _SETTINGS:
         optional = _SETTING_STATES if name in ("row_security", "xmloption") else ()
-        return r.run(Kind.SETTING, optional=optional, detail=Setting(name, value))
-    return r.refuse(Kind.SETTING, f'sets "{name}", which pg_dump never does')
+        return r.run(Kind.SETTING, optional=optional, detail=detail)
+    why = f'sets "{name}", which pg_dump never does'
+    if name.lower() in _OF_OTHERS:
+        return r.foreign(Kind.SETTING, why, optional=_SETTING_STATES, detail=detail)
+    if _NOT_OURS.match(name.lower()):
+        return r.foreign(Kind.SETTING, why, runs=False)
+    return r.refuse(Kind.SETTING, why)
 
 
 def _select(r: Ruling, node: Any) -> Command:
     call = _only_call(node)
-    if call is None:
-        return r.unknown('a "SELECT"')
-    parts = [part.sval for part in call.funcname]
-    name = parts[-1]
-    handler = _CALLS.get(name) if parts[:-1] == ["pg_catalog"] else None
-    values = [_constant(argument) for argument in call.args or ()]
-    plain = not (call.agg_order or call.agg_filter or call.over or call.agg_distinct or call.func_variadic)
-    if handler is None or not plain or any(v is None for v in values):
-        return r.unknown('a "SELECT"')
-    return handler(r, name, [v for v in values if v is not None]) or r.unknown('a "SELECT"')
+    if call is not None:
+        parts = [part.sval for part in call.funcname]
+        name = parts[-1]
+        handler = _CALLS.get(name) if parts[:-1] in (["pg_catalog"], []) else None
+        values = [_constant(argument) for argument in call.args or ()]
+        plain = not (call.agg_order or call.agg_filter or call.over or call.agg_distinct or call.func_variadic)
+        if handler is not None and plain and all(v is not None for v in values):
+            found = handler(r, name, [v for v in values if v is not None])
+            if found is not None and (parts[:-1] or found.verdict is not Verdict.RUN):
+                return found
+    return other_select(r, node, call)
 
 
 def _only_call(node: Any) -> Any:
@@ -134,13 +165,14 @@ def _only_call(node: Any) -> Any:
 
 
 def _set_config(r: Ruling, name: str, values: list[str]) -> Command | None:
-    if len(values) == 3 and values[0] == "search_path" and values[2] == "false":
-        return r.run(Kind.SETTING, detail=Setting("search_path", values[1]))
-    return None
+    known = len(values) == 3 and values[0].lower() in (_SETTINGS | _OPTIONAL_SETTINGS) - {"standard_conforming_strings"}
+    if not known or values[2] not in ("true", "t", "false", "f"):
+        return None
+    return _setting(r, values[0].lower(), values[1], local=values[2] in ("true", "t"))
 
 
 def _setval(r: Ruling, name: str, values: list[str]) -> Command | None:
-    sequence = names.parse(values[0], r.schema) if len(values) == 3 else None
+    sequence = r.named(values[0]) if len(values) == 3 else None
     if sequence is None or not re.match(r"-?\d+\Z", values[1]):
         return None
     position = SequencePosition(sequence, int(values[1]), values[2] in ("true", "t"))
@@ -163,6 +195,10 @@ def _restore_statistics(r: Ruling, name: str, values: list[str]) -> Command:
     # Its arguments are names and values in turn; 18.0 to 18.6 name the relation so.
     given = dict(zip(values[::2], values[1::2], strict=False))
     named = [Relation(given["schemaname"], given["relname"])] if {"schemaname", "relname"} <= given.keys() else []
+    for relation in named:
+        r.touched(relation)
+    if "relation" in given:
+        r.named(given["relation"])
     return r.run(Kind.STATISTICS_CALL, *named, optional=(UNDEFINED_FUNCTION, INVALID_VALUE, MISSING_PRIVILEGE))
 
 
@@ -180,16 +216,17 @@ _CALLS: dict[str, Callable[[Ruling, str, list[str]], Command | None]] = {
 
 
 def _transaction(r: Ruling, node: Any) -> Command:
-    if node.kind in ("TRANS_STMT_BEGIN", "TRANS_STMT_COMMIT") and not node.options and not node.chain:
+    if node.kind in ("TRANS_STMT_BEGIN", "TRANS_STMT_START", "TRANS_STMT_COMMIT") and not node.chain:
         return r.run(Kind.TRANSACTION)
     return r.unknown()
 
 
 def _update(r: Ruling, node: Any) -> Command:
     # pg_dumpall --clean: UPDATE pg_catalog.pg_database SET datistemplate = false WHERE datname = …
-    if node.relation.schemaname == "pg_catalog" and node.relation.relname == "pg_database":
+    changed = [target.name for target in node.targetList]
+    if names.of_range_var(node.relation, system.PG_CATALOG) == _DATABASES and changed == ["datistemplate"]:
         return r.skip(Kind.DATABASE, NAMES_DATABASE)
-    return r.unknown()
+    return change(r, node)
 
 
 HANDLERS: dict[str, Handler] = {

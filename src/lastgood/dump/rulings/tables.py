@@ -7,6 +7,7 @@ from typing import Any
 
 from lastgood.dump import names
 from lastgood.dump.names import Relation
+from lastgood.dump.rulings.foreign import alter, recomputes, table_of_query
 from lastgood.dump.rulings.ruling import DROPS, MISSING_PRIVILEGE, Handler, Ruling
 from lastgood.dump.statements import Column, Command, Created, Kind, TableDefinition, Verdict
 
@@ -15,9 +16,9 @@ def _table(r: Ruling, node: Any) -> Command:
     foreign = node.tag == "CreateForeignTableStmt"
     if foreign:
         node = node.base
-    relation = r.relation(node.relation)
+    relation = r.made(node.relation)
     if node.relation.relpersistence == "t":
-        return r.unknown("a temporary table")
+        return r.foreign(Kind.CHANGE, "has a temporary table, which pg_dump never writes", relation)
     created = [Created(Kind.FOREIGN_TABLE if foreign else Kind.TABLE, str(relation))]
     columns = []
     others = [relation]
@@ -31,7 +32,7 @@ def _table(r: Ruling, node: Any) -> Command:
         elif kind == "Constraint":
             constraints = (element,)
         else:
-            return r.unknown('a "LIKE" in a "CREATE TABLE"')
+            return r.foreign(Kind.CHANGE, 'has a "LIKE" in a "CREATE TABLE", which pg_dump never writes', relation)
         for constraint in constraints:
             created.extend(_constraint(constraint, relation))
             if constraint.pktable is not None:
@@ -105,14 +106,31 @@ _PROPERTIES = frozenset(
 )
 
 
+# What no pg_dump writes: other programs change a table that they made before.
+_OTHERS = frozenset(
+    {
+        "AT_AlterConstraint",
+        "AT_AddIndex",
+        "AT_DropCluster",
+        "AT_DropExpression",
+        "AT_DropOids",
+        "AT_ResetOptions",
+        "AT_ResetRelOptions",
+        "AT_SetIdentity",
+        "AT_SetLogged",
+        "AT_SetUnLogged",
+    }
+)
+
+
 def _alter_table(r: Ruling, node: Any) -> Command:
     relation = r.relation(node.relation)
     commands = [_alter(r, relation, command) for command in node.cmds]
     first = commands[0]
     if len(commands) == 1 or first.verdict is Verdict.REFUSE:
         return first
-    if any(c.verdict is not first.verdict for c in commands):
-        return r.unknown()
+    if any(c.verdict is not first.verdict for c in commands) or first.verdict is Verdict.FOREIGN:
+        return alter(r, relation)
     return r.run(
         first.kind,
         *dict.fromkeys(other for c in commands for other in c.relations),
@@ -147,15 +165,19 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
         return r.run(Kind.TABLE_PROPERTY, relation, optional=(MISSING_PRIVILEGE,))
     if what in _PROPERTIES:
         return r.run(Kind.TABLE_PROPERTY, relation)
+    if what in ("AT_AddColumn", "AT_AlterColumnType"):
+        return recomputes(r, relation, command)
+    if what in _OTHERS:
+        return alter(r, relation)
     return r.unknown()
 
 
 def _view(r: Ruling, node: Any) -> Command:
-    view = r.relation(node.view)
+    view = r.made(node.view)
     targets = node.query.targetList or ()
     plain = not node.query.fromClause and not node.query.whereClause
     dummy = plain and bool(targets) and all(_is_null_cast(target.val) for target in targets)
-    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy)
+    return r.run(Kind.VIEW, view, creates=[Created(Kind.VIEW, str(view))], dummy=dummy, reads=r.read_by(node.query))
 
 
 def _is_null_cast(node: Any) -> bool:
@@ -166,8 +188,8 @@ def _is_null_cast(node: Any) -> bool:
 
 def _create_as(r: Ruling, node: Any) -> Command:
     if node.objtype != "OBJECT_MATVIEW":
-        return r.unknown()
-    view = r.relation(node.into.rel)
+        return table_of_query(r, node)
+    view = r.made(node.into.rel)
     return r.run(Kind.MATERIALIZED_VIEW, view, creates=[Created(Kind.MATERIALIZED_VIEW, str(view))])
 
 
@@ -178,12 +200,12 @@ def _refresh(r: Ruling, node: Any) -> Command:
 def _index(r: Ruling, node: Any) -> Command:
     table = r.relation(node.relation)
     if node.concurrent or not node.idxname:
-        return r.unknown()
+        return r.foreign(Kind.CHANGE, "", table)
     return r.run(Kind.INDEX, table, creates=[Created(Kind.INDEX, str(Relation(table.schema, node.idxname)))])
 
 
 def _sequence(r: Ruling, node: Any) -> Command:
-    sequence = r.relation(node.sequence)
+    sequence = r.made(node.sequence)
     return r.run(Kind.SEQUENCE, sequence, creates=[Created(Kind.SEQUENCE, str(sequence))])
 
 
@@ -203,6 +225,13 @@ def _on_table(kind: Kind, name: str, table: str) -> Handler:
     return handle
 
 
+def _rule(r: Ruling, node: Any) -> Command:
+    table = r.relation(node.relation)
+    created = Created(Kind.RULE, f"{names.quoted(node.rulename)} on {table}")
+    reads = r.read_by(node.actions) if node.event == "CMD_SELECT" else ()
+    return r.run(Kind.RULE, table, creates=[created], reads=reads, writes=r.written_by(node.actions))
+
+
 def _statistics(r: Ruling, node: Any) -> Command:
     tables = [r.relation(table) for table in node.relations]
     return r.run(Kind.STATISTICS, *tables, creates=[Created(Kind.STATISTICS, str(r.listed(node.defnames)))])
@@ -220,6 +249,6 @@ HANDLERS: dict[str, Handler] = {
     "CreateTrigStmt": _on_table(Kind.TRIGGER, "trigname", "relation"),
     "IndexStmt": _index,
     "RefreshMatViewStmt": _refresh,
-    "RuleStmt": _on_table(Kind.RULE, "rulename", "relation"),
+    "RuleStmt": _rule,
     "ViewStmt": _view,
 }

@@ -7,12 +7,16 @@ thousands of statements.
 from __future__ import annotations
 
 import json
+import re
 import sys
+from collections.abc import Iterator
 from typing import Any
 
-from pglast.parser import parse_sql_json
+from pglast.parser import ParseError, parse_sql_json
 
 _DEEP = 10_000
+# Words that our parser reserves and older versions of pg_dump write as names: SYSTEM_USER is reserved since 16.
+_RESERVED_SINCE = re.compile(r'(?<![\w"$])(system_user)(?![\w"$])', re.IGNORECASE)
 
 
 class Node:
@@ -33,7 +37,13 @@ class Node:
 
 def parse(text: str) -> tuple[Node, ...]:
     """The statements in ``text``. Raises pglast.parser.ParseError, RecursionError for what is nested too deep."""
-    tree = parse_sql_json(text)
+    try:
+        tree = parse_sql_json(text)
+    except ParseError:
+        as_names = _RESERVED_SINCE.sub(r'"\1"', text)
+        if as_names == text:
+            raise
+        tree = parse_sql_json(as_names)
     try:
         found = json.loads(tree)
     except RecursionError:
@@ -55,6 +65,23 @@ def _node(value: Any) -> Any:
                 return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
         return Node("", value)
     return tuple(map(_node, value)) if isinstance(value, list) else value
+
+
+def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
+    """Every node in ``node``, or in several, and itself: its class, or the field that it is where that tells, and its
+    fields as the parser gives them."""
+    waiting: list[Any] = [node]
+    while waiting:
+        value = waiting.pop()
+        if isinstance(value, Node):
+            value = {value.tag: value._fields}
+        if isinstance(value, list | tuple):
+            waiting.extend(value)
+        elif isinstance(value, dict):
+            for key, each in value.items():
+                if isinstance(each, dict):
+                    yield key, each
+                waiting.append(each)
 
 
 def shape(text: str) -> list[Any]:

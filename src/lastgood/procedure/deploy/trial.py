@@ -18,7 +18,7 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood import interrupts, recording, restore
+from lastgood import durable, interrupts, recording, restore
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.facts import Facts
@@ -152,7 +152,7 @@ class _Trial:
     def _copy(self) -> Iterator[RestorePoint]:
         """A fresh restore point in a folder of its own, that goes with the trial."""
         store = self._wish.request.store
-        store.mkdir(parents=True, exist_ok=True)
+        durable.private_folder(store)
         folder = Path(tempfile.mkdtemp(prefix=".trial_", dir=store))
         try:
             self._emit(StageStarted("backup", "copy the live database"))

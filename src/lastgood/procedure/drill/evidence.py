@@ -195,7 +195,9 @@ class ProvedPoint(Frozen):
     made_at: datetime
     known: bool
     bytes: int
-    verdict: Literal["proved", "partial", "incomplete", "corrupt", "unsafe", "differs", "unusable", "unproved"]
+    verdict: Literal[
+        "proved", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable", "unproved"
+    ]
     message: str = ""
     hint: str = ""
     server_version: str | None = None

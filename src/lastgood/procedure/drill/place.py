@@ -68,7 +68,8 @@ def place(state: Path, run: str, base: Path) -> Iterator[Place]:
     folder = state / DRILLS / run
     found = Place(folder, base / f"lastgood-drill-{run}", Path("/tmp") / f"lg{secrets.token_hex(5)}")
     try:
-        folder.mkdir(parents=True, mode=0o700)
+        durable.private_folder(folder.parent)
+        folder.mkdir(mode=0o700)
         lock = os.open(folder / _LOCK, os.O_RDWR | os.O_CREAT, 0o600)
     except OSError as error:
         raise Refused(

@@ -7,7 +7,9 @@ from __future__ import annotations
 
 import re
 import shlex
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator, Sequence
+
+from lastgood import secrecy
 
 WIDTH = 118
 
@@ -25,6 +27,18 @@ def assigned(name: str, text: str) -> str:
     if text.isprintable():
         return f"export {name}={word(text)}"
     return f'{name}={word(text + ".")}; export {name}="${{{name}%.}}"'
+
+
+def command_line(words: Sequence[str], numbers: Iterator[int]) -> str:
+    """A command with its arguments. Guides are passed on: instead of each secret there is a variable that asks for it,
+    with a number of its own out of ``numbers``."""
+    return " ".join(_open_word(each, numbers) for each in secrecy.hidden(words))
+
+
+def _open_word(text: str, numbers: Iterator[int]) -> str:
+    first, *rest = (word(part) if part else "" for part in text.split(secrecy.HIDDEN))
+    asked = (f'"${{SECRET_{next(numbers)}:?take it from lastgood.toml}}"{part}' for part in rest)
+    return first + "".join(asked) or "''"
 
 
 def _formatted(text: str) -> str:

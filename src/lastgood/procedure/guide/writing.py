@@ -6,6 +6,7 @@ who renders it hands that over, piece by piece.
 
 from __future__ import annotations
 
+import itertools
 import json
 import re
 from collections.abc import Iterator, Mapping
@@ -19,7 +20,7 @@ from lastgood.postgres.database import fit_name
 from lastgood.postgres.lock import lock_key
 from lastgood.postgres.server import SECRETS
 from lastgood.procedure.guide.parts import part
-from lastgood.procedure.guide.quoting import assigned, insert, literal, needs_quotes, setting, word
+from lastgood.procedure.guide.quoting import assigned, command_line, insert, literal, needs_quotes, setting, word
 from lastgood.procedure.guide.subject import Subject
 
 ORDER = ("quick.md", "names.md", "before.md", "procedure.md", "verify.md", "undo.md", "scenarios.md", "trouble.md")
@@ -126,6 +127,7 @@ def _hooks(subject: Subject, stage: str) -> str:
                 "own means, workers and scheduled jobs too.\n"
             )
         return "Start the application again, by your platform's own means."
+    number = itertools.count(1)
     when, what = ("before", "Stop") if stage == "stop" else ("after", "Start")
     lines = [
         f"# [hook-{stage}] {what} the application, by its own commands (lastgood.toml, [hooks])",
@@ -133,7 +135,7 @@ def _hooks(subject: Subject, stage: str) -> str:
         '  export LASTGOOD_LIVE="$LIVE" LASTGOOD_KEPT="$KEPT" LASTGOOD_SHADOW="$SHADOW" LASTGOOD_POINT="$POINT"',
         f"  export LASTGOOD_RUN=\"by-hand-$RUN\" LASTGOOD_STAGE='{when} the switch'",
         *([f"  cd {word(str(subject.folder))}"] if subject.folder is not None else []),
-        *("  " + " ".join(map(word, command)) for command in commands),
+        *("  " + command_line(command, number) for command in commands),
         ")",
     ]
     return "```sh\n" + "\n".join(lines) + "\n```\n"

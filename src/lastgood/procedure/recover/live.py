@@ -161,7 +161,7 @@ def look(looking: Looking, moments: Sequence[datetime], *, thorough: bool = Fals
             for each in shut.values()
         )
     with looking.at("the schema"):
-        query = sql.SQL("WITH ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
+        query = sql.SQL("WITH RECURSIVE ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
         found["objects"] = frozenset((kind, identity) for kind, identity in connection.execute(query))
     with looking.at("invalid indexes"):
         found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))

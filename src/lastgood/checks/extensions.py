@@ -1,0 +1,64 @@
+"""What no dump holds of extensions: what is put back or copied, and what would stay in the kept database only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastgood.checklist import Finding, Seen
+from lastgood.checks.subject import Subject
+
+
+def members(s: Subject) -> Iterator[Finding | Seen]:
+    """Members of extensions that were altered, and what hangs on them."""
+    survey = s.to_put_back
+    for name in survey.extensions:
+        if lost := survey.said(name, carried=False):
+            yield Finding(
+                level="refusal",
+                code="stays_in_kept",
+                text=f'no dump holds what was changed of extension "{name}", and lastgood cannot put it back: {lost}',
+                hint="It stays in the kept database only.",
+            )
+        if carried := survey.said(name, carried=True, rows=False):
+            whence = "from the manifest" if survey is not s.members and _own(s) else "from the live database"
+            yield Finding(
+                level="caution",
+                code="put_back",
+                text=f'no dump holds what was changed of extension "{name}"; it is put back {whence}: {carried}',
+            )
+    for unknown in survey.unknown:
+        yield Finding(
+            level="caution",
+            code="extension_not_known",
+            text=f'whether extension "{unknown.extension}" was changed is not known: {unknown.why}',
+            hint="What was changed of it is in no dump, and stays in the kept database only.",
+            known="not known",
+        )
+    if survey == type(survey)():
+        yield Seen(text="nothing was changed of what extensions make")
+
+
+def rows(s: Subject) -> Iterator[Finding]:
+    """Rows in tables of extensions that are no part of any dump."""
+    made = {each.name for each in s.facts.extensions} if s.facts is not None else set()
+    for each in s.members.rows:
+        if each.extension in made:
+            yield Finding(
+                level="caution",
+                code="rows_copied",
+                text=f'no dump holds rows of extension "{each.extension}": {each}; they are copied from the live '
+                "database as they are now",
+                known="measured",
+            )
+        elif s.facts is not None:
+            yield Finding(
+                level="caution",
+                code="rows_stay",
+                text=f'no dump holds rows of extension "{each.extension}", which the restore point does not make: '
+                f"{each}; they stay in the kept database only",
+                known="measured",
+            )
+
+
+def _own(s: Subject) -> bool:
+    return s.point is not None and s.point.manifest is not None and s.point.manifest.members is not None

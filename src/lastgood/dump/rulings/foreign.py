@@ -1,0 +1,157 @@
+"""What other programs write into their exports and pg_dump never does, as far as it is harmless.
+
+Harmless is what only works with rows and definitions of the very database, through functions of the server that do
+nothing else. Such a file is no restore point; where it is loaded for a look, these commands are sent. Functions are
+then named with their schema: one that the file made under the same name is not called.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lastgood.dump.names import Relation
+from lastgood.dump.rulings.ruling import Handler, Ruling
+from lastgood.dump.rulings.tree import Node, within
+from lastgood.dump.statements import Command, Created, Kind
+
+_NAMES = """
+    abs array_agg array_append array_cat array_fill array_position array_remove array_to_string avg btrim ceil ceiling
+    char_length chr clock_timestamp concat concat_ws convert_from convert_to count currval date date_part date_trunc
+    decode encode exp extract floor format gen_random_uuid generate_series greatest initcap int4 int8 isfinite
+    json_agg json_array_elements json_array_elements_text json_build_array json_build_object json_object json_object_agg
+    jsonb_agg jsonb_array_elements jsonb_array_elements_text jsonb_build_array jsonb_build_object jsonb_object jsonb_set
+    lastval least left length localtimestamp lower lpad ltrim make_date make_interval make_time make_timestamp
+    make_timestamptz max md5 min mod nextval now numeric nullif overlay pg_get_serial_sequence point polygon position
+    power quote_ident quote_literal random regexp_replace regexp_split_to_array repeat replace reverse right round
+    row_number rpad rtrim set_bit setseed setval sha256 sign split_part sqrt statement_timestamp string_agg
+    string_to_array strpos substr substring sum text timezone to_char to_date to_hex to_json to_jsonb to_number
+    to_timestamp to_tsquery to_tsvector transaction_timestamp translate trim trunc unnest upper uuid
+"""
+_SIGNS = "= <> != < > <= >= + - * / % || -> ->> #> #>> ~~ ~~* !~~ !~~* ~ ~* !~ @> <@ ^ & | ? BETWEEN IN"
+_FUNCTIONS = frozenset(_NAMES.split())
+_OPERATORS = frozenset(_SIGNS.split())
+_SERVERS_OWN = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+# Clauses that write elsewhere, or hold on to something.
+_NEVER = frozenset({"CurrentOfExpr", "IntoClause", "LockingClause", "intoClause"})
+
+
+def harmless(node: Node) -> bool:
+    """Whether a query or a change of rows has no effect but on the rows that it names."""
+    for tag, fields in within(node):
+        if tag in _NEVER:
+            return False
+        if tag == "FuncCall":
+            *schema, name = (part["String"].get("sval", "") for part in fields["funcname"])
+            if schema not in ([], ["pg_catalog"]) or name not in _FUNCTIONS:
+                return False
+        elif tag == "A_Expr":
+            operator = [part["String"].get("sval", "") for part in fields.get("name", ())]
+            if operator and (len(operator) > 1 or operator[0].upper() not in _OPERATORS):
+                return False
+        elif "relname" in fields:
+            name, schema_name = fields["relname"], fields.get("schemaname", "")
+            if schema_name in _SERVERS_OWN or (not schema_name and name.startswith("pg_")):
+                return False
+    return True
+
+
+def with_schemas(r: Ruling, node: Node) -> bytes:
+    """The statement's text, in which each function that has no schema is the server's own."""
+    text = r.statement.text.decode(r.encoding).encode()
+    places = sorted(
+        (
+            fields.get("location", 0)
+            for tag, fields in within(node)
+            if tag == "FuncCall" and len(fields["funcname"]) == 1
+        ),
+        reverse=True,
+    )
+    for place in places:
+        text = text[:place] + b"pg_catalog." + text[place:]
+    return text.decode().encode(r.encoding)
+
+
+def other_select(r: Ruling, node: Any, call: Any) -> Command:
+    """A SELECT that is not pg_dump's: a sequence's position that is computed, or a query whose result nobody sees."""
+    if not harmless(node):
+        return r.unknown('a "SELECT"')
+    reason = 'has a "SELECT", which pg_dump never writes'
+    called = {fields["funcname"][-1]["String"]["sval"] for tag, fields in within(node) if tag == "FuncCall"}
+    if "setval" in called:
+        return r.foreign(Kind.SEQUENCE_POSITION, reason, text=with_schemas(r, node))
+    return r.foreign(Kind.QUERY, reason, runs=False)
+
+
+def insert(r: Ruling, node: Any, relation: Relation, reason: str) -> Command:
+    """An INSERT whose values are computed, or come from a query."""
+    if not harmless(node):
+        return r.refuse(Kind.INSERT, reason)
+    return r.foreign(Kind.INSERT, reason, relation, text=with_schemas(r, node))
+
+
+def change(r: Ruling, node: Any) -> Command:
+    """UPDATE and DELETE."""
+    if not harmless(node):
+        return r.unknown()
+    return r.foreign(Kind.CHANGE, "", r.relation(node.relation), text=with_schemas(r, node))
+
+
+def _truncate(r: Ruling, node: Any) -> Command:
+    return r.foreign(Kind.CHANGE, "", *map(r.relation, node.relations)) if harmless(node) else r.unknown()
+
+
+def table_of_query(r: Ruling, node: Any) -> Command:
+    """CREATE TABLE … AS."""
+    relation = r.made(node.into.rel)
+    # Its IntoClause is what makes the table: only the query is looked at.
+    if node.query.tag != "SelectStmt" or not harmless(node.query) or relation.schema in _SERVERS_OWN:
+        return r.unknown()
+    created = [Created(Kind.TABLE, str(relation))]
+    return r.foreign(Kind.CHANGE, "", relation, text=with_schemas(r, node), creates=created)
+
+
+def alter(r: Ruling, *relations: Relation) -> Command:
+    """What ALTER TABLE does to a table that stands already."""
+    return r.foreign(Kind.CHANGE, "", *relations)
+
+
+def recomputes(r: Ruling, relation: Relation, command: Any) -> Command:
+    """An ALTER TABLE that computes values of the rows that there are: a new column, another type."""
+    return alter(r, relation) if harmless(command) else r.unknown()
+
+
+def _rename(r: Ruling, node: Any) -> Command:
+    if node.relation is None:
+        return r.unknown()
+    before = r.relation(node.relation)
+    if node.renameType in ("OBJECT_TABLE", "OBJECT_VIEW", "OBJECT_MATVIEW"):
+        return r.foreign(Kind.CHANGE, "", before, detail=Relation(before.schema, node.newname))
+    return alter(r, before)
+
+
+def _move(r: Ruling, node: Any) -> Command:
+    if node.relation is None:
+        return r.unknown()
+    r.touched_schema(node.newschema)
+    before = r.relation(node.relation)
+    return r.foreign(Kind.CHANGE, "", before, detail=Relation(node.newschema, before.name))
+
+
+def _code(r: Ruling, node: Any) -> Command:
+    return r.refuse(Kind.CODE, f"has {r.opening()}, which pg_dump never writes")
+
+
+def _passed_over(r: Ruling, node: Any) -> Command:
+    return r.foreign(Kind.QUERY, runs=False)
+
+
+HANDLERS: dict[str, Handler] = {
+    "AlterObjectSchemaStmt": _move,
+    "CallStmt": _code,
+    "ConstraintsSetStmt": _passed_over,
+    "DeleteStmt": change,
+    "DoStmt": _code,
+    "LockStmt": _passed_over,
+    "RenameStmt": _rename,
+    "TruncateStmt": _truncate,
+}

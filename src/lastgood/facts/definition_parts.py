@@ -1,0 +1,85 @@
+"""Parts of definitions that several kinds of objects have, as SQL: members of a ``json_build_array``.
+
+The queries of ``lastgood.facts.objects`` name them in braces, and give their own names to what they speak of: ``r`` is
+a relation, ``a`` one of its columns, ``i`` the pg_index of an index ``r``, ``q`` the pg_sequence of a sequence, ``p`` a
+routine, ``t`` a trigger, ``o`` an operator class, ``f`` an operator family.
+"""
+
+from __future__ import annotations
+
+from typing import LiteralString
+
+from psycopg import sql
+
+
+def _depends(catalogue: LiteralString, oid: LiteralString) -> sql.Composed:
+    """The extensions that an object depends on by ALTER … DEPENDS ON EXTENSION."""
+    return sql.SQL(
+        """
+        (SELECT json_agg(e.extname ORDER BY e.extname)
+         FROM pg_catalog.pg_depend x JOIN pg_catalog.pg_extension e ON e.oid = x.refobjid
+         WHERE x.deptype = 'x' AND x.refclassid = 'pg_catalog.pg_extension'::regclass
+           AND x.classid = {}::regclass AND x.objid = {})
+        """
+    ).format(sql.Literal(catalogue), sql.SQL(oid))
+
+
+def _members(catalogue: LiteralString, oid: LiteralString) -> sql.Composed:
+    """Operators and functions that belong to an operator class, or to a family without being of one of its classes."""
+    return sql.SQL(
+        """
+        (SELECT json_agg(json_build_array(m.amopstrategy, m.amopopr::regoperator, m.amoppurpose, s.opfname)
+                         ORDER BY m.amopstrategy, m.amopopr::regoperator::text COLLATE "C")
+         FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_amop m ON m.oid = d.objid
+         LEFT JOIN pg_catalog.pg_opfamily s ON s.oid = m.amopsortfamily
+         WHERE d.classid = 'pg_catalog.pg_amop'::regclass AND d.refclassid = {owner}::regclass AND d.refobjid = {oid}),
+        (SELECT json_agg(json_build_array(m.amprocnum, m.amproc::regprocedure, m.amproclefttype::regtype,
+                                          m.amprocrighttype::regtype)
+                         ORDER BY m.amprocnum, m.amproc::regprocedure::text COLLATE "C",
+                                  m.amproclefttype::regtype::text COLLATE "C",
+                                  m.amprocrighttype::regtype::text COLLATE "C")
+         FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_amproc m ON m.oid = d.objid
+         WHERE d.classid = 'pg_catalog.pg_amproc'::regclass AND d.refclassid = {owner}::regclass
+           AND d.refobjid = {oid})
+        """
+    ).format(owner=sql.Literal(catalogue), oid=sql.SQL(oid))
+
+
+PARTS: dict[str, sql.Composable] = {
+    # In no order, and without those that the server keeps there for itself.
+    "options": sql.SQL("""(SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(r.reloptions) x WHERE x !~ '^pg_')"""),
+    # A table that lost its long columns keeps the side table for them, whose options pg_dump writes; a restore has
+    # nowhere to put these.
+    "toast": sql.SQL(
+        """
+        (SELECT (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(s.reloptions) x WHERE x !~ '^pg_')
+         FROM pg_catalog.pg_class s
+         WHERE s.oid = r.reltoastrelid AND EXISTS (
+           SELECT FROM pg_catalog.pg_attribute a
+           WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+             AND a.attlen = -1 AND a.atttypmod = -1 AND a.attstorage <> 'p'))
+        """
+    ),
+    "of_column": sql.SQL(
+        """
+        a.attstorage, a.attcompression, nullif(a.attstattarget, -1),
+        (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(a.attoptions) x WHERE x !~ '^pg_')
+        """
+    ),
+    # What the command that makes an index, or the constraint before it, does not tell.
+    "of_index": sql.SQL(
+        """
+        i.indisreplident, i.indisclustered, i.indisvalid,
+        (SELECT json_agg(h.inhparent::regclass) FROM pg_catalog.pg_inherits h WHERE h.inhrelid = r.oid),
+        (SELECT json_agg(json_build_array(a.attnum, a.attstattarget) ORDER BY a.attnum)
+         FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND a.attstattarget >= 0),
+        {}
+        """
+    ).format(_depends("pg_catalog.pg_class", "r.oid")),
+    "sequence": sql.SQL("q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle"),
+    "view_depends": _depends("pg_catalog.pg_class", "r.oid"),
+    "routine_depends": _depends("pg_catalog.pg_proc", "p.oid"),
+    "trigger_depends": _depends("pg_catalog.pg_trigger", "t.oid"),
+    "class_members": _members("pg_catalog.pg_opclass", "o.oid"),
+    "family_members": _members("pg_catalog.pg_opfamily", "f.oid"),
+}

@@ -1,0 +1,69 @@
+"""Time stamps and dates as COPY writes them: which of them comes later, and whether two name the same instant."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass
+
+_TEXT = re.compile(
+    r"(?P<year>\d{4,})-(?P<month>\d\d)-(?P<day>\d\d)"
+    r"(?:[ T](?P<hour>\d\d):(?P<minute>\d\d)(?::(?P<second>\d\d)(?:\.(?P<fraction>\d{1,6})0*)?)?"
+    r"(?P<offset>Z|[+-]\d\d(?::?\d\d(?::?\d\d)?)?)?)?(?P<bc> BC)?\Z"
+)
+_SECOND = 1_000_000
+
+
+@dataclass(frozen=True, slots=True)
+class Moment:
+    """``microseconds`` since 1970: of UTC where the text has an offset (``zoned``), else of no time zone."""
+
+    microseconds: int
+    zoned: bool
+
+
+def moment(text: str) -> Moment | None:
+    """What a time stamp or date in ISO style says, of any year and offset; None for any other text."""
+    found = _TEXT.match(text)
+    if found is None:
+        return None
+    year = int(found["year"])
+    days = _days(1 - year if found["bc"] else year, int(found["month"]), int(found["day"]))
+    seconds = int(found["hour"] or 0) * 3600 + int(found["minute"] or 0) * 60 + int(found["second"] or 0)
+    offset = found["offset"]
+    if offset is not None and offset != "Z":
+        parts = [int(part) for part in re.findall(r"\d\d", offset)]
+        east = sum(part * unit for part, unit in zip(parts, (3600, 60, 1), strict=False))
+        seconds += east if offset[0] == "-" else -east
+    microseconds = int((found["fraction"] or "").ljust(6, "0"))
+    return Moment((days * 86400 + seconds) * _SECOND + microseconds, offset is not None)
+
+
+def same(one: str, other: str) -> bool | None:
+    """Do two texts name the same instant, or the same time of no zone? None where only one has an offset, or one is no
+    time stamp: that cannot be told."""
+    if one == other:
+        return True
+    first, second = moment(one), moment(other)
+    if first is None or second is None or first.zoned is not second.zoned:
+        return None
+    return first == second
+
+
+def latest(texts: Iterable[str]) -> str:
+    """The one that comes last, whatever their offsets. ``texts`` must not be empty."""
+    return max(texts, key=_order)
+
+
+def _order(text: str) -> tuple[int, str]:
+    found = moment(text)
+    return (found.microseconds if found is not None else -(1 << 80), text)
+
+
+def _days(year: int, month: int, day: int) -> int:
+    """Days since 1970-01-01 in the proleptic Gregorian calendar, of years before 1 and after 9999 too."""
+    # The year begins in March, so that the leap day is its last one; 400 years have 146097 days.
+    year -= month < 3
+    era, of_era = divmod(year, 400)
+    of_year = (153 * (month + (-3 if month > 2 else 9)) + 2) // 5 + day - 1
+    return era * 146097 + of_era * 365 + of_era // 4 - of_era // 100 + of_year - 719468

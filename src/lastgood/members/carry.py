@@ -1,0 +1,155 @@
+"""Puts into a restored database what no dump holds of its extensions.
+
+What a restore point's own commands or rows may need comes right after CREATE EXTENSION, all else after the rows. It may
+run again: what is so already is left alone. Commands of a manifest are text from outside, and run only if they are of
+the kinds that ``lastgood.members.parts`` writes.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Sequence
+
+import psycopg
+from psycopg import sql
+
+from lastgood.amounts import counted
+from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.tree import parse
+from lastgood.dump.statements import Kind
+from lastgood.dump.tokens import Statement
+from lastgood.errors import Failed
+from lastgood.members import Departure, HeldRows, Survey
+from lastgood.members.parts import EARLY, KINDS, parts
+from lastgood.members.survey import digest
+from lastgood.members.tables import MemberTable, member_tables
+from lastgood.postgres.server import Connection
+
+Report = Callable[[str, str], object]
+"""Takes what was carried over, and how."""
+
+PUT_BACK = "no dump holds it: put back as it was"
+NOT_PUT_BACK = "no dump holds it, and it was not put back: it stays in the kept database only"
+_ALLOWED = frozenset({
+    "AlterDomainStmt", "AlterEnumStmt", "AlterExtensionContentsStmt", "AlterFunctionStmt", "AlterOwnerStmt",
+    "AlterPublicationStmt", "AlterSeqStmt", "AlterTSConfigurationStmt", "AlterTSDictionaryStmt", "AlterTableStmt",
+    "CommentStmt", "CreateFunctionStmt", "CreatePolicyStmt", "CreateSchemaStmt", "CreateSeqStmt", "CreateStatsStmt",
+    "CreateStmt", "CreateTrigStmt", "DropStmt", "IndexStmt", "RuleStmt", "ViewStmt",
+})  # fmt: skip
+_NATIVE = frozenset({"c", "internal"})
+
+
+class Carrier:
+    """Carries a survey over to the database that is being restored. ``report`` takes what was done, and how.
+    ``lenient``: what can't be put back is reported, too, and is no error."""
+
+    def __init__(self, survey: Survey, report: Report, *, lenient: bool = False) -> None:
+        self._survey = survey
+        self._report = report
+        self._lenient = lenient
+
+    def early(self, connection: Connection, extension: str) -> None:
+        """To be called when an extension was just made. Raises Failed."""
+        wanted = [each for each in self._survey.departures if each.extension == extension]
+        removed = [each for each in wanted if each.change == "removed" or (each.change == "changed" and each.removal)]
+        self._remove(connection, [each for each in removed if each.kind == "member"])
+        self._remove(connection, [each for each in removed if each.kind != "member"])
+        self._make(connection, [each for each in wanted if each.kind in EARLY])
+
+    def late(self, connection: Connection) -> None:
+        """To be called when all else is there. Raises Failed."""
+        self._make(connection, [each for each in self._survey.departures if each.kind not in EARLY])
+
+    def rows(self, live: Connection, restored: Connection, held: Iterable[HeldRows]) -> None:
+        """Copies rows that no dump holds, as they are in the live database now. To be called before ``late``: then no
+        trigger of a user fires. Raises Failed."""
+        wanted = {(each.schema_name, each.name) for each in held}
+        here = {table.relation: table for table in member_tables(restored)}
+        for table in member_tables(live):
+            if (table.relation.schema, table.relation.name) not in wanted or table.relation not in here:
+                continue
+            named = f"rows of {table.relation}"
+            try:
+                with restored.transaction():
+                    _without_triggers(restored)
+                    number = _copied(live, restored, table, here[table.relation])
+            except psycopg.Error as error:
+                self._failed(named, table.extension, error)
+            else:
+                self._report(named, f"no dump holds them: {counted(number, 'row')} copied from the live database")
+
+    def _remove(self, connection: Connection, departures: Sequence[Departure]) -> None:
+        here = parts(connection) if departures else {}
+        for each in sorted(departures, key=lambda each: KINDS.index(each.kind), reverse=True):
+            part = here.get((each.kind, each.identity))
+            if part is None or (each.change == "changed" and digest(part) == each.digest):
+                continue
+            removed = self._run(connection, each, each.removal)
+            if removed and each.change == "removed":
+                self._report(f"{each.kind} {each.identity}", "it is removed, as it was when the restore point was made")
+
+    def _make(self, connection: Connection, departures: Iterable[Departure]) -> None:
+        wanted = [each for each in departures if each.change != "removed" and each.kind in KINDS]
+        wanted.sort(key=lambda each: KINDS.index(each.kind))
+        here = parts(connection) if wanted else {}
+        for each in wanted:
+            part = here.get((each.kind, each.identity))
+            if part is not None and digest(part) == each.digest:
+                continue
+            if each.commands and self._run(connection, each, each.commands):
+                self._report(f"{each.kind} {each.identity}", PUT_BACK)
+            elif not each.commands:
+                self._report(f"{each.kind} {each.identity}", NOT_PUT_BACK)
+
+    def _run(self, connection: Connection, departure: Departure, commands: Iterable[str]) -> bool:
+        named = f"{departure.kind} {departure.identity}"
+        try:
+            with connection.transaction():
+                for command in commands:
+                    if not _allowed(command):
+                        raise Failed(
+                            f'cannot put back {named} of extension "{departure.extension}": the manifest has a command '
+                            f"for it that lastgood does not write: {command[:80]}",
+                            hint="Choose another restore point: lastgood points",
+                        )
+                    connection.execute(command.encode())
+        except psycopg.Error as error:
+            self._failed(named, departure.extension, error)
+            return False
+        return True
+
+    def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
+        why = error.diag.message_primary or str(error)
+        if not self._lenient or error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+            raise Failed(
+                f'cannot put back {named} of extension "{extension}": {why}',
+                hint="To go back without it, which stays in the kept database: --override extensions --reason TEXT",
+            ) from error
+        self._report(named, f"{NOT_PUT_BACK} ({why})")
+
+
+def _copied(live: Connection, restored: Connection, table: MemberTable, into: MemberTable) -> int:
+    columns = tuple(name for name in table.columns if name in into.columns)
+    restored.execute(sql.SQL("DELETE FROM ") + into.outside())
+    listed = sql.SQL(", ").join(map(sql.Identifier, columns))
+    command = sql.SQL("COPY {} ({}) FROM STDIN").format(into.name, listed)
+    with live.cursor() as reading, restored.cursor() as writing:
+        with reading.copy(table.copy(columns)) as source, writing.copy(command) as sink:
+            for data in source:
+                sink.write(data)
+        return max(writing.rowcount, 0)
+
+
+def _without_triggers(connection: Connection) -> None:
+    """For superusers: keys and triggers of the extension have looked at these rows before."""
+    if connection.info.parameter_status("is_superuser") == "on":
+        connection.execute("SET LOCAL session_replication_role = replica")
+
+
+def _allowed(command: str) -> bool:
+    if rule(Statement(command.encode(), 0, 0)).kind is Kind.SEQUENCE_POSITION:
+        return True
+    found = parse(command)
+    if len(found) != 1 or found[0].tag not in _ALLOWED:
+        return False
+    options = found[0].options if found[0].tag == "CreateFunctionStmt" else ()
+    return not any(each.defname == "language" and each.arg.sval in _NATIVE for each in options)

@@ -1,0 +1,112 @@
+"""What an extension's script makes: looked up in an empty database of our own, which is dropped again.
+
+The live database is never touched for it. Where such a database can't be made, or an extension not in it, that is told.
+"""
+
+from __future__ import annotations
+
+import os
+import secrets
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import sql
+
+from lastgood.dump.names import Relation
+from lastgood.errors import LastgoodError
+from lastgood.members.parts import Part, parts
+from lastgood.members.tables import hashes, member_tables
+from lastgood.postgres import database
+from lastgood.postgres.server import Connection, Target, quiet_event_triggers
+
+PREFIX = "lastgood_reference_"
+# Seconds after which one that no session is in was left by a process that was killed.
+STALE = 600
+
+
+@dataclass(frozen=True, slots=True)
+class Installed:
+    """An extension of a database, its version, and the schema that it is in."""
+
+    name: str
+    version: str
+    schema: str
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """``parts`` and ``rows`` as scripts make them; ``unknown``: extension → why that is not known of it."""
+
+    parts: Mapping[tuple[str, str], Part] = field(default_factory=dict)
+    rows: Mapping[Relation, frozenset[bytes]] = field(default_factory=dict)
+    unknown: Mapping[str, str] = field(default_factory=dict)
+
+
+# A run looks several times: at the plan, at its emergency backup.
+_known: dict[tuple[str, str, tuple[Installed, ...]], Reference] = {}
+
+
+def installed(connection: Connection) -> tuple[Installed, ...]:
+    """The extensions of a database but for the built-in ones, in the order in which they were made."""
+    rows = connection.execute(
+        "SELECT extname, extversion, extnamespace::regnamespace::text FROM pg_catalog.pg_extension"
+        " WHERE oid >= 16384 ORDER BY oid"
+    )
+    return tuple(Installed(*row) for row in rows)
+
+
+def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Reference:
+    """How ``wanted`` would be if they were made now on the server of ``target``, in a database like ``live``."""
+    key = (target.place, live, tuple(wanted))
+    if key not in _known:
+        try:
+            with _scratch(target, live) as connection:
+                _known[key] = _made(connection, wanted)
+        except (psycopg.Error, LastgoodError) as error:
+            why = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
+            return Reference(unknown={each.name: why or str(error) for each in wanted})
+    return _known[key]
+
+
+def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
+    unknown = {}
+    for each in wanted:
+        try:
+            with connection.transaction():
+                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.SQL(each.schema)))
+                connection.execute(
+                    sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} VERSION {} CASCADE").format(
+                        sql.Identifier(each.name), sql.SQL(each.schema), sql.Literal(each.version)
+                    )
+                )
+        except psycopg.Error as error:
+            unknown[each.name] = error.diag.message_primary or str(error)
+    with connection.transaction():
+        rows = {table.relation: hashes(connection, table) for table in member_tables(connection)}
+        return Reference(parts(connection), rows, unknown)
+
+
+@contextmanager
+def _scratch(target: Target, live: str) -> Iterator[Connection]:
+    with database.connect_maintenance(target, live) as maintenance:
+        _drop_stale(maintenance)
+        model = database.describe(maintenance, live)
+        name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
+        made = database.create_like(maintenance, name, model, f"lastgood reference {int(time.time())}")
+        try:
+            with target.at(name).connect(application_name="lastgood reference") as connection:
+                quiet_event_triggers(connection)
+                yield connection
+        finally:
+            database.drop(maintenance, name, made.oid)
+
+
+def _drop_stale(maintenance: Connection) -> None:
+    for each in database.every(maintenance):
+        said = (each.comment or "").removeprefix("lastgood reference ")
+        if each.name.startswith(PREFIX) and said.isdigit() and time.time() - int(said) > STALE:
+            with suppress(psycopg.Error, LastgoodError):
+                database.drop(maintenance, each.name, each.oid)

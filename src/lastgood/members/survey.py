@@ -1,0 +1,121 @@
+"""Finds what no dump holds of a database's extensions."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+
+import psycopg
+from psycopg import sql
+from xxhash import xxh3_128_hexdigest
+
+from lastgood.members import Departure, HeldRows, Survey, Unknown, within
+from lastgood.members.parts import Part, parts
+from lastgood.members.reference import Reference, installed, reference
+from lastgood.members.tables import MemberTable, count, each_hash, member_tables
+from lastgood.postgres.server import Connection, Target
+
+# A table that a deployment holds must not keep a plan from being shown.
+LOCK_TIMEOUT = "2s"
+
+
+def survey(connection: Connection, target: Target) -> Survey:
+    """What no dump holds of the database that ``connection`` is in; in its snapshot, if it has one. ``target``: the
+    same database, for connections to its server. Nothing is said of an extension that is not known; of its tables'
+    rows all count then. Raises psycopg.Error where the connection is lost.
+    """
+    wanted = installed(connection)
+    if not wanted:
+        return Survey()
+    known = reference(target, connection.info.dbname, wanted)
+    try:
+        with connection.transaction():
+            return _survey(connection, known)
+    except psycopg.Error as error:
+        if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+            raise
+        why = error.diag.message_primary or str(error)
+        return Survey(unknown=tuple(Unknown(extension=each.name, why=why) for each in wanted))
+
+
+def of_extensions(survey: Survey, extensions: Iterable[str]) -> Survey:
+    """As much of it as is about some extensions."""
+    names = frozenset(extensions)
+    return Survey(
+        departures=tuple(each for each in survey.departures if each.extension in names),
+        rows=tuple(each for each in survey.rows if each.extension in names),
+        unknown=tuple(each for each in survey.unknown if each.extension in names),
+    )
+
+
+def _survey(connection: Connection, known: Reference) -> Survey:
+    connection.execute("SET LOCAL row_security = off")
+    connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+    departures = list(_departures(parts(connection), known))
+    # What belonged to a member that is gone is gone with it.
+    gone = [each.identity for each in departures if each.kind == "member" and each.change == "removed"]
+    departures = [each for each in departures if each.change != "removed" or not within(each, gone)]
+    unknown = [Unknown(extension=name, why=why) for name, why in known.unknown.items()]
+    rows = []
+    for table in member_tables(connection):
+        try:
+            with connection.transaction():
+                held = _held(connection, table, known)
+        except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
+            why = f"rows of {table.relation}: {error.diag.message_primary}"
+            unknown.append(Unknown(extension=table.extension, why=why))
+        else:
+            rows += [held] if held.rows or held.missing else []
+    return Survey(departures=tuple(departures), rows=tuple(rows), unknown=tuple(unknown))
+
+
+def digest(part: Part) -> str:
+    """By which two states of a part are told apart."""
+    return xxh3_128_hexdigest(part.definition.encode())
+
+
+def _departures(here: dict[tuple[str, str], Part], known: Reference) -> Iterator[Departure]:
+    for key, part in here.items():
+        before = known.parts.get(key)
+        if part.extension not in known.unknown and (before is None or before.definition != part.definition):
+            yield Departure(
+                extension=part.extension,
+                kind=part.kind,
+                identity=part.identity,
+                change="added" if before is None else "changed",
+                digest=digest(part),
+                commands=part.commands,
+                removal=part.removal,
+            )
+    for key, part in known.parts.items():
+        if key not in here:
+            yield Departure(
+                extension=part.extension,
+                kind=part.kind,
+                identity=part.identity,
+                change="removed",
+                digest=digest(part),
+                removal=part.removal,
+            )
+
+
+def _held(connection: Connection, table: MemberTable, known: Reference) -> HeldRows:
+    ours = known.rows.get(table.relation, frozenset())
+    rows = outside = 0
+    missing = 0
+    if ours:
+        left = set(ours)
+        for each in each_hash(connection, table):
+            outside += 1
+            rows += each not in ours
+            left.discard(each)
+        missing = len(left)
+    elif table.condition is None or table.extension not in known.unknown:
+        rows = outside = count(connection, table)
+    return HeldRows(
+        extension=table.extension,
+        schema_name=table.relation.schema,
+        name=table.relation.name,
+        rows=rows,
+        missing=missing,
+        outside=outside,
+    )

@@ -1,0 +1,40 @@
+"""Whatever goes wrong while one restore point is read is about that restore point: work with the others goes on."""
+
+from __future__ import annotations
+
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+from lastgood.errors import BadPoint, LastgoodError
+
+
+class Unreadable(BadPoint):
+    """Reading the restore point ended in a way that nobody foresaw: a defect in lastgood, met in this file only."""
+
+    code = "unreadable_point"
+
+
+@contextmanager
+def contained(path: Path) -> Iterator[None]:
+    """Turn every exception of the block into an error about the restore point at ``path``.
+
+    Raises BadPoint for an OSError and Unreadable for a defect, with the place in lastgood's source where it was met;
+    errors of ours pass unchanged.
+    """
+    try:
+        yield
+    except LastgoodError:
+        raise
+    except OSError as error:
+        raise BadPoint(
+            f'cannot read "{path}": {(error.strerror or str(error)).lower()}', hint="Choose another restore point."
+        ) from error
+    except Exception as error:
+        last = traceback.extract_tb(error.__traceback__)[-1]
+        raise Unreadable(
+            f'cannot read "{path}": a defect in lastgood ({type(error).__name__} in {Path(last.filename).name}, line '
+            f"{last.lineno})",
+            hint="Report it with this message, and choose another restore point: lastgood points.",
+        ) from error

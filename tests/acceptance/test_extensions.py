@@ -1,0 +1,301 @@
+"""Databases with extensions that make tables: their restore points go back, and nothing is lost without a word."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from psycopg import sql
+from psycopg.rows import TupleRow
+
+from lastgood import rollback
+from lastgood.events import Caution, Event
+from lastgood.members.parts import parts
+from lastgood.members.tables import member_tables
+from lastgood.plan import Request
+from lastgood.points.dump_point import take
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.report import Report
+from lastgood.restore import restore
+from tests.acceptance.test_rollback import Stage
+from tests.twins import assert_same_text, dump
+
+pytestmark = [pytest.mark.extended, pytest.mark.postgres(15, 18)]
+
+
+@pytest.fixture
+def stage(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Stage:
+    """An empty live database."""
+    live = new_database()
+    return Stage(server, live, Request(server.target(live), store, tmp_path / "state"))
+
+
+def make(stage: Stage, *statements: str) -> None:
+    with stage.server.target(stage.live).connect() as connection:
+        connection.execute("SET search_path = public")
+        for statement in statements:
+            connection.execute(statement.encode())
+
+
+def there_and_back(stage: Stage, folder: Path) -> Report:
+    """Backs up, rolls back, and compares with what was replaced: pg_dump writes the same of both."""
+    take(stage.request.target, stage.request.store)
+    report = stage.rollback()
+    stage.open_kept(report.kept)
+    assert_same_text(stage.server, report.kept, stage.live, folder)
+    return report
+
+
+def test_a_policy_of_an_extension_is_no_part_of_a_restore_point(stage: Stage, tmp_path: Path) -> None:
+    make(stage, "CREATE EXTENSION minipol", "INSERT INTO minipol.job VALUES (1, 'x')")
+    there_and_back(stage, tmp_path)
+    assert stage.value("SELECT count(*) FROM pg_policy") == 1
+    dump(stage.server, stage.live, stage.request.store / "plain.sql")
+    restore(stage.request.target, stage.request.store, "plain.sql", f"{stage.live}_copy")
+    assert stage.value("SELECT cmd FROM minipol.job", database=f"{stage.live}_copy") == "x"
+
+
+@pytest.mark.parametrize("options", [(), ("--format=custom",), ("--inserts",)], ids=["plain", "custom", "inserts"])
+def test_rows_of_an_extensions_tables_go_in_as_their_keys_need(
+    stage: Stage, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """By the alphabet, and by their size, the child comes first."""
+    make(
+        stage,
+        "CREATE EXTENSION minifk",
+        "INSERT INTO parent_conf SELECT generate_series(1, 50)",
+        "INSERT INTO child_conf SELECT g, 1 + g % 50 FROM generate_series(1, 100000) g",
+    )
+    dump(stage.server, stage.live, stage.request.store / "point", *options)
+    restore(stage.request.target, stage.request.store, "point", f"{stage.live}_copy")
+    assert_same_text(stage.server, stage.live, f"{stage.live}_copy", tmp_path)
+
+
+@pytest.mark.parametrize("options", [("--exclude-table-data=built*",), ("--inserts",)])
+def test_an_extensions_table_that_is_empty_or_not_told_of(
+    stage: Stage, tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    make(stage, "CREATE EXTENSION minibuilt", "DELETE FROM built_child", "DELETE FROM built")
+    dump(stage.server, stage.live, stage.request.store / "point", *options)
+    restore(stage.request.target, stage.request.store, "point", f"{stage.live}_copy")
+    assert stage.value("SELECT count(*) FROM public.built", database=f"{stage.live}_copy") == (
+        0 if "--inserts" in options else 2
+    )
+
+
+def test_rows_that_extensions_bring_along_give_way_before_those_that_they_reference(
+    stage: Stage, tmp_path: Path
+) -> None:
+    make(stage, "CREATE EXTENSION minibuilt", "UPDATE built_child SET v = 'changed'", "INSERT INTO built VALUES (3)")
+    report = there_and_back(stage, tmp_path)
+    why = "that its extension brought along gave way to those of the restore point"
+    assert [(each.what, each.why) for each in report.repaired] == [
+        ("rows of public.built_child", f"1 row {why}"),
+        ("rows of public.built", f"2 rows {why}"),
+    ]
+
+
+@pytest.mark.parametrize("options", [(), ("--inserts",), ("--column-inserts", "--disable-triggers")])
+def test_two_files_have_the_rows_of_an_extensions_table(stage: Stage, tmp_path: Path, options: tuple[str, ...]) -> None:
+    make(
+        stage,
+        "CREATE EXTENSION minitab",
+        "CREATE EXTENSION minimax",
+        "INSERT INTO minitab_conf VALUES (2, 'mine', false)",
+        "SELECT setval('mseqconf', 43)",
+        "CREATE TABLE t (id int PRIMARY KEY)",
+        "INSERT INTO t VALUES (1)",
+    )
+    folder = stage.request.store / "both"
+    folder.mkdir()
+    dump(stage.server, stage.live, folder / "schema.sql", "--schema-only")
+    dump(stage.server, stage.live, folder / "data.sql", "--data-only", *options)
+    restore(stage.request.target, stage.request.store, "both", f"{stage.live}_copy")
+    assert_same_text(stage.server, stage.live, f"{stage.live}_copy", tmp_path)
+    (tmp_path / "again").mkdir()
+    report = rollback.run(rollback.plan(stage.request))
+    stage.open_kept(report.kept)
+    assert_same_text(stage.server, report.kept, stage.live, tmp_path / "again")
+
+
+def test_rows_that_neither_a_file_nor_an_extension_has_a_table_for_are_left_out(stage: Stage, tmp_path: Path) -> None:
+    make(
+        stage, "CREATE EXTENSION minitab", "CREATE TABLE t (id int)", "CREATE SCHEMA auth", "CREATE TABLE auth.users ()"
+    )
+    make(stage, "CREATE SEQUENCE auth.ids", "INSERT INTO auth.users DEFAULT VALUES")
+    folder = stage.request.store / "both"
+    folder.mkdir()
+    dump(stage.server, stage.live, folder / "schema.sql", "--schema-only", "--exclude-schema=auth", "--extension=*")
+    dump(stage.server, stage.live, folder / "data.sql", "--data-only")
+    plan = rollback.plan(stage.request).plan
+    assert [(each.code, each.text) for each in plan.refusals] == [
+        (
+            "rows_without_table",
+            "the restore point has rows of auth.users, auth.ids, and makes no such table: it can't replace a whole "
+            "database",
+        )
+    ]
+    report = restore(stage.request.target, stage.request.store, "both", f"{stage.live}_copy")
+    rows, position = [each for each in report.skipped if "auth" in each.what]
+    assert (rows.what, rows.why) == (
+        "rows of auth.users",
+        "neither the files of the dump nor their extensions make this table",
+    )
+    assert position.what == "sequence position on auth.ids"
+
+
+HUNG = (
+    "CREATE EXTENSION minitab",
+    "INSERT INTO minitab_data VALUES (1, 'user row')",
+    "INSERT INTO minitab_conf VALUES (2, 'mine', false)",
+    "CREATE TABLE swallowed (id serial PRIMARY KEY, t text NOT NULL DEFAULT 'x')",
+    "INSERT INTO swallowed VALUES (1), (2)",
+    "ALTER EXTENSION minitab ADD TABLE swallowed",
+    "CREATE FUNCTION tf() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN new; END $$",
+    "CREATE TRIGGER aud AFTER INSERT ON minitab_conf FOR EACH ROW EXECUTE FUNCTION tf()",
+    "CREATE INDEX my_idx ON minitab_conf (v)",
+    "ALTER TABLE minitab_conf ADD CONSTRAINT ck CHECK (v <> '')",
+    "ALTER TABLE minitab_data ADD COLUMN extra text DEFAULT 'z'",
+    "CREATE TABLE t (id int PRIMARY KEY)",
+)
+CAUTION = (
+    'no dump holds what was changed of extension "minitab": table public.swallowed (added), '
+    "column public.minitab_data.extra (added), column default public.minitab_data.extra (added), "
+    "constraint ck on public.minitab_conf (added), index public.my_idx (added), "
+    "trigger aud on public.minitab_conf (added)"
+)
+
+
+Everything = tuple[dict[tuple[str, str], str], list[list[TupleRow]]]
+
+
+def assert_same(found: Everything, before: Everything) -> None:
+    assert {
+        key: found[0].get(key) for key in found[0].keys() | before[0] if found[0].get(key) != before[0].get(key)
+    } == {}
+    assert found[1] == before[1]
+
+
+def everything(stage: Stage, database: str) -> Everything:
+    """Each part of each extension with its definition, and the rows of its tables."""
+    with stage.server.target(database).connect() as connection:
+        found = {key: part.definition for key, part in parts(connection).items()}
+        rows = [
+            connection.execute(sql.SQL("SELECT t::text FROM {} t ORDER BY 1").format(table.name)).fetchall()
+            for table in member_tables(connection)
+        ]
+    return found, rows
+
+
+def test_what_hangs_on_members_of_an_extension_is_told_and_comes_back(stage: Stage, tmp_path: Path) -> None:
+    make(stage, *HUNG)
+    said: list[Event] = []
+    point = take(stage.request.target, stage.request.store, emit=said.append)
+    rows = "table public.minitab_data (1 row), table public.swallowed (2 rows)"
+    assert [each.text for each in said if isinstance(each, Caution)] == [f"{CAUTION}, {rows}"]
+    assert point.manifest is not None and point.manifest.members is not None
+    plan = rollback.plan(stage.request).plan
+    assert not plan.refusals
+    assert [each.text for each in plan.findings if each.item == "extensions"] == [
+        CAUTION.replace('minitab":', 'minitab"; it is put back from the manifest:'),
+        'no dump holds rows of extension "minitab": table public.minitab_data (1 row); they are copied from the live '
+        "database as they are now",
+        'no dump holds rows of extension "minitab": table public.swallowed (2 rows); they are copied from the live '
+        "database as they are now",
+    ]
+    assert [(each.name, each.live_rows, each.point_rows, each.not_in_dumps) for each in plan.loss] == [
+        ("minitab_conf", 2, 2, 0),
+        ("minitab_data", 1, 1, 1),
+        ("swallowed", 2, 2, 2),
+        ("t", 0, 0, 0),
+    ]
+    before = everything(stage, stage.live)
+    make(stage, "DROP TRIGGER aud ON minitab_conf", "DROP INDEX my_idx")
+    report = stage.rollback()
+    assert_same(everything(stage, stage.live), before)
+    assert ("index public.my_idx", "no dump holds it: put back as it was") in [
+        (each.what, each.why) for each in report.repaired
+    ]
+    stage.open_kept(report.kept)
+    copy = f"{stage.live}_copy"
+    said.clear()
+    restore(stage.request.target, stage.request.store, point.path.name, copy, said.append)
+    assert everything(stage, copy)[0] == before[0]
+    assert f'no dump holds rows of extension "minitab": {rows.partition(", ")[0]}; they are not restored' in [
+        each.text for each in said if isinstance(each, Caution)
+    ]
+
+
+def test_a_dump_of_another_program_gets_from_the_live_database_what_it_does_not_hold(
+    stage: Stage, tmp_path: Path
+) -> None:
+    make(stage, *HUNG)
+    dump(stage.server, stage.live, stage.request.store / "plain.sql")
+    before = everything(stage, stage.live)
+    stage.rollback()
+    assert_same(everything(stage, stage.live), before)
+
+
+MAXIMAL = (
+    "CREATE EXTENSION minimax",
+    "INSERT INTO mconf VALUES (1, 'x')",
+    "INSERT INTO mdata VALUES (1, 'y')",
+    "CREATE TABLE other (id int PRIMARY KEY)",
+    "INSERT INTO other VALUES (1)",
+    "ALTER TABLE mconf ADD COLUMN more text DEFAULT 'z', ADD CONSTRAINT ck CHECK (v <> ''), ALTER v SET NOT NULL",
+    "ALTER TABLE mconf ADD CONSTRAINT fk FOREIGN KEY (id) REFERENCES other, ALTER v SET DEFAULT 'd'",
+    "ALTER TABLE mdata ADD UNIQUE (v), DROP CONSTRAINT mdata_pkey",
+    "ALTER TABLE mdata ALTER id DROP NOT NULL",
+    "CREATE RULE quiet AS ON DELETE TO mconf DO ALSO NOTHING",
+    "ALTER TABLE mconf ENABLE ROW LEVEL SECURITY",
+    "CREATE POLICY pol ON mconf FOR SELECT TO public USING (true)",
+    "CREATE STATISTICS st ON id, v FROM mconf",
+    "DROP TRIGGER own_trg ON mconf",
+    "CREATE PUBLICATION pub FOR TABLE mconf WHERE (id > 0)",
+    "COMMENT ON TABLE mconf IS 'a comment'",
+    "COMMENT ON COLUMN mconf.v IS 'another'",
+    "ALTER FUNCTION mfun(int) IMMUTABLE STRICT PARALLEL SAFE COST 7 SECURITY DEFINER SET search_path = public, pg_temp",
+    "CREATE OR REPLACE FUNCTION mtrg() RETURNS trigger LANGUAGE plpgsql AS $$ BEGIN RETURN NULL; END $$",
+    "ALTER FUNCTION mtrg() OWNER TO pg_monitor",
+    "ALTER TABLE mdata OWNER TO pg_monitor",
+    "ALTER DOMAIN mdom ADD CONSTRAINT small CHECK (value < 100)",
+    "ALTER DOMAIN mdom SET DEFAULT 5",
+    "ALTER TYPE menum ADD VALUE 'aa' AFTER 'a'",
+    "CREATE TABLE uses (e menum DEFAULT 'aa', d mdom, i int GENERATED ALWAYS AS (mfun(1)) STORED)",
+    "INSERT INTO uses VALUES ('aa', 3)",
+    "ALTER SEQUENCE mseq INCREMENT 5",
+    "SELECT setval('mseq', 42), setval('mseqconf', 43)",
+    "CREATE OR REPLACE VIEW mview AS SELECT id, upper(v) AS v FROM mdata",
+    "ALTER TEXT SEARCH CONFIGURATION mts ALTER MAPPING FOR asciiword WITH simple",
+    "CREATE FUNCTION ufun() RETURNS int LANGUAGE sql AS 'SELECT 2'",
+    "ALTER EXTENSION minimax ADD FUNCTION ufun()",
+    "CREATE INDEX ON mmat (v)",
+    "ALTER EXTENSION minimax DROP TABLE mpart",
+)
+
+
+@pytest.mark.parametrize("own", [True, False], ids=["own", "foreign"])
+def test_everything_that_can_be_changed_of_members_comes_back(stage: Stage, tmp_path: Path, own: bool) -> None:
+    make(stage, *MAXIMAL)
+    before = everything(stage, stage.live)
+    if own:
+        there_and_back(stage, tmp_path)
+    else:
+        dump(stage.server, stage.live, stage.request.store / "plain.sql")
+        stage.rollback()
+    assert_same(everything(stage, stage.live), before)
+    assert stage.value("SELECT nextval('public.mseq')") == 47
+
+
+def test_what_can_not_be_put_back_refuses_the_rollback_before_anything_is_built(stage: Stage, tmp_path: Path) -> None:
+    make(stage, "CREATE EXTENSION minimax", "ALTER OPERATOR FAMILY mfam USING btree ADD OPERATOR 1 < (int4, int4)")
+    take(stage.request.target, stage.request.store)
+    refused = rollback.plan(stage.request).plan.refused()
+    assert refused is not None
+    assert (refused.exit_status, refused.message, refused.hint) == (
+        3,
+        f'cannot roll back "{stage.live}": no dump holds what was changed of extension "minimax", and lastgood cannot '
+        "put it back: operator family public.mfam USING btree (changed)",
+        "It stays in the kept database only. Or go on in spite of it: --override extensions --reason TEXT",
+    )
