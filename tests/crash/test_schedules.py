@@ -31,7 +31,7 @@ BLOWS = ("kill", "interrupt", "terminate", "hang up", "cut", "twice")
 COMMANDS = ("rollback", "restore", "prune", "undo")
 SECOND = (("status",), ("resume", "--yes"), ("abort", "--yes"), ("rollback", POINT, "--yes"), ("undo", "--yes"))
 DOCUMENTED = {0, 3, 5, 6, 7, 130, -signal.SIGKILL}
-SHORT, LONG = 6, 150
+SHORT, LONG = 3, 60
 
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:

@@ -18,7 +18,7 @@ import typer
 from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
 from lastgood.engine.pace import Pace
-from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, Refused
+from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
@@ -33,6 +33,8 @@ if TYPE_CHECKING:
     from lastgood.cli.news import News
     from lastgood.procedure.record import Inquiry
 
+# What fails while a person wants it to stop was interrupted: it had not changed anything yet, or has taken that back.
+_CUT_SHORT = (Refused.exit_status, Failed.exit_status)
 # The options that make a Pace.
 PACE = ("jobs", "max_wal_lag", "throttle")
 
@@ -170,7 +172,13 @@ class Session:
 
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
             with interrupts.calling(stop, suspended=suspended):
-                yield emit, wanted.is_set
+                try:
+                    yield emit, wanted.is_set
+                except (LastgoodError, psycopg.Error) as error:
+                    shown = as_shown(error)
+                    if not wanted.is_set() or shown is None or shown.exit_status not in _CUT_SHORT:
+                        raise
+                    raise Interrupted("interrupted", state=shown.state) from error
 
     @property
     def interactive(self) -> bool:
