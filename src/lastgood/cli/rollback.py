@@ -161,10 +161,10 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
 @command("abort", 3, 5, 7)
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Walk a rollback that stopped in between back to where it began.
+    """Walk a run that stopped in between back to where it began.
 
-    Removes the database that it was building, and starts the application if the run had stopped it. The live database
-    is not touched.
+    Starts the application if the run had stopped it, and removes the database that it was building: that of a rollback,
+    or what a killed restore, trial or recover left. The live database is not touched.
     """
     request = replace(session.request, run=run)
     session.confirm("abort", request.target.dbname, yes)

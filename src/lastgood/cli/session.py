@@ -168,10 +168,9 @@ class Session:
 
             def stop() -> None:
                 emit(Caution("stopping; press Ctrl+C again to stop at once"))
-                wanted.set()
 
             suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
-            with interrupts.calling(stop, suspended=suspended):
+            with interrupts.calling(stop, mark=wanted.set, suspended=suspended):
                 try:
                     yield emit, wanted.is_set
                 except (LastgoodError, psycopg.Error) as error:
