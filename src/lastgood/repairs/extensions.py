@@ -48,7 +48,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         return
     if elsewhere.refused(found.name, error):
         before, after = elsewhere.around(found.name)
-        made = text(connection, command, rules)
+        made = text(connection, command, rules) or command.statement.text
         yield Repair(
             made, "the server makes it in the database that goes by its name only", tuple(before), tuple(after)
         )
