@@ -10,7 +10,7 @@ from psycopg import sql
 
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import shape
-from lastgood.dump.statements import Command, Extension, Kind
+from lastgood.dump.statements import Command, Extension
 from lastgood.facts import LanguageFacts
 from lastgood.postgres import elsewhere
 from lastgood.postgres.server import Connection
@@ -48,7 +48,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         return
     if elsewhere.refused(found.name, error):
         before, after = elsewhere.around(found.name)
-        made = text(connection, command, rules)
+        made = text(connection, command, rules) or command.statement.text
         yield Repair(
             made, "the server makes it in the database that goes by its name only", tuple(before), tuple(after)
         )
