@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
@@ -47,6 +48,7 @@ class DumpSummary:
     from which something is only revoked. ``with_heading``: tables under a heading of pg_dump's. ``plain_types``: enums,
     whose text depends on nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is
     what a restore runs.
+    ``code``: what can run as code while it is restored, how many of each kind.
     ``cautions``: signs that the file was cut or changed, in sentences without a full stop.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
     the table. ``rows_for_extensions``: tables and sequences that no file makes, but perhaps one of the extensions that
@@ -76,6 +78,7 @@ class DumpSummary:
     extensions: dict[str, Extension] = field(default_factory=dict)
     tablespaces: set[str] = field(default_factory=set)
     access_methods: set[str] = field(default_factory=set)
+    code: Counter[str] = field(default_factory=Counter)
     large_objects: int = 0
     statements: int = 0
     skipped: list[Skipped] = field(default_factory=list)
@@ -183,6 +186,7 @@ class DumpSummary:
     def note_command(self, command: Command) -> None:
         """Learns from a command that will run."""
         self.note_roles(command)
+        self.code.update(command.code)
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in POST_DATA
