@@ -160,7 +160,7 @@ def test_a_dry_run_shows_the_plan_and_changes_nothing(
     assert re.search(r"^  public\.contacts +4 +3 +−1 +2 \(created_at\)$", text, re.MULTILINE)
     assert re.search(r"^  public\.deals +0 +2 +\+2 +unknown$", text, re.MULTILINE)
     assert re.search(r"^  public\.new_thing +0 +none +goes away +unknown$", text, re.MULTILINE)
-    assert "  1 other table has the same number of rows and no newer time stamp; rows changed in place do not" in text
+    assert "  1 other table equals the restore point in every row." in text
     assert text.endswith("\nNothing has been changed so far.\n")
     document = lastgood("rollback", "--dry-run", "--json").document
     assert (document["live"], document["point"]["rows"], document["fence"]) == (database, 7, "now")

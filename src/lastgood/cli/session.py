@@ -18,11 +18,12 @@ import typer
 from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
 from lastgood.engine.pace import Pace
-from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, NoSuchDatabase, Refused, UsageError
+from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres import waits
+from lastgood.postgres.database import NoSuchDatabase
 from lastgood.postgres.server import Target
 from lastgood.present import errors as shown_errors
 from lastgood.present import progress
