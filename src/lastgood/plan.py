@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from lastgood import amounts
 from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
@@ -82,22 +83,47 @@ class PlannedPoint(Frozen):
 
 
 class TableLoss(Frozen):
-    """What becomes of one table. A row count is None where the table does not exist on that side.
+    """What becomes of one table. A row count is None where the table does not exist on that side, and for the live one
+    where it is not known; ``estimated``: it is the server's estimate.
 
-    ``written_since``: rows of the live table with a time stamp after the newest one in the restore point, by
-    column ``by``; None where no column tells. ``not_in_dumps``: rows of an extension's table that no dump holds; a
-    rollback copies them from the live database. ``unreadable``: why the live table can't be read, in the server's
-    words; then ``live_rows`` is its estimate.
+    ``written_since``: rows of the live table that were written after the restore point, by column ``by``; None where
+    no column tells. ``content``: whether its rows are those of the restore point; None where only one side has the
+    table. ``why``: why they were not compared, or what else tells that they changed. ``not_in_dumps``: rows of an
+    extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: why the live
+    table can't be read, in the server's words.
     """
 
     schema_name: str
     name: str
     live_rows: int | None
     point_rows: int | None
+    estimated: bool = False
     written_since: int | None = None
     by: str | None = None
+    content: Literal["equal", "changed", "not compared"] | None = None
+    why: str = ""
     unreadable: str = ""
     not_in_dumps: int = 0
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is known that going back makes a difference to it."""
+        return (
+            self.live_rows != self.point_rows
+            or bool(self.written_since)
+            or self.content == "changed"
+            or bool(self.not_in_dumps)
+        )
+
+    @property
+    def in_place(self) -> bool:
+        """Whether only the content of rows differs, not their number."""
+        return self.content == "changed" and self.live_rows == self.point_rows
+
+    @property
+    def weight(self) -> int:
+        """How many rows differ at least, by what was counted."""
+        return max(abs((self.live_rows or 0) - (self.point_rows or 0)), self.written_since or 0, self.not_in_dumps)
 
 
 class PlannedPause(Frozen):
@@ -111,6 +137,39 @@ class PlannedPause(Frozen):
     limit: float
 
 
+_PLURALS = {
+    "index": "indexes",
+    "policy": "policies",
+    "foreign table with a program or file": "foreign tables with a program or file",
+}
+
+
+class CodeRun(Frozen):
+    """Code in the restore point that can run while it is restored: how many ``constructs`` of each kind, and the
+    ``role`` with whose rights."""
+
+    constructs: dict[str, int]
+    role: str
+    superuser: bool
+
+    @property
+    def counted(self) -> str:
+        """``3 functions, 2 checks``."""
+        return ", ".join(
+            amounts.counted(count, kind, _PLURALS.get(kind, "")) for kind, count in self.constructs.items()
+        )
+
+    @property
+    def rights(self) -> str:
+        """With whose rights."""
+        return f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+
+    @property
+    def said(self) -> str:
+        """In one line."""
+        return f"code in this dump ({self.counted}) can run {self.rights} during the restore"
+
+
 class PlannedStep(Frozen):
     """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
 
@@ -122,7 +181,8 @@ class PlannedStep(Frozen):
 class Plan(Document):
     """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
     the reopening. ``expected_seconds``: how long building and proving would take, ``expected_backup_seconds``: how long
-    the emergency backup beside it, by earlier runs on this server; null where there was none."""
+    the emergency backup beside it, by earlier runs on this server; null where there was none. ``code``: what of the
+    restore point can run as code while it is built; null where nothing can."""
 
     run: str
     made_at: datetime
@@ -138,6 +198,7 @@ class Plan(Document):
     fence: Fence
     reopen_when: ReopenWhen = "full"
     deferred: tuple[str, ...] = ()
+    code: CodeRun | None = None
     keep_shadow: bool
     strict: bool = False
     allow_orphans: bool = False

@@ -16,6 +16,7 @@ import psycopg
 from lastgood import checks, loss, points
 from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
+from lastgood.checks.code import code_run
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
@@ -73,11 +74,20 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             build, backup = expected_seconds(
                 maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
             )
-            reading = checks.Reading(point, facts, summary, passed_over=tuple(passed_over), seconds=(build, backup))
+            reading = checks.Reading(
+                point,
+                facts,
+                summary,
+                chosen.lack,
+                chosen.orphans,
+                passed_over=tuple(passed_over),
+                seconds=(build, backup),
+            )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.look(subject)]
             try:
-                lost = loss.losses(connection, facts, subject.members.rows)
+                then = loss.Then.of(point, facts)
+                lost = loss.losses(connection, then, request.check.compare_limit, held=subject.members.rows)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
@@ -108,6 +118,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
+            code=code_run(maintenance, summary),
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,
@@ -172,6 +183,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         overrides=tuple(_overrides(mark)),
         strict="strict" in mark.options,
         allow_orphans="allow_orphans" in mark.options,
+        check=request.check.model_copy(update={"compare_limit": 0.0}),  # it was shown when the run began
     )
     prepared = prepare(again, emit)
     plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})

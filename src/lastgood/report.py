@@ -12,7 +12,8 @@ from lastgood.checklist import Attestation, Override, Verdict
 from lastgood.documents import Document, Frozen
 from lastgood.facts.compare import Comparison
 from lastgood.finishing.work import Finished
-from lastgood.plan import PlannedPoint
+from lastgood.loss import settled
+from lastgood.plan import PlannedPoint, TableLoss
 from lastgood.repairs import Repaired
 from lastgood.steps import Pause, Run
 from lastgood.steps import application as application_steps
@@ -118,7 +119,8 @@ def finish_report(run: str, live: str, finished: Finished, seconds: float) -> Fi
 
 
 class RepairReport(Frozen):
-    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead."""
+    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead; line 0:
+    what no dump holds, and was put back."""
 
     what: str
     why: str
@@ -152,7 +154,8 @@ class Report(Document):
 
     ``pause`` is null where no PgBouncer held clients back; ``finished`` is what was done after the reopening, null when
     nothing was put off. ``application`` is null where nothing was to be done about it. ``verdict`` is the checklist's,
-    ``overrides`` and ``attestations`` what people answered for."""
+    ``overrides`` and ``attestations`` what people answered for. ``loss``: what became of each table, with the rows and
+    the content that the emergency backup found."""
 
     run: str
     status: Literal["done"] = "done"
@@ -174,6 +177,7 @@ class Report(Document):
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     application: ApplicationReport | None = None
+    loss: tuple[TableLoss, ...] = ()
     undo_command: str
 
 
@@ -223,5 +227,6 @@ def report_of(run: Run, total: float) -> Report:
         overrides=plan.checklist.overrides,
         attestations=plan.checklist.attestations,
         application=application_steps.report_of(run),
+        loss=settled(plan.loss, str(found.emergency) if found.emergency is not None else None, run.prepared.facts),
         undo_command=f"lastgood undo {plan.run}",
     )

@@ -26,7 +26,7 @@ from lastgood.postgres import copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
-from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.mark import DEPLOYMENT, Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
@@ -45,8 +45,8 @@ class LiveStatus(Frozen):
 
 
 class OurDatabase(Frozen):
-    """A shadow or a kept database. ``origin`` says in words where it comes from. ``invalid``: DROP DATABASE was
-    interrupted; such a database can only be removed."""
+    """A shadow or a kept database. ``origin`` says in words where it comes from; ``deployment`` is the failed one that
+    had changed it, empty otherwise. ``invalid``: DROP DATABASE was interrupted; such a database can only be removed."""
 
     name: str
     oid: int
@@ -62,6 +62,7 @@ class OurDatabase(Frozen):
     origin: str
     undo_command: str | None
     invalid: bool = False
+    deployment: str = ""
 
 
 class UnfinishedRun(Frozen):
@@ -236,9 +237,10 @@ def described(found: Database, mark: Mark) -> OurDatabase:
         user=mark.user,
         point=mark.point,
         stage=mark.options.get("stage", ""),
-        origin=_origin(mark.role, mark.options.get("kind", ""), mark.run),
+        origin=_origin(mark),
         undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" and not found.invalid else None,
         invalid=found.invalid,
+        deployment=mark.options.get(DEPLOYMENT, ""),
     )
 
 
@@ -338,12 +340,14 @@ def _finishing(target: Target, live: Database) -> tuple[Finishing, ...]:
     return tuple(found)
 
 
-def _origin(role: str, kind: str, run: str) -> str:
-    if role == "shadow":
-        return f"being built by run {run}"
-    if kind == "undo":
-        return f"was live until the undo {run}"
-    return f"was live until the rollback {run}"
+def _origin(mark: Mark) -> str:
+    if mark.role == "shadow":
+        return f"being built by run {mark.run}"
+    if mark.options.get("kind") == "undo":
+        return f"was live until the undo {mark.run}"
+    if deployment := mark.options.get(DEPLOYMENT):
+        return f"is what deployment {deployment} left: it was live until the rollback {mark.run}"
+    return f"was live until the rollback {mark.run}"
 
 
 def _stopped(target: Target, state: Path | None) -> StoppedStatus | None:

@@ -102,7 +102,9 @@ def test_a_defect_whose_report_cannot_be_written_is_shown(
 def test_a_server_that_is_not_there_is_said_plainly(lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch) -> None:
     outcome = lastgood("status", "--db", "host=/nowhere dbname=crm user=app")
     assert (outcome.status, outcome.out) == (5, "")
-    assert outcome.err.startswith('error: cannot connect to the maintenance database "postgres": connection')
+    assert outcome.err.startswith(
+        'error: cannot reach the server of "crm" (maintenance database "postgres"): connection'
+    )
     assert "No such file or directory" in outcome.err
 
 
@@ -178,3 +180,21 @@ def test_a_name_with_a_line_end_is_one_line(
     said = "".join(each.out + each.err for each in shown)
     assert r"x\nerror: all is lost\nDone: " in said
     assert not [line for line in said.splitlines() if line.strip().startswith("error: all is lost")]
+
+
+@pytest.mark.parametrize("words", [("status",), ("recover",), ("rollback", "--dry-run"), ("backup",), ("check",)])
+def test_without_a_database_it_says_how_to_name_one(
+    lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch, tmp_path: Path, words: tuple[str, ...]
+) -> None:
+    for name in ("LASTGOOD_DB", "DATABASE_URL", "PGDATABASE", "PGSERVICE", "PGPORT"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setenv("PGHOST", str(tmp_path))
+    outcome = lastgood(*words)
+    assert (outcome.status, outcome.out) == (2, "")
+    error, state, hint = outcome.err.splitlines()[-3:]
+    assert error.startswith("error: cannot tell which database is meant: none is named (connection to server on socket")
+    assert state == "state: Nothing was looked at or changed."
+    assert hint == (
+        "next:  Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and PGDATABASE "
+        'in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.'
+    )

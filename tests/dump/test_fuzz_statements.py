@@ -15,7 +15,17 @@ from pglast.parser import scan, split
 
 from lastgood.dump import window
 from lastgood.dump.lexer import tokens
-from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyPart, CopySpan, CopyStart, MetaCommand, Statement, Token
+from lastgood.dump.tokens import (
+    Comment,
+    CopyData,
+    CopyEnd,
+    CopyPart,
+    CopySpan,
+    CopyStart,
+    MetaCommand,
+    Statement,
+    Token,
+)
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.reference_lexer import reference
 from tests.dump.statement_texts import Part, texts

@@ -19,6 +19,7 @@ from lastgood.dump.tokens import (
     Comment,
     CopyData,
     CopyEnd,
+    CopyPart,
     CopySpan,
     CopyStart,
     MetaCommand,

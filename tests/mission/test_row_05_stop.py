@@ -396,7 +396,7 @@ def test_maintenance_works_while_the_server_does_not(
     monkeypatch.setenv("LASTGOOD_DB", "postgresql:///crm?host=/nowhere&connect_timeout=2")
     turned_on = lastgood("maintenance", "on")
     assert (turned_on.status, site.is_stopped()) == (0, True)
-    assert "  The server does not answer: cannot connect to the maintenance database " in turned_on.out
+    assert "  The server does not answer: cannot reach the server of " in turned_on.out
     turned_off = lastgood("maintenance", "off", "--json")
     assert (turned_off.status, site.is_stopped()) == (0, False)
     assert turned_off.document["application"] is None and turned_off.document["sessions"] == []

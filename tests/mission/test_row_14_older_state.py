@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -141,7 +142,7 @@ def test_by_migration(week: Week) -> None:
 
 def test_by_number_at_a_terminal(week: Week) -> None:
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
-    terminal.read_until("Which one? Its number, or nothing to leave everything as it is:")
+    terminal.read_until("Which one? Type a number, or Enter for 1:")
     terminal.type("4")
     terminal.read_until("type the name of the database")
     terminal.type(week.stage.database)
@@ -150,12 +151,15 @@ def test_by_number_at_a_terminal(week: Week) -> None:
     assert week.states[1].differences(week.stage.now()) == []
 
 
-def test_no_number_leaves_everything_as_it_is(week: Week) -> None:
+def test_enter_takes_what_is_marked_and_still_asks_for_the_name(week: Week) -> None:
     terminal = Terminal("recover", environment={**os.environ, **week.stage.lastgood.environment})
     terminal.read_until("Which one?")
+    assert re.search(rf"\* 1 .*{week.points[-1]['name'][:20]}", terminal.shown)
+    terminal.type("")
+    terminal.read_until("type the name of the database")
     terminal.type("")
     assert terminal.end() == 3
-    assert "nothing was chosen" in terminal.shown
+    assert f'"{week.stage.database}" was not typed' in terminal.shown
     assert rows(week.stage, "public", "contacts") == week.stage.size.contacts + 50
 
 

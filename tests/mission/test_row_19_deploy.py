@@ -41,7 +41,7 @@ def taken_back(site: Site, point: str, undo: str, kept: str) -> tuple[str, str]:
     """The state and the hint of an error that tells of a rollback."""
     return (
         f'"{site.name}" was put back to {point}, every table proved, and is open.',
-        f'{AGAIN} What was replaced is kept as "{kept}"; {undo} puts it into service again.',
+        f'{AGAIN} The database as the migration left it is kept as "{kept}".',
     )
 
 
@@ -336,3 +336,96 @@ def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
         assert site.lastgood("status").status == 0
         assert site.same_as(before)
         assert site.comment() == "The CRM of record"
+
+
+def psql_that_goes_on(site: Site, sql: str) -> tuple[str, ...]:
+    """psql without ON_ERROR_STOP, as many a script calls it: status 0 after errors."""
+    file = site.folder / f"migration_{len(sql)}.sql"
+    file.write_text(sql)
+    return (str(site.server.bin / "psql"), "-Xq", "-f", str(file))
+
+
+@pytest.mark.parametrize("redirected", [False, True])
+def test_errors_that_psql_goes_on_after_are_not_done(site: Site, redirected: bool) -> None:
+    before = site.facts()
+    command = psql_that_goes_on(site, "CREATE TABLE public.half (id int);\nSELECT 1 / 0;\n\\i missing.sql\n")
+    if redirected:
+        command = ("sh", "-c", f"{shlex.join(command)} 2>&1 | cat")
+    done = site.deploy(*command)
+    assert done.status == 6, done.err
+    program, file = Path(command[0]).name, site.folder / Path(command[-1]).name if not redirected else None
+    report = done.deployment
+    assert report["status"] == "rolled back"
+    assert [each.split(": ", 1)[1] for each in report["command"]["errors"]] == [
+        "ERROR:  division by zero",
+        "error: missing.sql: No such file or directory",
+    ]
+    if file is not None:
+        assert report["problem"] == (
+            f'the migration "{program}" ended with status 0, but 2 commands of it failed: '
+            f"psql:{file}:2: ERROR:  division by zero"
+        )
+    assert "To accept harmless errors: --allow-errors REASON." in done.document["error"]["hint"]
+    assert site.same_as(before)
+    # Asked at once, recover agrees: nothing is half-done.
+    assert site.lastgood("recover", "--dry-run", "--json").out.count('"emergency": "older_state"') == 1
+
+
+def test_errors_may_be_accepted_with_a_reason(site: Site) -> None:
+    command = psql_that_goes_on(site, "DROP TABLE public.never_there;\nCREATE TABLE public.accepted (id int);\n")
+    refused = site.lastgood("deploy", "--allow-errors", " ", "--", *command)
+    assert refused.status == 2
+    assert "error: cannot accept errors: the reason of --allow-errors is empty" in refused.err
+    done = site.lastgood("deploy", "--allow-errors", "it may be gone", "--", *command)
+    assert done.status == 0, done.err
+    assert "errors of the migration are accepted (it may be gone): psql:" in done.err
+    assert "accepted" in done.out
+    # A migration without a record of it is no damage.
+    found = json.loads(site.lastgood("recover", "--dry-run", "--json").out)["diagnosis"]
+    assert (found["emergency"], found["damaged"]) == ("older_state", False)
+
+
+def test_a_key_that_is_dropped_does_not_hide_the_rows_that_break_it(site: Site) -> None:
+    before = site.facts()
+    done = site.lastgood(
+        "deploy",
+        "--",
+        *site.psql(
+            "ALTER TABLE public.deals DROP CONSTRAINT deals_contact_fkey; UPDATE public.deals SET contact = 9999"
+            " WHERE id < 4;"
+        ),
+    )
+    assert done.status == 6, done.err
+    said = (
+        "foreign_key:public.deals.deals_contact_fkey: the foreign key was dropped, and 3 rows of public.deals without "
+        "a match for contact in public.contacts (id)"
+    )
+    assert f"error: cannot deploy: the data is worse than before the migration: {said}" in done.err
+    assert "no worse than before" not in done.out + done.err
+    assert site.same_as(before)
+
+
+def test_a_key_that_is_dropped_and_broken_by_no_row_is_deployed(site: Site) -> None:
+    done = site.lastgood(
+        "deploy", "--", *site.psql("ALTER TABLE public.deals DROP CONSTRAINT deals_contact_fkey;")
+    )  # fmt: skip
+    assert done.status == 0, done.err
+    with site.target.connect() as connection:
+        connection.execute(
+            "ALTER TABLE public.deals ADD CONSTRAINT deals_contact_fkey FOREIGN KEY (contact)"
+            " REFERENCES public.contacts"
+        )
+
+
+def test_a_warning_that_is_new_is_not_called_no_worse(site: Site) -> None:
+    done = site.lastgood(
+        "deploy",
+        "--",
+        *site.psql(
+            "CREATE TABLE public.visits (id int PRIMARY KEY, contact_id int);"
+            " INSERT INTO public.visits VALUES (1, 1), (2, 99999);"
+        ),
+    )
+    assert done.status == 0, done.err
+    assert done.out.startswith(f'Done: "{site.name}" is migrated; 1 warning is worse than before.\n')
+    assert "no worse" not in done.out

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from datetime import UTC, datetime, timedelta
+from typing import Literal
 
 import pytest
 
@@ -62,8 +63,17 @@ def plan(*losses: TableLoss) -> Plan:
     )
 
 
-def loss(name: str, live: int | None, point: int | None, since: int | None = None, schema: str = "public") -> TableLoss:
-    return TableLoss(schema_name=schema, name=name, live_rows=live, point_rows=point, written_since=since)
+def loss(
+    name: str,
+    live: int | None,
+    point: int | None,
+    since: int | None = None,
+    schema: str = "public",
+    content: Literal["changed"] | None = None,
+) -> TableLoss:
+    return TableLoss(
+        schema_name=schema, name=name, live_rows=live, point_rows=point, written_since=since, content=content
+    )
 
 
 def test_a_rollback_that_begins() -> None:
@@ -109,7 +119,9 @@ def test_a_rollback_that_begins() -> None:
     ("losses", "said"),
     [
         ((), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
-        ((loss("notes", None, 3),), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
+        ((loss("notes", None, 3),), "Nothing: no row of it differs from the restore point."),
+        ((loss("notes", 3, 3),), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
+        ((loss("notes", 3, 3, content="changed"),), "rows changed in place in notes."),
         (
             (loss("e", 4, None), loss("b", 1, None, schema="x"), loss("c", 1, None), loss("d", 1, None)),
             "4 tables made since it (e, x.b, c and 1 more).",

@@ -68,7 +68,8 @@ def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None
         points.choose(store, name=third.name)
 
 
-def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump) -> None:
+def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(store)
     with pytest.raises(BadPoint) as error:
         points.choose(store)
     assert str(error.value) == f'cannot find a restore point in "{store}": there is none'

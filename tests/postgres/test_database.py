@@ -52,7 +52,7 @@ def test_a_server_without_the_database_postgres() -> None:
             # Closed is not absent: nobody may be sent elsewhere, or two runs would not meet.
             connection.execute("ALTER DATABASE main RENAME TO postgres")
             connection.execute("ALTER DATABASE postgres ALLOW_CONNECTIONS false")
-        with pytest.raises(Failed, match=r'^cannot connect to the maintenance database "postgres": '):
+        with pytest.raises(Failed, match=r'^cannot reach the server of "app" \(maintenance database "postgres"\): '):
             database.connect_maintenance(own.target("app"), "app")
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import io
 from datetime import UTC, datetime
 from pathlib import Path
+from typing import Literal
 
 import pytest
 
@@ -76,8 +77,25 @@ def a_plan(*, loss: tuple[TableLoss, ...] = (), findings: tuple[Finding, ...] = 
     )
 
 
-def loss(name: str, live: int | None, point: int | None, since: int | None = 0, by: str | None = None) -> TableLoss:
-    return TableLoss(schema_name="public", name=name, live_rows=live, point_rows=point, written_since=since, by=by)
+def loss(
+    name: str,
+    live: int | None,
+    point: int | None,
+    since: int | None = 0,
+    by: str | None = None,
+    content: Literal["equal", "changed", "not compared"] | None = None,
+    why: str = "",
+) -> TableLoss:
+    return TableLoss(
+        schema_name="public",
+        name=name,
+        live_rows=live,
+        point_rows=point,
+        written_since=since,
+        by=by,
+        content=content,
+        why=why,
+    )
 
 
 def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] = ()) -> Report:
@@ -114,7 +132,9 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         loss("deals", 300, 500),
         loss("contacts", 5000, 400, 120, "created_at"),
         loss("scores", 12, None, None),
-        loss("tags", 5, 5),
+        loss("tags", 5, 5, content="equal"),
+        loss("prices", 70, 70, content="changed"),
+        loss("events", 9, 9, content="not compared", why="no time was left (10 s)"),
         loss("lost", None, 7, None),
     )
     plan.show(screen, a_plan(loss=losses, findings=findings))
@@ -140,8 +160,10 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
         "  public.deals          300        500        +200                 0\n"
         "  public.scores          12       none   goes away           unknown\n"
         "  public.lost          none          7  comes back           unknown\n"
-        "  1 other table has the same number of rows and no newer time stamp; rows\n"
-        "  changed in place do not show here, and go back too.\n"
+        "  public.prices          70         70     changed                 0\n"
+        "  1 other table equals the restore point in every row.\n"
+        "  Content not compared, only the number of rows: public.events (no time was left\n"
+        "  (10 s)). Rows changed in place do not show here, and go back too.\n"
         '  All that is lost stays in "crm_old_9f3c1a70" and in the emergency backup.\n'
         "\n"
         "What the checks found\n"
@@ -156,11 +178,21 @@ def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
 
 def test_a_plan_without_a_visible_loss_says_what_that_means(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
-    plan.show(screen, a_plan(loss=(loss("tags", 5, 5),)))
+    plan.show(screen, a_plan(loss=(loss("tags", 5, 5, content="equal"), loss("notes", 2, 2, content="equal"))))
+    assert "  2 tables equal the restore point in every row.\n" in stream.getvalue()
+
+
+def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    names = [f"t{number}" for number in range(7)]
+    why = "comparing content is turned off"
+    plan.show(screen, a_plan(loss=tuple(loss(name, 5, 5, content="not compared", why=why) for name in names)))
     assert (
-        "  No table differs in its number of rows, and no time stamp is newer than the\n"
-        "  restore point; rows changed in place do not show here, and go back too.\n"
+        "  Content not compared, only the number of rows: public.t0, public.t1,\n"
+        "  public.t2, public.t3, public.t4 and 2 more tables (comparing content is turned\n"
+        "  off). Rows changed in place do not show here, and go back too.\n"
     ) in stream.getvalue()
+    assert "equal" not in stream.getvalue()
 
 
 def test_a_long_plan_says_how_much_is_left_out(shown: tuple[Screen, io.StringIO]) -> None:

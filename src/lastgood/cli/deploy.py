@@ -41,6 +41,14 @@ def deploy_(
         str | None,
         typer.Option("--accept", metavar="RUN", help="Declare the database of an unfinished deployment good as it is."),
     ] = None,
+    allow_errors: Annotated[
+        str | None,
+        typer.Option(
+            "--allow-errors",
+            metavar="REASON",
+            help="Accept errors that the migration prints and goes on after; the reason goes into the record.",
+        ),
+    ] = None,
     dry_run: DryRun = False,
 ) -> int | None:
     """Run a migration, and take it back when it fails.
@@ -48,7 +56,8 @@ def deploy_(
     Makes a restore point, looks at the data, runs your own migration command, looks again. When the command fails, runs
     out of time or is killed, when the data is worse than before, or the application does not work, the live database is
     put back to the restore point, proved; a migration that failed and left nothing behind is only shown to have done
-    so. The command finds the database in libpq's variables (PGHOST, PGDATABASE, ...), LASTGOOD_DB and DATABASE_URL.
+    so. An error that psql prints counts, though without ON_ERROR_STOP it goes on and ends with status 0. The command
+    finds the database in libpq's variables (PGHOST, PGDATABASE, ...), LASTGOOD_DB and DATABASE_URL.
 
     Ends with 5 when the migration failed and left nothing, with 6 when it was taken back, and with 7 when it could not
     be taken back: then `lastgood recover` goes on. A dry run ends with 5 when the migration would be taken back.
@@ -75,6 +84,7 @@ def deploy_(
         settings=_limited(settings.tables.deploy, time_limit),
         validation=settings.tables.validation,
         form=settings.format,
+        allow_errors=_reason(allow_errors),
     )
     if dry_run:
         return _tried(session, wish)
@@ -93,6 +103,16 @@ def deploy_(
         telling.ended(partial(news.deployed, report), report.run)
     session.result(report.document(), lambda: shown.show(session.screen, report))
     return None
+
+
+def _reason(text: str | None) -> str:
+    if text is not None and not text.strip():
+        raise UsageError(
+            "cannot accept errors: the reason of --allow-errors is empty",
+            hint="Write why they do no harm: it goes into the record.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    return (text or "").strip()
 
 
 def _tried(session: Session, wish: deploy.Wish) -> int:

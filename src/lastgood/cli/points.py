@@ -21,14 +21,15 @@ from lastgood.present import points as shown
 
 
 def list_(session: Session) -> None:
-    """List the restore points in the store, the newest first.
+    """List the restore points in the store and in folders below it, the newest first.
 
     Those that lastgood made have a manifest. Of foreign ones only the beginning is read here; `lastgood points verify`
     reads them to the end.
     """
-    found = sorted(points.listing(session.settings.store), key=lambda point: point.made_at, reverse=True)
+    found = sorted(points.all_points(session.settings.store), key=lambda point: point.made_at, reverse=True)
     document = {"store": str(session.settings.store), "points": [shown.document(point) for point in found]}
-    session.result(document, lambda: shown.show_list(session.screen, session.settings.store, found))
+    others = () if found else points.elsewhere(session.settings.store)
+    session.result(document, lambda: shown.show_list(session.screen, session.settings.store, found, others))
 
 
 group_ = group("points", "List, verify and pin restore points. Without a command: list them.", list_)
@@ -47,11 +48,11 @@ def verify(
     """Say of restore points whether they are complete and uncorrupted.
 
     Reads each one from end to end. Ends with 4 when one of them is not valid. One that has definitions only, or rows
-    only, is "partial", which is not valid: it can't replace a database. Of a dump of a whole cluster every database is
-    read.
+    only, is "partial", which is not valid: it can't replace a database. An export of another program is "foreign".
+    Of a dump of a whole cluster every database is read.
     """
     store = session.settings.store
-    wanted = [points.find(store, name) for name in names] if names else points.listing(store)
+    wanted = [points.find(store, name) for name in names] if names else points.all_points(store)
     verdicts = []
     with session.work() as (emit, cancelled):
         for point in wanted:

@@ -67,6 +67,8 @@ def recover_(
             found = recover.look(inquiry, emit, cancelled)
             if cancelled():
                 raise Interrupted("interrupted: the diagnosis is incomplete", state="Nothing was changed.")
+        if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:
+            raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):
             shown.show(session.screen, found)
         if found.hopeless or dry_run:
@@ -98,8 +100,10 @@ def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Pr
     numbered = {str(each.number): each for each in found.timeline if each.number is not None}
     choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
     if choosing and not yes and not asked and session.interactive:
-        session.screen.say("Which one? Its number, or nothing to leave everything as it is:", stderr=True, style="bold")
-        answer = session.answer()
+        proposed = next((str(each.number) for each in found.timeline if each.proposed), "")
+        ask = f"a number, or Enter for {proposed}" if proposed else "its number, or Enter to leave everything as it is"
+        session.screen.say(f"Which one? Type {ask}:", stderr=True, style="bold")
+        answer = session.answer() or proposed
         if answer not in numbered:
             raise Refused(
                 "cannot go on: no number of the list was typed" if answer else "nothing was chosen",

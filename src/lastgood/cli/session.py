@@ -18,7 +18,15 @@ import typer
 from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
 from lastgood.engine.pace import Pace
-from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused
+from lastgood.errors import (
+    UNKNOWN_STATE,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    NoSuchDatabase,
+    Refused,
+    UsageError,
+)
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
@@ -78,6 +86,20 @@ class Session:
     def target(self) -> Target:
         """The live database; what its settings leave open, libpq decides."""
         return Target.parse(self.settings.db)
+
+    @property
+    def names_a_database(self) -> bool:
+        """Whether anything says which database is meant; otherwise libpq takes the one that is called like the user."""
+        return bool(self.settings.db) or any(self._environment.get(name) for name in ("PGDATABASE", "PGSERVICE"))
+
+    def unnamed(self, why: str) -> UsageError:
+        """That no database was named, and that libpq's own defaults lead nowhere."""
+        return UsageError(
+            f"cannot tell which database is meant: none is named ({why})",
+            hint="Name it: --db postgresql://user@host:5432/name; or LASTGOOD_DB, DATABASE_URL, or PGHOST and "
+            'PGDATABASE in the environment; or db = "…" in lastgood.toml. Put its password in ~/.pgpass.',
+            state=config.NOTHING_LOOKED_AT,
+        )
 
     @property
     def pace(self) -> Pace:
@@ -243,7 +265,10 @@ class Session:
             self.frame = before
 
     def failed(self, error: LastgoodError) -> int:
-        """Shows an error and returns its exit status."""
+        """Shows an error and returns its exit status. One that comes of no database being named says that instead."""
+        cause = _of_the_database(error)
+        if not self.names_a_database and cause is not None:
+            error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
         if self.settings.json:
             self.screen.document(shown_errors.document(error))
         else:
@@ -274,8 +299,19 @@ def as_shown(error: BaseException) -> LastgoodError | None:
     if isinstance(error, KeyboardInterrupt | typer.Abort):
         return Interrupted("interrupted", state=UNKNOWN_STATE)
     if isinstance(error, psycopg.OperationalError | psycopg.errors.InsufficientPrivilege):
-        return server_errors.failed(error, "go on", state=UNKNOWN_STATE)
+        found = server_errors.failed(error, "go on", state=UNKNOWN_STATE)
+        found.__cause__ = error
+        return found
     return None
+
+
+def _of_the_database(error: BaseException | None) -> BaseException | None:
+    """What says that the server could not be reached, or has no such database; None where nothing does."""
+    if error is None or isinstance(error, UsageError):
+        return None
+    # Only an attempt to connect that failed has one.
+    refused = isinstance(error, psycopg.OperationalError) and error.pgconn is not None
+    return error if refused or isinstance(error, NoSuchDatabase) else _of_the_database(error.__cause__)
 
 
 def _state(environment: Mapping[str, str]) -> Path:

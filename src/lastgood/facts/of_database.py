@@ -348,6 +348,11 @@ def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFa
     return None
 
 
+def migration_of(connection: Connection) -> MigrationFacts | None:
+    """What the database's migration tool says now. Raises psycopg.Error."""
+    return _migration(connection, as_dumped(connection))
+
+
 def _large_objects(connection: Connection) -> LargeObjectFacts:
     """Reads every large object in pieces; holes read as zeros, as pg_dump reads them."""
     oids = [row[0] for row in connection.execute("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid")]

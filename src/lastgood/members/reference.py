@@ -8,7 +8,7 @@ from __future__ import annotations
 import os
 import secrets
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
@@ -19,7 +19,7 @@ from lastgood.dump.names import Relation
 from lastgood.errors import LastgoodError
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
-from lastgood.postgres import database
+from lastgood.postgres import database, elsewhere
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
 PREFIX = "lastgood_reference_"
@@ -66,7 +66,8 @@ def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Referen
             with _scratch(target, live) as connection:
                 _known[key] = _made(connection, wanted)
         except (psycopg.Error, LastgoodError) as error:
-            why = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
+            told = error if isinstance(error, psycopg.Error) else error.__cause__
+            why = told.diag.message_primary if isinstance(told, psycopg.Error) else None
             return Reference(unknown={each.name: why or str(error) for each in wanted})
     return _known[key]
 
@@ -74,19 +75,32 @@ def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Referen
 def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
     unknown = {}
     for each in wanted:
+        schema = sql.SQL(each.schema)
+        make = (
+            sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema),
+            sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} VERSION {} CASCADE").format(
+                sql.Identifier(each.name), schema, sql.Literal(each.version)
+            ),
+        )
         try:
-            with connection.transaction():
-                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.SQL(each.schema)))
-                connection.execute(
-                    sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} VERSION {} CASCADE").format(
-                        sql.Identifier(each.name), sql.SQL(each.schema), sql.Literal(each.version)
-                    )
-                )
+            try:
+                _run(connection, make)
+            except psycopg.Error as error:
+                if not elsewhere.refused(each.name, error):
+                    raise
+                before, after = elsewhere.around(each.name)
+                _run(connection, (*before, *make, *after))
         except psycopg.Error as error:
             unknown[each.name] = error.diag.message_primary or str(error)
     with connection.transaction():
         rows = {table.relation: hashes(connection, table) for table in member_tables(connection)}
         return Reference(parts(connection), rows, unknown)
+
+
+def _run(connection: Connection, commands: Iterable[sql.Composed | sql.SQL]) -> None:
+    with connection.transaction():
+        for command in commands:
+            connection.execute(command)
 
 
 @contextmanager

@@ -1,26 +1,37 @@
 """What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
 
 from lastgood.dump.file_set import files_of_set
-from lastgood.points.choosing import choose, find, gather, may_lack, overheard
+from lastgood.points.below import Elsewhere, all_points, elsewhere, outside
+from lastgood.points.choosing import choose, find, from_here, gather, may_lack, name_in, overheard
 from lastgood.points.glance import Glance, glanced
+from lastgood.points.partial import Lack, Orphans, Partial, check_restorable
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing, look_at
-from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, state_of, verify
+from lastgood.points.verdict import Verdict, Whole, read_whole, state_of, verify
 
 __all__ = [
+    "Elsewhere",
     "Glance",
+    "Lack",
+    "Orphans",
+    "Partial",
     "RestorePoint",
     "Verdict",
     "Whole",
+    "all_points",
+    "check_restorable",
     "choose",
+    "elsewhere",
     "files_of_set",
     "find",
+    "from_here",
     "gather",
     "glanced",
-    "lacking",
     "listing",
     "look_at",
     "may_lack",
+    "name_in",
+    "outside",
     "overheard",
     "read_whole",
     "source_of",

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Sequence
+import difflib
+import shlex
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
@@ -12,11 +14,14 @@ from lastgood.dump import links
 from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, Event, silent
 from lastgood.facts import Facts
+from lastgood.points.below import all_points, elsewhere, named
+from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import listing, look_at
-from lastgood.points.verdict import Whole, lacking, read_whole
+from lastgood.points.store import look_at
+from lastgood.points.verdict import Whole, read_whole
 
 SHOWN = 10
+FOLDERS = 3
 _PASSED_OVER = " is passed over: "
 
 
@@ -36,9 +41,10 @@ def choose(
 
     With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
-    to end, the newest first, and those that are not valid, or hold no more than a schema or rows, are passed over with
-    a Caution. One that says it is of another database than ``database`` is taken by name only. Raises BadPoint with
-    what there is, Interrupted when ``cancelled`` turned true.
+    to end, the newest first, and those that are not valid, or hold no more than a part of a database, are passed over
+    with a Caution; where no one is complete, the newest of those that only lack the rows of some tables is taken. One
+    that says it is of another database than ``database`` is taken by name only. Raises BadPoint with what there is,
+    Interrupted when ``cancelled`` turned true.
     """
 
     def read(point: RestorePoint) -> Whole:
@@ -48,7 +54,7 @@ def choose(
     return newest(
         store,
         read,
-        lambda whole: Said(whole.facts, lacking(whole.point, whole.summary)),
+        lambda whole: Said(whole.facts, whole.lack),
         name=name,
         before=before,
         before_migration=before_migration,
@@ -62,7 +68,7 @@ class Said:
     """What looking at a restore point told: its facts, None where they are not known, and what it lacks."""
 
     facts: Facts | None
-    lacks: str = ""
+    lack: Lack | None = None
 
 
 Found = TypeVar("Found")
@@ -83,15 +89,12 @@ def newest(
     valid."""
     if name is not None:
         return look(find(store, name))
-    there = listing(store)
+    there = all_points(store)
     wanted = _wanted(before, before_migration)
     if not there:
-        raise BadPoint(
-            f'cannot find a restore point in "{store}": there is none',
-            hint="Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
-            "lastgood recover looks for what is left.",
-        )
+        raise _none_in(store)
     passed_over: list[str] = []
+    in_part: tuple[Found, Caution] | None = None  # the newest that only lacks rows of some tables
     others: list[str] = []
     for point in there:
         if point.is_emergency:
@@ -113,16 +116,25 @@ def newest(
         if said.facts is not None and database is not None and said.facts.database not in (None, database):
             others.append(f'{point.path.name} (of "{said.facts.database}")')
             continue
-        if said.lacks:
-            passed_over.append(point.path.name)
-            emit(Caution(f"{point.path.name}{_PASSED_OVER}it has no {said.lacks}"))
-            continue
         migration = said.facts.migration if said.facts is not None else None
-        if may_lack(migration.version if migration is not None else None, before_migration):
+        fits = may_lack(migration.version if migration is not None else None, before_migration)
+        if said.lack is not None:
+            passed_over.append(point.path.name)
+            caution = Caution(f"{point.path.name}{_PASSED_OVER}it has no {said.lack.short}")
+            if fits and said.lack.what == "rows" and in_part is None:
+                in_part = found, caution
+            else:
+                emit(caution)
+            continue
+        if fits:
+            if in_part is not None:
+                emit(in_part[1])
             return found
+    if in_part is not None:
+        return in_part[0]
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
-    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(there))
+    raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(store, there))
 
 
 def overheard(emit: Emit, passed_over: list[str]) -> Emit:
@@ -153,7 +165,7 @@ def may_lack(version: str | None, migration: str | None) -> bool:
 
 
 def find(store: Path, name: str) -> RestorePoint:
-    """The restore point of that name in the store, or at that path; not read yet. Raises BadPoint."""
+    """The restore point of that name in the store or below it, or at that path; not read yet. Raises BadPoint."""
     for path in (store / name, Path(name), *([store] if name == store.name else [])):
         in_store = path == store / name and path.is_relative_to(store) and ".." not in Path(name).parts
         if in_store and links.leads_out(path, store):
@@ -162,8 +174,37 @@ def find(store: Path, name: str) -> RestorePoint:
             point = look_at(path, within=store if in_store else None)
             # Asked for by name, a file that does not look like a dump is still read, to say what is wrong with it.
             return point if point is not None else _unknown(path)
-    there = listing(store)
-    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=_what_there_is(there))
+    there = all_points(store)
+    if (point := named(there, name)) is not None:
+        return point
+    raise BadPoint(
+        f'cannot find the restore point "{name}": it is not in "{store}"', hint=_what_there_is(store, there, name)
+    )
+
+
+def _none_in(store: Path) -> BadPoint:
+    """That a store holds nothing, with the folders nearby that do."""
+    others = elsewhere(store)
+    if not others:
+        return BadPoint(
+            f'cannot find a restore point in "{store}": there is none',
+            hint="Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
+            "lastgood recover looks for what is left.",
+        )
+    found = ", ".join(f'{each.count} in "{from_here(each.folder)}"' for each in others[:FOLDERS])
+    more = f" and in {len(others) - FOLDERS} more folders" if len(others) > FOLDERS else ""
+    first = others[0]
+    return BadPoint(
+        f'cannot find a restore point in "{store}": there is none; found {found}{more}',
+        hint=f"Run the same command with --store {shlex.quote(str(from_here(first.folder)))}. The newest there is "
+        f"{first.newest.path.name} ({first.newest.made_at.isoformat(' ', 'seconds')}).",
+    )
+
+
+def from_here(path: Path) -> Path:
+    """A path as it is shown: relative to the working folder where it lies below that."""
+    here = Path.cwd()
+    return path.relative_to(here) if path.is_relative_to(here) else path
 
 
 def gather(store: Path, names: Sequence[str]) -> RestorePoint:
@@ -182,9 +223,24 @@ def _unknown(path: Path) -> RestorePoint:
     return RestorePoint(path, datetime.fromtimestamp(status.st_mtime).astimezone(), "file time", status.st_size)
 
 
-def _what_there_is(there: Sequence[RestorePoint]) -> str:
+def _what_there_is(store: Path, there: Sequence[RestorePoint], name: str = "") -> str:
+    """What could have been named; the one that ``name`` comes near to first."""
     if not there:
-        return "There are none; name another folder with --store."
-    names: Iterable[str] = (f"{point.path.name} ({point.made_at.isoformat(' ', 'seconds')})" for point in there[:SHOWN])
+        others = elsewhere(store) if name else ()
+        near = [f'"{from_here(each.folder)}"' for each in others[:FOLDERS]]
+        found = f" Restore points lie in {', '.join(near)}." if near else ""
+        return f"There are none; name another folder with --store.{found}"
+    called = {name_in(store, point): point for point in there}
+    close = difflib.get_close_matches(name, called, 1, 0.7) or difflib.get_close_matches(
+        Path(name).name, [point.path.name for point in there], 1, 0.7
+    )
+    meant = f"Did you mean {close[0]}? " if close else ""
+    names = (f"{name_in(store, point)} ({point.made_at.isoformat(' ', 'seconds')})" for point in there[:SHOWN])
     more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
-    return f"There are: {', '.join(names)}{more}."
+    return f"{meant}There are: {', '.join(names)}{more}."
+
+
+def name_in(store: Path, point: RestorePoint) -> str:
+    """How a restore point is named on the command line: by its place in the store."""
+    path = point.path
+    return str(path.relative_to(store)) if path != store and path.is_relative_to(store) else path.name

@@ -23,6 +23,14 @@ LARGEST = 1 << 28
 
 Form = Literal["plain", "custom", "directory"]
 Purpose = Literal["backup", "emergency"]
+Outcome = Literal["deployed", "changed nothing"]
+
+
+class DeploymentNote(Frozen):
+    """What became of a deployment after its restore point was made."""
+
+    run: str
+    outcome: Outcome
 
 
 class Manifest(Frozen):
@@ -32,6 +40,7 @@ class Manifest(Frozen):
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
     to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what
     the dump does not hold of its extensions; None in a manifest that was made before that was looked up.
+    ``deployment``: what became of the one that it was made for, None where it was made for none or that was taken back.
     """
 
     format: Literal[1] = 1
@@ -50,6 +59,7 @@ class Manifest(Frozen):
     sha256: str
     facts: Facts
     members: Survey | None = None
+    deployment: DeploymentNote | None = None
 
     @property
     def migration(self) -> str | None:
@@ -112,3 +122,10 @@ def write_manifest(point: Path, manifest: Manifest) -> None:
     """Writes the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
     with durable.writing(manifest_path(point)) as file:
         file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
+
+
+def note_deployment(point: Path, note: DeploymentNote) -> None:
+    """Notes in the manifest what became of the deployment that the point was made for. Raises OSError, Corrupt."""
+    manifest = manifest_of(point)
+    if manifest is not None:
+        write_manifest(point, manifest.model_copy(update={"deployment": note}))

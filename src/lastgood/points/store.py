@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Generator
+from collections.abc import Generator, Iterable
 from datetime import datetime
 from pathlib import Path
 
@@ -22,6 +22,9 @@ _SQL = re.compile(rb"(?:^|\n)(?:SET [a-z_]+ = |SELECT pg_catalog\.|COPY \S+ |CRE
 _HEADER = b"-- PostgreSQL database "
 # What a file is called that is meant to be a dump, and what a damaged one still shows.
 _NAMED_SO = re.compile(r"\.(?:sql|dump|backup|pgdump)(?:\.(?:gz|zst|lz4|xz|bz2))?\Z", re.IGNORECASE)
+# What archives of pg_dump begin with: custom ones, and tar's first member.
+_ARCHIVES = (b"PGDMP", b"toc.dat\0")
+_COMPRESSED = (".gz", ".zst", ".lz4", ".xz", ".bz2")
 _MARKS = re.compile(
     rb"(?m)^-- (?:Name|Data for Name): .*; Type: |^COPY \S.* FROM stdin;\r?$|^-- PostgreSQL database (?:cluster )?dump"
 )
@@ -50,7 +53,24 @@ def listing(store: Path) -> list[RestorePoint]:
             point = look_at(path, within=store)
             if point is not None:
                 found.append(point)
+    return newest_first(found)
+
+
+def newest_first(found: Iterable[RestorePoint]) -> list[RestorePoint]:
+    """In the order in which they are shown and chosen."""
     return sorted(found, key=lambda point: (point.made_at, point.path.name), reverse=True)
+
+
+def plainly_a_dump(path: Path) -> bool:
+    """Whether a file is one of ours, or is named like a dump and begins like one: an archive, a compressed file, or SQL
+    with the header that pg_dump writes."""
+    if has_manifest(path):
+        return True
+    if _NAMED_SO.search(path.name) is None:
+        return False
+    with path.open("rb") as file:
+        head = file.read(HEAD)
+    return _HEADER in head or head.startswith(_ARCHIVES) or path.suffix.lower() in _COMPRESSED
 
 
 def look_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:

@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
-from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, NoSuchDatabase, Refused
 from lastgood.names import identifier
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
@@ -79,15 +79,17 @@ def connect_maintenance(target: Target, live: str) -> Connection:
         try:
             other = target.at("template1").connect()
         except psycopg.OperationalError:
-            raise _not_connected(error, name) from error
+            raise _not_connected(error, live, name) from error
         if name != "template1" and find(other, name) is None:
             return other
         other.close()
-        raise _not_connected(error, name) from error
+        raise _not_connected(error, live, name) from error
 
 
-def _not_connected(error: psycopg.OperationalError, name: str) -> LastgoodError:
-    return failed(error, f'connect to the maintenance database "{name}"', context="connect", state=NOT_REACHED)
+def _not_connected(error: psycopg.OperationalError, live: str, name: str) -> LastgoodError:
+    """Names the database that the user named first: the other one may tell them nothing."""
+    what = f'reach the server of "{live}" (maintenance database "{name}")'
+    return failed(error, what, context="connect", state=NOT_REACHED)
 
 
 def fit_name(base: str, suffix: str) -> str:
@@ -126,7 +128,7 @@ def describe(connection: Connection, name: str) -> Database:
     """The database of exactly that name. Raises Refused when there is none."""
     found = find(connection, name)
     if found is None:
-        raise Refused(
+        raise NoSuchDatabase(
             f'cannot find the database "{name}": the server has none of that name',
             hint="Run psql --list to see the names; upper and lower case matter.",
             state=NOT_REACHED,

@@ -257,8 +257,9 @@ RULES: tuple[Rule, ...] = (
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
 _UNKNOWN = Rule("", "any", S, "The server refused it, for a reason that has no entry here.", _LOG)
-# What COPY says of text that no dump has: a wrong number of values, bytes that are no characters.
-DAMAGED_ROWS = frozenset({"22021", "22P04"})
+# What COPY says of text that no dump has: a wrong number of values, one that its type does not know, bytes that are no
+# characters.
+DAMAGED_ROWS = frozenset({"22021", "22P02", "22P04"})
 # Whose DETAIL says who or what stands in the way. Others may quote rows, which belong in no log.
 _TELLING_DETAIL = frozenset({"55006", "2BP01"})
 

@@ -96,10 +96,13 @@ def _set_session(connection: Connection) -> None:
 class Target:
     """One database of one server, as libpq keywords; what is not given, libpq finds (environment, service, .pgpass).
 
+    ``named``: the keywords as the user gave them, where this is another database of that server. A line of .pgpass may
+    name the user's database only, and its password is the role's: it serves the others too.
     ``repr`` and ``str`` never show a secret.
     """
 
     keywords: Mapping[str, str] = field(repr=False)
+    named: Mapping[str, str] | None = field(default=None, repr=False, compare=False)
 
     @classmethod
     def parse(cls, text: str) -> Target:
@@ -127,13 +130,13 @@ class Target:
 
     def at(self, dbname: str) -> Target:
         """The same server and role, another database."""
-        return Target({**self.keywords, "dbname": dbname})
+        return Target({**self.keywords, "dbname": dbname}, self.named or self.keywords)
 
     def without_event_triggers(self) -> Target:
         """The same, with sessions in which no event trigger fires: for superusers of 17 and newer, whom a trigger ON
         login might otherwise keep out."""
         options = f"{self.keywords.get('options', '')} -c event_triggers=off".strip()
-        return Target({**self.keywords, "options": options})
+        return Target({**self.keywords, "options": options}, self.named)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
         """A connection with our session settings; those that the server does not know or allow are left alone.
@@ -165,17 +168,44 @@ class Target:
             "application_name": application_name[:63],
             "client_encoding": "UTF8",
         }
-        return psycopg.connect(**keywords, autocommit=True)
+        try:
+            return psycopg.connect(**keywords, autocommit=True)
+        except psycopg.OperationalError as error:
+            needed = error.pgconn is not None and error.pgconn.needs_password
+            password = self._password_of_named() if needed else ""
+            if not password:
+                raise
+        return psycopg.connect(**keywords, password=password, autocommit=True)
+
+    def _password_of_named(self) -> str:
+        """The password that libpq finds for the database that the user named; empty where that is this one."""
+        if self.named is None or self.named.get("dbname") == self.keywords.get("dbname"):
+            return ""
+        return _found_by_libpq({**self.keywords, "dbname": self.named.get("dbname", "")})
 
     def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
         """What a client program needs: a connection string without secrets for ``--dbname``, and an environment."""
         keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
-        environment = {"PGPASSWORD": keywords["password"]} if keywords.get("password") else {}
+        password = keywords.get("password", "")
+        if not password and self.named is not None and not _found_by_libpq(keywords):
+            password = self._password_of_named()
+        environment = {"PGPASSWORD": password} if password else {}
         open_ones = {key: value for key, value in keywords.items() if key not in SECRETS}
         return conninfo.make_conninfo("", **open_ones), environment
 
     def __str__(self) -> str:
         return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})
+
+
+def _found_by_libpq(keywords: Mapping[str, str]) -> str:
+    """The password that libpq takes for these keywords: from the environment, a service file or .pgpass. Asked of libpq
+    itself, which knows the rules; nothing is sent to the server."""
+    given = {key: value for key, value in keywords.items() if value}
+    started = pq.PGconn.connect_start(conninfo.make_conninfo("", **given).encode())
+    try:
+        return (started.password or b"").decode("utf-8", "surrogateescape")
+    finally:
+        started.finish()
 
 
 def quiet_event_triggers(connection: Connection) -> None:

@@ -23,9 +23,19 @@ STATUS = {
 
 def show(screen: Screen, report: DeployReport) -> None:
     """A deployment that is done."""
-    screen.say(f'Done: "{report.live}" is migrated, and no worse than before.', style="bold green")
+    screen.say(f'Done: "{report.live}" is migrated{_compared(report)}.', style="bold green")
     _facts(screen, report)
+    _worse(screen, report.worse)
     screen.say(f"To go back later: lastgood rollback {Path(report.point).name}", first="  ", indent=2)
+
+
+def _compared(report: DeployReport) -> str:
+    """What looking at the data before and after has shown."""
+    if report.before is None or report.after is None:
+        return "; its data was not looked at"
+    if report.worse:
+        return f"; {amounts.counted(len(report.worse), 'warning is', 'warnings are')} worse than before"
+    return ", and no worse than before"
 
 
 def show_failed(screen: Screen, report: DeployReport) -> None:
@@ -61,6 +71,8 @@ def _facts(screen: Screen, report: DeployReport) -> None:
             ("run", report.run),
             ("restore point", Path(report.point).name),
             ("migration", _command(report.command)),
+            *((("errors", line) for line in report.command.errors) if report.command is not None else ()),
+            ("accepted", report.command.allowed if report.command is not None else ""),
             ("sessions", _ended(command.sessions_ended) if command is not None else ""),
             ("before", _looked(report.before)),
             ("after", _looked(report.after)),
@@ -172,6 +184,7 @@ def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
     rows = []
     for each in loss[:SHOWN]:
         since = f"{amounts.number(each.written_since)} by {each.by}" if each.written_since and each.by else ""
+        since = since or ("rows changed in place" if each.in_place else "")
         rows.append([f"{each.schema_name}.{each.name}", _rows(each.live_rows), _rows(each.point_rows), since])
     counts = (Column("migrated", right=True), Column("restored", right=True))
     screen.table((Column("table", fold=True), *counts, Column("written since")), rows)

@@ -263,6 +263,8 @@ def lost(losses: Sequence[TableLoss], kept_as: str) -> str:
     """Which rows of the live database the restored one lacks, by what is known of them, and where they stay."""
     said = list(_lost(losses))
     kept = f'All of it stays in "{kept_as}".'
+    if not said and losses and all(each.content == "equal" or each.live_rows is None for each in losses):
+        return f"Nothing: no row of it differs from the restore point. {kept}"
     if not said:
         return f"By numbers of rows and time stamps nothing; rows changed in place go back too. {kept}"
     return f"{'; '.join(said)}. {kept}"
@@ -277,6 +279,10 @@ def _lost(losses: Sequence[TableLoss]) -> Iterator[str]:
         named = ", ".join(f"{name} {amounts.number(rows[name])}" for name in most[:NAMED])
         more = f" and {amounts.counted(len(most) - NAMED, 'other table')}" if len(most) > NAMED else ""
         yield f"{amounts.counted(sum(rows.values()), 'row')} written since the restore point ({named}{more})"
+    changed = [_named(each) for each in losses if each.in_place and not _rows(each)]
+    if changed:
+        more = f" and {amounts.number(len(changed) - NAMED)} more" if len(changed) > NAMED else ""
+        yield f"rows changed in place in {', '.join(changed[:NAMED])}{more}"
     gone = [each for each in losses if each.point_rows is None]
     if gone:
         named = ", ".join(_named(each) for each in gone[:NAMED])

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 from lastgood import amounts
@@ -13,6 +13,7 @@ from lastgood.present.screen import Column, Screen
 
 # More tables than this fill a screen; the rest is counted, and the JSON document has all of them.
 SHOWN = 30
+NAMED = 5
 FENCES = {
     "now": "from the start: writers wait until the swap, readers go on",
     "at-swap": "for the swap only: writers go on until then, and what they write stays in the kept database",
@@ -40,6 +41,7 @@ def show(screen: Screen, plan: Plan) -> None:
                 f"{point.kind}, {amounts.size(point.bytes)}, {amounts.counted(point.tables, 'table')}, "
                 f"{amounts.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
             ),
+            ("Code in it", f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else ""),
             ("Built beside it", f'"{plan.shadow}"'),
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),
@@ -118,16 +120,8 @@ def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NO
                     screen.say(finding.hint, first=" " * 10, indent=10)
 
 
-def _changed(loss: TableLoss) -> bool:
-    return loss.live_rows != loss.point_rows or bool(loss.written_since) or bool(loss.not_in_dumps)
-
-
-def _weight(loss: TableLoss) -> int:
-    return max(abs((loss.live_rows or 0) - (loss.point_rows or 0)), loss.written_since or 0, loss.not_in_dumps)
-
-
 def _losses(screen: Screen, plan: Plan) -> None:
-    changed = sorted((loss for loss in plan.loss if _changed(loss)), key=_weight, reverse=True)
+    changed = sorted((loss for loss in plan.loss if loss.differs), key=lambda loss: loss.weight, reverse=True)
     screen.heading(f'What "{plan.live}" will lose and get back')
     if not plan.loss:
         unread = any(finding.code == "cannot_read" for finding in plan.findings)
@@ -135,12 +129,7 @@ def _losses(screen: Screen, plan: Plan) -> None:
         screen.say(said, first="  ", indent=2)
         return
     if not changed:
-        screen.say(
-            "No table differs in its number of rows, and no time stamp is newer than the restore point; rows changed "
-            "in place do not show here, and go back too.",
-            first="  ",
-            indent=2,
-        )
+        _same(screen, plan.loss)
         return
     columns = (
         Column("table", fold=True),
@@ -152,27 +141,46 @@ def _losses(screen: Screen, plan: Plan) -> None:
     screen.table(columns, [_loss(loss) for loss in changed[:SHOWN]])
     if len(changed) > SHOWN:
         screen.say(f"and {len(changed) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
-    if same := len(plan.loss) - len(changed):
-        screen.say(
-            f"{amounts.counted(same, 'other table has', 'other tables have')} the same number of rows and no newer "
-            "time stamp; rows changed in place do not show here, and go back too.",
-            first="  ",
-            indent=2,
-        )
+    _same(screen, plan.loss, other="other ")
     backup = "" if plan.checklist.override(BACKUP) else " and in the emergency backup"
     screen.say(f'All that is lost stays in "{plan.kept}"{backup}.', first="  ", indent=2)
 
 
+def _same(screen: Screen, losses: Sequence[TableLoss], other: str = "") -> None:
+    """The tables that are equal, and those of which that is not known, with the reason."""
+    if equal := sum(loss.content == "equal" and not loss.differs for loss in losses):
+        table = amounts.counted(equal, f"{other}table equals", f"{other}tables equal")
+        screen.say(f"{table} the restore point in every row.", first="  ", indent=2)
+    for text in not_compared(losses):
+        screen.say(text, first="  ", indent=2)
+
+
+def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
+    """A sentence for each reason why the content of tables was not compared. Tables that differ anyway are left out."""
+    by_reason: dict[str, list[str]] = {}
+    for loss in losses:
+        if loss.content == "not compared" and not loss.differs:
+            by_reason.setdefault(loss.why, []).append(f"{loss.schema_name}.{loss.name}")
+    for why, names in by_reason.items():
+        more = f" and {amounts.counted(len(names) - NAMED, 'more table')}" if len(names) > NAMED else ""
+        yield (
+            f"Content not compared, only the number of rows: {', '.join(names[:NAMED])}{more} ({why}). Rows changed in "
+            "place do not show here, and go back too."
+        )
+
+
 def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
     live, point = loss.live_rows, loss.point_rows
-    if live is None:
+    if live is None and not loss.estimated:
         change = "comes back"
     elif point is None:
         change = "goes away"
+    elif loss.in_place:
+        change = "changed"
     elif live == point and loss.not_in_dumps:
         change = f"{amounts.number(loss.not_in_dumps)} copied over"
     else:
-        change = amounts.signed(point - live)
+        change = amounts.signed(point - (live or 0))
     rows_now = "none" if live is None else amounts.number(live)
     since = "unknown" if loss.written_since is None else amounts.number(loss.written_since)
     if loss.unreadable:
@@ -181,7 +189,7 @@ def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
         since += f" ({loss.by})"
     return (
         f"{loss.schema_name}.{loss.name}",
-        f"~ {rows_now}" if loss.unreadable else rows_now,
+        f"~ {rows_now}" if loss.estimated else rows_now,
         "none" if point is None else amounts.number(point),
         change,
         since,

@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 from lastgood import amounts
-from lastgood.points import RestorePoint, Verdict, pins
+from lastgood.points import Elsewhere, RestorePoint, Verdict, from_here, name_in, pins
 from lastgood.present.screen import Column, Screen
 
 
@@ -41,10 +42,14 @@ def document(point: RestorePoint) -> dict[str, Any]:
     return body
 
 
-def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> None:
-    """One line each, the newest first."""
+def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others: Sequence[Elsewhere] = ()) -> None:
+    """One line each, the newest first. ``others``: folders nearby that hold some, where the store has none."""
     if not found:
         screen.say(f'No restore points in "{store}". `lastgood backup` makes one.')
+        for each in others:
+            count = amounts.counted(each.count, "restore point")
+            folder = from_here(each.folder)
+            screen.say(f"{count} in {folder}: lastgood points --store {shlex.quote(str(folder))}")
         return
     columns = (
         Column("restore point", fold=True),
@@ -53,7 +58,7 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> Non
         Column("rows", right=True),
         Column("known", fold=True),
     )
-    screen.table(columns, [_row(point) for point in found])
+    screen.table(columns, [_row(store, point) for point in found])
     screen.out.print()
     for point in found:
         if point.problem:
@@ -65,14 +70,20 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint]) -> Non
     )
 
 
-def _row(point: RestorePoint) -> tuple[str, ...]:
+def _row(store: Path, point: RestorePoint) -> tuple[str, ...]:
     rows = amounts.number(point.manifest.facts.rows) if point.manifest is not None else ""
     known = "by its manifest" if point.manifest is not None else f"foreign; time by {point.time_source}"
     if point.is_emergency:
         known = "emergency backup"
     if point.problem:
         known = "DAMAGED, see below"
-    return point.path.name, amounts.moment(point.made_at).removesuffix(" UTC"), amounts.size(point.size), rows, known
+    return (
+        name_in(store, point),
+        amounts.moment(point.made_at).removesuffix(" UTC"),
+        amounts.size(point.size),
+        rows,
+        known,
+    )
 
 
 def show_made(screen: Screen, point: RestorePoint, seconds: float) -> None:

@@ -113,6 +113,18 @@ def _impact(record: RunRecord) -> Iterator[tuple[str, str]]:
         fewer = [each for each in record.loss if (each.point_rows or 0) < (each.live_rows or 0)]
         if fewer:
             yield "Tables with fewer rows than before", amounts.number(len(fewer))
+        in_place = [each for each in record.loss if each.content == "changed" and each.live_rows == each.point_rows]
+        if in_place:
+            names = ", ".join(each.table for each in in_place[: shown.NAMED])
+            more = (
+                f" and {amounts.counted(len(in_place) - shown.NAMED, 'more table')}"
+                if len(in_place) > shown.NAMED
+                else ""
+            )
+            yield "Rows changed in place, and changed back", f"{names}{more}"
+        unknown_content = [each for each in record.loss if each.content != "equal" and not each.differs]
+        if unknown_content:
+            yield "Tables whose content was not compared", amounts.number(len(unknown_content))
     kept = next((each for each in record.holdings if each.what == "previous database"), None)
     if kept is not None:
         yield "What was there before", f"{kept.name}: {kept.now}" + (f", {kept.detail}" if kept.detail else "")

@@ -3,17 +3,18 @@
 from __future__ import annotations
 
 import shlex
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 from lastgood import amounts
 from lastgood.present.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title
 from lastgood.present.report import VERDICTS
 from lastgood.present.screen import Column
-from lastgood.procedure.record.document import After, ItemAfter, RunLine, RunRecord
+from lastgood.procedure.record.document import After, ItemAfter, Loss, RunLine, RunRecord
 
 PICTURE = "timeline.svg"
 SHOWN = 20
+NAMED = 5
 _OUTCOMES = {
     "done": "done",
     "walked_back": "failed, the database is as it was",
@@ -208,14 +209,13 @@ def timeline_rows(record: RunRecord) -> Rows:
 
 def loss(record: RunRecord) -> Iterator[Block]:
     """What was there before and is not in the restore point, table by table."""
-    changed = [each for each in record.loss if each.live_rows != each.point_rows or each.written_since]
     if not record.loss:
         return
+    changed = [each for each in record.loss if each.differs]
     yield Title("What the live database had, and the restore point has")
     if not changed:
-        yield Paragraph(f"{_tables(len(record.loss))} as many rows as the restore point.")
+        yield from _same(record.loss, "")
         return
-    same = len(record.loss) - len(changed)
     yield Rows(
         (
             Column("table", fold=True),
@@ -229,7 +229,9 @@ def loss(record: RunRecord) -> Iterator[Block]:
                 each.table,
                 _rows(each.live_rows),
                 _rows(each.point_rows),
-                amounts.signed((each.point_rows or 0) - (each.live_rows or 0)),
+                "changed in place"
+                if each.content == "changed" and each.live_rows == each.point_rows
+                else amounts.signed((each.point_rows or 0) - (each.live_rows or 0)),
                 f"{amounts.number(each.written_since)} (by {each.by})"
                 if each.written_since is not None
                 else "not known",
@@ -238,12 +240,23 @@ def loss(record: RunRecord) -> Iterator[Block]:
         ],
         most=SHOWN,
     )
-    if same:
-        yield Paragraph(f"{amounts.counted(same, 'other table')} had as many rows as the restore point.")
+    yield from _same(record.loss, "other ")
 
 
-def _tables(count: int) -> str:
-    return "The one table had" if count == 1 else f"All {amounts.number(count)} tables had"
+def _same(losses: Sequence[Loss], other: str) -> Iterator[Block]:
+    """The tables that are not known to differ: equal in every row, or only in number."""
+    equal = sum(each.content == "equal" and not each.differs for each in losses)
+    if equal:
+        table = amounts.counted(equal, f"{other}table had", f"{other}tables had")
+        yield Paragraph(f"{table} the very rows of the restore point.")
+    unknown = [each for each in losses if each.content != "equal" and not each.differs]
+    if unknown:
+        names = ", ".join(each.table for each in unknown[:NAMED])
+        more = f" and {amounts.counted(len(unknown) - NAMED, 'more table')}" if len(unknown) > NAMED else ""
+        why = "; ".join(dict.fromkeys(each.why for each in unknown if each.why))
+        yield Paragraph(
+            f"Compared by number of rows only, which is the same: {names}{more}" + (f" ({why})." if why else ".")
+        )
 
 
 def _rows(count: int | None) -> str:

@@ -13,6 +13,7 @@ from lastgood.procedure.recover.report import COUNTERS, Diagnosis, Left, LossSco
 # More points than this fill a screen; the JSON document has all of them.
 SHOWN = 12
 TABLES = 4
+REASONS = 2
 
 
 def show(screen: Screen, found: Diagnosis) -> None:
@@ -64,6 +65,8 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
         Column("rows back", right=True),
     )
     screen.table(columns, [_row(each) for each in timeline[:SHOWN]])
+    if any(each.proposed for each in timeline[:SHOWN]):
+        screen.say("* what is proposed", first="  ", indent=2)
     if len(timeline) > SHOWN:
         screen.say(f"and {len(timeline) - SHOWN} more; --json lists all of them", first="  ", indent=2)
     for each in timeline[:SHOWN]:
@@ -79,7 +82,7 @@ def _timeline(screen: Screen, timeline: Sequence[TimelinePoint]) -> None:
 
 
 def _row(each: TimelinePoint) -> tuple[str, ...]:
-    number = "-" if each.number is None else str(each.number)
+    number = "-" if each.number is None else f"* {each.number}" if each.proposed else str(each.number)
     name = f"{each.name} (kept)" if each.kind == "kept" else each.name
     lost = back = ""
     if each.rows_lost is not None and each.rows_back is not None and each.number is not None:
@@ -92,29 +95,31 @@ def _row(each: TimelinePoint) -> tuple[str, ...]:
 
 
 def _changes(loss: Sequence[TableLoss]) -> str:
-    """The tables that differ most, in words."""
-    ordered = sorted(loss, key=_weight, reverse=True)
+    """The tables that differ most, and those of which that is not known, in words."""
+    ordered = sorted((each for each in loss if each.differs), key=lambda each: each.weight, reverse=True)
     said = []
     for each in ordered[:TABLES]:
         if each.live_rows is None:
             said.append(f"{each.name} comes back ({_rows(each.point_rows)})")
         elif each.point_rows is None:
             said.append(f"{each.name} goes away ({_rows(each.live_rows)})")
+        elif each.in_place and not each.written_since:
+            said.append(f"{each.name}: rows changed in place")
         else:
             written = f", {amounts.number(each.written_since)} written since" if each.written_since else ""
             change = amounts.signed(each.point_rows - each.live_rows)
             said.append(f"{each.name} {change}{written}")
-    rest = len(ordered) - TABLES
-    more = f"; and {amounts.counted(rest, 'more table')}" if rest > 0 else ""
-    return "; ".join(said) + more
+    if len(ordered) > TABLES:
+        said.append(f"and {amounts.counted(len(ordered) - TABLES, 'more table')}")
+    if unknown := [each for each in loss if not each.differs]:
+        reasons = list(dict.fromkeys(each.why for each in unknown))
+        tables = amounts.counted(len(unknown), "table")
+        said.append(f"content of {tables} not compared ({'; '.join(reasons[:REASONS])})")
+    return "; ".join(said)
 
 
 def _rows(count: int | None) -> str:
     return "rows unknown" if count is None else amounts.counted(count, "row")
-
-
-def _weight(loss: TableLoss) -> int:
-    return max(abs((loss.live_rows or 0) - (loss.point_rows or 0)), loss.written_since or 0)
 
 
 def _left(screen: Screen, each: Left) -> None:

@@ -16,10 +16,11 @@ from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
 from lastgood.postgres.database import Database
+from lastgood.postgres.deployment import read_deployment
 from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
-from lastgood.postgres.mark import marked
+from lastgood.postgres.mark import DEPLOYMENT, marked
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.postgres.state import DatabaseState
 from lastgood.postgres.waits import bounded
@@ -130,6 +131,10 @@ class Swap:
             )
         run.findings.carried_over.settings = len(state.settings)
         kept = mark_of(run, "kept", original_comment=state.comment)
+        deployment = read_deployment(database.describe(maintenance, plan.live).comment)
+        if deployment is not None:
+            # What a deployment broke must not be offered as the way out.
+            kept = kept.model_copy(update={"options": {**kept.options, DEPLOYMENT: deployment.run}})
         return [
             *state.statements(plan.live, found, operator),
             database.comment_statement(plan.kept, kept.text()),

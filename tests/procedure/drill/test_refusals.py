@@ -113,7 +113,7 @@ def test_nothing_is_made_where_it_can_not_be_done(
     error = refused("--server", there, status=5)
     assert error.startswith(
         "error: cannot drill on the server that was named: the live server can't be reached, so that nobody knows "
-        "whether it is that very one (cannot connect to the maintenance database"
+        "whether it is that very one (cannot reach the server of "
     )
     assert error.endswith(
         "\nnext:  Let lastgood reach the live server, or leave --server out: then one is made for the drill."

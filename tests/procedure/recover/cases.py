@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import Any
 
 from lastgood.facts import Facts, MigrationFacts, ObjectFacts, TableFacts
+from lastgood.loss import LiveTable
 from lastgood.points import RestorePoint, Verdict
 from lastgood.postgres.server import Target
-from lastgood.procedure.recover.evidence import Candidate, Evidence, Live, LiveTable, Server, Wish
+from lastgood.procedure.recover.evidence import Candidate, Evidence, Live, Server, Wish
 from lastgood.status import OurDatabase, UnfinishedRun
 
 NOW = datetime(2026, 3, 10, 12, tzinfo=UTC)

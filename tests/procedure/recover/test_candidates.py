@@ -93,7 +93,7 @@ def test_dumps_elsewhere(tmp_path: Path) -> None:
 
     places = candidates.usual_places(store, [tmp_path / "disk", tmp_path / "none"], home, here)
     unseen: list[str] = []
-    found = candidates.elsewhere(places, store, "app", unseen)
+    found = candidates.elsewhere(places, store, here, "app", unseen)
 
     inside = [each.point.path for each in found if tmp_path in each.point.path.parents]
     assert set(inside) == {configured, deeper, at_home, packed}

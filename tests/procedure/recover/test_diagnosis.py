@@ -8,8 +8,11 @@ from typing import Any
 
 import pytest
 
+from lastgood.facts import Facts
+from lastgood.loss import Content
+from lastgood.points.manifest import DeploymentNote, Manifest
 from lastgood.procedure.recover.diagnosis import diagnose
-from lastgood.procedure.recover.evidence import LockedOut, Seen, Server, Sibling, Wish
+from lastgood.procedure.recover.evidence import Candidate, LockedOut, Seen, Server, Sibling, Wish
 from tests.procedure.recover.cases import (
     NOW,
     WHOLE,
@@ -232,6 +235,69 @@ def test_a_point_made_after_the_damage_is_passed_over() -> None:
         (1, "it lacks what old.sql has, as the database does now: rows of public.deals"),
         (2, ""),
     ]
+
+
+def made_for(run: str, days: int, then: Facts) -> Candidate:
+    """A restore point that a deployment made which then changed nothing."""
+    found = candidate("before_deployment.sql", days, then)
+    manifest = Manifest(
+        tool_version="1",
+        database="app",
+        made_at=found.point.made_at,
+        server_version="18.0",
+        pg_dump_version="18.0",
+        form="plain",
+        options=(),
+        lsn=None,
+        size=1,
+        sha256="",
+        facts=then,
+        deployment=DeploymentNote(run=run, outcome="changed nothing"),
+    )
+    return replace(found, point=replace(found.point, manifest=manifest))
+
+
+def test_the_point_of_a_deployment_that_changed_nothing_is_not_what_is_proposed() -> None:
+    late = made_for("run-7", 0, facts(**WHOLE))
+    found = diagnose(evidence(candidates=(late, OLD)))
+    assert (found.emergency, [each.name for each in found.proposals]) == ("older_state", ["/store/old.sql"])
+    assert [(each.number, each.proposed, each.problem) for each in found.timeline] == [
+        (1, False, "deployment run-7, for which it was made, changed nothing"),
+        (2, True, ""),
+    ]
+    # Asked for, it is taken; and it is the way out of what happened after it.
+    asked = diagnose(evidence(candidates=(late, OLD), wish=Wish(latest=True)))
+    assert asked.proposals[0].name == "/store/before_deployment.sql"
+    dropped = diagnose(evidence(candidates=(late, OLD), live=live(contacts=100)))
+    assert (dropped.emergency, dropped.proposals[0].name) == ("unknown_state", "/store/before_deployment.sql")
+
+
+def test_a_point_that_equals_the_database_is_not_what_is_proposed() -> None:
+    same = {("public", name): Content("equal", rows=rows) for name, rows in WHOLE.items()}
+    changed = {**same, ("public", "deals"): Content("changed", rows=50)}
+    new = candidate("new.sql", 1, facts(**WHOLE))
+    found = diagnose(evidence(candidates=(new, OLD), live=replace(live(**WHOLE), content=(same, changed))))
+    assert [each.name for each in found.proposals] == ["/store/old.sql"]
+    assert "new.sql is no way out: it equals the database as it is now" in [each.text for each in found.reasons]
+    # Where nothing else is left it is proposed, and said to be of no use.
+    alone = diagnose(evidence(candidates=(new,), live=replace(live(**WHOLE), content=(same,))))
+    assert alone.proposals[0].name == "/store/new.sql"
+    assert "Nothing would be won by it: it equals the database as it is now." in alone.proposals[0].detail
+
+
+@pytest.mark.parametrize("points", [(), (OLD,)])
+def test_what_a_deployment_broke_is_never_proposed(points: tuple[Candidate, ...]) -> None:
+    broken = kept(0).model_copy(update={"deployment": "run-7", "origin": "is what deployment run-7 left"})
+    found = diagnose(evidence(candidates=points, server=Server(clock=NOW, kept=(broken,)), live=live(contacts=100)))
+    assert [each.name for each in found.proposals] == [str(each.point.path) for each in points]
+    assert [(each.kind, each.what, each.commands) for each in found.left] == [
+        ("kept database", "app_old_1", ("lastgood undo run-1",))
+    ]
+    assert [each.problem for each in found.timeline if each.kind == "kept"] == ["it is what deployment run-7 left"]
+    # A good one that is kept comes before it.
+    both = diagnose(evidence(candidates=(), server=Server(clock=NOW, kept=(broken, kept(3))), live=live(contacts=100)))
+    assert [(each.kind, each.automatic) for each in both.proposals] == [("undo", False)]
+    assert both.proposals[0].name == "run-1"
 
 
 @pytest.mark.parametrize("queue", [0, 3])

@@ -85,6 +85,7 @@ def _seen_through(course: Course) -> DeployReport:
         if not problem:
             # The commit point: the migration was good, and from here on nothing takes it back.
             course.hold.settle()
+            course.note_outcome("deployed")
     except (LastgoodError, psycopg.Error, OSError, KeyboardInterrupt) as error:
         problem = words(error)
     if problem:

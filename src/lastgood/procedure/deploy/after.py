@@ -3,16 +3,21 @@
 from __future__ import annotations
 
 import time
+from contextlib import suppress
+
+import psycopg
 
 from lastgood.amounts import counted
 from lastgood.application import health
 from lastgood.application.service import HookFailed
 from lastgood.errors import Failed
 from lastgood.events import Progress, StageDone, StageFailed, StageStarted
+from lastgood.facts.of_database import migration_of
 from lastgood.postgres.outlived import find
 from lastgood.procedure import validate
 from lastgood.procedure.deploy.course import Course
-from lastgood.procedure.deploy.report import Looked, unseen_of, verdict_of, worse_of
+from lastgood.procedure.deploy.keys import broken_since
+from lastgood.procedure.deploy.report import CommandReport, Looked, unseen_of, verdict_of, worse_of
 from lastgood.procedure.validate import Verdict
 
 SETTLED_SECONDS = 2.0
@@ -24,7 +29,24 @@ def problem(course: Course) -> str:
         return exchanged
     course.hold.say("checking")
     _still_at_work(course)
+    _told(course)
     return _data(course) or _application(course)
+
+
+def _told(course: Course) -> None:
+    """What the migration itself gives away: errors that were accepted, and a migrations table without a new row."""
+    command: CommandReport | None = course.found.get("command")
+    if command is not None and command.allowed:
+        course.remark(f"errors of the migration are accepted ({command.allowed}): {command.errors[0]}")
+    manifest = course.point.manifest if course.point is not None else None
+    then = manifest.facts.migration if manifest is not None else None
+    if then is None:
+        return
+    with suppress(psycopg.Error), course.hold.target.connect(application_name="lastgood looks") as connection:
+        now = migration_of(connection)
+        if now is not None and (now.table, now.version, now.applied) == (then.table, then.version, then.applied):
+            newest = f'"{now.version}" is still the newest' if now.version is not None else "it is empty"
+            course.remark(f"the migration recorded nothing in {now.table}: {newest}")
 
 
 def _still_at_work(course: Course) -> None:
@@ -50,11 +72,16 @@ def _data(course: Course) -> str:
         if unseen_of(after, before):
             after = _validated(course)  # somebody else's lock may have been a short one
     course.found["after"] = Looked.of(after)
-    worse = worse_of(after, before)
+    vanished, unseen = broken_since(
+        course.hold.target, course.keys, before, wish.validation.ignore, wish.validation.time_limit
+    )
+    for text in unseen:
+        course.remark(text)
+    worse = (*vanished, *worse_of(after, before))
     course.found["worse"] = worse
     for each in worse:
         if each.outcome != "FAIL":
-            course.remark(f"worse than before the migration, and no reason to go back: {each.name}: {each.said}")
+            course.remark(f"worse than before the migration, but only a warning: {each.name}: {each.said}")
     return verdict_of(worse, after, before)
 
 

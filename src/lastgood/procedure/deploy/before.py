@@ -24,6 +24,7 @@ from lastgood.procedure import validate
 from lastgood.procedure.deploy.around import of_the_server
 from lastgood.procedure.deploy.course import Course
 from lastgood.procedure.deploy.environment import resolved, tag
+from lastgood.procedure.deploy.keys import Declared
 from lastgood.procedure.deploy.migration import Command, command_of
 from lastgood.procedure.deploy.report import Looked
 
@@ -64,6 +65,7 @@ def made_ready(course: Course) -> Command:
 
 
 def _undone(course: Course) -> None:
+    course.note_outcome("changed nothing")
     if course.stopped:
         course.service.start_again("the deployment was not begun")
         course.service.well()
@@ -77,6 +79,7 @@ def _baseline(course: Course) -> None:
     course.server = of_the_server(connection, course.live)
     with course.hold.target.connect(application_name="lastgood looks") as inside:
         course.rights = rights(inside)
+        course.keys = Declared.read(inside)
     if wish.settings.check != "none":
         with course.timed("before"):
             course.before = validate.validate(
@@ -145,7 +148,10 @@ def request_back(course: Course, point: RestorePoint) -> Request:
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
         application = without_stop(application)  # and a rollback that fails leaves it stopped
-    return replace(request, choice=Choice(point=str(point.path)), fence="now", run=None, application=application)
+    # Content is told by the emergency backup: nobody reads this plan, and the application waits.
+    check = request.check.model_copy(update={"compare_limit": 0.0})
+    choice = Choice(point=str(point.path))
+    return replace(request, choice=choice, fence="now", run=None, application=application, check=check)
 
 
 def without_stop(application: Application) -> Application:

@@ -18,9 +18,11 @@ from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution, Emit
 from lastgood.journal import Journal
 from lastgood.points import RestorePoint
+from lastgood.points.manifest import DeploymentNote, Outcome, note_deployment
 from lastgood.postgres.outlived import Outlived, Trace
 from lastgood.postgres.state import DatabaseState
 from lastgood.procedure.deploy.hold import Hold
+from lastgood.procedure.deploy.keys import Declared
 from lastgood.procedure.deploy.report import DeployReport, Result
 from lastgood.procedure.deploy.wish import Wish
 from lastgood.procedure.validate import Verdict
@@ -58,6 +60,7 @@ class Course:
         self.state: DatabaseState | None = None
         self.server: dict[tuple[str, str], str] = {}
         self.rights: frozenset[str] = frozenset()
+        self.keys = Declared()
         self.point: RestorePoint | None = None
         self.trace: Trace | None = None
         self.seen: frozenset[Outlived] = frozenset()
@@ -88,6 +91,13 @@ class Course:
             self.journal.write(event, **data)
         except OSError as error:
             self.emit(Caution(f'cannot write the journal "{self.journal.path}": {error.strerror}'))
+
+    def note_outcome(self, outcome: Outcome) -> None:
+        """Notes with the restore point what became of the deployment that it was made for: where that changed nothing,
+        it is no way out of an emergency that was there before; where it was deployed, what differs is meant to."""
+        if self.point is not None:
+            with suppress(OSError, LastgoodError):  # it only helps to choose
+                note_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))
 
     def remark(self, text: str) -> None:
         """Something that people should know of: told now, and in the report."""

@@ -25,6 +25,7 @@ from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Emit, Printed
 from lastgood.postgres.outlived import Outlived, Trace, find
 from lastgood.postgres.server import Connection, Target
+from lastgood.procedure.deploy.complaints import Complaints
 from lastgood.procedure.deploy.environment import MARK, environment
 from lastgood.procedure.deploy.report import CommandReport
 from lastgood.procedure.deploy.wish import Wish
@@ -39,12 +40,13 @@ OUTPUT_CHARACTERS = 4000
 @dataclass(frozen=True, slots=True)
 class Command:
     """What is run: the program and its arguments, with the whole ``environment``. ``scrub`` takes passwords out of all
-    that it prints."""
+    that it prints. ``allow_errors``: why errors that it prints are accepted, though it ends with status 0."""
 
     arguments: tuple[str, ...] = field(repr=False)
     environment: Mapping[str, str] = field(repr=False)
     scrub: Callable[[str], str]
     folder: Path | None = None
+    allow_errors: str = ""
 
     @property
     def program(self) -> str:
@@ -65,7 +67,7 @@ def command_of(wish: Wish, keywords: Mapping[str, str], run: str, **facts: str) 
     scrub.learn([keywords.get("password", "")], public=[keywords["user"], live])
     told = {"run": run, "live": live, "stage": STAGE, **facts}
     given = environment(keywords, run=run, variables=wish.settings.url_variables, facts=told, given=wish.environment)
-    return Command(wish.command, given, scrub, wish.folder)
+    return Command(wish.command, given, scrub, wish.folder, wish.allow_errors)
 
 
 def checked(arguments: Sequence[str]) -> tuple[str, ...]:
@@ -147,6 +149,12 @@ def run(
 ) -> Outcome:
     """Runs it to its end. Raises Failed when it could not be started, or nobody would end it if we were killed."""
     mark = (MARK, deployment)
+    complaints = Complaints()
+
+    def printed(text: str) -> None:
+        complaints.hear(text)
+        emit(Printed(STAGE, command.scrub(text)))
+
     watcher.start()
     try:
         with standing_by(Order(mark, journal)) as warden:
@@ -154,7 +162,7 @@ def run(
                 command.arguments,
                 environment=command.environment,
                 mark=mark,
-                line=lambda text: emit(Printed(STAGE, command.scrub(text))),
+                line=printed,
                 folder=command.folder,
             )
             warden.watch(started.group)
@@ -179,11 +187,19 @@ def run(
         ) from error
     finally:
         seen = watcher.stop()
-    return _outcome(command, ended or Ended(None, started.tail, started.seconds), killed, seen, ended is None, seconds)
+    interrupted = ended is None
+    ended = ended or Ended(None, started.tail, started.seconds)
+    return _outcome(command, ended, complaints, killed, seen, interrupted, seconds)
 
 
 def _outcome(
-    command: Command, ended: Ended, killed: int, seen: frozenset[Outlived], interrupted: bool, limit: float
+    command: Command,
+    ended: Ended,
+    complaints: Complaints,
+    killed: int,
+    seen: frozenset[Outlived],
+    interrupted: bool,
+    limit: float,
 ) -> Outcome:
     status, problem = ended.status, ""
     said = f'the migration "{command.program}"'
@@ -198,6 +214,8 @@ def _outcome(
         problem = f"{said} ended with status {status}: a program of it was killed by {_signal(status - 128)}"
     elif status != 0:
         problem = f"{said} ended with status {status}"
+    elif complaints.count and not command.allow_errors:
+        problem = f"{said} ended with status 0, but {command.scrub(complaints.said)}"
     report = CommandReport(
         program=command.program,
         status=None if interrupted or (status is not None and status < 0) else status,
@@ -205,6 +223,8 @@ def _outcome(
         seconds=round(ended.seconds, 3),
         output=command.scrub(ended.output)[-OUTPUT_CHARACTERS:],
         processes_ended=killed if interrupted or status is None else 0,
+        errors=tuple(map(command.scrub, complaints.first)),
+        allowed=command.allow_errors if complaints.count else "",
     )
     return Outcome(report, problem, interrupted, seen)
 

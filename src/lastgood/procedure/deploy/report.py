@@ -18,7 +18,9 @@ Result = Literal["deployed", "unchanged", "rolled back", "not rolled back"]
 
 class CommandReport(Frozen):
     """How the migration ended. ``program`` alone is told, for its arguments may hold secrets; ``status`` is null when
-    it did not end by itself, and ``signal`` the one that ended it. ``output`` is the end of what it printed."""
+    it did not end by itself, and ``signal`` the one that ended it. ``output`` is the end of what it printed.
+    ``errors``: the first of the server's and psql's errors in all that it printed; ``allowed``: why they are accepted.
+    """
 
     program: str
     status: int | None
@@ -27,6 +29,8 @@ class CommandReport(Frozen):
     output: str
     sessions_ended: tuple[str, ...] = ()
     processes_ended: int = 0
+    errors: tuple[str, ...] = ()
+    allowed: str = ""
 
 
 class Looked(Frozen):

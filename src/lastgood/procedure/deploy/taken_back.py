@@ -15,15 +15,17 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.events import StageDone, StageStarted
+from lastgood.loss import settled
 from lastgood.plan import TableLoss
 from lastgood.postgres import database
 from lastgood.procedure.deploy import around, way_back
 from lastgood.procedure.deploy.before import request_back
 from lastgood.procedure.deploy.course import Course, words
-from lastgood.procedure.deploy.report import Result
+from lastgood.procedure.deploy.report import CommandReport, Result
 from lastgood.report import Report
 
 AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
+ERRORS = "psql stops at the first error with -v ON_ERROR_STOP=1. To accept harmless errors: --allow-errors REASON."
 
 
 def taken_back(course: Course, problem: str, *, of_migration: bool) -> LastgoodError:
@@ -69,6 +71,7 @@ def _taken_back(course: Course, problem: str, *, of_migration: bool) -> Lastgood
 
 def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
     course.hold.settle()
+    course.note_outcome("changed nothing")
     again = ""
     if course.stopped:
         course.emit(StageStarted("start", "start the application again"))
@@ -78,11 +81,18 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
         course.emit(StageDone("start", course.service.results[-1].seconds if course.service.results else 0.0))
         again = " The application was started again."
     kind = Interrupted if course.stop.is_set() else Failed
-    return _error(course, kind(f"cannot deploy: {problem}", hint=AGAIN, state=state + again), "unchanged", problem)
+    hint = again_of(course)
+    return _error(course, kind(f"cannot deploy: {problem}", hint=hint, state=state + again), "unchanged", problem)
+
+
+def again_of(course: Course) -> str:
+    """How to try the migration again."""
+    command: CommandReport | None = course.found.get("command")
+    return f"{AGAIN} {ERRORS}" if command is not None and command.status == 0 and command.errors else AGAIN
 
 
 def _rolled_back(course: Course, problem: str) -> LastgoodError:
-    assert course.point is not None
+    assert course.point is not None and course.point.manifest is not None
 
     planned: tuple[TableLoss, ...] = ()
 
@@ -100,12 +110,11 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     again = " The application was started again." if started else course.asleep
     course.stopped = False
     _in_service(course, report)
-    course.found["loss"] = way_back.changed(way_back.counted_again(planned, report))
+    course.found["loss"] = way_back.changed(settled(planned, report.emergency_backup, course.point.manifest.facts))
     kind = Interrupted if course.stop.is_set() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
-        hint=f'{AGAIN} What was replaced is kept as "{shown(report.kept)}"; {report.undo_command} puts it into service '
-        "again.",
+        hint=f'{again_of(course)} The database as the migration left it is kept as "{shown(report.kept)}".',
         state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
     )
     return _error(course, error, "rolled back", problem)

@@ -36,6 +36,7 @@ from lastgood.postgres.state import DatabaseState
 from lastgood.procedure import account, validate
 from lastgood.procedure.deploy import migration
 from lastgood.procedure.deploy.environment import leads_to, resolved, tag
+from lastgood.procedure.deploy.keys import Declared, broken_since
 from lastgood.procedure.deploy.locks import Locks
 from lastgood.procedure.deploy.migration import STAGE, Command, Outcome, Watcher, command_of
 from lastgood.procedure.deploy.report import Looked, Worse, verdict_of, worse_of
@@ -220,6 +221,8 @@ class _Trial:
         if check != "none":
             before = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
         columns_before = self._columns()
+        with self._target.connect(application_name="lastgood looks") as connection:
+            keys_before = Declared.read(connection)
         outcome, locks = self._migrated()
         if self._strayed.is_set():
             self._refuse_stray(point)
@@ -230,7 +233,10 @@ class _Trial:
         worse: tuple[Worse, ...] = ()
         if not problem and before is not None and check != "none":
             after = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
-            worse = worse_of(after, before)
+            vanished, _ = broken_since(
+                self._target, keys_before, before, wish.validation.ignore, wish.validation.time_limit
+            )
+            worse = (*vanished, *worse_of(after, before))
             problem = verdict_of(worse, after, before)
         now: Facts = account.of_database(self._target, like=facts, emit=self._emit, cancelled=self._stop.is_set)
         found = compare(facts, now)

@@ -6,21 +6,18 @@ from __future__ import annotations
 
 import time
 from collections.abc import Callable, Iterator, Mapping
-from contextlib import suppress
 from dataclasses import dataclass, replace
-from pathlib import Path
 
 import psycopg
 
 from lastgood import rollback
 from lastgood.amounts import counted
-from lastgood.errors import NOT_REACHED, BadPoint, Failed, LastgoodError, Refused, first_line
+from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_line
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts, SequenceFacts
 from lastgood.facts.compare import compare
 from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import RestorePoint
-from lastgood.points.manifest import manifest_of
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed
 from lastgood.postgres.identity import identity
@@ -199,28 +196,8 @@ def _connection_failed(error: BaseException) -> bool:
 
 
 def changed(loss: tuple[TableLoss, ...]) -> tuple[TableLoss, ...]:
-    """The tables to which going back makes a difference that can be counted."""
-    return tuple(each for each in loss if each.live_rows != each.point_rows or each.written_since)
-
-
-def counted_again(loss: tuple[TableLoss, ...], report: Report) -> tuple[TableLoss, ...]:
-    """The loss with the live database's rows as the emergency backup counted them, behind the fence: until then the
-    application went on writing."""
-    manifest = None
-    if report.emergency_backup:
-        with suppress(BadPoint):  # the database is back; a figure that is a little older is no reason to say otherwise
-            manifest = manifest_of(Path(report.emergency_backup))
-    if manifest is None:
-        return loss
-    rows = {(each.schema_name, each.name): each.rows for each in manifest.facts.tables}
-    found = []
-    for each in loss:
-        now = rows.get((each.schema_name, each.name), each.live_rows)
-        update: dict[str, int | None] = {"live_rows": now}
-        if now is not None and each.live_rows is not None and each.written_since is not None:
-            update["written_since"] = max(0, each.written_since + now - each.live_rows)
-        found.append(each.model_copy(update=update))
-    return tuple(found)
+    """The tables to which going back makes a difference."""
+    return tuple(each for each in loss if each.differs)
 
 
 def loss_said(loss: tuple[TableLoss, ...]) -> Iterator[str]:
@@ -248,4 +225,6 @@ def _said(each: TableLoss) -> str:
     more = each.live_rows - each.point_rows
     if more > 0:
         return f"going back takes away {counted(more, 'row')} of {name}; the kept database has them"
+    if not more:
+        return f"going back changes rows of {name} back; the kept database has them as they were"
     return f"going back brings back {counted(-more, 'row')} of {name}"

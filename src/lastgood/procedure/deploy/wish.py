@@ -15,7 +15,8 @@ from lastgood.points.manifest import Form
 @dataclass(frozen=True, slots=True)
 class Wish:
     """``request`` names the live database, the store and the state, and says how a rollback of it goes. ``command`` is
-    the migration: a program and its arguments. ``environment`` is the caller's."""
+    the migration: a program and its arguments. ``environment`` is the caller's. ``allow_errors``: why errors that
+    the migration prints and goes on after are accepted; empty: they are not."""
 
     request: Request
     command: tuple[str, ...] = field(repr=False)
@@ -25,3 +26,4 @@ class Wish:
     form: Form = "plain"
     environment: Mapping[str, str] = field(default_factory=lambda: os.environ, repr=False)
     folder: Path | None = None
+    allow_errors: str = ""

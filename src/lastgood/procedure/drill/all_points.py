@@ -36,11 +36,13 @@ def prove_all(
     Raises BadPoint (the store is empty), Refused, Failed, Interrupted: then there is no evidence.
     """
     store = request.live.store
-    there = points.listing(store)
+    there = points.all_points(store)
     if not there:
+        others = points.elsewhere(store)
+        found_there = f" Restore points lie in {others[0].folder}." if others else ""
         raise BadPoint(
             f'cannot prove restore points of "{store}": there is none',
-            hint="Name another folder with --store. lastgood backup makes one.",
+            hint=f"Name another folder with --store. lastgood backup makes one.{found_there}",
         )
     began = datetime.now(UTC)
     with occasion(request, "store", emit) as found:
@@ -115,8 +117,8 @@ class _Work:
         try:
             if whole is None:
                 whole = points.read_whole(point, database=database, emit=self._quiet, cancelled=self.cancelled)
-            if lacks := points.lacking(point, whole.summary):
-                return _partial(point, database, lacks, monotonic() - began)
+            if whole.lack is not None:
+                return _partial(point, database, whole.lack.short, monotonic() - began)
             return self._restored(point, database, whole, began)
         except Interrupted:
             raise

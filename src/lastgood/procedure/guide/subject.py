@@ -160,7 +160,7 @@ def look(
         roles=granted,
         privileges=privileges,
         point=chosen,
-        points=tuple(each for each in points.listing(store) if not each.is_emergency),
+        points=tuple(each for each in points.all_points(store) if not each.is_emergency),
         store=store.absolute(),
         hooks=settings.hooks,
         health=settings.health.url if settings.health is not None else None,

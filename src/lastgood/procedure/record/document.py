@@ -74,13 +74,21 @@ class Planned(Frozen):
 
 class Loss(Frozen):
     """What became of one table: rows before, rows in the restore point, and how many were ``written_since``, by what
-    their column ``by`` tells. Null: not there, or not known."""
+    their column ``by`` tells. Null: not there, or not known. ``content``: whether its rows are the same, null in old
+    records and where one side lacks the table; ``why`` they were not compared."""
 
     table: str
     live_rows: int | None
     point_rows: int | None
     written_since: int | None = None
     by: str | None = None
+    content: Literal["equal", "changed", "not compared"] | None = None
+    why: str = ""
+
+    @property
+    def differs(self) -> bool:
+        """Whether it is known that going back made a difference to it."""
+        return self.live_rows != self.point_rows or bool(self.written_since) or self.content == "changed"
 
 
 class Proof(Frozen):

@@ -92,7 +92,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: S
         timeline=tuple(told.timeline()),
         phases=tuple(told.phases()),
         planned=_planned(known),
-        loss=tuple(_loss(known)),
+        loss=tuple(_loss(known, report)),
         proofs=tuple(_proofs(report)),
         not_compared=tuple(map(str, (report or {}).get("not_compared", ()))),
         overrides=tuple(_given(Override, known, "overrides")),
@@ -169,14 +169,17 @@ def _found(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"{each['level']}: {each['text']}"
 
 
-def _loss(plan: Mapping[str, Any]) -> Iterator[Loss]:
-    for each in plan.get("loss", ()):
+def _loss(plan: Mapping[str, Any], report: Any) -> Iterator[Loss]:
+    """By the report, which knows the rows of the last moment; by the plan where there is none."""
+    for each in (report or {}).get("loss") or plan.get("loss", ()):
         yield Loss(
             table=f"{each['schema_name']}.{each['name']}",
             live_rows=each["live_rows"],
             point_rows=each["point_rows"],
             written_since=each.get("written_since"),
             by=each.get("by"),
+            content=each.get("content"),
+            why=str(each.get("why", "")),
         )
 
 

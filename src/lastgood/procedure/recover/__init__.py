@@ -18,6 +18,7 @@ import psycopg
 from lastgood.config import Tables
 from lastgood.errors import NOT_REACHED
 from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.loss import Then
 from lastgood.points import Verdict
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Target
@@ -89,8 +90,11 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
     if looking is not None:
         looking.unseen = unseen
         with looking.connection:
-            moments = [each.point.made_at for each in points.candidates[:MOMENTS]]
-            evidence = replace(evidence, live=live.look(looking, moments, thorough=wish.thorough))
+            then = [Then.of(each.point, each.facts) for each in points.candidates[:MOMENTS]]
+            compare = inquiry.tables.check.compare_limit
+            if not wish.thorough:
+                compare = min(compare, live.COMPARING_SECONDS)
+            evidence = replace(evidence, live=live.look(looking, then, compare=compare, thorough=wish.thorough))
             if needed or wish.since is not None:
                 since = wish.since or max((each.point.made_at for each in points.candidates), default=None)
                 seconds = live.THOROUGH_SECONDS if wish.thorough else audit.SECONDS
@@ -106,7 +110,7 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
         evidence = replace(
             evidence,
             places=places,
-            elsewhere=candidates.elsewhere(places, store, name, unseen),
+            elsewhere=candidates.elsewhere(places, store, inquiry.here, name, unseen),
             physical=physical.look(folders, unseen),
             siblings=() if said.error else siblings.look(target, name, _expected(evidence), unseen),
             platform=platform.recognise(

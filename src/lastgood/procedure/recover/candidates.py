@@ -43,7 +43,7 @@ def look(
     """The restore points of the database ``name``. ``known`` are verdicts that were reached before: those are not read
     again. Raises Interrupted when ``cancelled`` turned true."""
     try:
-        there = points.listing(store)
+        there = points.all_points(store)
     except BadPoint as error:
         return Found(problem=str(error))
     if not store.exists():
@@ -144,11 +144,15 @@ def usual_places(store: Path, configured: Iterable[Path], home: Path, here: Path
     return tuple(found)
 
 
-def elsewhere(places: Sequence[Path], store: Path, name: str, unseen: list[str]) -> tuple[Candidate, ...]:
+def elsewhere(places: Sequence[Path], store: Path, here: Path, name: str, unseen: list[str]) -> tuple[Candidate, ...]:
     """Restore points in other folders and in the folders right below those; of each only the beginning is read. Those
     that say they are of another database are left out, and so are damaged ones."""
     until = monotonic() + PLACES_SECONDS
     found: dict[Path, Candidate] = {}
+    for near in points.outside(store, here):
+        if near.manifest is None or near.manifest.database == name:
+            facts = near.manifest.facts if near.manifest is not None else None
+            found.setdefault(near.path.resolve(), Candidate(near, facts=facts))
     inside = {store.resolve()}
     for place in places:
         for path in _entries(place, inside, unseen):

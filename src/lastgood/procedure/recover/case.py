@@ -62,6 +62,37 @@ class Case:
         return next((each for each in self.evidence.candidates if each.point.path.name == name), None)
 
     @cached_property
+    def no_way_out(self) -> dict[int, str]:
+        """Candidates by which nothing would be won, by their place, with the reason: the newest ones that have what the
+        database has now. None where there is no other one."""
+        found: dict[int, str] = {}
+        for place, candidate in enumerate(self.evidence.candidates):
+            if place in self.suspects or not candidate.usable:
+                continue
+            why = self.same_as_now(place)
+            if not why:
+                return found
+            found[place] = why
+        return {}
+
+    def same_as_now(self, place: int) -> str:
+        """Why going back to that candidate would win nothing; empty when nothing says so."""
+        candidate = self.evidence.candidates[place]
+        live, manifest = self.evidence.live, candidate.point.manifest
+        if live is None or candidate.facts is None or self.deployment is not None:
+            return ""
+        if damage.equal(live, candidate.facts, place):
+            return "it equals the database as it is now"
+        note = manifest.deployment if manifest is not None else None
+        if note is None or note.outcome != "changed nothing":
+            return ""
+        reference = damage.Reference.of(candidate)
+        finishing = bool(self.evidence.server.finishing)
+        if any(sign.decisive for sign in damage.signs(live, reference, finishing=finishing)):
+            return ""  # what broke the database came after it
+        return f"deployment {note.run}, for which it was made, changed nothing"
+
+    @cached_property
     def fitting(self) -> tuple[Candidate, ...]:
         """What one may go back to by what the operator asked for, whether it is sound or not; newest first."""
         wish = self.evidence.wish
@@ -69,6 +100,7 @@ class Case:
             candidate
             for place, candidate in enumerate(self.evidence.candidates)
             if place not in self.suspects
+            and (wish.chosen or place not in self.no_way_out)
             and (wish.before is None or candidate.point.made_at < wish.before)
             and (wish.before_migration is None or may_lack(candidate.migration, wish.before_migration))
         )
@@ -96,7 +128,7 @@ class Case:
         known = [each for place, each in enumerate(self.evidence.candidates) if place not in self.suspects]
         for candidate in (*known, *self.evidence.elsewhere):
             if candidate.usable and candidate.facts is not None:
-                return damage.Reference(candidate.point.path.name, candidate.facts)
+                return damage.Reference.of(candidate)
         return None
 
     @property

@@ -5,10 +5,12 @@ from __future__ import annotations
 
 from collections.abc import Collection, Iterator
 from dataclasses import dataclass, replace
+from typing import Self
 
 from lastgood.amounts import counted
 from lastgood.dump.names import quoted
 from lastgood.facts import Facts
+from lastgood.loss import table_losses
 from lastgood.plan import TableLoss
 from lastgood.procedure.recover.evidence import Candidate, Key, Live, Seen
 
@@ -39,10 +41,18 @@ class Sign(Seen):
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A restore point that the live database is held against: its name, and what it contains. ``counted``: its facts
-    tell what schema objects it has."""
+    tell what schema objects it has. ``deployed``: a deployment that ended well began with it."""
 
     name: str
     facts: Facts
+    deployed: bool = False
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Self:
+        """Of a restore point whose content is known."""
+        assert candidate.facts is not None
+        note = candidate.point.manifest.deployment if candidate.point.manifest is not None else None
+        return cls(candidate.point.path.name, candidate.facts, note is not None and note.outcome == "deployed")
 
     @property
     def counted(self) -> bool:
@@ -70,7 +80,7 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
     source = f"the facts of {reference.name}"
     # A migration since may have dropped what is missing, on purpose: then it takes a person to say that it is damage.
     # The same where it is not known whether there was one, since the rows of a large dump were only counted.
-    since = _recorded_since(live, reference.facts)
+    since = _migrated_since(live, reference)
     unexplained = since is False or (since is None and live.migration is None)
     expected = {(table.schema_name, table.name): table.rows for table in reference.facts.tables}
     missing = [key for key in expected if key not in live.tables]
@@ -118,7 +128,7 @@ def _against(live: Live, reference: Reference) -> Iterator[Sign]:
             decisive = kind == "primary key" or (kind in KEYS and (unexplained or most))
             yield Sign(text, source, decisive, put_off=kind in ("index", "foreign key"))
     leftovers = _leftovers(live, reference)
-    if leftovers and _recorded_since(live, reference.facts) is False:
+    if leftovers and since is False:
         text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no migration since is recorded"
         yield Sign(text, live.migrations_table)
 
@@ -154,6 +164,11 @@ def _leftovers(live: Live, reference: Reference) -> list[str]:
     there = {f"{kind} {name}" for kind, name in live.objects or () if kind in ("table", "view", "materialized view")}
     then = {f"{one.kind} {one.identity}" for one in reference.facts.objects}
     return sorted(each for each in there - then if not each.startswith(f"table {OURS}"))
+
+
+def _migrated_since(live: Live, reference: Reference) -> bool | None:
+    """The same, or by a deployment that ended well: psql with a file records nothing."""
+    return True if reference.deployed else _recorded_since(live, reference.facts)
 
 
 def _recorded_since(live: Live, facts: Facts) -> bool | None:
@@ -199,32 +214,33 @@ def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -
     return f"it lacks what {other.point.path.name} has, as the database does now: {what}"
 
 
-def losses(live: Live, facts: Facts, moment: int | None) -> tuple[TableLoss, ...]:
-    """What becomes of each table whose number of rows differs, or that was written to after the restore point was made
-    (``moment``: the place of that time in ``LiveTable.since``). Numbers that are estimates differ by a tenth at least.
-    """
-    expected = {(table.schema_name, table.name): table.rows for table in facts.tables}
-    found = []
-    for key in sorted(live.tables.keys() | expected.keys()):
-        table, then = live.tables.get(key), expected.get(key)
-        if key[0].startswith(OURS):
-            continue  # our own list of what is left to finish
-        # Of a partitioned table and its parts, those are compared that the restore point has.
-        if table is not None and key not in expected and (table.partitioned or table.root in expected):
-            continue
-        since, by = None, None
-        if table is not None and moment is not None and moment < len(table.since):
-            since, by = table.since[moment], table.by
-        rows = table.rows if table is not None else None
-        if table is not None and not table.exact and then is not None and (rows is None or _near(rows, then)):
-            continue  # an estimate that is not far off says nothing
-        if rows != then or since:
-            found.append(
-                TableLoss(
-                    schema_name=key[0], name=key[1], live_rows=rows, point_rows=then, written_since=since, by=by
-                )
-            )  # fmt: skip
-    return tuple(found)
+def equal(live: Live, facts: Facts, place: int) -> bool:
+    """Whether the live database has the very rows and the tables of the restore point: going back would change
+    nothing."""
+    content = live.content[place] if place < len(live.content) else {}
+    if not facts.tables or _leftovers(live, Reference("", facts)):
+        return False
+    losses = table_losses(live.tables, facts, place, content)
+    return all(each.content == "equal" and not each.differs for each in losses)
+
+
+def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]:
+    """What becomes of each table, but for those that are equal as far as is known. ``place``: the restore point's among
+    those that the live database was held against, None where it was not. Numbers that are estimates differ by a tenth
+    at least."""
+    content = live.content[place] if place is not None and place < len(live.content) else {}
+    return tuple(
+        each
+        for each in table_losses(live.tables, facts, place, content)
+        if each.content == "not compared" or (each.differs and not _like_the_estimate(each))
+    )
+
+
+def _like_the_estimate(loss: TableLoss) -> bool:
+    """Whether an estimate is not far off: then it says nothing."""
+    if not loss.estimated or loss.point_rows is None or loss.content == "changed":
+        return False
+    return loss.live_rows is None or _near(loss.live_rows, loss.point_rows)
 
 
 def _near(estimate: int, then: int) -> bool:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from pathlib import PurePath
 
-from lastgood.amounts import ago
+from lastgood.amounts import ago, counted
 from lastgood.postgres.deployment import SAID
 from lastgood.procedure.recover import damage, remains
 from lastgood.procedure.recover.case import Case
@@ -34,10 +34,10 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
     return Diagnosis(
         live=evidence.name,
         emergency=case.emergency,
-        title=TITLES[case.emergency].format(live=evidence.name),
+        title=_title(case),
         damaged=case.broken,
         reasons=tuple(_reasons(case)),
-        timeline=timeline(evidence, case.suspects),
+        timeline=timeline(evidence, {**case.no_way_out, **case.suspects}, proposed[0] if proposed else None),
         left=tuple(remains.left(evidence, needed=chosen is None)),
         scope=remains.scope(evidence),
         scope_note=remains.scope_note(evidence),
@@ -47,6 +47,13 @@ def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
         unseen=evidence.unseen,
         seconds=round(seconds, 3),
     )
+
+
+def _title(case: Case) -> str:
+    if case.emergency == "no_backup" and case.evidence.elsewhere:
+        dumps = counted(len(case.evidence.elsewhere), "dump was", "dumps were")
+        return f"the store has no backup; {dumps} found elsewhere"
+    return TITLES[case.emergency].format(live=case.evidence.name)
 
 
 def _reasons(case: Case) -> list[Reason]:
@@ -101,6 +108,8 @@ def _of_content(case: Case) -> Iterator[Seen]:
     for place, why in case.suspects.items():
         name = evidence.candidates[place].point.path.name
         yield Seen(f"{name} was made after the damage: {why}", "its facts")
+    for place, why in case.no_way_out.items():
+        yield Seen(f"{evidence.candidates[place].point.path.name} is no way out: {why}", "its facts")
     if not evidence.candidates and not evidence.server.error:
         text = evidence.store_problem or f'"{evidence.store}" holds no restore point of "{evidence.name}"'
         if evidence.of_others:

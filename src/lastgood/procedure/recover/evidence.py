@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.facts import Facts
+from lastgood.loss import Content, LiveTable
 from lastgood.points import RestorePoint, Verdict
 from lastgood.postgres.database import maintenance_name
 from lastgood.postgres.server import Target
@@ -45,23 +46,6 @@ class Seen:
 
 
 @dataclass(frozen=True, slots=True)
-class LiveTable:
-    """A table that carries rows. ``rows`` is the server's estimate unless ``exact``, None where not even that is known
-    (never analyzed). ``since``: for each moment that was asked about, the rows written after it by the time stamps in
-    ``by``; empty where no column tells. ``root``: the partitioned table that it is a part of; one that is
-    ``partitioned`` has the rows of its parts."""
-
-    rows: int | None
-    exact: bool
-    bytes: int
-    root: Key | None = None
-    partitioned: bool = False
-    by: str = ""
-    newest: datetime | None = None
-    since: tuple[int, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
 class LockedOut:
     """A role that applications log in as, and how many of so many tables it may read."""
 
@@ -76,6 +60,7 @@ class Live:
 
     ``invalid`` are indexes that the server does not use; ``unvalidated`` foreign keys that it has never looked at.
     ``migration``: the newest version in ``migrations_table``; None without a table, or when it is empty.
+    ``content``: for each restore point that was asked about, which tables have its rows.
     """
 
     tables: dict[Key, LiveTable] = field(default_factory=dict)
@@ -88,6 +73,7 @@ class Live:
     migrations: int = 0
     migrations_table: str = ""
     shut: tuple[Seen, ...] = ()
+    content: tuple[dict[Key, Content], ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

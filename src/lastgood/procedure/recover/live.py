@@ -5,10 +5,9 @@ Read-only, in small steps each with a time limit of its own; whatever can't be r
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Collection, Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass, field, replace
-from datetime import datetime
+from dataclasses import dataclass, field
 from time import monotonic
 from typing import Any, LiteralString
 
@@ -17,32 +16,18 @@ from psycopg import sql
 
 from lastgood.facts import migrations
 from lastgood.facts.objects import SCHEMAS
-from lastgood.loss import BIRTH, CHANGE
+from lastgood.loss import Content, Key, Limit, LiveTable, Reader, Then, counted, listing
+from lastgood.loss.written import Column
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables
-from lastgood.procedure.recover.evidence import Key, Live, LiveTable, LockedOut, Seen
+from lastgood.procedure.recover.evidence import Live, LockedOut, Seen
 from lastgood.procedure.recover.server import SHOWN, STATEMENT_SECONDS, limit, said
 
 COUNTING_SECONDS = 2.0
+# Without --thorough, content is compared for so long.
+COMPARING_SECONDS = 1.0
 THOROUGH_SECONDS = 60.0
 
-_TABLES = """
-SELECT n.nspname, c.relname, c.relkind = 'p', c.reltuples::int8, c.relpages::int8 * 8192, pn.nspname, p.relname,
-       (SELECT coalesce(array_agg(a.attname::text), '{}') FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped),
-       (SELECT coalesce(array_agg(a.attname::text), '{}') FROM pg_catalog.pg_attribute a
-        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
-          AND a.atttypid = ANY ('{timestamptz,timestamp,date}'::regtype[]))
-FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
-LEFT JOIN pg_catalog.pg_class p
-  ON c.relispartition AND c.relkind = 'r' AND p.oid = pg_catalog.pg_partition_root(c.oid)
-LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
-WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
-  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
-  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
-                  AND d.objid = c.oid AND d.deptype = 'e')
-ORDER BY c.relpages, 1, 2
-"""
 # As lastgood.facts.objects names them, without their definitions: those take locks that somebody may hold.
 _OBJECTS: LiteralString = """
 SELECT CASE relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, identity
@@ -127,13 +112,12 @@ ORDER BY 1
 
 @dataclass(slots=True)
 class Looking:
-    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in sentences,
-    ``forbidden`` the tables that the role may not read, or not wholly."""
+    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in
+    sentences."""
 
     connection: Connection
     until: float
     unseen: list[str] = field(default_factory=list)
-    forbidden: list[str] = field(default_factory=list)
     each: float = STATEMENT_SECONDS
 
     @contextmanager
@@ -146,9 +130,10 @@ class Looking:
             self.unseen.append(f"{what}: {said(error)}")
 
 
-def look(looking: Looking, moments: Sequence[datetime], *, thorough: bool = False) -> Live:
-    """Everything about the live database that the diagnosis needs. ``moments`` are those since which rows are counted.
-    ``thorough``: each table is counted exactly, however long that takes (up to a minute each)."""
+def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
+    """Everything about the live database that the diagnosis needs. ``points``: the restore points that it is held
+    against; ``compare``: for how many seconds by content. ``thorough``: each table is counted exactly, however long
+    that takes (up to a minute each)."""
     connection = looking.connection
     found: dict[str, Any] = {}
     with looking.at("sessions that lock tables"):
@@ -170,93 +155,42 @@ def look(looking: Looking, moments: Sequence[datetime], *, thorough: bool = Fals
     with looking.at("rights of roles"):
         found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
         found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
-    rows: list[tuple[Any, ...]] = []
-    with looking.at("the tables"):
-        rows = [tuple(row) for row in connection.execute(_TABLES)]
-    columns = {(row[0], row[1]): row[7] for row in rows}
-    with looking.at("the migrations"):
-        found |= _migration(connection, columns)
-    locked = set(shut) if "shut" in found else set()
     tables: dict[Key, LiveTable] = {}
-    for schema, name, partitioned, estimate, size, root_schema, root, _, dated in rows:
-        table = LiveTable(
-            rows=estimate if estimate >= 0 else None,
-            exact=False,
-            bytes=size,
-            root=(root_schema, root) if root is not None else None,
-            partitioned=partitioned,
-        )
-        key = (schema, name)
-        if not partitioned and key not in locked:
-            table = _counted(looking, key, table, _telling(dated), moments, thorough)
-        tables[key] = table
-    if looking.forbidden:
-        names = ", ".join(looking.forbidden[:SHOWN])
-        more = f" and {len(looking.forbidden) - SHOWN} more" if len(looking.forbidden) > SHOWN else ""
-        text = (
-            f'rows of {len(looking.forbidden)} of {len(rows)} tables: the role "{connection.info.user}" may not read '
-        )
+    stamps: dict[Key, Column] = {}
+    with looking.at("the tables"):
+        tables, stamps = listing(connection)
+    with looking.at("the migrations"):
+        found |= _migration(connection, {key: table.columns for key, table in tables.items()})
+    locked = set(shut) if "shut" in found else set()
+    forbidden: list[str] = []
+
+    def trouble(key: Key, error: psycopg.Error) -> str:
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            forbidden.append(f"{key[0]}.{key[1]}")
+            return ""
+        looking.unseen.append(f"{key[0]}.{key[1]}: {said(error)}")
+        return said(error)
+
+    def seconds() -> float:
+        return THOROUGH_SECONDS if thorough else min(looking.each, looking.until - monotonic())
+
+    with looking.at("the rows"):
+        tables = counted(connection, tables, stamps, points, shut=locked, seconds=seconds, trouble=trouble)
+    if forbidden:
+        names = ", ".join(forbidden[:SHOWN])
+        more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
+        text = f'rows of {len(forbidden)} of {len(tables)} tables: the role "{connection.info.user}" may not read '
         looking.unseen.append(f"{text}them all: {names}{more}")
-    return Live(tables=_with_roots(tables), **found)
+    return Live(tables=tables, content=_contents(looking, tables, points, locked, compare), **found)
 
 
-def _telling(columns: Sequence[str]) -> str:
-    """The column that says best when a row was written; empty when none does."""
-    by_name = {name.lower(): name for name in columns}
-    named = [by_name[name] for name in (*BIRTH, *CHANGE) if name in by_name]
-    return named[0] if named else columns[0] if len(columns) == 1 else ""
-
-
-def _counted(
-    looking: Looking, key: Key, table: LiveTable, by: str, moments: Sequence[datetime], thorough: bool
-) -> LiveTable:
-    """The same with its exact number of rows, when there is time for that; otherwise at least whether it is empty."""
-    connection, name = looking.connection, sql.Identifier(*key)
-    left = THOROUGH_SECONDS if thorough else min(looking.each, looking.until - monotonic())
-    parts: list[sql.Composable] = [sql.SQL("count(*)")]
-    if by:
-        column = sql.Identifier(by)
-        parts.append(
-            sql.SQL("max({}) FILTER (WHERE isfinite({}) AND {} < 'tomorrow')::timestamptz").format(
-                column, column, column
-            )
-        )
-        parts += [sql.SQL("count(*) FILTER (WHERE {} > {})").format(column, sql.Literal(moment)) for moment in moments]
-    query = sql.SQL("SELECT {} FROM ONLY {}").format(sql.SQL(", ").join(parts), name)
-    if left > 0:
-        try:
-            limit(connection, left)
-            row: Sequence[Any] = connection.execute(query).fetchone() or (0,)
-            rows, newest, since = row[0], row[1] if by else None, row[2:]
-            return replace(table, rows=rows, exact=True, by=by, newest=newest, since=tuple(since))
-        except psycopg.errors.InsufficientPrivilege:
-            looking.forbidden.append(f"{key[0]}.{key[1]}")
-            return table
-        except psycopg.Error as error:
-            if not isinstance(error, psycopg.errors.QueryCanceled):
-                looking.unseen.append(f"{key[0]}.{key[1]}: {said(error)}")
-                return table
-    try:
-        limit(connection, 0.2)
-        (some,) = connection.execute(sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(name)).fetchone() or (True,)
-        return table if some else replace(table, rows=0, exact=True)
-    except psycopg.Error:
-        return table
-
-
-def _with_roots(tables: dict[Key, LiveTable]) -> dict[Key, LiveTable]:
-    """Partitioned tables get the rows of their parts."""
-    for key, table in list(tables.items()):
-        if table.partitioned:
-            parts = [each for each in tables.values() if each.root == key]
-            known = [each.rows for each in parts if each.rows is not None]
-            tables[key] = replace(
-                table,
-                rows=sum(known) if len(known) == len(parts) else None,
-                exact=all(each.exact for each in parts),
-                bytes=sum(each.bytes for each in parts),
-            )
-    return tables
+def _contents(
+    looking: Looking, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
+) -> tuple[dict[Key, Content], ...]:
+    """For each restore point, which tables have its rows."""
+    limit(looking.connection, looking.each)  # what is read sets its own
+    reader = Reader(looking.connection, Limit.of(seconds))
+    return tuple(reader.compare(tables, each.facts, shut) if each.facts is not None else {} for each in points)
 
 
 def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dict[str, Any]:

@@ -10,7 +10,7 @@ from lastgood.procedure.recover import damage
 from lastgood.procedure.recover.case import Case
 from lastgood.procedure.recover.evidence import Candidate, Evidence
 from lastgood.procedure.recover.report import Proposal
-from lastgood.status import UnfinishedDeployment
+from lastgood.status import OurDatabase, UnfinishedDeployment
 
 
 def proposals(case: Case) -> list[Proposal]:
@@ -39,9 +39,11 @@ def proposals(case: Case) -> list[Proposal]:
     if chosen is not None:
         # The ways that are done without asking come first.
         found.insert(0 if case.before_deployment is chosen else len(found), _back_to(case, chosen, automatic))
-    found += [_undo(case, case.content_broken and chosen is None)] if server.kept and server.access == "open" else []
-    if server.kept and server.access in ("missing", "invalid"):
-        found.append(_rename_kept(evidence))
+    kept = next((each for each in server.kept if not each.deployment), None)
+    if kept is not None and server.access == "open":
+        found.append(_undo(case, kept, case.content_broken and chosen is None))
+    if kept is not None and server.access in ("missing", "invalid"):
+        found.append(_rename_kept(evidence, kept))
     if chosen is None:
         found += [_from_elsewhere(case, each) for each in evidence.elsewhere[:3]]
         found += [_from_sibling(evidence, each.name) for each in evidence.siblings[:2]]
@@ -166,9 +168,8 @@ def _rename_back(evidence: Evidence) -> Proposal:
     )
 
 
-def _rename_kept(evidence: Evidence) -> Proposal:
+def _rename_kept(evidence: Evidence, kept: OurDatabase) -> Proposal:
     name = _identifier(evidence.name)
-    kept = evidence.server.kept[0]
     other = _identifier(kept.name)
     return Proposal(
         kind="by_hand",
@@ -202,6 +203,8 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
         said.append("It was made before the last migration, as a deployment makes one.")
     if gone:
         said.append(f'It is restored beside everything else and proved; only then it gets the name "{evidence.name}".')
+    if not gone and (same := case.same_as_now(evidence.candidates.index(chosen))):
+        said.append(f"Nothing would be won by it: {same}.")
     if not automatic:
         said.append("Say that you want it with --latest, --before or --before-migration, or choose a number.")
     return Proposal(
@@ -214,8 +217,7 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
     )
 
 
-def _undo(case: Case, automatic: bool) -> Proposal:
-    kept = case.evidence.server.kept[0]
+def _undo(case: Case, kept: OurDatabase, automatic: bool) -> Proposal:
     return Proposal(
         kind="undo",
         title=f'make the kept database "{kept.name}" the live one again',

@@ -25,6 +25,16 @@ def left(evidence: Evidence, *, needed: bool) -> Iterator[Left]:
             steps=(),
             commands=(f"lastgood rollback {point.path.name} --dry-run",),
         )
+    for kept in evidence.server.kept:
+        if kept.deployment and kept.undo_command:
+            yield Left(
+                kind="kept database",
+                what=kept.name,
+                detail=f"it {kept.origin}, {ago(kept.made_at, evidence.clock)}; it has the rows that were replaced, "
+                "and the damage, too",
+                steps=(),
+                commands=(kept.undo_command,),
+            )
     for sibling in evidence.siblings:
         newest = f", its newest row of {moment(sibling.newest)}" if sibling.newest is not None else ""
         migration = f", migration {sibling.migration}" if sibling.migration else ""

@@ -34,7 +34,7 @@ class TimelinePoint(Frozen):
     ``problem`` says what is wrong with it. ``loss``: the tables whose rows differ, null when its content, or the live
     database's, is not known; ``rows_lost``: rows that are there now and were not then, ``written_since`` those of them
     that time stamps tell of; ``estimated``: of some tables the server's estimate was all that there was time for.
-    ``number``: by which one chooses it at a terminal, null when one can't."""
+    ``number``: by which one chooses it at a terminal, null when one can't; ``proposed``: what recover would do."""
 
     number: int | None
     kind: Literal["dump", "kept"]
@@ -52,6 +52,7 @@ class TimelinePoint(Frozen):
     rows_lost: int | None
     rows_back: int | None
     written_since: int | None
+    proposed: bool = False
 
 
 class Left(Frozen):

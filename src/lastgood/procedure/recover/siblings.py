@@ -12,7 +12,7 @@ from psycopg import sql
 
 from lastgood.errors import LastgoodError
 from lastgood.facts import migrations
-from lastgood.loss import BIRTH
+from lastgood.loss.written import Column, telling
 from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection, Target
@@ -26,7 +26,9 @@ SECONDS = 1.0
 NEWEST_OF = 5
 
 _TABLES = """
-SELECT n.nspname, c.relname, array_agg(a.attname::text), greatest(max(c.reltuples), 0)
+SELECT n.nspname, c.relname, array_agg(a.attname::text), greatest(max(c.reltuples), 0),
+       coalesce(array_agg(a.attname::text) FILTER (WHERE a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype)),
+                '{}')
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
 WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema' GROUP BY 1, 2
@@ -71,7 +73,7 @@ def _look(connection: Connection, name: str, expected: Collection[Key]) -> Sibli
         return None
     (size,) = connection.execute("SELECT pg_catalog.pg_database_size(current_database())").fetchone() or (None,)
     migration = None
-    for schema, table, columns, _ in sorted(rows, key=lambda row: migrations.preference(row[0], row[1])):
+    for schema, table, columns, *_ in sorted(rows, key=lambda row: migrations.preference(row[0], row[1])):
         tool = migrations.recognise(schema, table, columns)
         if tool is not None:
             wanted = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(each)) for each in tool.columns)
@@ -79,9 +81,10 @@ def _look(connection: Connection, name: str, expected: Collection[Key]) -> Sibli
             migration = migrations.facts(tool, schema, table, found.fetchall()).version
             break
     newest: list[datetime] = []
-    for schema, table, columns, _ in sorted(common, key=lambda row: row[3])[-NEWEST_OF:]:
-        by = next((column for column in BIRTH if column in columns), "")
-        if by:
+    for schema, table, _, _, dated in sorted(common, key=lambda row: row[3])[-NEWEST_OF:]:
+        stamp = telling(Column(name, zoned=True) for name in dated)
+        if stamp is not None:
+            by = stamp.name
             with suppress(psycopg.Error):
                 query = sql.SQL("SELECT max({})::timestamptz FROM {} WHERE {} < 'tomorrow' AND isfinite({})").format(
                     sql.Identifier(by), sql.Identifier(schema, table), sql.Identifier(by), sql.Identifier(by)

@@ -7,14 +7,17 @@ from collections.abc import Mapping
 from lastgood.plan import TableLoss
 from lastgood.procedure.recover import damage
 from lastgood.procedure.recover.evidence import Candidate, Evidence
-from lastgood.procedure.recover.report import TimelinePoint
+from lastgood.procedure.recover.report import Proposal, TimelinePoint
 
 # For so many of the newest it is counted what was written since.
 MOMENTS = 12
 
 
-def timeline(evidence: Evidence, suspects: Mapping[int, str]) -> tuple[TimelinePoint, ...]:
-    """Restore points and kept databases. ``suspects``: candidates that were made after the damage, by their place."""
+def timeline(
+    evidence: Evidence, suspects: Mapping[int, str], first: Proposal | None = None
+) -> tuple[TimelinePoint, ...]:
+    """Restore points and kept databases. ``suspects``: candidates that are no way out, by their place, with the reason;
+    ``first``: what is proposed."""
     found = [_of(evidence, place, each, suspects.get(place, "")) for place, each in enumerate(evidence.candidates)]
     for kept in evidence.server.kept:
         found.append(
@@ -29,7 +32,7 @@ def timeline(evidence: Evidence, suspects: Mapping[int, str]) -> tuple[TimelineP
                 rows=None,
                 tables=None,
                 verdict="",
-                problem="",
+                problem=f"it {kept.origin}" if kept.deployment else "",
                 loss=None,
                 estimated=False,
                 rows_lost=None,
@@ -41,7 +44,9 @@ def timeline(evidence: Evidence, suspects: Mapping[int, str]) -> tuple[TimelineP
     numbered, number = [], 0
     for each in found:
         number += each.number is not None
-        numbered.append(each.model_copy(update={"number": number if each.number is not None else None}))
+        proposed = first is not None and each.number is not None and first.name == each.path
+        place = number if each.number is not None else None
+        numbered.append(each.model_copy(update={"number": place, "proposed": proposed}))
     return tuple(numbered)
 
 

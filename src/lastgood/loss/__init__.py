@@ -1,0 +1,116 @@
+"""What a rollback takes away, table by table: the live database as it is now against the restore point's facts.
+
+The live database is no oracle (it is broken, that is why one rolls back); it is read only to show the difference.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+
+import psycopg
+from psycopg import IsolationLevel, sql
+
+from lastgood.facts import Facts
+from lastgood.loss.content import Content, Limit, Reader
+from lastgood.loss.extensions import configuration, with_extensions
+from lastgood.loss.settled import settled
+from lastgood.loss.tables import Key, LiveTable, Then, counted, listing
+from lastgood.members import HeldRows
+from lastgood.plan import TableLoss
+from lastgood.postgres.server import Connection
+from lastgood.postgres.sessions import shut_tables
+
+__all__ = [
+    "Content",
+    "Key",
+    "Limit",
+    "LiveTable",
+    "Reader",
+    "Then",
+    "counted",
+    "listing",
+    "losses",
+    "settled",
+    "table_losses",
+]
+
+COUNT_SECONDS = 60.0
+# A table that somebody holds (a migration left open) must not keep the plan from being shown.
+LOCK_TIMEOUT = "2s"
+# Classes of SQLSTATE: damaged data, and files that the server can't read.
+DAMAGE = ("XX", "58")
+# Our own lists of what is left to finish.
+OURS = "lastgood_"
+
+
+def losses(
+    live: Connection,
+    then: Then,
+    seconds: float = 0.0,
+    cancelled: Callable[[], bool] = lambda: False,
+    *,
+    held: Sequence[HeldRows] = (),
+) -> tuple[TableLoss, ...]:
+    """One entry for each table of either side that carries rows, and of ``held``: tables of extensions with rows that
+    no dump holds. A count that takes more than a minute, or of a table
+    that another session has locked against readers, or that is damaged, is the server's estimate. Content is compared
+    for ``seconds`` at most. ``live`` is put into one read-only snapshot. Raises psycopg.Error, Interrupted."""
+    assert then.facts is not None
+    live.isolation_level = IsolationLevel.REPEATABLE_READ
+    live.read_only = True
+
+    def unreadable(key: Key, error: psycopg.Error) -> str:
+        if (error.sqlstate or "")[:2] not in DAMAGE:
+            raise error
+        return error.diag.message_primary or str(error)
+
+    with live.transaction():
+        live.execute("SET LOCAL row_security = off")
+        live.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
+        shut = {(each.schema, each.name) for each in shut_tables(live)}
+        tables, stamps = listing(live)
+        tables = counted(live, tables, stamps, [then], shut=shut, seconds=lambda: COUNT_SECONDS, trouble=unreadable)
+        of_extensions = configuration(live, {(each.schema_name, each.name): each for each in then.facts.tables})
+        tables |= {key: table for key, (table, _) in of_extensions.items()}
+        content = Reader(live, Limit.of(seconds), cancelled).compare(tables, then.facts, shut)
+    found = table_losses(tables, then.facts, 0, content)
+    outside = {key: more for key, (_, more) in of_extensions.items()}
+    return tuple(sorted(with_extensions(found, outside, held), key=lambda each: (each.schema_name, each.name)))
+
+
+def table_losses(
+    tables: Mapping[Key, LiveTable], facts: Facts, place: int | None, content: Mapping[Key, Content]
+) -> tuple[TableLoss, ...]:
+    """What becomes of each table, by schema and name. ``place``: that of the restore point in ``LiveTable.since``, None
+    where what was written since was not counted. Of a partitioned table and its parts, those are taken that the restore
+    point has."""
+    expected = {(each.schema_name, each.name): each.rows for each in facts.tables}
+    found = []
+    for key in sorted(tables.keys() | expected.keys()):
+        table, then = tables.get(key), expected.get(key)
+        if key[0].startswith(OURS):
+            continue
+        if table is not None and key not in expected and (table.partitioned or table.root in expected):
+            continue
+        seen = content.get(key)
+        if table is not None and seen is not None and seen.rows is not None:
+            table = replace(table, rows=seen.rows, exact=True)
+        since = None
+        if table is not None and then is not None and place is not None and place < len(table.since):
+            since = table.since[place]
+        found.append(
+            TableLoss(
+                schema_name=key[0],
+                name=key[1],
+                live_rows=table.rows if table is not None else None,
+                point_rows=then,
+                estimated=table is not None and not table.exact,
+                written_since=since,
+                by=table.by or None if table is not None and since is not None else None,
+                content=None if seen is None else seen.state if not since else "changed",
+                why=seen.why if seen is not None else "",
+                unreadable=table.unreadable if table is not None else "",
+            )
+        )
+    return tuple(found)

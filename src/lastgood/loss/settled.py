@@ -1,0 +1,43 @@
+"""What a rollback took away, by the emergency backup: the live database's very last rows, counted and with digests."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from pathlib import Path
+
+from lastgood.errors import BadPoint
+from lastgood.facts import Facts
+from lastgood.facts.compare import compare
+from lastgood.plan import TableLoss
+from lastgood.points.manifest import manifest_of
+
+
+def settled(losses: Sequence[TableLoss], emergency: str | None, then: Facts | None = None) -> tuple[TableLoss, ...]:
+    """The planned losses with the rows that the emergency backup has: until the fence the application went on writing.
+    ``then``: the restore point's facts; with them each table's content is compared exactly. Without a backup, or when
+    its manifest can't be read, they stay as planned."""
+    manifest = None
+    if emergency:
+        with suppress(BadPoint):  # a figure that is a little older is no reason to fail
+            manifest = manifest_of(Path(emergency))
+    if manifest is None:
+        return tuple(losses)
+    now = {(each.schema_name, each.name): each for each in manifest.facts.tables}
+    states: dict[tuple[str, str], bool | None] = {}
+    if then is not None:
+        states = {(each.schema_name, each.name): each.equal for each in compare(then, manifest.facts).tables}
+    found = []
+    for each in losses:
+        key = (each.schema_name, each.name)
+        last = now.get(key)
+        if last is None:
+            found.append(each)
+            continue
+        update: dict[str, object] = {"live_rows": last.rows, "estimated": False}
+        if each.live_rows is not None and each.written_since is not None:
+            update["written_since"] = max(0, each.written_since + last.rows - each.live_rows)
+        if states.get(key) is not None:
+            update |= {"content": "equal" if states[key] else "changed", "why": ""}
+        found.append(each.model_copy(update=update))
+    return tuple(found)

@@ -1,0 +1,209 @@
+"""The tables of the live database: how many rows, and how many of them were written after each restore point. Plans and
+``recover`` count here, so that they give the same numbers."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Mapping, Sequence
+from dataclasses import dataclass, replace
+from datetime import datetime
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from lastgood.facts import Facts
+from lastgood.loss.written import Clock, Column, newest, telling, written_after
+from lastgood.points import RestorePoint
+from lastgood.postgres.server import Connection
+
+Key = tuple[str, str]
+"""Schema and name of a table."""
+
+# A look at whether a table is empty, where there is no time to count it.
+GLANCE_SECONDS = 0.2
+
+_TABLES = """
+SELECT n.nspname, c.relname, c.relkind = 'p', c.reltuples::int8, c.relpages::int8 * 8192, pn.nspname, p.relname,
+       (SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{}') FROM pg_catalog.pg_attribute a
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
+       (SELECT coalesce(array_agg(ARRAY[a.attname::text, CASE WHEN a.atttypid = 'timestamptz'::regtype THEN 'z' ELSE ''
+                                        END, coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '')]
+                                  ORDER BY a.attnum), '{}')
+        FROM pg_catalog.pg_attribute a
+        LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = ''
+        WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+          AND a.atttypid IN ('timestamptz'::regtype, 'timestamp'::regtype))
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+LEFT JOIN pg_catalog.pg_class p
+  ON c.relispartition AND c.relkind = 'r' AND p.oid = pg_catalog.pg_partition_root(c.oid)
+LEFT JOIN pg_catalog.pg_namespace pn ON pn.oid = p.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY c.relpages, 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class LiveTable:
+    """A table that carries rows. ``rows`` is the server's estimate unless ``exact``, None where not even that is known
+    (never analyzed). ``since``: for each restore point that was asked about, the rows written after it by the time
+    stamps in ``by``; empty where no column tells. ``root``: the partitioned table that it is a part of; one that is
+    ``partitioned`` has the rows of its parts. ``unreadable``: the server's reason why its rows can't be read."""
+
+    rows: int | None
+    exact: bool
+    bytes: int
+    root: Key | None = None
+    partitioned: bool = False
+    by: str = ""
+    newest: datetime | None = None
+    since: tuple[int, ...] = ()
+    columns: tuple[str, ...] = ()
+    unreadable: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Then:
+    """A restore point, as far as counting goes by it. ``exact``: its time is the server's own."""
+
+    facts: Facts | None
+    made_at: datetime
+    exact: bool = False
+
+    @classmethod
+    def of(cls, point: RestorePoint, facts: Facts | None) -> Then:
+        """What is known of a restore point."""
+        return cls(facts, point.made_at, point.time_source == "manifest")
+
+
+def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Column]]:
+    """All tables with the server's estimates, the smallest first; and the column of each that says when a row was
+    written."""
+    tables: dict[Key, LiveTable] = {}
+    stamps: dict[Key, Column] = {}
+    for schema, name, partitioned, estimate, size, root_schema, root, columns, dated in connection.execute(_TABLES):
+        tables[schema, name] = LiveTable(
+            rows=estimate if estimate >= 0 else None,
+            exact=False,
+            bytes=size,
+            root=(root_schema, root) if root is not None else None,
+            partitioned=partitioned,
+            columns=tuple(columns),
+        )
+        by = telling(Column(column, zoned == "z", default) for column, zoned, default in dated)
+        if by is not None:
+            stamps[schema, name] = by
+    return tables, stamps
+
+
+def counted(
+    connection: Connection,
+    tables: Mapping[Key, LiveTable],
+    stamps: Mapping[Key, Column],
+    points: Sequence[Then],
+    *,
+    shut: Collection[Key],
+    seconds: Callable[[], float],
+    trouble: Callable[[Key, psycopg.Error], str],
+) -> dict[Key, LiveTable]:
+    """The same tables with their rows, and with those written after each of ``points``. ``seconds``: how long the next
+    count may take; one that is late, or of a table that is ``shut``, stays the server's estimate. ``trouble`` gets
+    every other error and raises it, or returns why the table is unreadable (empty: not a matter of the table)."""
+    clock = Clock.read(connection)
+    then = [_by_name(point) for point in points]
+    found = dict(tables)
+    for key, table in tables.items():
+        if table.partitioned or key in shut:
+            continue
+        by = stamps.get(key)
+        before = [each.get(key) or each.get(table.root or key) for each in then]
+        try:
+            found[key] = _count(connection, key, table, by, points, before, clock, seconds())
+        except (psycopg.errors.QueryCanceled, psycopg.errors.LockNotAvailable):
+            found[key] = _at_a_glance(connection, key, table)
+        except psycopg.Error as error:
+            found[key] = replace(table, unreadable=trouble(key, error))
+    return _with_roots(found)
+
+
+@dataclass(frozen=True, slots=True)
+class _Before:
+    """A table in a restore point."""
+
+    rows: int
+    newest: Mapping[str, str]
+
+
+def _by_name(point: Then) -> dict[Key, _Before]:
+    tables = point.facts.tables if point.facts is not None else ()
+    return {(each.schema_name, each.name): _Before(each.rows, each.newest) for each in tables}
+
+
+def _count(
+    connection: Connection,
+    key: Key,
+    table: LiveTable,
+    by: Column | None,
+    points: Sequence[Then],
+    before: Sequence[_Before | None],
+    clock: Clock,
+    seconds: float,
+) -> LiveTable:
+    if seconds <= 0:
+        raise psycopg.errors.QueryCanceled("no time left")
+    parts: list[sql.Composable] = [sql.SQL("count(*)")]
+    if by is not None:
+        parts.append(sql.SQL("{}::timestamptz").format(newest(by, clock)))
+        for point, there in zip(points, before, strict=True):
+            then = there.newest.get(by.name) if there is not None else None
+            parts.append(written_after(by, clock, point.made_at, then, exact=point.exact))
+    query = sql.SQL("SELECT {} FROM ONLY {}").format(sql.SQL(", ").join(parts), sql.Identifier(*key))
+    row = _one(connection, query, seconds)
+    if by is None:
+        return replace(table, rows=row[0], exact=True)
+    since = tuple(
+        row[0] if there is not None and not there.rows else count
+        for there, count in zip(before, row[2:], strict=True)
+    )  # fmt: skip
+    return replace(table, rows=row[0], exact=True, by=by.name, newest=row[1], since=since)
+
+
+def _at_a_glance(connection: Connection, key: Key, table: LiveTable) -> LiveTable:
+    """The same, known to be empty where it is."""
+    query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(sql.Identifier(*key))
+    try:
+        (some,) = _one(connection, query, GLANCE_SECONDS)
+    except psycopg.Error:
+        return table
+    return table if some else replace(table, rows=0, exact=True)
+
+
+def _one(connection: Connection, query: sql.Composed, seconds: float) -> tuple[Any, ...]:
+    with connection.transaction():
+        limit = f"{max(50, round(seconds * 1000))}ms"
+        connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(sql.Literal(limit)))
+        row = connection.execute(query).fetchone()
+    assert row is not None  # an aggregate always gives a row
+    return tuple(row)
+
+
+def _with_roots(tables: dict[Key, LiveTable]) -> dict[Key, LiveTable]:
+    """Partitioned tables get the rows of their parts."""
+    for key, table in list(tables.items()):
+        if table.partitioned:
+            parts = [each for each in tables.values() if each.root == key]
+            known = [each.rows for each in parts if each.rows is not None]
+            since = [each.since for each in parts]
+            told = bool(since) and all(since)
+            tables[key] = replace(
+                table,
+                rows=sum(known) if len(known) == len(parts) else None,
+                exact=all(each.exact for each in parts),
+                bytes=sum(each.bytes for each in parts),
+                by=parts[0].by if told else "",
+                since=tuple(map(sum, zip(*since, strict=True))) if told else (),
+                unreadable=next((each.unreadable for each in parts if each.unreadable), ""),
+            )
+    return tables

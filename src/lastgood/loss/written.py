@@ -1,0 +1,144 @@
+"""Which column of a table says when a row was written, and how many rows were written after a restore point.
+
+A time that says something else (a birthday, a due date, when something is valid or scheduled) is never counted, nor is
+a bare date, nor a time that has not come yet.
+"""
+
+from __future__ import annotations
+
+import re
+import unicodedata
+from collections.abc import Iterable
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Self
+
+from psycopg import sql
+
+from lastgood.postgres.server import Connection
+
+# How far ahead of the server's clock an application's may be.
+SKEW = "5 minutes"
+
+# Parts of names, without separators and accents, in lower case.
+_AROUND = (
+    "at|on|date|time|datetime|timestamp|timestamptz|ts|utc|gmt|tz|row|record|rec|sys|db|last|was|is|when|"
+    "am|um|le|de|el|en|il|em|op|w|dne|datum|data|fecha|zeit|zeitpunkt|uhrzeit|tidspunkt|dato|tarihi|hora|heure"
+)
+_BIRTH = (
+    "create|created|creation|insert|inserted|insertion|add|added|record|recorded|log|logged|occurred|happened|"
+    "received|captured|ingested|entered|"
+    "erstellt|erstellung|erstellungs|angelegt|erfasst|erfassung|erfassungs|eingefugt|eingefuegt|anlage|"
+    "cree|creee|ajoute|ajout|creado|creada|creacion|alta|creato|creata|creazione|inserito|criado|criada|criacao|"
+    "aangemaakt|aanmaak|utworzono|utworzenia|utworzony|skapad|skapades|oprettet|opprettet|vytvoreno|olusturma|"
+    "olusturulma"
+)
+_CHANGE = (
+    "update|updated|modify|modified|modification|change|changed|edit|edited|write|written|touched|saved|"
+    "geandert|geaendert|anderung|aenderung|anderungs|aenderungs|aktualisiert|bearbeitet|"
+    "modifie|modifiee|misajour|actualizado|actualizada|actualizacion|modificado|modificada|modificacion|"
+    "modificato|modifica|aggiornato|aggiornamento|atualizado|atualizada|atualizacao|modificacao|"
+    "gewijzigd|wijziging|bijgewerkt|zmodyfikowano|modyfikacji|aktualizacji|andrad|uppdaterad|opdateret|oppdatert|"
+    "endret|upraveno|zmeneno|guncelleme|guncellenme"
+)
+_BORN = re.compile(rf"(?:{_AROUND})*(?:{_BIRTH})(?:{_AROUND})*|ts|timestamp")
+_CHANGED = re.compile(rf"(?:{_AROUND})*(?:{_CHANGE})(?:{_AROUND})*")
+# What is to come, or what was long ago, even where its default is the present.
+_OTHER = re.compile(
+    r"due|until|expir|expiry|schedul|deadline|birth|born|start|begin|end(?:s|ed)?(?:at|on|date|time)?$|valid|next|run|"
+    r"remind|plan|effective|visible|publish|available|from|till|appoint|event|renew|trial|cancel|delet|archiv|"
+    r"geburt|gebor|fallig|faellig|gultig|gueltig|ablauf|termin|frist|echeance|naissance|vencimiento|nacimiento|"
+    r"scadenza|nascita|vencimento|nascimento|verval|geboorte"
+)
+# The present, as a default, and nothing else: now() plus an interval is when something ends.
+_NOW = re.compile(
+    r"\(*(?:timezone\('[^']*'(?:::text)?, *)?\(*"
+    r"(?:now\(\)|CURRENT_TIMESTAMP(?:\(\d\))?|LOCALTIMESTAMP(?:\(\d\))?|(?:clock|statement|transaction)_timestamp\(\)"
+    r"|'now'::text)\)*"
+    r"(?: AT TIME ZONE '[^']*'(?:::text)?)?\)*(?:::timestamp(?:\(\d\))?(?: with(?:out)? time zone)?)?\)*",
+    re.IGNORECASE,
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a time stamp type. ``zoned``: it is a timestamptz. ``default``: its expression, empty without one."""
+
+    name: str
+    zoned: bool
+    default: str = ""
+
+
+def telling(columns: Iterable[Column]) -> Column | None:
+    """The column that says best when a row was written: by its name when it was made, by its default, by its name when
+    it was changed. None where no column does."""
+    ranked = [(rank, place, each) for place, each in enumerate(columns) if (rank := _rank(each)) is not None]
+    return min(ranked, key=lambda each: each[:2])[2] if ranked else None
+
+
+def _rank(column: Column) -> int | None:
+    name = _plain(column.name)
+    present = _NOW.fullmatch(column.default) is not None
+    if _BORN.fullmatch(name):
+        return 0 if present else 1
+    if _CHANGED.fullmatch(name):
+        return 3 if present else 4
+    return 2 if present and not _OTHER.search(name) else None
+
+
+def _plain(name: str) -> str:
+    """A name in lower case, its letters without accents, nothing between them."""
+    letters = unicodedata.normalize("NFKD", name).lower().replace("ß", "ss")
+    return re.sub(r"[^a-z]", "", letters)
+
+
+@dataclass(frozen=True, slots=True)
+class Clock:
+    """The server's present: as an instant, and the latest that a time stamp without a zone may show for it."""
+
+    now: datetime
+    local: datetime
+
+    @classmethod
+    def read(cls, connection: Connection) -> Self:
+        """Both, with what an application's clock may be ahead."""
+        row = connection.execute(
+            "SELECT now.at, greatest(now.at AT TIME ZONE 'UTC', now.at AT TIME ZONE z.reset_val)"
+            " FROM (SELECT pg_catalog.statement_timestamp() + %s::interval) now (at), pg_catalog.pg_settings z"
+            " WHERE z.name = 'TimeZone'",
+            [SKEW],
+        ).fetchone()
+        assert row is not None  # every server has that setting
+        return cls(*row)
+
+
+def newest(column: Column, clock: Clock) -> sql.Composed:
+    """The newest of its times that is no later than the present."""
+    return sql.SQL("max({0}) FILTER (WHERE {1})").format(sql.Identifier(column.name), _until_now(column, clock))
+
+
+def written_after(column: Column, clock: Clock, made_at: datetime, then: str | None, *, exact: bool) -> sql.Composed:
+    """``count(*)`` of the rows written after a restore point: those newer than its newest row (``then``, as COPY text),
+    or than ``made_at`` where that is not known, or lies ahead. ``exact``: ``made_at`` is the server's own time."""
+    kind = sql.SQL("timestamptz" if column.zoned else "timestamp")
+    made = sql.SQL("{}::timestamptz").format(sql.Literal(made_at))
+    if not column.zoned:
+        made = sql.SQL("({} AT TIME ZONE 'UTC')").format(made)
+    since: sql.Composable = made
+    if then is not None:
+        of_row = sql.SQL("{}::{}").format(sql.Literal(then), kind)
+        limit = made if exact and column.zoned else _limit(column, clock)
+        since = sql.SQL("CASE WHEN {0} <= {1} THEN {0} ELSE {2} END").format(of_row, limit, made)
+    return sql.SQL("count(*) FILTER (WHERE {} > {} AND {})").format(
+        sql.Identifier(column.name), since, _until_now(column, clock)
+    )
+
+
+def _until_now(column: Column, clock: Clock) -> sql.Composed:
+    return sql.SQL("{0} <= {1} AND isfinite({0})").format(sql.Identifier(column.name), _limit(column, clock))
+
+
+def _limit(column: Column, clock: Clock) -> sql.Composed:
+    if column.zoned:
+        return sql.SQL("{}::timestamptz").format(sql.Literal(clock.now))
+    return sql.SQL("{}::timestamp").format(sql.Literal(clock.local))

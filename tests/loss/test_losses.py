@@ -1,0 +1,138 @@
+"""What a rollback takes away, on a real server: rows changed in place, rows written since, and what was not compared.
+``recover`` tells the same of the same restore point."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lastgood import loss, rollback
+from lastgood.config.tables import Check
+from lastgood.plan import Request, TableLoss
+from lastgood.points import dump_point
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import Target
+from lastgood.procedure import recover
+from lastgood.procedure.recover import Inquiry, Wish
+
+SCHEMA = """
+CREATE TABLE contacts (id int PRIMARY KEY, name text, birthday date, valid_until timestamptz, scheduled_for timestamptz,
+                       created_at timestamptz NOT NULL DEFAULT now());
+INSERT INTO contacts SELECT i, 'c', '1980-01-01', now() + '1 year', now() + '1 day', now() - '1 hour'::interval
+FROM generate_series(1, 50) i;
+CREATE TABLE prices (id int PRIMARY KEY, cents int);
+INSERT INTO prices SELECT i, 100 FROM generate_series(1, 70) i;
+CREATE TABLE same (id int PRIMARY KEY, at timestamptz);
+INSERT INTO same SELECT i, '2026-01-01 00:00+02' FROM generate_series(1, 5) i;
+CREATE TABLE jobs (id int PRIMARY KEY, due_on date, run_at timestamptz);
+INSERT INTO jobs SELECT i, current_date, now() FROM generate_series(1, 5) i;
+CREATE TABLE events (id int, kind text, noted timestamp DEFAULT now()) PARTITION BY LIST (kind);
+CREATE TABLE events_a PARTITION OF events FOR VALUES IN ('a');
+CREATE TABLE events_b PARTITION OF events FOR VALUES IN ('b');
+INSERT INTO events SELECT i, CASE WHEN i % 2 = 0 THEN 'a' ELSE 'b' END FROM generate_series(1, 10) i;
+CREATE TABLE nothing (id int);
+CREATE TABLE wider (id int);
+INSERT INTO wider VALUES (1);
+"""
+LATER = """
+INSERT INTO contacts (id, name, birthday, created_at) VALUES
+  (51, 'new', '2030-01-01', now()), (52, 'new', '2030-01-01', now()), (53, 'of the future', NULL, now() + '1 year');
+UPDATE prices SET cents = cents * 2;
+UPDATE jobs SET due_on = '2035-01-01', run_at = '2035-01-01';
+INSERT INTO events VALUES (11, 'a');
+ALTER TABLE wider ADD COLUMN note text DEFAULT 'x';
+"""
+
+
+def request(target: Target, store: Path, seconds: float = 10.0) -> Request:
+    return Request(target=target, store=store, state=store.parent / "state", check=Check(compare_limit=seconds))
+
+
+def told(losses: tuple[TableLoss, ...]) -> dict[str, tuple[int | None, int | None, int | None, str | None, str | None]]:
+    return {
+        each.name: (each.live_rows, each.point_rows, each.written_since, each.by, each.content)
+        for each in losses
+    }  # fmt: skip
+
+
+@pytest.fixture
+def target(server: EmbeddedServer, new_database: Callable[..., str], store: Path) -> Target:
+    """A database with a restore point, and what was done to it since."""
+    target = server.target(new_database("app"))
+    with target.connect() as connection:
+        connection.execute("SET search_path = public")
+        connection.execute(SCHEMA)
+        dump_point.take(target, store)
+        connection.execute(LATER)
+    return target
+
+
+EXPECTED = {
+    "contacts": (53, 50, 2, "created_at", "changed"),
+    "events_a": (6, 5, 1, "noted", "changed"),
+    "events_b": (5, 5, 0, "noted", "equal"),
+    "jobs": (5, 5, None, None, "changed"),
+    "nothing": (0, 0, None, None, "equal"),
+    "prices": (70, 70, None, None, "changed"),
+    "same": (5, 5, None, None, "equal"),
+    "wider": (1, 1, None, None, "changed"),
+}
+
+
+@pytest.mark.postgres(16, 18)
+def test_the_plan_and_recover_tell_the_same(target: Target, store: Path) -> None:
+    planned = rollback.plan(request(target, store), lambda event: None).plan.loss
+    assert told(planned) == EXPECTED
+
+    found = recover.look(Inquiry(target, store, wish=Wish(thorough=True), home=store, here=store))
+    (point,) = [each for each in found.timeline if each.kind == "dump"]
+    assert point.loss is not None
+    assert told(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}
+
+
+def test_what_there_was_no_time_for_is_named_and_not_equal(target: Target, store: Path) -> None:
+    planned = rollback.plan(request(target, store, 0.0), lambda event: None).plan.loss
+    by_name = {each.name: each for each in planned}
+    assert (by_name["prices"].content, by_name["prices"].why) == ("not compared", "comparing content is turned off")
+    assert (by_name["nothing"].content, by_name["wider"].content) == ("equal", "changed")
+    assert not by_name["prices"].differs
+
+
+def test_the_report_compares_what_the_plan_had_no_time_for(target: Target, store: Path) -> None:
+    report = rollback.run(rollback.plan(request(target, store, 0.0), lambda event: None), lambda event: None)
+    assert {name: each[4] for name, each in told(report.loss).items()} == {
+        name: each[4] for name, each in EXPECTED.items()
+    }
+    with target.connect() as connection:
+        assert connection.execute("SELECT sum(cents) FROM public.prices").fetchone() == (7000,)
+
+
+def test_content_is_compared_once_for_all_points_and_leaves_no_setting_behind(target: Target, store: Path) -> None:
+    facts = rollback.plan(request(target, store), lambda event: None).facts
+    with target.connect() as connection:
+        before = connection.execute(
+            "SELECT current_setting('TimeZone'), current_setting('statement_timeout')"
+        ).fetchone()
+        tables, _ = loss.listing(connection)
+        reader = loss.Reader(connection, loss.Limit.of(10))
+        first = reader.compare(tables, facts)
+        connection.execute("UPDATE public.same SET at = now()")
+        again = reader.compare(tables, facts)
+        after = connection.execute(
+            "SELECT current_setting('TimeZone'), current_setting('statement_timeout')"
+        ).fetchone()
+    assert first == again
+    assert first["public", "same"].state == "equal"
+    assert before == after
+
+
+def test_a_table_that_is_locked_is_not_compared(target: Target, store: Path) -> None:
+    with target.connect(autocommit=False) as holder:
+        holder.execute("LOCK TABLE public.prices IN ACCESS EXCLUSIVE MODE")
+        found = recover.look(Inquiry(target, store, home=store, here=store))
+        (point,) = [each for each in found.timeline if each.kind == "dump"]
+        assert point.loss is not None
+        prices = next(each for each in point.loss if each.name == "prices")
+        assert (prices.content, prices.why) == ("not compared", "another session has locked it")
