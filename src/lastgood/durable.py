@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import os
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -40,7 +41,11 @@ def private_folder(folder: Path) -> None:
     for each in (*reversed(folder.parents), folder):
         # What "." stands for always exists, whoever may look at it.
         if not each.is_dir():
-            each.mkdir(mode=0o700, exist_ok=True)
+            try:
+                each.mkdir(mode=0o700)
+            except FileExistsError:
+                if not each.is_dir():  # another process may have made it in between
+                    raise NotADirectoryError(errno.ENOTDIR, os.strerror(errno.ENOTDIR), str(each)) from None
 
 
 def publish(temporary: Path, final: Path) -> None:
