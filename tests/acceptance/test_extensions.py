@@ -22,9 +22,12 @@ from lastgood.members.tables import member_tables
 from lastgood.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_path
+from lastgood.postgres import copying, database
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.mark import REFERENCE, Mark, server_clock
 from lastgood.report import Report
 from lastgood.restore import restore
+from lastgood.unfinished import unfinished
 from tests.acceptance.test_rollback import Stage
 from tests.twins import assert_same_text, dump
 
@@ -405,10 +408,25 @@ def test_a_role_that_may_make_no_database_is_told_that_nothing_is_known(stage: S
 def test_nothing_is_left_of_what_was_looked_up_and_of_what_a_killed_process_left(stage: Stage) -> None:
     stale = f"{reference.PREFIX}1_{stage.live}"
     with stage.maintenance() as connection:
-        connection.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(stale)))
-        connection.execute(
-            sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(stale), sql.Literal("lastgood reference 1"))
+        mark = Mark(
+            role="copy",
+            run="20261129-031500-9f3c1a70",
+            live=stage.live,
+            live_oid=database.describe(connection, stage.live).oid,
+            point="",
+            host="elsewhere",
+            pid=1,
+            user="nobody",
+            started=server_clock(connection),
+            options={"kind": REFERENCE},
         )
+        model = database.describe(connection, stage.live)
+        database.create_like(connection, stale, model, mark.text(), live=stage.live)
+        left = unfinished(connection, stage.request.target, None)
+        assert [(each.run, each.commands) for each in left] == [(mark.run, (f"lastgood abort {mark.run}",))]
+        with stage.maintenance() as other:
+            copying.claim(other, stale)
+            assert unfinished(connection, stage.request.target, None) == []
     make(stage, "CREATE EXTENSION minitab")
     take(stage.request.target, stage.request.store)
     with stage.maintenance() as connection:

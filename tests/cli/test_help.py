@@ -38,7 +38,7 @@ COMMANDS: dict[str, tuple[int, ...]] = {
     "restore": (3, 4, 5, 7),
     "validate": (3, 5),
     "drill": (3, 4, 5),
-    "prune": (3, 5),
+    "prune": (3, 5, 7),
     "guide": (3, 4, 5),
     "init": (3, 5),
     "config": (),

@@ -41,7 +41,7 @@ from lastgood.dump.statements import (
     understand_psql,
 )
 from lastgood.dump.strangers import Strangers
-from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
+from lastgood.dump.summary import DumpSummary, Skipped
 from lastgood.dump.targets import RowTargets
 from lastgood.dump.tokens import (
     Comment,
@@ -586,7 +586,7 @@ class Reading:
         if found is None or not self._active_comment():
             return
         relation = self._by_header.get((found[1], found[2]))
-        if relation is None and self._makes_extensions:
+        if relation is None and self.summary.makes_extensions:
             relation = Relation(*(part.decode(self._codec, "replace") for part in (found[2], found[1])))
         if relation is not None:
             self.summary.with_data_section.add(relation)
@@ -622,15 +622,11 @@ class Reading:
         self.summary.rows_without_table[relation] = None
         return True
 
-    @property
-    def _makes_extensions(self) -> bool:
-        return bool(self.summary.extensions.keys() - BUILT_IN_EXTENSIONS)
-
     def _perhaps_of_extension(self, relation: Relation) -> bool:
         """Whether an extension that the files make may bring a table or sequence along."""
-        if self._makes_extensions:
+        if self.summary.makes_extensions:
             self.summary.rows_for_extensions[relation] = None
-        return self._makes_extensions
+        return self.summary.makes_extensions
 
     def _made_here(self, command: Command) -> Command:
         """The same command, left out where it gives rows or a position to what none of several files makes."""

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
@@ -15,16 +14,17 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
+from lastgood import person
 from lastgood.dump.names import Relation
 from lastgood.errors import LastgoodError
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
-from lastgood.postgres import database, elsewhere
+from lastgood.names import new_run
+from lastgood.postgres import copying, database, elsewhere
+from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
 PREFIX = "lastgood_reference_"
-# Seconds after which one that no session is in was left by a process that was killed.
-STALE = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,10 +106,24 @@ def _run(connection: Connection, commands: Iterable[sql.Composed | sql.SQL]) -> 
 @contextmanager
 def _scratch(target: Target, live: str) -> Iterator[Connection]:
     with database.connect_maintenance(target, live) as maintenance:
-        _drop_stale(maintenance)
+        _drop_stale(maintenance, live)
         model = database.describe(maintenance, live)
+        started = server_clock(maintenance)
         name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
-        made = database.create_like(maintenance, name, model, f"lastgood reference {int(time.time())}")
+        copying.claim(maintenance, name)
+        mark = Mark(
+            role="copy",
+            run=new_run(started),
+            live=live,
+            live_oid=model.oid,
+            point="",
+            host=person.host(),
+            pid=os.getpid(),
+            user=person.user(),
+            started=started,
+            options={"kind": REFERENCE},
+        )
+        made = database.create_like(maintenance, name, model, mark.text(), live=live)
         try:
             with target.at(name).connect(application_name="lastgood reference") as connection:
                 quiet_event_triggers(connection)
@@ -118,9 +132,10 @@ def _scratch(target: Target, live: str) -> Iterator[Connection]:
             database.drop(maintenance, name, made.oid)
 
 
-def _drop_stale(maintenance: Connection) -> None:
-    for each in database.every(maintenance):
-        said = (each.comment or "").removeprefix("lastgood reference ")
-        if each.name.startswith(PREFIX) and said.isdigit() and time.time() - int(said) > STALE:
-            with suppress(psycopg.Error, LastgoodError):
-                database.drop(maintenance, each.name, each.oid)
+def _drop_stale(maintenance: Connection, live: str) -> None:
+    """Removes what killed processes left; ``status`` and ``prune`` know it until then."""
+    for each, mark in marked(maintenance):
+        if mark.live != live or mark.options.get("kind") != REFERENCE or copying.holder(maintenance, each.name):
+            continue
+        with suppress(psycopg.Error, LastgoodError):
+            database.drop(maintenance, each.name, each.oid)
