@@ -33,12 +33,11 @@ from lastgood.facts import (
     SequenceFacts,
     TableFacts,
     migrations,
-    moments,
+    stamps,
 )
 from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 
 ZONE_SAMPLES = 100
-_OFFSET = re.compile(rb"[+-]\d\d(?::\d\d){0,2}\Z")
 ONLY_COUNTED = "its rows were only counted"
 # Of a field of a very long row so many bytes are looked at: time stamps and versions of migrations are shorter.
 _BEGINNING = 1 << 12
@@ -175,14 +174,14 @@ class _Table:
         assert self.columns is not None
         groups = self._by_offset(values) if place in self.with_offset else [values]
         name = self.columns[place]
-        best = [found for found in (self.newest.get(name), *map(_newest, groups)) if found is not None]
+        best = [found for found in (self.newest.get(name), *map(stamps.newest, groups)) if found is not None]
         if best:
-            self.newest[name] = _latest(best) if place in self.with_offset else _newest(best) or best[0]
+            self.newest[name] = stamps.latest(best) if place in self.with_offset else stamps.newest(best) or best[0]
 
     def _by_offset(self, values: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
         """The same values, apart by the offset that they end with: +01, +05:30. Notes a sample of each new one."""
-        ending = _only_ending(values)
-        groups: Mapping[bytes, Sequence[bytes]] = {ending: values} if ending is not None else _grouped(values)
+        ending = stamps.only_offset(values)
+        groups: Mapping[bytes, Sequence[bytes]] = {ending: values} if ending is not None else stamps.grouped(values)
         for offset in groups.keys() - self.zone_samples.keys() - {b""}:
             self.zone_samples[offset] = next(value for value in groups[offset] if value.endswith(offset))
         return groups.values()
@@ -220,45 +219,6 @@ def _empty(relation: Relation, summary: DumpSummary) -> RowsStart:
     columns = summary.columns_of(relation)
     return RowsStart(
         relation, None if columns is None else tuple(c.name for c in columns if not c.generated), b"", 0, 0
-    )
-
-
-def _newest(values: Sequence[bytes]) -> bytes | None:
-    r"""The greatest finite time stamp: ``\N``, ``infinity`` sort behind all digits, ``-infinity`` before them."""
-    best = max(values, default=b"")
-    if best > b":":
-        values = [value for value in values if value < b":"]
-        best = max(values, default=b"")
-    if best.endswith(b"BC"):
-        values = [value for value in values if value[:1].isdigit()]
-        ours = [value for value in values if not value.endswith(b"BC")]
-        best = max(ours) if ours else min(values)
-    return best if best[:1].isdigit() else None
-
-
-def _only_ending(values: Sequence[bytes]) -> bytes | None:
-    """The offset that all of them have, as in most dumps; empty where none has one, None where there are several."""
-    for width in (3, 6):
-        endings = {ending for ending in {value[-width:] for value in values} if ending[-2:].isdigit()}
-        if not endings:
-            return b""
-        if len(endings) == 1 and (ending := endings.pop())[:1] in (b"+", b"-"):
-            return ending
-    return None
-
-
-def _grouped(values: Sequence[bytes]) -> dict[bytes, list[bytes]]:
-    groups: dict[bytes, list[bytes]] = {}
-    for value in values:
-        found = _OFFSET.search(value)
-        groups.setdefault(found[0] if found else b"", []).append(value)
-    return groups
-
-
-def _latest(values: Sequence[bytes]) -> bytes:
-    """Of time stamps in several offsets; ASCII, each of them."""
-    return (
-        moments.latest(value.decode("ascii", "replace") for value in values).encode() if len(values) > 1 else values[0]
     )
 
 

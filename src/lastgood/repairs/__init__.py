@@ -94,7 +94,9 @@ class Commands:
         """
         if self._unwanted(command):
             return True
-        text = extensions.text(connection, command, self._rules) or options.text(command)
+        text = options.text(command)
+        if isinstance(command.detail, Extension):
+            text = extensions.text(connection, command, command.detail, self._rules)
         if text is None:
             return True
         self._declare(command)

@@ -28,12 +28,9 @@ MAKE_IMMUTABLE = (
 )
 
 
-def text(connection: Connection, command: Command, rules: Rules) -> bytes | None:
-    """A CREATE EXTENSION with the version that ``rules`` know, a CREATE LANGUAGE with the functions that they know;
-    None for any other command."""
-    found = command.detail
-    if not isinstance(found, Extension):
-        return None
+def text(connection: Connection, command: Command, found: Extension, rules: Rules) -> bytes:
+    """A CREATE EXTENSION with the version that ``rules`` know, or a CREATE LANGUAGE with the functions that they
+    know. ``found``: what the command makes."""
     if found.as_language and found.name in rules.languages:
         return _language(rules.languages[found.name]).as_bytes(connection)
     if found.version is None and found.name in rules.extensions and not found.as_language:
@@ -48,7 +45,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         return
     if elsewhere.refused(found.name, error):
         before, after = elsewhere.around(found.name)
-        made = text(connection, command, rules) or command.statement.text
+        made = text(connection, command, found, rules)
         yield Repair(
             made, "the server makes it in the database that goes by its name only", tuple(before), tuple(after)
         )
