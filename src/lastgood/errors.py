@@ -49,10 +49,6 @@ class Refused(LastgoodError):
     exit_status = 3
 
 
-class NoSuchDatabase(Refused):
-    """The server has no database of that name."""
-
-
 class BadPoint(LastgoodError):
     """The restore point is missing, incomplete, corrupt or unsafe.
 

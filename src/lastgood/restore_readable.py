@@ -189,8 +189,10 @@ def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader,
     told = [each for each in (damage.cut if damage else "", loaded.given_up if loaded else "") if each]
     if loaded is None:
         loaded = TableLoad()
-        if expected != 0:
-            told.append("none of its rows could be read" if reading.damage else "the dump has no rows section for it")
+        if reading.damage and expected != 0:
+            told.append("none of its rows could be read")
+        elif expected or (expected is None and reading.tells_of_empty_tables):
+            told.append("the dump has no rows section for it")
     left_out = loaded.refused + (damage.left_out if damage else 0)
     first = sorted([*loaded.first, *(damage.first if damage else ())], key=lambda each: each.line)[:SHOWN]
     short = left_out or told or (expected is not None and expected != loaded.rows)

@@ -22,11 +22,11 @@ from tests.damage import damages
 from tests.twins import dump
 
 TIMES = """
-CREATE TABLE public.t (id int, at timestamptz, x text, y text);
+CREATE TABLE public.t (id text, at timestamptz, x text, y text);
 INSERT INTO public.t SELECT i, now(), 'x', 'y' FROM generate_series(1, 300) i;
 """
 PLAIN = """
-CREATE TABLE public.t (id int, x text);
+CREATE TABLE public.t (id text, x text);
 INSERT INTO public.t SELECT i, 'x' FROM generate_series(1, 300) i;
 """
 GOOD = "good.sql"

@@ -41,7 +41,7 @@ def taken_back(site: Site, point: str, undo: str, kept: str) -> tuple[str, str]:
     """The state and the hint of an error that tells of a rollback."""
     return (
         f'"{site.name}" was put back to {point}, every table proved, and is open.',
-        f'{AGAIN} The database as the migration left it is kept as "{kept}".',
+        f'{AGAIN} The database as the migration left it is kept as "{kept}"; to look into it: lastgood facts {kept}.',
     )
 
 

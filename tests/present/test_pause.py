@@ -87,8 +87,8 @@ def test_what_became_of_them(pause: PauseReport | None, said: str | None) -> Non
     on, stream = screen()
     on.out.width = 200
     shown_report.show_undo(on, undo(pause))
-    lines = [each.strip() for each in stream.getvalue().splitlines() if "Held back" in each]
-    assert lines == ([] if said is None else [f"Held back  {said}"])
+    lines = [" ".join(each.split()) for each in stream.getvalue().splitlines() if "Held back" in each]
+    assert lines == ([] if said is None else [f"Held back {said}"])
 
 
 def test_a_status_says_who_waits_and_how_to_let_them_go() -> None:

@@ -233,7 +233,11 @@ def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
         "  Written meanwhile  not known\n"
         "  Carried over       3 settings, 27 owners and grants\n"
         "  Readable as        crm_app\n"
-        '  Kept               the database as it was before, as "crm_old_9f3c1a70"\n'
+        '  Kept               the database as it was before, as "crm_old_9f3c1a70",\n'
+        "                     closed to connections\n"
+        "  To look into it    lastgood facts crm_old_9f3c1a70\n"
+        '  With psql          ALTER DATABASE "crm_old_9f3c1a70" ALLOW_CONNECTIONS true;\n'
+        "                     and false again afterwards\n"
         "  Emergency backup   backups/crm_emergency.sql\n"
         "  Checklist          GO\n"
         "\n"
@@ -297,6 +301,7 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
         f"    was live until the rollback {RUN}, 2025-11-04 14:30:00\n"
         "    UTC (9 hours ago), by ann on ops1\n"
         f"    lastgood undo {RUN}\n"
+        "    lastgood facts crm_old_1 looks into it\n"
     )
 
 

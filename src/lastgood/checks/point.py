@@ -98,7 +98,8 @@ def partial(s: Subject) -> Iterator[Finding]:
             level="refusal",
             code="partial_point",
             text=f"the restore point has no {lack.short}: it cannot replace a whole database{refer}",
-            hint="Choose a complete one: lastgood points",
+            hint="Choose a complete one: lastgood points"
+            + ("" if final else ". Or accept the loss: --override restore_point --reason TEXT"),
             known="measured",
             final=final,
         )

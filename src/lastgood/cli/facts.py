@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated
 
 import typer
@@ -26,8 +27,8 @@ def facts(
         list[str] | None,
         typer.Argument(
             metavar="A [B]",
-            help="A restore point, a database's URL, or - for standard input; another one, to compare with the first. "
-            "The files of one dump (roles.sql, schema.sql, data.sql) count as one.",
+            help="A restore point, a kept database, a database's URL, or - for standard input; another one, to "
+            "compare with the first. The files of one dump (roles.sql, schema.sql, data.sql) count as one.",
             autocompletion=points,
         ),
     ] = None,
@@ -52,13 +53,23 @@ def facts(
             config.check_database(name, "the command line")
     store, screen = session.settings.store, session.screen
     with session.work() as (emit, cancelled), operands(given or [], store, emit) as names:
+        named = partial(
+            account.of_named,
+            store=store,
+            server=session.target,
+            database=database,
+            emit=emit,
+            cancelled=cancelled,
+        )
         if a is None:
             found = account.of_database(session.target, emit=emit, cancelled=cancelled)
         else:
             first = names[: len(a)]
-            found = account.of_named(first, store, database=database, emit=emit, cancelled=cancelled)
+            found = account.of_named(
+                first, store, server=session.target, database=database, emit=emit, cancelled=cancelled
+            )
         if b is not None:
-            other = account.of_named(names[1:], store, like=found, database=database, emit=emit, cancelled=cancelled)
+            other = named(names[1:], like=found)
         elif live:
             other = account.of_database(session.target, like=found, emit=emit, cancelled=cancelled)
         else:

@@ -90,6 +90,8 @@ def _text(node: Any) -> str | None:
     """An option's value; "true" for one that is only named, None for a list."""
     if node is None:
         return "true"
+    if isinstance(node, tuple):
+        return None
     if node.tag == "String":
         return str(node.sval or "")
     if node.tag == "Integer":

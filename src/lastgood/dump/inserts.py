@@ -22,23 +22,24 @@ _AT_ONCE = 1000
 _IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _LIST = rb"%s(?:\s*,\s*%s)*" % (_IDENTIFIER, _IDENTIFIER)
 _HEAD = re.compile(
-    rb"INSERT\s+INTO\s+((?:%s\.)?%s)(?:\s*\(\s*(%s)\s*\))?\s+"
-    rb"(?:(DEFAULT\s+VALUES)|(?:OVERRIDING\s+SYSTEM\s+VALUE\s+)?VALUES)\s*" % (_IDENTIFIER, _IDENTIFIER, _LIST)
+    rb"(?i:INSERT\s+INTO)\s+((?:%s\.)?%s)(?:\s*\(\s*(%s)\s*\))?\s+"
+    rb"(?i:(DEFAULT\s+VALUES)|(?:OVERRIDING\s+SYSTEM\s+VALUE\s+)?VALUES)\s*" % (_IDENTIFIER, _IDENTIFIER, _LIST)
 )
 _ONE = re.compile(_IDENTIFIER)
 _VALUE = re.compile(
     rb"\s*(?:'([^']*+(?>(?:''[^']*+)*))'"  # 1: a string
-    rb"|(NULL)"  # 2
+    rb"|((?i:NULL))"  # 2
     rb"|([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"  # 3: a number
-    rb"|(true|false)"  # 4
+    rb"|((?i:true|false))"  # 4
     rb"|[Bb]'([01]*)'"  # 5: bits
-    rb"|(DEFAULT)"  # 6
+    rb"|((?i:DEFAULT))"  # 6
     rb"|[Ee]'([^'\\]*+(?>(?:(?:''|\\.)[^'\\]*+)*))'"  # 7: a string with escapes
     rb")\s*",
     re.DOTALL,
 )
+_PLAIN_NUMBER = re.compile(rb"-?[1-9]\d*(?:\.\d+)?|0(?:\.\d+)?|-0\.\d*[1-9]")
 _NEXT_ROW = re.compile(rb"\s*,\s*\(")
-_END = re.compile(rb"\s*(?:ON\s+CONFLICT\s+DO\s+NOTHING)?\Z")
+_END = re.compile(rb"\s*(?i:ON\s+CONFLICT\s+DO\s+NOTHING)?\Z")
 _STRING, _NULL, _NUMBER, _BOOLEAN, _BITS, _DEFAULT, _ESCAPED = range(1, 8)
 
 _ESCAPE = re.compile(rb"''|\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
@@ -80,10 +81,11 @@ def head(text: bytes) -> Head | None:
     return Head(found[1], listed, found.end())
 
 
-def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Values | None:
+def values(text: bytes, start: int, *, escapes_in_strings: bool = False, plain_numbers: bool = False) -> Values | None:
     """The rows of an INSERT whose values begin at ``start``; None unless all are plain literals of one shape.
 
-    ``escapes_in_strings``: ``standard_conforming_strings`` is off.
+    ``escapes_in_strings``: ``standard_conforming_strings`` is off. ``plain_numbers``: only those whose text is that of
+    their value; pg_dump gives others to columns of numbers alone, where it makes no difference.
     """
     lines: list[bytes] = []
     shape: tuple[int, tuple[int, ...]] | None = None
@@ -110,7 +112,7 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Valu
             elif kind == _NULL:
                 fields.append(b"\\N")
             elif kind == _BOOLEAN:
-                fields.append(b"t" if found[4] == b"true" else b"f")
+                fields.append(b"t" if found[4].lower() == b"true" else b"f")
             elif kind == _DEFAULT:
                 defaults.append(width)
             elif kind == _ESCAPED:
@@ -118,6 +120,8 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Valu
                 if unescaped is None:
                     return None
                 fields.append(escaped(unescaped))
+            elif kind == _NUMBER and plain_numbers and _PLAIN_NUMBER.fullmatch(found[3]) is None:
+                return None
             else:
                 fields.append(found[kind or 0])
             width += 1

@@ -112,7 +112,9 @@ class _Schemas:
 
 
 def _made(summary: DumpSummary) -> Iterator[Relation]:
-    yield from summary.tables
+    for named, definition in summary.tables.items():
+        yield named
+        yield from (each.sequence for each in definition.sequences)
     for made in summary.created:
         name = made.identity.partition("(")[0] if "(" in made.identity else made.identity
         own, on, table = name.rpartition(" on ")

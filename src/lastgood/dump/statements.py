@@ -90,6 +90,8 @@ class Kind(StrEnum):
     PARAMETER = "parameter"
     PSQL = "psql command"
     CHANGE = "change of rows"
+    DEFINITION = "definition"
+    EXTENSION_CALL = "call of an extension"
     QUERY = "query"
     CODE = "code"
     UNKNOWN = "unknown"
@@ -141,10 +143,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceDefinition:
+    """A sequence as CREATE SEQUENCE or an identity column declares it; ``start`` is its first value."""
+
+    sequence: Relation
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class TableDefinition:
     """A table as CREATE TABLE declares it: its own columns, the tables it inherits from, the type it is made of.
 
-    A composite type is described the same way, so that a table made ``OF`` it gets its columns.
+    A composite type is described the same way, so that a table made ``OF`` it gets its columns. ``sequences``: those of
+    its serial and identity columns, by the names that the server gives them.
     """
 
     relation: Relation
@@ -155,6 +166,7 @@ class TableDefinition:
     carries_rows: bool = True
     foreign: bool = False
     access_method: str | None = None
+    sequences: tuple[SequenceDefinition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -171,14 +183,6 @@ class SequencePosition:
     sequence: Relation
     last_value: int
     is_called: bool
-
-
-@dataclass(frozen=True, slots=True)
-class SequenceDefinition:
-    """A sequence as CREATE SEQUENCE or an identity column declares it; ``start`` is its first value."""
-
-    sequence: Relation
-    start: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -296,6 +300,8 @@ _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")
 _CONNECT = re.compile(
     r"""(?:-reuse-previous=on\s+"dbname='((?:[^'\\]|\\.)*)'"|"((?:[^"]|"")+)"|'((?:[^']|'')+)'|([^\s"'`\\]+))\s*\Z"""
 )
+# Database ("-": the same), role, host, port.
+_AS_ROLE = re.compile(r'(-|"[^"]+"|[\w.-]+)(?:\s+[\w.-]+){1,3}\Z')
 # They print, or set variables of psql; a backquote in one would start a program.
 _PRINTING = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
 _HARMLESS = frozenset(_PRINTING.split())
@@ -327,6 +333,10 @@ def understand_psql(token: MetaCommand) -> Command:
             else:
                 database = in_single.replace("''", "'") if in_single is not None else plain
             return _psql(token, r"\connect", database)
+        if (as_role := _AS_ROLE.match(argument)) is not None:
+            database = "" if as_role[1] == "-" else as_role[1].strip('"')
+            reason = r'has a "\connect" as another role, which pg_dump never writes'
+            return Command(token, Kind.PSQL, Verdict.FOREIGN, reason, detail=PsqlCommand(r"\connect", database))
         return _refused_psql(token, r'has a "\connect" that can\'t be read'.replace("\\'", "'"))
     if name == r"\encoding" and _ENCODING.match(argument):
         return _psql(token, name, argument)

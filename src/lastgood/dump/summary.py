@@ -137,6 +137,11 @@ class DumpSummary:
         return tuple(relation for relation in self.tables_without_section if relation in told)
 
     @property
+    def makes_extensions(self) -> bool:
+        """Whether it makes extensions, which may bring tables along that the dump does not make itself."""
+        return bool(self.extensions.keys() - BUILT_IN_EXTENSIONS)
+
+    @property
     def keys_before_rows(self) -> bool:
         """Whether the server may not have looked at every foreign key: made before its rows were, or passed over."""
         seen = False

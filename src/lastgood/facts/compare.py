@@ -224,9 +224,7 @@ def _sequences(expected: Facts, found: Facts) -> tuple[list[Difference], list[st
     differences: list[Difference] = []
     why: list[str] = []
     for name, one, other in _pairs(named(expected), named(found)):
-        # A dump names the sequence of an identity or serial column only where it sets it; how many there are, the
-        # number of objects tells.
-        told = name not in expected.not_told and not (one is None and expected.origin == "dump")
+        told = name not in expected.not_told
         if told and name in found.not_told:
             other = "not told"
         if told and one != other:

@@ -17,6 +17,7 @@ from lastgood.dump.statements import (
     LargeObjectCall,
     SequenceDefinition,
     SequencePosition,
+    TableDefinition,
     Verdict,
 )
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary
@@ -321,6 +322,8 @@ class _Gathered:
                 self._sequences[position.sequence] = position
             case SequenceDefinition() as definition:
                 self._starts[definition.sequence] = definition.start
+            case TableDefinition(sequences=sequences):
+                self._starts |= {each.sequence: each.start for each in sequences}
             case LargeObjectCall() as call:
                 self._large_object(call)
         if command.kind is Kind.INSERT:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import difflib
+import re
 import shlex
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -22,6 +23,8 @@ from lastgood.points.verdict import Whole, read_whole
 
 SHOWN = 10
 FOLDERS = 3
+# How kept databases are named.
+_KEPT = re.compile(r"_(?:old|undone)_[0-9a-f]{8}\Z")
 _PASSED_OVER = " is passed over: "
 
 
@@ -177,9 +180,11 @@ def find(store: Path, name: str) -> RestorePoint:
     there = all_points(store)
     if (point := named(there, name)) is not None:
         return point
-    raise BadPoint(
-        f'cannot find the restore point "{name}": it is not in "{store}"', hint=_what_there_is(store, there, name)
-    )
+    hint = _what_there_is(store, there, name)
+    if _KEPT.search(name):
+        look = f"lastgood facts {shlex.quote(name)} looks into it"
+        hint = f"A kept database is not a restore point: lastgood status has the command for undo, {look}. {hint}"
+    raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=hint)
 
 
 def _none_in(store: Path) -> BadPoint:

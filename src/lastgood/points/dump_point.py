@@ -47,8 +47,8 @@ _UNSAFE = (
 )
 _INTERRUPTED = "Nothing is left behind. Make another one: lastgood backup."
 _DIFFERS = (
-    "Nothing is left behind. If another backup says the same, definitions are lost in dumps of this database: look at "
-    "the object that is named, and report it with this message."
+    "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
+    "If it fails again, report this message."
 )
 _NO_ROOM = "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
 
@@ -77,7 +77,8 @@ def take(
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
         with _reserved(store, _name(moment, label), form) as (temporary, final):
             facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
-            members = _members(connection, target, moment.database, emit)
+            # A rollback's plan has told it before its emergency backup.
+            members = _members(connection, target, moment.database, emit if kind == "backup" else silent)
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
             source = open_dump(temporary, pg_restore=pg_restore_for)

@@ -61,7 +61,7 @@ def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
     sections = any(summary.script.sections)
     if not (summary.has_schema or summary.has_data):
         return _nothing(summary)
-    if sections and not summary.tables:
+    if sections and not summary.tables and not summary.makes_extensions:
         return Lack(
             "tables",
             "tables",

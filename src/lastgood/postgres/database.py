@@ -16,7 +16,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood import fault
-from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, NoSuchDatabase, Refused
+from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, Refused
 from lastgood.names import identifier
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
@@ -27,6 +27,10 @@ UNMARKED = 0x4C67  # the upper half of the connection limit of what is not marke
 INVALID = -2  # datconnlimit of a database whose DROP or CREATE was interrupted (15.4 and newer)
 
 _PROVIDERS: dict[str, LiteralString] = {"c": "libc", "i": "icu", "b": "builtin"}
+
+
+class NoSuchDatabase(LookupError):
+    """The cause of what is raised for a name that the server has no database of."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +132,11 @@ def describe(connection: Connection, name: str) -> Database:
     """The database of exactly that name. Raises Refused when there is none."""
     found = find(connection, name)
     if found is None:
-        raise NoSuchDatabase(
+        raise Refused(
             f'cannot find the database "{name}": the server has none of that name',
             hint="Run psql --list to see the names; upper and lower case matter.",
             state=NOT_REACHED,
-        )
+        ) from NoSuchDatabase(name)
     return found
 
 

@@ -7,6 +7,7 @@ looked into. The knowledge is the table ``RULES``; to teach a new error, add a r
 from __future__ import annotations
 
 import re
+import shlex
 from dataclasses import dataclass
 from enum import Enum
 from typing import Literal
@@ -14,6 +15,8 @@ from typing import Literal
 import psycopg
 
 from lastgood.errors import UNTOUCHED, Failed, LastgoodError
+from lastgood.names import identifier
+from lastgood.postgres.server import ClosedDatabase
 
 Context = Literal[
     "any",
@@ -257,9 +260,8 @@ RULES: tuple[Rule, ...] = (
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
 _UNKNOWN = Rule("", "any", S, "The server refused it, for a reason that has no entry here.", _LOG)
-# What COPY says of text that no dump has: a wrong number of values, one that its type does not know, bytes that are no
-# characters.
-DAMAGED_ROWS = frozenset({"22021", "22P02", "22P04"})
+# What COPY says of text that no dump has: a wrong number of values, bytes that are no characters.
+DAMAGED_ROWS = frozenset({"22021", "22P04"})
 # Whose DETAIL says who or what stands in the way. Others may quote rows, which belong in no log.
 _TELLING_DETAIL = frozenset({"55006", "2BP01"})
 
@@ -326,6 +328,8 @@ def failed(
             hint="Check the connection's URL: special characters in a password must be percent-encoded.",
             state=state,
         )
+    if isinstance(error, ClosedDatabase):
+        return _closed(error, doing, state)
     said = words(error)
     if error.sqlstate in _TELLING_DETAIL and error.diag.message_detail:
         said += f" ({error.diag.message_detail})"
@@ -333,3 +337,21 @@ def failed(
         said += f" [SQLSTATE {error.sqlstate}]"
     found = rule(error.sqlstate, context)
     return Failed(f"cannot {doing}: {said}", hint=f"{found.cause} {found.next_command}", state=state)
+
+
+def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:
+    opened = f"ALTER DATABASE {identifier(error.name)} ALLOW_CONNECTIONS true"
+    if error.role == "kept":
+        return Failed(
+            f'cannot {doing}: "{error.name}" is a kept database of "{error.live}", closed to connections',
+            hint=f"To look into it: lastgood facts {shlex.quote(error.name)}, as its owner or as a superuser. For "
+            f"psql, open it first and close it again afterwards: {opened}",
+            state=state,
+        )
+    if error.role == "shadow":
+        return Failed(
+            f'cannot {doing}: "{error.name}" is being built for "{error.live}" by a run, and closed to connections',
+            hint="Look at lastgood status.",
+            state=state,
+        )
+    return Failed(f'cannot {doing}: "{error.name}" is closed to connections', hint=f"Open it: {opened}", state=state)

@@ -92,6 +92,28 @@ def _set_session(connection: Connection) -> None:
         set_where_possible(connection, SESSION)  # a server that is not quite PostgreSQL
 
 
+# From one of these everything is done to the others.
+_ALWAYS_OPEN = ("postgres", "template1")
+# Whether it is one of ours, its mark tells; a comment of somebody else's may be no JSON.
+_CLOSED = """
+SELECT CASE WHEN ours THEN mark ->> 'role' ELSE '' END, CASE WHEN ours THEN mark ->> 'live' ELSE '' END
+FROM (SELECT pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database
+      WHERE datname = %s AND NOT datallowconn) d
+CROSS JOIN LATERAL (SELECT comment LIKE '{"tool":"lastgood"%%' AS ours) o
+CROSS JOIN LATERAL (SELECT CASE WHEN ours THEN comment::jsonb END AS mark) m
+"""
+
+
+class ClosedDatabase(psycopg.OperationalError):
+    """A database that is closed to connections. ``role``: of one of ours, what its mark says; ``live``: whose it is."""
+
+    def __init__(self, text: str, name: str, role: str, live: str) -> None:
+        super().__init__(text)
+        self.name = name
+        self.role = role
+        self.live = live
+
+
 @dataclass(frozen=True, slots=True)
 class Target:
     """One database of one server, as libpq keywords; what is not given, libpq finds (environment, service, .pgpass).
@@ -174,8 +196,23 @@ class Target:
             needed = error.pgconn is not None and error.pgconn.needs_password
             password = self._password_of_named() if needed else ""
             if not password:
-                raise
-        return psycopg.connect(**keywords, password=password, autocommit=True)
+                raise self._closed(error) or error from None
+        try:
+            return psycopg.connect(**keywords, password=password, autocommit=True)
+        except psycopg.OperationalError as error:
+            raise self._closed(error) or error from None
+
+    def _closed(self, error: psycopg.OperationalError) -> ClosedDatabase | None:
+        """The same error, where it is because the database is closed to connections: a failed login has no SQLSTATE,
+        and its words are the server's language."""
+        name = self.keywords.get("dbname", "")
+        if not name or name in _ALWAYS_OPEN or name not in str(error):
+            return None
+        with suppress(psycopg.Error), Target.connect_unchanged(self.at(_ALWAYS_OPEN[0])) as connection:
+            row = connection.execute(_CLOSED, [name]).fetchone()
+            if row is not None:
+                return ClosedDatabase(str(error), name, *row)
+        return None
 
     def _password_of_named(self) -> str:
         """The password that libpq finds for the database that the user named; empty where that is this one."""

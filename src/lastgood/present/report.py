@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import shlex
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Protocol
 
 from lastgood import amounts
 from lastgood.facts import CountedTable
+from lastgood.names import identifier
 from lastgood.present import application
 from lastgood.present import plan as shown_plan
 from lastgood.present.plan import SHOWN
@@ -119,7 +121,8 @@ def _changes(
     for text in remarks:
         screen.say(text, first="  - ", indent=4)
     for each in repaired:
-        screen.say(f"repaired {each.what} (line {each.line}): {each.why}", first="  - ", indent=4)
+        where = f" (line {each.line})" if each.line else ""
+        screen.say(f"repaired {each.what}{where}: {each.why}", first="  - ", indent=4)
     for skipped in left_out[:SHOWN]:
         times = f", {amounts.number(skipped.count)} times" if skipped.count > 1 else ""
         screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)
@@ -154,12 +157,21 @@ def _figures(screen: Screen, report: Report) -> None:
                 f"{amounts.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
             ),
             ("Readable as", ", ".join(carried.roles_tried)),
-            ("Kept", f'the database as it was before, as "{report.kept}"'),
+            *_kept(report.kept, "the database as it was before"),
             ("Emergency backup", report.emergency_backup or ""),
             ("Checklist", report.verdict),
             *(("Overridden", f"{each.item}, by {each.by}: {each.reason}") for each in report.overrides),
             *(("Attested", f"{each.item}: {each.name}") for each in report.attestations),
         ]
+    )
+
+
+def _kept(name: str, what: str) -> tuple[tuple[str, str], ...]:
+    """A kept database, and how to look into it."""
+    return (
+        ("Kept", f'{what}, as "{name}", closed to connections'),
+        ("To look into it", f"lastgood facts {shlex.quote(name)}"),
+        ("With psql", f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true; and false again afterwards"),
     )
 
 
@@ -192,7 +204,7 @@ def show_undo(screen: Screen, report: UndoReport) -> None:
             ("Run", report.run),
             *((name.replace("_", " ").capitalize(), amounts.duration(each)) for name, each in report.seconds.items()),
             ("Held back", _pause(report.pause)),
-            ("Kept", f'the database as it was until now, as "{report.kept}"'),
+            *_kept(report.kept, "the database as it was until now"),
         ]
     )
     application.show(screen, report.application)

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from contextlib import suppress
 from pathlib import Path
 from time import monotonic
 
 import psycopg
 
 from lastgood import points, secrecy
-from lastgood.errors import NOT_REACHED
+from lastgood.errors import NOT_REACHED, BadPoint, LastgoodError
 from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.of_database import facts_at
 from lastgood.postgres import errors as server_errors
+from lastgood.postgres.kept import is_kept
 from lastgood.postgres.server import Target
 
 
@@ -63,12 +65,25 @@ def of_named(
     names: Sequence[str],
     store: Path,
     *,
+    server: Target | None = None,
     like: Facts | None = None,
     database: str | None = None,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Facts:
-    """The facts of a database when the only one of ``names`` is a URL, of a restore point otherwise."""
+    """The facts of a database when the only one of ``names`` is a URL, or the name of a kept database of ``server``; of
+    a restore point otherwise."""
     if len(names) == 1 and secrecy.is_url(names[0]):
         return of_database(Target.parse(names[0]), like=like, emit=emit, cancelled=cancelled)
+    if len(names) == 1 and server is not None and _is_kept(server, store, names[0]):
+        return of_database(server.at(names[0]), like=like, emit=emit, cancelled=cancelled)
     return of_point(store, names, database=database, emit=emit, cancelled=cancelled)
+
+
+def _is_kept(server: Target, store: Path, name: str) -> bool:
+    try:
+        points.find(store, name)
+    except BadPoint:
+        with suppress(LastgoodError, psycopg.Error):  # then it is a restore point that is not there
+            return is_kept(server, name)
+    return False

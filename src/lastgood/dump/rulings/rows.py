@@ -18,10 +18,11 @@ def _copy(r: Ruling, node: Any) -> Command:
     if node.filename is not None:
         return r.refuse(Kind.COPY, 'has a "COPY" from a file, which would read the server\'s own files')
     form = form_of(node.options or (), r.encoding)
-    if form is None or node.whereClause:
-        return r.foreign(Kind.COPY, 'has a "COPY" with options that are not supported, which pg_dump never writes')
-    columns = None if node.attlist is None else tuple(c.sval for c in node.attlist)
     relation = r.relation(node.relation)
+    if form is None or node.whereClause:
+        reason = 'has a "COPY" with options that are not supported, which pg_dump never writes'
+        return r.foreign(Kind.COPY, reason, relation)
+    columns = None if node.attlist is None else tuple(c.sval for c in node.attlist)
     return r.run(Kind.COPY, relation, detail=CopyTarget(relation, columns, form if node.options else None))
 
 

@@ -218,6 +218,8 @@ _CALLS: dict[str, Callable[[Ruling, str, list[str]], Command | None]] = {
 def _transaction(r: Ruling, node: Any) -> Command:
     if node.kind in ("TRANS_STMT_BEGIN", "TRANS_STMT_START", "TRANS_STMT_COMMIT") and not node.chain:
         return r.run(Kind.TRANSACTION)
+    if node.kind in ("TRANS_STMT_SAVEPOINT", "TRANS_STMT_RELEASE"):
+        return r.foreign(Kind.QUERY, runs=False)
     return r.unknown()
 
 

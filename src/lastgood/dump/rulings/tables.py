@@ -38,6 +38,8 @@ def _table(r: Ruling, node: Any) -> Command:
             constraints = element.constraints or ()
             generated = any(c.contype == "CONSTR_GENERATED" for c in constraints)
             if element.typeName is not None:
+                if element.typeName.names[-1].sval in _SERIAL:
+                    created.append(Created(Kind.SEQUENCE, str(_sequence_of(relation, element.colname))))
                 columns.append(Column(element.colname, names.type_identity(element.typeName), generated))
         elif kind == "Constraint":
             constraints = (element,)
@@ -57,9 +59,37 @@ def _table(r: Ruling, node: Any) -> Command:
         carries_rows=node.partspec is None and not foreign,
         foreign=foreign,
         access_method=node.accessMethod,
+        sequences=tuple(_own_sequences(r, relation, node.tableElts or ())),
     )
     kind_of_table = Kind.FOREIGN_TABLE if foreign else Kind.TABLE
     return r.run(kind_of_table, *others, *inherits, creates=created, detail=definition)
+
+
+_SERIAL = frozenset({"bigserial", "serial", "serial2", "serial4", "serial8", "smallserial"})
+_LONGEST = 63
+
+
+def _own_sequences(r: Ruling, table: Relation, elements: Iterable[Any]) -> Iterable[SequenceDefinition]:
+    """The sequences that the server makes for serial and identity columns, which pg_dump writes apart."""
+    for element in elements:
+        if element.tag != "ColumnDef":
+            continue
+        identity = next((each for each in element.constraints or () if each.contype == "CONSTR_IDENTITY"), None)
+        if identity is not None:
+            options = {option.defname: option.arg for option in identity.options or ()}
+            named = options.get("sequence_name")
+            yield _declared(_sequence_of(table, element.colname) if named is None else r.listed(named), options)
+        elif element.typeName is not None and element.typeName.names[-1].sval in _SERIAL:
+            yield _declared(_sequence_of(table, element.colname), {})
+
+
+def _sequence_of(table: Relation, column: str) -> Relation:
+    """The server's name, as long as no other object has it (``makeObjectName``)."""
+    parts = [len(table.name.encode()), len(column.encode())]
+    while sum(parts) > _LONGEST - len("__seq"):
+        parts[0 if parts[0] > parts[1] else 1] -= 1
+    cut = [text.encode()[:most].decode(errors="ignore") for text, most in zip((table.name, column), parts, strict=True)]
+    return Relation(table.schema, f"{cut[0]}_{cut[1]}_seq")
 
 
 _CONSTRAINTS = {

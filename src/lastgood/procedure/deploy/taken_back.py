@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shlex
+
 import psycopg
 
 from lastgood.dump.names import shown
@@ -114,7 +116,8 @@ def _rolled_back(course: Course, problem: str) -> LastgoodError:
     kind = Interrupted if course.stop.is_set() else TakenBack
     error = kind(
         f"cannot deploy: {problem}",
-        hint=f'{again_of(course)} The database as the migration left it is kept as "{shown(report.kept)}".',
+        hint=f'{again_of(course)} The database as the migration left it is kept as "{shown(report.kept)}"; to '
+        f"look into it: lastgood facts {shlex.quote(shown(report.kept))}.",
         state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
     )
     return _error(course, error, "rolled back", problem)

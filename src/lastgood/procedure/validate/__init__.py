@@ -11,12 +11,12 @@ from time import monotonic
 import psycopg
 
 from lastgood.config.tables import Validate
-from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, UsageError
+from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
-from lastgood.names import identifier
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.server import Target
+from lastgood.postgres.kept import to_look
+from lastgood.postgres.server import ClosedDatabase, Target
 from lastgood.procedure.validate import budget, catalogue, listing
 from lastgood.procedure.validate.crew import STAGE, Crew, Lost, snapshot
 from lastgood.procedure.validate.kinds import KINDS
@@ -76,7 +76,7 @@ def _validate(
     began: float,
 ) -> Verdict:
     deadline = began + limit if limit is not None else None
-    with snapshot(target, jobs) as shared:
+    with snapshot(to_look(target), jobs) as shared:
         with shared.first.transaction(force_rollback=True):
             known = catalogue.read(shared.first, settings)
         everything = listing.tasks(known, mode)
@@ -107,14 +107,7 @@ def _validate(
 
 
 def _failed(target: Target, error: psycopg.Error) -> LastgoodError:
-    if "is not currently accepting connections" in str(error):
-        return Failed(
-            f'cannot validate the database: "{target.dbname}" is closed to connections, as shadows and kept ones are',
-            hint="Open it for the look, and close it again: "
-            f"ALTER DATABASE {identifier(target.dbname)} ALLOW_CONNECTIONS true.",
-            state=NOT_REACHED,
-        )
-    if error.sqlstate is None and target.keywords.get("dbname"):
+    if error.sqlstate is None and not isinstance(error, ClosedDatabase) and target.keywords.get("dbname"):
         # libpq gives a refused login no SQLSTATE: the catalogue tells whether there is such a database.
         try:
             with database.connect_maintenance(target, target.dbname) as maintenance:

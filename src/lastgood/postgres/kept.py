@@ -1,0 +1,57 @@
+"""A look into a kept database, which is closed to connections: it is opened for the moment in which we enter, and
+closed again while we are inside."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import psycopg
+
+from lastgood.errors import LastgoodError
+from lastgood.postgres import database
+from lastgood.postgres.mark import read_mark
+from lastgood.postgres.server import ClosedDatabase, Connection, Target
+
+
+def to_look(target: Target) -> Target:
+    """The same database, for sessions that only read: a kept one that is closed lets them in, where the role may open
+    it. Connecting raises ClosedDatabase where it may not."""
+    return _Looking(target.keywords, target.named)
+
+
+def is_kept(target: Target, name: str) -> bool:
+    """Whether the server has a kept database of that name. Raises Failed, psycopg.Error."""
+    with database.connect_maintenance(target, name) as maintenance:
+        found = database.find(maintenance, name)
+    mark = read_mark(found.comment) if found is not None else None
+    return mark is not None and mark.role == "kept"
+
+
+@dataclass(frozen=True, slots=True)
+class _Looking(Target):
+    def connect_unchanged(self, *, application_name: str = "lastgood") -> Connection:
+        # Not super(): a dataclass with slots is another class than the one that the compiler saw.
+        def connect() -> Connection:
+            return Target.connect_unchanged(self, application_name=application_name)
+
+        try:
+            return connect()
+        except ClosedDatabase as closed:
+            if closed.role != "kept":
+                raise
+            connection = self._entered(closed, connect)
+        # For what it is kept it must not change.
+        connection.execute("SET default_transaction_read_only = on")
+        return connection
+
+    def _entered(self, closed: ClosedDatabase, connect: Callable[[], Connection]) -> Connection:
+        with database.connect_maintenance(self, closed.live) as maintenance:
+            try:
+                database.allow_connections(maintenance, closed.name, True)
+            except (LastgoodError, psycopg.Error):
+                raise closed from None
+            try:
+                return connect()
+            finally:
+                database.allow_connections(maintenance, closed.name, False)
