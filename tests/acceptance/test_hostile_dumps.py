@@ -72,7 +72,7 @@ def test_what_is_salvaged_of_one_has_none_of_it(
 ) -> None:
     live = new_database("app")
     before = shared(server)
-    whole = [each for each in hostile.STATEMENTS if "standard_conforming_strings" not in each]
+    whole = [each for each in (*hostile.STATEMENTS, *hostile.NOT_OURS) if "standard_conforming_strings" not in each]
     headed = (f"--\n-- Name: x{n}; Type: X; Schema: -; Owner: -\n--\n\n{each}\n\n\n" for n, each in enumerate(whole))
     (store / "hostile.sql").write_bytes(hostile.hostile_dump("".join(headed)))
     report = restore_readable(

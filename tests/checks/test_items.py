@@ -232,10 +232,16 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
     assert outcome.status == 3
     assert said(item(outcome, "emergency_backup"), "FAIL") == [
         (
-            f'this role can\'t read all of "{stage.live}": public.contacts, public.ruled, public.secret',
+            'row-level security hides rows from this role in "public"."contacts"',
             "looked up",
-            "Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
-        )
+            "Connect as a superuser or as a role with BYPASSRLS, or run: "
+            'ALTER TABLE "public"."contacts" NO FORCE ROW LEVEL SECURITY;',
+        ),
+        (
+            f'this role can\'t read all of "{stage.live}": public.ruled, public.secret',
+            "looked up",
+            f'Connect as a superuser, or as one run: GRANT pg_read_all_data TO "{stage.owner}";',
+        ),
     ]
     # Nor could their owner be given them again.
     owners = (
