@@ -47,6 +47,21 @@ def _ratio(data: str, who: str, others: Iterable[str]) -> Callable[[Results, int
     return value
 
 
+def _keys_few(results: Results, major: int) -> float | None:
+    """Half a second is what it takes to begin, however little there is to do."""
+    contest = results.contests.get("keys-few-" + str(major))
+    if contest is None or not (own := _ran(contest, (LASTGOOD,))) or not (other := _ran(contest, (PSQL,))):
+        return None
+    return own[0].median() / (other[0].median() + 0.5)
+
+
+def _keys_growth(results: Results, major: int) -> float | None:
+    """What a table of the larger set takes, as a share of what one of the smaller set takes."""
+    pairs = [(results.contests.get(f"{name}-{major}"), part) for name, part in (("keys", 1.0), ("keys-few", 0.12))]
+    costs = [own[0].median() / part for contest, part in pairs if contest and (own := _ran(contest, (LASTGOOD,)))]
+    return costs[0] / costs[1] if len(costs) == 2 else None
+
+
 def _ran(contest: Contest, names: Iterable[str]) -> list[Contestant]:
     return [one for name in names if (one := contest.contestants.get(name)) is not None and one.runs]
 
@@ -99,6 +114,9 @@ GOALS = (
     Goal("the CRM, against the best `pg_restore -j N`", 0.80, _ratio("crm", LASTGOOD, PG_RESTORE_ALL), _times),
     Goal("the CRM, usable, against `psql`", 0.35, _ratio("crm", LASTGOOD_USABLE, (PSQL,)), _times),
     Goal("a giant table, against `pg_restore -j 2`", 0.65, _ratio("giant", LASTGOOD, (PG_RESTORE_2,)), _times),
+    Goal("4,000 foreign keys to five tables, against psql", 1.0, _ratio("keys", LASTGOOD, (PSQL,)), _times),
+    Goal("480 foreign keys to five tables, against psql and half a second", 1.0, _keys_few, _times),
+    Goal("a foreign key of 4,000, against one of 480", 1.0, _keys_growth, _times),
     Goal("2,000 small tables, against the best of the others", 1.0, _ratio("small", LASTGOOD, OTHERS), _times),
     Goal("the proof, share of the CRM's restore (reading back not counted)", 0.20, _proof_share, _percent),
     Goal("peak memory of lastgood, any data set", 200.0, _peak, _mib),

@@ -42,6 +42,7 @@ _numbers = itertools.count(1)
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--campaign", choices=("short", "long"), default="short", help="how much tests/crash tries")
+    parser.addoption("--seed", type=int, default=None, help="the one schedule of tests/crash to be repeated")
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

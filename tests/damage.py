@@ -57,6 +57,26 @@ def dropped(at: int, size: int) -> Damage:
     return f"{size} bytes at {at} lost", lambda data: data[:at] + data[at + size :]
 
 
+def doubled_block(at: int, size: int) -> Damage:
+    return f"{size} bytes at {at} doubled", lambda data: data[: at + size] + data[at:]
+
+
+def without_tab(number: int) -> Damage:
+    """The tab of that number is lost, counted around."""
+
+    def lose(data: bytes) -> bytes:
+        pieces = data.split(b"\t")
+        at = number % max(1, len(pieces) - 1)
+        return b"\t".join(pieces[: at + 1]) + b"\t".join([b"", *pieces[at + 1 :]])[1:]
+
+    return f"tab {number} lost", lose
+
+
+def noise(at: int, size: int, seed: int) -> Damage:
+    random_bytes = random.Random(seed).randbytes(size)
+    return f"{size} bytes at {at} are noise", lambda data: data[:at] + random_bytes + data[at + size :]
+
+
 def cuts(length: int, number: int) -> list[Damage]:
     """Cut at ``number`` places, all of them when there are no more; always near both ends."""
     if number >= length:
@@ -71,7 +91,7 @@ def damages(length: int, number: int, seed: int) -> Iterator[Damage]:
     for _ in range(number):
         at = chance.randrange(length)
         size = chance.choice([16, SECTOR, 4 * SECTOR])
-        match chance.randrange(7):
+        match chance.randrange(10):
             case 0 | 1:
                 yield changed(at, chance.randrange(8))
             case 2:
@@ -87,6 +107,12 @@ def damages(length: int, number: int, seed: int) -> Iterator[Damage]:
                 yield exchanged(one, chance.randrange(one + size, length - size + 1), size)
             case 6:
                 yield dropped(at, size)
+            case 7:
+                yield doubled_block(at, size)
+            case 8:
+                yield without_tab(at)
+            case 9:
+                yield noise(at, size, at)
             case _:
                 yield unwritten(at, size)
 

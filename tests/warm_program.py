@@ -60,7 +60,8 @@ def _stand_by(order: dict[str, Any], orders: socket.socket, descriptors: list[in
 
 def _be(order: dict[str, Any], files: list[int]) -> NoReturn:
     """What ``python -m lastgood`` is when it has loaded everything."""
-    signal.signal(signal.SIGINT, signal.default_int_handler)
+    for each in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+        signal.signal(each, lastgood.__main__._interrupted)  # the first thing that the program does
     if order["session"]:
         os.setsid()
     for number, file in enumerate(files):

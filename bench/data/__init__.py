@@ -1,11 +1,14 @@
 """The data sets that are measured with: made by SQL on a server, the same rows for the same scale every time.
 
-Each set but the last is a file ``sql/NAME.sql`` of statements that use what ``sql/draws.sql`` offers. At scale 1:
+Each set but the last, and but for ``keys-few``, is a file ``sql/NAME.sql`` of statements that use what
+``sql/draws.sql`` offers. At scale 1:
 
 * ``crm``: four tables of 0.1, 0.75, 1 and 3 million rows, 7 indexes besides the 4 primary keys, 5 foreign keys; a
   plain dump of 1.2 GB, about 250 bytes a row;
 * ``giant``: one table of 1 GB with a primary key and two indexes;
 * ``small``: 2,000 tables of some rows, each with a primary key and an index, a third of them with a foreign key;
+* ``keys``: 2,000 tables with two foreign keys each, all of them to the same five, and ``keys-few``: 240 of them, which
+  shows how the time grows with their number;
 * ``wide``: JSON documents of 1 to 100 KB, 0.5 GB of them, half as jsonb, half as json;
 * ``indexes``: eight tables of 0.2 million rows with 10 indexes each besides the primary key, 13 foreign keys between;
 * ``pgbench``: what ``pgbench --initialize --scale=50 --foreign-keys`` makes, with a filled history;
@@ -22,9 +25,11 @@ from demo import crm
 from lastgood.postgres.server import Connection
 
 SQL = Path(__file__).parent / "sql"
-NAMES = ("crm", "giant", "small", "wide", "indexes", "pgbench", "demo")
+NAMES = ("crm", "giant", "small", "keys-few", "keys", "wide", "indexes", "pgbench", "demo")
 DEMO_SCALE = 25.0
 DRAWS = "draws"
+# Smaller ones of the same kind: the file, and how much of it.
+PARTS = {"keys-few": ("keys", 0.12)}
 
 
 def make(connection: Connection, name: str, scale: float) -> None:
@@ -33,10 +38,11 @@ def make(connection: Connection, name: str, scale: float) -> None:
     if name == "demo":
         crm.create(connection, DEMO_SCALE * scale)
         return
+    file, part = PARTS.get(name, (name, 1.0))
     with connection.transaction():
-        connection.execute(sql.SQL("SET LOCAL bench.scale = {}").format(sql.Literal(str(scale))))
+        connection.execute(sql.SQL("SET LOCAL bench.scale = {}").format(sql.Literal(str(scale * part))))
         connection.execute("SET LOCAL jit = off")
         connection.execute((SQL / f"{DRAWS}.sql").read_bytes())
-        connection.execute((SQL / f"{name}.sql").read_bytes())
+        connection.execute((SQL / f"{file}.sql").read_bytes())
         connection.execute("DROP SCHEMA bench CASCADE")
     connection.execute("VACUUM ANALYZE")

@@ -9,12 +9,18 @@ from types import FrameType
 
 
 def main() -> int:
-    """Runs one command. An interrupt while everything is still being loaded ends in one sentence, as any other."""
-    before = signal.signal(signal.SIGINT, _interrupted)
+    """Runs one command. A signal while everything is still being loaded ends in one sentence, as any other."""
+    ours = {signal.SIGINT, signal.SIGTERM, signal.SIGHUP}
+    if signal.getsignal(signal.SIGHUP) == signal.SIG_IGN:
+        ours.remove(signal.SIGHUP)  # nohup
+    for each in ours:
+        signal.signal(each, _interrupted)
     from lastgood.cli import main as run
 
-    signal.signal(signal.SIGINT, before)
-    return run()
+    status = run()
+    for each in ours:
+        signal.signal(each, signal.SIG_IGN)  # it has ended, and its status stands
+    return status
 
 
 def _interrupted(number: int, frame: FrameType | None) -> None:

@@ -92,13 +92,15 @@ def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, 
 
 def _meant(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
     """The unmarked database that is to go, if that is what ``request`` means, and the run."""
-    meant = the_one(maintenance, request.target, request.state, request.run, to_resume=False)
+    target, state = request.target, request.state
+    meant = the_one(maintenance, target, state, request.run, to_resume=False)
     if meant is None:
-        left = leftover_of(maintenance, request.target, request.state, request.run)
+        left = leftover_of(maintenance, target, state, request.run)
         assert left is not None  # the_one saw it, under the same lock
-        return left, run_of(left, request.state)
+        return left, run_of(left, state)
     refuse_abort(meant, maintenance)
-    return None, meant.run
+    # It may have stopped the application, and been killed before it could mark what it made.
+    return leftover_of(maintenance, target, state, meant.run) if meant.database is None else None, meant.run
 
 
 Again = Literal["started", "not stopped", "unknown"]
@@ -141,7 +143,7 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFaile
         emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
 
     try:
-        with interrupts.calling(patience):
+        with interrupts.calling(patience, suspended=patience):
             fault.point("application.before_undo")
             plan = undo.plan(request.target, live, run, request.pgbouncer)
             _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))

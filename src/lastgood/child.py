@@ -108,6 +108,7 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=english(environment),
+        process_group=0,  # Ctrl+C and Ctrl+Z are for us, who end it
     )
     tell(arguments)
     waited = 0.0
@@ -200,6 +201,7 @@ def stream(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=english(environment),
+        process_group=0,  # Ctrl+C and Ctrl+Z are for us, who end it
     )
     tell(arguments)
     assert process.stdout is not None and process.stderr is not None

@@ -88,6 +88,8 @@ def made(
     found = database.create_like(maintenance, into, model, mark.text(), live=live)
     try:
         yield found
+        if stop.is_set():
+            raise Interrupted("interrupted")
         _complete(maintenance, into, complete)
     except BaseException as error:
         _removed(target, maintenance, found, run, error)

@@ -11,6 +11,7 @@ from datetime import datetime
 from pathlib import Path
 from typing import Literal
 
+from lastgood import amounts
 from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
@@ -136,6 +137,39 @@ class PlannedPause(Frozen):
     limit: float
 
 
+_PLURALS = {
+    "index": "indexes",
+    "policy": "policies",
+    "foreign table with a program or file": "foreign tables with a program or file",
+}
+
+
+class CodeRun(Frozen):
+    """Code in the restore point that can run while it is restored: how many ``constructs`` of each kind, and the
+    ``role`` with whose rights."""
+
+    constructs: dict[str, int]
+    role: str
+    superuser: bool
+
+    @property
+    def counted(self) -> str:
+        """``3 functions, 2 checks``."""
+        return ", ".join(
+            amounts.counted(count, kind, _PLURALS.get(kind, "")) for kind, count in self.constructs.items()
+        )
+
+    @property
+    def rights(self) -> str:
+        """With whose rights."""
+        return f'as superuser "{self.role}"' if self.superuser else f'with the rights of role "{self.role}"'
+
+    @property
+    def said(self) -> str:
+        """In one line."""
+        return f"code in this dump ({self.counted}) can run {self.rights} during the restore"
+
+
 class PlannedStep(Frozen):
     """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
 
@@ -147,7 +181,8 @@ class PlannedStep(Frozen):
 class Plan(Document):
     """A rollback, before it happens. Names of databases are those on the server. ``deferred`` names what is done after
     the reopening. ``expected_seconds``: how long building and proving would take, ``expected_backup_seconds``: how long
-    the emergency backup beside it, by earlier runs on this server; null where there was none."""
+    the emergency backup beside it, by earlier runs on this server; null where there was none. ``code``: what of the
+    restore point can run as code while it is built; null where nothing can."""
 
     run: str
     made_at: datetime
@@ -163,6 +198,7 @@ class Plan(Document):
     fence: Fence
     reopen_when: ReopenWhen = "full"
     deferred: tuple[str, ...] = ()
+    code: CodeRun | None = None
     keep_shadow: bool
     strict: bool = False
     allow_orphans: bool = False

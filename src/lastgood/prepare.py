@@ -16,6 +16,7 @@ import psycopg
 from lastgood import checks, loss, points
 from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
+from lastgood.checks.code import code_run
 from lastgood.dump.deferral import Deferrable
 from lastgood.errors import NOT_REACHED, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
@@ -73,7 +74,15 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             build, backup = expected_seconds(
                 maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
             )
-            reading = checks.Reading(point, facts, summary, passed_over=tuple(passed_over), seconds=(build, backup))
+            reading = checks.Reading(
+                point,
+                facts,
+                summary,
+                chosen.lack,
+                chosen.orphans,
+                passed_over=tuple(passed_over),
+                seconds=(build, backup),
+            )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
             looked = [*checks.look(subject)]
             try:
@@ -109,6 +118,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             fence=request.fence,
             reopen_when=request.reopen_when,
             deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
+            code=code_run(maintenance, summary),
             keep_shadow=request.keep_shadow,
             strict=request.strict,
             allow_orphans=request.allow_orphans,

@@ -119,7 +119,8 @@ def finish_report(run: str, live: str, finished: Finished, seconds: float) -> Fi
 
 
 class RepairReport(Frozen):
-    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead."""
+    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead; line 0:
+    what no dump holds, and was put back."""
 
     what: str
     why: str

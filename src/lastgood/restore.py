@@ -12,6 +12,7 @@ from typing import Literal
 
 from lastgood import interrupts, made_beside, past_runs, points, recording
 from lastgood.checks import needs
+from lastgood.checks.code import code_run
 from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
@@ -24,7 +25,7 @@ from lastgood.finishing.work import Finished, finish, in_service
 from lastgood.members import Survey
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import of_extensions, survey
-from lastgood.plan import ReopenWhen
+from lastgood.plan import CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
@@ -56,6 +57,7 @@ class RestoreReport(Document):
     repaired: tuple[RepairReport, ...]
     not_compared: tuple[str, ...]
     finished: FinishedReport | None = None
+    code: CodeRun | None = None
     seconds: dict[str, float]
 
 
@@ -96,12 +98,18 @@ def restore(
     names = [point_name] if isinstance(point_name, str) else point_name
     chosen = points.read_whole(points.gather(store, names), database=database_name, skim=True, stage="plan", emit=emit)
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
+    points.check_restorable(point, chosen.lack, () if allow_orphans else chosen.orphans)
+    if chosen.lack is not None:
+        emit(Note(f"partial: {chosen.lack.message}"))
     took["plan"] = time.monotonic() - started
     emit(StageDone("plan", took["plan"], facts.said))
     live = live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
         wishes = Rules(strict=strict, allow_orphans=allow_orphans, no_owner=no_owner, no_acl=no_acl, copy=True)
         needs.require(maintenance, facts, summary, wishes, point.path.name)
+        code = code_run(maintenance, summary)
+        if code is not None:
+            emit(Note(code.said))
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, live, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
@@ -192,6 +200,7 @@ def restore(
         repaired=repaired_of(loaded.repaired),
         not_compared=comparison.not_compared,
         finished=finished,
+        code=code,
         seconds={name: round(value, 3) for name, value in took.items()},
     )
     past = past_runs.past(live=target.dbname, seconds=took["total"], bytes=point.size, point=str(point.path))

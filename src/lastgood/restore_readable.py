@@ -150,7 +150,7 @@ def restore_readable(
         commands=tuple(map(_missing, [*reading.commands, *loader.commands])),
         not_valid=tuple(loader.not_valid),
         maker=reading.maker,
-        notes=(*source.notes, *reading.summary.notes),
+        notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
         seconds={"total": round(time.monotonic() - started, 3)},
     )
     recording.ended(kept, "done", kind="restore", report=report.document())
@@ -189,8 +189,10 @@ def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader,
     told = [each for each in (damage.cut if damage else "", loaded.given_up if loaded else "") if each]
     if loaded is None:
         loaded = TableLoad()
-        if expected != 0:
-            told.append("none of its rows could be read" if reading.damage else "the dump has no rows section for it")
+        if reading.damage and expected != 0:
+            told.append("none of its rows could be read")
+        elif expected or (expected is None and reading.tells_of_empty_tables):
+            told.append("the dump has no rows section for it")
     left_out = loaded.refused + (damage.left_out if damage else 0)
     first = sorted([*loaded.first, *(damage.first if damage else ())], key=lambda each: each.line)[:SHOWN]
     short = left_out or told or (expected is not None and expected != loaded.rows)

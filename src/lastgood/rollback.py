@@ -30,7 +30,7 @@ from lastgood.outcome import told
 from lastgood.plan import Prepared, Request
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
-from lastgood.postgres.lock import Claim, lock_live, unlock
+from lastgood.postgres.lock import Claim, holder, lock_live, unlock
 from lastgood.postgres.server import Connection
 from lastgood.report import FinishReport, Report, finish_report, report_of
 from lastgood.runner import Step, drive
@@ -46,7 +46,7 @@ from lastgood.steps.prove import Prove
 from lastgood.steps.reopen import Reopen
 from lastgood.steps.swap import Swap
 from lastgood.steps.watch import Before, Watch
-from lastgood.unfinished import as_planned, still
+from lastgood.unfinished import as_planned, still, unfinished
 
 Stages = Sequence[Sequence[Sequence[Step[Run]]]]
 
@@ -131,6 +131,16 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
             return _seen_through(prepared, journal, emit, maintenance, switched=meant.switched)
 
 
+def resumable(request: Request) -> str:
+    """The unfinished run that could be resumed instead of beginning a new one; empty where there is none."""
+    live = request.target.dbname
+    with database.connect_maintenance(request.target, live) as maintenance:
+        if holder(maintenance, live) is not None:
+            return ""
+        every = unfinished(maintenance, request.target, request.state)
+    return next((each.run for each in reversed(every) if not (each.obstacle or each.switched)), "")
+
+
 def _session(prepared: Prepared, claim: Claim | None = None) -> Connection:
     """The session that holds the lock, under the name of the run."""
     live = prepared.plan.live
@@ -173,7 +183,7 @@ def _drive(
         try:
             run.helper = helper_session(server)
             first = [run.told_to_go_on] if goes_back else []
-            with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first):
+            with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
                 drive(run, AFTER if run.at_swap else STAGES)
         except BaseException as error:
             raise told(run, error) from error

@@ -197,7 +197,10 @@ def _switch_back(
         # while PgBouncer waits for transactions to end does stop it.
         wanted = threading.Event()
         with (
-            interrupts.calling(wanted.set),
+            interrupts.calling(
+                wanted.set,
+                suspended=lambda: emit(Caution("an undo cannot be suspended: the application waits for it")),
+            ),
             pool.paused(
                 pgbouncer,
                 target.at(plan.live),

@@ -14,11 +14,11 @@ from lastgood.application import record
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
 from lastgood.plan import Plan
-from lastgood.postgres import database
+from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.leftover import Leftover, leftovers
-from lastgood.postgres.mark import OVERRIDE, Mark, marked, read_mark
+from lastgood.postgres.mark import OVERRIDE, REFERENCE, Mark, marked, read_mark
 from lastgood.postgres.server import Connection, Target
 
 _STATUS = "Look at lastgood status."
@@ -62,12 +62,17 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
     found = [
         Unfinished(mark, each, mark.run in switched, _obstacle(mark, each, now, mark.run in switched))
         for each, mark in ours
-        if mark.role != "kept"
+        if mark.role != "kept" and not (_looked_up(mark) and copying.holder(maintenance, each.name))
     ]
     by_record = _by_record(target, state) if state is not None else None
     if by_record is not None and by_record.run not in {each.run for each in found}:
         found.append(Unfinished(by_record, None, by_record.run in switched))
     return sorted(found, key=lambda each: each.mark.started)
+
+
+def _looked_up(mark: Mark) -> bool:
+    """Whether the database only shows what scripts of extensions make. While one is at work, nothing is unfinished."""
+    return mark.options.get("kind") == REFERENCE
 
 
 def _obstacle(mark: Mark, found: Database, now: Database | None, switched: bool) -> str:
@@ -108,7 +113,7 @@ def the_one(
     if not every:
         raise _nothing(maintenance, live)
     wanted = [each for each in every if not each.obstacle] if to_resume else every
-    wanted = wanted or every
+    wanted = [each for each in wanted or every if not _looked_up(each.mark)] or every
     if len({each.run for each in wanted}) != 1:
         names = ", ".join(sorted({each.run for each in wanted}))
         raise Refused(

@@ -4,13 +4,15 @@ from __future__ import annotations
 
 import os
 from collections.abc import Iterator
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
 from psycopg import sql
 
 from lastgood import rollback
+from lastgood.checklist import Override
 from lastgood.events import Caution, Event
 from lastgood.members.tables import member_tables
 from lastgood.plan import Request
@@ -186,9 +188,38 @@ def test_it_goes_back_exactly(debian: EmbeddedServer, store: Path, tmp_path: Pat
             assert connection.execute(query.encode()).fetchall() == [(expected,)]
 
 
-def test_pg_cron_is_backed_up(debian: EmbeddedServer, store: Path) -> None:
+def test_pg_cron_goes_back_when_its_jobs_were_thought_of(debian: EmbeddedServer, store: Path, tmp_path: Path) -> None:
     available(debian, ("pg_cron",))
-    make(debian, "crm", ("CREATE EXTENSION pg_cron", "SELECT cron.schedule('nightly', '0 3 * * *', 'VACUUM')"))
-    point = take(debian.target("crm"), store)
+    target = debian.target("crm")
+    make(
+        debian,
+        "crm",
+        (
+            "CREATE EXTENSION pg_cron",
+            "SELECT cron.schedule('nightly', '0 3 * * *', 'VACUUM')",
+            "CREATE POLICY more ON cron.job USING (active)",
+        ),
+    )
+    point = take(target, store)
     assert point.manifest is not None
     assert [(table.name, table.rows) for table in point.manifest.facts.tables] == [("job", 1), ("job_run_details", 0)]
+    request = Request(target, store, tmp_path / "state")
+    refused = rollback.plan(request).plan.refused()
+    assert refused is not None
+    assert refused.message == (
+        'cannot roll back "crm": extension "pg_cron": Its jobs come back, and run again, as they were at the restore '
+        "point; its scheduler ends with the switch, and starts again with the server"
+    )
+    override = Override(item="holders", reason="jobs looked at", by="us", at=datetime.now(UTC))
+    report = rollback.run(rollback.plan(replace(request, overrides=(override,))))
+    with debian.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS true").format(sql.Identifier(report.kept)))
+    assert_same_text(debian, report.kept, "crm", tmp_path)
+    with target.connect() as connection:
+        assert connection.execute("SELECT jobname, database FROM cron.job").fetchall() == [("nightly", "crm")]
+        assert connection.execute("SELECT polname FROM pg_policy ORDER BY 1").fetchall() == [
+            ("cron_job_policy",),
+            ("cron_job_run_details_policy",),
+            ("more",),
+        ]
+        assert connection.execute("SELECT current_setting('cron.database_name')").fetchall() == [("crm",)]

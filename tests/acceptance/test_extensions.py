@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
 from pathlib import Path
 
 import pytest
@@ -10,14 +13,21 @@ from psycopg import sql
 from psycopg.rows import TupleRow
 
 from lastgood import rollback
-from lastgood.events import Caution, Event
+from lastgood.checklist import Override
+from lastgood.errors import Failed
+from lastgood.events import Caution, Event, Note
+from lastgood.members import reference
 from lastgood.members.parts import parts
 from lastgood.members.tables import member_tables
 from lastgood.plan import Request
 from lastgood.points.dump_point import take
+from lastgood.points.manifest import manifest_path
+from lastgood.postgres import copying, database
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.mark import REFERENCE, Mark, server_clock
 from lastgood.report import Report
 from lastgood.restore import restore
+from lastgood.unfinished import unfinished
 from tests.acceptance.test_rollback import Stage
 from tests.twins import assert_same_text, dump
 
@@ -299,3 +309,142 @@ def test_what_can_not_be_put_back_refuses_the_rollback_before_anything_is_built(
         "put it back: operator family public.mfam USING btree (changed)",
         "It stays in the kept database only. Or go on in spite of it: --override extensions --reason TEXT",
     )
+
+
+def test_an_override_leaves_what_can_not_be_put_back_in_the_kept_database(stage: Stage, tmp_path: Path) -> None:
+    make(
+        stage,
+        "CREATE EXTENSION minimax",
+        "CREATE INDEX my_idx ON mconf (v)",
+        "CREATE TABLE other (id int PRIMARY KEY)",
+        "ALTER TABLE mdata ADD CONSTRAINT fk FOREIGN KEY (id) REFERENCES other",
+        "ALTER OPERATOR FAMILY mfam USING btree ADD OPERATOR 1 < (int4, int4)",
+    )
+    take(stage.request.target, stage.request.store)
+    # Rows that break a key of the restore point's: they are in no dump, and come as they are now.
+    make(stage, "ALTER TABLE mdata DROP CONSTRAINT fk", "INSERT INTO mdata VALUES (5, 'later')")
+    override = Override(item="extensions", reason="a trial", by="us", at=datetime.now(UTC))
+    stage.request = replace(stage.request, overrides=(override,))
+    report = stage.rollback()
+    stays = "no dump holds it, and it was not put back: it stays in the kept database only"
+    why = 'insert or update on table "mdata" violates foreign key constraint "fk"'
+    assert [(each.what, each.why) for each in report.repaired] == [
+        ("rows of public.mdata", "no dump holds them: 1 row copied from the live database"),
+        ("foreign key fk on public.mdata", f"{stays} ({why})"),
+        ("index public.my_idx", "no dump holds it: put back as it was"),
+        ("operator family public.mfam USING btree", stays),
+    ]
+
+
+def test_without_an_override_such_a_run_stops_and_the_live_database_is_as_it_was(stage: Stage) -> None:
+    make(
+        stage,
+        "CREATE EXTENSION minimax",
+        "CREATE TABLE other (id int PRIMARY KEY)",
+        "ALTER TABLE mdata ADD CONSTRAINT fk FOREIGN KEY (id) REFERENCES other",
+    )
+    take(stage.request.target, stage.request.store)
+    make(stage, "ALTER TABLE mdata DROP CONSTRAINT fk", "INSERT INTO mdata VALUES (5, 'later')")
+    with pytest.raises(Failed) as raised:
+        stage.rollback()
+    assert (raised.value.exit_status, raised.value.message, raised.value.hint) == (
+        5,
+        'cannot put back foreign key fk on public.mdata of extension "minimax": insert or update on table "mdata" '
+        'violates foreign key constraint "fk"',
+        "To go back without it, which stays in the kept database: --override extensions --reason TEXT",
+    )
+    assert stage.names() == [stage.live]
+    assert stage.value("SELECT v FROM public.mdata") == "later"
+
+
+def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage, tmp_path: Path) -> None:
+    make(stage, "CREATE EXTENSION minitab", "INSERT INTO minitab_data VALUES (1, 'mine')")
+    make(stage, "CREATE INDEX my_idx ON minitab_data (v)", "ALTER TABLE minitab_conf ADD mine text")
+    make(stage, "UPDATE pg_extension SET extversion = '0.9' WHERE extname = 'minitab'")
+    said: list[Event] = []
+    take(stage.request.target, stage.request.store, emit=said.append)
+    changed = (
+        'no dump holds what was changed of extension "minitab": column public.minitab_conf.mine (added), '
+        "index public.my_idx (added)"
+    )
+    why = (
+        'whether extension "minitab" was changed is not known: extension "minitab" has no installation script nor '
+        'update path for version "0.9"'
+    )
+    assert [each.text for each in said if isinstance(each, Caution | Note)] == [
+        f"{changed}, table public.minitab_data (1 row)",
+        why,
+    ]
+    plan = rollback.plan(stage.request).plan
+    assert [each.text for each in plan.findings if each.item == "extensions"] == [
+        changed.replace('minitab":', 'minitab"; it is put back from the manifest:'),
+        why,
+        'no dump holds rows of extension "minitab": table public.minitab_data (1 row); they are copied from the live '
+        "database as they are now",
+    ]
+    stage.rollback()
+    assert stage.value("SELECT v FROM public.minitab_data") == "mine"
+    assert stage.value("SELECT to_regclass('public.my_idx')::text") == "public.my_idx"
+
+
+def test_a_role_that_may_make_no_database_is_told_that_nothing_is_known(stage: Stage) -> None:
+    make(
+        stage,
+        "CREATE EXTENSION minitab",
+        "CREATE ROLE reader LOGIN",
+        "GRANT pg_read_all_data TO reader",
+        "GRANT USAGE ON SCHEMA public TO reader",
+    )
+    try:
+        said: list[Event] = []
+        take(stage.server.target(stage.live, user="reader"), stage.request.store, emit=said.append)
+        assert [each.text for each in said if isinstance(each, Note)] == [
+            'whether extension "minitab" was changed is not known: permission denied to create database'
+        ]
+    finally:
+        make(stage, "DROP OWNED BY reader", "DROP ROLE reader")
+
+
+def test_nothing_is_left_of_what_was_looked_up_and_of_what_a_killed_process_left(stage: Stage) -> None:
+    stale = f"{reference.PREFIX}1_{stage.live}"
+    with stage.maintenance() as connection:
+        mark = Mark(
+            role="copy",
+            run="20261129-031500-9f3c1a70",
+            live=stage.live,
+            live_oid=database.describe(connection, stage.live).oid,
+            point="",
+            host="elsewhere",
+            pid=1,
+            user="nobody",
+            started=server_clock(connection),
+            options={"kind": REFERENCE},
+        )
+        model = database.describe(connection, stage.live)
+        database.create_like(connection, stale, model, mark.text(), live=stage.live)
+        left = unfinished(connection, stage.request.target, None)
+        assert [(each.run, each.commands) for each in left] == [(mark.run, (f"lastgood abort {mark.run}",))]
+        with stage.maintenance() as other:
+            copying.claim(other, stale)
+            assert unfinished(connection, stage.request.target, None) == []
+    make(stage, "CREATE EXTENSION minitab")
+    take(stage.request.target, stage.request.store)
+    with stage.maintenance() as connection:
+        names = [name for (name,) in connection.execute("SELECT datname FROM pg_database")]
+    assert [name for name in names if name.startswith(reference.PREFIX)] == []
+
+
+def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
+    make(stage, "CREATE EXTENSION minitab", "CREATE INDEX my_idx ON minitab_conf (v)")
+    point = take(stage.request.target, stage.request.store)
+    path = manifest_path(point.path)
+    for bad in ("ALTER SYSTEM SET work_mem = 1", "CREATE FUNCTION f() RETURNS int LANGUAGE c AS '/tmp/evil'"):
+        text = json.loads(path.read_text())
+        text["members"]["departures"][0]["commands"] = [bad]
+        path.write_text(json.dumps(text))
+        with pytest.raises(Failed) as raised:
+            restore(stage.request.target, stage.request.store, point.path.name, f"{stage.live}_copy")
+        assert raised.value.message == (
+            'cannot put back index public.my_idx of extension "minitab": the manifest has a command for it that '
+            f"lastgood does not write: {bad}"
+        )

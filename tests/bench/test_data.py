@@ -27,6 +27,8 @@ SELECT (SELECT count(*) FROM pg_class WHERE relkind = 'r' AND relnamespace = 'pu
         ("crm", 0.0005, (4, 4, 7, 5)),
         ("giant", 0.0005, (1, 1, 2, 0)),
         ("small", 0.01, (20, 20, 20, 6)),
+        ("keys", 0.01, (20, 20, 40, 40)),
+        ("keys-few", 0.1, (24, 24, 48, 48)),
         ("wide", 0.001, (2, 2, 3, 1)),
         ("indexes", 0.001, (8, 8, 80, 13)),
         ("pgbench", 0.0002, (4, 3, 0, 5)),

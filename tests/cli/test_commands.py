@@ -414,17 +414,29 @@ def test_a_run_whose_live_database_was_exchanged_meanwhile_is_not_resumed(
     ] == [
         (
             "holders",
-            f'run {run} is not finished: its database "{database}_shadow_{run[-8:]}" is there',
+            f'run {run} is unfinished, its database "{database}_shadow_{run[-8:]}" exists; once this rollback has '
+            "switched, it can no longer be resumed",
             f"lastgood resume {run} goes on with it; lastgood abort {run} removes it.",
         )
     ]
-    assert lastgood("rollback", "--yes").status == 0
+    rolled_back = lastgood("rollback", "--yes")
+    assert rolled_back.status == 0
+    assert (
+        f"caution run {run} is unfinished, and cannot be resumed once this rollback has switched; to go on with it "
+        f"instead: lastgood resume {run}\n"
+    ) in rolled_back.err
+    status = lastgood("status")
+    assert (status.status, f"lastgood resume {run}" in status.out, f"lastgood abort {run}" in status.out) == (
+        7,
+        False,
+        True,
+    )
     resumed = lastgood("resume", run, "--yes")
     assert (resumed.status, resumed.err.partition("error: ")[2]) == (
         3,
-        f'cannot resume run "{run}": "{database}" is another database now than when it began\n'
-        f'state: "{database}" is open.\n'
-        f"next:  It was exchanged since by somebody. Run: lastgood abort {run} to remove what it left.\n",
+        f'cannot resume run "{run}": "{database}" was replaced by another database since the run began\n'
+        "state: Nothing was changed.\n"
+        f"next:  Run: lastgood abort {run} to remove what it left.\n",
     )
     assert lastgood("abort", run, "--yes").status == 0
 

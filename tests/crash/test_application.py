@@ -116,6 +116,21 @@ def test_killed_after_the_switch_before_the_start(
     assert scene.run("status").returncode == 0
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_killed_before_the_mark_with_the_application_stopped(
+    scene: Scene, hooked: Callable[..., None], named: bool
+) -> None:
+    """Both are taken back at once: the application is started, and what the run could not mark is removed."""
+    hooked()
+    killed = scene.run("rollback", "--yes", fault_spec="build.before_mark:kill")
+    assert (killed.returncode, scene.content(), stopped()) == (-9, OLD, True)
+    (run,) = [path.stem for path in (scene.state / "runs").iterdir()]
+    assert scene.run("status").returncode == 7
+    aborted = scene.run("abort", *([run] if named else []), "--yes")
+    assert (aborted.returncode, stopped(), scene.leftovers()) == (0, False, []), aborted.stderr
+    assert scene.run("status").returncode == 0
+
+
 def test_an_undo_on_another_machine_says_what_it_cannot_know(scene: Scene, hooked: Callable[..., None]) -> None:
     hooked()
     killed = scene.run("rollback", "--yes", fault_spec="application.before_start:kill")

@@ -58,25 +58,35 @@ class Scene:
     live: str
     store: Path
     state: Path
+    options: tuple[str, ...] = ()
 
-    def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
-        """The command line in a process of its own. The fault ``POINT:cut`` ends all its sessions at that point."""
+    def start(self, *arguments: str, fault_spec: str = "") -> warm.Process:
+        """The command line in a process of its own."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
         if fault_spec:
             environment["LASTGOOD_FAULT"] = fault_spec.replace(":cut", ":stop")
         options = ["--db", self.server.url(self.live), "--store", str(self.store), "--state", str(self.state)]
-        process = warm.Process(*options, *arguments, environment=environment)
+        return warm.Process(*options, *self.options, *arguments, environment=environment)
+
+    def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
+        """The same, to its end. The fault ``POINT:cut`` ends all its sessions at that point."""
+        process = self.start(*arguments, fault_spec=fault_spec)
         if fault_spec.endswith(":cut"):
-            self.cut(psutil.Process(process.pid))
+            self.cut(process)
         said, errors = process.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, process.wait(), said, errors)
 
-    def cut(self, process: psutil.Process) -> None:
-        """Waits until the process has stopped itself, ends its sessions, and lets it go on."""
+    def wait_for_stop(self, process: warm.Process) -> None:
+        """Waits until the process has stopped itself at its fault point."""
+        watched = psutil.Process(process.pid)
         deadline = time.monotonic() + 60
-        while process.status() != psutil.STATUS_STOPPED:
-            assert time.monotonic() < deadline and process.is_running(), "it never came to the fault point"
+        while watched.status() != psutil.STATUS_STOPPED:
+            assert time.monotonic() < deadline and watched.is_running(), "it never came to the fault point"
             time.sleep(0.01)
+
+    def cut(self, process: warm.Process) -> None:
+        """Waits until the process has stopped itself, ends its sessions, and lets it go on."""
+        self.wait_for_stop(process)
         with self.server.target("postgres").connect(application_name="the cutter") as connection:
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_stat_activity"
@@ -100,7 +110,11 @@ class Scene:
 
 @pytest.fixture
 def scene(server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path) -> Scene:
-    live = new_database()
+    return prepared(server, new_database(), store, tmp_path / "state")
+
+
+def prepared(server: EmbeddedServer, live: str, store: Path, state: Path, options: tuple[str, ...] = ()) -> Scene:
+    """The scene in the empty database ``live``; ``options`` go with each command."""
     with server.target(live).connect() as connection:
         connection.execute("CREATE TABLE public.news (id int PRIMARY KEY, state text NOT NULL)")
         connection.execute("INSERT INTO public.news SELECT i, 'before the deployment' FROM generate_series(1, 2000) i")
@@ -112,7 +126,7 @@ def scene(server: EmbeddedServer, new_database: Callable[..., str], store: Path,
     )
     with server.target(live).connect() as connection:
         connection.execute("UPDATE public.news SET state = 'after the deployment'")
-    return Scene(server, live, store, tmp_path / "state")
+    return Scene(server, live, store, state, options)
 
 
 def combinations(config: pytest.Config) -> list[tuple[str, str]]:

@@ -122,7 +122,7 @@ def ruled(text: str) -> Command:
         ("BEGIN", Kind.TRANSACTION, []),
         # What older versions write.
         ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx HANDLER h", Kind.LANGUAGE, ["language plx"]),
-        ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx", Kind.LANGUAGE, ["extension plx"]),
+        ("CREATE OR REPLACE PROCEDURAL LANGUAGE plx", Kind.EXTENSION, ["extension plx"]),
         ("CREATE PROCEDURAL LANGUAGE plpgsql", Kind.LANGUAGE, []),
         ("CREATE TRUSTED PROCEDURAL LANGUAGE plpgsql HANDLER h VALIDATOR v", Kind.LANGUAGE, []),
         (
@@ -239,12 +239,10 @@ def test_what_is_left_out(text: str, kind: Kind, reason: str) -> None:
         ("COPY t TO '/tmp/x'", 'has a "COPY … TO", which would write outside the database'),
         ("COPY (SELECT 1) TO STDOUT", 'has a "COPY … TO", which would write outside the database'),
         ("COPY t FROM '/etc/passwd'", 'has a "COPY" from a file, which would read the server\'s own files'),
-        ("COPY t FROM stdin WITH (FORMAT csv)", 'has a "COPY" with options, which pg_dump never writes'),
         ("ALTER SYSTEM SET archive_command = 'x'", 'has "ALTER SYSTEM", which pg_dump never writes'),
         ("DO $$ BEGIN DELETE FROM t; END $$", 'has "DO", which pg_dump never writes'),
         ("CALL p('secret')", 'has "CALL p", which pg_dump never writes'),
         ("LOAD 'x'", 'has "LOAD", which pg_dump never writes'),
-        ("VACUUM", 'has "VACUUM", which pg_dump never writes'),
         ("ROLLBACK", 'has "ROLLBACK", which pg_dump never writes'),
         ("PREPARE TRANSACTION 'x'", 'has "PREPARE TRANSACTION", which pg_dump never writes'),
         ("ALTER EXTENSION x UPDATE", 'has "ALTER EXTENSION", which pg_dump never writes'),
@@ -498,6 +496,21 @@ def test_psql_commands_without_effect(text: str, detail: PsqlCommand) -> None:
 
 
 @pytest.mark.parametrize(
+    ("text", "detail"),
+    [
+        (r"\connect - boss", PsqlCommand(r"\connect", "")),
+        (r"\connect shop boss localhost 5432", PsqlCommand(r"\connect", "shop")),
+        (r"\echo hello", PsqlCommand(r"\echo", "hello")),
+        (r"\if :{?use_roles}", PsqlCommand(r"\if", ":{?use_roles}")),
+        (r"\set ON_ERROR_STOP on", PsqlCommand(r"\set", "ON_ERROR_STOP on")),
+    ],
+)
+def test_psql_commands_that_only_other_programs_write(text: str, detail: PsqlCommand) -> None:
+    command = psql(text)
+    assert (command.verdict, command.detail) == (Verdict.FOREIGN, detail)
+
+
+@pytest.mark.parametrize(
     ("text", "reason"),
     [
         (r"\! touch /tmp/p", r'has the psql command "\!", which would run on the operator' + "'s machine"),
@@ -519,7 +532,7 @@ def test_psql_commands_that_are_refused(text: str, reason: str) -> None:
 
 def test_names() -> None:
     assert [quoted(name) for name in ("plain", "Upper", "with space", "select", "int", 'a"b', "é", "a$b")] == [
-        "plain", '"Upper"', '"with space"', '"select"', '"int"', '"a""b"', '"é"', "a$b",
+        "plain", '"Upper"', '"with space"', '"select"', '"int"', '"a""b"', '"é"', '"a$b"',
     ]  # fmt: skip
     assert parse('s1."we""ird\nname"', "x") == Relation("s1", 'we"ird\nname')
     assert parse("Plain", "x") == Relation("x", "plain")

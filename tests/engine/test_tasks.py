@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import Any
 
 import pytest
 
@@ -271,11 +272,16 @@ def test_a_schedule_of_thousands_of_tables_takes_time_in_proportion() -> None:
             f"CREATE TRIGGER g BEFORE INSERT ON public.t{n} FOR EACH ROW EXECUTE FUNCTION public.f();\n"
             for n in range(count)
         )
+        body += "".join(
+            f"ALTER TABLE ONLY public.t{n} ADD CONSTRAINT k{k}_{n} FOREIGN KEY (id) REFERENCES public.t{k}(id);\n"
+            for n in range(count)
+            for k in (0, 1)
+        )
         return tasks(body, read_back=True)
 
     found = of(300)
     forecast = simulate(found, 4)
-    assert len(found) == 1 + 4 * 300
+    assert len(found) == 1 + 6 * 300
     assert forecast.work / 4 <= forecast.seconds < forecast.work
     # Each task is looked at a bounded number of times, however many there are.
     looks = {count: _looks(of(count)) / count for count in (100, 400)}
@@ -286,10 +292,10 @@ def _looks(found: list[Task]) -> int:
     seen = 0
 
     class Counting(Schedule):
-        def _may_begin(self, task: Task) -> bool:
+        def _stop_of(self, task: Task) -> Any:
             nonlocal seen
             seen += 1
-            return super()._may_begin(task)
+            return super()._stop_of(task)
 
     schedule = Counting(found)
     running: list[Task] = []

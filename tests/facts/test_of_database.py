@@ -488,6 +488,10 @@ def test_in_lists_settle_as_a_restore_shows_them() -> None:
     assert settled(first) == again
     assert settled(again) == again
     assert settled("(ARRAY['it''s'::text, x.f(1, 2)])[1]") == "(ARRAY['it''s'::text, x.f(1, 2)])[1]"
+    pretty = "(v::text = ANY (ARRAY['a'::character varying, 'b,]'::character varying]::text[]))"
+    again = "(v::text = ANY (ARRAY['a'::character varying::text, 'b,]'::character varying::text]))"
+    assert settled(pretty) == settled(again) == again
+    assert settled("ARRAY[]::text[]") == "ARRAY[]::text[]"
     assert settled("FROM ( VALUES (1), (2)) v") == settled("FROM (VALUES (1), (2)) v")
     for type_name, name in (
         ("text", "text"),

@@ -236,6 +236,26 @@ def test_what_pg_dump_wrote_is_read_back(server: EmbeddedServer, crm: Target, st
     assert list(store.iterdir()) == []
 
 
+def test_a_backup_that_lacks_an_object_is_told_by_its_kind(crm: Target, store: Path) -> None:
+    def lose() -> None:
+        (partial,) = store.iterdir()
+        partial.write_bytes(re.sub(rb"CREATE POLICY .*?;\n", b"", partial.read_bytes(), flags=re.DOTALL))
+
+    with crm.connect() as connection:
+        connection.execute("CREATE POLICY mine ON public.contacts")
+    with fault.armed("emergency.after_dump", lose), pytest.raises(Failed) as error:
+        take(crm, store)
+    assert re.fullmatch(
+        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the database that it was made of: '
+        r"number of policies: \d+ \(with mine on public.contacts.*\) in the database, 0 in the dump",
+        str(error.value),
+    )
+    assert error.value.hint == (
+        "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
+        "If it fails again, report this message."
+    )
+
+
 def test_the_password_is_seen_nowhere(server: EmbeddedServer, crm: Target, store: Path) -> None:
     secret = "p@ss:w/rd%21"
     target = Target({**crm.keywords, "password": secret})

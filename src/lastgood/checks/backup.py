@@ -5,17 +5,19 @@ from __future__ import annotations
 import shutil
 from collections.abc import Iterator
 
+from psycopg import sql
+
 from lastgood import amounts
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.errors import Refused
-from lastgood.postgres import binaries
+from lastgood.postgres import binaries, row_security
 
 SHOWN = 5
 
 # What pg_dump would read. An index or a TOAST table has no privileges of its own.
 _UNREADABLE = """
-SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), pg_catalog.row_security_active(c.oid), count(*) OVER ()
+SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), count(*) OVER ()
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
 WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
   AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_toast'
@@ -23,7 +25,7 @@ WHERE c.relkind IN ('r', 'p', 'S') AND c.relpersistence <> 't'
                   AND d.objid = c.oid AND d.deptype = 'e')
   AND (NOT pg_catalog.has_schema_privilege(n.oid, 'USAGE')
        OR CASE c.relkind WHEN 'S' THEN NOT pg_catalog.has_sequence_privilege(c.oid, 'SELECT')
-          ELSE NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') OR pg_catalog.row_security_active(c.oid) END)
+          ELSE NOT pg_catalog.has_table_privilege(c.oid, 'SELECT') END)
 ORDER BY 1 LIMIT %s
 """
 _CHECKSUMS = """
@@ -83,16 +85,25 @@ def checksums(s: Subject) -> Iterator[Finding]:
 
 def readable(s: Subject) -> Iterator[Finding | Seen]:
     """Every table, for this role; whether its pages are sound is known when they were read."""
+    hidden = row_security.hiding(s.live)
+    if hidden:
+        yield Finding(
+            level="refusal",
+            code="rows_hidden",
+            text=f"row-level security hides rows from this role in {row_security.named(hidden)}",
+            hint=row_security.remedy(hidden, "Connect"),
+        )
     rows = s.live.execute(_UNREADABLE, [SHOWN]).fetchall()
-    if not rows:
+    if not rows and not hidden:
         yield Seen(text=f'this role may read every table of "{s.database.name}"')
+    if not rows:
         return
+    role = sql.Identifier(s.live.info.user).as_string(s.live)
     names = ", ".join(row[0] for row in rows)
-    more = f" and {rows[0][2] - SHOWN} more" if rows[0][2] > SHOWN else ""
-    hidden = " (policies hide rows of it)" if all(row[1] for row in rows) else ""
+    more = f" and {rows[0][1] - SHOWN} more" if rows[0][1] > SHOWN else ""
     yield Finding(
         level="refusal",
         code="cannot_read",
-        text=f'this role can\'t read all of "{s.database.name}": {names}{more}{hidden}',
-        hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
+        text=f'this role can\'t read all of "{s.database.name}": {names}{more}',
+        hint=f"Connect as a superuser, or as one run: GRANT pg_read_all_data TO {role};",
     )

@@ -14,7 +14,7 @@ SHOWN = 5
 
 def refused(live: str, error: psycopg.Error, looked: Sequence[Finding | Seen]) -> Iterator[Finding]:
     """What the check of privileges did not foresee (a policy, say)."""
-    if not any(isinstance(each, Finding) and each.code == "cannot_read" for each in looked):
+    if not any(isinstance(each, Finding) and each.code in ("cannot_read", "rows_hidden") for each in looked):
         yield Finding(
             level="refusal",
             code="cannot_read",

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from lastgood import points
 from lastgood.amounts import moment, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
@@ -91,14 +90,18 @@ def partial(s: Subject) -> Iterator[Finding]:
     """What it lacks to replace a whole database."""
     if s.point is None or s.summary is None:
         return
-    if lacking := points.lacking(s.point, s.summary):
+    if lack := s.reading.lack:
+        # Without rows of some tables it can be restored, where the loss is accepted; but no row may refer to them.
+        final = not lack.restorable or lack.what != "rows" or (bool(s.reading.orphans) and not s.request.allow_orphans)
+        refer = "".join(f"; {each}" for each in s.reading.orphans)
         yield Finding(
             level="refusal",
             code="partial_point",
-            text=f"the restore point has no {lacking}: it can't replace a whole database",
-            hint="Choose a complete one: lastgood points",
+            text=f"the restore point has no {lack.short}: it cannot replace a whole database{refer}",
+            hint="Choose a complete one: lastgood points"
+            + ("" if final else ". Or accept the loss: --override restore_point --reason TEXT"),
             known="measured",
-            final=True,
+            final=final,
         )
     if without := [*s.summary.rows_without_table, *_made_by_no_extension(s, s.summary)]:
         names = ", ".join(map(str, without))
@@ -109,14 +112,6 @@ def partial(s: Subject) -> Iterator[Finding]:
             hint="Restore it beside the live database: lastgood restore POINT --into NAME",
             known="measured",
             final=True,
-        )
-    if s.summary.tables_without_data:
-        names = ", ".join(map(str, s.summary.tables_without_data))
-        yield Finding(
-            level="caution",
-            code="tables_without_data",
-            text=f"the restore point has no data section for {names}: they will be empty",
-            known="measured",
         )
 
 

@@ -12,7 +12,7 @@ from lastgood.members import Survey
 from lastgood.members.survey import of_extensions, survey
 from lastgood.past_runs import PastRun, past_runs
 from lastgood.plan import Request
-from lastgood.points import RestorePoint
+from lastgood.points import Lack, Orphans, RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import server_clock
 from lastgood.postgres.pgbouncer import ConsoleState, consoles
@@ -27,6 +27,7 @@ class Reading:
     """What is known of the restore point. ``facts`` and ``summary`` are None as far as it was not read: then ``looked``
     says at what one looked, in words. Without a ``point``: ``trouble`` says why there is none, ``hint`` what to do.
 
+    ``lack`` and ``orphans``: what it does not hold of a whole database, and rows that refer to that.
     ``passed_over``: newer ones that are not valid, each with the reason. ``seconds``: how long building and proving,
     and the emergency backup beside it, would take by what loads taught; None where they did not.
     """
@@ -34,6 +35,8 @@ class Reading:
     point: RestorePoint | None = None
     facts: Facts | None = None
     summary: DumpSummary | None = None
+    lack: Lack | None = None
+    orphans: tuple[Orphans, ...] = ()
     looked: str = ""
     trouble: str = ""
     hint: str = ""

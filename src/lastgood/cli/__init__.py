@@ -6,14 +6,15 @@ import io
 import logging
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib import import_module
 
 import typer
 
-from lastgood import fault
+from lastgood import fault, interrupts
 from lastgood.cli.application import ORDER, app
 from lastgood.cli.session import Session, as_shown
-from lastgood.errors import UsageError
+from lastgood.errors import Interrupted, UsageError
 
 # The module of each command; importing one registers its commands.
 MODULES = {name: name for name in ORDER} | {"resume": "rollback", "abort": "rollback"}
@@ -37,10 +38,15 @@ def main(arguments: Sequence[str] | None = None) -> int:
     # psycopg's own warnings (a lost connection) tell an operator nothing, and would break the JSON lines on stderr.
     logging.getLogger("psycopg").addHandler(logging.NullHandler())
     session = Session(words)
-    try:
-        return _status(session, words)
-    finally:
-        session.over()
+    # SIGTERM and SIGHUP end a command as Ctrl+C does, wherever it is: cleaned up, in a sentence, with status 130. One
+    # more, while the end is being shown, does not change the status.
+    status = Interrupted.exit_status
+    with suppress(KeyboardInterrupt), interrupts.raising():
+        try:
+            status = _status(session, words)
+        finally:
+            session.over()
+    return status
 
 
 def _status(session: Session, words: list[str]) -> int:

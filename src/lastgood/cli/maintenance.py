@@ -39,7 +39,8 @@ def turn_on(
     itself as long as this command runs, and readers go on; a fence never outlives it.
     """
     target, state = session.target, session.settings.state
-    with session.work() as (emit, cancelled):
+    why = "the fence cannot be suspended: writers are waiting; press Ctrl+C to end it" if keep_out else ""
+    with session.work(unsuspended=why) as (emit, cancelled):
         done = maintenance.on(target, state, session.application, emit, cancelled, fence_follows=keep_out)
         if not keep_out:
             shown.cautions(done, emit)

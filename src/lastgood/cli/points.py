@@ -47,9 +47,10 @@ def verify(
 ) -> int | None:
     """Say of restore points whether they are complete and uncorrupted.
 
-    Reads each one from end to end. Ends with 4 when one of them is not valid. One that has definitions only, or rows
-    only, is "partial", which is not valid: it can't replace a database. Of a dump of a whole cluster every database is
-    read.
+    Reads each one from end to end. Ends with 4 when one of them is not valid. One of a part of a database (definitions
+    only, rows only, no rows for some tables, or without objects that its own commands need) is "partial", which is not
+    valid: it cannot replace a database. An export of another program is "foreign". Of a dump of a whole cluster every
+    database is read.
     """
     store = session.settings.store
     wanted = [points.find(store, name) for name in names] if names else points.all_points(store)

@@ -20,7 +20,7 @@ _AGE = re.compile(r"(\d+)\s*([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
 
 
-@command("prune", 3, 5)
+@command("prune", 3, 5, 7)
 def prune_(
     session: Session,
     names: Annotated[

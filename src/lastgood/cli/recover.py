@@ -14,7 +14,7 @@ from lastgood.cli.choice import Attested, Before, BeforeMigration, Overrides, Re
 from lastgood.cli.rollback import DryRun, Yes, roll_back
 from lastgood.cli.session import PACE, Session
 from lastgood.cli.undo import undo_
-from lastgood.errors import BadPoint, Refused
+from lastgood.errors import BadPoint, Interrupted, Refused
 from lastgood.events import Caution
 from lastgood.points import Verdict, state_of
 from lastgood.present import recover as shown
@@ -65,6 +65,8 @@ def recover_(
     while True:
         with session.work() as (emit, cancelled):
             found = recover.look(inquiry, emit, cancelled)
+            if cancelled():
+                raise Interrupted("interrupted: the diagnosis is incomplete", state="Nothing was changed.")
         if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:
             raise session.unnamed(found.reasons[0].text if found.reasons else found.title)
         if not settings.json and not (yes and settings.quiet):

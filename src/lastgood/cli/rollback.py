@@ -30,7 +30,7 @@ from lastgood.cli.news import Telling
 from lastgood.cli.session import PACE, Session
 from lastgood.config.tables import Watch
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
-from lastgood.events import Emit
+from lastgood.events import Caution, Emit
 from lastgood.plan import Request
 from lastgood.present import application as shown_application
 from lastgood.present import news
@@ -101,12 +101,33 @@ def roll_back(
         if not settings.json and not (yes and settings.quiet):
             shown_plan.show(screen, plan)
         if not plan.refusals:
-            session.confirm("do this", plan.live, yes)
+            if (other := _resumed_instead(session, request, plan.live, yes)) is not None:
+                resume(session, other, watch, True)
+                return None
             telling.began(plan.run, lambda: news.rollback_begun(plan))
         report = _seen_through(session, request, telling, lambda emit: rollback.run(prepared, emit))
         telling.ended(lambda: news.rolled_back(report, plan))
     session.result(report.document(), lambda: shown_report.show(screen, report))
     return None
+
+
+def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -> str | None:
+    """Asks for consent to a rollback. Where another run could be resumed it says so, and returns that run when the
+    operator chooses to resume it."""
+    other = rollback.resumable(request)
+    if not other:
+        session.confirm("do this", live, yes)
+        return None
+    if yes:
+        with session.events() as emit:
+            emit(
+                Caution(
+                    f"run {other} is unfinished, and cannot be resumed once this rollback has switched; to go on with "
+                    f"it instead: lastgood resume {other}"
+                )
+            )
+    instead = {"resume": f"resume the unfinished run {other} instead"}
+    return None if session.confirm("do this", live, yes, instead=instead) == live else other
 
 
 @command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
@@ -140,10 +161,10 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
 
 @command("abort", 3, 5, 7)
 def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
-    """Walk a rollback that stopped in between back to where it began.
+    """Walk a run that stopped in between back to where it began.
 
-    Removes the database that it was building, and starts the application if the run had stopped it. The live database
-    is not touched.
+    Starts the application if the run had stopped it, and removes the database that it was building: that of a rollback,
+    or what a killed restore, trial or recover left. The live database is not touched.
     """
     request = replace(session.request, run=run)
     session.confirm("abort", request.target.dbname, yes)

@@ -18,7 +18,7 @@ import typer
 from lastgood import __version__, caller, config, durable, interrupts
 from lastgood.application import Application
 from lastgood.engine.pace import Pace
-from lastgood.errors import UNKNOWN_STATE, Interrupted, LastgoodError, Refused, UsageError
+from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
@@ -34,6 +34,8 @@ if TYPE_CHECKING:
     from lastgood.cli.news import News
     from lastgood.procedure.record import Inquiry
 
+# What fails while a person wants it to stop was interrupted: it had not changed anything yet, or has taken that back.
+_CUT_SHORT = (Refused.exit_status, Failed.exit_status)
 # The options that make a Pace.
 PACE = ("jobs", "max_wal_lag", "throttle")
 
@@ -170,8 +172,9 @@ class Session:
             yield emit
 
     @contextmanager
-    def work(self) -> Iterator[tuple[Emit, Callable[[], bool]]]:
-        """``emit`` and ``cancelled`` for work that leaves nothing behind when it is interrupted.
+    def work(self, *, unsuspended: str = "") -> Iterator[tuple[Emit, Callable[[], bool]]]:
+        """``emit`` and ``cancelled`` for work that leaves nothing behind when it is interrupted. ``unsuspended``: why
+        Ctrl+Z does not suspend it; empty when it may.
 
         The first Ctrl+C makes ``cancelled`` true, the second raises KeyboardInterrupt.
         """
@@ -180,10 +183,16 @@ class Session:
 
             def stop() -> None:
                 emit(Caution("stopping; press Ctrl+C again to stop at once"))
-                wanted.set()
 
-            with interrupts.calling(stop):
-                yield emit, wanted.is_set
+            suspended = (lambda: emit(Caution(unsuspended))) if unsuspended else None
+            with interrupts.calling(stop, mark=wanted.set, suspended=suspended):
+                try:
+                    yield emit, wanted.is_set
+                except (LastgoodError, psycopg.Error) as error:
+                    shown = as_shown(error)
+                    if not wanted.is_set() or shown is None or shown.exit_status not in _CUT_SHORT:
+                        raise
+                    raise Interrupted("interrupted", state=shown.state) from error
 
     @property
     def interactive(self) -> bool:
@@ -203,29 +212,34 @@ class Session:
             raise EOFError
         return line.strip()
 
-    def confirm(self, what: str, expected: str, yes: bool) -> None:
+    def confirm(self, what: str, expected: str, yes: bool, *, instead: Mapping[str, str] | None = None) -> str:
         """Asks a person at a terminal to type ``expected``, the database's name; ``--yes`` answers for him.
 
-        ``what`` is about to be done, as in "to undo".
+        ``what`` is about to be done, as in "to undo". ``instead``: other answers, and what they do, as in "to resume";
+        returns the answer.
 
         Raises Refused when the answer is another, or when there is nobody to ask.
         """
         if yes:
-            return
+            return expected
         if not self.interactive:
             raise Refused(
                 "cannot go on: this needs consent, and there is no terminal to ask on",
                 hint="Run the same command with --yes to give it.",
             )
+        others = {word: doing for word, doing in (instead or {}).items() if word != expected}
+        for word, doing in others.items():
+            self.screen.say(f'To {doing}, type "{word}".', stderr=True, style="bold")
         self.screen.say(f"To {what}, type the name of the database, {expected}:", stderr=True, style="bold")
         try:
             answer = self.answer()
         except (KeyboardInterrupt, EOFError):
             raise Interrupted("interrupted") from None
-        if answer != expected:
+        if answer != expected and answer not in others:
             raise Refused(
                 f'cannot go on: "{expected}" was not typed', hint="Run the same command again to be asked again."
             )
+        return answer
 
     def result(self, document: dict[str, Any], text: Callable[[], None]) -> None:
         """The end of a command: one JSON document, or text."""

@@ -9,6 +9,7 @@ parts never wait either: the whole is only valid when all parts are.
 from __future__ import annotations
 
 import re
+from collections import defaultdict
 from collections.abc import Collection, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
@@ -177,6 +178,7 @@ class Deferrable:
         keys: list[_Key] = []
         covered: list[tuple[Relation, tuple[str, ...]]] = []
         needed: set[Relation] = set(in_use)
+        ordinary = self._tables - self._partitioned
         for noted in self._noted:
             command = noted.command
             (node,) = parse(noted.text)
@@ -184,7 +186,7 @@ class Deferrable:
                 index = _Index(noted, node)
                 if node.unique and node.whereClause is None:
                     covered.append((index.table, index.columns))
-                plain = index.table in self._tables - self._partitioned and not index.only
+                plain = index.table in ordinary and not index.only
                 if plain and not node.unique and not _calls_users(shape(noted.text)):
                     indexes[index.relation] = index
             elif command.kind is Kind.FOREIGN_KEY:
@@ -211,7 +213,7 @@ class Deferrable:
                     (statement, *(each.text for each in index.followers)),
                 )
             )
-        fit = self._tables if server_major >= 18 else self._tables - self._partitioned
+        fit = self._tables if server_major >= 18 else ordinary
         for key in keys if keys_too else ():
             rewritten = _not_valid(key.noted.text) if {key.table, key.references} <= fit else None
             if rewritten is None:
@@ -298,17 +300,17 @@ def _for_keys(
 ) -> Iterator[Relation]:
     """For each foreign key the smallest index by which its rows are found when a referenced row goes, unless a unique
     one does it anyway."""
+    leading: defaultdict[Relation, list[tuple[str, ...]]] = defaultdict(list)
+    for table, columns in covered:
+        leading[table].append(columns)
+    usable: defaultdict[Relation, list[_Index]] = defaultdict(list)
+    for index in indexes.values():
+        if not index.partial and index.method in ("btree", "hash"):
+            usable[index.table].append(index)
     for key in keys:
-        if any(table == key.table and _leads(columns, key.columns) for table, columns in covered):
+        if any(_leads(columns, key.columns) for columns in leading[key.table]):
             continue
-        fitting = [
-            index
-            for index in indexes.values()
-            if index.table == key.table
-            and not index.partial
-            and index.method in ("btree", "hash")
-            and _leads(index.columns, key.columns)
-        ]
+        fitting = [index for index in usable[key.table] if _leads(index.columns, key.columns)]
         if fitting:
             yield min(fitting, key=lambda index: len(index.columns)).relation
 

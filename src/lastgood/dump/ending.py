@@ -11,7 +11,7 @@ from lastgood.dump.summary import DumpSummary
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
 
-CHOOSE_ANOTHER = 'Run "lastgood points verify" to find the newest restore point that is valid.'
+CHOOSE_ANOTHER = "Choose another restore point: lastgood points."
 LOOK = "Load it beside the live database to look at it: lastgood restore FILE --salvage-readable --into NAME."
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
@@ -76,6 +76,11 @@ def check_end(
 
 
 def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
+    if not summary.databases:
+        raise BadPoint(
+            "cannot use the dump: it holds roles and tablespaces of a whole cluster, and no database",
+            hint=CHOOSE_ANOTHER,
+        )
     listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
     if wanted is None:
         raise WhichDatabase(

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 
+from lastgood.dump.copy_form import SPECIAL, escaped
 from lastgood.dump.entries import Rows, RowsEnd, RowsStart
 from lastgood.dump.names import Relation, quoted
 from lastgood.dump.tokens import Statement
@@ -21,35 +22,26 @@ _AT_ONCE = 1000
 _IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _LIST = rb"%s(?:\s*,\s*%s)*" % (_IDENTIFIER, _IDENTIFIER)
 _HEAD = re.compile(
-    rb"INSERT\s+INTO\s+((?:%s\.)?%s)(?:\s*\(\s*(%s)\s*\))?\s+"
-    rb"(?:(DEFAULT\s+VALUES)|(?:OVERRIDING\s+SYSTEM\s+VALUE\s+)?VALUES)\s*" % (_IDENTIFIER, _IDENTIFIER, _LIST)
+    rb"(?i:INSERT\s+INTO)\s+((?:%s\.)?%s)(?:\s*\(\s*(%s)\s*\))?\s+"
+    rb"(?i:(DEFAULT\s+VALUES)|(?:OVERRIDING\s+SYSTEM\s+VALUE\s+)?VALUES)\s*" % (_IDENTIFIER, _IDENTIFIER, _LIST)
 )
 _ONE = re.compile(_IDENTIFIER)
 _VALUE = re.compile(
     rb"\s*(?:'([^']*+(?>(?:''[^']*+)*))'"  # 1: a string
-    rb"|(NULL)"  # 2
+    rb"|((?i:NULL))"  # 2
     rb"|([+-]?(?:\d+\.?\d*|\.\d+)(?:[eE][+-]?\d+)?)"  # 3: a number
-    rb"|(true|false)"  # 4
+    rb"|((?i:true|false))"  # 4
     rb"|[Bb]'([01]*)'"  # 5: bits
-    rb"|(DEFAULT)"  # 6
+    rb"|((?i:DEFAULT))"  # 6
     rb"|[Ee]'([^'\\]*+(?>(?:(?:''|\\.)[^'\\]*+)*))'"  # 7: a string with escapes
     rb")\s*",
     re.DOTALL,
 )
+_PLAIN_NUMBER = re.compile(rb"-?[1-9]\d*(?:\.\d+)?|0(?:\.\d+)?|-0\.\d*[1-9]")
 _NEXT_ROW = re.compile(rb"\s*,\s*\(")
-_END = re.compile(rb"\s*(?:ON\s+CONFLICT\s+DO\s+NOTHING)?\Z")
+_END = re.compile(rb"\s*(?i:ON\s+CONFLICT\s+DO\s+NOTHING)?\Z")
 _STRING, _NULL, _NUMBER, _BOOLEAN, _BITS, _DEFAULT, _ESCAPED = range(1, 8)
 
-_SPECIAL = re.compile(rb"[\x08-\x0d\\]")
-_COPY_ESCAPES = {
-    b"\b": b"\\b",
-    b"\t": b"\\t",
-    b"\n": b"\\n",
-    b"\v": b"\\v",
-    b"\f": b"\\f",
-    b"\r": b"\\r",
-    b"\\": b"\\\\",
-}
 _ESCAPE = re.compile(rb"''|\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.))", re.DOTALL)
 _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
@@ -89,10 +81,11 @@ def head(text: bytes) -> Head | None:
     return Head(found[1], listed, found.end())
 
 
-def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Values | None:
+def values(text: bytes, start: int, *, escapes_in_strings: bool = False, plain_numbers: bool = False) -> Values | None:
     """The rows of an INSERT whose values begin at ``start``; None unless all are plain literals of one shape.
 
-    ``escapes_in_strings``: ``standard_conforming_strings`` is off.
+    ``escapes_in_strings``: ``standard_conforming_strings`` is off. ``plain_numbers``: only those whose text is that of
+    their value; pg_dump gives others to columns of numbers alone, where it makes no difference.
     """
     lines: list[bytes] = []
     shape: tuple[int, tuple[int, ...]] | None = None
@@ -115,18 +108,20 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Valu
                     return None
                 if b"'" in value:
                     value = value.replace(b"''", b"'")
-                fields.append(value if _SPECIAL.search(value) is None else _escaped(value))
+                fields.append(value if SPECIAL.search(value) is None else escaped(value))
             elif kind == _NULL:
                 fields.append(b"\\N")
             elif kind == _BOOLEAN:
-                fields.append(b"t" if found[4] == b"true" else b"f")
+                fields.append(b"t" if found[4].lower() == b"true" else b"f")
             elif kind == _DEFAULT:
                 defaults.append(width)
             elif kind == _ESCAPED:
                 unescaped = _unescaped(found[7])
                 if unescaped is None:
                     return None
-                fields.append(_escaped(unescaped))
+                fields.append(escaped(unescaped))
+            elif kind == _NUMBER and plain_numbers and _PLAIN_NUMBER.fullmatch(found[3]) is None:
+                return None
             else:
                 fields.append(found[kind or 0])
             width += 1
@@ -146,10 +141,6 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False) -> Valu
             break
         position = another.end()
     return Values(lines, *shape) if _END.match(text, position) else None
-
-
-def _escaped(value: bytes) -> bytes:
-    return _SPECIAL.sub(lambda found: _COPY_ESCAPES[found[0]], value)
 
 
 def _unescaped(value: bytes) -> bytes | None:

@@ -87,7 +87,7 @@ class Lexer(Window):
         super().__init__(chunks)
         self.ended = False
         self.whole_rows = False
-        self._skim = skim
+        self.skim = skim
         self._escapes = False  # standard_conforming_strings is off
 
     def restarted(self, text: bytes, line: int, behind: int) -> Lexer:
@@ -454,7 +454,7 @@ class Lexer(Window):
                     line=line,
                     offset=begun,
                 )
-            if not self._skim:
+            if not self.skim:
                 yield CopyPart(part, last, self.base + self.start, line)
             elif last:
                 yield CopySpan(b"", size, 1, begun, line)
@@ -477,7 +477,7 @@ class Lexer(Window):
         """The rows up to the line end ``last``."""
         first, offset, line = self.start + 1, self.base + self.start + 1, self.line() + 1
         taken: CopyData | CopySpan
-        if self._skim:
+        if self.skim:
             shown = self.cut(first, self.buffer.find(b"\n", first))
             taken = CopySpan(shown, last + 1 - first, rows, offset, line)
         else:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Protocol, runtime_checkable
@@ -55,10 +55,13 @@ def _escaped(name: str) -> str:
     return shown(name).replace("\\", "\\\\")
 
 
-def rows_first(entries: Iterator[Entry], held: list[Command], *, alone: bool) -> Iterator[Entry]:
+def rows_first(
+    entries: Iterator[Entry], held: list[Command], *, alone: bool, of_pg_dump: Callable[[], bool]
+) -> Iterator[Entry]:
     """The entries of one text, without what goes behind the rows that may follow, here or in another file: keys,
     indexes, triggers, and whatever stands behind them. That is added to ``held``.
-    ``alone``: no other text follows.
+    ``alone``: no other text follows. ``of_pg_dump``: whether pg_dump wrote what is being read; where another program
+    did, its own order holds.
     """
     behind: list[Command] = []
     settings: dict[str, Command] = {}
@@ -66,7 +69,8 @@ def rows_first(entries: Iterator[Entry], held: list[Command], *, alone: bool) ->
     for entry in entries:
         if isinstance(entry, Command) and isinstance(entry.detail, Setting) and not behind:
             settings[entry.detail.name] = entry
-        if isinstance(entry, Command) and (behind or (entry.verdict is Verdict.RUN and entry.kind in POST_DATA)):
+        late = isinstance(entry, Command) and entry.verdict is Verdict.RUN and entry.kind in POST_DATA
+        if isinstance(entry, Command) and (behind or (late and of_pg_dump())):
             if entry.kind is Kind.TABLE:
                 # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
                 yield from behind

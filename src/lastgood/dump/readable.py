@@ -24,7 +24,7 @@ from lastgood.dump.reader import Reading, Source
 from lastgood.dump.repair import repaired
 from lastgood.dump.statements import Command, Kind, PsqlCommand, Setting, Verdict
 from lastgood.dump.tokens import Comment, CopyData, CopyEnd, CopyStart, MetaCommand, Noise, Statement, Token
-from lastgood.errors import BadPoint, Corrupt, Unsafe
+from lastgood.errors import BadPoint, Corrupt, Foreign, Unsafe
 
 SHOWN = 10
 LIMIT = 1 << 26
@@ -82,12 +82,13 @@ class ReadableReading(Reading):
         held: list[Command] = []
         for text in texts(self._dump, self._note_damage):
             self._begin_text()
-            yield from rows_first(self._text(text), held, alone=not isinstance(self._dump, FileSet))
+            alone = not isinstance(self._dump, FileSet)
+            yield from rows_first(self._text(text), held, alone=alone, of_pg_dump=lambda: self._marked)
         yield from held
 
     def _text(self, source: Source) -> Iterator[Entry]:
         known = len(self.damage)
-        self._conditions = Conditions()
+        self._conditions, self._chosen = Conditions(), ""
         for token in self._tokens(source):
             if self.summary.cluster and self._wanted is None:
                 raise BadPoint(
@@ -103,7 +104,12 @@ class ReadableReading(Reading):
         if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
             self._note_damage(Corrupt("it ends without its footer"))
         self.summary.notes += [*self._noise.notes(), *self._restricted.cautions()]
-        self.maker = self.maker or self._maker
+        self.maker = self.maker or self._strangers.maker
+
+    @property
+    def tells_of_empty_tables(self) -> bool:
+        """Whether a table without rows would have an empty section of its own, as in pg_dump's own files."""
+        return self.summary.marked and self.summary.has_data and self._strangers.behind is None
 
     def _note_damage(self, error: BadPoint) -> None:
         if error.message not in self.damage:
@@ -164,15 +170,28 @@ class ReadableReading(Reading):
 
     # What other programs write ------------------------------------------------------------------------------------
 
+    @property
+    def _of_others(self) -> bool:
+        return not self._marked
+
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
         """It is sent, as far as it is harmless: the new database is the only one that it can change."""
-        if command.kind is Kind.CODE:
+        if command.kind is Kind.COPY:
+            self.tables.setdefault(command.relations[0], TableDamage()).cut = f"line {command.statement.line} {reason}"
+            raise Foreign(f"cannot restore the dump: line {command.statement.line} {reason}")
+        if command.kind is Kind.CODE or (command.kind is Kind.EXTENSION_CALL and self._makes_function(command)):
             raise Unsafe(f"cannot restore the dump: line {command.statement.line} {reason}")
         if isinstance(command.detail, PsqlCommand):
             self._conditions.note(command.detail)
         if command.kind in (Kind.QUERY, Kind.PSQL) or (isinstance(command.detail, Setting) and command.detail.local):
             return replace(command, verdict=Verdict.SKIP, reason=reason)
         return replace(command, verdict=Verdict.RUN)
+
+    def _makes_function(self, command: Command) -> bool:
+        """Whether the file itself made what a call of an extension's function would call."""
+        assert isinstance(command.detail, Relation)
+        name = re.compile(rf'(?:.*\.)?"?{re.escape(command.detail.name)}"?\(', re.IGNORECASE)
+        return any(each.kind is Kind.FUNCTION and name.match(each.identity) for each in self.summary.created)
 
     def _follow(self, command: Command) -> None:
         super()._follow(command)
@@ -186,6 +205,15 @@ class ReadableReading(Reading):
                 self._made.discard(command.relations[0])
                 self._made.add(command.detail)
 
+    def _enter(self, name: str, token: MetaCommand) -> None:
+        self._chosen = self._chosen or self._wanted or name
+        self._elsewhere = name != self._chosen
+        if self._elsewhere and self._wanted is None:
+            self.damage.append(
+                f'it holds several databases: from line {token.line} on "{shown(name)}", which was left out; '
+                "--database chooses one"
+            )
+
     def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
         found = super()._insert(token)
         # One that names no columns need not give them all.
@@ -198,11 +226,12 @@ class ReadableReading(Reading):
         assert self._copying is not None
         self.tables.setdefault(self._copying.relation, TableDamage()).cut = why
         yield RowsEnd(self._rows)
-        self._copying, self._rows = None, 0
+        self._copying, self._rows, self._converter = None, 0, None
 
     def _sound_rows(self, token: CopyData) -> Iterator[Entry]:
         """The rows that are as they should be, those that lie together in one entry; the others are noted."""
-        if self._copying is None:
+        token = self._converted(token)
+        if self._copying is None or not token.rows:
             return
         if not self._marked and token.data.count(b"\r\n") == token.rows:
             token = replace(token, data=token.data.replace(b"\r\n", b"\n"))  # as the server reads it

@@ -12,11 +12,13 @@ from dataclasses import replace
 from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise, patterns
+from lastgood.dump.brackets import Brackets
 from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
-from lastgood.dump.ending import CHOOSE_ANOTHER, LOOK, WhichDatabase, check_end, made_by_supabase_cli, resets
+from lastgood.dump.copy_form import Converter
+from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
+from lastgood.dump.escapes import with_escapes
 from lastgood.dump.lexer import Lexer
-from lastgood.dump.makers import maker_of_comment, maker_of_definition
 from lastgood.dump.names import Relation, shown
 from lastgood.dump.parts import Parted, naming
 from lastgood.dump.refusal import refusal
@@ -24,6 +26,7 @@ from lastgood.dump.repair import repaired
 from lastgood.dump.restricted import Restricted
 from lastgood.dump.roles import role_commands
 from lastgood.dump.rulings import rule
+from lastgood.dump.rulings.session import UPKEEP
 from lastgood.dump.search_path import SERVERS_DEFAULT, path_of
 from lastgood.dump.statements import (
     Command,
@@ -31,14 +34,14 @@ from lastgood.dump.statements import (
     Created,
     InsertTarget,
     Kind,
-    LargeObjectCall,
     PsqlCommand,
     Setting,
     TableDefinition,
     Verdict,
     understand_psql,
 )
-from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary, Skipped
+from lastgood.dump.strangers import Strangers
+from lastgood.dump.summary import DumpSummary, Skipped
 from lastgood.dump.targets import RowTargets
 from lastgood.dump.tokens import (
     Comment,
@@ -97,15 +100,9 @@ _NOT_MADE = "is about something that none of the files makes"
 _NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
 _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
-_ENDS = re.compile(rb"(?i)(?:commit|end)\b")
 _LATE_DROP = "drops something after the dump began to make things"
 _NO_TRANSACTION = "sets something for one transaction, and there is none"
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
-# What tools write behind the footer of a dump that is theirs otherwise.
-_TAILS = (
-    (re.compile(rb'INSERT INTO "schema_migrations"'), ", as in Rails' structure.sql"),
-    (re.compile(rb"INSERT INTO (?:\w+\.)?schema_migrations"), ", as in dbmate's schema.sql"),
-)
 
 
 class Reading:
@@ -133,6 +130,7 @@ class Reading:
         self._escapes_in_strings = False
         self._begin_session()
         self._connected: str | None = None
+        self._elsewhere = False
         # The segment: one dump, from its header to its footer. A file may hold several.
         self._open = False
         self._ended = False
@@ -144,16 +142,14 @@ class Reading:
         self._last: Command | None = None
         self._supabase = False
         self._comment: Comment | None = None
-        self._maker = ""
-        self._stranger: Foreign | None = None
-        self._behind: Statement | CopyStart | None = None
-        self._tail = ""
+        self._strangers = Strangers()
         self._restricted = Restricted()
         self._entry = ""
         self._empty: RowsStart | None = None
         self._group: inserts.Section | None = None
         self._target: inserts.Target | None = None
         self._copying: RowsStart | None = None
+        self._converter: Converter | None = None
         self._rows = 0
         self._long: LongRow | None = None
         self._noise = noise.Seen()
@@ -162,9 +158,7 @@ class Reading:
         """What holds from the beginning of a session, as psql opens one for a file and at each connect."""
         self._path = path_of(None, self._made)
         self._path_given = False
-        self._transaction = False
-        self._begun: Command | None = None
-        self._in_block = False
+        self._brackets = Brackets()
 
     def __iter__(self) -> Iterator[Entry]:
         if not isinstance(self._source, Parted):
@@ -191,10 +185,11 @@ class Reading:
         try:
             while (token := self._next(tokens)) is not None:
                 yield from self._take(token)
-        except (Corrupt, Incomplete) as error:
-            if self._maker:
+        except BadPoint as error:
+            foreign = self._strangers.error if self._strangers.maker else None
+            if foreign is not None and not isinstance(error, Unsafe | Foreign | WhichDatabase):
                 # What another program writes need not be what is understood here.
-                raise self._foreign() from error
+                raise foreign from error
             raise
         yield from self._flush()
         self.summary.notes += self._noise.notes()
@@ -202,7 +197,7 @@ class Reading:
         check_end(
             self.summary,
             wanted=self._wanted,
-            foreign=self._foreign() if self._maker else self._stranger,
+            foreign=self._strangers.error,
             cut_off=self._open,
             complete=self._cluster_ended if self.summary.cluster else self._marked or self._accept_unmarked,
             last=self._last if self._supabase else None,
@@ -226,11 +221,15 @@ class Reading:
         for token in lexer.tokens():
             yield token
             lexer.ended = self._ended
+            # Rows in another form are counted only when they are turned into pg_dump's, each as a whole.
+            lexer.whole_rows = self._converter is not None
+            lexer.skim = self._skim and not lexer.whole_rows
 
     def _take(self, token: Token) -> Iterator[Entry]:
         match token:
             case CopyData():
-                if self._copying is not None:
+                token = self._converted(token)
+                if self._copying is not None and token.rows:
                     self._check_encoding(token.data, token.offset, token.line)
                     check_rows(self._copying, token)
                     self._rows += token.rows
@@ -250,6 +249,7 @@ class Reading:
                     yield Skimmed(token.first, token.size, token.rows, token.offset, token.line)
             case CopyEnd():
                 if self._copying is not None:
+                    self._check_closed(token)
                     yield RowsEnd(self._rows)
                 self._copying, self._rows = None, 0
             case CopyStart():
@@ -277,12 +277,16 @@ class Reading:
 
     def _active(self, token: Statement | CopyStart) -> bool:
         """Whether this part of the file is the one to restore."""
-        if self._ended and not self.summary.cluster and not resets(token):
-            self._note_behind_the_end(token)
-        return not self.summary.cluster or (self._wanted is not None and self._connected == self._wanted)
+        if self._ended and not self.summary.cluster and not resets(token) and not UPKEEP.match(token.text):
+            self._strangers.behind_the_end(token)
+        if not self.summary.cluster:
+            return not self._elsewhere
+        return self._wanted is not None and self._connected == self._wanted
 
     def _statement(self, token: Statement) -> Iterator[Entry]:
         self.summary.statements += 1
+        if self._escapes_in_strings and self._of_others and b"\\" in token.text:
+            token = replace(token, text=with_escapes(token.text))
         if token.text[:6].upper() == b"INSERT":
             start = self._insert(token)
             if start is not None:
@@ -294,9 +298,10 @@ class Reading:
         yield from self._flush(keep_empty=True)
         command = self._made_here(self._placed(self._settled(self._ruled(token))))
         if command.kind is Kind.TRANSACTION:
-            yield from self._bracket(command)
+            self._last = command
+            yield from self._brackets.note(command)
             return
-        yield from self._begun_for(command)
+        yield from self._brackets.before(command)
         if command.verdict is Verdict.RUN:
             if command.kind not in _OF_A_SESSION:
                 yield from self._default_path(token)
@@ -318,77 +323,43 @@ class Reading:
     def _ruled(self, token: Statement | CopyStart) -> Command:
         self._check_encoding(token.text, token.offset, token.line)
         command = rule(token, path=self._path, encoding=self._codec, escapes_in_strings=self._escapes_in_strings)
-        if command.verdict is Verdict.REFUSE and self._maker and command.kind is Kind.CODE:
+        if command.verdict is Verdict.REFUSE and self._strangers.maker and command.kind is Kind.CODE:
             command = replace(command, verdict=Verdict.FOREIGN)
         if command.verdict is Verdict.FOREIGN:
             self._targets.note(command)
             return self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
-            if command.not_sql_at is not None and self._behind is not None:
+            if command.not_sql_at is not None and self._strangers.behind is not None:
                 raise Corrupt(
                     f"cannot use the dump: line {token.line} has text after the dump's end",
                     hint=_AFTER_END,
                     line=token.line,
                     offset=token.offset,
                 )
-            if command.not_sql_at is not None and not self._marked and not self._maker:
-                self._maker = maker_of_definition(token.text)
+            if command.not_sql_at is not None and not self._marked:
+                self._strangers.not_sql(token.text)
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
         return command
 
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
         """What becomes of a command that no pg_dump writes, and that is harmless: here it is left out, and the dump
         refused at its end, unless something worse comes."""
-        line = command.statement.line
-        if self._stranger is None:
-            self._stranger = Foreign(
-                f"cannot use the dump: line {line} {reason}", hint=LOOK, line=line, offset=command.statement.offset
-            )
+        self._strangers.command(command, reason)
         return replace(command, verdict=Verdict.SKIP, reason=reason, creates=(), detail=None)
 
-    def _foreign(self) -> Foreign:
-        return Foreign(f"cannot use the dump: it is an export of {self._maker}, not of pg_dump", hint=LOOK)
-
-    def _note_behind_the_end(self, token: Statement | CopyStart) -> None:
-        """Commands were added to a dump that is complete."""
-        self._behind = self._behind or token
-        self._tail = self._tail or next((tool for pattern, tool in _TAILS if pattern.match(token.text)), "")
-        line, offset = self._behind.line, self._behind.offset
-        self._stranger = Foreign(
-            f"cannot use the dump: commands were added behind its end, from line {line} on{self._tail}",
-            hint=LOOK,
-            line=line,
-            offset=offset,
-        )
+    @property
+    def _of_others(self) -> bool:
+        """Whether the file is read as another program's: then it is no restore point, and what is read is what runs."""
+        return bool(self._strangers.maker)
 
     def _settled(self, command: Command) -> Command:
         """The same command; a setting that ends with the transaction is left out where there is none."""
         if not isinstance(command.detail, Setting) or not command.detail.local or command.verdict is not Verdict.RUN:
             return command
-        if not self._transaction:
+        if not self._brackets.open:
             return replace(command, verdict=Verdict.SKIP, reason=_NO_TRANSACTION, detail=None)
         reason = f'sets "{command.detail.name}" for one transaction, which pg_dump never does'
         return self._of_a_stranger(command, reason)
-
-    # Transactions ----------------------------------------------------------------------------------------------
-
-    def _bracket(self, command: Command) -> Iterator[Entry]:
-        """Each command is committed by itself. Only the block around calls of large objects is kept."""
-        self._last = command
-        self._transaction = _ENDS.match(command.statement.text) is None
-        if self._transaction:
-            self._begun = command
-            return
-        self._begun = None
-        if self._in_block:
-            self._in_block = False
-            yield command
-
-    def _begun_for(self, command: Command) -> Iterator[Entry]:
-        begun, self._begun = self._begun, None
-        if begun is not None and isinstance(command.detail, LargeObjectCall):
-            self._in_block = True
-            yield begun
 
     def _default_path(self, token: Statement | CopyStart) -> Iterator[Entry]:
         """The command that sets the search path of a session in which the file sets none, as psql has it: before the
@@ -464,6 +435,8 @@ class Reading:
             case TableDefinition(relation=relation):
                 name, schema = (re.sub(r"[\r\n]", " ", part) for part in (relation.name, relation.schema))
                 self._by_header[name.encode(self._codec), schema.encode(self._codec)] = relation
+                if self._entry.startswith("table "):
+                    self.summary.with_heading.add(relation)
             case Setting(name="search_path", value=value):
                 self._path = path_of(value, self._made)
                 self._path_given = True
@@ -492,26 +465,37 @@ class Reading:
             command = self._of_a_stranger(command, command.reason)
         if command.verdict is Verdict.REFUSE:
             raise refusal(command, self._noise, codec=self._codec, entry=self._entry)
-        if isinstance(command.detail, PsqlCommand) and command.detail.name == r"\connect":
-            name = command.detail.argument
-            if not self.summary.cluster and self._connected not in (None, name):
-                raise BadPoint(
-                    f'cannot use the file: it holds dumps of several databases, "{shown(self._connected)}" and '
-                    f'"{shown(name)}"',
-                    hint="Split the file at its headers, and choose one of the parts.",
-                    line=token.line,
-                    offset=token.offset,
-                )
-            self._connected = name
-            self._begin_session()
-            self.summary.databases += [name] if name not in self.summary.databases else []
-            if not self.summary.cluster or name == self._wanted:
-                self.summary.database = name
-                self.summary.create = True
-            self._entries = self._headed = False
-        elif isinstance(command.detail, PsqlCommand):
-            self._restricted.psql(command.detail.name, command.detail.argument, token.line)
+        detail = command.detail
+        if isinstance(detail, PsqlCommand) and detail.name == r"\connect":
+            self._connect(detail.argument, token)
+        elif isinstance(detail, PsqlCommand):
+            self._restricted.psql(detail.name, detail.argument, token.line)
         yield command
+
+    def _connect(self, name: str, token: MetaCommand) -> None:
+        """Another session begins; with no ``name`` in the same database."""
+        if not self.summary.cluster and name:
+            self._enter(name, token)
+        self._begin_session()
+        if not name:
+            return
+        self._connected = name
+        self.summary.databases += [name] if name not in self.summary.databases else []
+        if not self.summary.cluster or name == self._wanted:
+            self.summary.database = name
+            self.summary.create = True
+        self._entries = self._headed = False
+
+    def _enter(self, name: str, token: MetaCommand) -> None:
+        """Another database begins in a file that is no cluster dump."""
+        if self._connected not in (None, name):
+            raise BadPoint(
+                f'cannot use the file: it holds dumps of several databases, "{shown(self._connected)}" and '
+                f'"{shown(name)}"',
+                hint="Split the file at its headers, and choose one of the parts.",
+                line=token.line,
+                offset=token.offset,
+            )
 
     def _note_skipped(self, command: Command) -> None:
         self.summary.create = self.summary.create or command.statement.text[:15].upper() == b"CREATE DATABASE"
@@ -523,8 +507,8 @@ class Reading:
         text = token.text.rstrip()
         if self._comment is not None and token.line > self._comment.line + 1:
             self._check_header()
-        if not self._marked and not self._maker:
-            self._maker = maker_of_comment(text)
+        if not self._marked:
+            self._strangers.comment(text)
         if not text.startswith(b"-- ") or not text.strip(b"- "):
             return
         if text == b"-- PostgreSQL database dump":
@@ -602,7 +586,7 @@ class Reading:
         if found is None or not self._active_comment():
             return
         relation = self._by_header.get((found[1], found[2]))
-        if relation is None and self._makes_extensions:
+        if relation is None and self.summary.makes_extensions:
             relation = Relation(*(part.decode(self._codec, "replace") for part in (found[2], found[1])))
         if relation is not None:
             self.summary.with_data_section.add(relation)
@@ -638,15 +622,11 @@ class Reading:
         self.summary.rows_without_table[relation] = None
         return True
 
-    @property
-    def _makes_extensions(self) -> bool:
-        return bool(self.summary.extensions.keys() - BUILT_IN_EXTENSIONS)
-
     def _perhaps_of_extension(self, relation: Relation) -> bool:
         """Whether an extension that the files make may bring a table or sequence along."""
-        if self._makes_extensions:
+        if self.summary.makes_extensions:
             self.summary.rows_for_extensions[relation] = None
-        return self._makes_extensions
+        return self.summary.makes_extensions
 
     def _made_here(self, command: Command) -> Command:
         """The same command, left out where it gives rows or a position to what none of several files makes."""
@@ -666,15 +646,36 @@ class Reading:
     def _copy(self, token: CopyStart) -> Iterator[Entry]:
         self._empty = None
         command = self._ruled(token)
-        assert isinstance(command.detail, CopyTarget)
-        if self._without_table(command.detail.relation):
-            return
+        if not isinstance(command.detail, CopyTarget) or self._without_table(command.detail.relation):
+            return  # its rows are passed over
         self._entries = True
         self._check_target(command.detail.relation, token)
         yield from self._default_path(token)
         self._note_rows(command.detail.relation)
-        self._copying = self._start_of(command.detail.relation, command.detail.columns, token, token.text)
+        form = command.detail.form
+        text = token.text if form is None else b""
+        self._converter = Converter(form) if form is not None and not form.usual else None
+        start = self._start_of(command.detail.relation, command.detail.columns, token, text)
+        self._copying = replace(start, in_place=self._converter is None)
         yield self._copying
+
+    def _converted(self, token: CopyData) -> CopyData:
+        """The rows in pg_dump's form."""
+        if self._converter is None:
+            return token
+        rows = self._converter.rows(token.data)
+        return replace(token, data=b"".join(row + b"\n" for row in rows), rows=len(rows))
+
+    def _check_closed(self, token: CopyEnd) -> None:
+        converter, self._converter = self._converter, None
+        if converter is not None and converter.open and self._copying is not None:
+            raise Corrupt(
+                f"cannot use the dump: the rows of {shown(self._copying.relation)} end within a quoted value, at line "
+                f"{token.line}",
+                hint="The file is damaged, or something else was written into it.",
+                line=token.line,
+                offset=token.offset,
+            )
 
     def _check_target(self, relation: Relation, at: Statement | CopyStart) -> None:
         self._targets.check(relation, self.summary.tables.get(relation), at)
@@ -701,7 +702,9 @@ class Reading:
         target = self._target
         if target.values is None:
             return target.start((), token), [b""]
-        found = inserts.values(token.text, target.values, escapes_in_strings=self._escapes_in_strings)
+        found = inserts.values(
+            token.text, target.values, escapes_in_strings=self._escapes_in_strings, plain_numbers=self._of_others
+        )
         if found is None or (target.columns is not None and len(target.columns) != found.width):
             return None
         if target.columns is None:

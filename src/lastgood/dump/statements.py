@@ -10,6 +10,7 @@ import re
 from dataclasses import dataclass
 from enum import StrEnum
 
+from lastgood.dump.copy_form import CopyForm
 from lastgood.dump.names import Relation
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
@@ -78,6 +79,7 @@ class Kind(StrEnum):
     LARGE_OBJECT = "large object"
     STATISTICS_CALL = "statistics call"
     REFRESH = "refresh"
+    UPKEEP = "upkeep"
     TRANSACTION = "transaction"
     COPY = "copy"
     INSERT = "insert"
@@ -88,6 +90,8 @@ class Kind(StrEnum):
     PARAMETER = "parameter"
     PSQL = "psql command"
     CHANGE = "change of rows"
+    DEFINITION = "definition"
+    EXTENSION_CALL = "call of an extension"
     QUERY = "query"
     CODE = "code"
     UNKNOWN = "unknown"
@@ -139,10 +143,19 @@ class Column:
 
 
 @dataclass(frozen=True, slots=True)
+class SequenceDefinition:
+    """A sequence as CREATE SEQUENCE or an identity column declares it; ``start`` is its first value."""
+
+    sequence: Relation
+    start: int
+
+
+@dataclass(frozen=True, slots=True)
 class TableDefinition:
     """A table as CREATE TABLE declares it: its own columns, the tables it inherits from, the type it is made of.
 
-    A composite type is described the same way, so that a table made ``OF`` it gets its columns.
+    A composite type is described the same way, so that a table made ``OF`` it gets its columns. ``sequences``: those of
+    its serial and identity columns, by the names that the server gives them.
     """
 
     relation: Relation
@@ -153,6 +166,7 @@ class TableDefinition:
     carries_rows: bool = True
     foreign: bool = False
     access_method: str | None = None
+    sequences: tuple[SequenceDefinition, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -169,6 +183,15 @@ class SequencePosition:
     sequence: Relation
     last_value: int
     is_called: bool
+
+
+@dataclass(frozen=True, slots=True)
+class ForeignKey:
+    """A foreign key that ALTER TABLE adds: columns of ``table`` that refer to ``references``."""
+
+    table: Relation
+    columns: tuple[str, ...]
+    references: Relation
 
 
 @dataclass(frozen=True, slots=True)
@@ -201,10 +224,11 @@ class LargeObjectCall:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A ``COPY … FROM stdin``: ``columns`` is None where the statement has no list."""
+    """A ``COPY … FROM stdin``: ``columns`` is None where the statement has no list, ``form`` without options."""
 
     relation: Relation
     columns: tuple[str, ...] | None
+    form: CopyForm | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -230,6 +254,8 @@ Detail = (
     TableDefinition
     | EnumType
     | SequencePosition
+    | SequenceDefinition
+    | ForeignKey
     | Setting
     | Extension
     | LargeObjectCall
@@ -249,7 +275,8 @@ class Command:
     "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
     whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
     circle. ``not_sql_at``: the character at which it stops to be SQL. ``reads``: what a view shows; ``writes``: what a
-    rule, or a function whose body is part of the command, changes.
+    rule, or a function whose body is part of the command, changes. ``code``: the kinds of what it makes that
+    can run as code.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -266,12 +293,15 @@ class Command:
     not_sql_at: int | None = None
     reads: frozenset[Relation] = frozenset()
     writes: frozenset[Relation] = frozenset()
+    code: tuple[str, ...] = ()
 
 
 _KEY = re.compile(r"[A-Za-z0-9]{1,63}\Z")
 _CONNECT = re.compile(
     r"""(?:-reuse-previous=on\s+"dbname='((?:[^'\\]|\\.)*)'"|"((?:[^"]|"")+)"|'((?:[^']|'')+)'|([^\s"'`\\]+))\s*\Z"""
 )
+# Database ("-": the same), role, host, port.
+_AS_ROLE = re.compile(r'(-|"[^"]+"|[\w.-]+)(?:\s+[\w.-]+){1,3}\Z')
 # They print, or set variables of psql; a backquote in one would start a program.
 _PRINTING = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
 _HARMLESS = frozenset(_PRINTING.split())
@@ -303,6 +333,10 @@ def understand_psql(token: MetaCommand) -> Command:
             else:
                 database = in_single.replace("''", "'") if in_single is not None else plain
             return _psql(token, r"\connect", database)
+        if (as_role := _AS_ROLE.match(argument)) is not None:
+            database = "" if as_role[1] == "-" else as_role[1].strip('"')
+            reason = r'has a "\connect" as another role, which pg_dump never writes'
+            return Command(token, Kind.PSQL, Verdict.FOREIGN, reason, detail=PsqlCommand(r"\connect", database))
         return _refused_psql(token, r'has a "\connect" that can\'t be read'.replace("\\'", "'"))
     if name == r"\encoding" and _ENCODING.match(argument):
         return _psql(token, name, argument)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import Counter
 from dataclasses import dataclass, field
 
 from lastgood.dump.names import Relation
@@ -14,6 +15,7 @@ from lastgood.dump.statements import (
     Created,
     EnumType,
     Extension,
+    ForeignKey,
     Kind,
     LargeObjectCall,
     Setting,
@@ -43,9 +45,10 @@ class DumpSummary:
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have; ``named_roles`` has the kinds of commands that need each role, ``revoked_from`` the roles
-    from which something is only revoked. ``tables_without_data``: made by the dump, but with no data section of their
-    own, so that they'd be empty. ``plain_types``: enums, whose text depends on nothing. ``created`` is every object
-    that is made, once, in the dump's order. ``script`` is what a restore runs.
+    from which something is only revoked. ``with_heading``: tables under a heading of pg_dump's. ``plain_types``: enums,
+    whose text depends on nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is
+    what a restore runs.
+    ``code``: what can run as code while it is restored, how many of each kind.
     ``cautions``: signs that the file was cut or changed, in sentences without a full stop.
     ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
     the table. ``rows_for_extensions``: tables and sequences that no file makes, but perhaps one of the extensions that
@@ -75,6 +78,7 @@ class DumpSummary:
     extensions: dict[str, Extension] = field(default_factory=dict)
     tablespaces: set[str] = field(default_factory=set)
     access_methods: set[str] = field(default_factory=set)
+    code: Counter[str] = field(default_factory=Counter)
     large_objects: int = 0
     statements: int = 0
     skipped: list[Skipped] = field(default_factory=list)
@@ -84,6 +88,8 @@ class DumpSummary:
     plain_types: set[str] = field(default_factory=set)
     created: dict[Created, None] = field(default_factory=dict)
     with_data_section: set[Relation] = field(default_factory=set)
+    with_heading: set[Relation] = field(default_factory=set)
+    foreign_keys: list[ForeignKey] = field(default_factory=list)
     rows_without_table: dict[Relation, None] = field(default_factory=dict)
     rows_for_extensions: dict[Relation, None] = field(default_factory=dict)
     script: Script = field(default_factory=Script, repr=False)
@@ -106,13 +112,34 @@ class DumpSummary:
         return found is not None and int(found[1]) >= 11 and int(found[2]) < _AFFECTED.get(int(found[1]), 0)
 
     @property
-    def tables_without_data(self) -> tuple[Relation, ...]:
-        """See above; partitioned tables and foreign tables carry no rows, and so are not among them."""
+    def remarks(self) -> list[str]:
+        """What was passed over and is not pg_dump's, in sentences without a full stop."""
+        upkeep = [each for each in self.skipped if each.kind is Kind.UPKEEP]
+        if not upkeep:
+            return []
+        more = f", and {len(upkeep) - 1} more such commands follow" if len(upkeep) > 1 else ""
+        return [f"line {upkeep[0].line} {upkeep[0].reason} and was passed over{more}"]
+
+    @property
+    def tables_without_section(self) -> tuple[Relation, ...]:
+        """Tables that get no rows; partitioned tables and foreign tables carry none, and so are not among them."""
         return tuple(
             relation
             for relation, definition in self.tables.items()
             if definition.carries_rows and relation not in self.with_data_section
         )
+
+    @property
+    def tables_without_data(self) -> tuple[Relation, ...]:
+        """Those of them of which the dump does not say that they are empty: pg_dump writes a section, or the heading of
+        one, for each table whose rows it dumps, other programs do not. A file without any data tells nothing."""
+        told = self.with_heading if self.has_data else self.tables
+        return tuple(relation for relation in self.tables_without_section if relation in told)
+
+    @property
+    def makes_extensions(self) -> bool:
+        """Whether it makes extensions, which may bring tables along that the dump does not make itself."""
+        return bool(self.extensions.keys() - BUILT_IN_EXTENSIONS)
 
     @property
     def keys_before_rows(self) -> bool:
@@ -159,6 +186,7 @@ class DumpSummary:
     def note_command(self, command: Command) -> None:
         """Learns from a command that will run."""
         self.note_roles(command)
+        self.code.update(command.code)
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in POST_DATA
@@ -170,6 +198,8 @@ class DumpSummary:
                 self.tables[definition.relation] = definition
                 if definition.access_method:
                     self.access_methods.add(definition.access_method)
+            case ForeignKey() as key:
+                self.foreign_keys.append(key)
             case EnumType(name=name):
                 self.plain_types.add(str(name))
             case Extension() as extension:

@@ -1,5 +1,7 @@
 """Parts of definitions that several kinds of objects have, as SQL: members of a ``json_build_array``.
 
+What most objects do not have stands behind a CASE: there are tens of thousands of columns.
+
 The queries of ``lastgood.facts.objects`` name them in braces, and give their own names to what they speak of: ``r`` is
 a relation, ``a`` one of its columns, ``i`` the pg_index of an index ``r``, ``q`` the pg_sequence of a sequence, ``p`` a
 routine, ``t`` a trigger, ``o`` an operator class, ``f`` an operator family.
@@ -47,36 +49,45 @@ def _members(catalogue: LiteralString, oid: LiteralString) -> sql.Composed:
 
 PARTS: dict[str, sql.Composable] = {
     # In no order, and without those that the server keeps there for itself.
-    "options": sql.SQL("""(SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(r.reloptions) x WHERE x !~ '^pg_')"""),
+    "options": sql.SQL(
+        """
+        CASE WHEN r.reloptions IS NOT NULL THEN
+          (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(r.reloptions) x WHERE x !~ '^pg_') END
+        """
+    ),
     # A table that lost its long columns keeps the side table for them, whose options pg_dump writes; a restore has
     # nowhere to put these.
     "toast": sql.SQL(
         """
-        (SELECT (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(s.reloptions) x WHERE x !~ '^pg_')
-         FROM pg_catalog.pg_class s
-         WHERE s.oid = r.reltoastrelid AND EXISTS (
-           SELECT FROM pg_catalog.pg_attribute a
-           WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
-             AND a.attlen = -1 AND a.atttypmod = -1 AND a.attstorage <> 'p'))
+        CASE WHEN r.reltoastrelid <> 0 THEN
+          (SELECT (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(s.reloptions) x WHERE x !~ '^pg_')
+           FROM pg_catalog.pg_class s
+           WHERE s.oid = r.reltoastrelid AND s.reloptions IS NOT NULL AND EXISTS (
+             SELECT FROM pg_catalog.pg_attribute a
+             WHERE a.attrelid = r.oid AND a.attnum > 0 AND NOT a.attisdropped
+               AND a.attlen = -1 AND a.atttypmod = -1 AND a.attstorage <> 'p')) END
         """
     ),
     "of_column": sql.SQL(
         """
         a.attstorage, a.attcompression, nullif(a.attstattarget, -1),
-        (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(a.attoptions) x WHERE x !~ '^pg_')
+        CASE WHEN a.attoptions IS NOT NULL THEN
+          (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(a.attoptions) x WHERE x !~ '^pg_') END
         """
     ),
     # What the command that makes an index, or the constraint before it, does not tell.
     "of_index": sql.SQL(
         """
         i.indisreplident, i.indisclustered, i.indisvalid,
-        (SELECT json_agg(h.inhparent::regclass) FROM pg_catalog.pg_inherits h WHERE h.inhrelid = r.oid),
-        (SELECT json_agg(json_build_array(a.attnum, a.attstattarget) ORDER BY a.attnum)
-         FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND a.attstattarget >= 0),
+        CASE WHEN r.relispartition THEN
+          (SELECT json_agg(h.inhparent::regclass) FROM pg_catalog.pg_inherits h WHERE h.inhrelid = r.oid) END,
+        CASE WHEN i.indexprs IS NOT NULL THEN
+          (SELECT json_agg(json_build_array(a.attnum, a.attstattarget) ORDER BY a.attnum)
+           FROM pg_catalog.pg_attribute a WHERE a.attrelid = r.oid AND a.attstattarget >= 0) END,
         {}
         """
     ).format(_depends("pg_catalog.pg_class", "r.oid")),
-    "sequence": sql.SQL("q.seqtypid::regtype, q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle"),
+    "sequence": sql.SQL("q.seqstart, q.seqincrement, q.seqmin, q.seqmax, q.seqcache, q.seqcycle"),
     "view_depends": _depends("pg_catalog.pg_class", "r.oid"),
     "routine_depends": _depends("pg_catalog.pg_proc", "p.oid"),
     "trigger_depends": _depends("pg_catalog.pg_trigger", "t.oid"),

@@ -73,20 +73,21 @@ _QUERIES: tuple[LiteralString, ...] = (
                SELECT FROM pg_catalog.pg_inherits h
                JOIN pg_catalog.pg_attribute p ON p.attrelid = h.inhparent AND p.attname = a.attname AND p.attnotnull
                WHERE h.inhrelid = r.oid),
-             (SELECT json_build_array(c.conname, c.connoinherit, c.convalidated)
+             CASE WHEN a.attnotnull THEN (SELECT json_build_array(c.conname, c.connoinherit, c.convalidated)
               FROM pg_catalog.pg_constraint c
               WHERE c.conrelid = r.oid AND c.contype = 'n' AND c.conkey = ARRAY[a.attnum]
                 AND (c.conislocal OR c.convalidated AND NOT EXISTS (
                   SELECT FROM pg_catalog.pg_inherits h JOIN pg_catalog.pg_attribute p ON p.attrelid = h.inhparent
                   JOIN pg_catalog.pg_constraint n ON n.conrelid = p.attrelid AND n.conkey = ARRAY[p.attnum]
-                  WHERE h.inhrelid = r.oid AND p.attname = a.attname AND n.contype = 'n' AND n.convalidated))),
+                  WHERE h.inhrelid = r.oid AND p.attname = a.attname AND n.contype = 'n' AND n.convalidated))) END,
              r.relispartition OR a.attislocal, a.attidentity, a.attgenerated,
              pg_catalog.pg_get_expr(d.adbin, d.adrelid),
              CASE WHEN a.attcollation NOT IN (0, t.typcollation) THEN a.attcollation::regcollation END,
-             {of_column}, (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attfdwoptions) o),
-             (SELECT json_build_array({sequence}, s.relpersistence)
+             {of_column}, CASE WHEN a.attfdwoptions IS NOT NULL THEN
+               (SELECT json_agg(o ORDER BY o COLLATE "C") FROM unnest(a.attfdwoptions) o) END,
+             -- Its type is the column's; releases of one major version differ in whether it is unlogged with its table.
+             (SELECT json_build_array({sequence})
               FROM pg_catalog.pg_depend p JOIN pg_catalog.pg_sequence q ON q.seqrelid = p.objid
-              JOIN pg_catalog.pg_class s ON s.oid = p.objid
               WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.deptype = 'i'
                 AND p.refclassid = 'pg_catalog.pg_class'::regclass AND p.refobjid = r.oid
                 AND p.refobjsubid = a.attnum))::text
@@ -173,14 +174,15 @@ _QUERIES: tuple[LiteralString, ...] = (
     # An identity column's sequence belongs to its column.
     """
     SELECT 'sequence', r.identity,
-           json_build_array(
-             {sequence},
-             r.relpersistence,
+           json_build_array(q.seqtypid::regtype, {sequence}, r.relpersistence,
              (SELECT format('%s.%I', p.refobjid::regclass, a.attname)
-              FROM pg_catalog.pg_depend p JOIN relation t ON t.oid = p.refobjid
+              FROM pg_catalog.pg_depend p
               JOIN pg_catalog.pg_attribute a ON a.attrelid = p.refobjid AND a.attnum = p.refobjsubid
               WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'a'
-                AND p.refclassid = 'pg_catalog.pg_class'::regclass))::text
+                AND p.refclassid = 'pg_catalog.pg_class'::regclass
+                AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend e
+                                WHERE e.classid = 'pg_catalog.pg_class'::regclass AND e.objid = p.refobjid
+                                  AND e.objsubid = 0 AND e.deptype = 'e')))::text
     FROM relation r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend p
                       WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'i')

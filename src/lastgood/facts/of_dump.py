@@ -10,7 +10,16 @@ from xxhash import xxh3_128
 
 from lastgood.dump.names import Relation, parse, quoted
 from lastgood.dump.reader import Reading, RowPart, Rows, RowsEnd, RowsStart, Skimmed, Source, read
-from lastgood.dump.statements import Command, Created, Kind, LargeObjectCall, SequencePosition, Verdict
+from lastgood.dump.statements import (
+    Command,
+    Created,
+    Kind,
+    LargeObjectCall,
+    SequenceDefinition,
+    SequencePosition,
+    TableDefinition,
+    Verdict,
+)
 from lastgood.dump.summary import BUILT_IN_EXTENSIONS, DumpSummary
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Progress, silent
@@ -285,6 +294,7 @@ class _Gathered:
         self._summary = summary
         self._tables: dict[Relation, _Table] = {}
         self._sequences: dict[Relation, SequencePosition] = {}
+        self._starts: dict[Relation, int] = {}
         self._large_objects: dict[int, xxh3_128] = {}
         self._written: int | None = None
         self.table: _Table
@@ -310,6 +320,10 @@ class _Gathered:
         match command.detail:
             case SequencePosition() as position:
                 self._sequences[position.sequence] = position
+            case SequenceDefinition() as definition:
+                self._starts[definition.sequence] = definition.start
+            case TableDefinition(sequences=sequences):
+                self._starts |= {each.sequence: each.start for each in sequences}
             case LargeObjectCall() as call:
                 self._large_object(call)
         if command.kind is Kind.INSERT:
@@ -336,9 +350,12 @@ class _Gathered:
         for oid, content in self._large_objects.items():
             large_objects.add(large_object_line(oid, content.hexdigest()))
         created = [*self._objects(), *self._columns()]
-        for relation in summary.tables_without_data:
-            # Made, and nothing put into it (--exclude-table-data): so it is empty.
+        for relation in summary.tables_without_section:
+            # Made, and nothing put into it (--exclude-table-data): a database restored from it has none.
             self._tables.setdefault(relation, _Table(_empty(relation, summary), summary))
+        untold = [sequence for sequence in self._starts if sequence not in self._sequences]
+        positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in untold}
+        positions |= self._sequences
         return Facts(
             origin="dump",
             database=summary.database,
@@ -349,10 +366,10 @@ class _Gathered:
                 SequenceFacts(
                     schema_name=relation.schema,
                     name=relation.name,
-                    last_value=self._sequences[relation].last_value,
-                    is_called=self._sequences[relation].is_called,
+                    last_value=positions[relation].last_value,
+                    is_called=positions[relation].is_called,
                 )
-                for relation in sorted(self._sequences)
+                for relation in sorted(positions)
             ),
             large_objects=LargeObjectFacts(count=large_objects.rows, digest=large_objects.hexdigest()),
             extensions=tuple(
@@ -364,6 +381,7 @@ class _Gathered:
             object_counts=dict(sorted(Counter(one.kind for one in created).items())),
             objects=tuple(sorted(created, key=lambda one: (one.kind, one.identity))),
             zone_samples=self._zone_samples(),
+            not_told=tuple(f"{each.schema}.{each.name}" for each in sorted([*summary.tables_without_data, *untold])),
         )
 
     def _zone_samples(self) -> tuple[str, ...]:

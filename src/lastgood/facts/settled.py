@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import re
 
-_ARRAY_CAST = re.compile(r"\(ARRAY\[")
+_ARRAY = re.compile(r"\bARRAY\[")
+_TO_ARRAY = re.compile(r"::([a-z][a-z0-9_ ]*(?:\([0-9, ]+\))?)\[\]")
 _NAMED_CONSTANT = re.compile(
     r"""((?:'(?:[^']|'')*'|\bNULL)::[a-z][a-z0-9_ ]*(?:\([0-9, ]+\))?(?:\[\])*) AS (?:\\?")?([a-z0-9_]+)(?:\\?")?"""
 )
@@ -36,21 +37,25 @@ def settled(definition: str) -> str:
     """
     definition = _NAMED_CONSTANT.sub(_nameless, definition.replace("( VALUES (", "(VALUES ("))
     position = 0
-    while (match := _ARRAY_CAST.search(definition, position)) is not None:
+    while (match := _ARRAY.search(definition, position)) is not None:
         position = match.end()
         items, end = _items(definition, match.end())
-        cast = re.compile(r"\)::([a-z][a-z0-9_ ]*(?:\([0-9, ]+\))?)\[\]").match(definition, end + 1)
-        if cast is None or definition[end] != "]":
+        if not items or not items[0] or definition[end] != "]":
             continue
-        inner = ", ".join(f"({item})::{cast.group(1)}" for item in items)
+        # With as few parentheses as possible (statistics objects) or, everywhere else, with all of them.
+        begin, after, item = match.start(), end + 1, "{}::{}"
+        in_parentheses = definition[max(begin - 1, 0)] == "(" and definition[after : after + 1] == ")"
+        if in_parentheses:
+            begin, after, item = begin - 1, after + 1, "({})::{}"
+        cast = _TO_ARRAY.match(definition, after)
+        if cast is None:
+            continue
         after = cast.end()
+        array = f"ARRAY[{', '.join(item.format(each, cast[1]) for each in items)}]"
         # The cast array stands in parentheses of its own; the array of casts does not.
-        before = match.start()
-        if definition[before - 1] == "(" and definition[after : after + 1] == ")":
-            before, after = before - 1, after + 1
-            definition = f"{definition[:before]}(ARRAY[{inner}]){definition[after:]}"
-        else:
-            definition = f"{definition[:before]}ARRAY[{inner}]{definition[after:]}"
+        if in_parentheses and definition[max(begin - 1, 0)] == "(" and definition[after : after + 1] == ")":
+            begin, after, array = begin - 1, after + 1, f"({array})"
+        definition = definition[:begin] + array + definition[after:]
     return definition
 
 

@@ -35,9 +35,13 @@ class Departure(Frozen):
         """Whether commands put it into a restored database."""
         return bool(self.removal if self.change == "removed" else self.commands)
 
+    @property
+    def named(self) -> str:
+        """What it is about, in words."""
+        return self.identity if self.kind == "member" else f"{self.kind} {self.identity}"
+
     def __str__(self) -> str:
-        named = self.identity if self.kind == "member" else f"{self.kind} {self.identity}"
-        return f"{named} ({self.change})"
+        return f"{self.named} ({self.change})"
 
 
 class HeldRows(Frozen):

@@ -85,7 +85,7 @@ class Carrier:
                 continue
             removed = self._run(connection, each, each.removal)
             if removed and each.change == "removed":
-                self._report(f"{each.kind} {each.identity}", "it is removed, as it was when the restore point was made")
+                self._report(each.named, "it is removed, as it was when the restore point was made")
 
     def _make(self, connection: Connection, departures: Iterable[Departure]) -> None:
         wanted = [each for each in departures if each.change != "removed" and each.kind in KINDS]
@@ -96,12 +96,12 @@ class Carrier:
             if part is not None and digest(part) == each.digest:
                 continue
             if each.commands and self._run(connection, each, each.commands):
-                self._report(f"{each.kind} {each.identity}", PUT_BACK)
+                self._report(each.named, PUT_BACK)
             elif not each.commands:
-                self._report(f"{each.kind} {each.identity}", NOT_PUT_BACK)
+                self._report(each.named, NOT_PUT_BACK)
 
     def _run(self, connection: Connection, departure: Departure, commands: Iterable[str]) -> bool:
-        named = f"{departure.kind} {departure.identity}"
+        named = departure.named
         try:
             with connection.transaction():
                 for command in commands:

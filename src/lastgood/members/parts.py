@@ -37,7 +37,8 @@ LATE = (
 )  # fmt: skip
 KINDS = EARLY + LATE
 
-_MEMBERS: LiteralString = """
+# The members, for what follows: of which ``relation``, ``func`` and ``type`` are those of a kind.
+MEMBERS: LiteralString = """
 WITH member AS (
     SELECT d.classid, d.objid, e.extname, e.extowner
     FROM pg_catalog.pg_depend d JOIN pg_catalog.pg_extension e ON e.oid = d.refobjid
@@ -373,7 +374,7 @@ def parts(connection: Connection) -> dict[tuple[str, str], Part]:
             Part(extension, kind, identity, definition or "", tuple(filter(None, commands or ())), tuple(removal or ()))
             for query in _QUERIES
             for extension, kind, identity, definition, commands, removal in connection.execute(
-                sql.SQL(_MEMBERS) + sql.SQL(query)
+                sql.SQL(MEMBERS) + sql.SQL(query)
             )
         ]
     return {(part.kind, part.identity): part for part in sorted(found, key=lambda part: KINDS.index(part.kind))}

@@ -7,24 +7,24 @@ from __future__ import annotations
 
 import os
 import secrets
-import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 
 import psycopg
 from psycopg import sql
 
+from lastgood import person
 from lastgood.dump.names import Relation
 from lastgood.errors import LastgoodError
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
-from lastgood.postgres import database
+from lastgood.names import new_run
+from lastgood.postgres import copying, database, elsewhere
+from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
 PREFIX = "lastgood_reference_"
-# Seconds after which one that no session is in was left by a process that was killed.
-STALE = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +66,8 @@ def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Referen
             with _scratch(target, live) as connection:
                 _known[key] = _made(connection, wanted)
         except (psycopg.Error, LastgoodError) as error:
-            why = error.diag.message_primary if isinstance(error, psycopg.Error) else error.message
+            told = error if isinstance(error, psycopg.Error) else error.__cause__
+            why = told.diag.message_primary if isinstance(told, psycopg.Error) else None
             return Reference(unknown={each.name: why or str(error) for each in wanted})
     return _known[key]
 
@@ -74,14 +75,21 @@ def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Referen
 def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
     unknown = {}
     for each in wanted:
+        schema = sql.SQL(each.schema)
+        make = (
+            sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(schema),
+            sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} VERSION {} CASCADE").format(
+                sql.Identifier(each.name), schema, sql.Literal(each.version)
+            ),
+        )
         try:
-            with connection.transaction():
-                connection.execute(sql.SQL("CREATE SCHEMA IF NOT EXISTS {}").format(sql.SQL(each.schema)))
-                connection.execute(
-                    sql.SQL("CREATE EXTENSION IF NOT EXISTS {} SCHEMA {} VERSION {} CASCADE").format(
-                        sql.Identifier(each.name), sql.SQL(each.schema), sql.Literal(each.version)
-                    )
-                )
+            try:
+                _run(connection, make)
+            except psycopg.Error as error:
+                if not elsewhere.refused(each.name, error):
+                    raise
+                before, after = elsewhere.around(each.name)
+                _run(connection, (*before, *make, *after))
         except psycopg.Error as error:
             unknown[each.name] = error.diag.message_primary or str(error)
     with connection.transaction():
@@ -89,13 +97,33 @@ def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
         return Reference(parts(connection), rows, unknown)
 
 
+def _run(connection: Connection, commands: Iterable[sql.Composed | sql.SQL]) -> None:
+    with connection.transaction():
+        for command in commands:
+            connection.execute(command)
+
+
 @contextmanager
 def _scratch(target: Target, live: str) -> Iterator[Connection]:
     with database.connect_maintenance(target, live) as maintenance:
-        _drop_stale(maintenance)
+        _drop_stale(maintenance, live)
         model = database.describe(maintenance, live)
+        started = server_clock(maintenance)
         name = f"{PREFIX}{os.getpid()}_{secrets.token_hex(4)}"
-        made = database.create_like(maintenance, name, model, f"lastgood reference {int(time.time())}")
+        copying.claim(maintenance, name)
+        mark = Mark(
+            role="copy",
+            run=new_run(started),
+            live=live,
+            live_oid=model.oid,
+            point="",
+            host=person.host(),
+            pid=os.getpid(),
+            user=person.user(),
+            started=started,
+            options={"kind": REFERENCE},
+        )
+        made = database.create_like(maintenance, name, model, mark.text(), live=live)
         try:
             with target.at(name).connect(application_name="lastgood reference") as connection:
                 quiet_event_triggers(connection)
@@ -104,9 +132,10 @@ def _scratch(target: Target, live: str) -> Iterator[Connection]:
             database.drop(maintenance, name, made.oid)
 
 
-def _drop_stale(maintenance: Connection) -> None:
-    for each in database.every(maintenance):
-        said = (each.comment or "").removeprefix("lastgood reference ")
-        if each.name.startswith(PREFIX) and said.isdigit() and time.time() - int(said) > STALE:
-            with suppress(psycopg.Error, LastgoodError):
-                database.drop(maintenance, each.name, each.oid)
+def _drop_stale(maintenance: Connection, live: str) -> None:
+    """Removes what killed processes left; ``status`` and ``prune`` know it until then."""
+    for each, mark in marked(maintenance):
+        if mark.live != live or mark.options.get("kind") != REFERENCE or copying.holder(maintenance, each.name):
+            continue
+        with suppress(psycopg.Error, LastgoodError):
+            database.drop(maintenance, each.name, each.oid)

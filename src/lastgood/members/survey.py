@@ -9,6 +9,7 @@ from psycopg import sql
 from xxhash import xxh3_128_hexdigest
 
 from lastgood.members import Departure, HeldRows, Survey, Unknown, within
+from lastgood.members.later import written_later
 from lastgood.members.parts import Part, parts
 from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
@@ -20,8 +21,8 @@ LOCK_TIMEOUT = "2s"
 
 def survey(connection: Connection, target: Target) -> Survey:
     """What no dump holds of the database that ``connection`` is in; in its snapshot, if it has one. ``target``: the
-    same database, for connections to its server. Nothing is said of an extension that is not known; of its tables'
-    rows all count then. Raises psycopg.Error where the connection is lost.
+    same database, for connections to its server. Of an extension that is not known, what was written after it counts as
+    changed, and all rows of its tables. Raises psycopg.Error where the connection is lost.
     """
     wanted = installed(connection)
     if not wanted:
@@ -50,7 +51,8 @@ def of_extensions(survey: Survey, extensions: Iterable[str]) -> Survey:
 def _survey(connection: Connection, known: Reference) -> Survey:
     connection.execute("SET LOCAL row_security = off")
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-    departures = list(_departures(parts(connection), known))
+    later = written_later(connection) if known.unknown else frozenset()
+    departures = list(_departures(parts(connection), known, later))
     # What belonged to a member that is gone is gone with it.
     gone = [each.identity for each in departures if each.kind == "member" and each.change == "removed"]
     departures = [each for each in departures if each.change != "removed" or not within(each, gone)]
@@ -73,15 +75,21 @@ def digest(part: Part) -> str:
     return xxh3_128_hexdigest(part.definition.encode())
 
 
-def _departures(here: dict[tuple[str, str], Part], known: Reference) -> Iterator[Departure]:
+def _departures(
+    here: dict[tuple[str, str], Part], known: Reference, later: frozenset[tuple[str, str]]
+) -> Iterator[Departure]:
     for key, part in here.items():
         before = known.parts.get(key)
-        if part.extension not in known.unknown and (before is None or before.definition != part.definition):
+        if part.extension in known.unknown:
+            departs = key in later
+        else:
+            departs = before is None or before.definition != part.definition
+        if departs:
             yield Departure(
                 extension=part.extension,
                 kind=part.kind,
                 identity=part.identity,
-                change="added" if before is None else "changed",
+                change="changed" if before is not None or part.kind == "function" else "added",
                 digest=digest(part),
                 commands=part.commands,
                 removal=part.removal,

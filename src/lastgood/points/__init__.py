@@ -4,17 +4,22 @@ from lastgood.dump.file_set import files_of_set
 from lastgood.points.below import Elsewhere, all_points, elsewhere, outside
 from lastgood.points.choosing import choose, find, from_here, gather, may_lack, name_in, overheard
 from lastgood.points.glance import Glance, glanced
+from lastgood.points.partial import Lack, Orphans, Partial, check_restorable
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.store import listing, look_at
-from lastgood.points.verdict import Verdict, Whole, lacking, read_whole, state_of, verify
+from lastgood.points.verdict import Verdict, Whole, read_whole, state_of, verify
 
 __all__ = [
     "Elsewhere",
     "Glance",
+    "Lack",
+    "Orphans",
+    "Partial",
     "RestorePoint",
     "Verdict",
     "Whole",
     "all_points",
+    "check_restorable",
     "choose",
     "elsewhere",
     "files_of_set",
@@ -22,7 +27,6 @@ __all__ = [
     "from_here",
     "gather",
     "glanced",
-    "lacking",
     "listing",
     "look_at",
     "may_lack",

@@ -16,9 +16,10 @@ from lastgood.errors import BadPoint
 from lastgood.events import Caution, Emit, Event, silent
 from lastgood.facts import Facts
 from lastgood.points.below import all_points, elsewhere, named
+from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
 from lastgood.points.store import look_at
-from lastgood.points.verdict import Whole, lacking, read_whole
+from lastgood.points.verdict import Whole, read_whole
 
 SHOWN = 10
 FOLDERS = 3
@@ -43,9 +44,10 @@ def choose(
 
     With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
-    to end, the newest first, and those that are not valid, or hold no more than a schema or rows, are passed over with
-    a Caution. One that says it is of another database than ``database`` is taken by name only. Raises BadPoint with
-    what there is, Interrupted when ``cancelled`` turned true.
+    to end, the newest first, and those that are not valid, or hold no more than a part of a database, are passed over
+    with a Caution; where no one is complete, the newest of those that only lack the rows of some tables is taken. One
+    that says it is of another database than ``database`` is taken by name only. Raises BadPoint with what there is,
+    Interrupted when ``cancelled`` turned true.
     """
 
     def read(point: RestorePoint) -> Whole:
@@ -55,7 +57,7 @@ def choose(
     return newest(
         store,
         read,
-        lambda whole: Said(whole.facts, lacking(whole.point, whole.summary)),
+        lambda whole: Said(whole.facts, whole.lack),
         name=name,
         before=before,
         before_migration=before_migration,
@@ -69,7 +71,7 @@ class Said:
     """What looking at a restore point told: its facts, None where they are not known, and what it lacks."""
 
     facts: Facts | None
-    lacks: str = ""
+    lack: Lack | None = None
 
 
 Found = TypeVar("Found")
@@ -95,6 +97,7 @@ def newest(
     if not there:
         raise _none_in(store)
     passed_over: list[str] = []
+    in_part: tuple[Found, Caution] | None = None  # the newest that only lacks rows of some tables
     others: list[str] = []
     for point in there:
         if point.is_emergency:
@@ -116,13 +119,22 @@ def newest(
         if said.facts is not None and database is not None and said.facts.database not in (None, database):
             others.append(f'{point.path.name} (of "{said.facts.database}")')
             continue
-        if said.lacks:
-            passed_over.append(point.path.name)
-            emit(Caution(f"{point.path.name}{_PASSED_OVER}it has no {said.lacks}"))
-            continue
         migration = said.facts.migration if said.facts is not None else None
-        if may_lack(migration.version if migration is not None else None, before_migration):
+        fits = may_lack(migration.version if migration is not None else None, before_migration)
+        if said.lack is not None:
+            passed_over.append(point.path.name)
+            caution = Caution(f"{point.path.name}{_PASSED_OVER}it has no {said.lack.short}")
+            if fits and said.lack.what == "rows" and in_part is None:
+                in_part = found, caution
+            else:
+                emit(caution)
+            continue
+        if fits:
+            if in_part is not None:
+                emit(in_part[1])
             return found
+    if in_part is not None:
+        return in_part[0]
     why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(store, there))

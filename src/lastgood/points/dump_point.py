@@ -14,10 +14,11 @@ from datetime import UTC, datetime
 from pathlib import Path
 
 import psycopg
+from psycopg import sql
 
 from lastgood import __version__, child, durable, fault
 from lastgood.dump.formats import open_dump
-from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError
+from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
@@ -27,13 +28,28 @@ from lastgood.members import Survey
 from lastgood.members.survey import survey
 from lastgood.points.manifest import Form, Manifest, Purpose, manifest_path, write_manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
-from lastgood.postgres import binaries
+from lastgood.postgres import binaries, row_security
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import shut_tables
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
-_TRY_AGAIN = "Nothing is left behind. Make another one: lastgood backup."
+_TRY_AGAIN = (
+    "Nothing is left behind. Look the error up with lastgood explain, and run it again when its cause is removed."
+)
+_PERMISSION = (
+    "Nothing is left behind. Connect as a superuser, or as one run: GRANT pg_read_all_data TO {role}; "
+    "then run it again."
+)
+_UNSAFE = (
+    "Nothing is left behind. lastgood restores no dump of this database as long as the database holds that; pg_restore "
+    "and psql do."
+)
+_INTERRUPTED = "Nothing is left behind. Make another one: lastgood backup."
+_DIFFERS = (
+    "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
+    "If it fails again, report this message."
+)
 _NO_ROOM = "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
 
 
@@ -61,7 +77,8 @@ def take(
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
         with _reserved(store, _name(moment, label), form) as (temporary, final):
             facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
-            members = _members(connection, target, moment.database, emit)
+            # A rollback's plan has told it before its emergency backup.
+            members = _members(connection, target, moment.database, emit if kind == "backup" else silent)
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
             source = open_dump(temporary, pg_restore=pg_restore_for)
@@ -113,6 +130,12 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
         except psycopg.OperationalError as error:
             raise server_errors.failed(error, f"back up {named}", context="connect", state=NOT_REACHED) from error
         with connection:
+            if hidden := row_security.hiding(connection):
+                raise Failed(
+                    f'cannot back up {named} as role "{connection.info.user}": row-level security hides rows from it '
+                    f"in {row_security.named(hidden)}",
+                    hint=row_security.remedy(hidden, "Make the backup"),
+                )
             for each in shut_tables(connection):
                 emit(
                     Caution(
@@ -245,10 +268,21 @@ def _dump(
         if isinstance(error, child.ChildFailed):
             full = os.strerror(errno.ENOSPC) in str(error)
             raise Failed(
-                f'cannot back up database "{moment.database}": {error}', hint=_NO_ROOM if full else _TRY_AGAIN
+                f'cannot back up database "{moment.database}": {error}', hint=_hint(error, connection, full=full)
             ) from error
         raise error
     return facts
+
+
+def _hint(error: child.ChildFailed, connection: Connection, *, full: bool) -> str:
+    """What to do about a pg_dump that failed."""
+    if full:
+        return _NO_ROOM
+    if error.status is not None and error.status < 0:
+        return _INTERRUPTED
+    if "permission denied" in str(error):
+        return _PERMISSION.format(role=sql.Identifier(connection.info.user).as_string(connection))
+    return _TRY_AGAIN
 
 
 def _members(connection: Connection, target: Target, database: str, emit: Emit) -> Survey:
@@ -262,7 +296,7 @@ def _members(connection: Connection, target: Target, database: str, emit: Emit) 
 
 
 def _interrupted(database: str) -> LastgoodError:
-    return Interrupted(f'cannot finish the backup of database "{database}": interrupted', hint=_TRY_AGAIN)
+    return Interrupted(f'cannot finish the backup of database "{database}": interrupted', hint=_INTERRUPTED)
 
 
 def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]) -> Facts:
@@ -274,11 +308,12 @@ def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, c
         source = open_dump(path, pg_restore=pg_restore_for)
         found, _ = facts_of_dump(source, time_zone="UTC", emit=emit, cancelled=cancelled, stage=kind)
     except BadPoint as error:
-        raise Failed(f'cannot use the backup "{name}": {error}', hint=_TRY_AGAIN) from error
+        hint = _UNSAFE if isinstance(error, Unsafe) else _TRY_AGAIN
+        raise Failed(f'cannot use the backup "{name}": {error}', hint=hint) from error
     except Interrupted:
         raise _interrupted(facts.database or "") from None
     names = [{(one.schema_name, one.name) for one in side.sequences} for side in (facts, found)]
-    if names[0] == names[1]:
+    if names[0] == names[1] and not found.not_told:
         facts = facts.model_copy(update={"sequences": found.sequences})
     comparison = compare(facts, found)
     if not comparison.exact:
@@ -289,6 +324,6 @@ def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, c
             else comparison.not_compared[0]
         )
         raise Failed(
-            f'cannot use the backup "{name}": it differs from the database that it was made of: {why}', hint=_TRY_AGAIN
+            f'cannot use the backup "{name}": it differs from the database that it was made of: {why}', hint=_DIFFERS
         )
     return facts

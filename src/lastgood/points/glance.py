@@ -8,9 +8,12 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
+from lastgood.dump.ending import LOOK
 from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
-from lastgood.errors import Incomplete
+from lastgood.dump.makers import maker_of_comment
+from lastgood.dump.recognize import HEAD
+from lastgood.errors import Foreign, Incomplete
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
 from lastgood.points.choosing import Said, newest
@@ -50,6 +53,8 @@ def _glance(point: RestorePoint) -> Glance:
     files = [each.path for each in source.sources] if isinstance(source, FileSet) else [point.path]
     plain = source.kind in ("plain", "set") and not source.compression
     if plain and not all(_ends_well(file) for file in files if file.suffix == ".sql" or len(files) == 1):
+        if maker := _maker(files[0]):
+            raise Foreign(f'cannot use "{point.path}": it is an export of {maker}, not of pg_dump', hint=LOOK)
         raise Incomplete(
             f'cannot use "{point.path}": it ends without the line "-- PostgreSQL database dump complete"',
             hint="What is left of it: lastgood points verify",
@@ -74,6 +79,14 @@ def _ends_well(file: Path) -> bool:
     with file.open("rb") as opened:
         opened.seek(max(0, file.stat().st_size - _TAIL))
         return _ENDED.search(opened.read()) is not None
+
+
+def _maker(file: Path) -> str:
+    """The program that wrote a plain file, by the comments at its beginning; empty for pg_dump and where none tells."""
+    with file.open("rb") as opened:
+        head = opened.read(HEAD)
+    block = head[: head.find(b"*/")] if head.startswith(b"/*") else b""
+    return next((maker for text in (block, *head.splitlines()) if (maker := maker_of_comment(text))), "")
 
 
 def glanced(

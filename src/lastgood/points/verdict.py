@@ -19,6 +19,7 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.contained import contained
+from lastgood.points.partial import Lack, Orphans, Partial, lacking, orphans
 from lastgood.points.point import RestorePoint, source_of
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
@@ -38,6 +39,7 @@ class Differs(Corrupt):
 
 _STATES: tuple[tuple[type[BadPoint], State], ...] = (
     (Differs, "differs"),
+    (Partial, "partial"),
     (Incomplete, "incomplete"),
     (Corrupt, "corrupt"),
     (Unsafe, "unsafe"),
@@ -77,27 +79,20 @@ class Whole:
     """A restore point that was read from end to end and is what it should be.
 
     ``facts`` are those of its manifest, where it has one: the same content, and definitions that a dump does not tell.
+    ``lack``: what it does not hold of a whole database; ``orphans``: rows that refer to rows that it does not hold.
     """
 
     point: RestorePoint
     source: DumpSource
     facts: Facts
     summary: DumpSummary
+    lack: Lack | None = None
+    orphans: tuple[Orphans, ...] = ()
 
     @property
     def notes(self) -> tuple[str, ...]:
         """What was passed over, or is absent by design, in sentences without a full stop."""
-        return (*self.source.notes, *self.summary.notes)
-
-
-def lacking(point: RestorePoint, summary: DumpSummary) -> str:
-    """What a restore point lacks to replace a whole database: "tables", "data", or "" for nothing.
-
-    One that lastgood made is of the whole database, however empty that was: its manifest says so.
-    """
-    if point.manifest is not None or (summary.has_schema and summary.has_data):
-        return ""
-    return "data" if summary.has_schema else "tables"
+        return (*self.source.notes, *self.summary.remarks, *self.summary.notes)
 
 
 def read_whole(
@@ -161,7 +156,10 @@ def _read_whole(
         # Something is wrong with it: what, only its rows can tell.
         return _read_whole(point, database, False, stage, emit, cancelled)
     _check(point, facts, source)
-    whole = Whole(point, source, point.manifest.facts if point.manifest is not None else facts, summary)
+    lack = lacking(point, summary)
+    without_match = orphans(source, summary) if lack is not None and lack.what == "rows" else ()
+    of_manifest = point.manifest.facts if point.manifest is not None else facts
+    whole = Whole(point, source, of_manifest, summary, lack, without_match)
     for text in whole.notes:
         emit(Note(text))
     for text in whole.summary.cautions:
@@ -220,29 +218,18 @@ def verify(
         return Verdict(state_of(error), str(error), error.hint, error.line, error.offset, facts)
     except Refused as error:
         return Verdict("unusable", str(error), error.hint)
-    lacks = lacking(point, whole.summary)
-    message, hint = _PARTIAL[lacks] if lacks else ("", "")
+    message, hint, lack = "", "", whole.lack
+    if lack is not None:
+        message, hint = "; ".join([lack.message, *map(str, whole.orphans)]), lack.hint
     return Verdict(
-        "partial" if lacks else "valid",
+        "partial" if lack is not None else "valid",
         message,
         hint,
         facts=whole.facts,
         notes=whole.notes,
         cautions=tuple(whole.summary.cautions),
-        has_acls=None if lacks else whole.summary.has_acls,
+        has_acls=None if lack is not None else whole.summary.has_acls,
     )
-
-
-_PARTIAL = {
-    "data": (
-        "it has no data, only definitions: a database restored from it would be empty",
-        "Give the file with the rows too: lastgood restore SCHEMA DATA --into NAME.",
-    ),
-    "tables": (
-        "it has no tables, only rows: there is nothing to put them into",
-        "Give the file with the definitions too: lastgood restore SCHEMA DATA --into NAME.",
-    ),
-}
 
 
 def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:

@@ -36,8 +36,8 @@ class Holder:
 EXTENSIONS: dict[str, tuple[bool, str, str]] = {
     "pg_cron": (
         True,
-        "It can exist in one database of a server only, so the shadow can't have it; its jobs name databases, and"
-        " would come back as they were at the restore point.",
+        "Its jobs come back, and run again, as they were at the restore point; its scheduler ends with the switch, and"
+        " starts again with the server.",
         "SELECT jobid, schedule, command, database, active FROM cron.job",
     ),
     "timescaledb": (
@@ -55,9 +55,6 @@ EXTENSIONS: dict[str, tuple[bool, str, str]] = {
     "powa": (False, "Its worker may keep DROP DATABASE of the kept database waiting.", ""),
     "pgautofailover": (False, "Its worker may keep DROP DATABASE of the kept database waiting.", ""),
 }
-
-# The shadow can't have them.
-ELSEWHERE = frozenset({"pg_cron"})
 
 
 def holders(connection: Connection, live: str, inside: Connection | None = None) -> list[Holder]:
@@ -187,7 +184,7 @@ def _extensions(inside: Connection) -> Iterator[Holder]:
         if name in EXTENSIONS:
             blocking, explanation, command = EXTENSIONS[name]
             told = f"In the live database: {command}" if command else ""
-            yield Holder("extension", f'"{name}"', blocking, explanation, told, fatal=name in ELSEWHERE)
+            yield Holder("extension", f'"{name}"', blocking, explanation, told)
 
 
 def _rows(connection: Connection, query: sql.SQL, value: object) -> list[tuple[Any, ...]]:

@@ -13,6 +13,8 @@ from lastgood.postgres.server import Connection
 
 # An option of this name and an item of the checklist: that item was overridden, and why.
 OVERRIDE = "override "
+# Option ``kind`` of a copy: an empty database in which the scripts of extensions are looked up, for a second or two.
+REFERENCE = "reference"
 # Option of a kept database: the deployment that had changed it when it was taken out of service.
 DEPLOYMENT = "deployment"
 

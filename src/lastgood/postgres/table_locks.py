@@ -1,7 +1,8 @@
 """SHARE locks on every table of a database: writers wait, readers go on.
 
 One session holds them, the server enforces them against everyone, superusers included; nothing is changed that would
-have to be changed back; and they end with the session, so a dead tool locks nobody out.
+have to be changed back; and they end with the session, so a dead tool locks nobody out. Neither does one that stands
+still (SIGSTOP, a frozen machine, a dead link): the session has to show a sign of life, or the server ends it.
 
 A command that wants a table to itself (ALTER TABLE, TRUNCATE) would wait behind the locks, and every reader behind it,
 our own backup too: it is cancelled as soon as it waits.
@@ -10,6 +11,7 @@ our own backup too: it is cancelled as soon as it waits.
 from __future__ import annotations
 
 import threading
+import time
 from collections.abc import Callable
 from contextlib import AbstractContextManager, suppress
 from datetime import datetime
@@ -25,6 +27,9 @@ from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
 LOCK_TIMEOUT = "3s"
+# Without a sign of life for so long the server ends the session that holds the locks.
+SILENCE = "30s"
+BEAT_SECONDS = 3.0
 TRIES = 5
 # Modes that a writer holds; SHARE waits for each of them.
 WRITING = (
@@ -62,19 +67,22 @@ _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
 
 
 class Guard(threading.Thread):
-    """While the locks of the session ``fence`` stand, cancels what waits for a table of its own. Ends with ``over``.
-    ``connect`` gives it a connection to the maintenance database."""
+    """While the locks of the session ``fence`` stand, cancels what waits for a table of its own, and shows the server
+    that we live. Ends with ``over``. ``connect`` gives it a connection to the maintenance database."""
 
     def __init__(
         self,
         connect: Callable[[], AbstractContextManager[Connection]],
         oid: int,
-        fence: int,
+        fence: Connection,
         over: threading.Event,
         emit: Emit,
         cancelled: Callable[[], bool] = lambda: False,
+        using: threading.Lock | None = None,
     ) -> None:
+        """``using`` is held while the session ``fence`` is used: nobody may close it meanwhile."""
         super().__init__(name="lastgood-fence", daemon=True)
+        self._using = using or threading.Lock()
         self._connect = connect
         self._oid = oid
         self._fence = fence
@@ -84,12 +92,18 @@ class Guard(threading.Thread):
 
     def run(self) -> None:
         """Looks again and again."""
-        over = self._over
+        over, fence = self._over, self._fence.info.backend_pid
         told: set[int] = set()
+        beaten = time.monotonic()
         try:
             with self._connect() as connection:
                 while not over.wait(POLL_SECONDS):
-                    rows = connection.execute(_WAITING_ALONE, [self._oid, self._fence]).fetchall()
+                    if time.monotonic() - beaten > BEAT_SECONDS:
+                        beaten = time.monotonic()
+                        with self._using, suppress(psycopg.Error):  # who needs the fence looks whether it held
+                            if not over.is_set():
+                                self._fence.execute("SELECT")
+                    rows = connection.execute(_WAITING_ALONE, [self._oid, fence]).fetchall()
                     for pid, user, application in rows:
                         with suppress(psycopg.errors.InsufficientPrivilege):
                             connection.execute("SELECT pg_cancel_backend(%s)", [pid])
@@ -157,6 +171,8 @@ def lock_all(
             for start in range(0, len(tables), 500):
                 names = [sql.Identifier(*name) for name in tables[start : start + 500]]
                 connection.execute(sql.SQL("LOCK TABLE ONLY {} IN SHARE MODE").format(sql.SQL(", ONLY ").join(names)))
+            silence = sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}")
+            connection.execute(silence.format(sql.Literal(SILENCE)))
             return len(tables)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.UndefinedTable):
             connection.rollback()

@@ -41,6 +41,7 @@ def show(screen: Screen, plan: Plan) -> None:
                 f"{point.kind}, {amounts.size(point.bytes)}, {amounts.counted(point.tables, 'table')}, "
                 f"{amounts.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
             ),
+            ("Code in it", f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else ""),
             ("Built beside it", f'"{plan.shadow}"'),
             ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
             ("Writers kept out", FENCES[plan.fence]),

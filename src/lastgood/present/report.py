@@ -79,6 +79,7 @@ def show_restore(screen: Screen, report: RestoreReport) -> None:
     screen.pairs(
         [
             ("Run", report.run),
+            ("Code in it", f"{report.code.counted}: could run {report.code.rights}" if report.code else ""),
             *((name.capitalize(), amounts.duration(seconds)) for name, seconds in report.seconds.items()),
             ("Finished", _finished(report.finished)),
         ]
@@ -120,7 +121,8 @@ def _changes(
     for text in remarks:
         screen.say(text, first="  - ", indent=4)
     for each in repaired:
-        screen.say(f"repaired {each.what} (line {each.line}): {each.why}", first="  - ", indent=4)
+        where = f" (line {each.line})" if each.line else ""
+        screen.say(f"repaired {each.what}{where}: {each.why}", first="  - ", indent=4)
     for skipped in left_out[:SHOWN]:
         times = f", {amounts.number(skipped.count)} times" if skipped.count > 1 else ""
         screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)

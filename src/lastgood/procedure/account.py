@@ -11,7 +11,7 @@ import psycopg
 
 from lastgood import points, secrecy
 from lastgood.errors import NOT_REACHED, BadPoint, LastgoodError
-from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.events import Emit, Note, StageDone, StageStarted, silent
 from lastgood.facts import Facts
 from lastgood.facts.of_database import facts_at
 from lastgood.postgres import errors as server_errors
@@ -54,9 +54,11 @@ def of_point(
     point = points.gather(store, names)
     emit(StageStarted("facts", f"read {point.path.name}"))
     started = monotonic()
-    found = points.read_whole(point, database=database, stage="facts", emit=emit, cancelled=cancelled).facts
-    emit(StageDone("facts", monotonic() - started, found.said))
-    return found
+    whole = points.read_whole(point, database=database, stage="facts", emit=emit, cancelled=cancelled)
+    emit(StageDone("facts", monotonic() - started, whole.facts.said))
+    if whole.lack is not None:
+        emit(Note("; ".join([f"partial: {whole.lack.message}", *map(str, whole.orphans)])))
+    return whole.facts
 
 
 def of_named(

@@ -96,7 +96,15 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
     if isinstance(chosen, Glance):
         return Reading(chosen.point, chosen.facts, looked=chosen.looked, passed_over=tuple(passed_over))
     seconds = expected_seconds(maintenance, request.state, chosen.source, chosen.summary, live_bytes, request.pace)
-    return Reading(chosen.point, chosen.facts, chosen.summary, passed_over=tuple(passed_over), seconds=seconds)
+    return Reading(
+        chosen.point,
+        chosen.facts,
+        chosen.summary,
+        chosen.lack,
+        chosen.orphans,
+        passed_over=tuple(passed_over),
+        seconds=seconds,
+    )
 
 
 def _shown(reading: Reading) -> CheckedPoint | None:

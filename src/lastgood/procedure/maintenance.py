@@ -6,12 +6,12 @@ The hooks outlive the tool, and a record says that they ran. The fence does not:
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from contextlib import suppress
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
-from threading import Event
+from threading import Event, Lock
 from typing import Literal
 
 import psycopg
@@ -79,9 +79,10 @@ def on(
             raise Refused(
                 f"cannot turn maintenance on: {problem.text}", hint=problem.hint, state="Nothing was changed."
             )
-    _nobody_at_work(target, "on")
-    kept = _begun(target, state, "on", emit) if application.stops else None
-    with recording.recording(kept, emit) as emit:
+    with ExitStack() as stack:
+        stack.enter_context(_alone(target, "on"))
+        kept = _begun(target, state, "on", emit) if application.stops else None
+        emit = stack.enter_context(recording.recording(kept, emit))
         service = _service(target, state, application, emit, kept)
         if application.stops:
             _stop(service, emit, cancelled)
@@ -116,9 +117,10 @@ def off(target: Target, state: Path, application: Application, emit: Emit) -> Ma
 
     Raises Refused while a run is at work, NotStarted.
     """
-    _nobody_at_work(target, "off")
-    kept = _begun(target, state, "off", emit)
-    with recording.recording(kept, emit) as emit:
+    with ExitStack() as stack:
+        stack.enter_context(_alone(target, "off"))
+        kept = _begun(target, state, "off", emit)
+        emit = stack.enter_context(recording.recording(kept, emit))
         try:
             _end_fence(target, emit)
         except (psycopg.Error, LastgoodError) as error:
@@ -162,7 +164,7 @@ def keep_out(target: Target, state: Path, emit: Emit, cancelled: Callable[[], bo
 
 
 def _fenced(target: Target, emit: Emit, cancelled: Callable[[], bool]) -> str:
-    live, over = target.dbname, Event()
+    live, over, using = target.dbname, Event(), Lock()
     with database.connect_maintenance(target, live) as maintenance:
         found = database.describe(maintenance, live)
         connection = target.at(live).connect(autocommit=False, application_name=FENCE)
@@ -171,25 +173,28 @@ def _fenced(target: Target, emit: Emit, cancelled: Callable[[], bool]) -> str:
             began = time.monotonic()
             tables = table_locks.lock_all(connection, maintenance, found, emit, cancelled)
             guarding = partial(target.at(maintenance.info.dbname).connect, application_name="lastgood guards the fence")
-            table_locks.Guard(guarding, found.oid, connection.info.backend_pid, over, emit, cancelled).start()
+            table_locks.Guard(guarding, found.oid, connection, over, emit, cancelled, using).start()
             emit(Note(f"{tables} tables are locked against writes; readers go on"))
-            how = _while_it_stands(connection, tables, cancelled, emit)
+            how = _while_it_stands(connection, tables, cancelled, emit, using)
             emit(StageDone("fence", time.monotonic() - began, how))
             return how
         finally:
             over.set()
-            with suppress(psycopg.Error):
+            with using, suppress(psycopg.Error):
                 connection.close()
 
 
-def _while_it_stands(connection: Connection, tables: int, cancelled: Callable[[], bool], emit: Emit) -> str:
+def _while_it_stands(
+    connection: Connection, tables: int, cancelled: Callable[[], bool], emit: Emit, using: Lock
+) -> str:
     while not cancelled():
         try:
-            row = connection.execute(
-                "SELECT count(*) FROM pg_catalog.pg_stat_activity"
-                " WHERE pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(pid))"
-            ).fetchone()
-        except psycopg.OperationalError:
+            with using:
+                row = connection.execute(
+                    "SELECT count(*) FROM pg_catalog.pg_stat_activity"
+                    " WHERE pg_catalog.pg_backend_pid() = ANY (pg_catalog.pg_blocking_pids(pid))"
+                ).fetchone()
+        except psycopg.Error:
             return "ended from elsewhere: writers go on"
         waiting = int(row[0]) if row is not None else 0
         emit(Progress("fence", tables, None, "tables locked", detail=f"{waiting} writers wait"))
@@ -197,18 +202,25 @@ def _while_it_stands(connection: Connection, tables: int, cancelled: Callable[[]
     return "ended: writers go on"
 
 
-def _nobody_at_work(target: Target, what: str) -> None:
-    try:
-        with database.connect_maintenance(target, target.dbname) as maintenance:
-            working = lock.holder(maintenance, target.dbname)
-    except (psycopg.Error, LastgoodError):
-        return  # a server that does not answer is one more reason to turn it on
-    if working is not None:
-        raise Refused(
-            f"cannot turn maintenance {what}: a run works on the database ({working})",
-            hint="It stops and starts the application itself. Wait for it, or run lastgood status.",
-            state="Nothing was changed.",
-        )
+@contextmanager
+def _alone(target: Target, what: str) -> Iterator[None]:
+    """The lock of the live database for the length of a block, so that no run stops or starts the application at the
+    same time. A server that does not answer is one more reason to turn maintenance on. Raises Refused."""
+    with ExitStack() as stack:
+        working: str | None = None
+        with suppress(psycopg.Error, LastgoodError):
+            maintenance = stack.enter_context(database.connect_maintenance(target, target.dbname))
+            maintenance.execute("SELECT set_config('application_name', %s, false)", [f"lastgood maintenance {what}"])
+            working = lock.holder(maintenance, target.dbname) or "another session"
+            lock.lock_live(maintenance, target.dbname, lock.nothing)
+            working = None
+        if working is not None:
+            raise Refused(
+                f"cannot turn maintenance {what}: a run works on the database ({working})",
+                hint="It stops and starts the application itself. Wait for it, or run lastgood status.",
+                state="Nothing was changed.",
+            )
+        yield
 
 
 def _end_fence(target: Target, emit: Emit) -> None:

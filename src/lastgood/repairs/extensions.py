@@ -12,12 +12,13 @@ from lastgood.dump.names import Relation
 from lastgood.dump.rulings.tree import shape
 from lastgood.dump.statements import Command, Extension
 from lastgood.facts import LanguageFacts
+from lastgood.postgres import elsewhere
 from lastgood.postgres.server import Connection
 from lastgood.repairs.repair import Repair, Rules
 
 NO_SUCH_VERSION = "22023"
 NOT_IN_THIS_SCHEMA = "0A000"  # the same as of an extension that is not on the server at all
-STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA})
+STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA, elsewhere.REFUSAL})
 # duplicate_object, duplicate_table, duplicate_function
 EXISTS = frozenset({"42710", "42P07", "42723"})
 NOT_IMMUTABLE = "42P17"
@@ -45,6 +46,12 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
     found = command.detail
     if not isinstance(found, Extension):
         return
+    if elsewhere.refused(found.name, error):
+        before, after = elsewhere.around(found.name)
+        made = text(connection, command, rules) or command.statement.text
+        yield Repair(
+            made, "the server makes it in the database that goes by its name only", tuple(before), tuple(after)
+        )
     row = connection.execute(
         "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = %s", [found.name]
     ).fetchone()

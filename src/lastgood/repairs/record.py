@@ -10,7 +10,8 @@ from lastgood.dump.statements import Command
 
 @dataclass(frozen=True, slots=True)
 class Repaired:
-    """A command that the server did not take as it stood, or rows that it did not: ``why``, and what was done."""
+    """A command that the server did not take as it stood, or rows that it did not: ``why``, and what was done. Line 0:
+    what no dump holds, and was put back."""
 
     what: str
     why: str

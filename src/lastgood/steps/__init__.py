@@ -109,6 +109,7 @@ class Run:
         self.helper: Connection | None = None
         self.fence_connection: Connection | None = None
         self.fence_over = threading.Event()
+        self.fence_used = threading.Lock()
         self.interrupted = False
         self.at_swap = False  # from here on only the server can tell what the live name means
         self._asked_to_stop = False
@@ -164,6 +165,10 @@ class Run:
     def told_to_go_on(self) -> None:
         """A signal that is passed over: this run is the way back already."""
         self.emit(Caution("going back to the restore point; press Ctrl+C again to leave that unfinished"))
+
+    def not_suspended(self) -> None:
+        """Ctrl+Z: writers would wait for a process that does nothing."""
+        self.emit(Caution("a rollback cannot be suspended: writers may be waiting; press Ctrl+C to walk it back"))
 
     def carry_on(self) -> None:
         """From here on work is undisturbed: the steps' undo, or what follows the commit point."""

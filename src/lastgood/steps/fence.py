@@ -41,7 +41,7 @@ class Fence:
         live = database.describe(run.maintenance, run.plan.live)
         tables = lock_all(connection, run.maintenance, live, run.emit, run.cancelled)
         guarding = partial(run.connected, run.plan.maintenance, "guards the fence of")
-        Guard(guarding, live.oid, connection.info.backend_pid, run.fence_over, run.emit, run.cancelled).start()
+        Guard(guarding, live.oid, connection, run.fence_over, run.emit, run.cancelled, run.fence_used).start()
         fault.point("fence.after_lock")
         run.findings.fence = FenceProof("table locks", f"SHARE locks on {tables} of {tables} tables", None, began)
         return {"tables": tables, "detail": f"{tables} tables locked against writes"}
@@ -59,7 +59,7 @@ def release(run: Run) -> None:
     run.fence_over.set()
     connection, run.fence_connection = run.fence_connection, None
     if connection is not None:
-        with suppress(psycopg.Error):  # a session that is gone holds no locks
+        with run.fence_used, suppress(psycopg.Error):  # a session that is gone holds no locks
             connection.close()
 
 
@@ -74,7 +74,8 @@ def verify(run: Run) -> None:
     try:
         if connection is None:
             raise psycopg.OperationalError("the fence's session is gone")
-        locked, there, large_objects = held(connection)
+        with run.fence_used:
+            locked, there, large_objects = held(connection)
     except psycopg.Error as error:
         proof.proof = f"the session that held the locks was lost: {error}"
         run.emit(

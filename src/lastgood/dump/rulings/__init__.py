@@ -12,6 +12,7 @@ from typing import Any
 from pglast.parser import ParseError, scan
 
 from lastgood.dump.rulings import attributes, foreign, objects, rows, session, tables
+from lastgood.dump.rulings.code import constructs
 from lastgood.dump.rulings.ruling import (
     DROPS,
     NAMES_DATABASE,
@@ -76,7 +77,11 @@ def rule(
         return ruling.refuse(Kind.UNKNOWN, "has text that is not one statement")
     (node,) = found
     handler = _HANDLERS.get(node.tag)
-    return handler(ruling, node) if handler else ruling.unknown()
+    if handler is None:
+        return ruling.unknown()
+    command = handler(ruling, node)
+    code = tuple(constructs(node)) if command.verdict is Verdict.RUN else ()
+    return replace(command, code=code) if code else command
 
 
 def _hides_quote(text: str) -> bool:

@@ -28,9 +28,11 @@ _NAMES = """
     to_timestamp to_tsquery to_tsvector transaction_timestamp translate trim trunc unnest upper uuid
 """
 _SIGNS = "= <> != < > <= >= + - * / % || -> ->> #> #>> ~~ ~~* !~~ !~~* ~ ~* !~ @> <@ ^ & | ? BETWEEN IN"
-_FUNCTIONS = frozenset(_NAMES.split())
+ONLY_COMPUTE = frozenset(_NAMES.split())
+"""Functions of the server that do nothing but compute, or move a sequence on."""
 _OPERATORS = frozenset(_SIGNS.split())
 _SERVERS_OWN = frozenset({"pg_catalog", "information_schema", "pg_toast"})
+_GEOMETRY = frozenset({"addgeometrycolumn", "dropgeometrycolumn", "populate_geometry_columns", "updategeometrysrid"})
 # Clauses that write elsewhere, or hold on to something.
 _NEVER = frozenset({"CurrentOfExpr", "IntoClause", "LockingClause", "intoClause"})
 
@@ -42,7 +44,7 @@ def harmless(node: Node) -> bool:
             return False
         if tag == "FuncCall":
             *schema, name = (part["String"].get("sval", "") for part in fields["funcname"])
-            if schema not in ([], ["pg_catalog"]) or name not in _FUNCTIONS:
+            if schema not in ([], ["pg_catalog"]) or name not in ONLY_COMPUTE:
                 return False
         elif tag == "A_Expr":
             operator = [part["String"].get("sval", "") for part in fields.get("name", ())]
@@ -73,6 +75,8 @@ def with_schemas(r: Ruling, node: Node) -> bytes:
 
 def other_select(r: Ruling, node: Any, call: Any) -> Command:
     """A SELECT that is not pg_dump's: a sequence's position that is computed, or a query whose result nobody sees."""
+    if call is not None and (found := geometry(r, call)) is not None:
+        return found
     if not harmless(node):
         return r.unknown('a "SELECT"')
     reason = 'has a "SELECT", which pg_dump never writes'
@@ -145,13 +149,43 @@ def _passed_over(r: Ruling, node: Any) -> Command:
     return r.foreign(Kind.QUERY, runs=False)
 
 
+def _definition(r: Ruling, node: Any) -> Command:
+    return r.foreign(Kind.DEFINITION)
+
+
+def _alter_function(r: Ruling, node: Any) -> Command:
+    *schema, _ = (part.sval for part in node.func.objname)
+    # Without a schema it may be the server's own.
+    return _definition(r, node) if schema and schema[0] not in _SERVERS_OWN else r.unknown()
+
+
+def geometry(r: Ruling, call: Any) -> Command | None:
+    """A function of PostGIS that adds a column, as shp2pgsql and ogr2ogr call it; None for any other call."""
+    *schema, name = (part.sval for part in call.funcname)
+    if name not in _GEOMETRY or schema not in ([], ["public"]):
+        return None
+    if any(argument.tag != "A_Const" for argument in call.args or ()):
+        return None
+    return r.foreign(Kind.EXTENSION_CALL, 'has a "SELECT", which pg_dump never writes', detail=Relation("", name))
+
+
 HANDLERS: dict[str, Handler] = {
+    "AlterEnumStmt": _definition,
+    "AlterFunctionStmt": _alter_function,
+    "AlterPolicyStmt": _definition,
     "AlterObjectSchemaStmt": _move,
     "CallStmt": _code,
+    "CheckPointStmt": _passed_over,
     "ConstraintsSetStmt": _passed_over,
     "DeleteStmt": change,
     "DoStmt": _code,
+    "ExplainStmt": _passed_over,
+    "ListenStmt": _passed_over,
     "LockStmt": _passed_over,
+    "MergeStmt": change,
+    "NotifyStmt": _passed_over,
     "RenameStmt": _rename,
     "TruncateStmt": _truncate,
+    "UnlistenStmt": _passed_over,
+    "VariableShowStmt": _passed_over,
 }

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from lastgood.dump.copy_form import form_of
 from lastgood.dump.rulings.foreign import insert
 from lastgood.dump.rulings.ruling import Handler, Ruling
 from lastgood.dump.statements import Command, CopyTarget, InsertTarget, Kind
@@ -16,11 +17,13 @@ def _copy(r: Ruling, node: Any) -> Command:
         return r.refuse(Kind.COPY, 'has a "COPY … TO", which would write outside the database')
     if node.filename is not None:
         return r.refuse(Kind.COPY, 'has a "COPY" from a file, which would read the server\'s own files')
-    if node.options or node.whereClause:
-        return r.refuse(Kind.COPY, 'has a "COPY" with options, which pg_dump never writes')
-    columns = None if node.attlist is None else tuple(c.sval for c in node.attlist)
+    form = form_of(node.options or (), r.encoding)
     relation = r.relation(node.relation)
-    return r.run(Kind.COPY, relation, detail=CopyTarget(relation, columns))
+    if form is None or node.whereClause:
+        reason = 'has a "COPY" with options that are not supported, which pg_dump never writes'
+        return r.foreign(Kind.COPY, reason, relation)
+    columns = None if node.attlist is None else tuple(c.sval for c in node.attlist)
+    return r.run(Kind.COPY, relation, detail=CopyTarget(relation, columns, form if node.options else None))
 
 
 _VALUE_NODES = frozenset({"A_Const", "TypeCast", "SetToDefault", "A_ArrayExpr", "RowExpr", "TypeName", "String"})

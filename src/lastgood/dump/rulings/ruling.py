@@ -125,10 +125,10 @@ class Ruling:
     def unknown(self, what: str = "") -> Command:
         return self.refuse(Kind.UNKNOWN, f"has {what or self.opening()}, which pg_dump never writes")
 
-    def opening(self) -> str:
+    def opening(self, most: int = 2) -> str:
         """The statement's first words, as far as they are keywords: never a value."""
         words = re.match(rb"[A-Za-z]+(?:\s+[A-Za-z]+)?", self.statement.text)
-        return f'"{b" ".join(words[0].split()).decode()}"' if words else "a statement"
+        return f'"{b" ".join(words[0].split()[:most]).decode()}"' if words else "a statement"
 
     def made(self, node: Any) -> Relation:
         """The relation that a statement makes, from a RangeVar."""

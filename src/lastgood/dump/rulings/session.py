@@ -218,6 +218,8 @@ _CALLS: dict[str, Callable[[Ruling, str, list[str]], Command | None]] = {
 def _transaction(r: Ruling, node: Any) -> Command:
     if node.kind in ("TRANS_STMT_BEGIN", "TRANS_STMT_START", "TRANS_STMT_COMMIT") and not node.chain:
         return r.run(Kind.TRANSACTION)
+    if node.kind in ("TRANS_STMT_SAVEPOINT", "TRANS_STMT_RELEASE"):
+        return r.foreign(Kind.QUERY, runs=False)
     return r.unknown()
 
 
@@ -229,7 +231,19 @@ def _update(r: Ruling, node: Any) -> Command:
     return change(r, node)
 
 
+UPKEEP = re.compile(rb"(?:ANALYZE|CHECKPOINT|CLUSTER|REINDEX|VACUUM)\b", re.IGNORECASE)
+
+
+def _upkeep(r: Ruling, node: Any) -> Command:
+    """What changes neither rows nor definitions."""
+    return r.skip(Kind.UPKEEP, f"has {r.opening(1)}, which changes no data")
+
+
 HANDLERS: dict[str, Handler] = {
+    "CheckPointStmt": _upkeep,
+    "ClusterStmt": _upkeep,
+    "ReindexStmt": _upkeep,
+    "VacuumStmt": _upkeep,
     "SelectStmt": _select,
     "TransactionStmt": _transaction,
     "UpdateStmt": _update,

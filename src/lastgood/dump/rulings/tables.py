@@ -2,14 +2,24 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from lastgood.dump import names
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.foreign import alter, recomputes, table_of_query
 from lastgood.dump.rulings.ruling import DROPS, MISSING_PRIVILEGE, Handler, Ruling
-from lastgood.dump.statements import Column, Command, Created, Kind, TableDefinition, Verdict
+from lastgood.dump.statements import (
+    Column,
+    Command,
+    Created,
+    ForeignKey,
+    Kind,
+    SequenceDefinition,
+    SequencePosition,
+    TableDefinition,
+    Verdict,
+)
 
 
 def _table(r: Ruling, node: Any) -> Command:
@@ -28,6 +38,8 @@ def _table(r: Ruling, node: Any) -> Command:
             constraints = element.constraints or ()
             generated = any(c.contype == "CONSTR_GENERATED" for c in constraints)
             if element.typeName is not None:
+                if element.typeName.names[-1].sval in _SERIAL:
+                    created.append(Created(Kind.SEQUENCE, str(_sequence_of(relation, element.colname))))
                 columns.append(Column(element.colname, names.type_identity(element.typeName), generated))
         elif kind == "Constraint":
             constraints = (element,)
@@ -47,9 +59,37 @@ def _table(r: Ruling, node: Any) -> Command:
         carries_rows=node.partspec is None and not foreign,
         foreign=foreign,
         access_method=node.accessMethod,
+        sequences=tuple(_own_sequences(r, relation, node.tableElts or ())),
     )
     kind_of_table = Kind.FOREIGN_TABLE if foreign else Kind.TABLE
     return r.run(kind_of_table, *others, *inherits, creates=created, detail=definition)
+
+
+_SERIAL = frozenset({"bigserial", "serial", "serial2", "serial4", "serial8", "smallserial"})
+_LONGEST = 63
+
+
+def _own_sequences(r: Ruling, table: Relation, elements: Iterable[Any]) -> Iterable[SequenceDefinition]:
+    """The sequences that the server makes for serial and identity columns, which pg_dump writes apart."""
+    for element in elements:
+        if element.tag != "ColumnDef":
+            continue
+        identity = next((each for each in element.constraints or () if each.contype == "CONSTR_IDENTITY"), None)
+        if identity is not None:
+            options = {option.defname: option.arg for option in identity.options or ()}
+            named = options.get("sequence_name")
+            yield _declared(_sequence_of(table, element.colname) if named is None else r.listed(named), options)
+        elif element.typeName is not None and element.typeName.names[-1].sval in _SERIAL:
+            yield _declared(_sequence_of(table, element.colname), {})
+
+
+def _sequence_of(table: Relation, column: str) -> Relation:
+    """The server's name, as long as no other object has it (``makeObjectName``)."""
+    parts = [len(table.name.encode()), len(column.encode())]
+    while sum(parts) > _LONGEST - len("__seq"):
+        parts[0 if parts[0] > parts[1] else 1] -= 1
+    cut = [text.encode()[:most].decode(errors="ignore") for text, most in zip((table.name, column), parts, strict=True)]
+    return Relation(table.schema, f"{cut[0]}_{cut[1]}_seq")
 
 
 _CONSTRAINTS = {
@@ -149,10 +189,13 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
     if what == "AT_AddConstraint":
         others = (r.relation(given.pktable),) if given.pktable is not None else ()
         kind = _CONSTRAINTS.get(given.contype, Kind.NOT_NULL)
-        return r.run(kind, relation, *others, creates=_constraint(given, relation))
+        key = ForeignKey(relation, tuple(c.sval for c in given.fk_attrs or ()), others[0]) if others else None
+        return r.run(kind, relation, *others, creates=_constraint(given, relation), detail=key)
     if what == "AT_AddIdentity":
         # Its sequence belongs to the column: it is no object of its own.
-        return r.run(Kind.IDENTITY, relation)
+        options = {option.defname: option.arg for option in given.options or ()}
+        named = options.get("sequence_name")
+        return r.run(Kind.IDENTITY, relation, detail=_declared(r.listed(named), options) if named is not None else None)
     if what == "AT_ChangeOwner":
         return r.run(Kind.OWNER, relation, roles=(command.newowner,), optional=(MISSING_PRIVILEGE,))
     if what == "AT_AttachPartition":
@@ -206,11 +249,34 @@ def _index(r: Ruling, node: Any) -> Command:
 
 def _sequence(r: Ruling, node: Any) -> Command:
     sequence = r.made(node.sequence)
-    return r.run(Kind.SEQUENCE, sequence, creates=[Created(Kind.SEQUENCE, str(sequence))])
+    detail = _declared(sequence, {option.defname: option.arg for option in node.options or ()})
+    return r.run(Kind.SEQUENCE, sequence, creates=[Created(Kind.SEQUENCE, str(sequence))], detail=detail)
 
 
 def _alter_sequence(r: Ruling, node: Any) -> Command:
-    return r.run(Kind.TABLE_PROPERTY, r.relation(node.sequence))
+    sequence = r.relation(node.sequence)
+    restart = next((_number(option.arg) for option in node.options or () if option.defname == "restart"), None)
+    return r.run(
+        Kind.TABLE_PROPERTY, sequence, detail=None if restart is None else SequencePosition(sequence, restart, False)
+    )
+
+
+def _declared(sequence: Relation, options: Mapping[str, Any]) -> SequenceDefinition:
+    """A sequence with its first value: where it is not given, one end of its range."""
+    start = _number(options.get("start"))
+    if start is None and (_number(options.get("increment")) or 1) > 0:
+        start = _number(options.get("minvalue"))
+    elif start is None:
+        start = _number(options.get("maxvalue"))
+        start = -1 if start is None else start
+    return SequenceDefinition(sequence, 1 if start is None else start)
+
+
+def _number(node: Any) -> int | None:
+    """The value of an integer of any size; None where there is none."""
+    if node is None:
+        return None
+    return int(node.fval) if node.tag == "Float" else int(node.ival or 0)
 
 
 def _on_table(kind: Kind, name: str, table: str) -> Handler:

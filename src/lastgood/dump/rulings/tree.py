@@ -14,6 +14,8 @@ from typing import Any
 
 from pglast.parser import ParseError, parse_sql_json
 
+from lastgood.dump import names
+
 _DEEP = 10_000
 # Words that our parser reserves and older versions of pg_dump write as names: SYSTEM_USER is reserved since 16.
 _RESERVED_SINCE = re.compile(r'(?<![\w"$])(system_user)(?![\w"$])', re.IGNORECASE)
@@ -65,6 +67,27 @@ def _node(value: Any) -> Any:
                 return _node(fields.get("items", [])) if tag == "List" else Node(tag, fields)
         return Node("", value)
     return tuple(map(_node, value)) if isinstance(value, list) else value
+
+
+def qualified(text: str) -> Iterator[names.Relation]:
+    """The names with a schema of relations, functions and types in ``text``. Raises as ``parse`` does."""
+    for _, fields in within(parse(text)):
+        if "relname" in fields and fields.get("schemaname"):
+            yield names.Relation(fields["schemaname"], fields["relname"])
+        parts = fields.get("funcname") or fields.get("names")
+        if isinstance(parts, list) and len(parts) == 2:
+            schema, own = (part.get("String", {}).get("sval") for part in parts)
+            if schema and own:
+                yield names.Relation(schema, own)
+        # nextval('public.numbers'::regclass)
+        if "typeName" in fields and fields["typeName"].get("names", [])[-1:] == _REGCLASS:
+            constant = fields.get("arg", {}).get("A_Const", {}).get("sval", {}).get("sval", "")
+            relation = names.parse(constant, "")
+            if relation is not None and relation.schema:
+                yield relation
+
+
+_REGCLASS = [{"String": {"sval": "regclass"}}]
 
 
 def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:

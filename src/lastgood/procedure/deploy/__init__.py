@@ -52,6 +52,9 @@ def deploy(
     def patience() -> None:
         emit(Caution("the migration is being ended and taken back; once more leaves everything as it is"))
 
+    def not_suspended() -> None:
+        emit(Caution("a deployment cannot be suspended: it holds the live database; press Ctrl+C to take it back"))
+
     with hold(wish.request.target, wish.settings.wait_for_server, emit) as held:
         journal = recording.begin(
             wish.request.state,
@@ -63,7 +66,7 @@ def deploy(
             program=wish.command[0],
         )
         with (
-            interrupts.calling(stopping, mark=stop.set, after=[patience]),
+            interrupts.calling(stopping, mark=stop.set, after=[patience], suspended=not_suspended),
             recording.recording(journal, emit) as recorded,
         ):
             return _seen_through(Course(wish, held, journal, recorded, stop, ended))

@@ -117,8 +117,8 @@ class _Work:
         try:
             if whole is None:
                 whole = points.read_whole(point, database=database, emit=self._quiet, cancelled=self.cancelled)
-            if lacks := points.lacking(point, whole.summary):
-                return _partial(point, database, lacks, monotonic() - began)
+            if whole.lack is not None:
+                return _partial(point, database, whole.lack.short, monotonic() - began)
             return self._restored(point, database, whole, began)
         except Interrupted:
             raise

@@ -100,7 +100,7 @@ class Rehearsal:
         with self._doing("stand_in", "restore a stand-in for the live database"):
             model = scratch.model(self.live.database if self.live is not None else None, self.whole.summary)
             with self.phases.hearing("stand_in") as emit:
-                restore.restore(
+                restored = restore.restore(
                     scratch.target.at(model),
                     self.place.store,
                     str(point.path.absolute()),
@@ -109,6 +109,8 @@ class Rehearsal:
                     self.request.pace,
                     database_name=self.whole.summary.database,
                 )
+            if restored.code is not None:
+                self.phases.cautions.append(f"{restored.code.said}, on the scratch server")
             database.comment(scratch.maintenance, scratch.name, scratch.comment)
             scratch.drop(model)
             self.stand_in_bytes = database.describe(scratch.maintenance, scratch.name).size_bytes or 0

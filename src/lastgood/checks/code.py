@@ -1,0 +1,18 @@
+"""With whose rights code of a restore point runs while it is restored."""
+
+from __future__ import annotations
+
+from lastgood.dump.summary import DumpSummary
+from lastgood.plan import CodeRun
+from lastgood.postgres.server import Connection
+
+
+def code_run(connection: Connection, summary: DumpSummary) -> CodeRun | None:
+    """The role of ``connection`` builds the database; None where the restore point has nothing that runs."""
+    if not summary.code:
+        return None
+    row = connection.execute(
+        "SELECT rolname::text, rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    assert row is not None, "the current role is one of the roles"
+    return CodeRun(constructs=dict(sorted(summary.code.items())), role=row[0], superuser=row[1])

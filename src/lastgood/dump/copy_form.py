@@ -1,0 +1,207 @@
+"""The forms in which COPY takes rows besides that of pg_dump: other delimiters, other words for NULL, CSV.
+
+Rows are turned into pg_dump's form, value by value: the same data gives the same rows, and the same digest. The rules
+are those of PostgreSQL's copyfromparse.c.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, replace
+from typing import Any
+
+from lastgood.dump import encodings
+
+SPECIAL = re.compile(rb"[\x08-\x0d\\]")
+_COPY_ESCAPES = {
+    b"\b": b"\\b",
+    b"\t": b"\\t",
+    b"\n": b"\\n",
+    b"\v": b"\\v",
+    b"\f": b"\\f",
+    b"\r": b"\\r",
+    b"\\": b"\\\\",
+}
+_UNESCAPE = re.compile(rb"\\(?:([0-7]{1,3})|x([0-9A-Fa-f]{1,2})|(.)|\Z)", re.DOTALL)
+_LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v": b"\v"}
+_NULL = b"\\N"
+
+
+def escaped(value: bytes) -> bytes:
+    """A value as COPY's text has it."""
+    return SPECIAL.sub(lambda found: _COPY_ESCAPES[found[0]], value)
+
+
+@dataclass(frozen=True, slots=True)
+class CopyForm:
+    """How rows are written, each of the characters one byte. The default is pg_dump's."""
+
+    csv: bool = False
+    delimiter: bytes = b"\t"
+    null: bytes = _NULL
+    quote: bytes = b'"'
+    escape: bytes = b'"'
+    header: bool = False
+
+    @property
+    def usual(self) -> bool:
+        """Whether rows of this form are in pg_dump's already."""
+        return self == CopyForm()
+
+
+def form_of(options: Iterable[Any], encoding: str) -> CopyForm | None:
+    """The form that the options of a COPY ask for; None when they ask for something that is not known here, or that
+    changes which rows go in. ``encoding``: the codec that the text is in."""
+    given: dict[str, str | None] = {}
+    for option in options:
+        name = option.defname
+        if name in given:
+            return None
+        given[name] = _text(option.arg)
+    kind = _word(given, "format", "text")
+    if kind not in ("text", "csv"):
+        return None
+    given.pop("freeze", None)  # says how rows are stored
+    if (named := given.pop("encoding", None)) is not None and encodings.codec(named) != encoding:
+        return None
+    if _word(given, "on_error", "stop") != "stop":
+        return None
+    csv = kind == "csv"
+    form = CopyForm(csv, b",", b"", header=False) if csv else CopyForm()
+    header = _word(given, "header", "false")
+    quote = given.pop("quote", '"') or '"'
+    escape = given.pop("escape", quote) or quote
+    delimiter = given.pop("delimiter", None)
+    null = given.pop("null", None)
+    if given or (not csv and (quote, escape) != ('"', '"')):
+        return None
+    form = replace(form, header=header not in ("false", "off", "0"), quote=quote.encode(), escape=escape.encode())
+    form = form if delimiter is None else replace(form, delimiter=delimiter.encode())
+    form = form if null is None else replace(form, null=null.encode(encoding))
+    return form if all(len(each) == 1 for each in (form.delimiter, form.quote, form.escape)) else None
+
+
+def _word(given: dict[str, str | None], name: str, default: str) -> str:
+    return (given.pop(name, default) or "").lower()
+
+
+def _text(node: Any) -> str | None:
+    """An option's value; "true" for one that is only named, None for a list."""
+    if node is None:
+        return "true"
+    if isinstance(node, tuple):
+        return None
+    if node.tag == "String":
+        return str(node.sval or "")
+    if node.tag == "Integer":
+        return str(node.ival or 0)
+    if node.tag == "Boolean":
+        return "true" if node.boolval else "false"
+    return None
+
+
+class Converter:
+    """Turns rows of one section into pg_dump's form. A row of CSV may have several lines, and go over to the next
+    portion; ``open`` tells whether one is not complete."""
+
+    def __init__(self, form: CopyForm) -> None:
+        self._form = form
+        self._header = form.header
+        self._held: list[bytes] = []
+        # A delimiter behind a backslash is part of a value.
+        self._marks = re.compile(rb"\\.|" + re.escape(form.delimiter), re.DOTALL)
+
+    @property
+    def open(self) -> bool:
+        """Whether a row has begun and not ended."""
+        return bool(self._held)
+
+    def rows(self, data: bytes) -> list[bytes]:
+        """The rows that are complete with these whole lines, without line ends."""
+        found = []
+        for line in data.split(b"\n")[:-1]:
+            if not self._form.csv:
+                if self._header:
+                    self._header = False
+                    continue
+                found.append(b"\t".join(map(self._value, self._split(line))))
+                continue
+            self._held.append(line)
+            row = b"\n".join(self._held)
+            values = self._fields(row)
+            if values is None:
+                continue
+            self._held.clear()
+            if self._header:
+                self._header = False
+                continue
+            found.append(b"\t".join(values))
+        return found
+
+    def _split(self, line: bytes) -> list[bytes]:
+        if b"\\" not in line:
+            return line.split(self._form.delimiter)
+        fields = []
+        start = 0
+        for found in self._marks.finditer(line):
+            if found[0] == self._form.delimiter:
+                fields.append(line[start : found.start()])
+                start = found.end()
+        return [*fields, line[start:]]
+
+    def _value(self, raw: bytes) -> bytes:
+        if raw == self._form.null:
+            return _NULL
+        return escaped(_UNESCAPE.sub(_unescaped, raw) if b"\\" in raw else raw)
+
+    def _fields(self, row: bytes) -> list[bytes] | None:
+        """The values of a row of CSV; None while a quote is open."""
+        form = self._form
+        if form.quote not in row:
+            return [self._plain(field) for field in row.split(form.delimiter)]
+        fields: list[bytes] = []
+        value, quoted, position = bytearray(), False, 0
+        while position <= len(row):
+            byte = row[position : position + 1]
+            if byte == form.quote:
+                quoted = True
+                position = self._quoted(row, position + 1, value)
+                if position < 0:
+                    return None
+            elif byte in (form.delimiter, b""):
+                fields.append(escaped(bytes(value)) if quoted else self._plain(bytes(value)))
+                value, quoted = bytearray(), False
+                position += 1
+            else:
+                value += byte
+                position += 1
+        return fields
+
+    def _quoted(self, row: bytes, position: int, value: bytearray) -> int:
+        """Adds what is quoted to ``value``; the place behind the closing quote, -1 where there is none."""
+        form = self._form
+        while position < len(row):
+            byte = row[position : position + 1]
+            following = row[position + 1 : position + 2]
+            if byte == form.escape and following in (form.quote, form.escape) and following:
+                value += following
+                position += 2
+            elif byte == form.quote:
+                return position + 1
+            else:
+                value += byte
+                position += 1
+        return -1
+
+    def _plain(self, raw: bytes) -> bytes:
+        return _NULL if raw == self._form.null else escaped(raw)
+
+
+def _unescaped(found: re.Match[bytes]) -> bytes:
+    octal, hexadecimal, letter = found.groups()
+    if octal is not None:
+        return bytes([int(octal, 8) & 0xFF])
+    if hexadecimal is not None:
+        return bytes([int(hexadecimal, 16)])
+    return _LETTERS.get(letter, letter) if letter is not None else b"\\"

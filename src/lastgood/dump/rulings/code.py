@@ -1,0 +1,111 @@
+"""What of a dump can run as code while it is restored: counted, so that an operator knows before.
+
+Functions are code wherever they stand. An expression counts where it calls a function, or uses an operator, that is
+not one of PostgreSQL's own which only compute. A materialized view always counts: it is filled whatever it reads.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from typing import Any
+
+from lastgood.dump import system
+from lastgood.dump.rulings.foreign import ONLY_COMPUTE
+from lastgood.dump.rulings.tree import Node, within
+
+FUNCTION, CHECK, DEFAULT, GENERATED = "function", "check", "default", "generated column"
+INDEX, DOMAIN, PARTITION, STATISTICS = "index", "domain", "partition", "statistics object"
+TRIGGER, EVENT_TRIGGER, RULE, POLICY = "trigger", "event trigger", "rule", "policy"
+MATERIALIZED_VIEW, CAST, PROGRAM = "materialized view", "cast", "foreign table with a program or file"
+
+_ALWAYS = {
+    "CreateEventTrigStmt": EVENT_TRIGGER,
+    "CreateFunctionStmt": FUNCTION,
+    "CreatePolicyStmt": POLICY,
+    "CreateTrigStmt": TRIGGER,
+    "RuleStmt": RULE,
+}
+_CONSTRAINTS = {
+    "CONSTR_CHECK": CHECK,
+    "CONSTR_DEFAULT": DEFAULT,
+    "CONSTR_EXCLUSION": INDEX,
+    "CONSTR_GENERATED": GENERATED,
+}
+_MORE = """
+    age array_length array_lower array_ndims array_remove array_replace array_to_json array_upper ascii bit_length
+    bool_and bool_or cardinality cbrt chr date_bin decode degrees div factorial family host hostmask isempty
+    jsonb_array_length jsonb_path_exists jsonb_path_match jsonb_strip_nulls jsonb_typeof json_array_length json_typeof
+    justify_days
+    lower_inc lower_inf masklen netmask network normalize num_nonnulls num_nulls octet_length pg_column_size
+    quote_nullable radians range_merge regexp_count regexp_like regexp_match regexp_matches scale setweight starts_with
+    string_to_table strip to_ascii trim_array trunc ts_rank upper_inc upper_inf width_bucket xmlconcat
+"""
+_OWN: tuple[list[str], ...] = ([], [system.PG_CATALOG])
+_ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE.split())
+
+
+def constructs(node: Node) -> Iterator[str]:
+    """What a statement makes that can run as code, each time by its kind."""
+    if node.tag in _ALWAYS:
+        yield _ALWAYS[node.tag]
+        return
+    match node.tag:
+        case "DefineStmt" if node.kind == "OBJECT_AGGREGATE":
+            yield FUNCTION
+        case "CreateTableAsStmt":
+            yield MATERIALIZED_VIEW
+        case "CreateCastStmt" if node.func is not None:
+            yield CAST
+        case "CreateStmt":
+            yield from _of_table(node)
+        case "CreateForeignTableStmt":
+            yield from _of_table(node.base)
+            if any(option.defname in ("program", "filename") for option in node.options or ()):
+                yield PROGRAM
+        case "IndexStmt" if _runs(node.indexParams, node.whereClause):
+            yield INDEX
+        case "CreateStatsStmt" if _runs(node.exprs):
+            yield STATISTICS
+        case "CreateDomainStmt" if _runs(node.constraints):
+            yield DOMAIN
+        case "AlterDomainStmt" if _runs(node.def_):
+            yield DOMAIN
+        case "AlterTableStmt":
+            for command in node.cmds:
+                yield from _of_change(command)
+
+
+def _of_table(table: Any) -> Iterator[str]:
+    for element in table.tableElts or ():
+        yield from _of_constraints(element.constraints or () if element.tag == "ColumnDef" else (element,))
+    yield from _of_constraints(table.constraints or ())
+    if _runs(table.partspec, table.partbound):
+        yield PARTITION
+
+
+def _of_change(command: Any) -> Iterator[str]:
+    if command.subtype == "AT_AddConstraint":
+        yield from _of_constraints((command.def_,))
+    elif command.subtype == "AT_ColumnDefault" and _runs(command.def_):
+        yield DEFAULT
+    elif command.subtype == "AT_AttachPartition" and _runs(command.def_):
+        yield PARTITION
+
+
+def _of_constraints(constraints: Iterable[Any]) -> Iterator[str]:
+    for each in constraints:
+        kind = _CONSTRAINTS.get(each.contype)
+        if kind is not None and _runs(each.raw_expr, each.exclusions, each.where_clause):
+            yield kind
+
+
+def _runs(*expressions: Any) -> bool:
+    """Whether any of them calls a function, or uses an operator, that is not one of those that only compute."""
+    for tag, fields in within(expressions):
+        if tag == "FuncCall":
+            *schema, name = (part["String"].get("sval", "") for part in fields["funcname"])
+            if schema not in _OWN or name not in _ONLY_COMPUTE:
+                return True
+        elif tag == "A_Expr" and [part["String"].get("sval") for part in fields.get("name", ())][:-1] not in _OWN:
+            return True
+    return False

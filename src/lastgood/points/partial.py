@@ -1,0 +1,184 @@
+"""What a restore point does not tell of the database that it was made of: a dump of a part is whole as a file, and
+can't replace a whole database.
+
+What a dump leaves out on purpose and without a trace (comments, a table that nothing refers to) nobody can see in it.
+"""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from dataclasses import dataclass
+from typing import Literal
+
+from lastgood.amounts import counted
+from lastgood.dump.entries import Rows, RowsStart
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.names import Relation, shown
+from lastgood.dump.needs import Missing, missing
+from lastgood.dump.reader import read
+from lastgood.dump.script import Step
+from lastgood.dump.statements import ForeignKey, Kind
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import BadPoint
+from lastgood.points.point import RestorePoint
+
+SHOWN = 5
+_BOTH = "lastgood restore SCHEMA DATA --into NAME."
+_ANOTHER = "Choose another restore point: lastgood points."
+
+
+class Partial(BadPoint):
+    """The restore point is whole as a file, and holds too little of a database to be restored."""
+
+    code = "partial_point"
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What a restore point lacks. ``short`` goes behind "it has no"; ``message`` says it in full, ``hint`` what to do.
+
+    Of ``rows`` and ``data`` a database can be restored that has none; of the others nothing can be made.
+    """
+
+    what: Literal["anything", "tables", "objects", "data", "rows"]
+    short: str
+    message: str
+    hint: str
+
+    @property
+    def restorable(self) -> bool:
+        """Whether a database can be made of what there is."""
+        return self.what not in ("tables", "objects")
+
+
+def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
+    """What a restore point lacks to replace a whole database; None when nothing is known to be missing.
+
+    One that lastgood made is of the whole database, however empty that was: its manifest says so.
+    """
+    if point.manifest is not None:
+        return None
+    sections = any(summary.script.sections)
+    if not (summary.has_schema or summary.has_data):
+        return _nothing(summary)
+    if sections and not summary.tables and not summary.makes_extensions:
+        return Lack(
+            "tables",
+            "tables",
+            "it has no tables, only rows: there is nothing to put them into",
+            f"Give the file with the definitions too: {_BOTH}",
+        )
+    if absent := missing(summary):
+        return _objects(absent)
+    empty = summary.tables_without_data
+    if not empty and (summary.has_data or not _makes_sequences(summary)):
+        return None
+    carrying = [relation for relation, definition in summary.tables.items() if definition.carries_rows]
+    if not sections and len(empty) == len(carrying):
+        return Lack(
+            "data",
+            "data",
+            "it has no data, only definitions: a database restored from it would be empty",
+            f"Give the file with the rows too: {_BOTH}",
+        )
+    return Lack("rows", f"rows for {_listed(empty)}", f"no rows for {_listed(empty)}", _ANOTHER)
+
+
+def _nothing(summary: DumpSummary) -> Lack:
+    steps = (item.command.kind for item in summary.script.items if isinstance(item, Step))
+    if Kind.STATISTICS_CALL in steps:
+        return Lack("tables", "tables and no rows", "it has no tables and no rows, only statistics", _ANOTHER)
+    said = "the database is empty: no tables and no rows"
+    return Lack("anything", "tables and no rows", said, _ANOTHER)
+
+
+def _objects(absent: tuple[Missing, ...]) -> Lack:
+    first = absent[0]
+    more = f", and {len(absent) - 1} more" if len(absent) > 1 else ""
+    said = f"definition of {shown(first.name)}, which {shown(first.needed_by)} needs{more}"
+    return Lack("objects", said, f"no {said}", f"Give the file with the definitions too: {_BOTH}")
+
+
+def _makes_sequences(summary: DumpSummary) -> bool:
+    return any(made.kind is Kind.SEQUENCE for made in summary.created)
+
+
+def _listed(relations: tuple[Relation, ...]) -> str:
+    more = f" and {len(relations) - SHOWN} more" if len(relations) > SHOWN else ""
+    return ", ".join(shown(each) for each in relations[:SHOWN]) + more
+
+
+# Rows that refer to what is missing ----------------------------------------------------------------------------------
+
+
+@dataclass(frozen=True, slots=True)
+class Orphans:
+    """``rows`` of ``table`` that refer to rows of ``references``, which the restore point does not have."""
+
+    table: Relation
+    references: Relation
+    rows: int
+
+    def __str__(self) -> str:
+        refer = "refers" if self.rows == 1 else "refer"
+        return f"{counted(self.rows, 'row')} of {shown(self.table)} {refer} to {shown(self.references)}"
+
+
+def orphans(source: DumpSource, summary: DumpSummary) -> tuple[Orphans, ...]:
+    """The rows that lack their match because another table was dumped without rows. The dump is read once more where a
+    foreign key leads to such a table."""
+    above = _roots(summary)
+    untold = {root for relation in summary.tables_without_data for root in (relation, *above[relation])}
+    keys: defaultdict[Relation, list[ForeignKey]] = defaultdict(list)
+    for key in summary.foreign_keys:
+        if key.references in untold and key.table != key.references:
+            keys[key.table].append(key)
+    if not keys:
+        return ()
+    found: dict[ForeignKey, int] = {}
+    at: list[tuple[ForeignKey, list[int]]] = []
+    for entry in read(source, database=summary.database, accept_unmarked=True, accept_partial=True):
+        if isinstance(entry, RowsStart):
+            columns = list(entry.columns or ())
+            candidates = [key for table in (entry.relation, *above[entry.relation]) for key in keys.get(table, ())]
+            at = [
+                (key, [columns.index(name) for name in key.columns])
+                for key in candidates
+                if set(key.columns) <= set(columns)
+            ]
+        elif isinstance(entry, Rows) and at:
+            for line in entry.data.split(b"\n")[:-1]:
+                values = line.split(b"\t")
+                for key, places in at:
+                    if all(values[place] != b"\\N" for place in places):
+                        found[key] = found.get(key, 0) + 1
+    return tuple(Orphans(key.table, key.references, rows) for key, rows in found.items())
+
+
+def _roots(summary: DumpSummary) -> defaultdict[Relation, list[Relation]]:
+    """The partitioned tables above each partition, the nearest first."""
+    parent = {
+        item.command.relations[1]: item.command.relations[0]
+        for item in summary.script.items
+        if isinstance(item, Step) and item.command.kind is Kind.PARTITION and len(item.command.relations) == 2
+    }
+    above: defaultdict[Relation, list[Relation]] = defaultdict(list)
+    for relation in parent:
+        root: Relation | None = parent[relation]
+        while root is not None and root not in above[relation]:
+            above[relation].append(root)
+            root = parent.get(root)
+    return above
+
+
+def check_restorable(point: RestorePoint, lack: Lack | None, without_match: tuple[Orphans, ...]) -> None:
+    """Raises Partial where nothing can be made of what there is. ``without_match``: rows that would break keys."""
+    if lack is not None and not lack.restorable:
+        raise Partial(f'cannot restore "{point.path}": {lack.message}', hint=lack.hint)
+    if lack is not None and without_match:
+        more = f", and {len(without_match) - 1} more" if len(without_match) > 1 else ""
+        raise Partial(
+            f'cannot restore "{point.path}": {lack.message}, and {without_match[0]}{more}',
+            hint="Choose another restore point: lastgood points. Or allow it: with --allow-orphans such keys are added "
+            "NOT VALID.",
+        )

@@ -1,0 +1,38 @@
+"""Extensions that refuse to be made in any database but the one that the server's configuration names (pg_cron).
+
+A restored database has another name until the switch. Its script compares the two names, and nothing else keeps it from
+being made there: in the transaction of CREATE EXTENSION, and for superusers, the setting has the answer that it wants.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+import psycopg
+from psycopg import sql
+
+REFUSAL = "P0001"  # raise_exception
+NAMING = {"pg_cron": "cron.database_name"}
+"""Extension → the setting that names its database."""
+
+
+def refused(name: str, error: psycopg.Error) -> bool:
+    """Whether it was for the name of the database that an extension was not made."""
+    return name in NAMING and error.sqlstate == REFUSAL and "database" in (error.diag.message_primary or "")
+
+
+def around(name: str) -> tuple[Sequence[sql.Composed | sql.SQL], Sequence[sql.Composed | sql.SQL]]:
+    """What to run before and after CREATE EXTENSION, in one transaction: no other session ever sees it."""
+    before = (
+        sql.SQL("ALTER FUNCTION pg_catalog.current_setting(text) RENAME TO lastgood_current_setting"),
+        sql.SQL(
+            "CREATE FUNCTION pg_catalog.current_setting(text) RETURNS text LANGUAGE sql STABLE AS $$"
+            " SELECT CASE $1 WHEN {} THEN pg_catalog.current_database()::text"
+            " ELSE pg_catalog.lastgood_current_setting($1) END $$"
+        ).format(sql.Literal(NAMING[name])),
+    )
+    after = (
+        sql.SQL("DROP FUNCTION pg_catalog.current_setting(text)"),
+        sql.SQL("ALTER FUNCTION pg_catalog.lastgood_current_setting(text) RENAME TO current_setting"),
+    )
+    return before, after

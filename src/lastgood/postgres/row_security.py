@@ -1,0 +1,55 @@
+"""Tables of which row-level security hides rows from this session's role, and what would show all of them."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from psycopg import sql
+
+from lastgood.postgres.server import Connection
+
+SHOWN = 5
+_HIDING = """
+SELECT n.nspname::text, c.relname::text, pg_catalog.pg_has_role(c.relowner, 'USAGE') AND c.relforcerowsecurity
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relrowsecurity AND pg_catalog.row_security_active(c.oid)
+  AND n.nspname NOT IN ('pg_catalog', 'information_schema') AND n.nspname !~ '^pg_'
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class HidingTable:
+    """``forced``: the role may act as the table's owner, whom only FORCE ROW LEVEL SECURITY makes subject to it."""
+
+    schema: str
+    name: str
+    forced: bool
+
+    @property
+    def quoted(self) -> str:
+        """Its name in SQL."""
+        return sql.Identifier(self.schema, self.name).as_string(None)
+
+
+def hiding(connection: Connection) -> list[HidingTable]:
+    """The tables, without those that belong to extensions."""
+    return [HidingTable(*row) for row in connection.execute(_HIDING)]
+
+
+def named(tables: Sequence[HidingTable]) -> str:
+    """A few of their names."""
+    more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
+    return ", ".join(each.quoted for each in tables[:SHOWN]) + more
+
+
+def remedy(tables: Sequence[HidingTable], what: str) -> str:
+    """``what`` to do as which role, or how to take the force from the tables, where that is enough."""
+    hint = f"{what} as a superuser or as a role with BYPASSRLS"
+    if all(each.forced for each in tables):
+        commands = " ".join(f"ALTER TABLE {each.quoted} NO FORCE ROW LEVEL SECURITY;" for each in tables[:SHOWN])
+        return f"{hint}, or run: {commands}" + (" …" if len(tables) > SHOWN else "")
+    return f"{hint}."
