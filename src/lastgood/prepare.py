@@ -55,6 +55,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         before=request.choice.before,
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
+        owing=True,
         emit=points.overheard(emit, passed_over),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
@@ -81,6 +82,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
                 chosen.lack,
                 chosen.orphans,
                 passed_over=tuple(passed_over),
+                owing=source.owed is not None,
                 seconds=(build, backup),
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)

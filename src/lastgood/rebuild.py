@@ -19,7 +19,7 @@ from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
 from lastgood.engine import Connect, Effort, Known, Loaded, Options, Reading, forecast, history, load, supply_for
 from lastgood.engine.pace import Pace
-from lastgood.errors import Corrupt, Failed
+from lastgood.errors import Corrupt, Failed, LastgoodError
 from lastgood.events import Caution, Emit, Note
 from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
@@ -88,10 +88,13 @@ def rebuild(
     ``state``: the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump
     holds, to be copied from the database to which ``live`` opens a session.
 
+    What is still owed of the dump's verification (``source.owed``) is done meanwhile: the SHA-256 of the file.
+
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
-    changed since it was checked.
+    changed since it was checked, or is not what was owed.
     """
-    before = source.fingerprint()
+    owed = source.owed
+    before = source.fingerprint() if owed is None else owed.fingerprint
     supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
     limits = Limits(max_wal_lag=pace.max_wal_lag)
     with (
@@ -104,9 +107,10 @@ def rebuild(
         reading = _reading(connection, expected)
         memory = history.place(state, connection) if state is not None else None
         known = history.read(memory) if memory is not None else Known()
-        options = Options(name, room, pressure, rules, reading, emit, cancelled, known, division is not None)
         script = summary.script if division is None else division.now(summary.script)
-        loaded = load(connect, script, summary, supply, options)
+        with _paying(source, name, cancelled) as ended:
+            options = Options(name, room, pressure, rules, reading, emit, ended, known, division is not None)
+            loaded = load(connect, script, summary, supply, options)
         if memory is not None and division is None:
             # Foreign keys that enter unproved would teach that they cost nothing.
             history.teach(memory, loaded.spent, loaded.size)
@@ -119,6 +123,33 @@ def rebuild(
             hint="Find out what writes to it, and begin again.",
         )
     return loaded
+
+
+@contextmanager
+def _paying(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Verifies what is owed of a dump beside the block, which is to end early when what it is given says so. Raises
+    Corrupt instead of whatever the block raised, where the dump is not what it should be."""
+    owed = source.owed
+    if owed is None:
+        yield cancelled
+        return
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool:
+        digest = pool.submit(source.sha256)
+        try:
+            yield lambda: cancelled() or (digest.done() and digest.result() != owed.sha256)
+        except LastgoodError:
+            if not cancelled() and digest.result() != owed.sha256:
+                raise _not_as_written(name) from None  # the reason for the other one, not its consequence
+            raise
+        if digest.result() != owed.sha256:
+            raise _not_as_written(name)
+
+
+def _not_as_written(name: str) -> Corrupt:
+    return Corrupt(
+        f'cannot use "{name}": its bytes are not those that were written when it was made (SHA-256)',
+        hint="The file was changed. To find out where: lastgood points verify. Choose another one: lastgood points",
+    )
 
 
 @contextmanager

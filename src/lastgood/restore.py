@@ -96,7 +96,9 @@ def restore(
     took: dict[str, float] = {}
     emit(StageStarted("plan", "read the restore point"))
     names = [point_name] if isinstance(point_name, str) else point_name
-    chosen = points.read_whole(points.gather(store, names), database=database_name, skim=True, stage="plan", emit=emit)
+    chosen = points.read_whole(
+        points.gather(store, names), database=database_name, skim=True, owing=True, stage="plan", emit=emit
+    )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     points.check_restorable(point, chosen.lack, () if allow_orphans else chosen.orphans)
     if chosen.lack is not None:

@@ -186,7 +186,9 @@ def _drive(
             with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
                 drive(run, AFTER if run.at_swap else STAGES)
         except BaseException as error:
-            raise told(run, error) from error
+            # An error that says it all is its own words, and not its own cause.
+            said = told(run, error)
+            raise said from (None if said is error else error)
         finally:
             release_fence(run)
             with suppress(psycopg.Error):  # what comes next must not find a lock of a session that is about to end

@@ -28,6 +28,7 @@ class Reading:
     says at what one looked, in words. Without a ``point``: ``trouble`` says why there is none, ``hint`` what to do.
 
     ``lack`` and ``orphans``: what it does not hold of a whole database, and rows that refer to that.
+    ``owing``: its rows and its SHA-256 are verified while it is loaded.
     ``passed_over``: newer ones that are not valid, each with the reason. ``seconds``: how long building and proving,
     and the emergency backup beside it, would take by what loads taught; None where they did not.
     """
@@ -41,6 +42,7 @@ class Reading:
     trouble: str = ""
     hint: str = ""
     passed_over: tuple[str, ...] = ()
+    owing: bool = False
     seconds: tuple[float | None, float | None] = (None, None)
 
 

@@ -6,7 +6,7 @@ import hashlib
 import os
 import stat
 import subprocess
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
@@ -15,6 +15,7 @@ from lastgood import child
 from lastgood.dump import directory, links, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
+from lastgood.dump.row_index import Owed, RowIndex, RowSpan
 from lastgood.dump.toc import VERSIONS
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 
@@ -57,6 +58,18 @@ class DumpSource:
         self._pg_restore = pg_restore
         self._notes: list[str] = []
         self._position: Callable[[], int] = lambda: 0
+        self.row_index: RowIndex | None = None
+        self.owed: Owed | None = None
+
+    def pass_over(self, spans: Iterable[RowSpan], owed: Owed) -> None:
+        """From now on readings pass over these rows; what is loaded is still to be compared with what is ``owed``."""
+        self.row_index = RowIndex({span.begin: span for span in spans if span.size}, self._text_from)
+        self.owed = owed
+
+    def _text_from(self, offset: int) -> Iterator[bytes]:
+        with explained(self.path), self.path.open("rb", buffering=0) as file:
+            file.seek(offset)
+            yield from iter(lambda: file.read(READ), b"")
 
     @property
     def position(self) -> int:

@@ -18,6 +18,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from lastgood.dump import patterns
+from lastgood.dump.row_index import RowIndex
 from lastgood.dump.tokens import (
     Comment,
     CopyData,
@@ -79,12 +80,14 @@ class Lexer(Window):
     """See ``tokens``. ``start`` is the first byte of the token being read.
 
     ``whole_rows`` gives every row as a whole, as far as ``limit`` allows.
+    ``index``: rows of which it knows the place are passed over unread.
     ``ended`` may be set between two tokens, by whoever knows that the dump is complete: lines that do not look like SQL
     are then Noise.
     """
 
-    def __init__(self, chunks: Iterable[bytes], *, skim: bool = False) -> None:
+    def __init__(self, chunks: Iterable[bytes], *, skim: bool = False, index: RowIndex | None = None) -> None:
         super().__init__(chunks)
+        self._index = index
         self.ended = False
         self.whole_rows = False
         self.skim = skim
@@ -414,6 +417,10 @@ class Lexer(Window):
             )
         # From here on ``start`` is the line end before the rows that were not given yet.
         self.start = self.pos = rest.end()
+        if self._index is not None and (known := self._index.spans.get(self.base + self.start + 1)) is not None:
+            begin, end_of_copy = self.base + self.start + 1, self.line()
+            yield CopySpan(b"", known.size, known.rows, begin, end_of_copy + 1)
+            self.jump(begin + known.size - 1, known.rows, self._index.text_from)
         width = 0
         while True:
             if width >= _WIDE:

@@ -217,7 +217,8 @@ class Reading:
             raise
 
     def _tokens(self, source: Source) -> Iterator[Token]:
-        lexer = Lexer(repaired(source.chunks(), self.summary.notes), skim=self._skim)
+        index = getattr(source, "row_index", None)
+        lexer = Lexer(repaired(source.chunks(), self.summary.notes), skim=self._skim, index=index)
         for token in lexer.tokens():
             yield token
             lexer.ended = self._ended

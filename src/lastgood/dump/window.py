@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Callable, Iterable, Iterator
 
 from lastgood.errors import Corrupt
 
@@ -16,6 +16,15 @@ _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SHOWN_BEHIND_NUL = 16
 
 
+def _portions(chunks: Iterable[bytes]) -> Iterator[bytes]:
+    """A regular expression's memory grows with what it is let loose on."""
+    return (
+        chunk[at : at + PORTION] if len(chunk) > PORTION else chunk
+        for chunk in chunks
+        for at in range(0, len(chunk), PORTION)
+    )
+
+
 class Window:
     """``buffer`` holds the text from offset ``base`` on. ``start`` is the first byte that is still needed and ``pos``
     the first that was not looked at yet, both as indexes of ``buffer``; ``more`` may move them.
@@ -27,12 +36,7 @@ class Window:
     limit = LONGEST
 
     def __init__(self, chunks: Iterable[bytes]) -> None:
-        # A regular expression's memory grows with what it is let loose on.
-        self._chunks = (
-            chunk[at : at + PORTION] if len(chunk) > PORTION else chunk
-            for chunk in chunks
-            for at in range(0, len(chunk), PORTION)
-        )
+        self._chunks = _portions(chunks)
         self.buffer = bytearray()
         self.base = 0
         self.start = 0
@@ -98,6 +102,20 @@ class Window:
         """Sets ``start`` further on, where the caller has counted the line ends in between."""
         self._line = self.line() + lines
         self._counted = self.start = start
+
+    def jump(self, offset: int, lines: int, chunks: Callable[[int], Iterable[bytes]]) -> None:
+        """Sets ``start`` and ``pos`` to a byte further on, before which lie so many line ends. ``chunks`` gives the
+        text from an offset on, where it lies beyond the buffer."""
+        if offset < self.base + len(self.buffer):
+            self.advance(offset - self.base, lines)
+            self.pos = self.start
+            return
+        self._line = self.line() + lines
+        self._chunks = _portions(chunks(offset))
+        self.buffer.clear()
+        self.base = offset
+        self.start = self.pos = self._counted = 0
+        self.more()
 
     def line_of(self, offset: int) -> int:
         """The number of the line in which a byte behind ``start`` lies."""

@@ -36,11 +36,13 @@ def choose(
     before_migration: str | None = None,
     database: str | None = None,
     skim: bool = False,
+    owing: bool = False,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
     """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump, and only
     points made of it are taken unless one is named. ``skim``: the rows of one without a manifest are only counted.
+    ``owing``: see ``read_whole``.
 
     With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
     ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
@@ -52,7 +54,9 @@ def choose(
 
     def read(point: RestorePoint) -> Whole:
         skimmed = skim or point.manifest is not None
-        return read_whole(point, database=database, skim=skimmed, stage="plan", emit=emit, cancelled=cancelled)
+        return read_whole(
+            point, database=database, skim=skimmed, owing=owing, stage="plan", emit=emit, cancelled=cancelled
+        )
 
     return newest(
         store,

@@ -18,6 +18,7 @@ from psycopg import sql
 
 from lastgood import __version__, child, durable, fault
 from lastgood.dump.formats import open_dump
+from lastgood.dump.row_index import RowSpan
 from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.facts import Facts
@@ -82,7 +83,7 @@ def take(
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
             source = open_dump(temporary, pg_restore=pg_restore_for)
-            facts = _read_back(temporary, final.name, facts, kind, emit, cancelled)
+            facts, rows_at = _read_back(temporary, final.name, facts, kind, emit, cancelled)
             manifest = Manifest(
                 tool_version=__version__,
                 purpose=kind,
@@ -98,6 +99,7 @@ def take(
                 sha256=source.sha256(),
                 facts=facts,
                 members=members,
+                rows_at=rows_at,
             )
             if form == "directory":
                 for file in temporary.iterdir():
@@ -299,14 +301,17 @@ def _interrupted(database: str) -> LastgoodError:
     return Interrupted(f'cannot finish the backup of database "{database}": interrupted', hint=_INTERRUPTED)
 
 
-def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]) -> Facts:
-    """What the dump that was just written really contains: the database's facts, with the dump's own sequences.
+def _read_back(
+    path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]
+) -> tuple[Facts, tuple[RowSpan, ...] | None]:
+    """What the dump that was just written really contains: the database's facts, with the dump's own sequences; and
+    where its rows stand, if it is plain.
 
     nextval is not part of a snapshot: a sequence may go on between two readings.
     """
     try:
         source = open_dump(path, pg_restore=pg_restore_for)
-        found, _ = facts_of_dump(source, time_zone="UTC", emit=emit, cancelled=cancelled, stage=kind)
+        found, summary = facts_of_dump(source, time_zone="UTC", emit=emit, cancelled=cancelled, stage=kind)
     except BadPoint as error:
         hint = _UNSAFE if isinstance(error, Unsafe) else _TRY_AGAIN
         raise Failed(f'cannot use the backup "{name}": {error}', hint=hint) from error
@@ -326,4 +331,6 @@ def _read_back(path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, c
         raise Failed(
             f'cannot use the backup "{name}": it differs from the database that it was made of: {why}', hint=_DIFFERS
         )
-    return facts
+    in_place = source.kind == "plain" and not source.compression and summary.script.in_place and not summary.notes
+    spans = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
+    return facts, spans if in_place else None

@@ -13,6 +13,7 @@ from pydantic import AwareDatetime, ValidationError
 from lastgood import durable
 from lastgood.documents import Frozen
 from lastgood.dump import links
+from lastgood.dump.row_index import RowSpan
 from lastgood.errors import Corrupt
 from lastgood.facts import Facts
 from lastgood.members import Survey
@@ -39,7 +40,8 @@ class Manifest(Frozen):
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
     (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
     to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what
-    the dump does not hold of its extensions; None in a manifest that was made before that was looked up.
+    the dump does not hold of its extensions; None in a manifest that was made before that was looked up. ``rows_at``:
+    where the rows of a plain dump stand; None where that is not known.
     ``deployment``: what became of the one that it was made for, None where it was made for none or that was taken back.
     """
 
@@ -58,6 +60,7 @@ class Manifest(Frozen):
     size: int
     sha256: str
     facts: Facts
+    rows_at: tuple[RowSpan, ...] | None = None
     members: Survey | None = None
     deployment: DeploymentNote | None = None
 

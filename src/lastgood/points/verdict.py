@@ -12,6 +12,7 @@ from lastgood.dump.formats import DumpSource
 from lastgood.dump.members import members
 from lastgood.dump.names import shown
 from lastgood.dump.reader import WhichDatabase
+from lastgood.dump.row_index import Owed, RowSpan
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused, Unsafe
 from lastgood.events import Caution, Emit, Note, silent
@@ -101,19 +102,55 @@ def read_whole(
     database: str | None = None,
     skim: bool = False,
     stage: str = "verify",
+    owing: bool = False,
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
     """Reads the point to its end and compares it with its manifest; emits Note of what was passed over in it.
 
-    ``skim``: its rows are only counted; where there is a manifest, its SHA-256 vouches for them.
+    ``skim``: its rows are only counted; where there is a manifest, its SHA-256 vouches for them. ``owing``: where the
+    manifest tells where they stand, they are passed over unread, and the SHA-256 is left to who loads them:
+    ``source.owed`` has it.
 
     ``database`` chooses one from a cluster dump; without it, one that holds a single database besides those that every
     cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when
     a program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
     with contained(point.path):
-        return _read_whole(point, database, skim, stage, emit, cancelled)
+        passed = _passed_over(point, database, stage, emit, cancelled) if owing else None
+        return passed or _read_whole(point, database, skim, stage, emit, cancelled)
+
+
+def _passed_over(
+    point: RestorePoint, database: str | None, stage: str, emit: Emit, cancelled: Callable[[], bool]
+) -> Whole | None:
+    """A point of our own, of which everything but the rows was read; None where anything is not as its manifest says,
+    which is for a whole reading to tell."""
+    manifest = point.manifest
+    if manifest is None or point.problem or manifest.rows_at is None or point.files:
+        return None
+    try:
+        source = source_of(point)
+        if source.kind != "plain" or source.compression or source.size != manifest.size:
+            return None
+        source.pass_over(manifest.rows_at, Owed(manifest.sha256, source.fingerprint()))
+        _, summary = facts_of_dump(
+            source,
+            database=database,
+            time_zone=point.time_zone,
+            skim=True,
+            emit=emit,
+            cancelled=cancelled,
+            stage=stage,
+            measure=lambda: (source.position, source.size),
+        )
+    except BadPoint:
+        return None
+    found = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
+    if found != manifest.rows_at or summary.notes or source.notes or not summary.script.in_place:
+        return None
+    source.row_index = None  # whoever reads it next wants the rows
+    return Whole(point, source, manifest.facts, summary)
 
 
 def _read_whole(
