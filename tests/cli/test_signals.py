@@ -136,8 +136,8 @@ def test_a_hangup_that_is_to_be_ignored_is_ignored(silent_server: socket.socket,
 def test_a_rollback_is_not_suspended(scene: Scene) -> None:
     process = scene.start("rollback", "--yes", fault_spec="fence.after_lock:stop")
     scene.wait_for_stop(process)
+    process.send_signal(signal.SIGCONT)  # which would take a SIGTSTP from before away
     process.send_signal(signal.SIGTSTP)
-    process.send_signal(signal.SIGCONT)
     _, errors = process.communicate(timeout=60)
     assert process.returncode == 0, errors
     assert "caution a rollback cannot be suspended: writers may be waiting; press Ctrl+C to walk it back\n" in errors
