@@ -5,16 +5,19 @@ from __future__ import annotations
 import os
 import random
 import re
+import shutil
 import socket
 import tarfile
 from collections.abc import Callable, Iterator
 from contextlib import closing
+from functools import partial
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
+from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points import verdict
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
@@ -37,7 +40,7 @@ def app(server: EmbeddedServer, new_database: Callable[..., str]) -> Callable[[s
     def make(statements: str) -> str:
         name = new_database("bad")
         with server.target(name).connect() as connection:
-            connection.execute(statements)  # type: ignore[call-overload]  # a text of our own
+            connection.execute(statements.encode())
         return name
 
     return make
@@ -96,7 +99,7 @@ def odd_entries(folder: Path, text: bytes) -> Iterator[Any]:
     yield (folder / "folder.sql").rmdir
     (folder / "directory.dump").mkdir()
     (folder / "directory.dump" / "toc.dat").write_bytes(b"PGDMP\x01\x10\x00\x04\x08\x03" + bytes(40))
-    yield lambda: ((folder / "directory.dump" / "toc.dat").unlink(), (folder / "directory.dump").rmdir())
+    yield partial(shutil.rmtree, folder / "directory.dump")
     os.mkfifo(folder / "fifo.sql")
     yield (folder / "fifo.sql").unlink
     with closing(socket.socket(socket.AF_UNIX)) as listening:
@@ -174,7 +177,7 @@ def test_a_defect_met_in_one_file_is_the_verdict_on_that_file(
     name = app(PLAIN)
     dump(server, name, store / GOOD)
     dump(server, name, store / "odd.sql")
-    whole = verdict.facts_of_dump
+    whole = facts_of_dump
 
     def facts(source: Any, **options: Any) -> Any:
         if source.path.name == "odd.sql":
