@@ -122,8 +122,8 @@ def _removed(target: Target, maintenance: Connection, found: Database, run: str,
         hint = f"{left.hint} Then run" if isinstance(left, Blocked) else "Run"
         why = str(error).strip() or "interrupted"
         raise Stopped(
-            f'cannot remove the incomplete database "{found.name}": {server_errors.said(left)}; the work on it ended: '
+            f'cannot remove the incomplete database "{found.name}": {server_errors.said(left)}; building it failed: '
             f"{why}",
             hint=f"{hint}: lastgood abort {run}",
-            state=f'"{found.name}" is incomplete and marked as that. {UNTOUCHED}',
+            state=f'"{found.name}" is incomplete, and marked so. {UNTOUCHED}',
         ) from error

@@ -351,13 +351,13 @@ def _removed(
         if each.kind == "leftover":
             unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
             if unmarked is None:
-                emit(Note(f'"{each.name}" is no leftover any more; left alone'))
+                emit(Note(f'"{each.name}" is no longer a leftover; it was not removed'))
                 continue
             drop_leftover(maintenance, target, unmarked, plan.live)
         elif each.oid is not None:
             role = "kept" if each.kind == "kept database" else "copy"
             if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:
-                emit(Note(f'"{each.name}" is no {each.kind} any more; left alone'))
+                emit(Note(f'"{each.name}" is no longer a {each.kind}; it was not removed'))
                 continue
             if role == "copy":
                 copying.take_over(maintenance, each.name)

@@ -147,8 +147,8 @@ def _paying(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Ite
 
 def _not_as_written(name: str) -> Corrupt:
     return Corrupt(
-        f'cannot use "{name}": its bytes are not those that were written when it was made (SHA-256)',
-        hint="The file was changed. To find out where: lastgood points verify. Choose another one: lastgood points",
+        f'cannot use "{name}": its SHA-256 differs from that in its manifest',
+        hint="The file was changed. Find the place with lastgood points verify, or choose another one: lastgood points",
     )
 
 

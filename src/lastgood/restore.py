@@ -179,7 +179,7 @@ def restore(
                     division=division,
                 )
             if division is not None:
-                with connect("notes what is left") as connection:
+                with connect("records what is left") as connection:
                     remainder.write(connection, run, division.later)
             took["prove"] = time.monotonic() - began
             emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))

@@ -122,7 +122,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         meant = lock_live(maintenance, plan.live, lambda held: still(held, request.target, request.state, before))
         journal = Journal.find(request.state, plan.run)
         if journal is None:
-            emit(Note("this machine has no journal of the run; going on from what the server tells"))
+            emit(Note("this machine has no journal of the run; continuing from its marks on the server"))
             journal = Journal.create(request.state, plan.run)
         recording.goes_on(
             journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")

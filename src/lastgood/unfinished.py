@@ -78,9 +78,9 @@ def _looked_up(mark: Mark) -> bool:
 def _obstacle(mark: Mark, found: Database, now: Database | None, switched: bool) -> str:
     live = mark.live
     if mark.role == "copy":
-        return f"a {mark.options.get('kind', 'restore')} is not resumed, it is begun again"
+        return f"a {mark.options.get('kind', 'restore')} cannot be resumed; run it again"
     if switched:
-        return f'it has switched already; "{found.name}" is what another session of the same run left'
+        return f'it has switched already; another session of the same run left "{found.name}"'
     its_own = now is not None and (inside := read_mark(now.comment)) is not None and inside.run == mark.run
     if now is not None and now.oid != mark.live_oid and not its_own:
         return f'"{live}" was replaced by another database since the run began'

@@ -122,7 +122,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
         with session.events() as emit:
             emit(
                 Caution(
-                    f"run {other} is unfinished, and cannot be resumed once this rollback has switched; to go on with "
+                    f"run {other} is unfinished, and cannot be resumed once this rollback has switched; to continue "
                     f"it instead: lastgood resume {other}"
                 )
             )

@@ -211,7 +211,7 @@ class ReadableReading(Reading):
         if self._elsewhere and self._wanted is None:
             self.damage.append(
                 f'it holds several databases: from line {token.line} on "{shown(name)}", which was left out; '
-                "--database chooses one"
+                "choose one with --database"
             )
 
     def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:

@@ -100,8 +100,8 @@ _NOT_MADE = "is about something that none of the files makes"
 _NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
 _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
-_LATE_DROP = "drops something after the dump began to make things"
-_NO_TRANSACTION = "sets something for one transaction, and there is none"
+_LATE_DROP = "drops an object after the dump has created others"
+_NO_TRANSACTION = "sets a parameter for one transaction, outside a transaction"
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 
 
@@ -402,7 +402,7 @@ class Reading:
             created.identity.startswith(f"{names.quoted(self._missing_schema)}.") for created in command.creates
         ):
             raise Unsafe(
-                f"cannot restore the dump: line {command.statement.line} makes something in pg_catalog, since the "
+                f"cannot restore the dump: line {command.statement.line} creates an object in pg_catalog, because the "
                 f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
                 hint=CHOOSE_ANOTHER,
                 line=command.statement.line,

@@ -16,7 +16,7 @@ _Value = TypeVar("_Value")
 # Since 12 floating-point numbers are written in their shortest exact form; between 12 and 18 COPY text of equal
 # rows is the same.
 FIRST_MAJOR_OF_THIS_TEXT = 12
-NOT_TOLD = "the restore point does not tell"
+NOT_TOLD = "the restore point does not record it"
 
 
 class TableComparison(Frozen):
@@ -226,7 +226,7 @@ def _sequences(expected: Facts, found: Facts) -> tuple[list[Difference], list[st
     for name, one, other in _pairs(named(expected), named(found)):
         told = name not in expected.not_told
         if told and name in found.not_told:
-            other = "not told"
+            other = "not recorded"
         if told and one != other:
             differences.append(
                 Difference(kind="sequence", what=name, expected=one or "absent", found=other or "missing")

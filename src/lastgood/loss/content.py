@@ -180,7 +180,7 @@ class Reader:
                     digest = RowsDigest(digest.rows + one.rows, digest.total + one.total)
         except (psycopg.errors.QueryCanceled, Interrupted):
             if self._cancelled():
-                raise Interrupted("cannot go on comparing content: interrupted") from None
+                raise Interrupted("cannot compare content: interrupted") from None
             return self._limit.why
         except psycopg.Error as error:
             return _words(error)
@@ -197,7 +197,7 @@ class Reader:
 def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | None:
     """What is known without reading it; None when it has to be read."""
     if table.unreadable:
-        return Content("not compared", f"the server can't read it: {table.unreadable}")
+        return Content("not compared", f"the server cannot read it: {table.unreadable}")
     if table.exact and table.rows != then.rows:
         return Content("changed")
     if then.columns and not table.partitioned and set(table.columns) != set(then.columns):
@@ -215,7 +215,7 @@ def _why(comparison: Comparison, key: Key) -> str:
     """Why the digests of a table could not be compared, in the words of ``compare``."""
     name = f'"{key[0]}.{key[1]}"'
     sentence = next((each for each in comparison.not_compared if name in each), "")
-    return sentence.partition(": ")[2].rstrip(".") or "its digests can't be compared"
+    return sentence.partition(": ")[2].rstrip(".") or "its digests cannot be compared"
 
 
 def _words(error: psycopg.Error) -> str:

@@ -85,7 +85,7 @@ class Carrier:
                 continue
             removed = self._run(connection, each, each.removal)
             if removed and each.change == "removed":
-                self._report(each.named, "it is removed, as it was when the restore point was made")
+                self._report(each.named, "removed: it did not exist when the restore point was made")
 
     def _make(self, connection: Connection, departures: Iterable[Departure]) -> None:
         wanted = [each for each in departures if each.change != "removed" and each.kind in KINDS]
@@ -122,7 +122,7 @@ class Carrier:
         if not self._lenient or error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
             raise Failed(
                 f'cannot put back {named} of extension "{extension}": {why}',
-                hint="To go back without it, which stays in the kept database: --override extensions --reason TEXT",
+                hint="Go back without it, and leave it in the kept database: --override extensions --reason TEXT",
             ) from error
         self._report(named, f"{NOT_PUT_BACK} ({why})")
 

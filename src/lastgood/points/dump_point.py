@@ -36,15 +36,15 @@ from lastgood.postgres.sessions import shut_tables
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = (
-    "Nothing is left behind. Look the error up with lastgood explain, and run it again when its cause is removed."
+    "Nothing is left behind. Look up the error with lastgood explain, fix the cause, then run the command again."
 )
 _PERMISSION = (
-    "Nothing is left behind. Connect as a superuser, or as one run: GRANT pg_read_all_data TO {role}; "
-    "then run it again."
+    "Nothing is left behind. Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role}; "
+    "then run the command again."
 )
 _UNSAFE = (
-    "Nothing is left behind. lastgood restores no dump of this database as long as the database holds that; pg_restore "
-    "and psql do."
+    "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump, "
+    "and pg_restore or psql."
 )
 _INTERRUPTED = "Nothing is left behind. Make another one: lastgood backup."
 _DIFFERS = (
@@ -291,9 +291,9 @@ def _members(connection: Connection, target: Target, database: str, emit: Emit) 
     """What the dump does not hold of the database's extensions, and says so."""
     found = survey(connection, target.at(database))
     for each in found.extensions:
-        emit(Caution(f'no dump holds what was changed of extension "{each}": {found.said(each)}'))
+        emit(Caution(f'no dump holds the changes to extension "{each}": {found.said(each)}'))
     for unknown in found.unknown:
-        emit(Note(f'whether extension "{unknown.extension}" was changed is not known: {unknown.why}'))
+        emit(Note(f'cannot find out whether extension "{unknown.extension}" was changed: {unknown.why}'))
     return found
 
 

@@ -281,14 +281,14 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
         first = comparison.differences[0]
         more = len(comparison.differences) - 1
         raise Differs(
-            f'cannot use "{point.path}": it is not what was written down when it was made: '
+            f'cannot use "{point.path}": it differs from its manifest: '
             f"{first.of}: {first.expected} expected, {first.found} found" + (f", and {more} more" if more else ""),
             hint="The file was changed. Choose another restore point: lastgood points.",
             facts=facts,
         )
     if source.sha256() != point.manifest.sha256:
         raise Differs(
-            f'cannot use "{point.path}": its bytes are not those that were written when it was made (SHA-256)',
+            f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
             hint="The file was changed, though not its rows. Choose another restore point: lastgood points.",
             facts=facts,
         )

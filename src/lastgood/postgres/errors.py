@@ -344,7 +344,7 @@ def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:
     if error.role == "kept":
         return Failed(
             f'cannot {doing}: "{error.name}" is a kept database of "{error.live}", closed to connections',
-            hint=f"To look into it: lastgood facts {shlex.quote(error.name)}, as its owner or as a superuser. For "
+            hint=f"Read it with lastgood facts {shlex.quote(error.name)}, as its owner or as a superuser. For "
             f"psql, open it first and close it again afterwards: {opened}",
             state=state,
         )

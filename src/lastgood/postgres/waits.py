@@ -160,7 +160,7 @@ def _words(
 def _beside(connection: Connection) -> Connection:
     """A second session like ``connection``'s, at the same database. Raises psycopg.OperationalError."""
     info = connection.info
-    keywords = {**info.get_parameters(), "application_name": "lastgood watches a wait", "connect_timeout": "5"}
+    keywords = {**info.get_parameters(), "application_name": "lastgood watches waits", "connect_timeout": "5"}
     if info.password:
         keywords["password"] = info.password
     return psycopg.connect(**keywords, autocommit=True)  # type: ignore[arg-type]  # libpq's own words

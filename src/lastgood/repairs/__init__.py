@@ -209,8 +209,8 @@ class Commands:
             except psycopg.errors.ForeignKeyViolation:
                 continue  # other rows of the extension need them; a row of the dump that is there already will tell
             if deleted:
-                gone = f"{counted(deleted, 'row')} that its extension brought along"
-                self._repaired(f"rows of {relation}", f"{gone} gave way to those of the restore point", rows[relation])
+                why = f"{counted(deleted, 'row')} of its extension's script were replaced by those of the restore point"
+                self._repaired(f"rows of {relation}", why, rows[relation])
 
     def after_rows(self, connections: Sequence[Connection]) -> None:
         """To be called when all rows are loaded, and best after the indexes: checks look rows up. Not to be called

@@ -47,7 +47,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         before, after = elsewhere.around(found.name)
         made = text(connection, command, found, rules)
         yield Repair(
-            made, "the server makes it in the database that goes by its name only", tuple(before), tuple(after)
+            made, "the server creates it only in the database that its setting names", tuple(before), tuple(after)
         )
     row = connection.execute(
         "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = %s", [found.name]

@@ -77,7 +77,7 @@ def _baseline(course: Course) -> None:
     wish, connection = course.wish, course.hold.connection()
     course.state = DatabaseState.read(connection, course.live)
     course.server = of_the_server(connection, course.live)
-    with course.hold.target.connect(application_name="lastgood looks") as inside:
+    with course.hold.target.connect(application_name="lastgood inspects") as inside:
         course.rights = rights(inside)
         course.keys = Declared.read(inside)
     if wish.settings.check != "none":

@@ -71,7 +71,7 @@ def broken_since(
     then = {each.name: each.violations for each in verdict.rules}
     found: list[Worse] = []
     unseen: list[str] = []
-    with target.connect(application_name="lastgood looks") as connection:
+    with target.connect(application_name="lastgood inspects") as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         now = Declared.read(connection)
@@ -88,7 +88,7 @@ def broken_since(
             except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName):
                 continue
             except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege) as error:
-                unseen.append(f"{name} was dropped, and its rows were not looked at: {error.diag.message_primary}")
+                unseen.append(f"{name} was dropped, and its rows were not checked: {error.diag.message_primary}")
                 continue
             if rows > then.get(name, 0):
                 found.append(
