@@ -1,5 +1,5 @@
-"""Removes kept databases and restore points, by policy, by age and number; lists first what would go and what stays,
-and why.
+"""Remove kept databases and restore points, by policy, by age and number; first list what would go and what stays, and
+why.
 
 Never: the last valid restore point, one that is still needed (``needed``), and the kept database of the last run,
 unless it is named. Incomplete copies of killed restores and trials go when they are named, leftovers of a killed run
@@ -187,7 +187,7 @@ def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> I
         yield _database("kept database", each, mark, goes, why)
     for each, mark in every:
         if each.invalid:
-            # A prune that was interrupted: nobody can use such a database any more.
+            # An interrupted DROP DATABASE: such a database accepts no connections any more.
             goes = not wish.named or each.name in wish.named
             yield _database("kept database", each, mark, goes, INVALID if goes else "not named")
 

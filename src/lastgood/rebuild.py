@@ -55,7 +55,7 @@ class ProofFailed(Failed):
 
 def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
     """The rules of a load, with what is known of the live database: extensions get the version that the restore point
-    knows, else that of the live database; and what its sessions find without naming a schema, repairs may use."""
+    records, else that of the live database; repairs may use what its sessions find on their search path."""
     versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
     versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
     # Ours is empty; theirs comes from the settings of the role and of the database.
@@ -82,11 +82,11 @@ def rebuild(
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
     held: Sequence[HeldRows] = (),
 ) -> Loaded:
-    """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
-    read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired. ``watch``
-    opens the session that watches the server meanwhile. ``division``: what is left for later, if anything may be.
-    ``state``: the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump
-    holds, to be copied from the database to which ``live`` opens a session.
+    """Load the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
+    read back on the way, under the rules of ``expected``. ``rules``: what may be left out or repaired. ``watch`` opens
+    the session that watches the server meanwhile. ``division``: what is left for later, if anything may be. ``state``:
+    the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump holds, to be
+    copied from the database to which ``live`` opens a session.
 
     What is still owed of the dump's verification (``source.owed``) is done meanwhile: the SHA-256 of the file.
 
@@ -127,8 +127,8 @@ def rebuild(
 
 @contextmanager
 def _paying(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
-    """Verifies what is owed of a dump beside the block, which is to end early when what it is given says so. Raises
-    Corrupt instead of whatever the block raised, where the dump is not what it should be."""
+    """Verify during the block what is owed of a dump. The block is to end early when what it is given returns true.
+    Raises Corrupt instead of whatever the block raised, where the dump is not what it should be."""
     owed = source.owed
     if owed is None:
         yield cancelled
@@ -223,12 +223,12 @@ def prove(
     again: Callable[[], Facts],
     division: Division | None = None,
 ) -> Comparison:
-    """Reads the database in one snapshot and compares it with the restore point's facts, which are the oracle. Tables
-    in ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
-    Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` says that the
-    server did not do so itself, and those that entered unproved because of ``division``; what that left for later is
-    not missed. ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the
-    restore point's rows, where they were only counted.
+    """Read the database in one snapshot and compare it with the restore point's facts, which are the oracle. Tables in
+    ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
+    Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` is set (the server did not do so
+    itself), and those that entered unproved because of ``division``; what that left for later is not missed.
+    ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the restore point's
+    rows, where they were only counted.
 
     Raises ProofFailed, with every difference.
     """

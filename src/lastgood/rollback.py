@@ -186,7 +186,7 @@ def _drive(
             with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
                 drive(run, AFTER if run.at_swap else STAGES)
         except BaseException as error:
-            # An error that says it all is its own words, and not its own cause.
+            # Where the error itself is raised, it must not become its own cause.
             said = told(run, error)
             raise said from (None if said is error else error)
         finally:

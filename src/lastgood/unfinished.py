@@ -1,6 +1,6 @@
 """Which runs of a live database are unfinished, and what can be done about each.
 
-``status``, ``resume``, ``abort`` and ``prune`` all ask here, so they cannot disagree. The server's marks decide; this
+``status``, ``resume``, ``abort`` and ``prune`` all use this, so they cannot disagree. The server's marks decide; this
 machine's record of the application adds the runs that stopped it and have no database.
 """
 
@@ -26,9 +26,9 @@ _STATUS = "Look at lastgood status."
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that is at work or stopped in between. ``database`` is what it left on the server; None where only this
-    machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``
-    says why it cannot be resumed; empty when it can."""
+    """A run that is active or stopped in between. ``database`` is what it left on the server; None where only this
+    machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``:
+    why it cannot be resumed; empty when it can."""
 
     mark: Mark
     database: Database | None
@@ -53,8 +53,8 @@ class Unfinished:
 
 
 def unfinished(maintenance: Connection, target: Target, state: Path | None) -> list[Unfinished]:
-    """Every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder, None for what
-    the server alone tells."""
+    """Every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder, None for the
+    server's marks alone."""
     live = target.dbname
     ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
     switched = {mark.run for _, mark in ours if mark.role == "kept"}
@@ -71,7 +71,7 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
 
 
 def _looked_up(mark: Mark) -> bool:
-    """Whether the database only shows what scripts of extensions make. While one is at work, nothing is unfinished."""
+    """Whether the database is a reference for extensions' scripts. While one exists, no run is unfinished."""
     return mark.options.get("kind") == REFERENCE
 
 
@@ -134,7 +134,7 @@ def _nothing(maintenance: Connection, live: str) -> Refused:
 
 
 def refuse_resume(meant: Unfinished) -> None:
-    """Raises Refused when the run cannot be resumed."""
+    """Raise Refused when the run cannot be resumed."""
     if meant.obstacle:
         raise Refused(
             f'cannot resume run "{meant.run}": {meant.obstacle}',
@@ -144,7 +144,7 @@ def refuse_resume(meant: Unfinished) -> None:
 
 
 def refuse_abort(meant: Unfinished, maintenance: Connection) -> None:
-    """Raises Refused when the run has nothing to walk back."""
+    """Raise Refused when the run has nothing to walk back."""
     if not meant.abortable:
         kept = next((found.name for found, mark in marked(maintenance) if _is_kept(mark, meant.mark)), "")
         raise Refused(
@@ -216,8 +216,8 @@ def _kept(maintenance: Connection, live: str, run: str) -> Mark | None:
 
 
 def _by_record(target: Target, state: Path) -> Mark | None:
-    """What the mark would say of a run that stopped the application and has no database (any more). Only the machine
-    that has its journal knows of it."""
+    """The mark of a run that stopped the application and has no database (any more). Only the machine with its journal
+    has a record of it."""
     stopped = record.read(state, target)
     journal = Journal.find(state, stopped.by) if stopped is not None and stopped.by != record.BY_HAND else None
     if journal is None or stopped is None:

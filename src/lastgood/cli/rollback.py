@@ -112,7 +112,7 @@ def roll_back(
 
 
 def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -> str | None:
-    """Asks for consent to a rollback. Where another run could be resumed it says so, and returns that run when the
+    """Ask for consent to a rollback. Where another run could be resumed, show that, and return that run when the
     operator chooses to resume it."""
     other = rollback.resumable(request)
     if not other:

@@ -39,11 +39,11 @@ def check_end(
     last: Command | None,
     anything: bool,
 ) -> None:
-    """Raises Incomplete, Corrupt, WhichDatabase, or ``foreign`` unless one text is complete, and pg_dump's.
+    """Verify that one text is complete, and pg_dump's. Raises Incomplete, Corrupt, WhichDatabase, or ``foreign``.
 
     ``wanted`` is the database to take from a cluster dump; ``cut_off``: a header had no footer; ``complete``: there
-    were header and footer (of a cluster dump, its own), or somebody vouches for it; ``last`` is the last command of a
-    file that ``supabase db dump`` made; ``anything``: there was SQL in it.
+    were header and footer (of a cluster dump, its own), or the operator vouches for it; ``last`` is the last command of
+    a file that ``supabase db dump`` made; ``anything``: there was SQL in it.
     """
     if summary.cluster:
         if not complete:

@@ -193,7 +193,7 @@ class DumpSource:
         except Refused as error:
             if self.archive_version[:2] <= VERSIONS[-1]:
                 raise
-            # Newer than every pg_dump known here, or a damaged header: it says something about this file only.
+            # Newer than every pg_dump known here, or a damaged header: the error is about this file only.
             raise BadPoint(error.message, hint=error.hint) from error
 
     def _explain(self, error: child.ChildFailed) -> BadPoint:

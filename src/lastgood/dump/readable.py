@@ -65,8 +65,8 @@ class ReadableReading(Reading):
     """Iterate to the end, then ask ``summary``, ``damage`` (sentences), ``commands``, ``tables`` and ``maker`` (the
     program that wrote it, where that is known and not pg_dump).
 
-    ``database`` chooses one from a cluster dump. Raises BadPoint only where nothing tells which database is meant, or
-    where the dump can't be opened at all.
+    ``database`` chooses one from a cluster dump. Raises BadPoint only where several databases could be meant, or where
+    the dump can't be opened at all.
     """
 
     def __init__(self, source: DumpSource, *, database: str | None = None) -> None:

@@ -17,8 +17,8 @@ from lastgood.documents import Frozen
 class DigestRules(Frozen):
     """Under which settings row text was made. Digests are comparable only when these are equal.
 
-    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text. ``definitions`` is
-    the version of the rules for digests of definitions.
+    ``time_zone`` is None where a dump made elsewhere does not record it; ``server_major`` wrote the text.
+    ``definitions`` is the version of the rules for digests of definitions.
     """
 
     version: int = 1
@@ -79,7 +79,7 @@ class LargeObjectFacts(Frozen):
 
 
 class ExtensionFacts(Frozen):
-    """An extension; ``version`` is None where a dump does not tell. ``as_language``: a dump names it as a language
+    """An extension; ``version`` is None where a dump does not record it. ``as_language``: a dump names it as a language
     without a handler, which servers since 13 take for an extension.
     """
 

@@ -165,8 +165,8 @@ def _table(
 
 
 def _newest(expected: TableFacts, found: TableFacts, differences: list[Difference]) -> tuple[list[str], list[str]]:
-    """Compares the newest time stamps: with offsets as instants. Returns the columns that were compared, and a sentence
-    for each that could not be."""
+    """Compare the newest time stamps: those with offsets as instants. Returns the columns that were compared, and a
+    sentence for each that could not be."""
     compared, untold = [], []
     for column, one in expected.newest.items():
         other = found.newest.get(column)
@@ -275,7 +275,7 @@ def _migration(expected: Facts, found: Facts) -> Iterator[Difference]:
 def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]]:
     differences: list[Difference] = []
     why: list[str] = []
-    # A dump names objects only as near as its statements tell, and other rules may name them otherwise: where one side
+    # A dump names objects only as exactly as its statements do, and other rules may name them otherwise: where one side
     # is a dump or was made by them, numbers are compared.
     definitions = (expected.rules.definitions, found.rules.definitions)
     exactly = expected.origin == found.origin == "database" and definitions[0] == definitions[1]

@@ -36,7 +36,7 @@ __all__ = [
 ]
 
 COUNT_SECONDS = 60.0
-# A table that somebody holds (a migration left open) must not keep the plan from being shown.
+# A table that another session holds (a migration left open) must not keep the plan from being shown.
 LOCK_TIMEOUT = "2s"
 # Classes of SQLSTATE: damaged data, and files that the server can't read.
 DAMAGE = ("XX", "58")

@@ -29,8 +29,8 @@ State = Literal["equal", "changed", "not compared"]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What comparing a table's rows showed. ``why`` it was not compared, or what tells that it is another one;
-    ``rows``: as many as were read, None where they were not."""
+    """What comparing a table's rows showed. ``why`` it was not compared, or the evidence that they differ; ``rows``: as
+    many as were read, None where they were not."""
 
     state: State
     why: str = ""
@@ -66,7 +66,7 @@ _Read = dict[tuple[Key, str | None, str, tuple[str, ...]], TableFacts | str]
 
 
 class Reader:
-    """Reads digests of live tables, each once whatever number of restore points it is compared with."""
+    """Read digests of live tables, each once whatever number of restore points it is compared with."""
 
     def __init__(self, connection: Connection, limit: Limit, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._connection = connection

@@ -1,4 +1,4 @@
-"""Puts into a restored database what no dump holds of its extensions.
+"""Put into a restored database what no dump holds of its extensions.
 
 What a restore point's own commands or rows may need comes right after CREATE EXTENSION, all else after the rows. It may
 run again: what is so already is left alone. Commands of a manifest are text from outside, and run only if they are of
@@ -39,8 +39,8 @@ _NATIVE = frozenset({"c", "internal"})
 
 
 class Carrier:
-    """Carries a survey over to the database that is being restored. ``report`` takes what was done, and how.
-    ``lenient``: what can't be put back is reported, too, and is no error."""
+    """Carry a survey over to the database that is being restored. ``report`` takes what was done, and how. ``lenient``:
+    what can't be put back is reported, too, and is no error."""
 
     def __init__(self, survey: Survey, report: Report, *, lenient: bool = False) -> None:
         self._survey = survey
@@ -60,7 +60,7 @@ class Carrier:
         self._make(connection, [each for each in self._survey.departures if each.kind not in EARLY])
 
     def rows(self, live: Connection, restored: Connection, held: Iterable[HeldRows]) -> None:
-        """Copies rows that no dump holds, as they are in the live database now. To be called before ``late``: then no
+        """Copy rows that no dump holds, as they are in the live database now. To be called before ``late``: then no
         trigger of a user fires. Raises Failed."""
         wanted = {(each.schema_name, each.name) for each in held}
         here = {table.relation: table for table in member_tables(restored)}

@@ -1,6 +1,7 @@
 """What an extension's script makes: looked up in an empty database of our own, which is dropped again.
 
-The live database is never touched for it. Where such a database can't be made, or an extension not in it, that is told.
+The live database is never touched for it. Where the database, or the extension in it, cannot be created, the extension
+is ``Unknown``.
 """
 
 from __future__ import annotations
@@ -45,7 +46,7 @@ class Reference:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
-# A run looks several times: at the plan, at its emergency backup.
+# A run needs it several times: for the plan, for its emergency backup.
 _known: dict[tuple[str, str, tuple[Installed, ...]], Reference] = {}
 
 
@@ -133,7 +134,7 @@ def _scratch(target: Target, live: str) -> Iterator[Connection]:
 
 
 def _drop_stale(maintenance: Connection, live: str) -> None:
-    """Removes what killed processes left; ``status`` and ``prune`` know it until then."""
+    """Remove what killed processes left; until then ``status`` and ``prune`` show it."""
     for each, mark in marked(maintenance):
         if mark.live != live or mark.options.get("kind") != REFERENCE or copying.holder(maintenance, each.name):
             continue

@@ -1,4 +1,4 @@
-"""Finds what no dump holds of a database's extensions."""
+"""Find what no dump holds of a database's extensions."""
 
 from __future__ import annotations
 
@@ -71,7 +71,7 @@ def _survey(connection: Connection, known: Reference) -> Survey:
 
 
 def digest(part: Part) -> str:
-    """By which two states of a part are told apart."""
+    """The digest by which two states of a part are compared."""
     return xxh3_128_hexdigest(part.definition.encode())
 
 

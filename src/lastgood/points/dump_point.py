@@ -78,7 +78,7 @@ def take(
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
         with _reserved(store, _name(moment, label), form) as (temporary, final):
             facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
-            # A rollback's plan has told it before its emergency backup.
+            # A rollback's plan has shown it before its emergency backup.
             members = _members(connection, target, moment.database, emit if kind == "backup" else silent)
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
@@ -288,7 +288,7 @@ def _hint(error: child.ChildFailed, connection: Connection, *, full: bool) -> st
 
 
 def _members(connection: Connection, target: Target, database: str, emit: Emit) -> Survey:
-    """What the dump does not hold of the database's extensions, and says so."""
+    """What the dump does not hold of the database's extensions; emits a Caution for each."""
     found = survey(connection, target.at(database))
     for each in found.extensions:
         emit(Caution(f'no dump holds the changes to extension "{each}": {found.said(each)}'))
@@ -304,8 +304,8 @@ def _interrupted(database: str) -> LastgoodError:
 def _read_back(
     path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]
 ) -> tuple[Facts, tuple[RowSpan, ...] | None]:
-    """What the dump that was just written really contains: the database's facts, with the dump's own sequences; and
-    where its rows stand, if it is plain.
+    """What the dump that was just written really contains: the database's facts, with the dump's own sequences; and the
+    positions of its rows, if it is plain.
 
     nextval is not part of a snapshot: a sequence may go on between two readings.
     """

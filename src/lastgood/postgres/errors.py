@@ -260,7 +260,7 @@ RULES: tuple[Rule, ...] = (
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
 _UNKNOWN = Rule("", "any", S, "The server refused it, for a reason that has no entry here.", _LOG)
-# What COPY says of text that no dump has: a wrong number of values, bytes that are no characters.
+# The SQLSTATEs of COPY for text that no dump has: a wrong number of values, invalid bytes.
 DAMAGED_ROWS = frozenset({"22021", "22P04"})
 # Whose DETAIL says who or what stands in the way. Others may quote rows, which belong in no log.
 _TELLING_DETAIL = frozenset({"55006", "2BP01"})
@@ -310,7 +310,7 @@ def words(error: psycopg.Error) -> str:
 
 
 def said(error: Exception) -> str:
-    """What an error of ours or of the server says, on one line."""
+    """The message of an error, ours or the server's, on one line."""
     return words(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())
 
 

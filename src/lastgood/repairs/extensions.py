@@ -30,7 +30,7 @@ MAKE_IMMUTABLE = (
 
 def text(connection: Connection, command: Command, found: Extension, rules: Rules) -> bytes:
     """A CREATE EXTENSION with the version that ``rules`` know, or a CREATE LANGUAGE with the functions that they
-    know. ``found``: what the command makes."""
+    record. ``found``: what the command creates."""
     if found.as_language and found.name in rules.languages:
         return _language(rules.languages[found.name]).as_bytes(connection)
     if found.version is None and found.name in rules.extensions and not found.as_language:
