@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -108,7 +109,7 @@ def rebuild(
         memory = history.place(state, connection) if state is not None else None
         known = history.read(memory) if memory is not None else Known()
         script = summary.script if division is None else division.now(summary.script)
-        with _paying(source, name, cancelled) as ended:
+        with verified_meanwhile(source, name, cancelled) as ended:
             options = Options(name, room, pressure, rules, reading, emit, ended, known, division is not None)
             loaded = load(connect, script, summary, supply, options)
         if memory is not None and division is None:
@@ -126,15 +127,17 @@ def rebuild(
 
 
 @contextmanager
-def _paying(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
     """Verify during the block what is owed of a dump. The block is to end early when what it is given returns true.
     Raises Corrupt instead of whatever the block raised, where the dump is not what it should be."""
     owed = source.owed
     if owed is None:
         yield cancelled
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool:
-        digest = pool.submit(source.sha256)
+    over = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool, ExitStack() as end:
+        end.callback(over.set)  # an interrupted run does not wait for the rest of a large file
+        digest = pool.submit(source.sha256, over.is_set)
         try:
             yield lambda: cancelled() or (digest.done() and digest.result() != owed.sha256)
         except LastgoodError:
