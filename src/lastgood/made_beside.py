@@ -123,8 +123,8 @@ def _removed(target: Target, maintenance: Connection, found: Database, run: str,
         hint = f"{left.hint} Then run" if isinstance(left, Blocked) else "Run"
         why = str(error).strip() or "interrupted"
         raise Stopped(
-            f'cannot remove the incomplete database "{found.name}": {server_errors.said(left)}; building it failed: '
-            f"{why}",
+            f'cannot remove the incomplete database "{found.name}": {server_errors.one_line(left)}; building it '
+            f"failed: {why}",
             hint=f"{hint}: lastgood abort {run}",
             state=f'"{found.name}" is incomplete, and marked so. {UNTOUCHED}',
         ) from error

@@ -313,8 +313,8 @@ class _Gathered:
         for relation in summary.tables_without_section:
             # Made, and nothing put into it (--exclude-table-data): a database restored from it has none.
             self._tables.setdefault(relation, _Table(_empty(relation, summary), summary))
-        untold = [sequence for sequence in self._starts if sequence not in self._sequences]
-        positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in untold}
+        unrecorded = [sequence for sequence in self._starts if sequence not in self._sequences]
+        positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in unrecorded}
         positions |= self._sequences
         return Facts(
             origin="dump",
@@ -341,7 +341,9 @@ class _Gathered:
             object_counts=dict(sorted(Counter(one.kind for one in created).items())),
             objects=tuple(sorted(created, key=lambda one: (one.kind, one.identity))),
             zone_samples=self._zone_samples(),
-            not_told=tuple(f"{each.schema}.{each.name}" for each in sorted([*summary.tables_without_data, *untold])),
+            not_recorded=tuple(
+                f"{each.schema}.{each.name}" for each in sorted([*summary.tables_without_data, *unrecorded])
+            ),
         )
 
     def _zone_samples(self) -> tuple[str, ...]:

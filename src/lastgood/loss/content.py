@@ -22,6 +22,7 @@ from lastgood.facts.of_database import PINNED
 from lastgood.facts.relations import Source, as_in
 from lastgood.facts.row_stream import digest_rows
 from lastgood.loss.tables import Key, LiveTable
+from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
 State = Literal["equal", "changed", "not compared"]
@@ -221,4 +222,4 @@ def _why(comparison: Comparison, key: Key) -> str:
 def _words(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return "another session has locked it"
-    return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    return words(error)

@@ -22,6 +22,7 @@ from lastgood.members import Departure, HeldRows, Survey
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
+from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
 Report = Callable[[str, str], object]
@@ -118,7 +119,7 @@ class Carrier:
         return True
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
-        why = error.diag.message_primary or str(error)
+        why = words(error)
         if not self._lenient or error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
             raise Failed(
                 f'cannot put back {named} of extension "{extension}": {why}',

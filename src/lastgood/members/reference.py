@@ -22,6 +22,7 @@ from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
 from lastgood.names import new_run
 from lastgood.postgres import copying, database, elsewhere
+from lastgood.postgres.errors import one_line, words
 from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
@@ -67,9 +68,9 @@ def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Referen
             with _scratch(target, live) as connection:
                 _known[key] = _made(connection, wanted)
         except (psycopg.Error, LastgoodError) as error:
-            told = error if isinstance(error, psycopg.Error) else error.__cause__
-            why = told.diag.message_primary if isinstance(told, psycopg.Error) else None
-            return Reference(unknown={each.name: why or str(error) for each in wanted})
+            cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
+            why = one_line(cause)
+            return Reference(unknown={each.name: why for each in wanted})
     return _known[key]
 
 
@@ -92,7 +93,7 @@ def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
                 before, after = elsewhere.around(each.name)
                 _run(connection, (*before, *make, *after))
         except psycopg.Error as error:
-            unknown[each.name] = error.diag.message_primary or str(error)
+            unknown[each.name] = words(error)
     with connection.transaction():
         rows = {table.relation: hashes(connection, table) for table in member_tables(connection)}
         return Reference(parts(connection), rows, unknown)

@@ -13,6 +13,7 @@ from lastgood.members.later import written_later
 from lastgood.members.parts import Part, parts
 from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
+from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection, Target
 
 # A table that a deployment holds must not keep a plan from being shown.
@@ -34,7 +35,7 @@ def survey(connection: Connection, target: Target) -> Survey:
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
             raise
-        why = error.diag.message_primary or str(error)
+        why = words(error)
         return Survey(unknown=tuple(Unknown(extension=each.name, why=why) for each in wanted))
 
 
@@ -63,7 +64,7 @@ def _survey(connection: Connection, known: Reference) -> Survey:
             with connection.transaction():
                 held = _held(connection, table, known)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
-            why = f"rows of {table.relation}: {error.diag.message_primary}"
+            why = f"rows of {table.relation}: {words(error)}"
             unknown.append(Unknown(extension=table.extension, why=why))
         else:
             rows += [held] if held.rows or held.missing else []

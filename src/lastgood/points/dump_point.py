@@ -318,7 +318,7 @@ def _read_back(
     except Interrupted:
         raise _interrupted(facts.database or "") from None
     names = [{(one.schema_name, one.name) for one in side.sequences} for side in (facts, found)]
-    if names[0] == names[1] and not found.not_told:
+    if names[0] == names[1] and not found.not_recorded:
         facts = facts.model_copy(update={"sequences": found.sequences})
     comparison = compare(facts, found)
     if not comparison.exact:

@@ -304,12 +304,12 @@ def row_in(error: psycopg.Error) -> int:
 
 
 def words(error: psycopg.Error) -> str:
-    """What the server, or libpq, says, on one line."""
+    """The message of the server, or of libpq, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return error.diag.message_primary or "; ".join(lines) or "the connection broke"
 
 
-def said(error: Exception) -> str:
+def one_line(error: Exception) -> str:
     """The message of an error, ours or the server's, on one line."""
     return words(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())
 

@@ -249,7 +249,7 @@ class Commands:
         ):
             if self._rules.strict:
                 raise self._failed(error, command, WITHOUT_STRICT_SKIPPED) from error
-            self.record.skip(command, error.diag.message_primary or str(error))
+            self.record.skip(command, server_errors.words(error))
             return True
         done = self._repair(connection, command, error)
         if done is None:
