@@ -6,7 +6,6 @@ machine's record of the application adds the runs that stopped it and have no da
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -98,7 +97,7 @@ def the_one(
     if run is not None:
         meant = [each for each in every if each.run == run]
         if not meant and (kept := _kept(maintenance, live, run)) is not None:
-            meant = [Unfinished(kept, None, switched=True)]
+            meant = [Unfinished(kept[1], None, switched=True)]
         if not meant and not to_resume and leftover_of(maintenance, target, state, run) is not None:
             return None
         if not meant:
@@ -146,11 +145,12 @@ def refuse_resume(meant: Unfinished) -> None:
 def refuse_abort(meant: Unfinished, maintenance: Connection) -> None:
     """Raise Refused when the run has nothing to walk back."""
     if not meant.abortable:
-        kept = next((found.name for found, mark in marked(maintenance) if _is_kept(mark, meant.mark)), "")
+        kept = _kept(maintenance, meant.mark.live, meant.run)
         raise Refused(
             f'cannot abort run "{meant.run}": it has switched already',
             hint="Run: lastgood undo",
-            state=f'"{meant.mark.live}" is the restored database; the previous one is kept as "{kept}".',
+            state=f'"{meant.mark.live}" is the restored database; the previous one is kept as '
+            f'"{kept[0].name if kept is not None else ""}".',
         )
 
 
@@ -206,13 +206,10 @@ def run_of(left: Leftover, state: Path) -> str:
     return next(named, left.number or left.name)
 
 
-def _is_kept(mark: Mark, of: Mark) -> bool:
-    return mark.role == "kept" and mark.run == of.run and mark.live == of.live
-
-
-def _kept(maintenance: Connection, live: str, run: str) -> Mark | None:
-    every: Sequence[tuple[Database, Mark]] = marked(maintenance)
-    return next((mark for _, mark in every if mark.role == "kept" and mark.run == run and mark.live == live), None)
+def _kept(maintenance: Connection, live: str, run: str) -> tuple[Database, Mark] | None:
+    """The kept database of a run, with its mark."""
+    every = marked(maintenance)
+    return next((each for each in every if (each[1].role, each[1].run, each[1].live) == ("kept", run, live)), None)
 
 
 def _by_record(target: Target, state: Path) -> Mark | None:
