@@ -22,7 +22,7 @@ from lastgood.members import Departure, HeldRows, Survey
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import not_its_own, words
 from lastgood.postgres.server import Connection
 
 Report = Callable[[str, str], object]
@@ -120,7 +120,7 @@ class Carrier:
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
         why = words(error)
-        if not self._lenient or error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+        if not self._lenient or not_its_own(error):
             raise Failed(
                 f'cannot put back {named} of extension "{extension}": {why}',
                 hint="Go back without it, and leave it in the kept database: --override extensions --reason TEXT",

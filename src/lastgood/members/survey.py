@@ -13,7 +13,7 @@ from lastgood.members.later import written_later
 from lastgood.members.parts import Part, parts
 from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
-from lastgood.postgres.errors import words
+from lastgood.postgres.errors import not_its_own, words
 from lastgood.postgres.server import Connection, Target
 
 # A table that a deployment holds must not keep a plan from being shown.
@@ -33,7 +33,7 @@ def survey(connection: Connection, target: Target) -> Survey:
         with connection.transaction():
             return _survey(connection, known)
     except psycopg.Error as error:
-        if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+        if not_its_own(error):
             raise
         why = words(error)
         return Survey(unknown=tuple(Unknown(extension=each.name, why=why) for each in wanted))

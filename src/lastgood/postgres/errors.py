@@ -309,6 +309,11 @@ def words(error: psycopg.Error) -> str:
     return error.diag.message_primary or "; ".join(lines) or "the connection broke"
 
 
+def not_its_own(error: psycopg.Error) -> bool:
+    """Whether a statement failed for no reason of its own: the connection broke, or an operator intervened."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57"))
+
+
 def one_line(error: Exception) -> str:
     """The message of an error, ours or the server's, on one line."""
     return words(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())

@@ -279,7 +279,7 @@ class Commands:
                             for step in (*repair.before, repair.text, *repair.after):
                                 connection.execute(step)
                     except psycopg.Error as again:
-                        if again.sqlstate is None or again.sqlstate.startswith(("08", "57")):
+                        if server_errors.not_its_own(again):
                             raise self._failed(again, command) from again
                     else:
                         return repair
