@@ -57,7 +57,7 @@ ORDER BY c.relpages, 1, 2
 class LiveTable:
     """A table that carries rows. ``rows`` is the server's estimate unless ``exact``, None where not even that is known
     (never analyzed). ``since``: for each restore point that was asked about, the rows written after it by the time
-    stamps in ``by``; empty where no column tells. ``root``: the partitioned table that it is a part of; one that is
+    stamps in ``by``; empty where no column shows it. ``root``: the partitioned table that it is a part of; one that is
     ``partitioned`` has the rows of its parts. ``unreadable``: the server's reason why its rows can't be read."""
 
     rows: int | None
@@ -74,7 +74,7 @@ class LiveTable:
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """A restore point, as far as counting goes by it. ``exact``: its time is the server's own."""
+    """The part of a restore point that counting needs. ``exact``: its time is the server's own."""
 
     facts: Facts | None
     made_at: datetime
@@ -87,8 +87,8 @@ class Then:
 
 
 def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Column]]:
-    """All tables with the server's estimates, the smallest first; and the column of each that says when a row was
-    written."""
+    """All tables with the server's estimates, the smallest first; and the column of each that has the time of
+    writing."""
     tables: dict[Key, LiveTable] = {}
     stamps: dict[Key, Column] = {}
     for schema, name, partitioned, estimate, size, root_schema, root, columns, dated in _listed(connection):
