@@ -1,4 +1,4 @@
-"""A dump of a database in which there is nothing: no tables and no rows, which is neither a lack of tables nor of rows."""
+"""A dump of a database in which there is nothing: it lacks neither tables nor rows alone."""
 
 from __future__ import annotations
 
