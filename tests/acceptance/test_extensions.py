@@ -208,7 +208,7 @@ def test_what_hangs_on_members_of_an_extension_is_told_and_comes_back(stage: Sta
     plan = rollback.plan(stage.request).plan
     assert not plan.refusals
     assert [each.text for each in plan.findings if each.item == "extensions"] == [
-        CAUTION.replace('minitab":', 'minitab"; it is put back from the manifest:'),
+        CAUTION.replace('minitab":', 'minitab"; they are put back from the manifest:'),
         'no dump holds rows of extension "minitab": table public.minitab_data (1 row); they are copied from the live '
         "database as they are now",
         'no dump holds rows of extension "minitab": table public.swallowed (2 rows); they are copied from the live '
@@ -306,7 +306,7 @@ def test_what_can_not_be_put_back_refuses_the_rollback_before_anything_is_built(
     assert (refused.exit_status, refused.message, refused.hint) == (
         3,
         f'cannot roll back "{stage.live}": no dump holds the changes to extension "minimax", and lastgood cannot '
-        "put it back: operator family public.mfam USING btree (changed)",
+        "put them back: operator family public.mfam USING btree (changed)",
         "Copy these changes by hand from the kept database after the switch: lastgood status names it. Or go on in "
         "spite of it: --override extensions --reason TEXT",
     )
@@ -378,7 +378,7 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
     ]
     plan = rollback.plan(stage.request).plan
     assert [each.text for each in plan.findings if each.item == "extensions"] == [
-        changed.replace('minitab":', 'minitab"; it is put back from the manifest:'),
+        changed.replace('minitab":', 'minitab"; they are put back from the manifest:'),
         why,
         'no dump holds rows of extension "minitab": table public.minitab_data (1 row); they are copied from the live '
         "database as they are now",
