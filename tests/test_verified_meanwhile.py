@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from lastgood import rebuild
 from lastgood.dump.formats import DumpSource, open_dump
 from lastgood.dump.row_index import Owed
 from lastgood.errors import Corrupt, Failed
@@ -44,4 +45,16 @@ def test_an_interrupted_load_does_not_wait_for_the_rest_of_a_large_file(tmp_path
         raise KeyboardInterrupt
     with pytest.raises(Failed), verified_meanwhile(source, "dump.sql", lambda: True):
         raise Failed("interrupted")
+    assert time.monotonic() - began < 30
+
+
+def test_a_load_that_failed_does_not_wait_for_the_rest_of_a_large_file(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(rebuild, "REASON_WAIT", 0.1)
+    source = source_of(tmp_path / "dump.sql", size=1 << 40)
+    began = time.monotonic()
+    with pytest.raises(Failed) as caught, verified_meanwhile(source, "dump.sql", lambda: False):
+        raise Failed("the load failed")
+    assert caught.value.message == "the load failed"
     assert time.monotonic() - began < 30

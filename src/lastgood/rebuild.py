@@ -39,6 +39,8 @@ from lastgood.repairs.extensions import absent
 from lastgood.visible import visible
 
 SHOWN = 20
+# Seconds for which a load that failed waits for the SHA-256 of its file.
+REASON_WAIT = 10.0
 # A hash of the referenced keys in memory: measured, 0.6 × of the time with 4 MB.
 _LOOK_UP = "SET work_mem = '64MB'"
 
@@ -141,8 +143,10 @@ def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bo
         try:
             yield lambda: cancelled() or (digest.done() and digest.result() != owed.sha256)
         except LastgoodError:
-            if not cancelled() and digest.result() != owed.sha256:
-                raise _not_as_written(name) from None  # the reason for the other one, not its consequence
+            # A changed file is the reason for the other error, not its consequence. Writers wait at the fence meanwhile.
+            with suppress(TimeoutError):
+                if not cancelled() and digest.result(timeout=REASON_WAIT) != owed.sha256:
+                    raise _not_as_written(name) from None
             raise
         if digest.result() != owed.sha256:
             raise _not_as_written(name)
