@@ -143,7 +143,7 @@ def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bo
         try:
             yield lambda: cancelled() or (digest.done() and digest.result() != owed.sha256)
         except LastgoodError:
-            # A changed file is the reason for the other error, not its consequence. Writers wait at the fence meanwhile.
+            # A changed file is the reason for the other error, not its consequence; but writers wait at the fence.
             with suppress(TimeoutError):
                 if not cancelled() and digest.result(timeout=REASON_WAIT) != owed.sha256:
                     raise _not_as_written(name) from None
