@@ -74,8 +74,8 @@ def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump, monkeypatch
         points.choose(store)
     assert str(error.value) == f'cannot find a restore point in "{store}": there is none'
     assert error.value.hint == (
-        "Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
-        "lastgood recover looks for what is left."
+        "Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
+        "run lastgood recover: it searches for what is left."
     )
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
