@@ -194,8 +194,8 @@ def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules,
         return f"text was written in {rules.client_encoding} and in {other.client_encoding}"
     majors = (rules.server_major, other.server_major)
     if majors[0] != majors[1] and not all(major and major >= FIRST_MAJOR_OF_THIS_TEXT for major in majors):
-        unknown = [str(major) if major else "an unknown version" for major in majors]
-        return f"PostgreSQL {unknown[0]} and PostgreSQL {unknown[1]} may write the same values differently"
+        one, two = (f"PostgreSQL {major}" if major else "an unknown version of PostgreSQL" for major in majors)
+        return f"{one} and {two} may write the same values differently"
     if expected.zoned and found.zoned:
         if rules.time_zone is None or other.time_zone is None:
             return "time stamps were written in an unknown time zone"

@@ -33,8 +33,9 @@ def _table(r: Ruling, node: Any) -> Command:
     columns = []
     others = [relation]
     for element in node.tableElts or ():
-        kind = element.tag
+        kind, column = element.tag, ""
         if kind == "ColumnDef":
+            column = element.colname
             constraints = element.constraints or ()
             generated = any(c.contype == "CONSTR_GENERATED" for c in constraints)
             if element.typeName is not None:
@@ -46,7 +47,7 @@ def _table(r: Ruling, node: Any) -> Command:
         else:
             return r.foreign(Kind.CHANGE, 'has a "LIKE" in a "CREATE TABLE", which pg_dump never writes', relation)
         for constraint in constraints:
-            created.extend(_constraint(constraint, relation))
+            created.extend(_constraint(constraint, relation, column))
             if constraint.pktable is not None:
                 others.append(r.relation(constraint.pktable))
     inherits = tuple(r.relation(parent) for parent in node.inhRelations or ())
@@ -84,12 +85,17 @@ def _own_sequences(r: Ruling, table: Relation, elements: Iterable[Any]) -> Itera
 
 
 def _sequence_of(table: Relation, column: str) -> Relation:
-    """The server's name, as long as no other object has it (``makeObjectName``)."""
-    parts = [len(table.name.encode()), len(column.encode())]
-    while sum(parts) > _LONGEST - len("__seq"):
-        parts[0 if parts[0] > parts[1] else 1] -= 1
-    cut = [text.encode()[:most].decode(errors="ignore") for text, most in zip((table.name, column), parts, strict=True)]
-    return Relation(table.schema, f"{cut[0]}_{cut[1]}_seq")
+    return Relation(table.schema, _chosen_name(table, column, "seq"))
+
+
+def _chosen_name(table: Relation, columns: str, label: str) -> str:
+    """The server's name for what has none, as long as no other object has it (``makeObjectName``)."""
+    texts = [text for text in (table.name, columns) if text]
+    parts = [len(text.encode()) for text in texts]
+    while sum(parts) > _LONGEST - len(label) - len(texts):
+        parts[parts.index(max(parts)) if parts[0] != parts[-1] else -1] -= 1
+    cut = [text.encode()[:most].decode(errors="ignore") for text, most in zip(texts, parts, strict=True)]
+    return "_".join([*cut, label])
 
 
 _CONSTRAINTS = {
@@ -101,10 +107,27 @@ _CONSTRAINTS = {
 }
 
 
-def _constraint(node: Any, relation: Relation) -> Iterable[Created]:
+# How the server ends the names that it chooses. That of a check of the table depends on the columns that it reads.
+_LABELS = {
+    "CONSTR_CHECK": "check",
+    "CONSTR_PRIMARY": "pkey",
+    "CONSTR_UNIQUE": "key",
+    "CONSTR_FOREIGN": "fkey",
+}
+
+
+def _constraint(node: Any, relation: Relation, column: str = "") -> Iterable[Created]:
+    """The constraint, ``column``'s or the table's. pg_dump names each; what another hand wrote may have no name."""
     kind = _CONSTRAINTS.get(node.contype)
-    if kind is not None and node.conname:
-        yield Created(kind, f"{names.quoted(node.conname)} on {relation}")
+    if kind is None:
+        return
+    name = node.conname
+    label = _LABELS.get(node.contype)
+    if not name and label and (column or label != "check"):
+        columns = "_".join(each.sval for each in (node.fk_attrs or node.keys or ())) or column
+        name = _chosen_name(relation, "" if label == "pkey" else columns, label)
+    if name:
+        yield Created(kind, f"{names.quoted(name)} on {relation}")
 
 
 _DROPS = frozenset(
