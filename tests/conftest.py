@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+import random
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -37,11 +38,14 @@ OURS = {
     "autovacuum": "off",
     "allow_in_place_tablespaces": "on",
 }
+FIRST_SEED = "LASTGOOD_TEST_FIRST_SEED"
 _numbers = itertools.count(1)
 
 
 def pytest_addoption(parser: pytest.Parser) -> None:
     parser.addoption("--campaign", choices=("short", "long"), default="short", help="how much tests/crash tries")
+    # Of one run all workers collect the same schedules: the first process chooses, and its workers inherit it.
+    os.environ.setdefault(FIRST_SEED, str(random.randrange(10_000_000)))
     parser.addoption("--seed", type=int, default=None, help="the one schedule of tests/crash to be repeated")
 
 
@@ -57,6 +61,17 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
 def _major(item: pytest.Function) -> int | None:
     callspec = getattr(item, "callspec", None)
     return callspec.params.get("server") if callspec is not None else None
+
+
+def seeds(config: pytest.Config, short: int, long: int) -> list[int]:
+    """The seeds of a campaign: the same few in the short form, so that a change is what makes it fail; other ones in
+    each run of the long form; or the one that --seed names."""
+    given = config.getoption("--seed")
+    if given is not None:
+        return [given]
+    if config.getoption("--campaign") == "short":
+        return list(range(short))
+    return [int(os.environ[FIRST_SEED]) + number for number in range(long)]
 
 
 def require(major: int) -> None:

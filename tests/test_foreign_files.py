@@ -25,7 +25,7 @@ from lastgood.restore_readable import restore_readable
 
 ENDS = pytest.mark.postgres(15, 18)
 FILES = Path(__file__).parent / "fixtures" / "foreign"
-LOOK = "Load it beside the live database to look at it: lastgood restore FILE --salvage-readable --into NAME."
+LOOK = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME."
 
 # Each file, and what it is refused with as a restore point.
 EXPORTS = {
@@ -138,7 +138,7 @@ def test_a_file_of_several_databases_gives_the_one_that_is_named(server: Embedde
     report = restore_readable(server.target(app), store, ["all.sql"], f"{app}_first")
     assert [(table.name, table.rows) for table in report.tables] == [("one", 1)]
     assert report.damage == (
-        'it holds several databases: from line 9 on "two", which was left out; --database chooses one',
+        'it holds several databases: from line 9 on "two", which was left out; choose one with --database',
     )
     report = restore_readable(server.target(app), store, ["all.sql"], f"{app}_second", database_name="two")
     assert [(table.name, table.rows) for table in report.tables] == [("two", 1)]

@@ -178,7 +178,7 @@ def test_without_a_record_nothing_that_could_harm_is_done(tmp_path: Path) -> Non
     (tmp_path / "runs").write_text("a file where the folder should be")
     with pytest.raises(Refused) as raised:
         recording.begin(tmp_path, RUN, "rollback")
-    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": file exists'
+    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": not a directory'
     shown = list[Event]()
     assert recording.attempt(tmp_path, RUN, "maintenance", shown.append) is None
     assert shown == [Caution(f"there will be no record of this: {raised.value}")]

@@ -36,10 +36,10 @@ def sync_tree(path: Path) -> None:
 
 
 def private_folder(folder: Path) -> None:
-    """Makes a folder, and those above it that are missing, for nobody else to enter; one that exists keeps its mode.
-    Raises OSError."""
+    """Create a folder, and the missing ones above it, with mode 0700; one that exists keeps its mode. Raises
+    OSError."""
     for each in (*reversed(folder.parents), folder):
-        # What "." stands for always exists, whoever may look at it.
+        # "." always exists, also where its parent cannot be read.
         if not each.is_dir():
             try:
                 each.mkdir(mode=0o700)

@@ -22,8 +22,8 @@ def calling(
     suspended: Callable[[], None] | None = None,
 ) -> Iterator[None]:
     """While the block runs, the first signal calls ``mark`` at once, which may do no more than set a variable, and
-    ``first`` in a thread (a handler must not wait for a server or a lock); the second raises KeyboardInterrupt where
-    the main thread stands. Does nothing outside the main thread.
+    ``first`` in a thread (a handler must not wait for a server or a lock); the second raises KeyboardInterrupt in the
+    main thread. Does nothing outside the main thread.
 
     A pipeline that is cancelled sends several signals within seconds, and what was begun because of one must not stop
     at the next: those of ``before`` are called, one a signal, before any counts as the first; those of ``after``

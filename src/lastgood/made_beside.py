@@ -1,7 +1,8 @@
-"""A database made beside all others from a restore point: on record, and removed again unless it is finished.
+"""A new database made from a restore point: recorded, and removed again unless it is completed.
 
-Until it is complete it carries a mark, and only its owner and superusers may connect. Whoever makes it shares the lock
-of its name (``postgres.copying``). So what a killed process leaves is known to ``status``, ``abort`` and ``prune``.
+Until it is complete it carries a mark, and only its owner and superusers may connect. The process that makes it shares
+the lock of its name (``postgres.copying``). So what a killed process leaves is known to ``status``, ``abort`` and
+``prune``.
 """
 
 from __future__ import annotations
@@ -69,7 +70,7 @@ def made(
     """``into``, empty and like ``model``, for the length of a block. When that ends well the statements ``complete``
     are executed in one transaction; without any it stays marked. When it ends with an error ``into`` is removed.
 
-    ``live``: the live database whose ``status`` tells of it; ``kind``: what the copy is for, in one word. Raises
+    ``live``: the live database whose ``status`` lists it; ``kind``: what the copy is for, in one word. Raises
     Interrupted when the block ends with an error because ``stop`` was set, Stopped when ``into`` could not be removed.
     """
     copying.claim(maintenance, into)
@@ -111,7 +112,7 @@ def _complete(maintenance: Connection, into: str, statements: Sequence[sql.Compo
 
 
 def _removed(target: Target, maintenance: Connection, found: Database, run: str, error: BaseException) -> None:
-    """Removes it, on a new session where the old one was lost. Raises Stopped."""
+    """Remove it, in a new session where the old one was lost. Raises Stopped."""
     try:
         try:
             database.drop(maintenance, found.name, found.oid)
@@ -122,8 +123,8 @@ def _removed(target: Target, maintenance: Connection, found: Database, run: str,
         hint = f"{left.hint} Then run" if isinstance(left, Blocked) else "Run"
         why = str(error).strip() or "interrupted"
         raise Stopped(
-            f'cannot remove the incomplete database "{found.name}": {server_errors.said(left)}; the work on it ended: '
-            f"{why}",
+            f'cannot remove the incomplete database "{found.name}": {server_errors.one_line(left)}; building it '
+            f"failed: {why}",
             hint=f"{hint}: lastgood abort {run}",
-            state=f'"{found.name}" is incomplete and marked as that. {UNTOUCHED}',
+            state=f'"{found.name}" is incomplete, and marked so. {UNTOUCHED}',
         ) from error

@@ -46,7 +46,8 @@ def told(run: Run, error: BaseException) -> BaseException:
         first = f"{cause.hint} Then run" if isinstance(cause, Blocked) else "Run"
         return Stopped(
             f"cannot walk the run back: {why}",
-            hint=f'{first}: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} to go on.',
+            hint=f'{first}: lastgood abort {name} to remove "{run.plan.shadow}", or lastgood resume {name} '
+            "to continue.",
             state=f'"{live}" was not touched.{asleep}',
         )
     if run.findings.shadow_kept:

@@ -86,9 +86,9 @@ class TableLoss(Frozen):
     """What becomes of one table. A row count is None where the table does not exist on that side, and for the live one
     where it is not known; ``estimated``: it is the server's estimate.
 
-    ``written_since``: rows of the live table that were written after the restore point, by column ``by``; None where
-    no column tells. ``content``: whether its rows are those of the restore point; None where only one side has the
-    table. ``why``: why they were not compared, or what else tells that they changed. ``not_in_dumps``: rows of an
+    ``written_since``: rows of the live table that were written after the restore point, by column ``by``; None where no
+    column shows it. ``content``: whether its rows are those of the restore point; None where only one side has the
+    table. ``why``: why they were not compared, or the other evidence that they changed. ``not_in_dumps``: rows of an
     extension's table that no dump holds; a rollback copies them from the live database. ``unreadable``: why the live
     table can't be read, in the server's words.
     """

@@ -155,8 +155,8 @@ def prepare(request: Request, emit: Emit) -> Prepared:
 
 
 def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
-    """The plan of a run that stopped, made again from what its databases on the server tell; and the run as it was when
-    they were read. That was without the lock: ``unfinished.still`` reads again under it."""
+    """The plan of a run that stopped, made again from the marks of its databases on the server; and the run as it was
+    when they were read. That was without the lock: ``unfinished.still`` reads again under it."""
     live_name = request.target.dbname
     with database.connect_maintenance(request.target, live_name) as maintenance:
         meant = the_one(maintenance, request.target, request.state, request.run, to_resume=True)

@@ -1,5 +1,5 @@
-"""Removes kept databases and restore points, by policy, by age and number; lists first what would go and what stays,
-and why.
+"""Remove kept databases and restore points, by policy, by age and number; first list what would go and what stays, and
+why.
 
 Never: the last valid restore point, one that is still needed (``needed``), and the kept database of the last run,
 unless it is named. Incomplete copies of killed restores and trials go when they are named, leftovers of a killed run
@@ -187,7 +187,7 @@ def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> I
         yield _database("kept database", each, mark, goes, why)
     for each, mark in every:
         if each.invalid:
-            # A prune that was interrupted: nobody can use such a database any more.
+            # An interrupted DROP DATABASE: such a database accepts no connections any more.
             goes = not wish.named or each.name in wish.named
             yield _database("kept database", each, mark, goes, INVALID if goes else "not named")
 
@@ -351,13 +351,13 @@ def _removed(
         if each.kind == "leftover":
             unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
             if unmarked is None:
-                emit(Note(f'"{each.name}" is no leftover any more; left alone'))
+                emit(Note(f'"{each.name}" is no longer a leftover; it was not removed'))
                 continue
             drop_leftover(maintenance, target, unmarked, plan.live)
         elif each.oid is not None:
             role = "kept" if each.kind == "kept database" else "copy"
             if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:
-                emit(Note(f'"{each.name}" is no {each.kind} any more; left alone'))
+                emit(Note(f'"{each.name}" is no longer a {each.kind}; it was not removed'))
                 continue
             if role == "copy":
                 copying.take_over(maintenance, each.name)

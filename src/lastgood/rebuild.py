@@ -3,10 +3,11 @@
 from __future__ import annotations
 
 import sys
+import threading
 from collections import deque
 from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import AbstractContextManager, closing, contextmanager, suppress
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -55,7 +56,7 @@ class ProofFailed(Failed):
 
 def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
     """The rules of a load, with what is known of the live database: extensions get the version that the restore point
-    knows, else that of the live database; and what its sessions find without naming a schema, repairs may use."""
+    records, else that of the live database; repairs may use what its sessions find on their search path."""
     versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
     versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
     # Ours is empty; theirs comes from the settings of the role and of the database.
@@ -82,11 +83,11 @@ def rebuild(
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
     held: Sequence[HeldRows] = (),
 ) -> Loaded:
-    """Loads the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
-    read back on the way, under the rules of ``expected``. ``rules`` say what may be left out or repaired. ``watch``
-    opens the session that watches the server meanwhile. ``division``: what is left for later, if anything may be.
-    ``state``: the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump
-    holds, to be copied from the database to which ``live`` opens a session.
+    """Load the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
+    read back on the way, under the rules of ``expected``. ``rules``: what may be left out or repaired. ``watch`` opens
+    the session that watches the server meanwhile. ``division``: what is left for later, if anything may be. ``state``:
+    the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump holds, to be
+    copied from the database to which ``live`` opens a session.
 
     What is still owed of the dump's verification (``source.owed``) is done meanwhile: the SHA-256 of the file.
 
@@ -108,7 +109,7 @@ def rebuild(
         memory = history.place(state, connection) if state is not None else None
         known = history.read(memory) if memory is not None else Known()
         script = summary.script if division is None else division.now(summary.script)
-        with _paying(source, name, cancelled) as ended:
+        with verified_meanwhile(source, name, cancelled) as ended:
             options = Options(name, room, pressure, rules, reading, emit, ended, known, division is not None)
             loaded = load(connect, script, summary, supply, options)
         if memory is not None and division is None:
@@ -126,15 +127,17 @@ def rebuild(
 
 
 @contextmanager
-def _paying(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
-    """Verifies what is owed of a dump beside the block, which is to end early when what it is given says so. Raises
-    Corrupt instead of whatever the block raised, where the dump is not what it should be."""
+def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Verify during the block what is owed of a dump. The block is to end early when what it is given returns true.
+    Raises Corrupt instead of whatever the block raised, where the dump is not what it should be."""
     owed = source.owed
     if owed is None:
         yield cancelled
         return
-    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool:
-        digest = pool.submit(source.sha256)
+    over = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool, ExitStack() as end:
+        end.callback(over.set)  # an interrupted run does not wait for the rest of a large file
+        digest = pool.submit(source.sha256, over.is_set)
         try:
             yield lambda: cancelled() or (digest.done() and digest.result() != owed.sha256)
         except LastgoodError:
@@ -147,8 +150,8 @@ def _paying(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Ite
 
 def _not_as_written(name: str) -> Corrupt:
     return Corrupt(
-        f'cannot use "{name}": its bytes are not those that were written when it was made (SHA-256)',
-        hint="The file was changed. To find out where: lastgood points verify. Choose another one: lastgood points",
+        f'cannot use "{name}": its SHA-256 differs from that in its manifest',
+        hint="The file was changed. Find the place with lastgood points verify, or choose another one: lastgood points",
     )
 
 
@@ -223,12 +226,12 @@ def prove(
     again: Callable[[], Facts],
     division: Division | None = None,
 ) -> Comparison:
-    """Reads the database in one snapshot and compares it with the restore point's facts, which are the oracle. Tables
-    in ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
-    Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` says that the
-    server did not do so itself, and those that entered unproved because of ``division``; what that left for later is
-    not missed. ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the
-    restore point's rows, where they were only counted.
+    """Read the database in one snapshot and compare it with the restore point's facts, which are the oracle. Tables in
+    ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
+    Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` is set (the server did not do so
+    itself), and those that entered unproved because of ``division``; what that left for later is not missed.
+    ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the restore point's
+    rows, where they were only counted.
 
     Raises ProofFailed, with every difference.
     """

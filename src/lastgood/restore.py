@@ -79,10 +79,10 @@ def restore(
     live: str | None = None,
     kind: str = "restore",
 ) -> RestoreReport:
-    """Makes the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
-    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``,
-    ``allow_orphans``, ``no_owner`` and ``no_acl``: see ``lastgood.repairs.Rules``. What the server lacks for the
-    restore point is refused before anything is built.
+    """Create the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
+    ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``, ``allow_orphans``,
+    ``no_owner`` and ``no_acl``: see ``lastgood.repairs.Rules``. What the server lacks for the restore point is refused
+    before anything is built.
 
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
@@ -179,7 +179,7 @@ def restore(
                     division=division,
                 )
             if division is not None:
-                with connect("notes what is left") as connection:
+                with connect("records what is left") as connection:
                     remainder.write(connection, run, division.later)
             took["prove"] = time.monotonic() - began
             emit(StageDone("prove", took["prove"], f"{len(comparison.tables)} tables: all equal"))

@@ -122,7 +122,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
         meant = lock_live(maintenance, plan.live, lambda held: still(held, request.target, request.state, before))
         journal = Journal.find(request.state, plan.run)
         if journal is None:
-            emit(Note("this machine has no journal of the run; going on from what the server tells"))
+            emit(Note("this machine has no journal of the run; continuing from its marks on the server"))
             journal = Journal.create(request.state, plan.run)
         recording.goes_on(
             journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
@@ -186,7 +186,7 @@ def _drive(
             with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
                 drive(run, AFTER if run.at_swap else STAGES)
         except BaseException as error:
-            # An error that says it all is its own words, and not its own cause.
+            # Where the error itself is raised, it must not become its own cause.
             said = told(run, error)
             raise said from (None if said is error else error)
         finally:

@@ -189,8 +189,8 @@ def _side_by_side(
 
 
 def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
-    """Undoes steps, the last first, and those that only tidy up after all others; goes on after an error, and raises
-    the first one as WalkBackFailed at the end."""
+    """Undo steps, the last first, and those that only tidy up after all others; continue after an error, and raise the
+    first one as WalkBackFailed at the end."""
     failed: WalkBackFailed | None = None
     in_order = list(reversed(begun))
     in_order.sort(key=lambda each: isinstance(each, Tidies) and each.tidies)

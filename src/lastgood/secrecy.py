@@ -158,7 +158,7 @@ def command_line(words: Sequence[str], scrub: Callable[[str], str]) -> str:
 
 
 def secrets_of(words: Sequence[str]) -> list[str]:
-    """Every secret that stands in a command, as far as its place tells that it is one."""
+    """Every secret in a command that can be recognised by its place."""
     found = [secret for secret in _secrets(words) if secret]
     for word in words:
         found += [match["password"].strip("'\"") for place in _PLACES for match in place.finditer(word)]

@@ -45,8 +45,8 @@ class LiveStatus(Frozen):
 
 
 class OurDatabase(Frozen):
-    """A shadow or a kept database. ``origin`` says in words where it comes from; ``deployment`` is the failed one that
-    had changed it, empty otherwise. ``invalid``: DROP DATABASE was interrupted; such a database can only be removed."""
+    """A shadow or a kept database. ``origin``: where it comes from, in words; ``deployment`` is the failed one that had
+    changed it, empty otherwise. ``invalid``: DROP DATABASE was interrupted; such a database can only be removed."""
 
     name: str
     oid: int
@@ -66,10 +66,10 @@ class OurDatabase(Frozen):
 
 
 class UnfinishedRun(Frozen):
-    """A run that is at work or stopped in between. ``shadow`` is its database on the server; empty where it has none
-    and only this machine knows that it stopped the application. ``kind`` is ``rollback``, or what a copy was made for:
-    ``restore``, ``salvage``, ``trial``, ``recover``. ``working`` says who is at work on it now; empty when it stopped.
-    ``obstacle`` says why it cannot be resumed; empty when it can."""
+    """A run that is active or stopped in between. ``shadow`` is its database on the server; empty where it has none and
+    only this machine knows that it stopped the application. ``kind`` is ``rollback``, or what a copy was made for:
+    ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty when it
+    stopped. ``obstacle``: why it cannot be resumed; empty when it can."""
 
     run: str
     live: str
@@ -245,7 +245,8 @@ def described(found: Database, mark: Mark) -> OurDatabase:
 
 
 def unfinished_of(maintenance: Connection, found: Unfinished, working: str) -> UnfinishedRun:
-    """``found`` with who is at work on it; ``working``: who holds the live database's lock, empty when nobody does."""
+    """``found`` with the session that executes it; ``working``: the holder of the live database's lock, empty without
+    one."""
     mark, name = found.mark, found.database.name if found.database is not None else ""
     holder = copying.holder(maintenance, name) if mark.role == "copy" else None
     at_work = holder or (working if mark.run in working else "")

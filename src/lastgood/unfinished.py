@@ -1,12 +1,11 @@
 """Which runs of a live database are unfinished, and what can be done about each.
 
-``status``, ``resume``, ``abort`` and ``prune`` all ask here, so they cannot disagree. The server's marks decide; this
+``status``, ``resume``, ``abort`` and ``prune`` all use this, so they cannot disagree. The server's marks decide; this
 machine's record of the application adds the runs that stopped it and have no database.
 """
 
 from __future__ import annotations
 
-from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -26,9 +25,9 @@ _STATUS = "Look at lastgood status."
 
 @dataclass(frozen=True, slots=True)
 class Unfinished:
-    """A run that is at work or stopped in between. ``database`` is what it left on the server; None where only this
-    machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``
-    says why it cannot be resumed; empty when it can."""
+    """A run that is active or stopped in between. ``database`` is what it left on the server; None where only this
+    machine's record of the application knows the run. ``switched``: the kept database of the run exists. ``obstacle``:
+    why it cannot be resumed; empty when it can."""
 
     mark: Mark
     database: Database | None
@@ -53,8 +52,8 @@ class Unfinished:
 
 
 def unfinished(maintenance: Connection, target: Target, state: Path | None) -> list[Unfinished]:
-    """Every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder, None for what
-    the server alone tells."""
+    """Every unfinished run of ``target``'s database, the oldest first. ``state``: this machine's folder, None for the
+    server's marks alone."""
     live = target.dbname
     ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
     switched = {mark.run for _, mark in ours if mark.role == "kept"}
@@ -71,16 +70,16 @@ def unfinished(maintenance: Connection, target: Target, state: Path | None) -> l
 
 
 def _looked_up(mark: Mark) -> bool:
-    """Whether the database only shows what scripts of extensions make. While one is at work, nothing is unfinished."""
+    """Whether the database is a reference for extensions' scripts. While one exists, no run is unfinished."""
     return mark.options.get("kind") == REFERENCE
 
 
 def _obstacle(mark: Mark, found: Database, now: Database | None, switched: bool) -> str:
     live = mark.live
     if mark.role == "copy":
-        return f"a {mark.options.get('kind', 'restore')} is not resumed, it is begun again"
+        return f"a {mark.options.get('kind', 'restore')} cannot be resumed; run it again"
     if switched:
-        return f'it has switched already; "{found.name}" is what another session of the same run left'
+        return f'it has switched already; another session of the same run left "{found.name}"'
     its_own = now is not None and (inside := read_mark(now.comment)) is not None and inside.run == mark.run
     if now is not None and now.oid != mark.live_oid and not its_own:
         return f'"{live}" was replaced by another database since the run began'
@@ -98,7 +97,7 @@ def the_one(
     if run is not None:
         meant = [each for each in every if each.run == run]
         if not meant and (kept := _kept(maintenance, live, run)) is not None:
-            meant = [Unfinished(kept, None, switched=True)]
+            meant = [Unfinished(kept[1], None, switched=True)]
         if not meant and not to_resume and leftover_of(maintenance, target, state, run) is not None:
             return None
         if not meant:
@@ -134,7 +133,7 @@ def _nothing(maintenance: Connection, live: str) -> Refused:
 
 
 def refuse_resume(meant: Unfinished) -> None:
-    """Raises Refused when the run cannot be resumed."""
+    """Raise Refused when the run cannot be resumed."""
     if meant.obstacle:
         raise Refused(
             f'cannot resume run "{meant.run}": {meant.obstacle}',
@@ -144,13 +143,14 @@ def refuse_resume(meant: Unfinished) -> None:
 
 
 def refuse_abort(meant: Unfinished, maintenance: Connection) -> None:
-    """Raises Refused when the run has nothing to walk back."""
+    """Raise Refused when the run has nothing to walk back."""
     if not meant.abortable:
-        kept = next((found.name for found, mark in marked(maintenance) if _is_kept(mark, meant.mark)), "")
+        kept = _kept(maintenance, meant.mark.live, meant.run)
         raise Refused(
             f'cannot abort run "{meant.run}": it has switched already',
             hint="Run: lastgood undo",
-            state=f'"{meant.mark.live}" is the restored database; the previous one is kept as "{kept}".',
+            state=f'"{meant.mark.live}" is the restored database; the previous one is kept as '
+            f'"{kept[0].name if kept is not None else ""}".',
         )
 
 
@@ -206,18 +206,15 @@ def run_of(left: Leftover, state: Path) -> str:
     return next(named, left.number or left.name)
 
 
-def _is_kept(mark: Mark, of: Mark) -> bool:
-    return mark.role == "kept" and mark.run == of.run and mark.live == of.live
-
-
-def _kept(maintenance: Connection, live: str, run: str) -> Mark | None:
-    every: Sequence[tuple[Database, Mark]] = marked(maintenance)
-    return next((mark for _, mark in every if mark.role == "kept" and mark.run == run and mark.live == live), None)
+def _kept(maintenance: Connection, live: str, run: str) -> tuple[Database, Mark] | None:
+    """The kept database of a run, with its mark."""
+    every = marked(maintenance)
+    return next((each for each in every if (each[1].role, each[1].run, each[1].live) == ("kept", run, live)), None)
 
 
 def _by_record(target: Target, state: Path) -> Mark | None:
-    """What the mark would say of a run that stopped the application and has no database (any more). Only the machine
-    that has its journal knows of it."""
+    """The mark of a run that stopped the application and has no database (any more). Only the machine with its journal
+    has a record of it."""
     stopped = record.read(state, target)
     journal = Journal.find(state, stopped.by) if stopped is not None and stopped.by != record.BY_HAND else None
     if journal is None or stopped is None:

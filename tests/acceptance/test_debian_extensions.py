@@ -48,7 +48,7 @@ CASES = {
             "INSERT INTO res_partner (id, name) VALUES (1, 'Müller')",
             "CREATE INDEX partner_name ON res_partner USING gin (unaccent(name) gin_trgm_ops)",
         ),
-        ('no dump holds what was changed of extension "unaccent": function public.unaccent(text) (changed)',),
+        ('no dump holds the changes to extension "unaccent": function public.unaccent(text) (changed)',),
         {"SELECT plain FROM res_partner": "Muller"},
     ),
     "postgis": Case(

@@ -99,7 +99,7 @@ def test_rows_that_extensions_bring_along_give_way_before_those_that_they_refere
 ) -> None:
     make(stage, "CREATE EXTENSION minibuilt", "UPDATE built_child SET v = 'changed'", "INSERT INTO built VALUES (3)")
     report = there_and_back(stage, tmp_path)
-    why = "that its extension brought along gave way to those of the restore point"
+    why = "of its extension's script were replaced by those of the restore point"
     assert [(each.what, each.why) for each in report.repaired] == [
         ("rows of public.built_child", f"1 row {why}"),
         ("rows of public.built", f"2 rows {why}"),
@@ -170,7 +170,7 @@ HUNG = (
     "CREATE TABLE t (id int PRIMARY KEY)",
 )
 CAUTION = (
-    'no dump holds what was changed of extension "minitab": table public.swallowed (added), '
+    'no dump holds the changes to extension "minitab": table public.swallowed (added), '
     "column public.minitab_data.extra (added), column default public.minitab_data.extra (added), "
     "constraint ck on public.minitab_conf (added), index public.my_idx (added), "
     "trigger aud on public.minitab_conf (added)"
@@ -310,9 +310,10 @@ def test_what_can_not_be_put_back_refuses_the_rollback_before_anything_is_built(
     assert refused is not None
     assert (refused.exit_status, refused.message, refused.hint) == (
         3,
-        f'cannot roll back "{stage.live}": no dump holds what was changed of extension "minimax", and lastgood cannot '
+        f'cannot roll back "{stage.live}": no dump holds the changes to extension "minimax", and lastgood cannot '
         "put it back: operator family public.mfam USING btree (changed)",
-        "It stays in the kept database only. Or go on in spite of it: --override extensions --reason TEXT",
+        "Copy these changes by hand from the kept database after the switch: lastgood status names it. Or go on in "
+        "spite of it: --override extensions --reason TEXT",
     )
 
 
@@ -356,7 +357,7 @@ def test_without_an_override_such_a_run_stops_and_the_live_database_is_as_it_was
         5,
         'cannot put back foreign key fk on public.mdata of extension "minimax": insert or update on table "mdata" '
         'violates foreign key constraint "fk"',
-        "To go back without it, which stays in the kept database: --override extensions --reason TEXT",
+        "Go back without it, and leave it in the kept database: --override extensions --reason TEXT",
     )
     assert stage.names() == [stage.live]
     assert stage.value("SELECT v FROM public.mdata") == "later"
@@ -369,11 +370,11 @@ def test_of_what_can_not_be_looked_up_counts_what_was_written_later(stage: Stage
     said: list[Event] = []
     take(stage.request.target, stage.request.store, emit=said.append)
     changed = (
-        'no dump holds what was changed of extension "minitab": column public.minitab_conf.mine (added), '
+        'no dump holds the changes to extension "minitab": column public.minitab_conf.mine (added), '
         "index public.my_idx (added)"
     )
     why = (
-        'whether extension "minitab" was changed is not known: extension "minitab" has no installation script nor '
+        'cannot find out whether extension "minitab" was changed: extension "minitab" has no installation script nor '
         'update path for version "0.9"'
     )
     assert [each.text for each in said if isinstance(each, Caution | Note)] == [
@@ -404,7 +405,7 @@ def test_a_role_that_may_make_no_database_is_told_that_nothing_is_known(stage: S
         said: list[Event] = []
         take(stage.server.target(stage.live, user="reader"), stage.request.store, emit=said.append)
         assert [each.text for each in said if isinstance(each, Note)] == [
-            'whether extension "minitab" was changed is not known: permission denied to create database'
+            'cannot find out whether extension "minitab" was changed: permission denied to create database'
         ]
     finally:
         make(stage, "DROP OWNED BY reader", "DROP ROLE reader")

@@ -62,7 +62,7 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     assert not is_there(server, name) and status.look(target).leftovers == ()
     said: list[Event] = []
     assert prune.run(target, plan, said.append)["removed"] == []
-    assert Note(f'"{name}" is no leftover any more; left alone') in said
+    assert Note(f'"{name}" is no longer a leftover; it was not removed') in said
 
 
 @pytest.mark.parametrize("named", ["20261122-031500-9f3c1a70", "9f3c1a70", None])

@@ -416,13 +416,13 @@ def test_a_run_whose_live_database_was_exchanged_meanwhile_is_not_resumed(
             "holders",
             f'run {run} is unfinished, its database "{database}_shadow_{run[-8:]}" exists; once this rollback has '
             "switched, it can no longer be resumed",
-            f"lastgood resume {run} goes on with it; lastgood abort {run} removes it.",
+            f"Continue it with lastgood resume {run}; lastgood abort {run} removes it.",
         )
     ]
     rolled_back = lastgood("rollback", "--yes")
     assert rolled_back.status == 0
     assert (
-        f"caution run {run} is unfinished, and cannot be resumed once this rollback has switched; to go on with it "
+        f"caution run {run} is unfinished, and cannot be resumed once this rollback has switched; to continue it "
         f"instead: lastgood resume {run}\n"
     ) in rolled_back.err
     status = lastgood("status")

@@ -43,7 +43,7 @@ def test_facts_and_validate_look_into_it(lastgood: Lastgood, server: EmbeddedSer
     assert lastgood("facts", kept, "--live").status == 3
     assert f'GO: "{kept}"' in lastgood("validate", "--db", url).out
     assert not is_open(server, kept)
-    assert f"lastgood facts {kept} looks into it" in lastgood("status").out
+    assert f"lastgood facts {kept} shows its contents" in lastgood("status").out
 
 
 def by_text(lastgood: Lastgood, name: str) -> str:
@@ -58,14 +58,14 @@ def test_what_cannot_read_it_says_what_it_is(
     assert outcome.err.splitlines()[-3:] == [
         f'error: cannot back up database "{kept}": "{kept}" is a kept database of "{database}", closed to connections',
         "state: Nothing was changed.",
-        f"next:  To look into it: lastgood facts {kept}, as its owner or as a superuser. For psql, open it first and "
+        f"next:  Read it with lastgood facts {kept}, as its owner or as a superuser. For psql, open it first and "
         f'close it again afterwards: ALTER DATABASE "{kept}" ALLOW_CONNECTIONS true',
     ]
     named = lastgood("rollback", kept, "--dry-run")
     assert named.status == 4
     assert (
         "A kept database is not a restore point: lastgood status has the command for undo, lastgood facts "
-        f"{kept} looks into it."
+        f"{kept} shows its contents."
     ) in named.err
 
 

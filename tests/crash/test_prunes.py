@@ -11,6 +11,7 @@ from collections import Counter
 
 import pytest
 
+from tests.conftest import seeds
 from tests.crash.test_crash import NEW, Scene
 from tests.crash.test_crash import scene as scene
 
@@ -20,10 +21,7 @@ SHORT, LONG = 2, 25
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
-        given = metafunc.config.getoption("--seed")
-        count = LONG if metafunc.config.getoption("--campaign") == "long" else SHORT
-        first = random.SystemRandom().randrange(1 << 24)
-        metafunc.parametrize("seed", [given] if given is not None else [first + number for number in range(count)])
+        metafunc.parametrize("seed", seeds(metafunc.config, SHORT, LONG))
 
 
 def test_a_prune_that_is_cut_off(scene: Scene, seed: int, tally: Counter[str]) -> None:

@@ -22,6 +22,7 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests import standby, warm
+from tests.conftest import seeds
 from tests.crash.ledger import writing
 from tests.crash.test_crash import Scene, prepared
 
@@ -36,10 +37,7 @@ SHORT, LONG = 3, 60
 
 def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
     if "seed" in metafunc.fixturenames:
-        given = metafunc.config.getoption("--seed")
-        count = LONG if metafunc.config.getoption("--campaign") == "long" else SHORT
-        first = random.SystemRandom().randrange(1 << 24)
-        metafunc.parametrize("seed", [given] if given is not None else [first + number for number in range(count)])
+        metafunc.parametrize("seed", seeds(metafunc.config, SHORT, LONG))
 
 
 @pytest.fixture(scope="module")

@@ -384,7 +384,7 @@ def test_what_a_restore_must_never_do(line: bytes, reason: str) -> None:
 @pytest.mark.parametrize(
     ("line", "reason"),
     [
-        (b"DROP TABLE public.t;", "drops something after the dump began to make things"),
+        (b"DROP TABLE public.t;", "drops an object after the dump has created others"),
         (b"UPDATE public.t SET a = 1;", 'has "UPDATE public", which pg_dump never writes'),
         (b"\\echo hello", r'has the psql command "\echo", which pg_dump never writes'),
     ],

@@ -74,8 +74,8 @@ def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump, monkeypatch
         points.choose(store)
     assert str(error.value) == f'cannot find a restore point in "{store}": there is none'
     assert error.value.hint == (
-        "Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
-        "lastgood recover looks for what is left."
+        "Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
+        "run lastgood recover: it searches for what is left."
     )
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
@@ -149,3 +149,41 @@ def test_an_emergency_backup_that_lost_its_manifest_is_not_taken_for_a_good_stat
     assert RestorePoint(store / "app_20251104_143000_emergency.sql", now, "name", 1).is_emergency
     assert RestorePoint(store / "emergency_20251104_143000.sql", now, "name", 1).is_emergency
     assert not RestorePoint(store / "app_20251104_143000.sql", now, "name", 1).is_emergency
+
+
+def in_part(crm: Target, store: Path, dump: Dump, day: int) -> Path:
+    """A dump that has no rows of one table."""
+    return dump(crm, store / f"cloud_backup_2025110{day}_130000.sql", "--exclude-table-data=public.accounts")
+
+
+def test_a_complete_point_is_preferred_to_a_newer_one_that_lacks_rows(crm: Target, store: Path, dump: Dump) -> None:
+    whole = dump(crm, store / "cloud_backup_20251101_130000.sql")
+    older, newer = (in_part(crm, store, dump, day) for day in (2, 3))
+    said: list[Event] = []
+    assert points.choose(store, emit=said.append).point.path == whole
+    assert sorted(event.text for event in said if isinstance(event, Caution)) == [
+        f"{path.name} is passed over: it has no rows for public.accounts" for path in (older, newer)
+    ]
+
+
+def test_where_no_point_is_complete_the_newest_that_only_lacks_rows_is_taken(
+    crm: Target, store: Path, dump: Dump
+) -> None:
+    older, newer = (in_part(crm, store, dump, day) for day in (1, 2))
+    schema = dump(crm, store / "cloud_backup_20251103_130000.sql", "--schema-only")
+    said: list[Event] = []
+    chosen = points.choose(store, emit=said.append)
+    assert chosen.point.path == newer
+    assert chosen.lack is not None
+    assert (chosen.lack.what, chosen.lack.message) == ("rows", "no rows for public.accounts")
+    assert [event.text for event in said if isinstance(event, Caution)] == [
+        f"{schema.name} is passed over: it has no data",
+        f"{older.name} is passed over: it has no rows for public.accounts",
+    ]
+
+
+def test_definitions_alone_are_never_chosen(crm: Target, store: Path, dump: Dump) -> None:
+    schema = dump(crm, store / "cloud_backup_20251101_130000.sql", "--schema-only")
+    with pytest.raises(BadPoint) as error:
+        points.choose(store)
+    assert str(error.value) == f'cannot find a valid restore point in "{store}"; not valid: {schema.name}'

@@ -98,6 +98,6 @@ def test_a_backup_of_what_no_dump_may_hold(
         take(server.target(name), store)
     assert 'makes a function in the language "internal" outside an extension' in refused.value.message
     assert refused.value.hint == (
-        "Nothing is left behind. lastgood restores no dump of this database as long as the database holds that; "
-        "pg_restore and psql do."
+        "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump, "
+        "and pg_restore or psql."
     )

@@ -90,9 +90,7 @@ def test_a_changed_row_is_told_while_it_is_loaded(live: Target, store: Path) -> 
     changed(point, b"\\\\. text 15000\n", b"\\\\. test 15000\n")
     with pytest.raises(Corrupt) as caught:
         restore(live, store, point.path.name, f"{live.dbname}_r")
-    assert caught.value.message == (
-        f'cannot use "{point.path.name}": its bytes are not those that were written when it was made (SHA-256)'
-    )
+    assert caught.value.message == (f'cannot use "{point.path.name}": its SHA-256 differs from that in its manifest')
 
 
 def test_a_manifest_that_calls_a_command_rows_gets_the_whole_file_read(live: Target, store: Path) -> None:

@@ -31,8 +31,7 @@ def test_one_changed_value_is_told_with_its_table(crm: Target, store: Path) -> N
     assert verdict.state == "differs"
     assert not verdict.valid
     assert verdict.message.startswith(
-        f'cannot use "{point.path}": it is not what was written down when it was made: '
-        "content of public.contacts: digest "
+        f'cannot use "{point.path}": it differs from its manifest: content of public.contacts: digest '
     )
     assert verdict.hint == "The file was changed. Choose another restore point: lastgood points."
     assert verdict.facts is not None
@@ -46,7 +45,7 @@ def test_a_changed_byte_outside_the_rows_is_told_by_the_sha_256(crm: Target, sto
     verdict = points.verify(point)
     assert (verdict.state, verdict.message) == (
         "differs",
-        f'cannot use "{point.path}": its bytes are not those that were written when it was made (SHA-256)',
+        f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
     )
     assert verdict.hint == "The file was changed, though not its rows. Choose another restore point: lastgood points."
 
@@ -177,7 +176,7 @@ def test_a_point_that_is_read_whole_is_its_manifests_or_an_error(crm: Target, st
     with pytest.raises(BadPoint) as error:
         points.read_whole(other)
     assert str(error.value) == (
-        f'cannot use "{point.path}": it is not what was written down when it was made: '
+        f'cannot use "{point.path}": it differs from its manifest: '
         "sequence of public.contacts_id_seq: absent expected, last value 500 found"
     )
 

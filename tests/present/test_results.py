@@ -301,7 +301,7 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
         f"    was live until the rollback {RUN}, 2025-11-04 14:30:00\n"
         "    UTC (9 hours ago), by ann on ops1\n"
         f"    lastgood undo {RUN}\n"
-        "    lastgood facts crm_old_1 looks into it\n"
+        "    lastgood facts crm_old_1 shows its contents\n"
     )
 
 

@@ -110,7 +110,7 @@ def test_rows_of_an_extension_give_way_to_those_of_the_dump(stage: Stage) -> Non
     assert repaired(loaded) == [
         (
             "rows of public.cfg",
-            "2 rows that its extension brought along gave way to those of the restore point",
+            "2 rows of its extension's script were replaced by those of the restore point",
         )
     ]
     assert loaded.skipped == {("policy mine on public.cfg", 'policy "mine" for table "cfg" already exists'): (18, 1)}

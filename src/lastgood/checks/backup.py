@@ -105,5 +105,5 @@ def readable(s: Subject) -> Iterator[Finding | Seen]:
         level="refusal",
         code="cannot_read",
         text=f'this role can\'t read all of "{s.database.name}": {names}{more}',
-        hint=f"Connect as a superuser, or as one run: GRANT pg_read_all_data TO {role};",
+        hint=f"Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role};",
     )

@@ -16,26 +16,26 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
             yield Finding(
                 level="refusal",
                 code="stays_in_kept",
-                text=f'no dump holds what was changed of extension "{name}", and lastgood cannot put it back: {lost}',
-                hint="It stays in the kept database only.",
+                text=f'no dump holds the changes to extension "{name}", and lastgood cannot put them back: {lost}',
+                hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
         if carried := survey.said(name, carried=True, rows=False):
             whence = "from the manifest" if survey is not s.members and _own(s) else "from the live database"
             yield Finding(
                 level="caution",
                 code="put_back",
-                text=f'no dump holds what was changed of extension "{name}"; it is put back {whence}: {carried}',
+                text=f'no dump holds the changes to extension "{name}"; they are put back {whence}: {carried}',
             )
     for unknown in survey.unknown:
         yield Finding(
             level="caution",
             code="extension_not_known",
-            text=f'whether extension "{unknown.extension}" was changed is not known: {unknown.why}',
-            hint="What was changed of it is in no dump, and stays in the kept database only.",
+            text=f'cannot find out whether extension "{unknown.extension}" was changed: {unknown.why}',
+            hint="Compare the extension's objects by hand: no dump holds changes to them.",
             known="not known",
         )
     if survey == type(survey)():
-        yield Seen(text="nothing was changed of what extensions make")
+        yield Seen(text="no object of an extension was changed")
 
 
 def rows(s: Subject) -> Iterator[Finding]:

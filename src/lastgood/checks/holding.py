@@ -40,5 +40,5 @@ def unfinished(s: Subject) -> Iterator[Finding]:
             code="unfinished",
             text=f"run {each.run} is unfinished{left}"
             + ("" if each.obstacle else "; once this rollback has switched, it can no longer be resumed"),
-            hint=f"{abort}." if each.obstacle else f"lastgood resume {each.run} goes on with it; {abort}.",
+            hint=f"{abort}." if each.obstacle else f"Continue it with lastgood resume {each.run}; {abort}.",
         )

@@ -54,7 +54,7 @@ _PACKAGES = {
 @dataclass(frozen=True, slots=True)
 class Lack:
     """``names`` that the server lacks; ``kind`` is ``roles``, ``extensions``, ``languages`` or ``tablespaces``.
-    ``text`` says so, ``hint`` what to do."""
+    ``text`` is the message, ``hint`` what to do."""
 
     kind: str
     names: tuple[str, ...]
@@ -129,7 +129,7 @@ def missing_tablespaces(connection: Connection, summary: DumpSummary) -> Lack | 
 
 
 def require(connection: Connection, facts: Facts, summary: DumpSummary, rules: Rules, name: str) -> None:
-    """Raises Refused with everything that the server lacks for the restore point ``name``."""
+    """Raise Refused with everything that the server lacks for the restore point ``name``."""
     lacks = list(_lacks(connection, facts, summary, rules))
     if lacks:
         raise Refused(

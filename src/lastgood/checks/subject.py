@@ -25,7 +25,7 @@ ROOM_FACTOR = 1.3
 @dataclass(frozen=True, slots=True)
 class Reading:
     """What is known of the restore point. ``facts`` and ``summary`` are None as far as it was not read: then ``looked``
-    says at what one looked, in words. Without a ``point``: ``trouble`` says why there is none, ``hint`` what to do.
+    is what was read instead, in words. Without a ``point``: ``trouble`` is the reason, ``hint`` what to do.
 
     ``lack`` and ``orphans``: what it does not hold of a whole database, and rows that refer to that.
     ``owing``: its rows and its SHA-256 are verified while it is loaded.

@@ -46,7 +46,7 @@ def deploy_(
         typer.Option(
             "--allow-errors",
             metavar="REASON",
-            help="Accept errors that the migration prints and goes on after; the reason goes into the record.",
+            help="Accept errors that the migration prints and ignores; the reason is recorded.",
         ),
     ] = None,
     dry_run: DryRun = False,
@@ -109,7 +109,7 @@ def _reason(text: str | None) -> str:
     if text is not None and not text.strip():
         raise UsageError(
             "cannot accept errors: the reason of --allow-errors is empty",
-            hint="Write why they do no harm: it goes into the record.",
+            hint="Give the reason why they are harmless: --allow-errors REASON. It is recorded.",
             state=config.NOTHING_LOOKED_AT,
         )
     return (text or "").strip()

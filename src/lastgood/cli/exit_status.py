@@ -12,7 +12,7 @@ MEANINGS: dict[int, str] = {
     errors.BadPoint.exit_status: "the restore point is missing, incomplete, corrupt or unsafe",
     errors.Failed.exit_status: "failed; the live database is as it was, and open",
     errors.ChecksFailedAfterSwap.exit_status: "a swap or a deployment failed its checks, and was taken back",
-    errors.Stopped.exit_status: "stopped in between: `lastgood status` tells how to go on",
+    errors.Stopped.exit_status: "stopped in between: `lastgood status` shows how to continue",
     errors.Interrupted.exit_status: "interrupted by the user, walked back",
 }
 ALWAYS = (0, 1, 2, 130)

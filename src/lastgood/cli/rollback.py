@@ -112,7 +112,7 @@ def roll_back(
 
 
 def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -> str | None:
-    """Asks for consent to a rollback. Where another run could be resumed it says so, and returns that run when the
+    """Ask for consent to a rollback. Where another run could be resumed, show that, and return that run when the
     operator chooses to resume it."""
     other = rollback.resumable(request)
     if not other:
@@ -122,7 +122,7 @@ def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -
         with session.events() as emit:
             emit(
                 Caution(
-                    f"run {other} is unfinished, and cannot be resumed once this rollback has switched; to go on with "
+                    f"run {other} is unfinished, and cannot be resumed once this rollback has switched; to continue "
                     f"it instead: lastgood resume {other}"
                 )
             )

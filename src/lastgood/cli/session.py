@@ -82,7 +82,8 @@ class Session:
 
     @property
     def names_a_database(self) -> bool:
-        """Whether anything says which database is meant; otherwise libpq takes the one that is called like the user."""
+        """Whether an option, the environment or the configuration names a database; otherwise libpq takes the user's
+        name."""
         return bool(self.settings.db) or any(self._environment.get(name) for name in ("PGDATABASE", "PGSERVICE"))
 
     def unnamed(self, why: str) -> UsageError:
@@ -213,12 +214,12 @@ class Session:
         return line.strip()
 
     def confirm(self, what: str, expected: str, yes: bool, *, instead: Mapping[str, str] | None = None) -> str:
-        """Asks a person at a terminal to type ``expected``, the database's name; ``--yes`` answers for him.
+        """Ask a person at a terminal to type ``expected``, the database's name; ``--yes`` answers for them.
 
         ``what`` is about to be done, as in "to undo". ``instead``: other answers, and what they do, as in "to resume";
         returns the answer.
 
-        Raises Refused when the answer is another, or when there is nobody to ask.
+        Raises Refused when the answer is another, or when stdin is not a terminal.
         """
         if yes:
             return expected
@@ -258,7 +259,7 @@ class Session:
             self.frame = before
 
     def failed(self, error: LastgoodError) -> int:
-        """Shows an error and returns its exit status. One that comes of no database being named says that instead."""
+        """Show an error and return its exit status. Where no database is named, show that as the cause."""
         cause = _of_the_database(error)
         if not self.names_a_database and cause is not None:
             error = self.unnamed(" ".join(str(cause).removeprefix("connection is bad: ").split()))
@@ -299,7 +300,7 @@ def as_shown(error: BaseException) -> LastgoodError | None:
 
 
 def _of_the_database(error: BaseException | None) -> BaseException | None:
-    """What says that the server could not be reached, or has no such database; None where nothing does."""
+    """The error that the server could not be reached, or has no such database; None for any other."""
     if error is None or isinstance(error, UsageError):
         return None
     # Only an attempt to connect that failed has one.

@@ -11,7 +11,7 @@ _ENDS = re.compile(rb"(?i)(?:commit|end)\b")
 
 
 class Brackets:
-    """``open``: whether a transaction of the file is open where it stands."""
+    """``open``: whether a transaction of the file is open at the present command."""
 
     def __init__(self) -> None:
         self.open = False
@@ -19,7 +19,7 @@ class Brackets:
         self._kept = False
 
     def note(self, command: Command) -> Iterator[Command]:
-        """Takes a BEGIN or COMMIT; gives it back where it is to be run now."""
+        """Take a BEGIN or COMMIT; yield it where it is to be run now."""
         self.open = _ENDS.match(command.statement.text) is None
         self._begun = command if self.open else None
         if self._kept and not self.open:

@@ -54,7 +54,7 @@ def check_rows(start: RowsStart, token: CopyData) -> None:
         line = token.line + data.count(b"\n", 0, at)
         raise _bare_carriage_return(line, token.offset + at, start.relation)
     columns = start.columns
-    # Where nothing tells how many values a row has, all have as many as the first one.
+    # Where the number of columns is unknown, each row must have as many values as the first one.
     tabs = data.count(b"\t", 0, data.find(b"\n")) if columns is None else max(len(columns) - 1, 0)
     # What separates the values of the whole batch is compared at once: rows are looked at one by one only where it is
     # wrong. A sum would miss a row with too few values beside one with too many.
@@ -125,8 +125,8 @@ def _find_odd_row(start: RowsStart, token: CopyData, tabs: int) -> None:
 def check_inserted(target: InsertTarget, statement: Statement, known: int | None, *, all_columns: bool) -> None:
     """As many values in each row of an INSERT as it needs; else Corrupt names the line.
 
-    ``known``: how many columns the table has, None where nothing tells. ``all_columns``: an INSERT without a list gives
-    every one of them, as pg_dump writes it; SQL itself lets it leave out the last ones.
+    ``known``: how many columns the table has, None where that is unknown. ``all_columns``: an INSERT without a list
+    gives every one of them, as pg_dump writes it; SQL itself lets it leave out the last ones.
     """
     wanted = target.columns if target.columns is not None else known
     if wanted is None and target.rows:

@@ -11,7 +11,7 @@ _VARIABLE = re.compile(r":\{\?(\w+)\}|:'?\"?(\w+)'?\"?")
 
 
 class Conditions:
-    r"""Gets the psql commands of a text in their order. ``active``: whether what follows would be run."""
+    r"""Track psql's ``\if`` through the psql commands of a text. ``active``: psql would run what follows."""
 
     def __init__(self) -> None:
         self._variables: dict[str, str] = {}
@@ -23,7 +23,7 @@ class Conditions:
         return all(taken for taken, _ in self._open)
 
     def note(self, command: PsqlCommand) -> None:
-        """Takes the next one."""
+        """Take the next psql command."""
         name, argument = command.name[1:], command.argument
         if name == "if":
             taken = self._holds(argument)

@@ -46,13 +46,13 @@ class CopyForm:
 
     @property
     def usual(self) -> bool:
-        """Whether rows of this form are in pg_dump's already."""
+        """Whether this form is pg_dump's own, so that no conversion is needed."""
         return self == CopyForm()
 
 
 def form_of(options: Iterable[Any], encoding: str) -> CopyForm | None:
-    """The form that the options of a COPY ask for; None when they ask for something that is not known here, or that
-    changes which rows go in. ``encoding``: the codec that the text is in."""
+    """The form that the options of a COPY ask for; None for an unknown option, and for one that changes which rows go
+    in. ``encoding``: the codec that the text is in."""
     given: dict[str, str | None] = {}
     for option in options:
         name = option.defname
@@ -62,7 +62,7 @@ def form_of(options: Iterable[Any], encoding: str) -> CopyForm | None:
     kind = _word(given, "format", "text")
     if kind not in ("text", "csv"):
         return None
-    given.pop("freeze", None)  # says how rows are stored
+    given.pop("freeze", None)  # about storage, not about the text
     if (named := given.pop("encoding", None)) is not None and encodings.codec(named) != encoding:
         return None
     if _word(given, "on_error", "stop") != "stop":
@@ -102,8 +102,8 @@ def _text(node: Any) -> str | None:
 
 
 class Converter:
-    """Turns rows of one section into pg_dump's form. A row of CSV may have several lines, and go over to the next
-    portion; ``open`` tells whether one is not complete."""
+    """Convert rows of one section into pg_dump's form. A row of CSV may have several lines, and continue in the next
+    portion; ``open``: the last one is incomplete."""
 
     def __init__(self, form: CopyForm) -> None:
         self._form = form
@@ -179,7 +179,7 @@ class Converter:
         return fields
 
     def _quoted(self, row: bytes, position: int, value: bytearray) -> int:
-        """Adds what is quoted to ``value``; the place behind the closing quote, -1 where there is none."""
+        """Add the quoted text to ``value``. Returns the place behind the closing quote, -1 where there is none."""
         form = self._form
         while position < len(row):
             byte = row[position : position + 1]

@@ -63,7 +63,7 @@ def _objects(path: Path) -> Iterator[str]:
         text = file.read(_LONGEST_LIST + 1)
     if len(text) > _LONGEST_LIST:
         raise Corrupt(
-            f'cannot read "{path.parent}": its file "{path.name}" is no list of large objects',
+            f'cannot read "{path.parent}": its file "{path.name}" is not a list of large objects',
             hint="Choose another restore point.",
         )
     if not text.endswith(b"\n"):

@@ -12,7 +12,7 @@ from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
 
 CHOOSE_ANOTHER = "Choose another restore point: lastgood points."
-LOOK = "Load it beside the live database to look at it: lastgood restore FILE --salvage-readable --into NAME."
+LOOK = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME."
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
     "the platform maintains"
@@ -39,11 +39,11 @@ def check_end(
     last: Command | None,
     anything: bool,
 ) -> None:
-    """Raises Incomplete, Corrupt, WhichDatabase, or ``foreign`` unless one text is complete, and pg_dump's.
+    """Verify that one text is complete, and pg_dump's. Raises Incomplete, Corrupt, WhichDatabase, or ``foreign``.
 
     ``wanted`` is the database to take from a cluster dump; ``cut_off``: a header had no footer; ``complete``: there
-    were header and footer (of a cluster dump, its own), or somebody vouches for it; ``last`` is the last command of a
-    file that ``supabase db dump`` made; ``anything``: there was SQL in it.
+    were header and footer (of a cluster dump, its own), or the operator vouches for it; ``last`` is the last command of
+    a file that ``supabase db dump`` made; ``anything``: there was SQL in it.
     """
     if summary.cluster:
         if not complete:

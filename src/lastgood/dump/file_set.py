@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import re
-from collections.abc import Generator, Iterator, Sequence
+from collections.abc import Callable, Generator, Iterator, Sequence
 from pathlib import Path
 
 from lastgood.dump import links
@@ -48,12 +48,13 @@ class FileSet(DumpSource):
     def fingerprint(self) -> tuple[tuple[str, int, int, int], ...]:
         return tuple(line for source in self.sources for line in source.fingerprint())
 
-    def sha256(self) -> str:
-        """The digest of the lines ``name NUL digest LF`` of its files, in their order."""
+    def sha256(self, cancelled: Callable[[], bool] = lambda: False) -> str:
+        """The digest of the lines ``name NUL digest LF`` of its files, in their order; empty when cancelled."""
         whole = hashlib.sha256()
         for source in self.sources:
-            whole.update(source.path.name.encode("utf-8", "surrogateescape") + b"\0" + source.sha256().encode() + b"\n")
-        return whole.hexdigest()
+            name, digest = source.path.name.encode("utf-8", "surrogateescape"), source.sha256(cancelled).encode()
+            whole.update(name + b"\0" + digest + b"\n")
+        return "" if cancelled() else whole.hexdigest()
 
     def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         """The text of all its files. Whoever reads it as SQL takes the ``parts`` instead: each is a text of its own."""

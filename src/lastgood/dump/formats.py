@@ -23,6 +23,9 @@ PgRestore = Callable[[tuple[int, int, int]], Path]
 """Finds the pg_restore that reads archives of a version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's.
 May raise Refused when there is none."""
 
+# Bytes that are hashed at a time.
+HASHED = 1 << 20
+
 # pg_restore turns in circles over some damaged data (15 to 18: compressed data that ends before its block does).
 STUCK_SECONDS = 10.0
 _ANOTHER = "Choose another restore point."
@@ -96,18 +99,18 @@ class DumpSource:
                 for status in [file.stat()]
             )
 
-    def sha256(self) -> str:
+    def sha256(self, cancelled: Callable[[], bool] = lambda: False) -> str:
         """64 hex digits: of the file's bytes, or of a directory the digest of its lines ``name NUL digest LF``, sorted.
 
-        Raises BadPoint when it can't be read.
+        Empty once ``cancelled`` turned true. Raises BadPoint when it can't be read.
         """
         with explained(self.path):
             if self.kind != "directory":
-                return _sha256(self.path)
+                return _sha256(self.path, cancelled)
             whole = hashlib.sha256()
             for name, file in self._files():
-                whole.update(os.fsencode(name) + b"\0" + _sha256(file).encode() + b"\n")
-            return whole.hexdigest()
+                whole.update(os.fsencode(name) + b"\0" + _sha256(file, cancelled).encode() + b"\n")
+            return "" if cancelled() else whole.hexdigest()
 
     def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         r"""The dump as plain SQL, from its beginning at each call, in portions of up to about 256 KiB.
@@ -193,7 +196,7 @@ class DumpSource:
         except Refused as error:
             if self.archive_version[:2] <= VERSIONS[-1]:
                 raise
-            # Newer than every pg_dump known here, or a damaged header: it says something about this file only.
+            # Newer than every pg_dump known here, or a damaged header: the error is about this file only.
             raise BadPoint(error.message, hint=error.hint) from error
 
     def _explain(self, error: child.ChildFailed) -> BadPoint:
@@ -343,9 +346,15 @@ def explained(path: Path) -> Iterator[None]:
         raise BadPoint(f'cannot read "{path}": {reason}', hint="Find out why, or choose another one.") from error
 
 
-def _sha256(path: Path) -> str:
+def _sha256(path: Path, cancelled: Callable[[], bool]) -> str:
+    digest = hashlib.sha256()
+    block = bytearray(HASHED)
     with path.open("rb", buffering=0) as file:
-        return hashlib.file_digest(file, "sha256").hexdigest()
+        while size := file.readinto(block):
+            digest.update(memoryview(block)[:size])
+            if cancelled():
+                return ""
+    return digest.hexdigest()
 
 
 def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:

@@ -79,10 +79,9 @@ def tokens(chunks: Iterable[bytes], *, skim: bool = False) -> Iterator[Token]:
 class Lexer(Window):
     """See ``tokens``. ``start`` is the first byte of the token being read.
 
-    ``whole_rows`` gives every row as a whole, as far as ``limit`` allows.
-    ``index``: rows of which it knows the place are passed over unread.
-    ``ended`` may be set between two tokens, by whoever knows that the dump is complete: lines that do not look like SQL
-    are then Noise.
+    ``whole_rows`` gives every row as a whole, as far as ``limit`` allows. ``index``: rows whose place it has are passed
+    over unread. ``ended`` may be set between two tokens, by the reader once the dump is complete: lines that do not
+    look like SQL are then Noise.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, skim: bool = False, index: RowIndex | None = None) -> None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-# What stands in a comment of theirs.
+# Texts in their comments.
 _COMMENTS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
@@ -43,7 +43,7 @@ _DEFINITIONS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     )
 )
 
-# Dumps of other database servers, by what stands in their first lines.
+# Dumps of other database servers, by their first lines.
 _SERVERS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern, re.MULTILINE), name)
     for pattern, name in (

@@ -1,7 +1,7 @@
-"""What the commands of a dump name and none of them makes: a dump of some tables or sections only.
+"""Objects that the commands of a dump name and none of them creates: in a dump of some tables or sections only.
 
-pg_dump writes names with their schema, so a name that nothing makes can be told without a server: unless it may belong
-to an extension, of whose members a dump says nothing.
+pg_dump writes names with their schema, so a missing object can be found without a server, unless it may belong to an
+extension: a dump does not list its members.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def _told(command: Command) -> str:
 
 
 class _Schemas:
-    """Of which schemas a dump tells all that is in them."""
+    """The schemas of which a dump has every object."""
 
     def __init__(self, summary: DumpSummary) -> None:
         extensions = [each for name, each in summary.extensions.items() if name != _BUILT_IN]
@@ -98,13 +98,14 @@ class _Schemas:
         self._made = {"public", *(made.identity for made in summary.created if made.kind is Kind.SCHEMA)}
 
     def certain(self, schema: str) -> bool:
-        """Whether what the dump does not make there is not there. An extension may make schemas of its own."""
+        """Whether an object that the dump does not create in it cannot exist. An extension may create schemas of its
+        own."""
         if _SYSTEM.fullmatch(schema):
             return False
         return self._all or (None not in self._theirs and schema not in self._theirs and self._makes(schema))
 
     def absent(self, schema: str) -> bool:
-        """Whether certainly nothing makes the schema."""
+        """Whether neither the dump nor one of its extensions creates the schema."""
         return self._all and _SYSTEM.fullmatch(schema) is None and not self._makes(schema)
 
     def _makes(self, schema: str) -> bool:
@@ -137,11 +138,12 @@ class _Names:
         self._open: dict[tuple[bytes, bytes], Relation | None] = {}
 
     def open(self, relation: Relation) -> bool:
-        """Whether nothing makes it, for certain."""
+        """Whether neither the dump nor one of its extensions creates it."""
         return relation not in self._made and self.schemas.certain(relation.schema)
 
     def of(self, command: Command) -> Iterator[Relation]:
-        """What a command names and nothing makes. Its text decides first: few dumps have anything to look at."""
+        """Objects that a command names and no command creates. A search in its text comes first: few commands need
+        more."""
         yield from filter(self.open, command.relations)
         pairs = {self._of_pair(pair) for pair in _QUALIFIED.findall(command.statement.text)} - {None}
         if pairs:

@@ -59,9 +59,8 @@ def rows_first(
     entries: Iterator[Entry], held: list[Command], *, alone: bool, of_pg_dump: Callable[[], bool]
 ) -> Iterator[Entry]:
     """The entries of one text, without what goes behind the rows that may follow, here or in another file: keys,
-    indexes, triggers, and whatever stands behind them. That is added to ``held``.
-    ``alone``: no other text follows. ``of_pg_dump``: whether pg_dump wrote what is being read; where another program
-    did, its own order holds.
+    indexes, triggers, and everything behind them. That is added to ``held``. ``alone``: no other text follows.
+    ``of_pg_dump``: whether pg_dump wrote what is being read; where another program did, its own order holds.
     """
     behind: list[Command] = []
     settings: dict[str, Command] = {}

@@ -14,6 +14,7 @@ from dataclasses import dataclass, field, replace
 from lastgood.dump import encodings, patterns
 from lastgood.dump.archive_parts import texts
 from lastgood.dump.conditions import Conditions
+from lastgood.dump.copy_section import CopySection
 from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
 from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
@@ -65,8 +66,8 @@ class ReadableReading(Reading):
     """Iterate to the end, then ask ``summary``, ``damage`` (sentences), ``commands``, ``tables`` and ``maker`` (the
     program that wrote it, where that is known and not pg_dump).
 
-    ``database`` chooses one from a cluster dump. Raises BadPoint only where nothing tells which database is meant, or
-    where the dump can't be opened at all.
+    ``database`` chooses one from a cluster dump. Raises BadPoint only where several databases could be meant, or where
+    the dump can't be opened at all.
     """
 
     def __init__(self, source: DumpSource, *, database: str | None = None) -> None:
@@ -96,7 +97,7 @@ class ReadableReading(Reading):
                     hint="Name it with --database.",
                 )
             yield from self._guarded(token)
-        if self._copying is not None:
+        if self._section is not None:
             yield from self._end_rows("the dump ends within its rows")
         if self._open or len(self.damage) > known:
             self._empty = None  # its heading was there: whether it had rows, nobody knows
@@ -136,7 +137,7 @@ class ReadableReading(Reading):
                         following = lexer.restarted(again, line, behind)
                         break
             except BadPoint as error:
-                if self._copying is None and self._entry:
+                if self._section is None and self._entry:
                     # It began to read this command, and found no end of it.
                     self.commands.append(LeftOut(lexer.line(), _plain(error), self._entry))
                 else:
@@ -150,7 +151,7 @@ class ReadableReading(Reading):
         if isinstance(token, CopyData):
             yield from self._sound_rows(token)
             return
-        if self._copying is not None and not isinstance(token, CopyEnd):
+        if self._section is not None and not isinstance(token, CopyEnd):
             yield from self._end_rows("its rows could not be read to their end")
         try:
             if isinstance(token, Statement | CopyStart) and _NUL in token.text:
@@ -211,7 +212,7 @@ class ReadableReading(Reading):
         if self._elsewhere and self._wanted is None:
             self.damage.append(
                 f'it holds several databases: from line {token.line} on "{shown(name)}", which was left out; '
-                "--database chooses one"
+                "choose one with --database"
             )
 
     def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
@@ -223,25 +224,25 @@ class ReadableReading(Reading):
     # Rows --------------------------------------------------------------------------------------------------------
 
     def _end_rows(self, why: str) -> Iterator[Entry]:
-        assert self._copying is not None
-        self.tables.setdefault(self._copying.relation, TableDamage()).cut = why
-        yield RowsEnd(self._rows)
-        self._copying, self._rows, self._converter = None, 0, None
+        section, self._section = self._section, None
+        assert section is not None
+        self.tables.setdefault(section.start.relation, TableDamage()).cut = why
+        yield RowsEnd(section.rows)
 
     def _sound_rows(self, token: CopyData) -> Iterator[Entry]:
         """The rows that are as they should be, those that lie together in one entry; the others are noted."""
-        token = self._converted(token)
-        if self._copying is None or not token.rows:
+        section = self._section
+        if section is None or not (token := section.converted(token)).rows:
             return
         if not self._marked and token.data.count(b"\r\n") == token.rows:
             token = replace(token, data=token.data.replace(b"\r\n", b"\n"))  # as the server reads it
-        columns = self._copying.columns
+        columns = section.start.columns
         tabs = None if columns is None else max(len(columns) - 1, 0)
         if self._all_sound(token, tabs, columns == ()):
-            self._rows += token.rows
+            section.rows += token.rows
             yield Rows(token.data, token.rows, token.offset, token.line)
             return
-        damage = self.tables.setdefault(self._copying.relation, TableDamage())
+        damage = self.tables.setdefault(section.start.relation, TableDamage())
         together: list[bytes] = []
         offset = token.offset
         lines = token.data.split(b"\n")[:-1]
@@ -251,7 +252,7 @@ class ReadableReading(Reading):
             if not why:
                 together.append(row + b"\n")
             else:
-                yield from self._together(together, offset, line)
+                yield from self._together(section, together, offset, line)
                 if _HEADER.match(row) is not None:
                     # The end of its rows was lost, and these are no rows any more.
                     self._again = b"\n".join(lines[number:]) + b"\n", line
@@ -259,12 +260,12 @@ class ReadableReading(Reading):
                     return
                 damage.add(line, why)
             offset += len(row) + 1
-        yield from self._together(together, offset, token.line + len(lines))
+        yield from self._together(section, together, offset, token.line + len(lines))
 
-    def _together(self, rows: list[bytes], end: int, line: int) -> Iterator[Entry]:
+    def _together(self, section: CopySection, rows: list[bytes], end: int, line: int) -> Iterator[Entry]:
         if rows:
             data = b"".join(rows)
-            self._rows += len(rows)
+            section.rows += len(rows)
             yield Rows(data, len(rows), end - len(data), line - len(rows))
             rows.clear()
 

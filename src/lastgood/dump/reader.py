@@ -13,8 +13,8 @@ from typing import Protocol
 
 from lastgood.dump import encodings, inserts, names, noise, patterns
 from lastgood.dump.brackets import Brackets
-from lastgood.dump.checks import LongRow, check_encoding, check_inserted, check_rows
-from lastgood.dump.copy_form import Converter
+from lastgood.dump.checks import check_encoding, check_inserted
+from lastgood.dump.copy_section import CopySection
 from lastgood.dump.ending import CHOOSE_ANOTHER, WhichDatabase, check_end, made_by_supabase_cli, resets
 from lastgood.dump.entries import Entry, RowPart, Rows, RowsEnd, RowsStart, SegmentStart, Skimmed
 from lastgood.dump.escapes import with_escapes
@@ -100,8 +100,8 @@ _NOT_MADE = "is about something that none of the files makes"
 _NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
 _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
-_LATE_DROP = "drops something after the dump began to make things"
-_NO_TRANSACTION = "sets something for one transaction, and there is none"
+_LATE_DROP = "drops an object after the dump has created others"
+_NO_TRANSACTION = "sets a parameter for one transaction, outside a transaction"
 _AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
 
 
@@ -148,10 +148,7 @@ class Reading:
         self._empty: RowsStart | None = None
         self._group: inserts.Section | None = None
         self._target: inserts.Target | None = None
-        self._copying: RowsStart | None = None
-        self._converter: Converter | None = None
-        self._rows = 0
-        self._long: LongRow | None = None
+        self._section: CopySection | None = None
         self._noise = noise.Seen()
 
     def _begin_session(self) -> None:
@@ -209,8 +206,9 @@ class Reading:
             return next(tokens, None)
         except (Corrupt, Incomplete) as error:
             # Bytes alone tell nobody what was lost.
-            within = f"the rows of {shown(self._copying.relation)}" if self._copying is not None else self._entry
-            named = str(self._copying.relation) if self._copying is not None else self._entry
+            relation = self._section.start.relation if self._section is not None else None
+            within = f"the rows of {shown(relation)}" if relation is not None else self._entry
+            named = str(relation) if relation is not None else self._entry
             if within and shown(named) not in error.message:
                 error.message += f", in {within}"
                 error.args = (error.message,)
@@ -223,36 +221,18 @@ class Reading:
             yield token
             lexer.ended = self._ended
             # Rows in another form are counted only when they are turned into pg_dump's, each as a whole.
-            lexer.whole_rows = self._converter is not None
+            lexer.whole_rows = self._section is not None and self._section.converts
             lexer.skim = self._skim and not lexer.whole_rows
 
     def _take(self, token: Token) -> Iterator[Entry]:
         match token:
-            case CopyData():
-                token = self._converted(token)
-                if self._copying is not None and token.rows:
-                    self._check_encoding(token.data, token.offset, token.line)
-                    check_rows(self._copying, token)
-                    self._rows += token.rows
-                    yield Rows(token.data, token.rows, token.offset, token.line)
-            case CopyPart():
-                if self._copying is not None:
-                    if self._long is None:
-                        self._long = LongRow(self._copying, encoding=self.summary.encoding, codec=self._codec)
-                    self._long.add(token)
-                    yield RowPart(token.data, token.last, token.offset, token.line)
-                    if token.last:
-                        self._rows += 1
-                        self._long = None
-            case CopySpan():
-                if self._copying is not None:
-                    self._rows += token.rows
-                    yield Skimmed(token.first, token.size, token.rows, token.offset, token.line)
+            case CopyData() | CopyPart() | CopySpan():
+                if self._section is not None:
+                    yield from self._section.take(token)
             case CopyEnd():
-                if self._copying is not None:
-                    self._check_closed(token)
-                    yield RowsEnd(self._rows)
-                self._copying, self._rows = None, 0
+                if self._section is not None:
+                    yield self._section.end(token)
+                self._section = None
             case CopyStart():
                 self._check_header()
                 self._empty = None
@@ -402,7 +382,7 @@ class Reading:
             created.identity.startswith(f"{names.quoted(self._missing_schema)}.") for created in command.creates
         ):
             raise Unsafe(
-                f"cannot restore the dump: line {command.statement.line} makes something in pg_catalog, since the "
+                f"cannot restore the dump: line {command.statement.line} creates an object in pg_catalog, because the "
                 f'schema "{shown(self._missing_schema)}" before it in the search path does not exist',
                 hint=CHOOSE_ANOTHER,
                 line=command.statement.line,
@@ -655,28 +635,9 @@ class Reading:
         self._note_rows(command.detail.relation)
         form = command.detail.form
         text = token.text if form is None else b""
-        self._converter = Converter(form) if form is not None and not form.usual else None
         start = self._start_of(command.detail.relation, command.detail.columns, token, text)
-        self._copying = replace(start, in_place=self._converter is None)
-        yield self._copying
-
-    def _converted(self, token: CopyData) -> CopyData:
-        """The rows in pg_dump's form."""
-        if self._converter is None:
-            return token
-        rows = self._converter.rows(token.data)
-        return replace(token, data=b"".join(row + b"\n" for row in rows), rows=len(rows))
-
-    def _check_closed(self, token: CopyEnd) -> None:
-        converter, self._converter = self._converter, None
-        if converter is not None and converter.open and self._copying is not None:
-            raise Corrupt(
-                f"cannot use the dump: the rows of {shown(self._copying.relation)} end within a quoted value, at line "
-                f"{token.line}",
-                hint="The file is damaged, or something else was written into it.",
-                line=token.line,
-                offset=token.offset,
-            )
+        self._section = CopySection(start, form, encoding=self.summary.encoding, codec=self._codec)
+        yield self._section.start
 
     def _check_target(self, relation: Relation, at: Statement | CopyStart) -> None:
         self._targets.check(relation, self.summary.tables.get(relation), at)

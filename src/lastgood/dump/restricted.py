@@ -1,4 +1,4 @@
-r"""What ``\restrict`` and the lines behind a dump's end tell of a file: that it was cut, or changed by a tool."""
+r"""Signs that a file was cut or changed by a tool: ``\restrict``, and the lines behind the dump's end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WITHIN = re.compile(rb"\n--\s*\\(?:un)?restrict\b")
 
 
 class Restricted:
-    """Gets the tokens of one text, and at its end knows the ``cautions``."""
+    """Takes the tokens of one text; ``cautions`` are complete at its end."""
 
     def __init__(self) -> None:
         self._key: bytes | None = None

@@ -1,4 +1,4 @@
-"""Where the rows of a plain dump stand, as it was noted when the dump was made: so that they can be passed over."""
+"""The positions of the rows in a plain dump, recorded when it was made, so that a reading can pass over them."""
 
 from __future__ import annotations
 

@@ -74,7 +74,7 @@ def is_data(command: Command) -> bool:
 @dataclass(slots=True)
 class Script:
     """``items`` in the dump's order; of a dump in several segments what makes tables first, then all rows, then keys,
-    indexes and the like. ``in_place``: every section's rows stand in the text as COPY takes them."""
+    indexes and the like. ``in_place``: every section's rows are in the text as COPY takes them."""
 
     items: list[Item] = field(default_factory=list)
     in_place: bool = True
@@ -186,7 +186,7 @@ def _rows_in(segment: Sequence[Item]) -> tuple[int, int]:
     made = [i for i, item in enumerate(segment) if isinstance(item, Step) and item.command.creates]
     tables = [i for i in made if _is(segment[i], Kind.TABLE)]
     keys = [i for i, item in enumerate(segment) if _is(item, *POST_DATA)]
-    # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
+    # pg_dump makes all tables before the first key; another program's file keeps its own order.
     stop = next((i for i in keys if not tables or i > tables[-1]), len(segment))
     if not any(i < stop for i in made):
         return 0, stop

@@ -20,8 +20,8 @@ _NOT_A_DUMPS = frozenset({"", "$user", "pg_catalog", "pg_temp", "information_sch
 @dataclass(frozen=True, slots=True)
 class SearchPath:
     """``schemas`` in their order, without those in which no dump makes anything. ``made``: the relations that exist so
-    far; whoever makes some adds them there. ``before_catalogue``: those that stand before pg_catalog where the path
-    names it; None where it does not, so that the server looks there before all others.
+    far; the reader adds to it. ``before_catalogue``: those before pg_catalog where the path names it; None where it
+    does not, so that the server looks there before all others.
     """
 
     schemas: tuple[str, ...] = ()

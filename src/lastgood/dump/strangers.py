@@ -29,16 +29,16 @@ class Strangers:
         self._first: Foreign | None = None
 
     def comment(self, text: bytes) -> None:
-        """Takes a comment of a text in which pg_dump's header was not read yet."""
+        """Take a comment of a text in which pg_dump's header was not read yet."""
         self.maker = self.maker or maker_of_comment(text)
 
     def not_sql(self, text: bytes) -> None:
-        """Takes a command of such a text that PostgreSQL's parser refuses."""
+        """Take a command of such a text that PostgreSQL's parser refuses."""
         if text[:6].upper() == b"CREATE":
             self.maker = self.maker or maker_of_definition(text)
 
     def command(self, command: Command, reason: str) -> None:
-        """Takes a command that no pg_dump writes, and that is harmless."""
+        """Take a harmless command that no pg_dump writes."""
         line = command.statement.line
         if self._first is None:
             self._first = Foreign(
@@ -46,7 +46,7 @@ class Strangers:
             )
 
     def behind_the_end(self, token: Statement | CopyStart) -> None:
-        """Takes a command behind the end of the dump."""
+        """Take a command behind the end of the dump."""
         self.behind = self.behind or token
         self._tail = self._tail or next((tool for pattern, tool in _TAILS if pattern.match(token.text)), "")
         self._first = Foreign(

@@ -41,18 +41,17 @@ class DumpSummary:
     """What was learnt by reading a dump to its end.
 
     ``server_version`` is that of the dumped server, ``pg_dump_version`` that of the program; ``started_on`` the text of
-    its comment (``pg_dump -v`` only). ``database`` is the dumped database's name where the dump tells; ``databases``
+    its comment (``pg_dump -v`` only). ``database`` is the dumped database's name where the dump has it; ``databases``
     all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
     pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
     target server must have; ``named_roles`` has the kinds of commands that need each role, ``revoked_from`` the roles
     from which something is only revoked. ``with_heading``: tables under a heading of pg_dump's. ``plain_types``: enums,
     whose text depends on nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is
-    what a restore runs.
-    ``code``: what can run as code while it is restored, how many of each kind.
-    ``cautions``: signs that the file was cut or changed, in sentences without a full stop.
-    ``rows_without_table``: tables of which a set of files has rows that were left out since none of the files makes
-    the table. ``rows_for_extensions``: tables and sequences that no file makes, but perhaps one of the extensions that
-    the files make: whether they are there is known when these are.
+    what a restore runs. ``code``: what can run as code while it is restored, how many of each kind. ``cautions``: signs
+    that the file was cut or changed, in sentences without a full stop. ``rows_without_table``: tables of which a set of
+    files has rows that were left out since none of the files makes the table. ``rows_for_extensions``: tables and
+    sequences that no file makes, but perhaps one of the extensions that the files make: whether they are there is known
+    when these are.
     """
 
     server_version: str | None = None
@@ -131,8 +130,8 @@ class DumpSummary:
 
     @property
     def tables_without_data(self) -> tuple[Relation, ...]:
-        """Those of them of which the dump does not say that they are empty: pg_dump writes a section, or the heading of
-        one, for each table whose rows it dumps, other programs do not. A file without any data tells nothing."""
+        """Those of them that the dump does not mark as empty: pg_dump writes a section, or the heading of one, for each
+        table whose rows it dumps, other programs do not. None for a file without any data."""
         told = self.with_heading if self.has_data else self.tables
         return tuple(relation for relation in self.tables_without_section if relation in told)
 
@@ -168,7 +167,7 @@ class DumpSummary:
         return tuple(found.values())
 
     def note_roles(self, command: Command) -> None:
-        """Learns which roles a command needs, of a file of roles as well."""
+        """Record the roles that a command needs; also for a file of roles."""
         for role in command.roles:
             self.named_roles.setdefault(role, set()).add(command.kind)
         self.revoked_from.update(command.revoked_from)

@@ -30,5 +30,5 @@ RELATIONS = frozenset(f"pg_{name}" for name in _WITHOUT_PREFIX.split())
 
 
 def is_system_schema(name: str) -> bool:
-    """Whether a schema is PostgreSQL's own: nobody can create one whose name begins with ``pg_``."""
+    """Whether a schema is PostgreSQL's own: no role can create one whose name begins with ``pg_``."""
     return name.startswith("pg_") or name == "information_schema"

@@ -25,7 +25,7 @@ class RowTargets:
         self._partitions: dict[Relation, set[Relation]] = {}
 
     def note(self, command: Command) -> None:
-        """Learns from a command that will run."""
+        """Record the tables, views and rules of a command that will run."""
         statement = command.statement
         if command.kind is Kind.VIEW or (command.kind is Kind.RULE and command.reads):
             view = command.relations[0]

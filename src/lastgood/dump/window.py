@@ -104,8 +104,8 @@ class Window:
         self._counted = self.start = start
 
     def jump(self, offset: int, lines: int, chunks: Callable[[int], Iterable[bytes]]) -> None:
-        """Sets ``start`` and ``pos`` to a byte further on, before which lie so many line ends. ``chunks`` gives the
-        text from an offset on, where it lies beyond the buffer."""
+        """Set ``start`` and ``pos`` to a byte further on, before which lie so many line ends. ``chunks`` gives the text
+        from an offset on, where it lies beyond the buffer."""
         if offset < self.base + len(self.buffer):
             self.advance(offset - self.base, lines)
             self.pos = self.start

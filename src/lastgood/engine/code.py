@@ -19,8 +19,8 @@ _ROUTINES = frozenset({Kind.FUNCTION, Kind.AGGREGATE})
 
 
 class Code:
-    """Is told of a script's commands in their order. ``strict``: checks stay in force while rows are loaded; otherwise
-    the load takes those away that call functions, unless a type holds them."""
+    """Takes a script's commands in their order. ``strict``: checks stay in force while rows are loaded; otherwise the
+    load takes those away that call functions, unless a type holds them."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
@@ -34,7 +34,7 @@ class Code:
         self._parents: defaultdict[Relation, tuple[Relation, ...]] = defaultdict(tuple)
 
     def note(self, command: Command) -> None:
-        """Takes in what a command makes."""
+        """Record the objects that a command creates."""
         for made in command.creates:
             if made.kind in _ROUTINES:
                 self._functions.add(_bare(made.identity.partition("(")[0]))
@@ -93,7 +93,7 @@ class Code:
                 self._stuck.update(over)
 
     def _mentioned(self, command: Command) -> bool:
-        """Whether a name of a function may be in the text; that is quick to tell."""
+        """Whether the text may name a function: a quick test without parsing."""
         text = command.statement.text
         words = _WORD.findall(text)
         return (

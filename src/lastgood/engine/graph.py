@@ -53,7 +53,7 @@ _MAKES = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED
 _ONLY = re.compile(rb"ALTER\s+TABLE\s+ONLY\s|CREATE\s+(?:UNIQUE\s+)?INDEX\s.*?\sON\s+ONLY\s", re.DOTALL | re.IGNORECASE)
 # ALTER TABLE alone: parts of indexes are attached to indexes.
 _OF_TABLE = re.compile(rb"ALTER\s+TABLE\s", re.IGNORECASE)
-# Of the query of a rule or a policy: it may stand on a key that is named nowhere else in it.
+# Of the query of a rule or a policy: it may depend on a key that is named nowhere else in it.
 _STANDS_ON_KEY = re.compile(rb"\bGROUP\s+BY\b|\bON\s+CONFLICT\b", re.IGNORECASE)
 _USES_INDEX = re.compile(rb"\bUSING\s+INDEX\s+(?!TABLESPACE\b)", re.IGNORECASE)
 # Nothing depends on these: they wait for the next barrier, so that none of them is one.
@@ -207,7 +207,7 @@ class _Graph:
         self._arm(command)
 
     def _arm(self, command: Command) -> None:
-        """Notes what is in force for rows that are still to come."""
+        """Record what is in force for rows that are still to come."""
         relations = command.relations
         if command.kind is Kind.TRIGGER:
             self._fired.update(relations[:1])
@@ -323,7 +323,7 @@ class _Graph:
         task = self._new(Work.KEY, step, cost=self._rows[table] * self._costs.key_row + self._costs.command)
         for relation in (table, other):
             task.locks[relation] = Lock.KEY
-            # The unique index that it looks rows up with is on the other table; which one, the statement need not say.
+            # It looks up rows in a unique index of the other table, which the statement need not name.
             task.after.update(
                 each.number for each in self._on[relation] if each.work is not Work.INDEX or relation == other
             )
@@ -339,7 +339,7 @@ class _Graph:
         self._barrier.cost += self._cost_of(item)
 
     def _cost_of(self, item: Item) -> float:
-        """Of an item that is run as it stands."""
+        """The needs of an item that is run unchanged."""
         if isinstance(item, Bulk):
             return self._costs.command + (item.end - item.begin if item.end else 0) * self._costs.data_byte
         if isinstance(item, Step) and item.command.kind is Kind.REFRESH:

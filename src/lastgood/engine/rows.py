@@ -77,12 +77,12 @@ def send(
     progress: Callable[[int], None],
     byte: Callable[[int], int | None],
 ) -> Sent:
-    """Loads a section, or a part of it, in one transaction. ``lines``: they are digested one by one.
+    """Load a section, or a part of it, in one transaction. ``lines``: they are digested one by one.
 
     ``fresh``: the table is ordinary and ours alone, so where it is empty its rows may be stored frozen: VACUUM need not
     come for them, nor hint bits be set, and all its pages are visible to all.
 
-    ``progress`` gets the bytes of each block that was sent. ``byte`` tells where a row, counted from 1, stands in the
+    ``progress`` gets the bytes of each block that was sent. ``byte`` maps a row, counted from 1, to its place in the
     dump, for the message about it. Raises Failed.
     """
     connection, copy = session.connection, section.start.copy

@@ -49,9 +49,9 @@ class _Table:
 class Schedule:
     """Hands out tasks so that none begins before those that it waits for, and none that would wait for another's lock.
 
-    A task that could begin but for a lock waits at that table, and is looked at again when the table is let go: first
-    the one with the most work behind it, then the next, as long as they get what they need. So the thousands that want
-    one table are not looked at each time that a task is handed out.
+    A task that could begin but for a lock waits at that table, and is tried again when the table is released: first the
+    one with the most work behind it, then the next, as long as they get what they need. So the thousands that want one
+    table are not looked at each time that a task is handed out.
 
     What would be done in an instant is not overtaken by what takes long and would hold its lock: much may hang on it.
 
@@ -183,7 +183,7 @@ class Schedule:
             self._call(table)
 
     def _call(self, table: _Table) -> None:
-        """Tries the first one of each queue, cheap ones first, whose lock the table would take now."""
+        """Try the first one of each queue, cheap ones first, whose lock the table would take now."""
         if not table.waiting:
             return
         for queue in sorted(table.waiting, key=lambda queue: not queue[1]):

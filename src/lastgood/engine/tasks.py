@@ -95,7 +95,7 @@ _EFFORTS = {
 
 
 def ranked(tasks: list[Task]) -> list[Task]:
-    """Sets each task's ``rank``: its own cost and the greatest rank of those that wait for it."""
+    """Set each task's ``rank``: its own cost and the greatest rank of those that wait for it."""
     longest: dict[int, float] = defaultdict(float)
     for task in sorted(tasks, key=lambda task: task.number, reverse=True):
         task.rank = task.cost + longest[task.number]

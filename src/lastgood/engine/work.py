@@ -241,7 +241,7 @@ class Job:
             self.analyze(session, relation, section.start.line)
 
     def _leave_out(self, section: Section) -> None:
-        """Passes over rows of a table that neither the files nor their extensions made."""
+        """Pass over rows of a table that neither the files nor their extensions created."""
         for _ in self._supply.rows(section):
             self._check()  # out of a stream, what follows comes after them
         self.commands.record.pass_over(f"rows of {section.start.relation}", NOT_MADE, section.start.line)
@@ -269,7 +269,7 @@ class Job:
             self.commands.after_rows([session.connection for session in sessions])
 
     def analyze(self, session: Session, relation: Relation, line: int) -> None:
-        """Gathers the planner's statistics of a table, or tells why it can't."""
+        """Gather the planner's statistics of a table, or report why that failed."""
         with session.telling(line, f"statistics of {relation}"):
             told = statistics.analyze(session.connection, rows.identifier(relation))
         if told is not None:

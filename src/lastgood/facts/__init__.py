@@ -17,8 +17,8 @@ from lastgood.documents import Frozen
 class DigestRules(Frozen):
     """Under which settings row text was made. Digests are comparable only when these are equal.
 
-    ``time_zone`` is None where a dump made elsewhere does not tell; ``server_major`` wrote the text. ``definitions`` is
-    the version of the rules for digests of definitions.
+    ``time_zone`` is None where a dump made elsewhere does not record it; ``server_major`` wrote the text.
+    ``definitions`` is the version of the rules for digests of definitions.
     """
 
     version: int = 1
@@ -79,7 +79,7 @@ class LargeObjectFacts(Frozen):
 
 
 class ExtensionFacts(Frozen):
-    """An extension; ``version`` is None where a dump does not tell. ``as_language``: a dump names it as a language
+    """An extension; ``version`` is None where a dump does not record it. ``as_language``: a dump names it as a language
     without a handler, which servers since 13 take for an extension.
     """
 
@@ -126,7 +126,7 @@ class Facts(Frozen):
     ``origin`` is ``dump`` or ``database``; ``database`` the name of the database it was taken from, when known.
     ``server_version`` is the dumped server's. ``object_counts`` has a number for each kind that was counted.
     ``zone_samples``: time stamps as a dump writes them, at least one for each offset of each table, by which the time
-    zone that it was made in is recognised. ``not_told``: tables and sequences that a dump makes without saying
+    zone that it was made in is recognised. ``not_recorded``: tables and sequences that a dump makes without saying
     what they hold, by their names; the numbers that stand here are those of a database restored from it.
     """
 
@@ -143,7 +143,7 @@ class Facts(Frozen):
     object_counts: dict[str, int] = Field(default_factory=dict)
     objects: tuple[ObjectFacts, ...] = ()
     zone_samples: tuple[str, ...] = ()
-    not_told: tuple[str, ...] = ()
+    not_recorded: tuple[str, ...] = ()
 
     @property
     def rows(self) -> int:

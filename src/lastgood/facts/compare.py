@@ -16,7 +16,7 @@ _Value = TypeVar("_Value")
 # Since 12 floating-point numbers are written in their shortest exact form; between 12 and 18 COPY text of equal
 # rows is the same.
 FIRST_MAJOR_OF_THIS_TEXT = 12
-NOT_TOLD = "the restore point does not tell"
+NOT_RECORDED = "the restore point does not record it"
 
 
 class TableComparison(Frozen):
@@ -75,9 +75,9 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
         result, different, why = _table(
             table, other, rules, found.rules, Relation(table.schema_name, table.name) in same
         )
-        if name in expected.not_told and {each.kind for each in different} == {"rows"}:
+        if name in expected.not_recorded and {each.kind for each in different} == {"rows"}:
             result, different = result.model_copy(update={"equal": None}), []
-            why = [f'The rows of table "{name}" were not compared: {NOT_TOLD}.']
+            why = [f'The rows of table "{name}" were not compared: {NOT_RECORDED}.']
         tables.append(result)
         differences += different
         not_compared += why
@@ -146,10 +146,10 @@ def _table(
             )
         else:
             equal = None
-            newest, untold = _newest(expected, found, differences)
+            newest, incomparable = _newest(expected, found, differences)
             compared = "its number of rows" + (f" and the newest {', '.join(newest)}" if newest else "")
             why.append(f'The content of table "{name}" was not compared, only {compared}: {reason}.')
-            why += untold
+            why += incomparable
             if differences:
                 equal = False
     result = TableComparison(
@@ -165,9 +165,9 @@ def _table(
 
 
 def _newest(expected: TableFacts, found: TableFacts, differences: list[Difference]) -> tuple[list[str], list[str]]:
-    """Compares the newest time stamps: with offsets as instants. Returns the columns that were compared, and a sentence
-    for each that could not be."""
-    compared, untold = [], []
+    """Compare the newest time stamps: those with offsets as instants. Returns the columns that were compared, and a
+    sentence for each that could not be."""
+    compared, incomparable = [], []
     for column, one in expected.newest.items():
         other = found.newest.get(column)
         if other is None:
@@ -175,12 +175,12 @@ def _newest(expected: TableFacts, found: TableFacts, differences: list[Differenc
         what = f"{expected.schema_name}.{expected.name}.{column}"
         equal = moments.same(one, other)
         if equal is None:
-            untold.append(f'The newest "{what}" was not compared: it is written as "{one}" and as "{other}".')
+            incomparable.append(f'The newest "{what}" was not compared: it is written as "{one}" and as "{other}".')
             continue
         compared.append(column)
         if not equal:
             differences.append(Difference(kind="newest", what=what, expected=one, found=other))
-    return compared, untold
+    return compared, incomparable
 
 
 def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules, other: DigestRules) -> str:
@@ -224,15 +224,15 @@ def _sequences(expected: Facts, found: Facts) -> tuple[list[Difference], list[st
     differences: list[Difference] = []
     why: list[str] = []
     for name, one, other in _pairs(named(expected), named(found)):
-        told = name not in expected.not_told
-        if told and name in found.not_told:
-            other = "not told"
-        if told and one != other:
+        recorded = name not in expected.not_recorded
+        if recorded and name in found.not_recorded:
+            other = "not recorded"
+        if recorded and one != other:
             differences.append(
                 Difference(kind="sequence", what=name, expected=one or "absent", found=other or "missing")
             )
         elif one != other:
-            why.append(f'The position of sequence "{name}" was not compared: {NOT_TOLD}.')
+            why.append(f'The position of sequence "{name}" was not compared: {NOT_RECORDED}.')
     return differences, why
 
 
@@ -275,7 +275,7 @@ def _migration(expected: Facts, found: Facts) -> Iterator[Difference]:
 def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]]:
     differences: list[Difference] = []
     why: list[str] = []
-    # A dump names objects only as near as its statements tell, and other rules may name them otherwise: where one side
+    # A dump names objects only as exactly as its statements do, and other rules may name them otherwise: where one side
     # is a dump or was made by them, numbers are compared.
     definitions = (expected.rules.definitions, found.rules.definitions)
     exactly = expected.origin == found.origin == "database" and definitions[0] == definitions[1]

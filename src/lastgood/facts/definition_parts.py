@@ -1,6 +1,6 @@
 """Parts of definitions that several kinds of objects have, as SQL: members of a ``json_build_array``.
 
-What most objects do not have stands behind a CASE: there are tens of thousands of columns.
+What few objects have is behind a CASE: there are tens of thousands of columns.
 
 The queries of ``lastgood.facts.objects`` name them in braces, and give their own names to what they speak of: ``r`` is
 a relation, ``a`` one of its columns, ``i`` the pg_index of an index ``r``, ``q`` the pg_sequence of a sequence, ``p`` a
@@ -75,7 +75,7 @@ PARTS: dict[str, sql.Composable] = {
           (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(a.attoptions) x WHERE x !~ '^pg_') END
         """
     ),
-    # What the command that makes an index, or the constraint before it, does not tell.
+    # What is not in the command that creates an index, or the constraint before it.
     "of_index": sql.SQL(
         """
         i.indisreplident, i.indisclustered, i.indisvalid,

@@ -38,7 +38,7 @@ class RowsDigest:
         self.total = (self.total + sum(map(xxh3_128_intdigest, lines))) % MODULUS
 
     def add_hashed(self, line: int) -> None:
-        """Adds one line by its XXH3-128."""
+        """Add one line by its XXH3-128."""
         self.rows += 1
         self.total = (self.total + line) % MODULUS
 

@@ -23,7 +23,7 @@ class Moment:
 
 
 def moment(text: str) -> Moment | None:
-    """What a time stamp or date in ISO style says, of any year and offset; None for any other text."""
+    """The value of a time stamp or date in ISO style, of any year and offset; None for any other text."""
     found = _TEXT.match(text)
     if found is None:
         return None
@@ -40,8 +40,8 @@ def moment(text: str) -> Moment | None:
 
 
 def same(one: str, other: str) -> bool | None:
-    """Do two texts name the same instant, or the same time of no zone? None where only one has an offset, or one is no
-    time stamp: that cannot be told."""
+    """Do two texts name the same instant, or the same time of no zone? None where only one has an offset, or one is not
+    a time stamp."""
     if one == other:
         return True
     first, second = moment(one), moment(other)

@@ -350,7 +350,7 @@ def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFa
 
 
 def migration_of(connection: Connection) -> MigrationFacts | None:
-    """What the database's migration tool says now. Raises psycopg.Error."""
+    """The newest migration that the database's migration tool recorded. Raises psycopg.Error."""
     return _migration(connection, as_dumped(connection))
 
 

@@ -60,11 +60,11 @@ def facts_of_dump(
 ) -> tuple[Facts, DumpSummary]:
     """What a dump contains, exactly, and what else was learnt by reading it.
 
-    ``time_zone`` is that of the session which made the dump, when known (a point of our own: UTC). ``database`` and
-    the two consents are those of ``lastgood.dump.reader.read``, and so are the errors: Incomplete, Corrupt, Unsafe,
-    BadPoint. Emits Progress of ``stage`` in bytes: of what ``measure`` tells (read so far,
-    in all), otherwise of the dump's text. ``skim`` counts rows and does not look at them: there are no digests, newest
-    time stamps and migrations then. Raises Interrupted when ``cancelled`` turns true.
+    ``time_zone`` is that of the session which made the dump, when known (a point of our own: UTC). ``database`` and the
+    two consents are those of ``lastgood.dump.reader.read``, and so are the errors: Incomplete, Corrupt, Unsafe,
+    BadPoint. Emits Progress of ``stage`` in bytes: as ``measure`` gives them (read so far, in all), otherwise of the
+    dump's text. ``skim`` counts rows and does not look at them: there are no digests, newest time stamps and migrations
+    then. Raises Interrupted when ``cancelled`` turns true.
 
     Newest time stamps are compared as text within one time zone offset, which is their order until the year 9999, and
     as instants where there are several; infinite ones are left out.
@@ -124,7 +124,7 @@ class _Table:
         self._look_at(lines)
 
     def add_part(self, part: RowPart) -> None:
-        """Adds a part of a row that nobody holds as a whole."""
+        """Add a part of a row that is never held as a whole."""
         if self._long is None:
             self._long = _LongRow()
         self._long.add(part.data.removesuffix(b"\n") if part.last else part.data)
@@ -223,7 +223,7 @@ def _empty(relation: Relation, summary: DumpSummary) -> RowsStart:
 
 
 def _zoned(type_name: str | None, summary: DumpSummary, depth: int = 0) -> bool:
-    """Whether a type's text depends on the time zone; True where the dump does not tell."""
+    """Whether a type's text depends on the time zone; True where the dump does not show it."""
     if type_name is None or depth > 8:
         return True
     name = type_name.removesuffix("[]")
@@ -313,8 +313,8 @@ class _Gathered:
         for relation in summary.tables_without_section:
             # Made, and nothing put into it (--exclude-table-data): a database restored from it has none.
             self._tables.setdefault(relation, _Table(_empty(relation, summary), summary))
-        untold = [sequence for sequence in self._starts if sequence not in self._sequences]
-        positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in untold}
+        unrecorded = [sequence for sequence in self._starts if sequence not in self._sequences]
+        positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in unrecorded}
         positions |= self._sequences
         return Facts(
             origin="dump",
@@ -341,7 +341,9 @@ class _Gathered:
             object_counts=dict(sorted(Counter(one.kind for one in created).items())),
             objects=tuple(sorted(created, key=lambda one: (one.kind, one.identity))),
             zone_samples=self._zone_samples(),
-            not_told=tuple(f"{each.schema}.{each.name}" for each in sorted([*summary.tables_without_data, *untold])),
+            not_recorded=tuple(
+                f"{each.schema}.{each.name}" for each in sorted([*summary.tables_without_data, *unrecorded])
+            ),
         )
 
     def _zone_samples(self) -> tuple[str, ...]:

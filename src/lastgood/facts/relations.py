@@ -162,7 +162,7 @@ def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
     """The tables that ``like`` has and this database too, with the columns that ``like`` has.
 
     A table that lacks one of these columns is read with its own. With ``beyond``, also the tables that ``like`` does
-    not have; but where that is a dump, which need not tell of an extension's table, none of those.
+    not have; but where that is a dump, which need not list an extension's table, none of those.
     """
     by_name = {(relation.schema_name, relation.name): relation for relation in _relations(connection)}
     listed = {(table.schema_name, table.name) for table in like.tables}

@@ -18,6 +18,7 @@ from lastgood.loss.settled import settled
 from lastgood.loss.tables import Key, LiveTable, Then, counted, listing
 from lastgood.members import HeldRows
 from lastgood.plan import TableLoss
+from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables
 
@@ -36,7 +37,7 @@ __all__ = [
 ]
 
 COUNT_SECONDS = 60.0
-# A table that somebody holds (a migration left open) must not keep the plan from being shown.
+# A table that another session holds (a migration left open) must not keep the plan from being shown.
 LOCK_TIMEOUT = "2s"
 # Classes of SQLSTATE: damaged data, and files that the server can't read.
 DAMAGE = ("XX", "58")
@@ -63,7 +64,7 @@ def losses(
     def unreadable(key: Key, error: psycopg.Error) -> str:
         if (error.sqlstate or "")[:2] not in DAMAGE:
             raise error
-        return error.diag.message_primary or str(error)
+        return words(error)
 
     with live.transaction():
         live.execute("SET LOCAL row_security = off")

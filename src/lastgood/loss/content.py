@@ -22,6 +22,7 @@ from lastgood.facts.of_database import PINNED
 from lastgood.facts.relations import Source, as_in
 from lastgood.facts.row_stream import digest_rows
 from lastgood.loss.tables import Key, LiveTable
+from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
 State = Literal["equal", "changed", "not compared"]
@@ -29,8 +30,8 @@ State = Literal["equal", "changed", "not compared"]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What comparing a table's rows showed. ``why`` it was not compared, or what tells that it is another one;
-    ``rows``: as many as were read, None where they were not."""
+    """What comparing a table's rows showed. ``why`` it was not compared, or the evidence that they differ; ``rows``: as
+    many as were read, None where they were not."""
 
     state: State
     why: str = ""
@@ -66,7 +67,7 @@ _Read = dict[tuple[Key, str | None, str, tuple[str, ...]], TableFacts | str]
 
 
 class Reader:
-    """Reads digests of live tables, each once whatever number of restore points it is compared with."""
+    """Read digests of live tables, each once whatever number of restore points it is compared with."""
 
     def __init__(self, connection: Connection, limit: Limit, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._connection = connection
@@ -180,7 +181,7 @@ class Reader:
                     digest = RowsDigest(digest.rows + one.rows, digest.total + one.total)
         except (psycopg.errors.QueryCanceled, Interrupted):
             if self._cancelled():
-                raise Interrupted("cannot go on comparing content: interrupted") from None
+                raise Interrupted("cannot compare content: interrupted") from None
             return self._limit.why
         except psycopg.Error as error:
             return _words(error)
@@ -197,7 +198,7 @@ class Reader:
 def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | None:
     """What is known without reading it; None when it has to be read."""
     if table.unreadable:
-        return Content("not compared", f"the server can't read it: {table.unreadable}")
+        return Content("not compared", f"the server cannot read it: {table.unreadable}")
     if table.exact and table.rows != then.rows:
         return Content("changed")
     if then.columns and not table.partitioned and set(table.columns) != set(then.columns):
@@ -215,10 +216,10 @@ def _why(comparison: Comparison, key: Key) -> str:
     """Why the digests of a table could not be compared, in the words of ``compare``."""
     name = f'"{key[0]}.{key[1]}"'
     sentence = next((each for each in comparison.not_compared if name in each), "")
-    return sentence.partition(": ")[2].rstrip(".") or "its digests can't be compared"
+    return sentence.partition(": ")[2].rstrip(".") or "its digests cannot be compared"
 
 
 def _words(error: psycopg.Error) -> str:
     if isinstance(error, psycopg.errors.LockNotAvailable):
         return "another session has locked it"
-    return error.diag.message_primary or " ".join(str(error).split()) or type(error).__name__
+    return words(error)

@@ -22,12 +22,20 @@ Key = tuple[str, str]
 # A look at whether a table is empty, where there is no time to count it.
 GLANCE_SECONDS = 0.2
 
+# The text of a default can't be had of a table that is locked against readers; a migration may hold many.
 _TABLES = """
+WITH shut AS MATERIALIZED (
+  SELECT DISTINCT l.relation FROM pg_catalog.pg_locks l
+  WHERE l.locktype = 'relation' AND l.mode = 'AccessExclusiveLock'
+    AND l.pid IS DISTINCT FROM pg_catalog.pg_backend_pid()
+    AND l.database = (SELECT oid FROM pg_catalog.pg_database WHERE datname = pg_catalog.current_database()))
 SELECT n.nspname, c.relname, c.relkind = 'p', c.reltuples::int8, c.relpages::int8 * 8192, pn.nspname, p.relname,
        (SELECT coalesce(array_agg(a.attname::text ORDER BY a.attnum), '{}') FROM pg_catalog.pg_attribute a
         WHERE a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''),
        (SELECT coalesce(array_agg(ARRAY[a.attname::text, CASE WHEN a.atttypid = 'timestamptz'::regtype THEN 'z' ELSE ''
-                                        END, coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '')]
+                                        END, CASE WHEN %s AND c.oid NOT IN (SELECT relation FROM shut)
+                                               THEN coalesce(pg_catalog.pg_get_expr(d.adbin, d.adrelid), '')
+                                               ELSE '' END]
                                   ORDER BY a.attnum), '{}')
         FROM pg_catalog.pg_attribute a
         LEFT JOIN pg_catalog.pg_attrdef d ON d.adrelid = a.attrelid AND d.adnum = a.attnum AND a.attgenerated = ''
@@ -49,7 +57,7 @@ ORDER BY c.relpages, 1, 2
 class LiveTable:
     """A table that carries rows. ``rows`` is the server's estimate unless ``exact``, None where not even that is known
     (never analyzed). ``since``: for each restore point that was asked about, the rows written after it by the time
-    stamps in ``by``; empty where no column tells. ``root``: the partitioned table that it is a part of; one that is
+    stamps in ``by``; empty where no column shows it. ``root``: the partitioned table that it is a part of; one that is
     ``partitioned`` has the rows of its parts. ``unreadable``: the server's reason why its rows can't be read."""
 
     rows: int | None
@@ -66,7 +74,7 @@ class LiveTable:
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """A restore point, as far as counting goes by it. ``exact``: its time is the server's own."""
+    """The part of a restore point that counting needs. ``exact``: its time is the server's own."""
 
     facts: Facts | None
     made_at: datetime
@@ -79,11 +87,11 @@ class Then:
 
 
 def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Column]]:
-    """All tables with the server's estimates, the smallest first; and the column of each that says when a row was
-    written."""
+    """All tables with the server's estimates, the smallest first; and the column of each that has the time of
+    writing."""
     tables: dict[Key, LiveTable] = {}
     stamps: dict[Key, Column] = {}
-    for schema, name, partitioned, estimate, size, root_schema, root, columns, dated in connection.execute(_TABLES):
+    for schema, name, partitioned, estimate, size, root_schema, root, columns, dated in _listed(connection):
         tables[schema, name] = LiveTable(
             rows=estimate if estimate >= 0 else None,
             exact=False,
@@ -96,6 +104,14 @@ def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Col
         if by is not None:
             stamps[schema, name] = by
     return tables, stamps
+
+
+def _listed(connection: Connection) -> list[tuple[Any, ...]]:
+    try:
+        with connection.transaction():
+            return connection.execute(_TABLES, [True]).fetchall()
+    except psycopg.errors.LockNotAvailable:  # locked between the look at the locks and the defaults: names tell alone
+        return connection.execute(_TABLES, [False]).fetchall()
 
 
 def counted(

@@ -1,7 +1,7 @@
-"""Which column of a table says when a row was written, and how many rows were written after a restore point.
+"""The column of a table that has the time of writing, and how many rows were written after a restore point.
 
-A time that says something else (a birthday, a due date, when something is valid or scheduled) is never counted, nor is
-a bare date, nor a time that has not come yet.
+A time with another meaning (a birthday, a due date, when something is valid or scheduled) is never counted, nor is a
+bare date, nor a time that has not come yet.
 """
 
 from __future__ import annotations
@@ -70,8 +70,8 @@ class Column:
 
 
 def telling(columns: Iterable[Column]) -> Column | None:
-    """The column that says best when a row was written: by its name when it was made, by its default, by its name when
-    it was changed. None where no column does."""
+    """The column with the best evidence of the time of writing: by its name when it was made, by its default, by its
+    name when it was changed. None where there is none."""
     ranked = [(rank, place, each) for place, each in enumerate(columns) if (rank := _rank(each)) is not None]
     return min(ranked, key=lambda each: each[:2])[2] if ranked else None
 

@@ -1,4 +1,4 @@
-"""Puts into a restored database what no dump holds of its extensions.
+"""Put into a restored database what no dump holds of its extensions.
 
 What a restore point's own commands or rows may need comes right after CREATE EXTENSION, all else after the rows. It may
 run again: what is so already is left alone. Commands of a manifest are text from outside, and run only if they are of
@@ -22,6 +22,7 @@ from lastgood.members import Departure, HeldRows, Survey
 from lastgood.members.parts import EARLY, KINDS, parts
 from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
+from lastgood.postgres.errors import not_its_own, words
 from lastgood.postgres.server import Connection
 
 Report = Callable[[str, str], object]
@@ -39,8 +40,8 @@ _NATIVE = frozenset({"c", "internal"})
 
 
 class Carrier:
-    """Carries a survey over to the database that is being restored. ``report`` takes what was done, and how.
-    ``lenient``: what can't be put back is reported, too, and is no error."""
+    """Carry a survey over to the database that is being restored. ``report`` takes what was done, and how. ``lenient``:
+    what can't be put back is reported, too, and is no error."""
 
     def __init__(self, survey: Survey, report: Report, *, lenient: bool = False) -> None:
         self._survey = survey
@@ -60,7 +61,7 @@ class Carrier:
         self._make(connection, [each for each in self._survey.departures if each.kind not in EARLY])
 
     def rows(self, live: Connection, restored: Connection, held: Iterable[HeldRows]) -> None:
-        """Copies rows that no dump holds, as they are in the live database now. To be called before ``late``: then no
+        """Copy rows that no dump holds, as they are in the live database now. To be called before ``late``: then no
         trigger of a user fires. Raises Failed."""
         wanted = {(each.schema_name, each.name) for each in held}
         here = {table.relation: table for table in member_tables(restored)}
@@ -85,7 +86,7 @@ class Carrier:
                 continue
             removed = self._run(connection, each, each.removal)
             if removed and each.change == "removed":
-                self._report(each.named, "it is removed, as it was when the restore point was made")
+                self._report(each.named, "removed: it did not exist when the restore point was made")
 
     def _make(self, connection: Connection, departures: Iterable[Departure]) -> None:
         wanted = [each for each in departures if each.change != "removed" and each.kind in KINDS]
@@ -118,11 +119,11 @@ class Carrier:
         return True
 
     def _failed(self, named: str, extension: str, error: psycopg.Error) -> None:
-        why = error.diag.message_primary or str(error)
-        if not self._lenient or error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+        why = words(error)
+        if not self._lenient or not_its_own(error):
             raise Failed(
                 f'cannot put back {named} of extension "{extension}": {why}',
-                hint="To go back without it, which stays in the kept database: --override extensions --reason TEXT",
+                hint="Go back without it, and leave it in the kept database: --override extensions --reason TEXT",
             ) from error
         self._report(named, f"{NOT_PUT_BACK} ({why})")
 

@@ -44,7 +44,7 @@ WHERE NOT EXISTS (SELECT FROM own WHERE own.extname = w.extname AND own.by = w.b
 
 
 def written_later(connection: Connection) -> frozenset[tuple[str, str]]:
-    """Kind and identity of parts that were written after their extensions, as far as the catalogue tells: where an
+    """Kind and identity of parts that were written after their extensions, as far as the catalogue shows: where an
     extension's script can't be run, a guess at what was changed of it. Raises psycopg.Error."""
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")

@@ -16,8 +16,8 @@ from lastgood.postgres.server import Connection
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """``kind`` is one of ``KINDS``, ``identity`` qualified, ``definition`` whatever tells one state of the part from
-    another. ``commands`` make it, one after the other, none where that can't be done; ``removal`` removes it.
+    """``kind`` is one of ``KINDS``, ``identity`` qualified, ``definition`` a text that differs between any two states
+    of the part. ``commands`` make it, one after the other, none where that can't be done; ``removal`` removes it.
     """
 
     extension: str
@@ -354,7 +354,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     CROSS JOIN LATERAL (
       SELECT CASE WHEN d.objsubid <> 0 THEN 'COLUMN' ELSE upper(replace(i.type, '-', ' ')) END AS word) w
     """,
-    # Members belong to whoever made the extension, or to the server's first superuser where it is a trusted one.
+    # Members belong to the creator of the extension, or to the server's first superuser where it is a trusted one.
     """
     SELECT m.extname, 'owner', i.type || ' ' || i.identity,
            CASE WHEN o.owner IN (10, m.extowner) THEN '' ELSE pg_catalog.pg_get_userbyid(o.owner)::text END,

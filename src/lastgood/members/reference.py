@@ -1,6 +1,7 @@
 """What an extension's script makes: looked up in an empty database of our own, which is dropped again.
 
-The live database is never touched for it. Where such a database can't be made, or an extension not in it, that is told.
+The live database is never touched for it. Where the database, or the extension in it, cannot be created, the extension
+is ``Unknown``.
 """
 
 from __future__ import annotations
@@ -21,6 +22,7 @@ from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
 from lastgood.names import new_run
 from lastgood.postgres import copying, database, elsewhere
+from lastgood.postgres.errors import one_line, words
 from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock
 from lastgood.postgres.server import Connection, Target, quiet_event_triggers
 
@@ -45,7 +47,7 @@ class Reference:
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
-# A run looks several times: at the plan, at its emergency backup.
+# A run needs it several times: for the plan, for its emergency backup.
 _known: dict[tuple[str, str, tuple[Installed, ...]], Reference] = {}
 
 
@@ -66,9 +68,9 @@ def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Referen
             with _scratch(target, live) as connection:
                 _known[key] = _made(connection, wanted)
         except (psycopg.Error, LastgoodError) as error:
-            told = error if isinstance(error, psycopg.Error) else error.__cause__
-            why = told.diag.message_primary if isinstance(told, psycopg.Error) else None
-            return Reference(unknown={each.name: why or str(error) for each in wanted})
+            cause = error.__cause__ if isinstance(error.__cause__, psycopg.Error) else error
+            why = one_line(cause)
+            return Reference(unknown={each.name: why for each in wanted})
     return _known[key]
 
 
@@ -91,7 +93,7 @@ def _made(connection: Connection, wanted: Sequence[Installed]) -> Reference:
                 before, after = elsewhere.around(each.name)
                 _run(connection, (*before, *make, *after))
         except psycopg.Error as error:
-            unknown[each.name] = error.diag.message_primary or str(error)
+            unknown[each.name] = words(error)
     with connection.transaction():
         rows = {table.relation: hashes(connection, table) for table in member_tables(connection)}
         return Reference(parts(connection), rows, unknown)
@@ -133,7 +135,7 @@ def _scratch(target: Target, live: str) -> Iterator[Connection]:
 
 
 def _drop_stale(maintenance: Connection, live: str) -> None:
-    """Removes what killed processes left; ``status`` and ``prune`` know it until then."""
+    """Remove what killed processes left; until then ``status`` and ``prune`` show it."""
     for each, mark in marked(maintenance):
         if mark.live != live or mark.options.get("kind") != REFERENCE or copying.holder(maintenance, each.name):
             continue

@@ -1,4 +1,4 @@
-"""Finds what no dump holds of a database's extensions."""
+"""Find what no dump holds of a database's extensions."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ from lastgood.members.later import written_later
 from lastgood.members.parts import Part, parts
 from lastgood.members.reference import Reference, installed, reference
 from lastgood.members.tables import MemberTable, count, each_hash, member_tables
+from lastgood.postgres.errors import not_its_own, words
 from lastgood.postgres.server import Connection, Target
 
 # A table that a deployment holds must not keep a plan from being shown.
@@ -32,9 +33,9 @@ def survey(connection: Connection, target: Target) -> Survey:
         with connection.transaction():
             return _survey(connection, known)
     except psycopg.Error as error:
-        if error.sqlstate is None or error.sqlstate.startswith(("08", "57")):
+        if not_its_own(error):
             raise
-        why = error.diag.message_primary or str(error)
+        why = words(error)
         return Survey(unknown=tuple(Unknown(extension=each.name, why=why) for each in wanted))
 
 
@@ -63,7 +64,7 @@ def _survey(connection: Connection, known: Reference) -> Survey:
             with connection.transaction():
                 held = _held(connection, table, known)
         except (psycopg.errors.LockNotAvailable, psycopg.errors.InsufficientPrivilege) as error:
-            why = f"rows of {table.relation}: {error.diag.message_primary}"
+            why = f"rows of {table.relation}: {words(error)}"
             unknown.append(Unknown(extension=table.extension, why=why))
         else:
             rows += [held] if held.rows or held.missing else []
@@ -71,7 +72,7 @@ def _survey(connection: Connection, known: Reference) -> Survey:
 
 
 def digest(part: Part) -> str:
-    """By which two states of a part are told apart."""
+    """The digest by which two states of a part are compared."""
     return xxh3_128_hexdigest(part.definition.encode())
 
 

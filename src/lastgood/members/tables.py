@@ -27,7 +27,7 @@ ORDER BY c.oid
 
 @dataclass(frozen=True, slots=True)
 class MemberTable:
-    """``condition``: an extension's own WHERE clause, which tells the rows that a dump holds; None where it holds
+    """``condition``: an extension's own WHERE clause, which selects the rows that a dump holds; None where it holds
     none. ``columns`` without generated ones."""
 
     extension: str

@@ -186,7 +186,7 @@ def find(store: Path, name: str) -> RestorePoint:
         return point
     hint = _what_there_is(store, there, name)
     if _KEPT.search(name):
-        look = f"lastgood facts {shlex.quote(name)} looks into it"
+        look = f"lastgood facts {shlex.quote(name)} shows its contents"
         hint = f"A kept database is not a restore point: lastgood status has the command for undo, {look}. {hint}"
     raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=hint)
 
@@ -197,8 +197,8 @@ def _none_in(store: Path) -> BadPoint:
     if not others:
         return BadPoint(
             f'cannot find a restore point in "{store}": there is none',
-            hint="Name another folder with --store. lastgood backup makes one before there is trouble; after it, "
-            "lastgood recover looks for what is left.",
+            hint="Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
+            "run lastgood recover: it searches for what is left.",
         )
     found = ", ".join(f'{each.count} in "{from_here(each.folder)}"' for each in others[:FOLDERS])
     more = f" and in {len(others) - FOLDERS} more folders" if len(others) > FOLDERS else ""

@@ -11,7 +11,7 @@ from lastgood.errors import BadPoint, LastgoodError
 
 
 class Unreadable(BadPoint):
-    """Reading the restore point ended in a way that nobody foresaw: a defect in lastgood, met in this file only."""
+    """Reading the restore point failed because of a defect in lastgood. Other restore points can still be read."""
 
     code = "unreadable_point"
 

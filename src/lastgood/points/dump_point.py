@@ -36,15 +36,15 @@ from lastgood.postgres.sessions import shut_tables
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = (
-    "Nothing is left behind. Look the error up with lastgood explain, and run it again when its cause is removed."
+    "Nothing is left behind. Look up the error with lastgood explain, fix the cause, then run the command again."
 )
 _PERMISSION = (
-    "Nothing is left behind. Connect as a superuser, or as one run: GRANT pg_read_all_data TO {role}; "
-    "then run it again."
+    "Nothing is left behind. Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role}; "
+    "then run the command again."
 )
 _UNSAFE = (
-    "Nothing is left behind. lastgood restores no dump of this database as long as the database holds that; pg_restore "
-    "and psql do."
+    "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump, "
+    "and pg_restore or psql."
 )
 _INTERRUPTED = "Nothing is left behind. Make another one: lastgood backup."
 _DIFFERS = (
@@ -78,7 +78,7 @@ def take(
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
         with _reserved(store, _name(moment, label), form) as (temporary, final):
             facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
-            # A rollback's plan has told it before its emergency backup.
+            # A rollback's plan has shown it before its emergency backup.
             members = _members(connection, target, moment.database, emit if kind == "backup" else silent)
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
@@ -288,12 +288,12 @@ def _hint(error: child.ChildFailed, connection: Connection, *, full: bool) -> st
 
 
 def _members(connection: Connection, target: Target, database: str, emit: Emit) -> Survey:
-    """What the dump does not hold of the database's extensions, and says so."""
+    """What the dump does not hold of the database's extensions; emits a Caution for each."""
     found = survey(connection, target.at(database))
     for each in found.extensions:
-        emit(Caution(f'no dump holds what was changed of extension "{each}": {found.said(each)}'))
+        emit(Caution(f'no dump holds the changes to extension "{each}": {found.said(each)}'))
     for unknown in found.unknown:
-        emit(Note(f'whether extension "{unknown.extension}" was changed is not known: {unknown.why}'))
+        emit(Note(f'cannot find out whether extension "{unknown.extension}" was changed: {unknown.why}'))
     return found
 
 
@@ -304,8 +304,8 @@ def _interrupted(database: str) -> LastgoodError:
 def _read_back(
     path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]
 ) -> tuple[Facts, tuple[RowSpan, ...] | None]:
-    """What the dump that was just written really contains: the database's facts, with the dump's own sequences; and
-    where its rows stand, if it is plain.
+    """What the dump that was just written really contains: the database's facts, with the dump's own sequences; and the
+    positions of its rows, if it is plain.
 
     nextval is not part of a snapshot: a sequence may go on between two readings.
     """
@@ -318,7 +318,7 @@ def _read_back(
     except Interrupted:
         raise _interrupted(facts.database or "") from None
     names = [{(one.schema_name, one.name) for one in side.sequences} for side in (facts, found)]
-    if names[0] == names[1] and not found.not_told:
+    if names[0] == names[1] and not found.not_recorded:
         facts = facts.model_copy(update={"sequences": found.sequences})
     comparison = compare(facts, found)
     if not comparison.exact:

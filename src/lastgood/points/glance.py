@@ -82,7 +82,8 @@ def _ends_well(file: Path) -> bool:
 
 
 def _maker(file: Path) -> str:
-    """The program that wrote a plain file, by the comments at its beginning; empty for pg_dump and where none tells."""
+    """The program that wrote a plain file, by the comments at its beginning; empty for pg_dump and where no comment
+    names one."""
     with file.open("rb") as opened:
         head = opened.read(HEAD)
     block = head[: head.find(b"*/")] if head.startswith(b"/*") else b""

@@ -128,7 +128,7 @@ def write_manifest(point: Path, manifest: Manifest) -> None:
 
 
 def note_deployment(point: Path, note: DeploymentNote) -> None:
-    """Notes in the manifest what became of the deployment that the point was made for. Raises OSError, Corrupt."""
+    """Record in the manifest what became of the deployment that the point was made for. Raises OSError, Corrupt."""
     manifest = manifest_of(point)
     if manifest is not None:
         write_manifest(point, manifest.model_copy(update={"deployment": note}))

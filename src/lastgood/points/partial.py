@@ -1,7 +1,7 @@
-"""What a restore point does not tell of the database that it was made of: a dump of a part is whole as a file, and
-can't replace a whole database.
+"""What a restore point lacks of the database that it was made of: a dump of a part is whole as a file, and can't
+replace a whole database.
 
-What a dump leaves out on purpose and without a trace (comments, a table that nothing refers to) nobody can see in it.
+What a dump leaves out on purpose and without a trace (comments, a table that nothing refers to) cannot be found.
 """
 
 from __future__ import annotations
@@ -35,7 +35,8 @@ class Partial(BadPoint):
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What a restore point lacks. ``short`` goes behind "it has no"; ``message`` says it in full, ``hint`` what to do.
+    """What a restore point lacks. ``short`` completes "it has no"; ``message`` is the whole sentence, ``hint`` what to
+    do.
 
     Of ``rows`` and ``data`` a database can be restored that has none; of the others nothing can be made.
     """
@@ -54,7 +55,7 @@ class Lack:
 def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
     """What a restore point lacks to replace a whole database; None when nothing is known to be missing.
 
-    One that lastgood made is of the whole database, however empty that was: its manifest says so.
+    One that lastgood made is of the whole database, however empty that was: its manifest records that.
     """
     if point.manifest is not None:
         return None
@@ -172,7 +173,7 @@ def _roots(summary: DumpSummary) -> defaultdict[Relation, list[Relation]]:
 
 
 def check_restorable(point: RestorePoint, lack: Lack | None, without_match: tuple[Orphans, ...]) -> None:
-    """Raises Partial where nothing can be made of what there is. ``without_match``: rows that would break keys."""
+    """Raise Partial where no database can be made of it. ``without_match``: rows that would break keys."""
     if lack is not None and not lack.restorable:
         raise Partial(f'cannot restore "{point.path}": {lack.message}', hint=lack.hint)
     if lack is not None and without_match:

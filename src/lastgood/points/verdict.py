@@ -79,7 +79,7 @@ class Verdict:
 class Whole:
     """A restore point that was read from end to end and is what it should be.
 
-    ``facts`` are those of its manifest, where it has one: the same content, and definitions that a dump does not tell.
+    ``facts`` are those of its manifest, where it has one: the same content, and definitions that a dump does not show.
     ``lack``: what it does not hold of a whole database; ``orphans``: rows that refer to rows that it does not hold.
     """
 
@@ -106,15 +106,15 @@ def read_whole(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
-    """Reads the point to its end and compares it with its manifest; emits Note of what was passed over in it.
+    """Read the point to its end and compare it with its manifest; emits Note of what was passed over in it.
 
     ``skim``: its rows are only counted; where there is a manifest, its SHA-256 vouches for them. ``owing``: where the
-    manifest tells where they stand, they are passed over unread, and the SHA-256 is left to who loads them:
+    manifest has the positions of its rows, these are passed over unread, and the SHA-256 is left to the load:
     ``source.owed`` has it.
 
     ``database`` chooses one from a cluster dump; without it, one that holds a single database besides those that every
-    cluster has is taken for a dump of that one. Raises WhichDatabase where that does not tell, BadPoint, Refused when
-    a program to read it with is missing, Interrupted when ``cancelled`` turned true.
+    cluster has is taken for a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a
+    program to read it with is missing, Interrupted when ``cancelled`` turned true.
     """
     with contained(point.path):
         passed = _passed_over(point, database, stage, emit, cancelled) if owing else None
@@ -125,7 +125,7 @@ def _passed_over(
     point: RestorePoint, database: str | None, stage: str, emit: Emit, cancelled: Callable[[], bool]
 ) -> Whole | None:
     """A point of our own, of which everything but the rows was read; None where anything is not as its manifest says,
-    which is for a whole reading to tell."""
+    and a whole reading has to find the difference."""
     manifest = point.manifest
     if manifest is None or point.problem or manifest.rows_at is None or point.files:
         return None
@@ -149,7 +149,7 @@ def _passed_over(
     found = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
     if found != manifest.rows_at or summary.notes or source.notes or not summary.script.in_place:
         return None
-    source.row_index = None  # whoever reads it next wants the rows
+    source.row_index = None  # the next reading needs the rows
     return Whole(point, source, manifest.facts, summary)
 
 
@@ -234,7 +234,7 @@ def verify(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Verdict:
-    """Reads the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
+    """Read the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
     ``skim``: see ``read_whole``.
 
     Of a cluster dump every database, or the one that ``database`` names. Where a program to read it with is missing,
@@ -281,14 +281,14 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
         first = comparison.differences[0]
         more = len(comparison.differences) - 1
         raise Differs(
-            f'cannot use "{point.path}": it is not what was written down when it was made: '
+            f'cannot use "{point.path}": it differs from its manifest: '
             f"{first.of}: {first.expected} expected, {first.found} found" + (f", and {more} more" if more else ""),
             hint="The file was changed. Choose another restore point: lastgood points.",
             facts=facts,
         )
     if source.sha256() != point.manifest.sha256:
         raise Differs(
-            f'cannot use "{point.path}": its bytes are not those that were written when it was made (SHA-256)',
+            f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
             hint="The file was changed, though not its rows. Choose another restore point: lastgood points.",
             facts=facts,
         )

@@ -1,7 +1,7 @@
-"""Who makes a copy: a database beside all others, of a restore, a salvage or a trial.
+"""The lock of a copy: the new database of a restore, a salvage or a trial.
 
-The lock of the live database is not taken for a copy, which is in nobody's way. Whoever makes one shares a lock of its
-name, so that an incomplete copy that a killed process left can be told from one that is being made.
+The lock of the live database is not taken for a copy, which blocks no other run. The process that makes one shares a
+lock of its name: without a holder, an incomplete copy was left by a killed process.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ def _key(name: str) -> int:
 
 
 def claim(connection: Connection, name: str) -> None:
-    """Says that the database ``name`` is being made, until the connection closes. ``connection`` is to the maintenance
-    database of the live database that it is like. Raises Refused while somebody removes one of that name."""
+    """Hold the lock of the database ``name``, which is being made, until the connection closes. ``connection`` is to
+    the maintenance database of the live database that it is like. Raises Refused while another session removes one of
+    that name."""
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock_shared(%s)", [_key(name)]).fetchone()
     if row is None or not row[0]:
         raise Refused(
@@ -27,7 +28,7 @@ def claim(connection: Connection, name: str) -> None:
 
 
 def take_over(connection: Connection, name: str) -> None:
-    """Makes sure that nobody makes the database ``name``, before it is removed. Raises Refused, naming who does."""
+    """Take the lock of the database ``name`` before it is removed. Raises Refused, naming the session that makes it."""
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_key(name)]).fetchone()
     if row is None or not row[0]:
         who = holder(connection, name)
@@ -39,5 +40,5 @@ def take_over(connection: Connection, name: str) -> None:
 
 
 def holder(connection: Connection, name: str) -> str | None:
-    """Who makes the database ``name``, in words; None when nobody does."""
+    """The session that makes the database ``name``, in words; None without one."""
     return lock.key_holder(connection, _key(name))

@@ -91,7 +91,7 @@ def connect_maintenance(target: Target, live: str) -> Connection:
 
 
 def _not_connected(error: psycopg.OperationalError, live: str, name: str) -> LastgoodError:
-    """Names the database that the user named first: the other one may tell them nothing."""
+    """Name the live database too: users need not know the maintenance database."""
     what = f'reach the server of "{live}" (maintenance database "{name}")'
     return failed(error, what, context="connect", state=NOT_REACHED)
 
@@ -141,8 +141,8 @@ def describe(connection: Connection, name: str) -> Database:
 
 
 def unmarked_limit(live: str) -> int:
-    """The connection limit of a database that was made for ``live`` and is not marked yet: CREATE DATABASE itself says
-    whose it is. The upper half is always the same; no person writes such a limit."""
+    """The connection limit of a database that was made for ``live`` and is not marked yet: so it is recognised from its
+    creation on. The upper half is always the same; no person writes such a limit."""
     digest = hashlib.sha256(b"lastgood unmarked\0" + live.encode()).digest()
     return UNMARKED << 16 | int.from_bytes(digest[:2], "big")
 
@@ -158,11 +158,11 @@ def creation(
     """The statements by which a database is made that can hold what ``model`` holds.
 
     From template0 (template1 may be in use, or have objects of its own), with ``model``'s encoding, locale and
-    tablespace spelled out. Closed until it is marked and PUBLIC can't connect: monitoring agents enter every
-    database that lets them in, and would stand in the way of the rename. The first statement stands alone, outside
-    of a transaction; the others go together. ``template`` is template0's tablespace: naming even that one takes a
-    right on it, which an ordinary owner lacks, so it is named only where ``model`` lies elsewhere. Until it is marked,
-    its connection limit tells that it was made for ``live`` (``unmarked_limit``).
+    tablespace spelled out. Closed until it is marked and PUBLIC can't connect: monitoring agents enter every database
+    that lets them in, and would stand in the way of the rename. The first statement stands alone, outside of a
+    transaction; the others go together. ``template`` is template0's tablespace: naming even that one takes a right on
+    it, which an ordinary owner lacks, so it is named only where ``model`` lies elsewhere. Until it is marked, its
+    connection limit shows that it was made for ``live`` (``unmarked_limit``).
 
     The collation version is not copied: the new database's indexes are built with the server's present one.
     """
@@ -200,12 +200,13 @@ def create_like(
     owner: str | None = None,
     live: str | None = None,
 ) -> Database:
-    """Makes an empty database like ``model`` (see ``creation``), owned by ``owner`` or by us, with ``comment``, for the
-    live database ``live``: ``model`` itself, if none is named.
+    """Create an empty database like ``model`` (see ``creation``), owned by ``owner`` or by us, with ``comment``, for
+    the live database ``live``: ``model`` itself, if none is named.
 
     Only a database's owner has the right to make things in its schema public, and so only he can be given some there.
 
-    Killed in between, it leaves nothing, or a database that lets nobody in. Raises Refused when the name is taken.
+    Killed in between, it leaves nothing, or a database that is closed to connections. Raises Refused when the name is
+    taken.
     """
     if find(connection, name) is not None:
         raise Refused(
@@ -259,7 +260,7 @@ def comment(connection: Connection, name: str, text: str | None) -> None:
 
 
 def drop(connection: Connection, name: str, oid: int) -> None:
-    """Drops the database, and ends the sessions in it; done already is as good.
+    """Drop the database, and terminate the sessions in it; done already is as good.
 
     Only if the name still belongs to that OID. Never when logical replication slots live in it (they would go
     silently with it), or subscriptions (dropping one there can drop a slot that production uses), nor a template.

@@ -1,7 +1,7 @@
 """Extensions that refuse to be made in any database but the one that the server's configuration names (pg_cron).
 
 A restored database has another name until the switch. Its script compares the two names, and nothing else keeps it from
-being made there: in the transaction of CREATE EXTENSION, and for superusers, the setting has the answer that it wants.
+being made there: in the transaction of CREATE EXTENSION, and for superusers, the setting has the name of that database.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ NAMING = {"pg_cron": "cron.database_name"}
 
 
 def refused(name: str, error: psycopg.Error) -> bool:
-    """Whether it was for the name of the database that an extension was not made."""
+    """Whether an extension was refused because of the database's name."""
     return name in NAMING and error.sqlstate == REFUSAL and "database" in (error.diag.message_primary or "")
 
 

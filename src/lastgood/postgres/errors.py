@@ -260,7 +260,7 @@ RULES: tuple[Rule, ...] = (
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
 _UNKNOWN = Rule("", "any", S, "The server refused it, for a reason that has no entry here.", _LOG)
-# What COPY says of text that no dump has: a wrong number of values, bytes that are no characters.
+# The SQLSTATEs of COPY for text that no dump has: a wrong number of values, invalid bytes.
 DAMAGED_ROWS = frozenset({"22021", "22P04"})
 # Whose DETAIL says who or what stands in the way. Others may quote rows, which belong in no log.
 _TELLING_DETAIL = frozenset({"55006", "2BP01"})
@@ -304,13 +304,18 @@ def row_in(error: psycopg.Error) -> int:
 
 
 def words(error: psycopg.Error) -> str:
-    """What the server, or libpq, says, on one line."""
+    """The message of the server, or of libpq, on one line."""
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]
     return error.diag.message_primary or "; ".join(lines) or "the connection broke"
 
 
-def said(error: Exception) -> str:
-    """What an error of ours or of the server says, on one line."""
+def not_its_own(error: psycopg.Error) -> bool:
+    """Whether a statement failed for no reason of its own: the connection broke, or an operator intervened."""
+    return error.sqlstate is None or error.sqlstate.startswith(("08", "57"))
+
+
+def one_line(error: Exception) -> str:
+    """The message of an error, ours or the server's, on one line."""
     return words(error) if isinstance(error, psycopg.Error) else " ".join(str(error).split())
 
 
@@ -344,7 +349,7 @@ def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:
     if error.role == "kept":
         return Failed(
             f'cannot {doing}: "{error.name}" is a kept database of "{error.live}", closed to connections',
-            hint=f"To look into it: lastgood facts {shlex.quote(error.name)}, as its owner or as a superuser. For "
+            hint=f"Read it with lastgood facts {shlex.quote(error.name)}, as its owner or as a superuser. For "
             f"psql, open it first and close it again afterwards: {opened}",
             state=state,
         )

@@ -1,5 +1,5 @@
-"""A look into a kept database, which is closed to connections: it is opened for the moment in which we enter, and
-closed again while we are inside."""
+"""A session in a kept database, which is closed to connections: it is opened while the session connects, and closed
+again at once."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Databases that a run made and could not mark any more: killed in between, it left one that lets nobody in.
+"""Databases that a run made and could not mark any more: killed in between, it left one that is closed to connections.
 
-Its connection limit tells whose it is (``database.unmarked_limit``); with one that an older version made, nothing but
-its name does. Both are guesses. So it is shown; it is dropped only when an operator asks for it, under the lock of the
-live database, and after a look inside showed that it has never been used.
+Its connection limit shows whose it is (``database.unmarked_limit``); one of an older version has only its name. Both
+are guesses. So it is shown; it is dropped only when an operator asks for it, under the lock of the live database, and
+after a look inside showed that it has never been used.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
         )
     copying.take_over(connection, found.name)
     if found.invalid:
-        database.drop(connection, found.name, found.oid)  # it can only be dropped, and nobody can look into it
+        database.drop(connection, found.name, found.oid)  # it accepts no connections, and can only be dropped
         return
     doing = f'look into the database "{found.name}"'
     everybody = _open_to_everybody(connection, found.oid)
@@ -100,7 +100,7 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
             connection.execute(database.comment_statement(found.name, LOOKED_INTO))
             connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
             connection.execute(database.allow_connections_statement(found.name, True))
-        with target.at(found.name).connect(application_name="lastgood looks whether it is empty") as inside:
+        with target.at(found.name).connect(application_name="lastgood inspects") as inside:
             (used,) = inside.execute(_USED).fetchone() or (True,)
     except psycopg.Error as error:
         _close(connection, found, everybody)

@@ -20,9 +20,9 @@ DEPLOYMENT = "deployment"
 
 
 class Mark(BaseModel):
-    """What a database of ours says of itself, as JSON in its comment. Everybody may read it: it holds no secret.
+    """The mark of a database of ours: JSON in its comment. Everybody may read it: it holds no secret.
 
-    A ``copy`` is what a restore, a salvage or a trial makes, as long as it is not complete; the option ``kind`` says
+    A ``copy`` is what a restore, a salvage or a trial makes, as long as it is not complete; the option ``kind`` is
     which. ``started`` is the server's clock. ``original_comment`` is the comment that the live database had. Later
     versions (``v``) only add fields, so that an old lastgood still recognises a newer one's databases.
     """

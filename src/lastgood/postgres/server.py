@@ -94,7 +94,7 @@ def _set_session(connection: Connection) -> None:
 
 # From one of these everything is done to the others.
 _ALWAYS_OPEN = ("postgres", "template1")
-# Whether it is one of ours, its mark tells; a comment of somebody else's may be no JSON.
+# One of ours has a mark; any other comment need not be JSON.
 _CLOSED = """
 SELECT CASE WHEN ours THEN mark ->> 'role' ELSE '' END, CASE WHEN ours THEN mark ->> 'live' ELSE '' END
 FROM (SELECT pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database
@@ -105,7 +105,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN ours THEN comment::jsonb END AS mark) m
 
 
 class ClosedDatabase(psycopg.OperationalError):
-    """A database that is closed to connections. ``role``: of one of ours, what its mark says; ``live``: whose it is."""
+    """A database that is closed to connections. ``role``: of one of ours, that of its mark; ``live``: whose it is."""
 
     def __init__(self, text: str, name: str, role: str, live: str) -> None:
         super().__init__(text)
@@ -235,8 +235,8 @@ class Target:
 
 
 def _found_by_libpq(keywords: Mapping[str, str]) -> str:
-    """The password that libpq takes for these keywords: from the environment, a service file or .pgpass. Asked of libpq
-    itself, which knows the rules; nothing is sent to the server."""
+    """The password that libpq takes for these keywords: from the environment, a service file or .pgpass. libpq itself
+    applies its rules; nothing is sent to the server."""
     given = {key: value for key, value in keywords.items() if value}
     started = pq.PGconn.connect_start(conninfo.make_conninfo("", **given).encode())
     try:

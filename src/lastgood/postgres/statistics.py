@@ -11,7 +11,7 @@ from lastgood.postgres.server import Connection
 
 # What ANALYZE meets in a function of the user's, which it calls with an empty search path from 17 on.
 _LOOKED_UP_IN_VAIN = frozenset({"42P01", "42883", "42704", "3F000"})
-# Of a pg_class "c": whether a foreign table is below it, whose server ANALYZE would ask for rows.
+# Of a pg_class "c": whether a foreign table is below it, from whose server ANALYZE would read rows.
 READS_FOREIGN: LiteralString = """
   EXISTS (
     WITH RECURSIVE below (oid) AS (
@@ -26,9 +26,9 @@ FOREIGN = "ANALYZE would read the foreign tables below it"
 
 
 def analyze(connection: Connection, table: sql.Identifier) -> str | None:
-    """Analyzes a table. Returns why it was not done: a foreign table is below it; or a function in an index of it
-    counts on a search path, and then the server can't in the live database either. Raises psycopg.Error for anything
-    else.
+    """Analyze a table. Returns the reason where it was not done: a foreign table is below it; or a function in an index
+    of it counts on a search path, and then the server can't in the live database either. Raises psycopg.Error for
+    anything else.
     """
     if connection.execute(_READS_FOREIGN, [table.as_string(connection)]).fetchone() is not None:
         return FOREIGN

@@ -1,8 +1,8 @@
 """SHARE locks on every table of a database: writers wait, readers go on.
 
 One session holds them, the server enforces them against everyone, superusers included; nothing is changed that would
-have to be changed back; and they end with the session, so a dead tool locks nobody out. Neither does one that stands
-still (SIGSTOP, a frozen machine, a dead link): the session has to show a sign of life, or the server ends it.
+have to be changed back; and they end with the session, so a dead process locks out no writer. Neither does one that
+stands still (SIGSTOP, a frozen machine, a dead link): the session has to show a sign of life, or the server ends it.
 
 A command that wants a table to itself (ALTER TABLE, TRUNCATE) would wait behind the locks, and every reader behind it,
 our own backup too: it is cancelled as soon as it waits.
@@ -27,7 +27,7 @@ from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
 LOCK_TIMEOUT = "3s"
-# Without a sign of life for so long the server ends the session that holds the locks.
+# After this time without a statement the server ends the session that holds the locks.
 SILENCE = "30s"
 BEAT_SECONDS = 3.0
 TRIES = 5
@@ -67,8 +67,9 @@ _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)
 
 
 class Guard(threading.Thread):
-    """While the locks of the session ``fence`` stand, cancels what waits for a table of its own, and shows the server
-    that we live. Ends with ``over``. ``connect`` gives it a connection to the maintenance database."""
+    """While the session ``fence`` holds the locks, cancel statements of its own that wait for a table, and send
+    statements that keep it from timing out. Ends with ``over``. ``connect`` gives it a connection to the maintenance
+    database."""
 
     def __init__(
         self,
@@ -80,7 +81,7 @@ class Guard(threading.Thread):
         cancelled: Callable[[], bool] = lambda: False,
         using: threading.Lock | None = None,
     ) -> None:
-        """``using`` is held while the session ``fence`` is used: nobody may close it meanwhile."""
+        """``using`` is held while the session ``fence`` is used, so that it is not closed meanwhile."""
         super().__init__(name="lastgood-fence", daemon=True)
         self._using = using or threading.Lock()
         self._connect = connect
@@ -100,7 +101,7 @@ class Guard(threading.Thread):
                 while not over.wait(POLL_SECONDS):
                     if time.monotonic() - beaten > BEAT_SECONDS:
                         beaten = time.monotonic()
-                        with self._using, suppress(psycopg.Error):  # who needs the fence looks whether it held
+                        with self._using, suppress(psycopg.Error):  # the users of the fence verify that it held
                             if not over.is_set():
                                 self._fence.execute("SELECT")
                     rows = connection.execute(_WAITING_ALONE, [self._oid, fence]).fetchall()

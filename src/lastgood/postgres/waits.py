@@ -2,8 +2,8 @@
 
 DROP DATABASE waits until every process of the server has answered a barrier. A commit that waits for a synchronous
 standby does not answer (PostgreSQL 15 to 18), and no timeout of ours ends that commit. Locks on a database are held by
-whoever has changed it in an open transaction. ``bounded`` watches such a statement from a second session, and cancels
-it when it has waited too long.
+the session that has changed it in an open transaction. ``bounded`` watches such a statement from a second session, and
+cancels it when it has waited too long.
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ class Limit:
 
 
 class TimedOut(Exception):
-    """A statement was cancelled. The text says for whom it waited; ``pids`` are those whose end would let it go on."""
+    """A statement was cancelled. The text names what it waited for; ending ``pids`` would let it continue."""
 
     def __init__(self, text: str, pids: tuple[int, ...], standby: bool) -> None:
         super().__init__(text)
@@ -58,7 +58,7 @@ class TimedOut(Exception):
 
     @property
     def hint(self) -> str:
-        """What lets the statement go on."""
+        """The hint: what lets the statement continue."""
         back = "Bring the synchronous standby back" if self.standby else ""
         end = f"end that session: SELECT pg_terminate_backend({self.pids[0]})" if self.pids else ""
         said = ", or ".join(part for part in (back, end) if part) or "Find what keeps the server busy"
@@ -68,7 +68,7 @@ class TimedOut(Exception):
 @contextmanager
 def bounded(connection: Connection) -> Iterator[Watch]:
     """Cancel what ``connection`` executes in the block when it has waited for other sessions for ``Limit.seconds``.
-    Raises TimedOut then; who catches the server's error himself asks the Watch."""
+    Raises TimedOut then; a caller that handles the server's error reads ``found`` of the Watch."""
     watch = Watch(connection)
     watch.start()
     try:
@@ -83,7 +83,7 @@ def bounded(connection: Connection) -> Iterator[Watch]:
 
 
 class Watch(threading.Thread):
-    """Watches one session from another; ``found`` is why it was cancelled, None when it was not."""
+    """Watch one session from another; ``found`` is why it was cancelled, None when it was not."""
 
     def __init__(self, connection: Connection) -> None:
         super().__init__(name="lastgood-waits", daemon=True)
@@ -98,7 +98,7 @@ class Watch(threading.Thread):
         self.join()
 
     def run(self) -> None:
-        """Looks until the end, or until the limit is reached."""
+        """Poll until the end, or until the limit is reached."""
         began = time.monotonic()
         if self._over.wait(UNWATCHED_SECONDS):
             return
@@ -160,7 +160,7 @@ def _words(
 def _beside(connection: Connection) -> Connection:
     """A second session like ``connection``'s, at the same database. Raises psycopg.OperationalError."""
     info = connection.info
-    keywords = {**info.get_parameters(), "application_name": "lastgood watches a wait", "connect_timeout": "5"}
+    keywords = {**info.get_parameters(), "application_name": "lastgood watches waits", "connect_timeout": "5"}
     if info.password:
         keywords["password"] = info.password
     return psycopg.connect(**keywords, autocommit=True)  # type: ignore[arg-type]  # libpq's own words

@@ -32,7 +32,7 @@ def show(screen: Screen, report: DeployReport) -> None:
 def _compared(report: DeployReport) -> str:
     """What looking at the data before and after has shown."""
     if report.before is None or report.after is None:
-        return "; its data was not looked at"
+        return "; its data was not checked"
     if report.worse:
         return f"; {amounts.counted(len(report.worse), 'warning is', 'warnings are')} worse than before"
     return ", and no worse than before"

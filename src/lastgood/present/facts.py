@@ -41,7 +41,9 @@ def show(screen: Screen, facts: Facts) -> None:
         [
             (
                 f"{table.schema_name}.{table.name}",
-                amounts.number(table.rows) if f"{table.schema_name}.{table.name}" not in facts.not_told else "not told",
+                "not recorded"
+                if f"{table.schema_name}.{table.name}" in facts.not_recorded
+                else amounts.number(table.rows),
                 table.digest[:12] if table.digest else "none",
                 max(table.newest.values(), default="")[:19],
             )

@@ -167,7 +167,7 @@ def _figures(screen: Screen, report: Report) -> None:
 
 
 def _kept(name: str, what: str) -> tuple[tuple[str, str], ...]:
-    """A kept database, and how to look into it."""
+    """A kept database, and the commands to inspect it."""
     return (
         ("Kept", f'{what}, as "{name}", closed to connections'),
         ("To look into it", f"lastgood facts {shlex.quote(name)}"),

@@ -195,4 +195,4 @@ def _kept(screen: Screen, each: OurDatabase) -> None:
         )
     if each.undo_command:
         screen.say(each.undo_command, first="    ", indent=4)
-        screen.say(f"lastgood facts {shlex.quote(each.name)} looks into it", first="    ", indent=4)
+        screen.say(f"lastgood facts {shlex.quote(each.name)} shows its contents", first="    ", indent=4)

@@ -139,14 +139,14 @@ class Commands:
         return True
 
     def _unwanted(self, command: Command) -> bool:
-        """Whether the operator wants a command left out; it is recorded."""
+        """Whether the operator chose to leave a command out; it is recorded."""
         if why := self._rules.unwanted(command.kind):
             self.record.skip(command, why, str(command.kind))
         return bool(why)
 
     @contextmanager
     def _noticing(self, connection: Connection, commands: Sequence[Command]) -> Iterator[None]:
-        """Records each GRANT and REVOKE that had no effect: of an object that another role owns, the server warns only.
+        """Record each GRANT and REVOKE that had no effect: of an object that another role owns, the server warns only.
         Raises Failed at one where the rules are strict."""
         first = next((command for command in commands if command.kind is Kind.GRANT), None)
         if first is None:
@@ -200,17 +200,17 @@ class Commands:
             yield
 
     def _make_room(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
-        """Removes the rows that extensions put into their tables themselves, in the reverse of the dump's order: a row
+        """Remove the rows that extensions put into their tables themselves, in the reverse of the dump's order: a row
         goes before the one that it references."""
         conditions = extensions.configuration(connection)
         for relation in reversed([relation for relation in rows if relation in conditions]):
             try:
                 deleted = extensions.make_room(connection, relation, conditions[relation])
             except psycopg.errors.ForeignKeyViolation:
-                continue  # other rows of the extension need them; a row of the dump that is there already will tell
+                continue  # other rows of the extension need them; a duplicate in the dump fails at its key
             if deleted:
-                gone = f"{counted(deleted, 'row')} that its extension brought along"
-                self._repaired(f"rows of {relation}", f"{gone} gave way to those of the restore point", rows[relation])
+                why = f"{counted(deleted, 'row')} of its extension's script were replaced by those of the restore point"
+                self._repaired(f"rows of {relation}", why, rows[relation])
 
     def after_rows(self, connections: Sequence[Connection]) -> None:
         """To be called when all rows are loaded, and best after the indexes: checks look rows up. Not to be called
@@ -249,7 +249,7 @@ class Commands:
         ):
             if self._rules.strict:
                 raise self._failed(error, command, WITHOUT_STRICT_SKIPPED) from error
-            self.record.skip(command, error.diag.message_primary or str(error))
+            self.record.skip(command, server_errors.words(error))
             return True
         done = self._repair(connection, command, error)
         if done is None:
@@ -279,7 +279,7 @@ class Commands:
                             for step in (*repair.before, repair.text, *repair.after):
                                 connection.execute(step)
                     except psycopg.Error as again:
-                        if again.sqlstate is None or again.sqlstate.startswith(("08", "57")):
+                        if server_errors.not_its_own(again):
                             raise self._failed(again, command) from again
                     else:
                         return repair

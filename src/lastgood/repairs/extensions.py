@@ -30,7 +30,7 @@ MAKE_IMMUTABLE = (
 
 def text(connection: Connection, command: Command, found: Extension, rules: Rules) -> bytes:
     """A CREATE EXTENSION with the version that ``rules`` know, or a CREATE LANGUAGE with the functions that they
-    know. ``found``: what the command makes."""
+    record. ``found``: what the command creates."""
     if found.as_language and found.name in rules.languages:
         return _language(rules.languages[found.name]).as_bytes(connection)
     if found.version is None and found.name in rules.extensions and not found.as_language:
@@ -47,7 +47,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         before, after = elsewhere.around(found.name)
         made = text(connection, command, found, rules)
         yield Repair(
-            made, "the server makes it in the database that goes by its name only", tuple(before), tuple(after)
+            made, "the server creates it only in the database that its setting names", tuple(before), tuple(after)
         )
     row = connection.execute(
         "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = %s", [found.name]

@@ -29,7 +29,7 @@ class Record:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def skip(self, command: Command, why: str, named: str | None = None) -> None:
-        """Records a command that was left out; once, though each session may have tried it. ``named``: what it is
+        """Record a command that was left out; once, though each session may have tried it. ``named``: what it is
         counted under, instead of the object that it is about."""
         key = (named or what(command), why)
         with self._lock:
@@ -40,7 +40,7 @@ class Record:
             self.skipped[key] = (min(line, command.statement.line), count + 1)
 
     def pass_over(self, named: str, why: str, line: int) -> None:
-        """Records rows that were left out, or a command that had no effect."""
+        """Record rows that were left out, or a command that had no effect."""
         with self._lock:
             first, count = self.skipped.get((named, why), (line, 0))
             self.skipped[named, why] = (min(first, line), count + 1)

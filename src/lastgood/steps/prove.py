@@ -45,7 +45,7 @@ class Prove:
             )
         if division is not None:
             # Not before the proof: it is no part of the restore point.
-            with run.connected(name, "notes what is left") as shadow:
+            with run.connected(name, "records what is left") as shadow:
                 remainder.write(shadow, run.plan.run, division.later)
         run.findings.comparison = comparison
         for text in comparison.not_compared:

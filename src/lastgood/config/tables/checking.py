@@ -36,7 +36,7 @@ class Check(Table):
     compare_limit: Duration = Field(
         default=10.0,
         description="How long a plan may take to compare the content of tables with the restore point (0: not at all). "
-        "Tables that are left are named as not compared.",
+        "Tables without time left are listed as not compared.",
     )
     attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
         default=("the team is told",), description="Items that only people can answer for, each with a name (--attest)."

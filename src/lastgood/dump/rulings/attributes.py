@@ -30,7 +30,7 @@ _WITHOUT_NAME = frozenset({"OBJECT_CAST", "OBJECT_TRANSFORM"})
 
 
 def _note(r: Ruling, kind: str, node: Any) -> None:
-    """Takes note of the object that a statement is about: ``node`` as the parser gives it for this ``kind``."""
+    """Record the object that a statement is about: ``node`` as the parser gives it for this ``kind``."""
     if node is None or kind in _WITHOUT_NAME:
         return
     if isinstance(node, tuple):
@@ -58,7 +58,7 @@ def _owner(r: Ruling, node: Any) -> Command:
         return r.skip(*GLOBAL[node.objectType])
     _note(r, node.objectType, node.relation or node.object)
     if not r.schema and node.objectType in _FUNCTIONS and len(node.object.objname) == 1:
-        # An empty search path leaves pg_catalog, whose functions belong to nobody else.
+        # An empty search path leaves pg_catalog, where only the server's own functions are.
         r.touched(Relation(system.PG_CATALOG, node.object.objname[0].sval))
     # A failed event trigger has no owner to change.
     optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType == "OBJECT_EVENT_TRIGGER" else [])]

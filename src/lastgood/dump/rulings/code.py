@@ -1,7 +1,7 @@
 """What of a dump can run as code while it is restored: counted, so that an operator knows before.
 
-Functions are code wherever they stand. An expression counts where it calls a function, or uses an operator, that is
-not one of PostgreSQL's own which only compute. A materialized view always counts: it is filled whatever it reads.
+Functions always count. An expression counts where it calls a function, or uses an operator, that is not one of
+PostgreSQL's own which only compute. A materialized view always counts: it is filled whatever it reads.
 """
 
 from __future__ import annotations

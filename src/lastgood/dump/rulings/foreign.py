@@ -74,7 +74,7 @@ def with_schemas(r: Ruling, node: Node) -> bytes:
 
 
 def other_select(r: Ruling, node: Any, call: Any) -> Command:
-    """A SELECT that is not pg_dump's: a sequence's position that is computed, or a query whose result nobody sees."""
+    """A SELECT that is not pg_dump's: a sequence's position that is computed, or a query whose result is not used."""
     if call is not None and (found := geometry(r, call)) is not None:
         return found
     if not harmless(node):
@@ -115,7 +115,7 @@ def table_of_query(r: Ruling, node: Any) -> Command:
 
 
 def alter(r: Ruling, *relations: Relation) -> Command:
-    """What ALTER TABLE does to a table that stands already."""
+    """ALTER TABLE of a table that exists already."""
     return r.foreign(Kind.CHANGE, "", *relations)
 
 

@@ -41,10 +41,10 @@ GLOBAL = {
 
 
 class Ruling:
-    """One statement being ruled on: where it stands, and which schema unqualified names mean there.
+    """One statement being ruled on: its position, and the schema of unqualified names there.
 
-    A statement that creates or changes what PostgreSQL itself owns is refused, whatever its handler wants: each name
-    that the handler asked for here is looked at.
+    A statement that creates or changes what PostgreSQL itself owns is refused, whatever its handler decides: each name
+    that the handler resolves here is checked.
     """
 
     def __init__(self, statement: Statement | CopyStart, path: SearchPath, encoding: str = "utf-8") -> None:
@@ -150,7 +150,7 @@ class Ruling:
         return self.touched(names.of_list(parts, self.schema))
 
     def touched(self, what: Relation) -> Relation:
-        """Takes note of something that the statement makes or changes."""
+        """Record an object that the statement creates or changes."""
         if system.is_system_schema(what.schema):
             self._system = self._system or what
         return what

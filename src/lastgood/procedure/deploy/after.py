@@ -42,7 +42,7 @@ def _told(course: Course) -> None:
     then = manifest.facts.migration if manifest is not None else None
     if then is None:
         return
-    with suppress(psycopg.Error), course.hold.target.connect(application_name="lastgood looks") as connection:
+    with suppress(psycopg.Error), course.hold.target.connect(application_name="lastgood inspects") as connection:
         now = migration_of(connection)
         if now is not None and (now.table, now.version, now.applied) == (then.table, then.version, then.applied):
             newest = f'"{now.version}" is still the newest' if now.version is not None else "it is empty"

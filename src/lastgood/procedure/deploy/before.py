@@ -77,7 +77,7 @@ def _baseline(course: Course) -> None:
     wish, connection = course.wish, course.hold.connection()
     course.state = DatabaseState.read(connection, course.live)
     course.server = of_the_server(connection, course.live)
-    with course.hold.target.connect(application_name="lastgood looks") as inside:
+    with course.hold.target.connect(application_name="lastgood inspects") as inside:
         course.rights = rights(inside)
         course.keys = Declared.read(inside)
     if wish.settings.check != "none":
@@ -148,7 +148,7 @@ def request_back(course: Course, point: RestorePoint) -> Request:
     application = replace(request.application, on_failure="keep", watch=None)
     if course.stopped:
         application = without_stop(application)  # and a rollback that fails leaves it stopped
-    # Content is told by the emergency backup: nobody reads this plan, and the application waits.
+    # The emergency backup compares content: this plan is not shown, and the application waits.
     check = request.check.model_copy(update={"compare_limit": 0.0})
     choice = Choice(point=str(point.path))
     return replace(request, choice=choice, fence="now", run=None, application=application, check=check)

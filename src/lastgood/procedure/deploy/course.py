@@ -93,8 +93,8 @@ class Course:
             self.emit(Caution(f'cannot write the journal "{self.journal.path}": {error.strerror}'))
 
     def note_outcome(self, outcome: Outcome) -> None:
-        """Notes with the restore point what became of the deployment that it was made for: where that changed nothing,
-        it is no way out of an emergency that was there before; where it was deployed, what differs is meant to."""
+        """Record with the restore point what became of the deployment that it was made for: where that changed nothing,
+        it does not help in an emergency that was there before; where it was deployed, what differs is meant to."""
         if self.point is not None:
             with suppress(OSError, LastgoodError):  # it only helps to choose
                 note_deployment(self.point.path, DeploymentNote(run=self.hold.run, outcome=outcome))

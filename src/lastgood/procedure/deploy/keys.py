@@ -19,7 +19,7 @@ from lastgood.procedure.validate import Verdict
 from lastgood.procedure.validate.rule import shown
 from lastgood.secrecy import HIDDEN
 
-# Keys without expressions, which hold for every row; those of partitions are told with their parents'.
+# Keys without expressions, which hold for every row; those of partitions are reported with their parents'.
 _UNIQUE = """
 SELECT n.nspname, t.relname, c.relname, i.indisprimary, i.indnullsnotdistinct, t.relkind = 'p',
        (SELECT array_agg(a.attname::text ORDER BY k.place)
@@ -71,7 +71,7 @@ def broken_since(
     then = {each.name: each.violations for each in verdict.rules}
     found: list[Worse] = []
     unseen: list[str] = []
-    with target.connect(application_name="lastgood looks") as connection:
+    with target.connect(application_name="lastgood inspects") as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         now = Declared.read(connection)
@@ -88,7 +88,7 @@ def broken_since(
             except (psycopg.errors.UndefinedTable, psycopg.errors.UndefinedColumn, psycopg.errors.InvalidSchemaName):
                 continue
             except (psycopg.errors.QueryCanceled, psycopg.errors.InsufficientPrivilege) as error:
-                unseen.append(f"{name} was dropped, and its rows were not looked at: {error.diag.message_primary}")
+                unseen.append(f"{name} was dropped, and its rows were not checked: {error.diag.message_primary}")
                 continue
             if rows > then.get(name, 0):
                 found.append(
@@ -108,7 +108,8 @@ _Look = tuple[str, str, sql.Composed, sql.Composed, sql.Composed]
 
 
 def _looks(before: Declared, now: Declared) -> Iterator[_Look]:
-    """Of each key that is gone: its rule, what is said, and the queries for how many, for some, and for all rows."""
+    """For each key that is gone: its rule, its message, and the queries for the number, for samples and for all
+    rows."""
     still = {(each.schema_name, each.table, each.columns, each.other_schema, each.other) for each in now.foreign}
     for key in before.foreign:
         if (key.schema_name, key.table, key.columns, key.other_schema, key.other) in still:
@@ -155,7 +156,7 @@ def _duplicates(key: UniqueKey) -> _Look:
 
 
 def _texts(columns: Sequence[str], of: Literal["l", "t"]) -> sql.Composed:
-    """The values of these columns, as ``id=17, organization_id=99``; what looks like a secret by its name is not
+    """The values of these columns, as ``id=17, organization_id=99``; values of columns with a secret's name are not
     read."""
     return sql.SQL("concat_ws(', ', {})").format(
         sql.SQL(", ").join(

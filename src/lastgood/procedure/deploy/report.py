@@ -17,8 +17,8 @@ Result = Literal["deployed", "unchanged", "rolled back", "not rolled back"]
 
 
 class CommandReport(Frozen):
-    """How the migration ended. ``program`` alone is told, for its arguments may hold secrets; ``status`` is null when
-    it did not end by itself, and ``signal`` the one that ended it. ``output`` is the end of what it printed.
+    """How the migration ended. only ``program`` is recorded, since its arguments may hold secrets; ``status`` is null
+    when it did not end by itself, and ``signal`` the one that ended it. ``output`` is the end of what it printed.
     ``errors``: the first of the server's and psql's errors in all that it printed; ``allowed``: why they are accepted.
     """
 

@@ -221,7 +221,7 @@ class _Trial:
         if check != "none":
             before = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
         columns_before = self._columns()
-        with self._target.connect(application_name="lastgood looks") as connection:
+        with self._target.connect(application_name="lastgood inspects") as connection:
             keys_before = Declared.read(connection)
         outcome, locks = self._migrated()
         if self._strayed.is_set():
@@ -260,12 +260,12 @@ class _Trial:
         )
 
     def _columns(self) -> dict[tuple[str, str], tuple[str, ...]]:
-        with self._target.connect(application_name="lastgood looks") as connection:
+        with self._target.connect(application_name="lastgood inspects") as connection:
             return columns(connection)
 
     def _migrated(self) -> tuple[Outcome, tuple[HeldLock, ...]]:
         emit, command, wish = self._emit, self._command, self._wish
-        with self._target.connect(application_name="lastgood looks") as connection:
+        with self._target.connect(application_name="lastgood inspects") as connection:
             locks = Locks(connection)
         trace = Trace(tag(self._run), self._user, server_clock(self._maintenance))
         live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))

@@ -14,9 +14,9 @@ from lastgood.points.manifest import Form
 
 @dataclass(frozen=True, slots=True)
 class Wish:
-    """``request`` names the live database, the store and the state, and says how a rollback of it goes. ``command`` is
-    the migration: a program and its arguments. ``environment`` is the caller's. ``allow_errors``: why errors that
-    the migration prints and goes on after are accepted; empty: they are not."""
+    """``request`` names the live database, the store and the state, and has the options of its rollback. ``command`` is
+    the migration: a program and its arguments. ``environment`` is the caller's. ``allow_errors``: why errors that the
+    migration prints and ignores are accepted; empty: they are not."""
 
     request: Request
     command: tuple[str, ...] = field(repr=False)

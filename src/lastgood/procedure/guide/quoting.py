@@ -30,8 +30,8 @@ def assigned(name: str, text: str) -> str:
 
 
 def command_line(words: Sequence[str], numbers: Iterator[int]) -> str:
-    """A command with its arguments. Guides are passed on: instead of each secret there is a variable that asks for it,
-    with a number of its own out of ``numbers``."""
+    """A command with its arguments. Guides are passed on: each secret is replaced by a variable, with a number of its
+    own out of ``numbers``."""
     return " ".join(_open_word(each, numbers) for each in secrecy.hidden(words))
 
 

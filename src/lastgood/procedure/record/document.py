@@ -73,9 +73,9 @@ class Planned(Frozen):
 
 
 class Loss(Frozen):
-    """What became of one table: rows before, rows in the restore point, and how many were ``written_since``, by what
-    their column ``by`` tells. Null: not there, or not known. ``content``: whether its rows are the same, null in old
-    records and where one side lacks the table; ``why`` they were not compared."""
+    """What became of one table: rows before, rows in the restore point, and how many were ``written_since``, by their
+    column ``by``. Null: not there, or not known. ``content``: whether its rows are the same, null in old records and
+    where one side lacks the table; ``why`` they were not compared."""
 
     table: str
     live_rows: int | None

@@ -170,7 +170,7 @@ def _found(plan: Mapping[str, Any]) -> Iterator[str]:
 
 
 def _loss(plan: Mapping[str, Any], report: Any) -> Iterator[Loss]:
-    """By the report, which knows the rows of the last moment; by the plan where there is none."""
+    """By the report, which has the rows of the last moment; by the plan where there is none."""
     for each in (report or {}).get("loss") or plan.get("loss", ()):
         yield Loss(
             table=f"{each['schema_name']}.{each['name']}",

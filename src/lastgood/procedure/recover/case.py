@@ -76,7 +76,7 @@ class Case:
         return {}
 
     def same_as_now(self, place: int) -> str:
-        """Why going back to that candidate would win nothing; empty when nothing says so."""
+        """Why going back to that candidate would change nothing; empty without evidence."""
         candidate = self.evidence.candidates[place]
         live, manifest = self.evidence.live, candidate.point.manifest
         if live is None or candidate.facts is None or self.deployment is not None:

@@ -41,7 +41,7 @@ class Sign(Seen):
 @dataclass(frozen=True, slots=True)
 class Reference:
     """A restore point that the live database is held against: its name, and what it contains. ``counted``: its facts
-    tell what schema objects it has. ``deployed``: a deployment that ended well began with it."""
+    list its schema objects. ``deployed``: a deployment that ended well began with it."""
 
     name: str
     facts: Facts
@@ -237,7 +237,7 @@ def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]
 
 
 def _like_the_estimate(loss: TableLoss) -> bool:
-    """Whether an estimate is not far off: then it says nothing."""
+    """Whether an estimate is close enough that it shows no difference."""
     if not loss.estimated or loss.point_rows is None or loss.content == "changed":
         return False
     return loss.live_rows is None or _near(loss.live_rows, loss.point_rows)

@@ -109,7 +109,7 @@ def _of_content(case: Case) -> Iterator[Seen]:
         name = evidence.candidates[place].point.path.name
         yield Seen(f"{name} was made after the damage: {why}", "its facts")
     for place, why in case.no_way_out.items():
-        yield Seen(f"{evidence.candidates[place].point.path.name} is no way out: {why}", "its facts")
+        yield Seen(f"{evidence.candidates[place].point.path.name} would not help: {why}", "its facts")
     if not evidence.candidates and not evidence.server.error:
         text = evidence.store_problem or f'"{evidence.store}" holds no restore point of "{evidence.name}"'
         if evidence.of_others:

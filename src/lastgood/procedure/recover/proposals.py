@@ -204,7 +204,7 @@ def _back_to(case: Case, chosen: Candidate, automatic: bool) -> Proposal:
     if gone:
         said.append(f'It is restored beside everything else and proved; only then it gets the name "{evidence.name}".')
     if not gone and (same := case.same_as_now(evidence.candidates.index(chosen))):
-        said.append(f"Nothing would be won by it: {same}.")
+        said.append(f"It would change nothing: {same}.")
     if not automatic:
         said.append("Say that you want it with --latest, --before or --before-migration, or choose a number.")
     return Proposal(

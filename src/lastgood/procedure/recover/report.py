@@ -31,10 +31,10 @@ class Reason(Frozen):
 
 class TimelinePoint(Frozen):
     """Something to go back to. ``verdict``: what reading it to its end showed, empty when there was no time for that;
-    ``problem`` says what is wrong with it. ``loss``: the tables whose rows differ, null when its content, or the live
+    ``problem`` is what is wrong with it. ``loss``: the tables whose rows differ, null when its content, or the live
     database's, is not known; ``rows_lost``: rows that are there now and were not then, ``written_since`` those of them
     that time stamps tell of; ``estimated``: of some tables the server's estimate was all that there was time for.
-    ``number``: by which one chooses it at a terminal, null when one can't; ``proposed``: what recover would do."""
+    ``number``: its number in the choice at a terminal, null when it has none; ``proposed``: what recover would do."""
 
     number: int | None
     kind: Literal["dump", "kept"]
