@@ -280,6 +280,11 @@ MAXIMAL = (
     "ALTER TEXT SEARCH CONFIGURATION mts ALTER MAPPING FOR asciiword WITH simple",
     "CREATE FUNCTION ufun() RETURNS int LANGUAGE sql AS 'SELECT 2'",
     "ALTER EXTENSION minimax ADD FUNCTION ufun()",
+    'CREATE TABLE madded (id int PRIMARY KEY, v text COLLATE "C")',
+    "INSERT INTO madded VALUES (1, 'z')",
+    "CREATE VIEW mreads AS SELECT id, v FROM madded",
+    "ALTER EXTENSION minimax ADD TABLE madded",
+    "ALTER EXTENSION minimax ADD VIEW mreads",
     "CREATE INDEX ON mmat (v)",
     "ALTER EXTENSION minimax DROP TABLE mpart",
 )

@@ -194,6 +194,13 @@ def test_replication_on_both_sides(server: EmbeddedServer, new_database: New, ma
             maintenance.execute("GRANT SELECT (subname) ON pg_subscription TO PUBLIC")
             subscriber.execute("ALTER SUBSCRIPTION s1 DISABLE")
             subscriber.execute("ALTER SUBSCRIPTION s1 SET (slot_name = NONE)")
+            subscription = next(h for h in holders(maintenance, copy) if h.kind == "subscription")
+            assert (subscription.what, subscription.explanation, subscription.command) == (
+                '"s1" (disabled, no slot)',
+                "It stays with the old database, and the restored one receives nothing when it is enabled again.",
+                "To carry it over, create it again in the restored database after the swap, and drop it here now: "
+                'DROP SUBSCRIPTION "s1"',
+            )
             subscriber.execute("DROP SUBSCRIPTION s1")
             until(
                 lambda: (

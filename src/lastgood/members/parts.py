@@ -78,8 +78,16 @@ _QUERIES: tuple[LiteralString, ...] = (
       AND f.language NOT IN ('c', 'internal')
     CROSS JOIN LATERAL (
       SELECT CASE i.type
-        WHEN 'table' THEN format('CREATE TABLE %s ()', i.identity)
-        WHEN 'view' THEN format('CREATE VIEW %s AS %s', i.identity, pg_catalog.pg_get_viewdef(m.objid))
+        WHEN 'table' THEN CASE WHEN EXISTS (
+            SELECT FROM relation r WHERE r.oid = m.objid AND r.relkind = 'r' AND r.reloftype = 0
+              AND NOT EXISTS (SELECT FROM pg_catalog.pg_inherits h WHERE r.oid IN (h.inhrelid, h.inhparent)))
+          THEN format('CREATE TABLE %s ()', i.identity) END
+        -- As pg_dump makes views of a circle: first the columns only, the query when what it reads is complete.
+        WHEN 'view' THEN format('CREATE VIEW %s AS SELECT ', i.identity) || (
+          SELECT string_agg(format('NULL::%s%s AS %I', pg_catalog.format_type(a.atttypid, a.atttypmod),
+                                   ' COLLATE ' || nullif(a.attcollation, 0)::regcollation, a.attname),
+                            ', ' ORDER BY a.attnum)
+          FROM pg_catalog.pg_attribute a WHERE a.attrelid = m.objid AND a.attnum > 0)
         WHEN 'sequence' THEN format('CREATE SEQUENCE %s', i.identity)
         WHEN 'schema' THEN format('CREATE SCHEMA %s', i.identity)
         ELSE pg_catalog.pg_get_functiondef(f.oid)

@@ -49,7 +49,7 @@ def glance(point: RestorePoint) -> Glance:
 def _glance(point: RestorePoint) -> Glance:
     source = source_of(point)
     if point.problem:
-        raise _changed(point, point.problem)
+        raise _changed(point, point.problem, point.remedy)
     files = [each.path for each in source.sources] if isinstance(source, FileSet) else [point.path]
     plain = source.kind in ("plain", "set") and not source.compression
     if plain and not all(_ends_well(file) for file in files if file.suffix == ".sql" or len(files) == 1):
@@ -70,9 +70,9 @@ def _glance(point: RestorePoint) -> Glance:
     return Glance(point, source, point.manifest.facts, looked)
 
 
-def _changed(point: RestorePoint, why: str) -> Differs:
+def _changed(point: RestorePoint, why: str, hint: str = "Choose another restore point: lastgood points.") -> Differs:
     facts = point.manifest.facts if point.manifest is not None else Facts(origin="dump")
-    return Differs(why, hint="Choose another restore point: lastgood points.", facts=facts)
+    return Differs(why, hint=hint, facts=facts)
 
 
 def _ends_well(file: Path) -> bool:

@@ -21,7 +21,8 @@ class RestorePoint:
     """Something that the live database can be put back to.
 
     ``made_at`` is aware; ``time_source`` says where it was found. ``size`` is in bytes on disk. ``manifest`` is None
-    for a foreign point. ``problem`` says what can be seen to be wrong without reading it whole, empty otherwise.
+    for a foreign point. ``problem`` says what can be seen to be wrong without reading it whole, empty otherwise;
+    ``remedy`` is the hint for it.
     ``files``: those that were named one by one as one dump; ``path`` is then no path, but shows their names.
     """
 
@@ -33,6 +34,7 @@ class RestorePoint:
     problem: str = ""
     kind: Literal["dump", "snapshot", "timeline"] = "dump"
     files: tuple[Path, ...] = ()
+    remedy: str = "Choose another restore point: lastgood points."
 
     @property
     def is_emergency(self) -> bool:

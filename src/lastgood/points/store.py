@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Generator, Iterable
+from dataclasses import replace
 from datetime import datetime
 from pathlib import Path
 
@@ -88,13 +89,15 @@ def look_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
 
 
 def _look_at(path: Path) -> RestorePoint | None:
-    problem = ""
+    problem = remedy = ""
     manifest: Manifest | None = None
     beside = has_manifest(path)
     try:
         manifest = manifest_of(path)
     except BadPoint as error:
         problem = str(error)
+        # Its manifest can't be read, which says nothing of the dump.
+        remedy = f"{error.hint} Or choose another restore point: lastgood points." if error.hint else ""
     try:
         source = open_any(path, pg_restore=pg_restore_for)
         head = _head(source)
@@ -113,7 +116,8 @@ def _look_at(path: Path) -> RestorePoint | None:
             return None
         return _damaged(path, f'cannot use "{path}": its beginning is not that of a dump')
     moment, where = made_at(source, head)
-    return RestorePoint(path, moment, where, source.size, None, problem)
+    point = RestorePoint(path, moment, where, source.size, None, problem)
+    return replace(point, remedy=remedy) if remedy else point
 
 
 def _damaged(path: Path, problem: str) -> RestorePoint | None:

@@ -272,7 +272,7 @@ def verify(
 def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
     """Are ``facts``, just read from ``source``, and its SHA-256 what the manifest says? Raises Differs if not."""
     if point.problem:
-        raise Differs(point.problem, hint="Choose another restore point: lastgood points.", facts=facts)
+        raise Differs(point.problem, hint=point.remedy, facts=facts)
     if point.manifest is None:
         return
     # The content first: it says what is different, a SHA-256 only that something is.

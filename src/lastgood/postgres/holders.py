@@ -125,12 +125,21 @@ def _subscriptions(connection: Connection, oid: int) -> Iterator[Holder]:
     for name, enabled, slot in rows:
         quoted = sql.Identifier(name).as_string(connection)
         said = "enabled" if enabled else "disabled"
+        explanation = "It stays with the old database and goes on filling that one; the restored one receives nothing."
+        command = f"In the live database: ALTER SUBSCRIPTION {quoted} DISABLE"
+        if not enabled:
+            explanation = (
+                "It stays with the old database, and the restored one receives nothing when it is enabled again."
+            )
+            command = "To carry it over, create it again in the restored database after the swap"
+            if not slot:
+                command += f", and drop it here now: DROP SUBSCRIPTION {quoted}"
         yield Holder(
             "subscription",
             f'"{name}" ({said}' + (f', slot "{slot}" on the publisher)' if slot else ", no slot)"),
             True,
-            "It stays with the old database and goes on filling that one; the restored one receives nothing.",
-            f"In the live database: ALTER SUBSCRIPTION {quoted} DISABLE",
+            explanation,
+            command,
         )
 
 
