@@ -4,18 +4,20 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
 from lastgood import loss, rollback
 from lastgood.config.tables import Check
-from lastgood.plan import Request, TableLoss
+from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import dump_point
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from lastgood.procedure import recover
 from lastgood.procedure.recover import Inquiry, Wish
+from tests.twins import dump
 
 SCHEMA = """
 CREATE TABLE contacts (id int PRIMARY KEY, name text, birthday date, valid_until timestamptz, scheduled_for timestamptz,
@@ -136,3 +138,22 @@ def test_a_table_that_is_locked_is_not_compared(target: Target, store: Path) -> 
         assert point.loss is not None
         prices = next(each for each in point.loss if each.name == "prices")
         assert (prices.content, prices.why) == ("not compared", "another session has locked it")
+
+
+@pytest.mark.postgres(15, 18)
+@pytest.mark.parametrize(("options", "then"), [(["--no-blobs"], None), ([], 1)])
+def test_large_objects_count(
+    server: EmbeddedServer, new_database: Callable[..., str], store: Path, options: list[str], then: int | None
+) -> None:
+    name = new_database("app")
+    target = server.target(name)
+    with target.connect() as connection:
+        connection.execute("CREATE TABLE public.t (i int)")
+        connection.execute("SELECT lo_from_bytea(0, 'abc')")
+        dump(server, name, store / "point.sql", *options)
+    prepared = rollback.plan(replace(request(target, store), choice=Choice(point="point.sql")), lambda event: None)
+    (found,) = [each for each in prepared.plan.loss if each.name == "pg_largeobject_metadata"]
+    assert (found.live_rows, found.point_rows, found.differs) == (1, then, then is None)
+    report = rollback.run(prepared)
+    (found,) = [each for each in report.loss if each.name == "pg_largeobject_metadata"]
+    assert found.content == ("changed" if then is None else "equal")

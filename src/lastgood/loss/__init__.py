@@ -15,7 +15,7 @@ from lastgood.facts import Facts
 from lastgood.loss.content import Content, Limit, Reader
 from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.settled import settled
-from lastgood.loss.tables import Key, LiveTable, Then, counted, listing
+from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
 from lastgood.members import HeldRows
 from lastgood.plan import TableLoss
 from lastgood.postgres.errors import words
@@ -41,6 +41,7 @@ COUNT_SECONDS = 60.0
 LOCK_TIMEOUT = "2s"
 # Classes of SQLSTATE: damaged data, and files that the server can't read.
 DAMAGE = ("XX", "58")
+UNREAD = "large objects are compared with the emergency backup"
 # Our own lists of what is left to finish.
 OURS = "lastgood_"
 
@@ -87,6 +88,9 @@ def table_losses(
     where what was written since was not counted. Of a partitioned table and its parts, those are taken that the restore
     point has."""
     expected = {(each.schema_name, each.name): each.rows for each in facts.tables}
+    if facts.large_objects.count:
+        expected[LARGE_OBJECTS] = facts.large_objects.count
+    content = {LARGE_OBJECTS: Content("not compared", UNREAD), **content}
     found = []
     for key in sorted(tables.keys() | expected.keys()):
         table, then = tables.get(key), expected.get(key)

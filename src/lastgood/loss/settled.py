@@ -9,6 +9,7 @@ from pathlib import Path
 from lastgood.errors import BadPoint
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
+from lastgood.loss.tables import LARGE_OBJECTS
 from lastgood.plan import TableLoss
 from lastgood.points.manifest import manifest_of
 
@@ -23,10 +24,12 @@ def settled(losses: Sequence[TableLoss], emergency: str | None, then: Facts | No
             manifest = manifest_of(Path(emergency))
     if manifest is None:
         return tuple(losses)
-    now = {(each.schema_name, each.name): each for each in manifest.facts.tables}
+    now = {(each.schema_name, each.name): each.rows for each in manifest.facts.tables}
+    now[LARGE_OBJECTS] = manifest.facts.large_objects.count
     states: dict[tuple[str, str], bool | None] = {}
     if then is not None:
         states = {(each.schema_name, each.name): each.equal for each in compare(then, manifest.facts).tables}
+        states[LARGE_OBJECTS] = then.large_objects == manifest.facts.large_objects
     found = []
     for each in losses:
         key = (each.schema_name, each.name)
@@ -34,9 +37,9 @@ def settled(losses: Sequence[TableLoss], emergency: str | None, then: Facts | No
         if last is None:
             found.append(each)
             continue
-        update: dict[str, object] = {"live_rows": last.rows, "estimated": False}
+        update: dict[str, object] = {"live_rows": last, "estimated": False}
         if each.live_rows is not None and each.written_since is not None:
-            update["written_since"] = max(0, each.written_since + last.rows - each.live_rows)
+            update["written_since"] = max(0, each.written_since + last - each.live_rows)
         if states.get(key) is not None:
             update |= {"content": "equal" if states[key] else "changed", "why": ""}
         found.append(each.model_copy(update=update))
