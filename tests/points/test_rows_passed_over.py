@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -9,6 +11,7 @@ import pytest
 
 from lastgood import points
 from lastgood.errors import BadPoint, Corrupt
+from lastgood.events import Caution, Event
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import write_manifest
 from lastgood.points.point import RestorePoint
@@ -39,12 +42,13 @@ def found(store: Path) -> RestorePoint:
     return point
 
 
-def changed(point: RestorePoint, old: bytes, new: bytes) -> None:
-    """Other bytes, as many."""
+def changed(point: RestorePoint, old: bytes, new: bytes, *, at: float | None = None) -> None:
+    """Other bytes, as many; as a disk changes them, which leaves the file's times alone, or ``at`` a time."""
     assert len(old) == len(new)
-    text = point.path.read_bytes()
+    text, before = point.path.read_bytes(), point.path.stat()
     assert text.count(old) == 1
     point.path.write_bytes(text.replace(old, new))
+    os.utime(point.path, (before.st_atime, before.st_mtime if at is None else at))
 
 
 @pytest.mark.postgres(15, 18)
@@ -91,6 +95,17 @@ def test_a_changed_row_is_told_while_it_is_loaded(live: Target, store: Path) -> 
     with pytest.raises(Corrupt) as caught:
         restore(live, store, point.path.name, f"{live.dbname}_r")
     assert caught.value.message == (f'cannot use "{point.path.name}": its SHA-256 differs from that in its manifest')
+
+
+def test_a_file_that_was_written_to_later_is_read_as_a_whole(live: Target, store: Path) -> None:
+    older, newer = take(live, store), take(live, store)
+    changed(newer, b"\\\\. text 15000\n", b"\\\\. test 15000\n", at=time.time() + 60)
+    said: list[Event] = []
+    chosen = points.choose(store, database=live.dbname, owing=True, emit=said.append)
+    assert chosen.point.path == older.path
+    assert [each.text.partition(" is passed over: ")[0] for each in said if isinstance(each, Caution)] == [
+        newer.path.name
+    ]
 
 
 def test_a_manifest_that_calls_a_command_rows_gets_the_whole_file_read(live: Target, store: Path) -> None:

@@ -6,6 +6,7 @@ from collections import Counter
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Literal
 
 from lastgood.dump.formats import DumpSource
@@ -20,6 +21,7 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.contained import contained
+from lastgood.points.manifest import manifest_path
 from lastgood.points.partial import Lack, Orphans, Partial, lacking, orphans
 from lastgood.points.point import RestorePoint, source_of
 
@@ -131,7 +133,7 @@ def _passed_over(
         return None
     try:
         source = source_of(point)
-        if source.kind != "plain" or source.compression or source.size != manifest.size:
+        if source.kind != "plain" or source.compression or source.size != manifest.size or _touched(point.path):
             return None
         source.pass_over(manifest.rows_at, Owed(manifest.sha256, source.fingerprint()))
         _, summary = facts_of_dump(
@@ -151,6 +153,12 @@ def _passed_over(
         return None
     source.row_index = None  # the next reading needs the rows
     return Whole(point, source, manifest.facts, summary)
+
+
+def _touched(path: Path) -> bool:
+    """Whether the file was written to after its manifest. Then a changed byte is found before anything is begun, and an
+    older restore point can be taken instead."""
+    return path.stat().st_mtime_ns > manifest_path(path).stat().st_mtime_ns
 
 
 def _read_whole(
