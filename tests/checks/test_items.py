@@ -102,7 +102,8 @@ def test_no_restore_point(stage: Stage) -> None:
         "rollback would be bound to fail)",
         "measured",
     )
-    assert hint.startswith("Run the same command with --store backups. The newest there is check_")
+    assert hint.startswith("The newest there is check_")
+    assert hint.endswith(" Run the same command with: --store backups")
 
 
 def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: Stage) -> None:

@@ -205,8 +205,8 @@ def _none_in(store: Path) -> BadPoint:
     first = others[0]
     return BadPoint(
         f'cannot find a restore point in "{store}": there is none; found {found}{more}',
-        hint=f"Run the same command with --store {shlex.quote(str(from_here(first.folder)))}. The newest there is "
-        f"{first.newest.path.name} ({first.newest.made_at.isoformat(' ', 'seconds')}).",
+        hint=f"The newest there is {first.newest.path.name} ({first.newest.made_at.isoformat(' ', 'seconds')}). "
+        f"Run the same command with: --store {shlex.quote(str(from_here(first.folder)))}",
     )
 
 
