@@ -45,7 +45,7 @@ def test_a_run_is_begun_once(tmp_path: Path) -> None:
     Journal.create(tmp_path, RUN)
     with pytest.raises(Refused) as raised:
         Journal.create(tmp_path, RUN)
-    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": not a directory'
+    assert str(raised.value) == f'cannot begin the record "{tmp_path}/runs/{RUN}.jsonl": file exists'
 
 
 def test_no_record_no_run(tmp_path: Path) -> None:
