@@ -12,7 +12,7 @@ import pytest
 import zstandard
 from psycopg import sql
 
-from lastgood.errors import Incomplete, LastgoodError
+from lastgood.errors import Incomplete, LastgoodError, Refused
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.restore import RestoreReport, restore
 from tests.conftest import MAJORS, Servers
