@@ -343,7 +343,7 @@ class TestTrap6MigrateFirstThenDataOnly:
         assert answer.document["error"] == {
             "code": "refused",
             "message": f'cannot roll back "{stage.database}": the restore point has no tables: '
-            "it can't replace a whole database",
+            "it cannot replace a whole database",
             "hint": "Choose a complete one: lastgood points",
             "state": "The live database was not touched and is open.",
             "exit_status": 3,
