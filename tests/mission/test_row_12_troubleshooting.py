@@ -275,8 +275,9 @@ def test_a_server_and_a_psql_in_another_language(
         script = operator.file(
             "SELECT * FROM public.contacts;\n"
             "CREATE TABLE public.t (id int PRIMARY KEY);\nINSERT INTO public.t VALUES (1), (1);\n"
-            "COPY public.deals FROM stdin;\n1\t\\N\n\\.\n;\n"
             "BEGIN;\nSELECT 1 / 0;\nSELECT 1;\nROLLBACK;\n"
+            # Since 15.20 psql reads nothing more after it.
+            "COPY public.deals FROM stdin;\n1\t\\N\n\\.\n;\n"
         )
         assert operator("psql", foreign.url("postgres"), stdin=script, LC_ALL="C.UTF-8") == 0
     if error not in operator.log.read_text():
@@ -288,8 +289,6 @@ def test_a_server_and_a_psql_in_another_language(
         ("relation-does-not-exist", 2),
         ("duplicate-key", 1),
         ("value-refused", 1),
-        ("psql-rows-as-commands", 2),
-        ("syntax-error", 1),
         ("transaction-aborted", 1),
     ]
     assert found["verdict"]["outcome"] == "half_restored"
