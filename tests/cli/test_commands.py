@@ -65,7 +65,7 @@ def test_backup_in_each_form_as_json(lastgood: Lastgood, database: str, form: st
     point = document["point"]
     assert set(point) == {
         "name", "path", "kind", "made_at", "time_source", "bytes", "known", "emergency", "problem", "pinned",
-        "database", "label", "form", "sha256", "rows", "tables", "migration",
+        "database", "label", "form", "sha256", "rows", "tables", "migration", "not_in_dump",
     }  # fmt: skip
     assert (point["form"], point["label"], point["rows"], point["migration"]) == (form, "mine", 7, "20251102")
     assert (point["database"], point["known"], point["time_source"]) == (database, True, "manifest")
@@ -416,7 +416,7 @@ def test_a_run_whose_live_database_was_exchanged_meanwhile_is_not_resumed(
             "holders",
             f'run {run} is unfinished, its database "{database}_shadow_{run[-8:]}" exists; once this rollback has '
             "switched, it can no longer be resumed",
-            f"Continue it with lastgood resume {run}; lastgood abort {run} removes it.",
+            f"Continue it with lastgood resume {run}; lastgood abort {run} removes what it left.",
         )
     ]
     rolled_back = lastgood("rollback", "--yes")
