@@ -25,7 +25,7 @@ _LARGE_OBJECTS = "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata"
 # A look at whether a table is empty, where there is no time to count it.
 GLANCE_SECONDS = 0.2
 
-# The text of a default can't be had of a table that is locked against readers; a migration may hold many.
+# The server gives no text of a default while its table is locked against readers; a migration may lock many tables.
 _TABLES = """
 WITH shut AS MATERIALIZED (
   SELECT DISTINCT l.relation FROM pg_catalog.pg_locks l

@@ -120,7 +120,7 @@ def _default_privileges(r: Ruling, node: Any) -> Command:
 
 
 def _privileges(r: Ruling, kind: Kind, node: Any, named: Iterable[Any], *, optional: Iterable[str] = ()) -> Command:
-    """A GRANT, or a REVOKE. A role that does not exist has no privileges to lose; the server refuses all the same, and
+    """A GRANT, or a REVOKE. A role that does not exist has no privileges to lose, yet the server refuses, and
     what the statement revokes from others would be lost, so that rule holds for a single grantee only."""
     grantees = node.grantees or ()
     if not node.is_grant and len(grantees) == 1:
