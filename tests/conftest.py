@@ -5,6 +5,7 @@ from __future__ import annotations
 import itertools
 import os
 import random
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -47,6 +48,11 @@ def pytest_addoption(parser: pytest.Parser) -> None:
     # Of one run all workers collect the same schedules: the first process chooses, and its workers inherit it.
     os.environ.setdefault(FIRST_SEED, str(random.randrange(10_000_000)))
     parser.addoption("--seed", type=int, default=None, help="the one schedule of tests/crash to be repeated")
+
+
+def pytest_configure() -> None:
+    # A parent that ignores Ctrl+C (nohup, a shell's background) would hand that down to every program of the tests.
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:

@@ -11,12 +11,22 @@ _TRIED: Counter[str] = Counter()
 _RIGHT: Counter[str] = Counter()
 
 
+class Tally:
+    """What a test tries, and how often. A plain dictionary: reports travel between processes, which know no other."""
+
+    def __init__(self) -> None:
+        self.counts: dict[str, int] = {}
+
+    def add(self, what: str, number: int = 1) -> None:
+        self.counts[what] = self.counts.get(what, 0) + number
+
+
 @pytest.fixture
-def tally(request: pytest.FixtureRequest) -> Counter[str]:
-    """What a test tries, and how often: counted as right when the test passes."""
-    counts: Counter[str] = Counter()
-    request.node.user_properties.append(("tally", counts))
-    return counts
+def tally(request: pytest.FixtureRequest) -> Tally:
+    """What a test tries: counted as right when the test passes."""
+    made = Tally()
+    request.node.user_properties.append(("tally", made.counts))
+    return made
 
 
 def pytest_runtest_logreport(report: pytest.TestReport) -> None:

@@ -7,11 +7,11 @@ import json
 import random
 import threading
 import time
-from collections import Counter
 
 import pytest
 
 from tests.conftest import seeds
+from tests.crash.conftest import Tally
 from tests.crash.test_crash import NEW, Scene
 from tests.crash.test_crash import scene as scene
 
@@ -24,11 +24,11 @@ def pytest_generate_tests(metafunc: pytest.Metafunc) -> None:
         metafunc.parametrize("seed", seeds(metafunc.config, SHORT, LONG))
 
 
-def test_a_prune_that_is_cut_off(scene: Scene, seed: int, tally: Counter[str]) -> None:
+def test_a_prune_that_is_cut_off(scene: Scene, seed: int, tally: Tally) -> None:
     chance = random.Random(seed)
     for _ in range(2):
         assert scene.run("rollback", POINT, "--yes").returncode == 0
-    tally["prunes: cut off in DROP DATABASE"] += 1
+    tally.add("prunes: cut off in DROP DATABASE")
     over = threading.Event()
 
     def cut() -> None:
@@ -55,7 +55,7 @@ def test_a_prune_that_is_cut_off(scene: Scene, seed: int, tally: Counter[str]) -
     seen = json.loads(scene.run("status", "--json").stdout)
     for each in seen["kept"]:
         assert (each["undo_command"] is None) == each["invalid"]
-        tally["prunes: databases left invalid"] += each["invalid"]
+        tally.add("prunes: databases left invalid", each["invalid"])
     # The newest one is whole, and the way back.
     assert not seen["kept"][0]["invalid"]
     assert scene.run("prune", "--keep", "1", "--yes").returncode == 0

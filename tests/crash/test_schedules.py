@@ -11,7 +11,6 @@ import random
 import signal
 import threading
 import time
-from collections import Counter
 from collections.abc import Iterator
 from contextlib import ExitStack
 from pathlib import Path
@@ -23,6 +22,7 @@ from psycopg import sql
 from lastgood.postgres.embedded import EmbeddedServer
 from tests import standby, warm
 from tests.conftest import seeds
+from tests.crash.conftest import Tally
 from tests.crash.ledger import writing
 from tests.crash.test_crash import Scene, prepared
 
@@ -160,7 +160,7 @@ def agree(scene: Scene, seed: int) -> None:
         assert not nothing or '"finishing": []' not in status.stdout, status.stdout
 
 
-def test_a_schedule(scene: Scene, seed: int, tally: Counter[str]) -> None:
+def test_a_schedule(scene: Scene, seed: int, tally: Tally) -> None:
     chance = random.Random(seed)
     print(f"seed {seed}")
     second = Second(scene, seed) if chance.random() < 0.5 else None
@@ -172,7 +172,7 @@ def test_a_schedule(scene: Scene, seed: int, tally: Counter[str]) -> None:
         for number in range(chance.randint(1, 3)):
             command, blow = chance.choice(COMMANDS), chance.choice(BLOWS)
             what = f"schedules: {command}, {blow}" + (", a standby hangs" if hangs else "")
-            tally[what] += 1
+            tally.add(what)
             if command == "prune":
                 pruned |= ledger.kept()  # they go on purpose
             with ExitStack() as hung, begin(scene, command, number) as process:
@@ -186,13 +186,13 @@ def test_a_schedule(scene: Scene, seed: int, tally: Counter[str]) -> None:
                 agree(scene, seed)
         if second is not None:
             second.end()
-            tally["schedules: commands of a second operator"] += len(second.statuses)
+            tally.add("schedules: commands of a second operator", len(second.statuses))
             assert all(status in DOCUMENTED for _, status, _ in second.statuses), second.statuses
         settled(scene)
         agree(scene, seed)
         assert len(scene.content()) == 1  # and it takes writes
         ledger.end()
-        tally["schedules: rows acknowledged"] += len(ledger.acknowledged)
+        tally.add("schedules: rows acknowledged", len(ledger.acknowledged))
         lost = ledger.lost() - pruned
         assert not lost, f"{len(lost)} of {len(ledger.acknowledged)} acknowledged rows are lost: {sorted(lost)[:10]}"
     again = scene.run("rollback", POINT, "--yes")
