@@ -18,11 +18,11 @@ from pathlib import Path
 from bench.costs import Costs, Table
 from lastgood.dump.names import Relation, parse
 from lastgood.dump.script import Item, Section, Step
-from lastgood.engine import schedule
-from lastgood.engine.graph import tasks_of
-from lastgood.engine.tasks import Task, Work
 from lastgood.facts.of_dump import facts_of_dump
-from lastgood.repairs import what
+from lastgood.load import schedule
+from lastgood.load.graph import tasks_of
+from lastgood.load.repairs import what
+from lastgood.load.tasks import Task, Work
 
 CORES = (2, 16, 64)
 GIGABYTES = 100.0

@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from lastgood import interrupts
+from lastgood.process import interrupts
 
 
 @dataclass(frozen=True, slots=True)

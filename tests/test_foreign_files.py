@@ -15,13 +15,13 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
+from lastgood.damaged.restore import restore_readable
 from lastgood.dump.formats import open_dump
 from lastgood.dump.reader import read
 from lastgood.errors import Foreign, Unsafe
 from lastgood.points import find, verify
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
-from lastgood.restore_readable import restore_readable
 
 ENDS = pytest.mark.postgres(15, 18)
 FILES = Path(__file__).parent / "fixtures" / "foreign"

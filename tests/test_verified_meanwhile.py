@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from lastgood import rebuild
 from lastgood.dump.formats import DumpSource, open_dump
 from lastgood.dump.row_index import Owed
 from lastgood.errors import Corrupt, Failed
-from lastgood.rebuild import verified_meanwhile
+from lastgood.load import rebuild
+from lastgood.load.rebuild import verified_meanwhile
 
 
 def source_of(path: Path, *, sha256: str | None = None, size: int | None = None) -> DumpSource:

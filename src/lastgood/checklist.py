@@ -11,8 +11,8 @@ from dataclasses import dataclass
 from datetime import datetime
 from typing import Literal
 
-from lastgood.documents import Frozen
 from lastgood.errors import NOT_REACHED, UsageError
+from lastgood.models import Frozen
 
 Level = Literal["refusal", "caution", "note"]
 Status = Literal["PASS", "WARN", "FAIL"]

@@ -10,30 +10,33 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
-from lastgood import interrupts, made_beside, past_runs, points, recording
+from lastgood import points
 from lastgood.checks import needs
 from lastgood.checks.code import code_run
-from lastgood.documents import Document
 from lastgood.dump.deferral import Deferrable, Division
 from lastgood.dump.script import Script
-from lastgood.engine.pace import AS_IT_FITS, Pace
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.facts import Facts
-from lastgood.finishing import remainder
-from lastgood.finishing.choice import choose
-from lastgood.finishing.work import Finished, finish, in_service
+from lastgood.journal import past_runs, recording
+from lastgood.load import made_beside
+from lastgood.load.deferred import remainder
+from lastgood.load.deferred.choice import choose
+from lastgood.load.deferred.work import Finished, finish, in_service
+from lastgood.load.pace import AS_IT_FITS, Pace
+from lastgood.load.rebuild import prove, rebuild, rules_for
+from lastgood.load.repairs import Rules
 from lastgood.members import Survey
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import of_extensions, survey
+from lastgood.models import Document
 from lastgood.plan import CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.strain import Limits
-from lastgood.rebuild import prove, rebuild, rules_for
-from lastgood.repairs import Rules
-from lastgood.report import (
+from lastgood.process import interrupts
+from lastgood.run.report import (
     FinishedReport,
     ProvedTable,
     RepairReport,
@@ -81,8 +84,8 @@ def restore(
 ) -> RestoreReport:
     """Create the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``, ``allow_orphans``,
-    ``no_owner`` and ``no_acl``: see ``lastgood.repairs.Rules``. What the server lacks for the restore point is refused
-    before anything is built.
+    ``no_owner`` and ``no_acl``: see ``lastgood.load.repairs.Rules``. What the server lacks for the restore point is
+    refused before anything is built.
 
     With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
     done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;

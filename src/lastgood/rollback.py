@@ -21,32 +21,35 @@ from typing import Any
 
 import psycopg
 
-from lastgood import abandon, interrupts, prepare, recording
+from lastgood import abort as abandon
 from lastgood.application import record
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit, Note, silent
-from lastgood.journal import Journal
-from lastgood.outcome import told
+from lastgood.journal import Journal, recording
 from lastgood.plan import Prepared, Request
+from lastgood.plan.unfinished import as_planned, still, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live, unlock
 from lastgood.postgres.server import Connection
-from lastgood.report import FinishReport, Report, finish_report, report_of
-from lastgood.runner import Step, drive
-from lastgood.steps import Run, finish, pool
-from lastgood.steps.application import Checks, Start, Stop
-from lastgood.steps.build import Build
-from lastgood.steps.carry_over import CarryOver
-from lastgood.steps.emergency import Emergency
-from lastgood.steps.fence import Fence
-from lastgood.steps.fence import release as release_fence
-from lastgood.steps.finish import Finish
-from lastgood.steps.prove import Prove
-from lastgood.steps.reopen import Reopen
-from lastgood.steps.swap import Swap
-from lastgood.steps.watch import Before, Watch
-from lastgood.unfinished import as_planned, still, unfinished
+from lastgood.process import interrupts
+from lastgood.run import prepare
+from lastgood.run.context import Run
+from lastgood.run.outcome import told
+from lastgood.run.report import FinishReport, Report, finish_report, report_of
+from lastgood.run.runner import Step, drive
+from lastgood.run.steps import finish, pause
+from lastgood.run.steps.build import Build
+from lastgood.run.steps.carry_over import CarryOver
+from lastgood.run.steps.emergency import Emergency
+from lastgood.run.steps.fence import Fence
+from lastgood.run.steps.fence import release as release_fence
+from lastgood.run.steps.finish import Finish
+from lastgood.run.steps.prove import Prove
+from lastgood.run.steps.reopen import Reopen
+from lastgood.run.steps.service import Checks, Start, Stop
+from lastgood.run.steps.swap import Swap
+from lastgood.run.steps.watch import Before, Watch
 
 Stages = Sequence[Sequence[Sequence[Step[Run]]]]
 
@@ -108,7 +111,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
     the journal: the shadow's mark tells the restore point. After the swap not even that is needed.
     """
     started = time.monotonic()
-    pool.let_go_before(request, emit)
+    pause.let_go_before(request, emit)
     abandon.undone(request, emit)
     left = finish.left(request)
     stopped = record.read(request.state, request.target)
@@ -212,5 +215,5 @@ def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> Ch
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:
     """Walks back a run that stopped before its swap. Raises Refused when it is still at work, or has switched."""
-    pool.let_go_before(request, emit)
+    pause.let_go_before(request, emit)
     return abandon.abort(request, emit)

@@ -15,13 +15,14 @@ from psycopg import sql
 from lastgood.application import record
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.config.tables import Drill
-from lastgood.documents import Document, Frozen
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
-from lastgood.finishing import remainder
-from lastgood.finishing.watch import said
-from lastgood.finishing.work import lock_key
-from lastgood.past_runs import DrillDue, drill_due
+from lastgood.journal.past_runs import DrillDue, drill_due
+from lastgood.load.deferred import remainder
+from lastgood.load.deferred.watch import said
+from lastgood.load.deferred.work import lock_key
+from lastgood.models import Document, Frozen
+from lastgood.plan.unfinished import Unfinished, unfinished
 from lastgood.postgres import copying, database, lock, table_locks
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import Stage, read_deployment
@@ -31,7 +32,6 @@ from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
-from lastgood.unfinished import Unfinished, unfinished
 
 
 class LiveStatus(Frozen):

@@ -17,16 +17,15 @@ from typing import Any, Literal
 
 import psycopg
 
-from lastgood import interrupts, person, recording
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
 from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.documents import Document, Frozen
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
-from lastgood.journal import Journal
-from lastgood.names import new_run, suffix
+from lastgood.journal import Journal, person, recording
+from lastgood.journal.run_names import new_run, suffix
+from lastgood.models import Document, Frozen
 from lastgood.plan import Finding, PlannedPause
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
@@ -39,8 +38,9 @@ from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles, findings
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_THEM, in_the_way
-from lastgood.report import PauseReport, pause_report
-from lastgood.steps import pool
+from lastgood.process import interrupts
+from lastgood.run.report import PauseReport, pause_report
+from lastgood.run.steps import pause as pool
 
 
 class UndoPlan(Frozen):

@@ -14,7 +14,8 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lastgood import fault, prune, rollback, undo
+from lastgood import fault, rollback, undo
+from lastgood.command.prune import prune
 from lastgood.errors import Failed, Interrupted, Stopped
 from lastgood.plan import Choice
 from lastgood.points.dump_point import take

@@ -20,14 +20,14 @@ from lastgood.members import reference
 from lastgood.members.parts import parts
 from lastgood.members.tables import member_tables
 from lastgood.plan import Request
+from lastgood.plan.unfinished import unfinished
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import copying, database
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.mark import REFERENCE, Mark, server_clock
-from lastgood.report import Report
 from lastgood.restore import restore
-from lastgood.unfinished import unfinished
+from lastgood.run.report import Report
 from tests.acceptance.test_rollback import Stage
 from tests.twins import assert_same_text, dump
 

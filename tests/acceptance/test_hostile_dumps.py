@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.damaged.restore import restore_readable
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.restore_readable import restore_readable
 from tests import warm
 from tests.dump import hostile
 

@@ -8,7 +8,8 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood import fault, prune, rollback, status
+from lastgood import fault, rollback, status
+from lastgood.command.prune import prune
 from lastgood.errors import Refused
 from lastgood.events import Event, Note
 from lastgood.journal import Journal

@@ -8,12 +8,13 @@ from pathlib import Path
 
 import pytest
 
-from lastgood import fault, prepare, rollback, undo
+from lastgood import fault, rollback, undo
 from lastgood.errors import Failed
 from lastgood.events import silent
 from lastgood.plan import Choice
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.run import prepare
 from tests.acceptance.test_rollback import Stage, stage_of
 
 

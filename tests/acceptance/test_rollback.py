@@ -15,17 +15,18 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood import fault, prune, rollback, undo
+from lastgood import fault, rollback, undo
+from lastgood.command.prune import prune
 from lastgood.errors import Refused
 from lastgood.events import Caution, Event
+from lastgood.load.rebuild import ProofFailed
 from lastgood.plan import Choice, Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
-from lastgood.rebuild import ProofFailed
-from lastgood.report import Report
+from lastgood.run.report import Report
 from lastgood.status import look
 from tests.waiting import until
 

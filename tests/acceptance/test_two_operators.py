@@ -10,7 +10,8 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood import prune, rollback, undo
+from lastgood import rollback, undo
+from lastgood.command.prune import prune
 from lastgood.errors import Refused
 from lastgood.events import Emit, Event, StageDone
 from lastgood.journal import Journal

@@ -14,13 +14,14 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood import fault, prune, restore, rollback, undo
+from lastgood import fault, restore, rollback, undo
+from lastgood.command.prune import prune
 from lastgood.errors import Interrupted, Refused, Stopped
 from lastgood.events import Event
+from lastgood.load.rebuild import ProofFailed
 from lastgood.plan import Request
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.rebuild import ProofFailed
-from lastgood.report import FinishReport, Report
+from lastgood.run.report import FinishReport, Report
 from lastgood.status import look
 from tests import shop, warm
 

@@ -14,7 +14,6 @@ from pathlib import Path
 
 import pytest
 
-from lastgood import child
 from lastgood.application import Application, hooks
 from lastgood.application.health import ask
 from lastgood.application.results import ApplicationReport, HealthResult
@@ -23,8 +22,9 @@ from lastgood.config.tables import Health, Hooks
 from lastgood.errors import Interrupted, NotStarted
 from lastgood.events import silent
 from lastgood.postgres.server import Target
-from lastgood.present import application as shown
-from lastgood.present.screen import Screen
+from lastgood.process import run
+from lastgood.screen import application as shown
+from lastgood.screen.screen import Screen
 
 
 def hook(program: str, **options: object) -> Application:
@@ -32,14 +32,14 @@ def hook(program: str, **options: object) -> Application:
 
 
 def test_output_without_end_is_cut_while_it_comes(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(child, "MOST_OUTPUT", 1 << 20)
+    monkeypatch.setattr(run, "MOST_OUTPUT", 1 << 20)
     program = (
         "import sys, time\nfor i in range(50): sys.stdout.write('x' * 100_000)\nsys.stdout.flush()\n"
         "time.sleep(0.5)\nprint('the end')"
     )
-    ended = child.run_foreign((sys.executable, "-c", program), environment={}, seconds=60)
+    ended = run.run_foreign((sys.executable, "-c", program), environment={}, seconds=60)
     assert ended is not None and ended.status == 0
-    assert ended.output.endswith("xxxthe end\n") and len(ended.output) <= child.KEPT_OUTPUT
+    assert ended.output.endswith("xxxthe end\n") and len(ended.output) <= run.KEPT_OUTPUT
 
 
 @pytest.mark.parametrize(

@@ -6,7 +6,7 @@ import pytest
 
 from bench.costs import Costs, ForeignKey, Index, Table
 from bench.simulate import forecast, longest_chain, named, scaled, table_of
-from lastgood.engine.tasks import Task, Work
+from lastgood.load.tasks import Task, Work
 
 DEFINITIONS = """--
 -- PostgreSQL database dump

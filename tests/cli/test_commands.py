@@ -14,8 +14,8 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
-from tests.repairs.stage import EPILOGUE, PROLOGUE
-from tests.repairs.test_foreign_keys import WHOLE
+from tests.load.repairs.stage import EPILOGUE, PROLOGUE
+from tests.load.repairs.test_foreign_keys import WHOLE
 
 RUN = r"\d{8}-\d{6}-[0-9a-f]{8}"
 

@@ -140,9 +140,9 @@ def test_what_a_command_does_not_need_is_not_loaded(child_environment: dict[str,
         [sys.executable, "-c", program], capture_output=True, text=True, env=child_environment, check=True
     )
     loaded = set(done.stdout.split())
-    assert {"lastgood.cli.rollback", "lastgood.rollback"} <= loaded
+    assert {"lastgood.command.rollback.command", "lastgood.rollback"} <= loaded
     assert loaded.isdisjoint(
-        {"httpx", "lastgood.procedure.validate", "lastgood.procedure.guide", "lastgood.cli.deploy"}
+        {"httpx", "lastgood.command.validate", "lastgood.command.guide", "lastgood.command.deploy.command"}
     )
 
 

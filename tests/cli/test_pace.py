@@ -8,8 +8,8 @@ import pytest
 
 from lastgood import config, restore, rollback
 from lastgood.cli.session import Session
-from lastgood.engine.pace import Pace
 from lastgood.errors import Refused
+from lastgood.load.pace import Pace
 from lastgood.plan import Request
 from tests.cli.conftest import Lastgood
 

@@ -124,7 +124,7 @@ def test_a_hangup_that_is_to_be_ignored_is_ignored(silent_server: socket.socket,
     """As under nohup."""
     before = signal.signal(signal.SIGHUP, signal.SIG_IGN)
     try:
-        from lastgood import interrupts
+        from lastgood.process import interrupts
 
         with interrupts.raising(), interrupts.calling(lambda: None):
             assert signal.getsignal(signal.SIGHUP) == signal.SIG_IGN

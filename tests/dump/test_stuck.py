@@ -7,12 +7,12 @@ from pathlib import Path
 
 import pytest
 
-from lastgood import child
-from lastgood.child import ChildFailed
 from lastgood.dump import formats
 from lastgood.dump.formats import open_dump
 from lastgood.errors import Corrupt
 from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.process import run
+from lastgood.process.run import ChildFailed
 from tests.damage import limit
 from tests.dump.test_formats import archive
 
@@ -46,7 +46,7 @@ def test_a_program_that_computes_for_ever_is_killed() -> None:
     with (
         limit(60),
         pytest.raises(ChildFailed) as raised,
-        child.stream(["sh", "-c", "echo begun; while :; do :; done"], stuck_seconds=0.5) as output,
+        run.stream(["sh", "-c", "echo begun; while :; do :; done"], stuck_seconds=0.5) as output,
     ):
         assert b"".join(output) == b"begun\n"
     assert str(raised.value) == "sh ran out of time"
@@ -55,5 +55,5 @@ def test_a_program_that_computes_for_ever_is_killed() -> None:
 def test_a_program_that_goes_on_is_not() -> None:
     """However long it computes between what it writes, as long as that is shorter."""
     script = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); echo some text that is long enough to fill a pipe; done"
-    with limit(60), child.stream(["sh", "-c", script], stuck_seconds=0.5) as output:
+    with limit(60), run.stream(["sh", "-c", script], stuck_seconds=0.5) as output:
         assert sum(map(len, output)) == 400_000 * 45

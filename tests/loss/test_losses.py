@@ -10,13 +10,13 @@ from pathlib import Path
 import pytest
 
 from lastgood import loss, rollback
+from lastgood.command import recover
+from lastgood.command.recover import Inquiry, Wish
 from lastgood.config.tables import Check
 from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import dump_point
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from lastgood.procedure import recover
-from lastgood.procedure.recover import Inquiry, Wish
 from tests.twins import dump
 
 SCHEMA = """

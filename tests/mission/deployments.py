@@ -10,11 +10,11 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from lastgood.command.facts import account
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from lastgood.procedure import account
 from tests import warm
 from tests.cli.conftest import Outcome
 

@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
-from tests.procedure.guide.by_hand import ByHand
+from tests.command.guide.by_hand import ByHand
 
 FIVE = ("quick-backup", "quick-restore", "quick-compare", "quick-switch", "quick-undo")
 

@@ -14,8 +14,8 @@ import pytest
 
 from demo import naive
 from lastgood.cli import main
+from lastgood.command.recover import candidates
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.procedure.recover import candidates
 from tests.mission.emergencies import rows, staged
 from tests.traps.stage import Stage
 

@@ -16,13 +16,12 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.present import drill_news
-from lastgood.procedure.drill import Sealed
-from lastgood.procedure.drill.evidence import Failure
+from lastgood.command.drill import Sealed, news
+from lastgood.command.drill.evidence import Failure
+from tests.command.drill.drilled import Drilled, drilled
 from tests.commands import wrong
 from tests.conftest import Servers
 from tests.docs.page import blocks
-from tests.procedure.drill.drilled import Drilled, drilled
 
 # In the order in which an operator would do it.
 PHASES = ["point", "server", "stand_in", "break", "rollback", "validate", "undo", "compare", "guide", "clean"]
@@ -189,7 +188,7 @@ def test_it_reminds_when_one_is_overdue(stage: Drilled, tmp_path: Path) -> None:
 
 def test_people_elsewhere_are_told(stage: Drilled) -> None:
     sealed = Sealed.model_validate(stage.second)
-    passed = drill_news.ended(sealed)
+    passed = news.ended(sealed)
     point = Path(stage.second["evidence"]["point"]["path"]).name
     assert (passed.events, passed.title) == (frozenset({"success"}), "drill passed")
     assert passed.happened == (
@@ -198,7 +197,7 @@ def test_people_elsewhere_are_told(stage: Drilled) -> None:
     assert passed.next == f"Sign the evidence off: lastgood drill --sign {sealed.evidence.run} --by NAME"
     why = Failure(phase="rollback", code="failed", message="cannot go on: it is full", hint="Room.", exit_status=5)
     worse = sealed.evidence.model_copy(update={"status": "failed", "failure": why})
-    failed = drill_news.ended(sealed.model_copy(update={"evidence": worse}))
+    failed = news.ended(sealed.model_copy(update={"evidence": worse}))
     assert (failed.events, failed.title) == (frozenset({"failure"}), "drill FAILED")
     assert failed.happened == (
         f'The rollback of "{stage.database}" to {point} was rehearsed, and failed: cannot go on: it is full.'

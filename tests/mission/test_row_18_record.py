@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from lastgood import person
-from lastgood.journal import Journal
+from lastgood.journal import Journal, person
 from lastgood.postgres.embedded import EmbeddedServer
 from tests import warm
 from tests.cli.conftest import Lastgood

@@ -18,11 +18,11 @@ import pytest
 
 from demo import crm, evidence, naive
 from demo.evidence import Evidence
+from lastgood.command.guide import ROLLBACK
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.procedure.guide import ROLLBACK
 from tests.cli.conftest import Lastgood
+from tests.command.guide.by_hand import ByHand
 from tests.commands import wrong
-from tests.procedure.guide.by_hand import ByHand
 
 SCALE = 0.02
 GUIDE = Path("manual-rollback-procedure.md")

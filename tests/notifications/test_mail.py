@@ -9,7 +9,7 @@ import threading
 
 from lastgood.config.tables import Recipient
 from lastgood.notifications import Address, Messenger
-from lastgood.present import news
+from lastgood.screen import news
 
 
 class Post(socketserver.ThreadingTCPServer):

@@ -14,10 +14,10 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.companion import Companion
 from lastgood.config.tables import Recipient
 from lastgood.config.tables.notifying import Event, Kind
 from lastgood.notifications import Address, Message, Messenger
+from lastgood.process.companion import Companion
 from tests.waiting import until
 from tests.web import Web
 

@@ -22,7 +22,7 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.plan import Plan, PlannedPoint, TableLoss
-from lastgood.present import news
+from lastgood.screen import news
 
 THEN = datetime(2026, 11, 23, 2, 0, tzinfo=UTC)
 NOW = THEN + timedelta(hours=6)

@@ -14,8 +14,8 @@ from lastgood.events import Caution, Event, StageStarted, silent
 from lastgood.journal import Journal
 from lastgood.notifications import Address, Delivery, Message
 from lastgood.postgres.server import Target
-from lastgood.present.news import Story
-from lastgood.secrecy import Scrubber
+from lastgood.screen.news import Story
+from lastgood.text.redact import Scrubber
 
 TARGET = Target({"host": "db.example.org", "dbname": "crm"})
 STORY = Story(frozenset({"start"}), "started", 'It begins with password "hunter22".')

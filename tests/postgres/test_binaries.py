@@ -6,9 +6,9 @@ from pathlib import Path
 
 import pytest
 
-from lastgood import child
 from lastgood.errors import Refused
 from lastgood.postgres import binaries, embedded
+from lastgood.process import run
 
 MAJORS = (15, 16, 17, 18)
 
@@ -33,7 +33,7 @@ def test_the_equal_major_is_preferred_to_a_newer_one(program: binaries.ProgramNa
     search = [bin_of(m) for m in reversed(MAJORS)]
     found = binaries.find(program, at_least=major, search=search)
     assert (found.major, found.path) == (major, bin_of(major) / program)
-    assert child.run([found.path, "--version"]).output.split()[2].decode() == found.version
+    assert run.run([found.path, "--version"]).output.split()[2].decode() == found.version
 
 
 def test_without_an_equal_one_the_next_newer_is_taken(tmp_path: Path) -> None:

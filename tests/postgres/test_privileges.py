@@ -8,13 +8,13 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood import child
 from lastgood.postgres import grants, privileges
 from lastgood.postgres.apply import apply
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.privileges import CarryOver
 from lastgood.postgres.securables import ObjectName
 from lastgood.postgres.server import Connection
+from lastgood.process import run as child
 from tests.postgres.effective import effective
 
 New = Callable[..., str]

@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.config.tables import Health, Hooks, Watch
-from lastgood.secrecy import Scrubber
+from lastgood.text.redact import Scrubber
 
 OnFailure = Literal["undo", "ask", "keep"]
 HOOKS = ("maintenance_on", "stop", "start", "maintenance_off", "smoke")

@@ -15,7 +15,7 @@ from lastgood.application import Application
 from lastgood.application.results import HealthResult
 from lastgood.config.tables import Health
 from lastgood.errors import Interrupted
-from lastgood.secrecy import Scrubber
+from lastgood.text.redact import Scrubber
 
 if TYPE_CHECKING:
     import httpx

@@ -6,10 +6,10 @@ import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
-from lastgood import child
 from lastgood.application import Application
 from lastgood.application.results import HookResult
 from lastgood.errors import Interrupted
+from lastgood.process import run as child
 
 OUTPUT_LINES = 20
 OUTPUT_CHARACTERS = 2000

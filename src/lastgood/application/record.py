@@ -15,8 +15,9 @@ from psycopg import pq
 from pydantic import BaseModel, ConfigDict, ValidationError
 from xxhash import xxh3_64_hexdigest
 
-from lastgood import durable, person
+from lastgood.journal import person
 from lastgood.postgres.server import Target
+from lastgood.process import durable
 
 FOLDER = "application"
 BY_HAND = "lastgood maintenance"

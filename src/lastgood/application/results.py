@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Literal
 
-from lastgood.documents import Frozen
+from lastgood.models import Frozen
 
 
 class HookResult(Frozen):

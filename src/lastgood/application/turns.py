@@ -13,11 +13,11 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from lastgood import durable
 from lastgood.application import record
 from lastgood.errors import Interrupted
 from lastgood.events import Emit, Note
 from lastgood.postgres.server import Target
+from lastgood.process import durable
 
 POLL_SECONDS = 0.05
 

@@ -7,11 +7,11 @@ from collections.abc import Iterator
 
 from psycopg import sql
 
-from lastgood import amounts
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.errors import Refused
 from lastgood.postgres import binaries, row_security
+from lastgood.text import units
 
 SHOWN = 5
 
@@ -54,17 +54,17 @@ def room(s: Subject) -> Iterator[Finding | Seen]:
     store, need = s.request.store, s.database.size_bytes or 0
     place = next(each for each in (store, *store.absolute().parents) if each.exists())
     free = shutil.disk_usage(place).free
-    there = f'the store "{store}" has {amounts.size(free)} free'
+    there = f'the store "{store}" has {units.size(free)} free'
     if free < need:
         yield Finding(
             level="refusal",
             code="no_room_for_emergency_backup",
-            text=f"{there}; the emergency backup may need {amounts.size(need)}",
+            text=f"{there}; the emergency backup may need {units.size(need)}",
             hint="Make room there, or name another store with --store.",
             known="measured",
         )
     else:
-        yield Seen(text=f"{there}; it may need {amounts.size(need)}", known="measured")
+        yield Seen(text=f"{there}; it may need {units.size(need)}", known="measured")
 
 
 def checksums(s: Subject) -> Iterator[Finding]:

@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
+from lastgood.plan.unfinished import unfinished as unfinished_runs
 from lastgood.postgres.holders import holders as held_by
-from lastgood.unfinished import unfinished as unfinished_runs
 
 
 def holders(s: Subject) -> Iterator[Finding | Seen]:

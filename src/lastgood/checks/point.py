@@ -5,12 +5,12 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import timedelta
 
-from lastgood.amounts import moment, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.dump.names import Relation
 from lastgood.dump.summary import DumpSummary
-from lastgood.repairs import extensions
+from lastgood.load.repairs import extensions
+from lastgood.text.units import moment, span
 
 
 def made(s: Subject) -> Iterator[Finding | Seen]:

@@ -9,7 +9,7 @@ from psycopg import Rollback, sql
 
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
-from lastgood.names import identifier
+from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
 
 _LOCKS = """

@@ -5,10 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from datetime import UTC, timedelta
 
-from lastgood.amounts import ago, day, duration, roughly, span
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
-from lastgood.past_runs import DID
+from lastgood.journal.past_runs import DID
+from lastgood.text.units import ago, day, duration, roughly, span
 
 
 def rehearsed(s: Subject) -> Iterator[Finding | Seen]:

@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psycopg
 
-from lastgood import amounts
 from lastgood.checklist import Finding, Known, Seen
 from lastgood.checks.subject import Subject
 from lastgood.postgres.machine import is_here
 from lastgood.postgres.risks import risks
 from lastgood.postgres.strain import Limits
+from lastgood.text import units
 
 _ATTESTED = "[check] free_space in lastgood.toml"
 
@@ -21,7 +21,7 @@ _ATTESTED = "[check] free_space in lastgood.toml"
 def data(s: Subject) -> Iterator[Finding | Seen]:
     """Measured where the server's folder is on this machine; else what somebody wrote into lastgood.toml."""
     need, attested = s.room_needed, s.request.check.free_space
-    needed = f"about {amounts.size(need)} are needed"
+    needed = f"about {units.size(need)} are needed"
     folder = _folder(s)
     if folder is not None:
         free = shutil.disk_usage(folder).free
@@ -29,13 +29,13 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
             yield Finding(
                 level="refusal",
                 code="no_room",
-                text=f"the server's disk has {amounts.size(free)} free; {needed}",
+                text=f"the server's disk has {units.size(free)} free; {needed}",
                 hint="Make room: lastgood prune lists kept databases and old restore points.",
                 known="measured",
             )
         else:
             yield Seen(
-                text=f"the server's disk has {amounts.size(free)} free; {needed}",
+                text=f"the server's disk has {units.size(free)} free; {needed}",
                 known="measured",
             )
     elif attested is None:
@@ -50,11 +50,11 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="refusal",
             code="no_room",
-            text=f"the server's disk has {amounts.size(attested)} free by {_ATTESTED}; {needed}",
+            text=f"the server's disk has {units.size(attested)} free by {_ATTESTED}; {needed}",
             hint="Make room, and correct that number: lastgood prune lists kept databases.",
         )
     else:
-        yield Seen(text=f"the server's disk has {amounts.size(attested)} free by {_ATTESTED}; {needed}")
+        yield Seen(text=f"the server's disk has {units.size(attested)} free by {_ATTESTED}; {needed}")
 
 
 def wal(s: Subject) -> Iterator[Finding]:

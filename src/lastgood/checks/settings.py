@@ -11,7 +11,7 @@ from psycopg import sql
 
 from lastgood.checklist import Finding
 from lastgood.checks.subject import Subject
-from lastgood.names import identifier
+from lastgood.journal.run_names import identifier
 from lastgood.postgres.apply import NotApplied, rehearse
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.server import Connection

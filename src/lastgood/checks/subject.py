@@ -8,9 +8,9 @@ from datetime import datetime
 from lastgood.checklist import BACKUP
 from lastgood.dump.summary import DumpSummary
 from lastgood.facts import Facts
+from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.members import Survey
 from lastgood.members.survey import of_extensions, survey
-from lastgood.past_runs import PastRun, past_runs
 from lastgood.plan import Request
 from lastgood.points import Lack, Orphans, RestorePoint
 from lastgood.postgres.database import Database

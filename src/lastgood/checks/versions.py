@@ -8,7 +8,7 @@ from lastgood.checklist import Finding, Seen
 from lastgood.checks import needs
 from lastgood.checks.needs import Lack
 from lastgood.checks.subject import Subject
-from lastgood.repairs import Rules
+from lastgood.load.repairs import Rules
 
 SUPPORTED = range(15, 19)
 

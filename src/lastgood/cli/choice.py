@@ -8,10 +8,11 @@ from typing import Annotated
 
 import typer
 
-from lastgood import config, person
+from lastgood import config
 from lastgood.checklist import Attestation, Override, check_names
 from lastgood.cli.complete import points
 from lastgood.errors import UsageError
+from lastgood.journal import person
 from lastgood.plan import Choice
 
 Point = Annotated[

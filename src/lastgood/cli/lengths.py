@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from lastgood import amounts, config
+from lastgood import config
 from lastgood.errors import UsageError
+from lastgood.text import units
 
 
 def seconds(option: str, text: str) -> float:
     """What is given to ``option``, in seconds. Raises UsageError."""
     try:
-        return amounts.read_duration(text)
+        return units.read_duration(text)
     except ValueError as error:
         raise UsageError(
             f'cannot use {option} "{text}": {error}',

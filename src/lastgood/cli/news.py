@@ -12,19 +12,19 @@ from typing import TYPE_CHECKING, TypeAlias
 
 import psycopg
 
-from lastgood import person, secrecy
 from lastgood.cli.session import as_shown
 from lastgood.config.tables import Notifications
 from lastgood.config.tables.notifying import Kind, Recipient
 from lastgood.errors import UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
-from lastgood.journal import Journal
+from lastgood.journal import Journal, person
 from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, look
 from lastgood.notifications.messenger import concerns
 from lastgood.postgres.server import Target
+from lastgood.text import redact
 
 if TYPE_CHECKING:
-    from lastgood.present.news import Story
+    from lastgood.screen.news import Story
 
 Scrub = Callable[[str], str]
 # A story, or what makes it: then only where somebody is to be told, and what goes wrong in it is harmless.
@@ -88,7 +88,7 @@ class News:
         return found.model_copy(update={"targets": tuple(cleaned)})
 
     def _test(self, name: str) -> Message:
-        from lastgood.present import news as shown
+        from lastgood.screen import news as shown
 
         figures = [("By", f"{person.user()} on {person.host()}"), ("Command", self._command)]
         return self._scrubbed(shown.message(shown.test(name), "rollback", "", figures))
@@ -176,7 +176,7 @@ class Telling:
         if self._news.wanted:
             self._send(story)
             with self._news.harmless():
-                from lastgood.present import news as shown  # here and below: only who tells something waits for it
+                from lastgood.screen import news as shown  # here and below: only who tells something waits for it
 
                 self._news.will(self._message(shown.killed(self._kind, self._target.dbname, run)))
 
@@ -206,7 +206,7 @@ class Telling:
         self._send(story or (lambda: self._as_it_is_shown(error)))
 
     def _as_it_is_shown(self, error: BaseException) -> Story:
-        from lastgood.present import news as shown
+        from lastgood.screen import news as shown
 
         seen = as_shown(error) or LastgoodError(f"a defect in lastgood ({type(error).__name__})", state=UNKNOWN_STATE)
         return shown.failed(seen, self._kind, self._target.dbname)
@@ -216,7 +216,7 @@ class Telling:
             self._news.send(self._message(story() if callable(story) else story))
 
     def _message(self, story: Story) -> Message:
-        from lastgood.present import news as shown
+        from lastgood.screen import news as shown
 
         name = self._target.dbname
         if host := host_of(self._target):
@@ -233,7 +233,7 @@ def _told_command(words: Sequence[str], scrub: Scrub) -> str:
         place = own.index("--") + 2
         theirs = " …" if own[place:] else ""
         own = own[:place]
-    return secrecy.command_line(("lastgood", *own), scrub) + theirs
+    return redact.command_line(("lastgood", *own), scrub) + theirs
 
 
 def host_of(target: Target) -> str:

@@ -11,7 +11,7 @@ from pathlib import Path
 from lastgood import config
 from lastgood.errors import UsageError
 from lastgood.events import Emit
-from lastgood.spool import spooled
+from lastgood.process.spool import spooled
 
 STDIN = "-"
 SHOWN = "standard input"

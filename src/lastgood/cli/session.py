@@ -15,24 +15,25 @@ from typing import TYPE_CHECKING, Any
 import psycopg
 import typer
 
-from lastgood import __version__, caller, config, durable, interrupts
+from lastgood import __version__, config
 from lastgood.application import Application
-from lastgood.engine.pace import Pace
 from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
+from lastgood.journal import caller
+from lastgood.load.pace import Pace
 from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres import waits
 from lastgood.postgres.database import NoSuchDatabase
 from lastgood.postgres.server import Target
-from lastgood.present import errors as shown_errors
-from lastgood.present import progress
-from lastgood.present.screen import Screen
-from lastgood.secrecy import Scrubber, secrets_within
+from lastgood.process import durable, interrupts
+from lastgood.screen import errors as shown_errors
+from lastgood.screen import progress
+from lastgood.screen.screen import Screen
+from lastgood.text.redact import Scrubber, secrets_within
 
 if TYPE_CHECKING:
     from lastgood.cli.news import News
-    from lastgood.procedure.record import Inquiry
 
 # What fails while a person wants it to stop was interrupted: it had not changed anything yet, or has taken that back.
 _CUT_SHORT = (Refused.exit_status, Failed.exit_status)
@@ -127,14 +128,6 @@ class Session:
             pgbouncer=settings.tables.pgbouncer,
             drill=settings.tables.drill,
         )
-
-    @property
-    def inquiry(self) -> Inquiry:
-        """Where records are looked up."""
-        from lastgood.procedure.record import Inquiry  # only who looks pays for loading it
-
-        settings = self.settings
-        return Inquiry(settings.state, settings.store, settings.tables, self.target)
 
     @property
     def news(self) -> News:

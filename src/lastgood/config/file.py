@@ -14,10 +14,10 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lastgood import secrecy
 from lastgood.config.options import FILE_NAME, OPTIONS, Value
 from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
+from lastgood.text import redact
 
 NOTHING_LOOKED_AT = "Nothing was looked at or changed."
 LOOK_UP = "docs/reference/configuration.md says what it may be."
@@ -133,7 +133,7 @@ def read(file: Path) -> Found:
     known = [each.name for each in OPTIONS if each.in_file]
     problems = [_unknown(file, key, (*known, *TABLES)) for key in found if key not in known and key not in TABLES]
     database = found.get("db")
-    if isinstance(database, str) and secrecy.written_passwords(database):
+    if isinstance(database, str) and redact.written_passwords(database):
         problems.append(
             Problem(
                 f'cannot use "{file}": its "db" contains a password',

@@ -15,12 +15,12 @@ from typing import Any, Literal
 import psycopg
 from psycopg import conninfo
 
-from lastgood import amounts, secrecy
 from lastgood.config import file as configuration
 from lastgood.config.file import NOTHING_LOOKED_AT, Problem
 from lastgood.config.options import OPTIONS, Option, Value
 from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
+from lastgood.text import redact, units
 
 LIBPQ = "libpq's own settings"
 
@@ -133,7 +133,7 @@ def _converted(each: Option, value: Value, origin: str) -> Value:
 def _number(each: Option, text: str) -> int | None:
     """The number that the text means; None when it means none, or one that is too small."""
     try:
-        number = amounts.read_size(text.strip().removesuffix("/s")) if each.unit else int(text)
+        number = units.read_size(text.strip().removesuffix("/s")) if each.unit else int(text)
     except ValueError:
         return None
     return number if each.minimum is None or number >= each.minimum else None
@@ -142,7 +142,7 @@ def _number(each: Option, text: str) -> int | None:
 def _wanted(each: Option) -> str:
     if each.unit and each.minimum is not None:
         a_second = " a second" if each.unit == "bytes/s" else ""
-        return f"a size like 500MB or 2GB{a_second}, {amounts.size(each.minimum)} or more"
+        return f"a size like 500MB or 2GB{a_second}, {units.size(each.minimum)} or more"
     return f"a whole number, {each.minimum} or more" if each.minimum is not None else "a whole number"
 
 
@@ -151,7 +151,7 @@ def check_database(text: str, origin: str) -> None:
 
     Raises UsageError. libpq's own message would quote pieces of the password.
     """
-    if secrecy.is_url(text) and secrecy.needs_encoding(text):
+    if redact.is_url(text) and redact.needs_encoding(text):
         raise UsageError(
             f"cannot read the database URL from {origin}: its password has characters with a meaning in URLs",
             hint="Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or take the password out of the URL and "

@@ -11,13 +11,13 @@ from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import BinaryIO
 
-from lastgood import child
 from lastgood.dump import directory, links, makers, recognize
 from lastgood.dump.decompress import READ, Compression, compression_of, decompressed, may_become_compressed
 from lastgood.dump.recognize import HEAD, ArchiveCompression, Kind
 from lastgood.dump.row_index import Owed, RowIndex, RowSpan
 from lastgood.dump.toc import VERSIONS
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
+from lastgood.process import run
 
 PgRestore = Callable[[tuple[int, int, int]], Path]
 """Finds the pg_restore that reads archives of a version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's.
@@ -178,7 +178,7 @@ class DumpSource:
             with ExitStack() as stack:
                 try:
                     output = stack.enter_context(
-                        child.stream([program, "--file=-", *arguments], stdin=stdin, stuck_seconds=STUCK_SECONDS)
+                        run.stream([program, "--file=-", *arguments], stdin=stdin, stuck_seconds=STUCK_SECONDS)
                     )
                 except OSError as error:
                     raise Refused(
@@ -186,7 +186,7 @@ class DumpSource:
                         hint="Install PostgreSQL's client programs again.",
                     ) from error
                 yield from output
-        except child.ChildFailed as error:
+        except run.ChildFailed as error:
             raise self._explain(error) from error
 
     def _program(self, pg_restore: PgRestore) -> Path:
@@ -199,7 +199,7 @@ class DumpSource:
             # Newer than every pg_dump known here, or a damaged header: the error is about this file only.
             raise BadPoint(error.message, hint=error.hint) from error
 
-    def _explain(self, error: child.ChildFailed) -> BadPoint:
+    def _explain(self, error: run.ChildFailed) -> BadPoint:
         if error.status is None:
             return Corrupt(
                 f'cannot read "{self.path}": pg_restore does not get on with it: it computed for {STUCK_SECONDS:g} s '

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 
-from lastgood.documents import Frozen
+from lastgood.models import Frozen
 
 
 class RowSpan(Frozen):

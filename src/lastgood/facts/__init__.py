@@ -10,8 +10,8 @@ from typing import Protocol
 
 from pydantic import Field
 
-from lastgood import amounts
-from lastgood.documents import Frozen
+from lastgood.models import Frozen
+from lastgood.text import units
 
 
 class DigestRules(Frozen):
@@ -153,7 +153,7 @@ class Facts(Frozen):
     @property
     def said(self) -> str:
         """``1,200 rows in 1 table``."""
-        return f"{amounts.counted(self.rows, 'row')} in {amounts.counted(len(self.tables), 'table')}"
+        return f"{units.counted(self.rows, 'row')} in {units.counted(len(self.tables), 'table')}"
 
 
 class Difference(Frozen):

@@ -6,10 +6,10 @@ from collections import Counter
 from collections.abc import Collection, Iterable, Iterator
 from typing import TypeVar
 
-from lastgood.amounts import counted
-from lastgood.documents import Frozen
 from lastgood.dump.names import Relation, quoted
 from lastgood.facts import Difference, DigestRules, Facts, ObjectFacts, TableFacts, moments
+from lastgood.models import Frozen
+from lastgood.text.units import counted
 
 _Value = TypeVar("_Value")
 

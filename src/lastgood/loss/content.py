@@ -13,7 +13,6 @@ from typing import Literal
 import psycopg
 from psycopg import sql
 
-from lastgood.amounts import duration
 from lastgood.errors import Interrupted
 from lastgood.facts import DigestRules, Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
@@ -24,6 +23,7 @@ from lastgood.facts.row_stream import digest_rows
 from lastgood.loss.tables import Key, LiveTable
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
+from lastgood.text.units import duration
 
 State = Literal["equal", "changed", "not compared"]
 

@@ -8,11 +8,11 @@ import psycopg
 from psycopg import sql
 
 from lastgood.facts import TableFacts
+from lastgood.load.repairs import extensions
 from lastgood.loss.tables import Key, LiveTable
 from lastgood.members import HeldRows
 from lastgood.plan import TableLoss
 from lastgood.postgres.server import Connection
-from lastgood.repairs import extensions
 
 
 def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Key, tuple[LiveTable, int]]:

@@ -9,8 +9,8 @@ from __future__ import annotations
 from collections.abc import Iterable
 from typing import Literal
 
-from lastgood.amounts import counted
-from lastgood.documents import Frozen
+from lastgood.models import Frozen
+from lastgood.text.units import counted
 
 Change = Literal["added", "changed", "removed"]
 SHOWN = 8

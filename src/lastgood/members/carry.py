@@ -12,7 +12,6 @@ from collections.abc import Callable, Iterable, Sequence
 import psycopg
 from psycopg import sql
 
-from lastgood.amounts import counted
 from lastgood.dump.rulings import rule
 from lastgood.dump.rulings.tree import parse
 from lastgood.dump.statements import Kind
@@ -24,6 +23,7 @@ from lastgood.members.survey import digest
 from lastgood.members.tables import MemberTable, member_tables
 from lastgood.postgres.errors import not_its_own, words
 from lastgood.postgres.server import Connection
+from lastgood.text.units import counted
 
 Report = Callable[[str, str], object]
 """Takes what was carried over, and how."""

@@ -15,12 +15,12 @@ from dataclasses import dataclass, field
 import psycopg
 from psycopg import sql
 
-from lastgood import person
 from lastgood.dump.names import Relation
 from lastgood.errors import LastgoodError
+from lastgood.journal import person
+from lastgood.journal.run_names import new_run
 from lastgood.members.parts import Part, parts
 from lastgood.members.tables import hashes, member_tables
-from lastgood.names import new_run
 from lastgood.postgres import copying, database, elsewhere
 from lastgood.postgres.errors import one_line, words
 from lastgood.postgres.mark import REFERENCE, Mark, marked, server_clock

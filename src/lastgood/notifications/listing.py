@@ -6,7 +6,7 @@ from collections.abc import Callable, Sequence
 from typing import Self
 
 from lastgood.config.tables.notifying import Event, Kind, Recipient
-from lastgood.documents import Document, Frozen
+from lastgood.models import Document, Frozen
 from lastgood.notifications.address import Address, NoAddress, address_of
 from lastgood.notifications.message import Message
 from lastgood.notifications.messenger import Messenger

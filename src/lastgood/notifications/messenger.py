@@ -11,10 +11,10 @@ from contextlib import ExitStack, suppress
 from pathlib import Path
 from typing import Any
 
-from lastgood.companion import Companion, beside
 from lastgood.config.tables.notifying import Recipient
 from lastgood.notifications.address import Address
 from lastgood.notifications.message import Delivery, Message
+from lastgood.process.companion import Companion, beside
 
 PROGRAM = Path(__file__).with_name("sender.py")
 # What the program takes to end when its time is over.

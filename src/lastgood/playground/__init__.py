@@ -13,10 +13,10 @@ from pathlib import Path
 
 from psycopg import sql
 
-from lastgood import child
 from lastgood.postgres import embedded
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
+from lastgood.process import run
 
 LIVE = "crm"
 # As a server that somebody relies on: what is timed here is what a user gets.
@@ -67,7 +67,7 @@ def play(command: list[str]) -> int:
             sys.stderr.write(_HELLO.format(major=server.major, live=LIVE))
             command = [os.environ.get("SHELL") or "/bin/sh"]
         state = {"LASTGOOD_STATE": str(Path(folder) / ".lastgood")}
-        return child.in_the_foreground(command, environment={**environment(server), **state}, folder=Path(folder))
+        return run.in_the_foreground(command, environment={**environment(server), **state}, folder=Path(folder))
 
 
 def _server() -> EmbeddedServer:

@@ -16,7 +16,7 @@ from pathlib import Path
 import psycopg
 from psycopg import sql
 
-from lastgood import __version__, child, durable, fault
+from lastgood import __version__, fault
 from lastgood.dump.formats import open_dump
 from lastgood.dump.row_index import RowSpan
 from lastgood.errors import NOT_REACHED, BadPoint, Failed, Interrupted, LastgoodError, Unsafe
@@ -33,6 +33,7 @@ from lastgood.postgres import binaries, row_security
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import shut_tables
+from lastgood.process import durable, run
 
 EXTENSIONS: dict[Form, str] = {"plain": ".sql", "custom": ".dump", "directory": ""}
 _TRY_AGAIN = (
@@ -239,7 +240,7 @@ def _dump(
 
     def dump() -> None:
         try:
-            child.run(arguments, environment=environment, cancelled=lambda: stop.is_set() or cancelled())
+            run.run(arguments, environment=environment, cancelled=lambda: stop.is_set() or cancelled())
         except Exception as error:
             failed.append(error)
             # The reading beside it may wait for a lock that somebody holds for hours, and look at nothing meanwhile.
@@ -267,7 +268,7 @@ def _dump(
         raise _interrupted(moment.database)
     if failed:
         error = failed[0]
-        if isinstance(error, child.ChildFailed):
+        if isinstance(error, run.ChildFailed):
             full = os.strerror(errno.ENOSPC) in str(error)
             raise Failed(
                 f'cannot back up database "{moment.database}": {error}', hint=_hint(error, connection, full=full)
@@ -276,7 +277,7 @@ def _dump(
     return facts
 
 
-def _hint(error: child.ChildFailed, connection: Connection, *, full: bool) -> str:
+def _hint(error: run.ChildFailed, connection: Connection, *, full: bool) -> str:
     """What to do about a pg_dump that failed."""
     if full:
         return _NO_ROOM

@@ -10,7 +10,6 @@ from collections import defaultdict
 from dataclasses import dataclass
 from typing import Literal
 
-from lastgood.amounts import counted
 from lastgood.dump.entries import Rows, RowsStart
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.names import Relation, shown
@@ -21,6 +20,7 @@ from lastgood.dump.statements import ForeignKey, Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import BadPoint
 from lastgood.points.point import RestorePoint
+from lastgood.text.units import counted
 
 SHOWN = 5
 _BOTH = "lastgood restore SCHEMA DATA --into NAME."

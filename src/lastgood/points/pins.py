@@ -8,10 +8,11 @@ from typing import Literal
 
 from pydantic import AwareDatetime, ValidationError
 
-from lastgood import durable, person
-from lastgood.documents import Frozen
 from lastgood.dump import links
+from lastgood.journal import person
+from lastgood.models import Frozen
 from lastgood.points.manifest import SUFFIX
+from lastgood.process import durable
 
 # Ends as manifests do: no version of lastgood takes it for a restore point.
 PIN = ".pin" + SUFFIX

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 import psycopg
 from psycopg import sql
 
-from lastgood.documents import Frozen
+from lastgood.models import Frozen
 from lastgood.postgres.server import Connection
 
 # Our own sessions, and those whose kind the server hides from us, but which belong to a role.

@@ -14,9 +14,9 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Literal
 
-from lastgood import child
 from lastgood.errors import Refused
 from lastgood.postgres import embedded
+from lastgood.process import run
 
 ProgramName = Literal["pg_dump", "pg_restore", "psql"]
 
@@ -116,8 +116,8 @@ def _probe(path: Path) -> Program | None:
 @functools.lru_cache(maxsize=64)
 def _version(path: Path, modified: int, size: int) -> Program | None:
     try:
-        said = child.run([path, "--version"], seconds=PROBE_SECONDS).output.decode("ascii", "replace")
-    except (child.ChildFailed, OSError):
+        said = run.run([path, "--version"], seconds=PROBE_SECONDS).output.decode("ascii", "replace")
+    except (run.ChildFailed, OSError):
         return None
     # pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
     match = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)

@@ -8,9 +8,9 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 
-from lastgood import amounts
 from lastgood.postgres.machine import Machine, machine
 from lastgood.postgres.server import Connection, set_where_possible
+from lastgood.text import units
 
 # Connections that stay free for the application and for whoever comes to help.
 LEFT_FREE = 5
@@ -123,7 +123,7 @@ def share_out(server: Figures, found: Machine, *, jobs: int | None, others: int)
         ]
     most_parallel = max(0, min(server.processes, cpus - 1))
     memory, why = _memory(server, found, max(granted, 1 + most_parallel))
-    reasons.append(f"maintenance_work_mem {amounts.size(memory)}: {why}")
+    reasons.append(f"maintenance_work_mem {units.size(memory)}: {why}")
     return Capacity(
         jobs=granted,
         cpus=cpus,
@@ -141,7 +141,7 @@ def _workers(count: int) -> str:
 
 def _processors(server: Figures, found: Machine) -> tuple[int, str]:
     if found.cpus is not None:
-        return found.cpus, f"the machine has {amounts.counted(found.cpus, 'processor')}"
+        return found.cpus, f"the machine has {units.counted(found.cpus, 'processor')}"
     if server.tuned:
         count = max(1, min(server.processes, MOST_WORKERS))
         return count, f"the server may run {server.processes} parallel processes; its machine can't be seen from here"
@@ -156,10 +156,10 @@ def _memory(server: Figures, found: Machine, processes: int) -> tuple[int, str]:
     if ram is None:
         return own, "as the server has it, since its memory can't be seen from here"
     share = max(1 << 20, ram // MEMORY_SHARE // processes)
-    known = f"{amounts.size(ram)} of memory" + ("" if found.ram else f", supposed from {server.hint_of}")
+    known = f"{units.size(ram)} of memory" + ("" if found.ram else f", supposed from {server.hint_of}")
     count = "1 process" if processes == 1 else f"{processes} processes"
     if own > share:
-        return share, f"less than the server's own {amounts.size(own)}, a quarter of {known} for {count}"
+        return share, f"less than the server's own {units.size(own)}, a quarter of {known} for {count}"
     if own >= min(share, MOST_MEMORY):
         return own, "as the server has it"
     return min(share, MOST_MEMORY), f"at most a quarter of {known} for {count}"

@@ -17,7 +17,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import NOT_REACHED, Blocked, Failed, LastgoodError, Refused
-from lastgood.names import identifier
+from lastgood.journal.run_names import identifier
 from lastgood.postgres.errors import Context, failed
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.waits import TimedOut, bounded

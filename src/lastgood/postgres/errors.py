@@ -15,7 +15,7 @@ from typing import Literal
 import psycopg
 
 from lastgood.errors import UNTOUCHED, Failed, LastgoodError
-from lastgood.names import identifier
+from lastgood.journal.run_names import identifier
 from lastgood.postgres.server import ClosedDatabase
 
 Context = Literal[

@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.names import identifier
+from lastgood.journal.run_names import identifier
 from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed

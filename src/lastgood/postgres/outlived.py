@@ -14,9 +14,9 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lastgood.amounts import counted
 from lastgood.errors import Failed
 from lastgood.postgres.server import Connection
+from lastgood.text.units import counted
 
 POLL_SECONDS = 0.1
 

@@ -9,13 +9,13 @@ from types import TracebackType
 
 import psycopg
 
-from lastgood import amounts
 from lastgood.errors import Failed
 from lastgood.events import Caution, Emit, Note
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Judge, Limits, Verdict
 from lastgood.postgres.wal import Wal, wal
+from lastgood.text import units
 
 INTERVAL_SECONDS = 1.0
 POLL_SECONDS = 0.2
@@ -141,7 +141,7 @@ class Pressure:
         if verdict.wait and self._go.is_set():
             self._since = now
             self._go.clear()
-            limit = amounts.size(self._judge.limits.max_wal_lag)
+            limit = units.size(self._judge.limits.max_wal_lag)
             self._emit(Caution(f"loading waits: {verdict.wait}; it may add {limit} to that"))
         elif not verdict.wait and not self._go.is_set():
             self._waited += now - self._since

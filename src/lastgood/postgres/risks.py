@@ -7,10 +7,10 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-from lastgood import amounts
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import SLOT_ROOM, Limits, disk_is_full, drop_slot, words
 from lastgood.postgres.wal import Reader, Wal, wal
+from lastgood.text import units
 
 ALLOW_MORE = "or allow more with --max-wal-lag SIZE"
 
@@ -42,7 +42,7 @@ def judge(found: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
         yield Risk(
             "refusal" if too_much else "caution",
             "archiving_fails",
-            f"{found.archive_trouble}; about {amounts.size(expected)} of WAL would pile up besides",
+            f"{found.archive_trouble}; about {units.size(expected)} of WAL would pile up besides",
             f"Mend the archiving (the server's log says what fails){', ' + ALLOW_MORE if too_much else ''}.",
         )
     for reader in found.readers:
@@ -65,8 +65,8 @@ def _slot(slot: Reader, room_known: bool, expected: int, limits: Limits) -> Iter
         yield Risk(
             "caution" if slot.active else "refusal",
             "slot_at_risk",
-            f"{words(slot)}, and the server gives it up after {amounts.size(max(0, slot.left))} more "
-            f"(max_slot_wal_keep_size); about {amounts.size(expected)} would be written",
+            f"{words(slot)}, and the server gives it up after {units.size(max(0, slot.left))} more "
+            f"(max_slot_wal_keep_size); about {units.size(expected)} would be written",
             "" if slot.active else f"Let its reader catch up; if nobody needs it any more: {drop_slot(slot.name)}",
         )
     elif not slot.active:
@@ -75,7 +75,7 @@ def _slot(slot: Reader, room_known: bool, expected: int, limits: Limits) -> Iter
         yield Risk(
             "refusal" if stops else "caution",
             "idle_slot",
-            f"{words(slot)} and nobody reads it: the server keeps all WAL for it, about {amounts.size(expected)} more"
+            f"{words(slot)} and nobody reads it: the server keeps all WAL for it, about {units.size(expected)} more"
             + unseen,
             f"If nobody needs it any more: {drop_slot(slot.name)}{'; ' + ALLOW_MORE if stops else ''}",
         )

@@ -13,9 +13,9 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lastgood.amounts import counted
 from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
+from lastgood.text.units import counted
 
 END_THEM = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or end them first."
 

@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from psycopg import sql
 
 from lastgood.errors import Refused
-from lastgood.names import identifier
+from lastgood.journal.run_names import identifier
 from lastgood.postgres import database
 from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.grants import Acl, Operator, Securable, acl_of, changes, under_owner, within_reach

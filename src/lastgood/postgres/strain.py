@@ -9,10 +9,10 @@ from __future__ import annotations
 from collections.abc import Iterator
 from dataclasses import dataclass
 
-from lastgood import amounts
 from lastgood.errors import Failed
 from lastgood.events import Caution, Event, Note
 from lastgood.postgres.wal import Disk, Reader, Wal
+from lastgood.text import units
 
 RESUME_AT = 0.75  # of the limit, so that the load does not stop and go with every look
 SLOT_ROOM = 64 << 20
@@ -48,7 +48,7 @@ class Verdict:
 
 def words(reader: Reader) -> str:
     """The backlog in words: ``the replication slot "s" is 1.2 GB behind``."""
-    behind = amounts.size(reader.behind)
+    behind = units.size(reader.behind)
     return {
         "standby": f'the standby "{reader.name}" is {behind} behind',
         "replay": f'the standby "{reader.name}" has {behind} yet to apply',
@@ -62,8 +62,8 @@ def disk_is_full(disk: Disk, limits: Limits) -> str:
     if disk.free >= limits.floor(disk):
         return ""
     return (
-        f"the disk of {disk.what} has {amounts.size(disk.free)} free of {amounts.size(disk.total)}, "
-        f"and {amounts.size(limits.floor(disk))} have to stay free"
+        f"the disk of {disk.what} has {units.size(disk.free)} free of {units.size(disk.total)}, "
+        f"and {units.size(limits.floor(disk))} have to stay free"
     )
 
 
@@ -104,7 +104,7 @@ class Judge:
         if found.hidden:
             self._once("hidden", Note(f"not watched, because it can't be seen from here: {', '.join(found.hidden)}"))
         if not found.room_known and found.kept is not None and found.kept > found.usual + self.limits.max_wal_lag:
-            text = f"pg_wal has grown to {amounts.size(found.kept)}, more than the server's settings explain"
+            text = f"pg_wal has grown to {units.size(found.kept)}, more than the server's settings explain"
             self._once("grown", Caution(text))
         for disk in found.disks:
             if text := disk_is_full(disk, self.limits):
@@ -151,7 +151,7 @@ class Judge:
             yield _Obstacle(
                 ("archive", ""),
                 since,
-                f"{found.archive_trouble}, and {amounts.size(since)} of WAL were written since",
+                f"{found.archive_trouble}, and {units.size(since)} of WAL were written since",
                 f", for more than {self.limits.patience:.0f} s",
                 "Mend the archiving (the server's log says what fails), or allow more with --max-wal-lag.",
             )
@@ -164,7 +164,7 @@ class Judge:
             over = reader.behind - least > self.limits.max_wal_lag * (RESUME_AT if waited else 1)
             near = reader.left is not None and reader.left < SLOT_ROOM * (2 if waited else 1)
             if near:
-                gives_up = f"; the server gives it up after {amounts.size(max(0, reader.left or 0))} more"
+                gives_up = f"; the server gives it up after {units.size(max(0, reader.left or 0))} more"
                 yield _Obstacle(
                     key,
                     reader.behind,

@@ -19,9 +19,9 @@ from datetime import datetime
 import psycopg
 from psycopg import sql
 
-from lastgood.documents import Frozen
 from lastgood.errors import Failed, Interrupted
 from lastgood.events import Caution, Emit
+from lastgood.models import Frozen
 from lastgood.postgres.database import Database
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection

@@ -9,18 +9,18 @@ import psycopg
 from psycopg import conninfo
 from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationInfo, WithJsonSchema
 
-from lastgood import amounts, secrecy
+from lastgood.text import redact, units
 
 
 def _duration(value: object) -> object:
-    return amounts.read_duration(value) if isinstance(value, str) else value
+    return units.read_duration(value) if isinstance(value, str) else value
 
 
 def _size(value: object) -> object:
     if not isinstance(value, str):
         return value
     try:
-        return amounts.read_size(value)
+        return units.read_size(value)
     except ValueError:
         raise ValueError("write a size like 500MB or 2GB") from None
 
@@ -31,7 +31,7 @@ def listed(value: object) -> object:
 
 
 def _without_password(texts: tuple[str, ...]) -> tuple[str, ...]:
-    if any(secrecy.written_passwords(text) for text in texts):
+    if any(redact.written_passwords(text) for text in texts):
         raise ValueError("it contains a password: put it into ~/.pgpass or the variable PGPASSWORD")
     return texts
 
@@ -47,7 +47,7 @@ Duration = Annotated[
     BeforeValidator(_duration),
     Field(ge=0),
     WithJsonSchema(
-        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": amounts.DURATION_PATTERN}]}
+        {"anyOf": [{"type": "number", "minimum": 0}, {"type": "string", "pattern": units.DURATION_PATTERN}]}
     ),
 ]
 Size = Annotated[

@@ -1,0 +1,256 @@
+"""The ways out of a run that is not to be finished: walked back before its swap, or undone after it when the
+application does not work with what was restored."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from contextlib import suppress
+from typing import Any, Literal
+
+from lastgood import fault, undo
+from lastgood.application import hooks, record
+from lastgood.application.results import ApplicationReport, HookResult
+from lastgood.application.service import START_IT, HookFailed, Service
+from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
+from lastgood.events import Caution, Emit, StageDone, StageStarted
+from lastgood.journal import Journal, caller, recording, run_names
+from lastgood.plan import Request
+from lastgood.plan.unfinished import leftover_of, refuse_abort, run_of, the_one
+from lastgood.postgres import clock, copying, database
+from lastgood.postgres.database import Database
+from lastgood.postgres.leftover import Leftover, drop_leftover
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.mark import Mark, marked
+from lastgood.postgres.server import Connection
+from lastgood.process import interrupts
+
+
+def abort(request: Request, emit: Emit) -> dict[str, Any]:
+    """Walks back a run that stopped before its swap: removes its shadow, by its mark on the server, or one that was
+    never marked, if it is empty; and starts the application again if the run had stopped it.
+
+    Raises Refused when the run is still at work, or has switched already (that is what undo is for), and NotStarted.
+    """
+    live = request.target.dbname
+    with database.connect_maintenance(request.target, live) as maintenance:
+        left, name = lock_live(maintenance, live, lambda held: _meant(held, request))
+        skew = clock.skew(maintenance)
+        journal = Journal.find(request.state, name)
+        kept = _aborting(request, name, journal, emit, skew)
+        ours = [
+            (found, mark)
+            for found, mark in marked(maintenance)
+            if mark.run == name and mark.role != "kept" and mark.live == live
+        ]
+        shadow = next((mark for _, mark in ours if mark.role == "shadow"), None)
+        removed: list[str] = []
+        with recording.recording(kept, emit) as emit:
+            state = f'"{live}" was not touched and is open; run {name} is walked back. The application is stopped.'
+            try:
+                # First what users wait for: to remove a database may take long, and may fail.
+                application = _started_again(request, name, journal, shadow, emit, state)
+            finally:
+                _remove(maintenance, request, name, left, ours, removed)
+            recording.ended(kept, "aborted", removed=removed, application=application)
+    return {
+        "format": 1, "run": name, "status": "aborted", "live": live, "removed": removed, "application": application,
+    }  # fmt: skip
+
+
+def _remove(
+    maintenance: Connection,
+    request: Request,
+    run: str,
+    left: Leftover | None,
+    ours: Sequence[tuple[Database, Mark]],
+    removed: list[str],
+) -> None:
+    try:
+        if left is not None:
+            drop_leftover(maintenance, request.target, left, request.target.dbname)
+            removed.append(left.name)
+        for found, mark in ours:
+            if mark.role == "copy":
+                copying.take_over(maintenance, found.name)
+            database.drop(maintenance, found.name, found.oid)
+            removed.append(found.name)
+    except Blocked as error:
+        error.hint += f" Then run: lastgood abort {run}"
+        raise
+
+
+def _aborting(request: Request, name: str, journal: Journal | None, emit: Emit, skew: float | None) -> Journal | None:
+    """Where it is written down that, and by whom, the run is walked back: in its journal, or in one of this machine's
+    own. Nobody needs it for what is done here."""
+    if journal is not None:
+        with suppress(OSError):
+            recording.goes_on(journal, "aborting", skew=skew)
+        return journal
+    if not run_names.is_run(name):
+        return None  # only the end of its name is known
+    return recording.attempt(request.state, name, "abort", emit, skew=skew, live=request.target.dbname)
+
+
+def _meant(maintenance: Connection, request: Request) -> tuple[Leftover | None, str]:
+    """The unmarked database that is to go, if that is what ``request`` means, and the run."""
+    target, state = request.target, request.state
+    meant = the_one(maintenance, target, state, request.run, to_resume=False)
+    if meant is None:
+        left = leftover_of(maintenance, target, state, request.run)
+        assert left is not None  # the_one saw it, under the same lock
+        return left, run_of(left, state)
+    refuse_abort(meant, maintenance)
+    # It may have stopped the application, and been killed before it could mark what it made.
+    return leftover_of(maintenance, target, state, meant.run) if meant.database is None else None, meant.run
+
+
+Again = Literal["started", "not stopped", "unknown"]
+
+
+def _started_again(
+    request: Request, run: str, journal: Journal | None, shadow: Mark | None, emit: Emit, state: str
+) -> Again:
+    stopped = record.read(request.state, request.target)
+    if stopped is None or stopped.by != run:
+        if journal is None and shadow is not None and shadow.options.get("hooks") == "yes":
+            emit(
+                Caution(
+                    f"whether the run had stopped the application can't be known here: its journal is on "
+                    f'"{shadow.host}"; if the application does not run: lastgood maintenance off'
+                )
+            )
+            return "unknown"
+        return "not stopped"
+    service = _service(request, run, journal, emit)
+    emit(StageStarted("start", "start the application again"))
+    service.start_again("walking back", state=state)
+    service.well()
+    emit(StageDone("start", sum(each.seconds for each in service.results)))
+    return "started"
+
+
+def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFailedAfterSwap:
+    """Undoes the switch of a run whose checks failed, with the application stopped meanwhile, and gives the error that
+    says so. Killed at any moment, it leaves what ``resume`` and ``abort`` go on from.
+
+    Raises Stopped when it can't go on.
+    """
+    live, run = request.target.dbname, failed.run
+    journal = Journal.find(request.state, run)
+    service = _service(request, run, journal, emit)
+    report: undo.UndoReport | None = None
+
+    def patience() -> None:
+        emit(Caution("going back to the previous database; press Ctrl+C again to stop at once"))
+
+    try:
+        with interrupts.calling(patience, suspended=patience):
+            fault.point("application.before_undo")
+            plan = undo.plan(request.target, live, run, request.pgbouncer)
+            _write(journal, "undoing", by=plan.run, reason=caller.current().scrub(failed.problem))
+            _stop_once_more(request, service, run, emit)
+            report = undo.undo(request.target, plan, request.state, emit, request.pgbouncer)
+            fault.point("application.before_start_again")
+            not_running = _start_once_more(request, service, emit)
+    except (Exception, KeyboardInterrupt) as error:
+        stopped = service.record is not None and service.record.state == "stopped"
+        state = failed.state if report is None else f'"{live}" is what it was before the run, and open.'
+        why = str(error).strip() or "interrupted"
+        raise Stopped(
+            f"cannot {'undo the switch' if report is None else 'finish the undo'}: {why}; "
+            f"the application does not work with the restored database: {failed.problem}",
+            hint=f"Run: lastgood {'undo' if report is None else 'resume'} {run}",
+            state=state + (" The application is stopped." if stopped else ""),
+        ) from error
+    again = "" if not request.application.starts else " The application was started again."
+    hint = f'What was restored is kept as "{plan.kept}"; lastgood undo {plan.run} puts it into service again.'
+    if not_running:
+        again, hint = f" The application is not running: {not_running}.", f"{START_IT}. {hint}"
+    said = ChecksFailedAfterSwap(
+        f"cannot leave the restored database in service: {failed.problem}",
+        hint=hint,
+        state=f'"{live}" is what it was before the run, and open.{again}',
+    )
+    before = ApplicationReport.model_validate(failed.details.get("application") or {})
+    application = before.model_copy(update={"hooks": (*before.hooks, *service.results)})
+    said.details = {
+        "run": run,
+        "undo": report.document(),
+        "application": application.model_dump(mode="json"),
+    }
+    recording.ended(journal, "undone", by=plan.run, error=recording.error_data(said))
+    return said
+
+
+def _stop_once_more(request: Request, service: Service, run: str, emit: Emit) -> None:
+    """An application that can't be stopped does not work anyway: that is no reason to leave it so."""
+    if not request.application.stops:
+        return
+    emit(StageStarted("stop", "stop the application"))
+    try:
+        service.stop(run, "before the undo")
+    except (HookFailed, OSError) as error:
+        emit(Caution(f"{error}; going back all the same"))
+    else:
+        emit(StageDone("stop", sum(each.seconds for each in service.results)))
+
+
+def _start_once_more(request: Request, service: Service, emit: Emit) -> str:
+    """Why the application does not run; empty when it does, as far as its hooks say."""
+    if request.application.starts:
+        emit(StageStarted("start", "start the application again"))
+        try:
+            service.start("after the undo")
+        except HookFailed as error:
+            return str(error)
+        emit(StageDone("start", service.results[-1].seconds))
+    service.well()
+    return ""
+
+
+def undone(request: Request, emit: Emit) -> None:
+    """What is left to do of a run that was killed while it undid its own switch: the application is started again.
+
+    Raises ChecksFailedAfterSwap when the run is of that kind, and does nothing when it is not.
+    """
+    stopped = record.read(request.state, request.target)
+    if stopped is None or request.run not in (None, stopped.by):
+        return
+    live, run = request.target.dbname, stopped.by
+
+    def undone_by(held: Connection) -> list[Mark]:
+        return [mark for _, mark in marked(held) if mark.live == live and mark.options.get("undoes") == run]
+
+    with database.connect_maintenance(request.target, live) as maintenance:
+        if not undone_by(maintenance):
+            return  # and another run may have the lock
+        by = lock_live(maintenance, live, undone_by)
+        if not by:
+            return
+        journal = Journal.find(request.state, run)
+        if journal is not None:
+            with suppress(OSError):
+                recording.goes_on(journal, "resumed", skew=clock.skew(maintenance), kind="rollback", live=live)
+        state = f'"{live}" is what it was before the run, and open.'
+        _started_again(request, run, journal, None, emit, f"{state} The application is stopped.")
+        recording.ended(journal, "undone", by=by[0].run)
+    raise ChecksFailedAfterSwap(
+        f'cannot resume run "{run}": it was undone, since the application did not work with the restored database',
+        hint=f"What was restored is kept; lastgood undo {by[0].run} puts it into service again.",
+        state=f"{state} The application was started again.",
+    )
+
+
+def _service(request: Request, run: str, journal: Journal | None, emit: Emit) -> Service:
+    def told(result: HookResult) -> None:
+        _write(journal, "hook", **result.model_dump(mode="json"))
+
+    facts = hooks.environment(run=run, live=request.target.dbname)
+    return Service(request.application, request.target, request.state, facts, emit, told)
+
+
+def _write(journal: Journal | None, event: str, **data: Any) -> None:
+    """Going back must not stop because the disk that holds the journal is full."""
+    if journal is not None:
+        with suppress(OSError):
+            journal.write(event, **data)

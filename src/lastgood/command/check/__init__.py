@@ -1,0 +1,1 @@
+"""The command ``check``: the checklist before a rollback."""

@@ -1,0 +1,122 @@
+"""The checklist before a rollback, by itself: nothing is changed, nothing is left behind, no lock that hurts."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable
+from datetime import datetime, timedelta
+
+from lastgood import checks, points
+from lastgood.checklist import Checklist, check_names, checklist
+from lastgood.checks import Reading
+from lastgood.checks.rehearsal import expectation
+from lastgood.errors import BadPoint
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.load.rebuild import expected_seconds
+from lastgood.models import Document, Frozen
+from lastgood.plan import Request
+from lastgood.points import Glance, Whole
+from lastgood.postgres import database
+from lastgood.postgres.server import Connection
+from lastgood.run import prepare
+
+
+class CheckedPoint(Frozen):
+    """The restore point that a rollback would take. ``known``: it has a manifest; ``read``: it was read to its end."""
+
+    path: str
+    made_at: datetime
+    time_source: str
+    bytes: int
+    known: bool
+    read: bool
+
+
+class CheckReport(Document):
+    """What ``lastgood check`` found. ``point`` is null where there is no valid one. ``expected_seconds`` until the
+    switch, ``expected_end`` if it were begun now; null where no run on this machine has told yet."""
+
+    live: str
+    server: str
+    server_version: str
+    checked_at: datetime
+    point: CheckedPoint | None
+    checklist: Checklist
+    expected_seconds: float | None
+    expected_end: datetime | None
+    seconds: float
+
+
+def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> CheckReport:
+    """Looks at everything that a rollback with this request would need. ``thorough``: the restore point is read from
+    end to end, as a rollback does; otherwise its manifest, its size, its beginning and its end are looked at.
+
+    Raises UsageError, Failed (cannot connect), Refused (no such database).
+    """
+    started = time.monotonic()
+    check_names(request.overrides, request.attestations, request.check.attested)
+    emit(StageStarted("check", "look at the server and the restore points"))
+    live_name = request.target.dbname
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        live = database.describe(maintenance, live_name)
+        with prepare.connect_live(prepare.let_in(request, maintenance).target, live_name) as inside:
+            reading = _read(request, thorough, live.size_bytes or 0, maintenance, emit)
+            subject = checks.Subject.of(request, maintenance, inside, live, reading)
+            found = checks.look(subject)
+        seconds, _ = expectation(subject)
+        report = CheckReport(
+            live=live_name,
+            server=request.target.place,
+            server_version=maintenance.info.parameter_status("server_version") or "",
+            checked_at=subject.now,
+            point=_shown(reading),
+            checklist=checklist(found, request.check.attested, request.overrides, request.attestations),
+            expected_seconds=seconds,
+            expected_end=subject.now + timedelta(seconds=seconds) if seconds is not None else None,
+            seconds=round(time.monotonic() - started, 3),
+        )
+    emit(StageDone("check", report.seconds, report.checklist.verdict))
+    return report
+
+
+def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connection, emit: Emit) -> Reading:
+    """The restore point, as closely as it is looked at."""
+    wanted, passed_over = request.choice, list[str]()
+    choose: Callable[..., Glance | Whole] = points.choose if thorough else points.glanced
+    try:
+        chosen = choose(
+            request.store,
+            name=wanted.point,
+            before=wanted.before,
+            before_migration=wanted.before_migration,
+            database=request.target.dbname,
+            emit=points.overheard(emit, passed_over),
+        )
+    except BadPoint as error:
+        return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(passed_over))
+    if isinstance(chosen, Glance):
+        return Reading(chosen.point, chosen.facts, looked=chosen.looked, passed_over=tuple(passed_over))
+    seconds = expected_seconds(maintenance, request.state, chosen.source, chosen.summary, live_bytes, request.pace)
+    return Reading(
+        chosen.point,
+        chosen.facts,
+        chosen.summary,
+        chosen.lack,
+        chosen.orphans,
+        passed_over=tuple(passed_over),
+        seconds=seconds,
+    )
+
+
+def _shown(reading: Reading) -> CheckedPoint | None:
+    point = reading.point
+    if point is None:
+        return None
+    return CheckedPoint(
+        path=str(point.path),
+        made_at=point.made_at,
+        time_source=point.time_source,
+        bytes=point.size,
+        known=point.manifest is not None,
+        read=reading.summary is not None,
+    )

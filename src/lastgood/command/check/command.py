@@ -1,0 +1,78 @@
+"""``lastgood check``: the checklist before a rollback."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from typing import Annotated
+
+import typer
+
+from lastgood.checklist import Attestation
+from lastgood.cli.application import command
+from lastgood.cli.choice import (
+    Attested,
+    Before,
+    BeforeMigration,
+    Latest,
+    Overrides,
+    Point,
+    Reasons,
+    answers,
+    choice_of,
+)
+from lastgood.cli.session import PACE, Session
+from lastgood.command.check import show as shown
+from lastgood.command.check.check import check as look
+
+
+@command("check", 3, 5, options=("fence", *PACE))
+def check(
+    session: Session,
+    point: Point = None,
+    latest: Latest = False,
+    before: Before = None,
+    before_migration: BeforeMigration = None,
+    thorough: Annotated[
+        bool, typer.Option("--thorough", help="Read the restore point from end to end, as a rollback does.")
+    ] = False,
+    override: Overrides = None,
+    reason: Reasons = None,
+    attest: Attested = None,
+) -> int | None:
+    """Go through the checklist before a rollback.
+
+    Looks at the restore point, room on disk, rights, versions, what holds on to the database, sessions, hooks, and how
+    long it would take. Changes nothing. Says GO, GO WITH WARNINGS or NO-GO, which ends with 3. `lastgood rollback` does
+    the same first.
+    """
+    settings = session.settings
+    people = settings.tables.check.attested
+    overrides, attestations = answers(override, reason, attest, people)
+    request = replace(
+        session.request,
+        choice=choice_of(point, latest, before, before_migration),
+        fence=settings.fence,
+        overrides=overrides,
+        attestations=(*attestations, *_asked(session, people, {each.item for each in attestations})),
+    )
+    with session.events() as emit:
+        report = look(request, thorough=thorough, emit=emit)
+    session.result(report.document(), lambda: shown.show(session.screen, report))
+    return 3 if report.checklist.verdict == "NO-GO" else None
+
+
+def _asked(session: Session, people: tuple[str, ...], answered: set[str]) -> list[Attestation]:
+    """Asks at a terminal who answers for what can't be measured; nothing typed means nobody."""
+    found = []
+    for item in people:
+        if item in answered or not session.interactive:
+            continue
+        session.screen.say(f'Who answers for "{item}"? A name, or nothing:', stderr=True, style="bold")
+        try:
+            name = session.answer()
+        except EOFError:
+            break
+        if name:
+            found.append(Attestation(item=item, name=name, at=datetime.now(UTC)))
+    return found

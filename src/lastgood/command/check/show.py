@@ -1,0 +1,54 @@
+"""The checklist as an operator reads it: each item with its verdict, what was found, how it is known, what to do."""
+
+from __future__ import annotations
+
+from lastgood.checklist import Checked, Checklist
+from lastgood.command.check.check import CheckReport
+from lastgood.screen.screen import Screen
+from lastgood.text import units
+
+STYLES = {"PASS": "", "WARN": "yellow", "FAIL": "bold red"}
+VERDICTS = {"GO": "bold green", "GO WITH WARNINGS": "bold yellow", "NO-GO": "bold red"}
+
+
+def show(screen: Screen, report: CheckReport) -> None:
+    """The whole of it; the verdict stands at the end, where one looks."""
+    where = f" ({report.server})" if report.server else ""
+    screen.say(
+        f'Checklist: a rollback of "{report.live}" on PostgreSQL {report.server_version}{where}, '
+        f"{units.moment(report.checked_at)}",
+        style="bold",
+    )
+    screen.out.print()
+    for item in report.checklist.items:
+        _item(screen, item)
+    screen.out.print()
+    screen.say(f"{report.checklist.verdict}: {counted(report.checklist)}", style=VERDICTS[report.checklist.verdict])
+    screen.say(f"Nothing was changed. Looked at in {units.duration(report.seconds)}.")
+
+
+def _item(screen: Screen, item: Checked) -> None:
+    screen.say(item.title, first=f"  {item.status}  ", indent=8, style=STYLES[item.status])
+    mixed = len({line.status for line in item.lines}) > 1
+    for line in item.lines:
+        mark = f"{line.status}: " if mixed and line.status != "PASS" else ""
+        screen.say(f"{mark}{line.text} [{line.known}]", first="        ", indent=10)
+        if line.hint:
+            screen.say(line.hint, first="          next: ", indent=16)
+    if item.status == "FAIL":
+        what = (
+            f"To go on in spite of it: --override {item.name} --reason TEXT"
+            if item.can_override
+            else "This can't be overridden."
+        )
+        screen.say(what, first="          ", indent=10)
+
+
+def counted(checklist: Checklist) -> str:
+    """How many items passed, and the names of the others."""
+    passed = len(checklist.names("PASS"))
+    said = f"{passed} of {units.counted(len(checklist.items), 'item')} passed"
+    for status in ("FAIL", "WARN"):
+        if names := checklist.names(status):
+            said += f"; {status}: {', '.join(names)}"
+    return said

@@ -1,0 +1,1 @@
+"""The command ``config``: the settings in effect and their sources."""

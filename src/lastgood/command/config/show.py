@@ -1,0 +1,48 @@
+"""What one call of lastgood would go by."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from lastgood.config import OPTIONS, Settings
+from lastgood.screen.screen import Column, Screen
+
+Scrub = Callable[[str], str]
+
+
+def document(settings: Settings, scrub: Scrub) -> dict[str, Any]:
+    """As JSON: each option with its value and who gave it, and the tables of the file."""
+    return {
+        "file": str(settings.file) if settings.file is not None else None,
+        "options": {
+            name: {"value": scrub(value) if isinstance(value, str) else value, "from": settings.origins[name]}
+            for name, value in _values(settings)
+        },
+        "tables": settings.tables.model_dump(mode="json", by_alias=True, exclude_unset=True),
+    }
+
+
+def show(screen: Screen, settings: Settings) -> None:
+    """The file, and a table of the options."""
+    if settings.file is None:
+        screen.say("No lastgood.toml here or in the folders above; lastgood init writes one.")
+    else:
+        screen.say(f'"{settings.file}" is right.', style="bold")
+    rows = [(name, _said(value), settings.origins[name]) for name, value in _values(settings)]
+    screen.table((Column("option"), Column("value", fold=True), Column("from", fold=True)), rows)
+    written = settings.tables.model_dump(by_alias=True, exclude_unset=True)
+    if written:
+        screen.heading("Tables: " + ", ".join(f"[{name}]" for name in written))
+
+
+def _values(settings: Settings) -> list[tuple[str, object]]:
+    return [(each.name, getattr(settings, each.name)) for each in OPTIONS if each.in_file]
+
+
+def _said(value: object) -> str:
+    if isinstance(value, bool):
+        return "on" if value else "off"
+    if value is None:
+        return "decided when the server is known"
+    return str(value) or "libpq decides"

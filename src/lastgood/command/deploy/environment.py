@@ -1,0 +1,155 @@
+"""What a migration finds in its environment: the database that it is for, in every form that a tool may look for.
+
+Nothing of that stands on a command line. What the caller's environment says of a database is replaced, so that the
+migration, a trial on a clone above all, can't reach another one by accident.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterable, Mapping
+from urllib.parse import quote, urlencode, urlsplit
+
+import psycopg
+from psycopg import conninfo, pq
+
+from lastgood.application import hooks
+from lastgood.postgres.server import Target
+from lastgood.text import redact
+
+# Not the migration's to have from us.
+_OURS = frozenset({"application_name", "client_encoding", "fallback_application_name", "connect_timeout", "options"})
+_PLACE = frozenset({"user", "password", "host", "hostaddr", "port", "dbname"})
+# A server that notices within seconds that its client is gone does not go on for hours with what nobody waits for.
+_NOTICE = "-c client_connection_check_interval=2s"
+MARK = "LASTGOOD_DEPLOYMENT"
+
+
+def tag(run: str) -> str:
+    """The name by which the migration's sessions show on the server."""
+    return f"lastgood migration {run}"
+
+
+def resolved(target: Target, dbname: str) -> dict[str, str]:
+    """The connection's keywords as libpq resolved them (environment, service, password file), the password too; those
+    for ``dbname``. ``options`` has what makes the server notice a client that is gone, where it can do that.
+
+    Raises psycopg.OperationalError.
+    """
+    with target.connect_unchanged() as connection:
+        info = connection.info
+        found = {**target.keywords, **info.get_parameters()}
+        if info.password:
+            found["password"] = info.password
+        found.setdefault("user", info.user)
+        found.setdefault("host", info.host)
+        found.setdefault("port", str(info.port))
+    given = found.get("options") or os.environ.get("PGOPTIONS", "")
+    found = {key: str(value) for key, value in found.items() if key not in _OURS and key != "service"}
+    if found.get("sslcertmode") == "allow":
+        del found["sslcertmode"]  # the default, which libpq fills in; older ones, as the migration's, don't know it
+    found["dbname"] = dbname
+    options = f"{given} {_NOTICE}".strip()
+    try:
+        Target({**found, "options": options}).connect_unchanged().close()
+    except psycopg.OperationalError:
+        options = given  # a pooler that takes no options, or a platform that can't do it
+    return {**found, "options": options} if options else found
+
+
+def url(keywords: Mapping[str, str]) -> str:
+    """The database as a URL, with its password."""
+    user = quote(keywords.get("user", ""), safe="")
+    if keywords.get("password"):
+        user += f":{quote(keywords['password'], safe='')}"
+    hosts, ports = keywords.get("host", "").split(","), keywords.get("port", "").split(",")
+    rest = {k: v for k, v in keywords.items() if k not in _PLACE and k not in _OURS}
+    if keywords.get("hostaddr"):
+        rest["hostaddr"] = keywords["hostaddr"]
+    if any(host.startswith(("/", "@")) for host in hosts):
+        place = ""
+        rest = {"host": keywords["host"], **({"port": keywords["port"]} if keywords.get("port") else {}), **rest}
+    else:
+        if len(ports) == 1:
+            ports *= len(hosts)
+        pairs = zip(hosts, ports, strict=False)
+        place = ",".join(f"[{h}]:{p}" if ":" in h else f"{h}:{p}" if p else h for h, p in pairs)
+    query = f"?{urlencode(rest, quote_via=quote, safe='/')}" if rest else ""
+    return f"postgresql://{user}{'@' if user else ''}{place}/{quote(keywords['dbname'], safe='')}{query}"
+
+
+def environment(
+    keywords: Mapping[str, str],
+    *,
+    run: str,
+    variables: Iterable[str],
+    facts: Mapping[str, str],
+    given: Mapping[str, str],
+) -> dict[str, str]:
+    """The whole environment of the migration: ``given`` (the caller's), in which all that names a database is replaced.
+
+    libpq's own variables, ``LASTGOOD_DB`` and each of ``variables`` lead to the database; ``LASTGOOD_…`` has the
+    ``facts``.
+    """
+    found = {k: v for k, v in given.items() if k not in ("PGSERVICE", "PGSERVICEFILE", "PGHOSTADDR", "PGOPTIONS")}
+    for keyword, variable in libpq_variables().items():
+        if keywords.get(keyword):
+            found[variable] = keywords[keyword]
+    link = url(keywords)
+    for name in variables:
+        found[name] = like(given.get(name, ""), link)
+    found["LASTGOOD_DB"] = link
+    found["PGAPPNAME"] = tag(run)
+    return {**found, **hooks.environment(**facts)}
+
+
+def like(existing: str, link: str) -> str:
+    """``link``, in the form that the tool is used to: with the scheme, and the parameters that are no libpq keywords
+    (``schema``, ``pgbouncer``), of the URL that was there."""
+    if "://" not in existing or link.endswith("@"):
+        return link
+    try:
+        old, new = urlsplit(existing), urlsplit(link)
+        if not old.scheme.startswith("postgres"):
+            return link
+        known = {each.keyword.decode() for each in pq.Conninfo.get_defaults()}
+        kept = [p for p in old.query.split("&") if p and p.partition("=")[0] not in known]
+        query = "&".join([*([new.query] if new.query else []), *kept])
+    except ValueError:
+        return link
+    return f"{old.scheme}://{new.netloc}{new.path}{'?' + query if query else ''}"
+
+
+def libpq_variables() -> dict[str, str]:
+    """Keyword → libpq's variable for it."""
+    return {
+        each.keyword.decode(): each.envvar.decode()
+        for each in pq.Conninfo.get_defaults()
+        if each.envvar and each.keyword.decode() not in ("service", "application_name", "client_encoding")
+    }
+
+
+def leads_to(text: str, live: Mapping[str, str]) -> bool:
+    """Whether a text is a connection string or URL of the database that ``live`` (keywords) names."""
+    if not redact.is_url(text.replace("+", "", 1)) and "dbname=" not in text:
+        scheme, separator, rest = text.partition("://")
+        if not separator or not scheme.startswith("postgres"):
+            return False
+        text = f"postgresql://{rest}"
+    try:
+        found = conninfo.conninfo_to_dict(_only_libpq(text))
+    except (psycopg.ProgrammingError, ValueError):
+        return live["dbname"] in text
+    same_host = found.get("host") in (None, "") or str(found["host"]) == live.get("host")
+    same_port = str(found.get("port") or "5432") == (live.get("port") or "5432")
+    return found.get("dbname") == live["dbname"] and same_host and same_port
+
+
+def _only_libpq(text: str) -> str:
+    """A URL without the parameters that libpq does not know, and with its own scheme."""
+    if "://" not in text:
+        return text
+    parts = urlsplit(text)
+    known = {each.keyword.decode() for each in pq.Conninfo.get_defaults()}
+    query = "&".join(p for p in parts.query.split("&") if p.partition("=")[0] in known)
+    return f"postgresql://{parts.netloc}{parts.path}{'?' + query if query else ''}"

@@ -1,0 +1,195 @@
+"""What became of a deployment, readable in a pipeline's log as on a terminal."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lastgood.command.deploy import DeployReport, TrialReport
+from lastgood.command.deploy.report import CommandReport, Looked, Worse
+from lastgood.command.deploy.trial_report import ChangedTable
+from lastgood.plan import TableLoss
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+
+SHOWN = 20
+SESSIONS = 5
+STATUS = {
+    "deployed": "deployed",
+    "unchanged": "failed; the database is as it was",
+    "rolled back": "failed; the database was put back",
+    "not rolled back": "FAILED, AND WAS NOT TAKEN BACK",
+}
+
+
+def show(screen: Screen, report: DeployReport) -> None:
+    """A deployment that is done."""
+    screen.say(f'Done: "{report.live}" is migrated{_compared(report)}.', style="bold green")
+    _facts(screen, report)
+    _worse(screen, report.worse)
+    screen.say(f"To go back later: lastgood rollback {Path(report.point).name}", first="  ", indent=2)
+
+
+def _compared(report: DeployReport) -> str:
+    """What looking at the data before and after has shown."""
+    if report.before is None or report.after is None:
+        return "; its data was not checked"
+    if report.worse:
+        return f"; {units.counted(len(report.worse), 'warning is', 'warnings are')} worse than before"
+    return ", and no worse than before"
+
+
+def show_failed(screen: Screen, report: DeployReport) -> None:
+    """A deployment that failed: what is known of it; the error itself is shown after it."""
+    screen.say(f'Deployment {report.run} of "{report.live}": {STATUS[report.status]}', style="bold")
+    _facts(screen, report)
+    _worse(screen, report.worse)
+    if report.loss:
+        _loss(screen, report.loss)
+    screen.out.print()
+
+
+def _worse(screen: Screen, worse: tuple[Worse, ...]) -> None:
+    if not worse:
+        return
+    screen.heading("Worse than before the migration")
+    for each in worse:
+        screen.say(f"{each.outcome}  {each.name}: {each.said}", first="  ", indent=8)
+        for sample in each.samples:
+            screen.say(sample, first="        ", indent=8)
+
+
+def _ended(sessions: tuple[str, ...]) -> str:
+    """The first few of them; the document has all."""
+    more = len(sessions) - SESSIONS
+    return ", ".join(sessions[:SESSIONS]) + (f" and {more} more" if more > 0 else "") + (" ended" if sessions else "")
+
+
+def _facts(screen: Screen, report: DeployReport) -> None:
+    command, back = report.command, report.rollback
+    screen.pairs(
+        (
+            ("run", report.run),
+            ("restore point", Path(report.point).name),
+            ("migration", _command(report.command)),
+            *((("errors", line) for line in report.command.errors) if report.command is not None else ()),
+            ("accepted", report.command.allowed if report.command is not None else ""),
+            ("sessions", _ended(command.sessions_ended) if command is not None else ""),
+            ("before", _looked(report.before)),
+            ("after", _looked(report.after)),
+            (
+                "health",
+                (report.application.health.problem or "well")
+                if report.application and report.application.health
+                else "",
+            ),
+            ("compared", report.compared),
+            ("moved on", ", ".join(report.moved)),
+            (
+                "rolled back by",
+                f"{back.run}, {units.counted(len(back.tables), 'table')} proved" if back is not None else "",
+            ),
+            ("kept database", report.kept or ""),
+            ("took", ", ".join(f"{name} {units.duration(value)}" for name, value in report.seconds.items())),
+        )
+    )
+
+
+def show_trial(screen: Screen, report: TrialReport) -> None:
+    """What the migration would do."""
+    if report.problem:
+        screen.say(f"It would be taken back: {report.problem}", style="bold red")
+    else:
+        screen.say(f'The migration does well on a clone of "{report.live}", which is removed again.', style="bold")
+    versions = [each or "none" for each in (report.migration_before, report.migration_after)]
+    screen.pairs(
+        (
+            ("run", report.run),
+            ("migration", _command(report.command)),
+            ("version", f"{versions[0]} to {versions[1]}" if versions[0] != versions[1] else ""),
+            ("before", _looked(report.before)),
+            ("after", _looked(report.after)),
+            ("took", ", ".join(f"{name} {units.duration(value)}" for name, value in report.seconds.items())),
+        )
+    )
+    _worse(screen, report.worse)
+    if report.tables:
+        screen.heading("Tables")
+        screen.table(
+            (Column("table", fold=True), Column("before", right=True), Column("after", right=True), Column("what")),
+            [
+                [f"{each.schema_name}.{each.name}", _rows(each.rows_before), _rows(each.rows_after), _change(each)]
+                for each in report.tables[:SHOWN]
+            ],
+        )
+        _and_more(screen, len(report.tables), "table")
+    for title, names in (("New", report.added), ("Gone", report.removed), ("Defined otherwise", report.changed)):
+        if names:
+            screen.heading(title)
+            for name in names[:SHOWN]:
+                screen.say(name, first="  ", indent=4)
+            _and_more(screen, len(names), "object")
+    if report.locks:
+        screen.heading("Locks on tables that were there before: the live database's users would wait")
+        for lock in report.locks[:SHOWN]:
+            screen.say(
+                f"{lock.table} ({units.size(lock.bytes)}): {lock.blocks}, for about "
+                f"{units.duration(lock.seconds)} ({lock.mode})",
+                first="  ",
+                indent=4,
+            )
+        _and_more(screen, len(report.locks), "lock")
+    elif not report.problem:
+        screen.say("No lock was seen that others would have waited for.", first="  ", indent=2)
+    if not (report.tables or report.added or report.removed or report.changed):
+        screen.say("Nothing was changed by it.", first="  ", indent=2)
+
+
+def _change(each: ChangedTable) -> str:
+    if each.rows_before is None:
+        return "new"
+    if each.rows_after is None:
+        return "goes"
+    said = [f"+{name}" for name in each.columns_added] + [f"-{name}" for name in each.columns_removed]
+    return ", ".join([*said, *(["rows change"] if each.content else [])])
+
+
+def _and_more(screen: Screen, count: int, what: str) -> None:
+    if count > SHOWN:
+        screen.say(
+            f"and {units.counted(count - SHOWN, f'more {what}')}; --json lists all of them", first="  ", indent=2
+        )
+
+
+def _command(command: CommandReport | None) -> str:
+    if command is None:
+        return ""
+    if command.signal is not None:
+        ended = f"killed by signal {command.signal}"
+    elif command.status is None:
+        ended = "ended by lastgood"
+    else:
+        ended = f"status {command.status}"
+    return f"{command.program}: {ended} after {units.duration(command.seconds)}"
+
+
+def _looked(found: Looked | None) -> str:
+    if found is None:
+        return ""
+    failed = f"; failed: {', '.join(found.blockers)}" if found.blockers else ""
+    return f"{found.verdict}, {units.counted(found.rules, 'rule')}{failed}"
+
+
+def _loss(screen: Screen, loss: tuple[TableLoss, ...]) -> None:
+    screen.heading("Rows, as the migration left them and as they are restored")
+    rows = []
+    for each in loss[:SHOWN]:
+        since = f"{units.number(each.written_since)} by {each.by}" if each.written_since and each.by else ""
+        since = since or ("rows changed in place" if each.in_place else "")
+        rows.append([f"{each.schema_name}.{each.name}", _rows(each.live_rows), _rows(each.point_rows), since])
+    counts = (Column("migrated", right=True), Column("restored", right=True))
+    screen.table((Column("table", fold=True), *counts, Column("written since")), rows)
+    _and_more(screen, len(loss), "table")
+
+
+def _rows(count: int | None) -> str:
+    return "no table" if count is None else units.number(count)

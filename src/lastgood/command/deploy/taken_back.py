@@ -1,0 +1,191 @@
+"""What becomes of a deployment that failed: unchanged, rolled back, or left for a person with the next command."""
+
+from __future__ import annotations
+
+import shlex
+
+import psycopg
+
+from lastgood.command.deploy import around, way_back
+from lastgood.command.deploy.before import request_back
+from lastgood.command.deploy.course import Course, words
+from lastgood.command.deploy.report import CommandReport, Result
+from lastgood.dump.names import shown
+from lastgood.errors import (
+    ChecksFailed,
+    Failed,
+    Interrupted,
+    LastgoodError,
+    NotTakenBack,
+    Stopped,
+    TakenBack,
+)
+from lastgood.events import StageDone, StageStarted
+from lastgood.loss import settled
+from lastgood.plan import TableLoss
+from lastgood.postgres import database
+from lastgood.run.report import Report
+
+AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
+ERRORS = "psql stops at the first error with -v ON_ERROR_STOP=1. To accept harmless errors: --allow-errors REASON."
+
+
+def taken_back(course: Course, problem: str, *, of_migration: bool) -> LastgoodError:
+    """Takes the deployment back, and gives the error that says how that went. ``of_migration``: the migration itself
+    failed, and may have left nothing."""
+    course.note("failed", reason=problem)
+    try:
+        return _taken_back(course, problem, of_migration=of_migration)
+    except ChecksFailed as error:
+        return _not_well(course, problem, error)
+    except (Exception, KeyboardInterrupt) as error:
+        return left_alone(course, problem, error)
+
+
+def _taken_back(course: Course, problem: str, *, of_migration: bool) -> LastgoodError:
+    assert course.trace is not None and course.point is not None and course.point.manifest is not None
+    with course.timed("sessions"):
+        ended = way_back.end_sessions(course.hold, course.trace, course.seen, course.emit)
+    if "command" in course.found:
+        command = course.found["command"]
+        course.found["command"] = command.model_copy(update={"sessions_ended": ended})
+    around.put_back(course)
+    around.tell(course)
+    with course.timed("compare"):
+        left = way_back.remains(course.hold.target, course.point.manifest.facts, course.rights, course.emit)
+    course.found["compared"] = left.said
+    course.found["moved"] = left.moved
+    point = course.point.path.name
+    if left.nothing:
+        state = (
+            f'"{course.live}" is as it was before the migration, and open. It was compared with {point}: {left.said}.'
+        )
+        return _unchanged(course, problem, state)
+    if of_migration and left.only_rows and course.wish.settings.only_rows == "keep":
+        state = (
+            f'"{course.live}" is open, and its schema is as it was before the migration. Rows differ from {point}, and '
+            f"whether the migration or the application wrote them, nobody can tell ({left.said}): they are kept, as "
+            f"[deploy] says."
+        )
+        return _unchanged(course, problem, state)
+    return _rolled_back(course, problem)
+
+
+def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
+    course.hold.settle()
+    course.note_outcome("changed nothing")
+    again = ""
+    if course.stopped:
+        course.emit(StageStarted("start", "start the application again"))
+        course.service.start_again("the deployment failed", state=f"{state}{course.asleep}")
+        course.service.well()
+        course.stopped = False
+        course.emit(StageDone("start", course.service.results[-1].seconds if course.service.results else 0.0))
+        again = " The application was started again."
+    kind = Interrupted if course.stop.is_set() else Failed
+    hint = again_of(course)
+    return _error(course, kind(f"cannot deploy: {problem}", hint=hint, state=state + again), "unchanged", problem)
+
+
+def again_of(course: Course) -> str:
+    """How to try the migration again."""
+    command: CommandReport | None = course.found.get("command")
+    return f"{AGAIN} {ERRORS}" if command is not None and command.status == 0 and command.errors else AGAIN
+
+
+def _rolled_back(course: Course, problem: str) -> LastgoodError:
+    assert course.point is not None and course.point.manifest is not None
+
+    planned: tuple[TableLoss, ...] = ()
+
+    def told(loss: tuple[TableLoss, ...]) -> None:
+        nonlocal planned
+        planned = loss
+        course.found["loss"] = way_back.changed(loss)
+
+    course.hold.say("going back")
+    with course.timed("rollback"):
+        report = way_back.go_back(course.hold, request_back(course, course.point), course.point, course.emit, told)
+    # The mark went with the database that was replaced.
+    course.hold.mark = None
+    started = course.stopped and course.wish.request.application.starts
+    again = " The application was started again." if started else course.asleep
+    course.stopped = False
+    _in_service(course, report)
+    course.found["loss"] = way_back.changed(settled(planned, report.emergency_backup, course.point.manifest.facts))
+    kind = Interrupted if course.stop.is_set() else TakenBack
+    error = kind(
+        f"cannot deploy: {problem}",
+        hint=f'{again_of(course)} The database as the migration left it is kept as "{shown(report.kept)}"; to '
+        f"look into it: lastgood facts {shlex.quote(shown(report.kept))}.",
+        state=f'"{course.live}" was put back to {course.point.path.name}, every table proved, and is open.{again}',
+    )
+    return _error(course, error, "rolled back", problem)
+
+
+def _in_service(course: Course, report: Report) -> None:
+    course.found["rollback"] = report
+    course.found["kept"] = report.kept
+    course.found["undo_command"] = report.undo_command
+
+
+def _not_well(course: Course, problem: str, error: ChecksFailed) -> LastgoodError:
+    """The database is back, and the application does not work with it: for a person to look at."""
+    course.hold.mark = None
+    told = ChecksFailed(
+        f"cannot deploy: {problem}. It was taken back, but the application does not work with the restored database "
+        f"either: {error.problem}",
+        hint=error.hint,
+        state=error.state,
+        run=error.run,
+        problem=error.problem,
+    )
+    return _error(course, told, "rolled back", problem)
+
+
+def left_alone(course: Course, problem: str, error: BaseException) -> LastgoodError:
+    """The deployment could not be taken back: how to go on."""
+    if isinstance(error, Stopped) and not isinstance(error, NotTakenBack):
+        # The rollback itself stopped in between, and knows best.
+        hint, state = error.hint, f"{error.state}{course.asleep}"
+    else:
+        first = f"{error.hint.rstrip('.')}. Then run" if isinstance(error, LastgoodError) and error.hint else "Run"
+        hint, state = _as_it_is(course, first)
+    why = words(error).removeprefix("cannot go on: ")
+    told = NotTakenBack(
+        f"cannot take the failed deployment back: {why}; it had failed: {problem}",
+        hint=hint,
+        state=state,
+    )
+    return _error(course, told, "not rolled back", problem)
+
+
+def _as_it_is(course: Course, first: str) -> tuple[str, str]:
+    """The next command, and the state that the server shows: not what we would like it to be."""
+    live = course.live
+    try:
+        connection = course.hold.connection(lambda: True)  # it was waited for before
+        exchanged = course.hold.exchanged(connection)
+        found = database.find(connection, live)
+    except (LastgoodError, psycopg.Error):
+        state, rolls_back = f'Nobody knows how "{live}" is: the server does not answer.', True
+    else:
+        opened = "open" if found is not None and found.allow_connections else "closed to connections"
+        state = f'"{live}" is as the migration left it, and {opened}.'
+        rolls_back = found is not None
+        if exchanged:
+            state = f"{exchanged[0].upper()}{exchanged[1:]} since the deployment began."
+    point = course.point.path if course.point is not None else None
+    if point is None or not point.exists():
+        gone = f" The restore point {point} is gone: something removed it meanwhile." if point is not None else ""
+        return (
+            "Run: lastgood recover. It looks for everything that there is to go back to.",
+            state + gone + course.asleep,
+        )
+    other = f", or: lastgood rollback {point}" if rolls_back else ""
+    return f"{first}: lastgood recover{other}", f"{state} The restore point is {point}.{course.asleep}"
+
+
+def _error(course: Course, error: LastgoodError, status: Result, problem: str) -> LastgoodError:
+    error.details = {"deployment": course.over(status, problem, error).document()}
+    return error

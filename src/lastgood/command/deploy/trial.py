@@ -1,0 +1,316 @@
+"""``lastgood deploy --dry-run``: the migration on a clone of the live database, which is removed again.
+
+The clone is restored from a fresh copy, under a name of its own. The migration's environment leads to the clone;
+whatever else in it leads to the live database is refused, and a session of the migration in the live database ends the
+trial.
+"""
+
+from __future__ import annotations
+
+import shutil
+import tempfile
+import threading
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+
+from lastgood import restore
+from lastgood.command import validate
+from lastgood.command.deploy import migration
+from lastgood.command.deploy.environment import leads_to, resolved, tag
+from lastgood.command.deploy.keys import Declared, broken_since
+from lastgood.command.deploy.locks import Locks
+from lastgood.command.deploy.migration import STAGE, Command, Outcome, Watcher, command_of
+from lastgood.command.deploy.report import Looked, Worse, verdict_of, worse_of
+from lastgood.command.deploy.trial_report import HeldLock, TrialReport, columns, objects_of, tables_of
+from lastgood.command.deploy.wish import Wish
+from lastgood.command.facts import account
+from lastgood.command.validate import Verdict
+from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.facts import Facts
+from lastgood.facts.compare import compare
+from lastgood.journal import recording
+from lastgood.journal.run_names import new_run, suffix
+from lastgood.points import RestorePoint, dump_point
+from lastgood.points.manifest import manifest_path
+from lastgood.postgres import clock, copying, database
+from lastgood.postgres.apply import apply
+from lastgood.postgres.grants import Operator
+from lastgood.postgres.mark import marked, server_clock
+from lastgood.postgres.outlived import Trace, find
+from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.state import DatabaseState
+from lastgood.process import durable, interrupts
+
+LOOK_SECONDS = 0.05
+UNTOUCHED = '"{live}" was not touched: the migration ran on a clone, which is removed.'
+
+
+def trial(wish: Wish, emit: Emit = silent) -> TrialReport:
+    """Tries the migration on a clone and says what it changes. Raises Refused, UsageError, BadPoint, Failed before it
+    runs; a migration that fails, or makes the data worse, is no error: ``problem`` of the report says so. Stopped when
+    the migration went to the live database all the same."""
+    migration.checked(wish.command)
+    target = wish.request.target
+    live = target.dbname
+    stop = threading.Event()
+    with database.connect_maintenance(target, live) as maintenance:
+        database.describe(maintenance, live)
+        _tell_leftovers(maintenance, live, emit)
+        run = new_run(server_clock(maintenance))
+        keywords = resolved(target, live)
+        clone = database.fit_name(live, suffix("trial", run))
+        command = command_of(wish, {**keywords, "dbname": clone}, run, dry_run="1")
+        _refuse_detours(command.environment, wish.command, keywords, wish.settings.url_variables)
+        journal = recording.begin(
+            wish.request.state, run, "deploy", skew=clock.skew(maintenance), live=live, dry_run=True, clone=clone
+        )
+        with recording.recording(journal, emit) as recorded, interrupts.calling(stop.set):
+            report = _Trial(
+                wish, maintenance, command, keywords["user"], clone, run, journal.path, recorded, stop
+            ).run()
+            recording.ended(journal, "done" if not report.problem else "failed", report=report.document())
+            return report
+
+
+def _refuse_detours(
+    given: Mapping[str, str], arguments: Sequence[str], live: Mapping[str, str], variables: Sequence[str]
+) -> None:
+    """What leads past the clone to the live database. Raises Refused."""
+    untouched = f'"{live["dbname"]}" was not touched.'
+    for name, value in sorted(given.items()):
+        if name not in variables and leads_to(value, live):
+            raise Refused(
+                f'cannot try the migration on a clone: the variable "{name}" leads to the live database',
+                hint=f'Add "{name}" to url_variables of [deploy] in lastgood.toml, and it will lead to the clone; or '
+                f"unset it.",
+                state=untouched,
+            )
+    for number, word in enumerate(arguments[1:], 1):
+        value = word.partition("=")[2] if word.startswith("--") else word
+        named = arguments[number - 1] in ("-d", "--dbname") or word.startswith("--dbname=")
+        if leads_to(value, live) or (named and value == live["dbname"]):
+            raise Refused(
+                f"cannot try the migration on a clone: argument {number} of its command names the live database",
+                hint="Leave it out: the command finds its database in PGDATABASE, DATABASE_URL or LASTGOOD_DB.",
+                state=untouched,
+            )
+
+
+def _tell_leftovers(maintenance: Connection, live: str, emit: Emit) -> None:
+    for found, mark in marked(maintenance):
+        trial = mark.role == "copy" and mark.live == live and mark.options.get("kind") == "trial"
+        if trial and copying.holder(maintenance, found.name) is None:
+            emit(Caution(f'the clone "{found.name}" of an earlier trial is still there: lastgood abort {mark.run}'))
+
+
+class _Trial:
+    def __init__(
+        self,
+        wish: Wish,
+        maintenance: Connection,
+        command: Command,
+        user: str,
+        clone: str,
+        run: str,
+        journal: Path,
+        emit: Emit,
+        stop: threading.Event,
+    ) -> None:
+        self._wish = wish
+        self._maintenance = maintenance
+        self._command = command
+        self._user = user
+        self._clone = clone
+        self._run = run
+        self._journal = journal
+        self._emit = emit
+        self._stop = stop
+        self._live = wish.request.target.dbname
+        self._strayed = threading.Event()
+        self._seconds: dict[str, float] = {}
+
+    @property
+    def _target(self) -> Target:
+        return self._wish.request.target.at(self._clone)
+
+    def run(self) -> TrialReport:
+        """All of it; the clone is gone afterwards."""
+        began = time.monotonic()
+        try:
+            with self._copy() as point, self._cloned(point):
+                report = self._tried(point)
+        except LastgoodError as error:
+            if not isinstance(error, Stopped):
+                error.state = UNTOUCHED.format(live=self._live)
+            raise
+        seconds = {**self._seconds, "total": time.monotonic() - began}
+        return report.model_copy(update={"seconds": {name: round(value, 3) for name, value in seconds.items()}})
+
+    @contextmanager
+    def _copy(self) -> Iterator[RestorePoint]:
+        """A fresh restore point in a folder of its own, that goes with the trial."""
+        store = self._wish.request.store
+        durable.private_folder(store)
+        folder = Path(tempfile.mkdtemp(prefix=".trial_", dir=store))
+        try:
+            self._emit(StageStarted("backup", "copy the live database"))
+            began = time.monotonic()
+            point = dump_point.take(
+                self._wish.request.target,
+                folder,
+                label="trial",
+                form=self._wish.form,
+                emit=self._emit,
+                cancelled=self._stop.is_set,
+            )
+            self._seconds["copy"] = time.monotonic() - began
+            self._emit(StageDone("backup", self._seconds["copy"]))
+            yield point
+        finally:
+            shutil.rmtree(folder, ignore_errors=True)
+
+    @contextmanager
+    def _cloned(self, point: RestorePoint) -> Iterator[None]:
+        request = self._wish.request
+        began = time.monotonic()
+        copying.claim(self._maintenance, self._clone)
+        restore.restore(
+            request.target,
+            point.path.parent,
+            str(point.path),
+            self._clone,
+            self._emit,
+            request.pace,
+            kind="trial",
+        )
+        made = database.describe(self._maintenance, self._clone)
+        try:
+            self._dressed()
+            self._seconds["clone"] = time.monotonic() - began
+            yield
+        finally:
+            self._removed(made.oid)
+
+    def _dressed(self) -> None:
+        """The live database's own settings and privileges: a migration may depend on a search_path."""
+        state = DatabaseState.read(self._maintenance, self._live)
+        found = DatabaseState.read(self._maintenance, self._clone)
+        wanted = replace(state, comment=found.comment)
+        refused = apply(self._maintenance, wanted.statements(self._clone, found, Operator.read(self._maintenance)))
+        if refused:
+            self._emit(Caution(f"{len(refused)} settings or privileges of the live database are not the clone's"))
+
+    def _removed(self, oid: int) -> None:
+        try:
+            try:
+                database.drop(self._maintenance, self._clone, oid)
+            except Failed:  # the session was lost, say
+                with database.connect_maintenance(self._wish.request.target, self._live) as again:
+                    database.drop(again, self._clone, oid)
+        except (LastgoodError, psycopg.Error) as error:
+            self._emit(Caution(f"the clone could not be removed ({error}): lastgood prune {self._clone}"))
+
+    def _tried(self, point: RestorePoint) -> TrialReport:
+        assert point.manifest is not None
+        facts, wish = point.manifest.facts, self._wish
+        check = wish.settings.check
+        before = None
+        if check != "none":
+            before = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
+        columns_before = self._columns()
+        with self._target.connect(application_name="lastgood inspects") as connection:
+            keys_before = Declared.read(connection)
+        outcome, locks = self._migrated()
+        if self._strayed.is_set():
+            self._refuse_stray(point)
+        if self._stop.is_set():
+            raise Interrupted("interrupted: the clone was removed")
+        problem = outcome.problem
+        after: Verdict | None = None
+        worse: tuple[Worse, ...] = ()
+        if not problem and before is not None and check != "none":
+            after = validate.validate(self._target, wish.validation, check, self._emit, self._stop.is_set)
+            vanished, _ = broken_since(
+                self._target, keys_before, before, wish.validation.ignore, wish.validation.time_limit
+            )
+            worse = (*vanished, *worse_of(after, before))
+            problem = verdict_of(worse, after, before)
+        now: Facts = account.of_database(self._target, like=facts, emit=self._emit, cancelled=self._stop.is_set)
+        found = compare(facts, now)
+        added, removed, changed = objects_of(facts, now)
+        return TrialReport(
+            run=self._run,
+            live=self._live,
+            problem=problem,
+            command=outcome.report,
+            before=Looked.of(before) if before is not None else None,
+            after=Looked.of(after) if after is not None else None,
+            worse=worse,
+            tables=tables_of(facts, now, found, columns_before, self._columns()),
+            added=added,
+            removed=removed,
+            changed=changed,
+            migration_before=facts.migration.version if facts.migration is not None else None,
+            migration_after=now.migration.version if now.migration is not None else None,
+            locks=locks,
+            seconds={},
+        )
+
+    def _columns(self) -> dict[tuple[str, str], tuple[str, ...]]:
+        with self._target.connect(application_name="lastgood inspects") as connection:
+            return columns(connection)
+
+    def _migrated(self) -> tuple[Outcome, tuple[HeldLock, ...]]:
+        emit, command, wish = self._emit, self._command, self._wish
+        with self._target.connect(application_name="lastgood inspects") as connection:
+            locks = Locks(connection)
+        trace = Trace(tag(self._run), self._user, server_clock(self._maintenance))
+        live, clone = (database.describe(self._maintenance, name).oid for name in (self._live, self._clone))
+
+        def look(connection: Connection) -> None:
+            locks.look(connection)
+            for each in find(connection, live, trace):
+                self._strayed.set()
+                with suppress(psycopg.Error):
+                    connection.execute("SELECT pg_catalog.pg_terminate_backend(%s)", [each.pid])
+
+        emit(StageStarted(STAGE, f"run the migration on the clone: {command.shown}"))
+        watcher = Watcher(self._target, clone, trace, look, every=LOOK_SECONDS)
+        outcome = migration.run(
+            command,
+            self._run,
+            self._journal,
+            watcher,
+            emit,
+            seconds=wish.settings.time_limit,
+            cancelled=lambda: self._stop.is_set() or self._strayed.is_set(),
+        )
+        self._seconds["migrate"] = outcome.report.seconds
+        if self._strayed.is_set():
+            outcome = replace(outcome, problem="the migration went to the live database")
+        if outcome.problem:
+            emit(StageFailed(STAGE, outcome.report.seconds, outcome.problem))
+        else:
+            emit(StageDone(STAGE, outcome.report.seconds, "status 0"))
+        return outcome, locks.found()
+
+    def _refuse_stray(self, point: RestorePoint) -> None:
+        """The migration was ended in the live database: whatever it did there, the copy was made before."""
+        store = self._wish.request.store
+        saved = store / point.path.name.replace("_trial", "_before_stray_trial")
+        manifest_path(point.path).rename(manifest_path(saved))
+        point.path.rename(saved)
+        raise Stopped(
+            f'cannot try the migration on a clone: it opened a session in "{self._live}" itself, in spite of its '
+            "environment, and was ended",
+            hint=f"See what it did there: lastgood facts {saved} --live. To go back: lastgood rollback {saved}. Then "
+            "mend the migration's own settings: its database must come from PGDATABASE, DATABASE_URL or LASTGOOD_DB.",
+            state=f'"{self._live}" is open; the migration may have changed it. The restore point {saved} was made '
+            "before.",
+        )

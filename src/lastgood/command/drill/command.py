@@ -1,0 +1,204 @@
+"""``lastgood drill``: rehearsals, and their evidence."""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli import complete
+from lastgood.cli.application import command
+from lastgood.cli.choice import Before, BeforeMigration, Latest, Point, choice_of
+from lastgood.cli.session import PACE, Session
+from lastgood.command import drill as rehearsal
+from lastgood.command.drill import DrillRequest, Evidence, Found, Sealed, Unreadable, news
+from lastgood.command.drill import show as shown
+from lastgood.command.drill.pages import files
+from lastgood.command.status.show import drill_due
+from lastgood.errors import BadPoint, Failed, UsageError
+from lastgood.journal import past_runs
+from lastgood.journal.past_runs import DRILLS
+from lastgood.postgres.server import Target
+
+
+@command("drill", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
+def drill(
+    session: Session,
+    point: Point = None,
+    latest: Latest = False,
+    before: Before = None,
+    before_migration: BeforeMigration = None,
+    every_point: Annotated[
+        bool, typer.Option("--all", help="Instead: really restore and prove every restore point of the store.")
+    ] = False,
+    server: Annotated[
+        str | None,
+        typer.Option("--server", metavar="URL", help="A scratch server, never the live one, instead of making one."),
+    ] = None,
+    folder: Annotated[
+        Path | None,
+        typer.Option("--folder", metavar="FOLDER", help="Where the scratch server that is made keeps its data."),
+    ] = None,
+    signed_off_by: Annotated[
+        str | None, typer.Option("--signed-off-by", metavar="NAME", help="Who answers for the evidence.")
+    ] = None,
+    history: Annotated[bool, typer.Option("--list", help="Only list the drills of this machine.")] = False,
+    show: Annotated[
+        str | None,
+        typer.Option(
+            "--show",
+            metavar="RUN",
+            help="Only show this drill, and whether its evidence was changed.",
+            autocompletion=complete.runs,
+        ),
+    ] = None,
+    sign: Annotated[
+        str | None,
+        typer.Option(
+            "--sign", metavar="RUN", help="Only sign this drill off; with --by.", autocompletion=complete.runs
+        ),
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who signs.")] = None,
+    due: Annotated[
+        bool, typer.Option("--due", help="Only say when the next is due; ends with 3 when it is overdue.")
+    ] = False,
+) -> int | None:
+    """Rehearse the whole procedure on a scratch server.
+
+    Takes the newest restore point, makes a server and in it a stand-in for the live database, breaks it, and does the
+    real thing: rollback with fence, emergency backup, build, proof and switch; validation; undo; and what the guide
+    says to do by hand. The live database is not touched. Each phase is measured and compared with the last drill, and
+    the evidence is kept, sealed against changes, to be signed off.
+
+    Ends with 4 when the restore point is not valid (with --all: when one of them is not), with 5 when the drill failed.
+    """
+    only = {
+        "--list": history,
+        "--show": show is not None,
+        "--sign": sign is not None,
+        "--due": due,
+        "--all": every_point,
+    }
+    _check(only, point, latest, before, before_migration, server, folder, signed_off_by, by)
+    state = session.settings.state
+    if due:
+        return _due(session)
+    if history:
+        found = list(rehearsal.every(state))
+        session.result({"drills": [_listed(each) for each in found]}, lambda: shown.show_list(session.screen, found))
+        return None
+    if show is not None:
+        return _show(session, rehearsal.read(state, show))
+    if sign is not None:
+        return _show(session, rehearsal.sign(state, sign, by or "", files))
+    request = _request(session, server, folder, signed_off_by)
+    request = replace(request, live=replace(request.live, choice=choice_of(point, latest, before, before_migration)))
+    doing = rehearsal.prove_all if every_point else rehearsal.drill
+    # It runs by itself, at night: whoever is to hear of it is not there.
+    with session.news.telling("drill", session.target, unattended=True) as telling:
+        with session.work() as (emit, cancelled):
+            sealed = doing(request, files, telling.on_work(emit, "", news.begun(session.target.dbname)), cancelled)
+        telling.ended(news.ended(sealed), sealed.evidence.run)
+    place = state / DRILLS / sealed.evidence.run
+    session.result(sealed.document(), lambda: shown.show(session.screen, sealed, place))
+    return _status(sealed)
+
+
+def _status(sealed: Sealed) -> int | None:
+    found = sealed.evidence
+    if found.status == "passed":
+        return None
+    if isinstance(found, Evidence):
+        return BadPoint.exit_status if found.failure and found.failure.exit_status == 4 else Failed.exit_status
+    # A damaged one is worse news than one that could not be restored here.
+    return (
+        Failed.exit_status if all(p.proved or p.verdict == "unproved" for p in found.points) else BadPoint.exit_status
+    )
+
+
+def _show(session: Session, found: Found) -> int | None:
+    session.result(_document(found), lambda: shown.show_found(session.screen, found))
+    return 3 if found.problems else None
+
+
+def _document(found: Found) -> dict[str, object]:
+    return {
+        **found.sealed.document(),
+        "folder": str(found.folder),
+        "changed": list(found.problems),
+        "remarks": list(found.remarks),
+    }
+
+
+def _listed(found: Found | Unreadable) -> dict[str, object]:
+    return _document(found) if isinstance(found, Found) else {"run": found.run, "unreadable": found.why}
+
+
+def _due(session: Session) -> int | None:
+    settings = session.settings
+    live = session.target.dbname
+    found = past_runs.drill_due(settings.state, live, settings.tables.drill.every, datetime.now(UTC))
+    body = {"live": live, "due": found.model_dump(mode="json")}
+    session.result(body, lambda: session.screen.say(f'"{live}": {drill_due(found)}'))
+    return 3 if found.overdue else None
+
+
+def _request(session: Session, server: str | None, folder: Path | None, signed_off_by: str | None) -> DrillRequest:
+    settings = session.settings
+    target = None
+    if server is not None:
+        config.check_database(server, "--server")
+        session.scrub.learn_from(server, {})
+        target = Target.parse(server)
+    return DrillRequest(
+        live=replace(session.request, strict=settings.strict, allow_orphans=settings.allow_orphans),
+        server=target,
+        folder=folder or settings.tables.drill.folder,
+        validation=settings.tables.validation,
+        signed_off_by=signed_off_by,
+    )
+
+
+def _check(
+    only: dict[str, bool],
+    point: str | None,
+    latest: bool,
+    before: str | None,
+    before_migration: str | None,
+    server: str | None,
+    folder: Path | None,
+    signed_off_by: str | None,
+    by: str | None,
+) -> None:
+    """What contradicts itself. Raises UsageError."""
+    given = [name for name, value in only.items() if value]
+    if len(given) > 1:
+        raise _contradiction(" and ".join(given), "Give one of them.")
+    which = {"POINT": point, "--latest": latest, "--before": before, "--before-migration": before_migration}
+    how = {"--server": server, "--folder": folder, "--signed-off-by": signed_off_by}
+    besides = which if given == ["--all"] else {**which, **how} if given else {}
+    for name, value in besides.items():
+        if value:
+            raise _contradiction(f"{given[0]} and {name}", f"{given[0]} stands alone.")
+    if (by is not None) != only["--sign"]:
+        raise UsageError(
+            "cannot sign: --sign RUN and --by NAME belong together",
+            hint="lastgood drill --list shows the runs: lastgood drill --sign RUN --by NAME",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    if server is not None and folder is not None:
+        raise _contradiction("--server and --folder", "A server that is there has its own folder.")
+    if signed_off_by is not None and not signed_off_by.strip():
+        raise UsageError(
+            "cannot sign off: --signed-off-by is empty",
+            hint="Give the name of the person who answers for the evidence.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+
+
+def _contradiction(what: str, hint: str) -> UsageError:
+    return UsageError(f"cannot drill: {what} contradict each other", hint=hint, state=config.NOTHING_LOOKED_AT)

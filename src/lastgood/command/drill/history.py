@@ -1,0 +1,93 @@
+"""A drill against those before it, and what it says about a rollback in earnest."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from itertools import islice
+from pathlib import Path
+from statistics import median
+
+from lastgood.command.drill.evidence import Change, Compared, DrillPhase, Evidence, Expected
+from lastgood.command.drill.seal import Found, every
+from lastgood.run.report import Report
+from lastgood.text import units
+
+MEDIAN_OF = 5
+# Shared machines vary; less than this is no finding.
+SLOWER_RATIO, SLOWER_SECONDS = 1.25, 1.0
+_COMPARED = "rollback"
+
+
+def passed_before(state: Path, live: str) -> list[Evidence]:
+    """The drills of a live database that passed, the newest first; evidence that was changed does not count."""
+    found = (
+        each.sealed.evidence
+        for each in every(state)
+        if isinstance(each, Found) and not each.problems and isinstance(each.sealed.evidence, Evidence)
+    )
+    return list(islice((each for each in found if each.live == live and each.status == "passed"), MEDIAN_OF))
+
+
+def compared(phases: Sequence[DrillPhase], bytes_now: int, before: Sequence[Evidence]) -> Compared | None:
+    """How long the rollback took, against the last drill that passed; None when there is none."""
+    now = _seconds(phases)
+    if not before or _COMPARED not in now:
+        return None
+    last = before[0]
+    then = _seconds(last.phases)
+    earlier = [_seconds(each.phases).get(_COMPARED) for each in before]
+    ratio = now[_COMPARED] / max(then[_COMPARED], 0.001)
+    size = bytes_now / last.point.bytes if last.point.bytes else None
+    slower = _is_slower(then[_COMPARED], now[_COMPARED]) and ratio > SLOWER_RATIO * max(1.0, size or 1.0)
+    return Compared(
+        run=last.run,
+        ended=last.ended,
+        before=then[_COMPARED],
+        now=now[_COMPARED],
+        ratio=round(ratio, 2),
+        median=round(median(each for each in earlier if each is not None), 3),
+        bytes_ratio=round(size, 2) if size is not None else None,
+        slower=slower,
+        said=_said(then[_COMPARED], now[_COMPARED], ratio, slower, size),
+        phases=tuple(
+            Change(name=name, before=then[name], now=seconds, ratio=round(seconds / max(then[name], 0.001), 2))
+            for name, seconds in now.items()
+            if name in then
+        ),
+    )
+
+
+def _said(then: float, now: float, ratio: float, slower: bool, size: float | None) -> str:
+    text = f"{units.duration(now)}, and {units.duration(then)} in the last drill ({ratio:.2f} times as long)"
+    if size is not None and abs(size - 1) >= 0.05:
+        text += f"; the restore point has {size:.2f} times the bytes"
+    if slower:
+        text += f": slower by {units.duration(now - then)}"
+    return text
+
+
+def _is_slower(then: float, now: float) -> bool:
+    return now >= then * SLOWER_RATIO and now - then >= SLOWER_SECONDS
+
+
+def _seconds(phases: Iterable[DrillPhase]) -> dict[str, float]:
+    return {each.name: each.seconds for each in phases if each.outcome == "done"}
+
+
+def expected(report: Report, stand_in_bytes: int, live_bytes: int | None) -> Expected:
+    """How long a rollback in earnest would take: what was measured, with an emergency backup of the live database's
+    size in place of the stand-in's."""
+    took = report.seconds
+    build = took.build + took.prove
+    emergency, basis = took.emergency, "as measured in this drill, on the scratch server"
+    if live_bytes and stand_in_bytes:
+        emergency = took.emergency * live_bytes / stand_in_bytes
+        basis += f"; the emergency backup in proportion to the live database's {units.size(live_bytes)}"
+    beside = max(build, emergency)
+    outage = took.write_outage - max(build, took.emergency) + beside
+    return Expected(
+        seconds=round(took.plan + beside + took.swap, 3),
+        write_outage=round(max(outage, took.read_outage), 3),
+        read_outage=took.read_outage,
+        basis=basis,
+    )

@@ -1,0 +1,70 @@
+"""What people elsewhere are told of a drill."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+from lastgood.command.drill import Evidence, Sealed, StoreEvidence
+from lastgood.screen.news import Story
+from lastgood.text import units
+
+NAMED = 3
+
+
+def begun(live: str) -> Story:
+    """It begins to work."""
+    return Story(
+        events=frozenset({"start"}),
+        title="drill begins",
+        happened=f'A rollback of "{live}" is rehearsed on a scratch server.',
+        state=f'"{live}" is not touched by it.',
+        next="Nothing to do.",
+    )
+
+
+def ended(sealed: Sealed) -> Story:
+    """It is over, well or not."""
+    found = sealed.evidence
+    return _drill(found, sealed) if isinstance(found, Evidence) else _store(found, sealed)
+
+
+def _drill(found: Evidence, sealed: Sealed) -> Story:
+    point = Path(found.point.path).name
+    passed = found.status == "passed"
+    failed = [proof.title for proof in found.proofs if not proof.holds]
+    if found.failure is not None:
+        failed = [found.failure.message, *failed]
+    return Story(
+        events=frozenset({"success" if passed else "failure"}),
+        title="drill passed" if passed else "drill FAILED",
+        happened=f'The rollback of "{found.live}" to {point} was rehearsed'
+        + (" in all its phases, and everything was proved." if passed else f", and failed: {'; '.join(failed)}."),
+        state=f'"{found.live}" was not touched.',
+        next=_next(sealed) if passed else "Find out why, and drill again: until then do not rely on it.",
+        figures=(
+            ("Took", units.duration(found.seconds)),
+            ("In earnest", units.roughly(found.expected.seconds) if found.expected is not None else ""),
+            ("Last drill", found.compared.said if found.compared is not None else ""),
+        ),
+    )
+
+
+def _store(found: StoreEvidence, sealed: Sealed) -> Story:
+    bad = [each for each in found.points if not each.proved]
+    named = "; ".join(f"{each.name} ({each.verdict})" for each in bad[:NAMED])
+    more = f" and {len(bad) - NAMED} more" if len(bad) > NAMED else ""
+    return Story(
+        events=frozenset({"failure" if bad else "success"}),
+        title=f"{len(found.points) - len(bad)} of {units.counted(len(found.points), 'restore point')} proved",
+        happened=f"Every restore point of {found.store} was restored on a scratch server. "
+        + (f"Not proved: {named}{more}." if bad else "Each one equals what it should be."),
+        state=f'"{found.live}" was not touched.',
+        next="Make a new restore point: lastgood backup" if bad else _next(sealed),
+        figures=(("Took", units.duration(found.seconds)),),
+    )
+
+
+def _next(sealed: Sealed) -> str:
+    if sealed.signatures:
+        return "Nothing to do."
+    return f"Sign the evidence off: lastgood drill --sign {sealed.evidence.run} --by NAME"

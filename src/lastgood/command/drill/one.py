@@ -1,0 +1,180 @@
+"""One drill from beginning to end, and its evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack
+from datetime import UTC, datetime, timedelta
+from typing import Any
+
+from lastgood import points
+from lastgood.command.drill.evidence import Circumstances, Evidence, ScratchServer, point_digest
+from lastgood.command.drill.history import compared, expected, passed_before
+from lastgood.command.drill.occasion import Occasion, not_stopped, occasion
+from lastgood.command.drill.phases import Phases
+from lastgood.command.drill.request import DrillRequest
+from lastgood.command.drill.scratch import Scratch, check_room, room_needed
+from lastgood.command.drill.seal import Render, Sealed
+from lastgood.command.drill.story import SCRATCH_ONLY, Rehearsal
+from lastgood.dump.names import shown
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.events import Emit, silent
+from lastgood.journal import past_runs
+from lastgood.journal.past_runs import DrillDue
+from lastgood.plan import PlannedPoint
+from lastgood.points import Whole
+from lastgood.process import durable
+
+# The stand-in, what replaces it, and what is restored by hand.
+COPIES = 3
+
+
+def drill(
+    request: DrillRequest, render: Render, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False
+) -> Sealed:
+    """Rehearses the whole procedure, and keeps the evidence: also of a drill that failed, whose ``status`` says so.
+
+    Raises BadPoint (there is none to go back to), Refused (no scratch server, no room; the server that was named is
+    the live one), Failed, Interrupted: then there is no evidence, and nothing is left of it.
+    """
+    with occasion(request, "drill", emit) as found:
+        phases = Phases(found.emit)
+        with phases.phase("point", "read the restore point from end to end") as measured:
+            with phases.hearing("point") as heard:
+                whole = _point(request, heard, cancelled)
+            sha256 = whole.point.manifest.sha256 if whole.point.manifest is not None else whole.source.sha256()
+            measured.bytes, measured.rows, measured.detail = whole.source.size, whole.facts.rows, whole.facts.said
+        if request.server is None:
+            live_bytes = found.live.database.size_bytes if found.live is not None else None
+            check_room(found.place.work.parent, room_needed([whole.point], live_bytes or 0, copies=COPIES))
+        majors = [whole.summary.server_major, found.live.major if found.live is not None else None]
+        wanted = max((major for major in majors if major), default=None)
+        not_stopped(cancelled, SCRATCH_ONLY)
+        with ExitStack() as stack:
+            with phases.phase("server", "start the scratch server") as measured:
+                scratch = stack.enter_context(found.scratch(wanted))
+                measured.detail = f"PostgreSQL {scratch.major}"
+            _check_extensions(scratch, whole)
+            scratch.make_roles(whole.summary.roles)
+            rehearsal = Rehearsal(
+                request.live, request.validation, whole, found.live, scratch, found.place, phases, cancelled
+            )
+            rehearsal.see_through()
+            described = scratch.described()
+            with phases.phase("clean", "remove everything from the scratch server"):
+                stack.close()
+        _keep_journals(found)
+        evidence = _evidence(found, rehearsal, described, sha256)
+        return found.keep(evidence, render, _past(evidence))
+
+
+def _evidence(found: Occasion, rehearsal: Rehearsal, server: ScratchServer, sha256: str) -> Evidence:
+    request, live, whole, report = found.request, found.live, rehearsal.whole, rehearsal.report
+    phases, ended = rehearsal.phases.all(), datetime.now(UTC)
+    name, state = request.live.target.dbname, request.live.state
+    passed = rehearsal.failure is None and all(proof.holds for proof in rehearsal.proofs)
+    live_bytes = live.database.size_bytes if live is not None else None
+    due = DrillDue(
+        last=ended,
+        run=found.run,
+        next=ended + timedelta(seconds=request.live.drill.every),
+        overdue=False,
+        every=request.live.drill.every,
+    )
+    return Evidence(
+        run=found.run,
+        status="passed" if passed else "failed",
+        live=name,
+        began=rehearsal.phases.began,
+        ended=ended,
+        seconds=round((ended - rehearsal.phases.began).total_seconds(), 3),
+        by=Circumstances.here(),
+        live_server=live.version if live is not None else None,
+        server=server,
+        point=_planned(whole),
+        point_digest=point_digest(whole.facts.tables if report is None else report.tables),
+        point_sha256=sha256,
+        phases=phases,
+        proofs=tuple(rehearsal.proofs),
+        tables=report.tables if report is not None else (),
+        broken=rehearsal.broken,
+        outages=rehearsal.outages(),
+        validation=rehearsal.validated,
+        expected=expected(report, rehearsal.stand_in_bytes, live_bytes) if report is not None else None,
+        compared=compared(phases, whole.source.size, passed_before(state, name)),
+        cautions=tuple(rehearsal.phases.cautions),
+        left_out=tuple(_left_out(request, server, rehearsal.no_guide)),
+        failure=rehearsal.failure,
+        due=due if passed else past_runs.drill_due(state, name, request.live.drill.every, ended),
+    )
+
+
+def _planned(whole: Whole) -> PlannedPoint:
+    point, facts = whole.point, whole.facts
+    return PlannedPoint(
+        path=str(point.path),
+        kind=whole.source.kind,
+        made_at=point.made_at,
+        time_source=point.time_source,
+        bytes=whole.source.size,
+        rows=facts.rows,
+        tables=len(facts.tables),
+        migration=facts.migration.version if facts.migration is not None else None,
+        sha256=point.manifest.sha256 if point.manifest is not None else None,
+    )
+
+
+def _left_out(request: DrillRequest, server: ScratchServer, no_guide: str) -> Iterator[str]:
+    """What a rollback in earnest would do besides."""
+    if no_guide:
+        yield f"the guide's commands: {no_guide}"
+    application = request.live.application
+    if application.stops or application.starts:
+        yield "the hooks of [hooks]: a drill must not stop the real application"
+    if application.health is not None:
+        yield "the question of [health], which the real application answers"
+    if application.watch is not None:
+        yield "the watch of [watch]: nobody works on a scratch server"
+    if request.live.pgbouncer.admin:
+        yield "the pause of [pgbouncer], whose clients are the real ones"
+    if not server.given:
+        yield "the live server's own settings, hardware and load: the scratch server had its defaults, on this machine"
+
+
+def _past(evidence: Evidence) -> dict[str, Any] | None:
+    """What later runs expect by it; nothing of a drill that failed."""
+    if evidence.status != "passed" or evidence.expected is None:
+        return None
+    point = evidence.point
+    return past_runs.past(live=evidence.live, seconds=evidence.expected.seconds, bytes=point.bytes, point=point.path)
+
+
+def _point(request: DrillRequest, emit: Emit, cancelled: Callable[[], bool]) -> Whole:
+    choice = request.live.choice
+    return points.choose(
+        request.live.store,
+        name=choice.point,
+        before=choice.before,
+        before_migration=choice.before_migration,
+        database=request.live.target.dbname,
+        skim=True,
+        emit=emit,
+        cancelled=cancelled,
+    )
+
+
+def _check_extensions(scratch: Scratch, whole: Whole) -> None:
+    if missing := scratch.lacking(whole):
+        raise Refused(
+            "cannot drill on the scratch server: the restore point needs extensions that are not installed there: "
+            + ", ".join(shown(name) for name in missing),
+            hint="Install their packages for that version on this machine, or name a server that has them with "
+            "--server URL.",
+            state=NOT_REACHED,
+        )
+
+
+def _keep_journals(found: Occasion) -> None:
+    """The journals of the rehearsed rollback and undo belong to the evidence."""
+    for each in (found.place.state / "runs").glob("*.jsonl"):
+        durable.write_private(found.place.folder / each.name, each.read_bytes())

@@ -1,0 +1,100 @@
+"""What happens in a drill, phase by phase: when it began, how long it took, how much it moved."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+
+from lastgood.command.drill.evidence import DrillPhase, Outcome
+from lastgood.events import Caution, Emit, Event, StageDone, StageFailed, StageStarted
+
+
+@dataclass(slots=True)
+class Measured:
+    """A phase under way. ``bytes`` and ``rows``: how much it moved, where that says anything."""
+
+    name: str
+    title: str
+    begin: float
+    end: float | None = None
+    outcome: Outcome = "failed"
+    detail: str = ""
+    bytes: int | None = None
+    rows: int | None = None
+
+
+@dataclass(slots=True)
+class Phases:
+    """The phases of one drill. ``hearing`` listens to the stages of the procedure itself: those of ``restore``,
+    ``rollback`` and ``undo`` become phases within ours."""
+
+    emit: Emit
+    began: datetime = field(default_factory=lambda: datetime.now(UTC))
+    cautions: list[str] = field(default_factory=list)
+    _zero: float = field(default_factory=time.monotonic)
+    _found: list[Measured] = field(default_factory=list)
+
+    @contextmanager
+    def phase(self, name: str, title: str) -> Iterator[Measured]:
+        """Measures a block, and tells of it."""
+        one = Measured(name, title, self._now())
+        self._found.append(one)
+        self.emit(StageStarted(name, title))
+        try:
+            yield one
+        except BaseException as error:
+            one.end, one.detail = self._now(), str(error)
+            self.emit(StageFailed(name, one.end - one.begin, str(error).partition("\n")[0]))
+            raise
+        one.end, one.outcome = self._now(), "done"
+        self.emit(StageDone(name, one.end - one.begin, one.detail))
+
+    @contextmanager
+    def hearing(self, prefix: str) -> Iterator[Emit]:
+        """An ``Emit`` for a part of the procedure: its stages become phases called ``prefix.stage``."""
+        begun: dict[str, Measured] = {}
+
+        def hear(event: Event) -> None:
+            match event:
+                case StageStarted():
+                    begun[event.name] = Measured(f"{prefix}.{event.name}", event.title, self._now())
+                    self._found.append(begun[event.name])
+                case StageDone() if event.name in begun:
+                    one = begun.pop(event.name)
+                    one.end, one.outcome, one.detail = one.begin + event.seconds, "done", event.detail
+                case StageFailed() if event.name in begun:
+                    one = begun.pop(event.name)
+                    one.end, one.detail = one.begin + event.seconds, event.reason
+                case Caution() if event.text not in self.cautions:
+                    self.cautions.append(event.text)
+            self.emit(event)
+
+        yield hear
+
+    def add(self, name: str, *, bytes: int | None = None, rows: int | None = None) -> None:
+        """Says how much a phase moved, when that is known later."""
+        for one in self._found:
+            if one.name == name:
+                one.bytes, one.rows = bytes, rows
+
+    def all(self) -> tuple[DrillPhase, ...]:
+        """All of them as data, in the order in which they began."""
+        return tuple(
+            DrillPhase(
+                name=one.name,
+                title=one.title,
+                begin=round(one.begin, 3),
+                seconds=round((self._now() if one.end is None else one.end) - one.begin, 3),
+                outcome=one.outcome,
+                detail=one.detail,
+                bytes=one.bytes,
+                rows=one.rows,
+            )
+            for one in self._found
+        )
+
+    def _now(self) -> float:
+        return time.monotonic() - self._zero

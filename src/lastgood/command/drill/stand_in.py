@@ -1,0 +1,136 @@
+"""The stand-in for the live database: the restore point restored, and then broken as a bad deployment breaks one."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import psycopg
+from psycopg import sql
+
+from lastgood.facts import Facts
+from lastgood.postgres.server import Connection, Target, quiet_event_triggers
+from lastgood.text import units
+
+# How many rows are lost and changed, and how many columns are tried before the latter is given up.
+LOST, CHANGED, TRIES = 100, 10, 5
+LEFT_BEHIND = "lastgood_drill_half_a_migration"
+SETTING, VALUE = "statement_timeout", "11min"
+
+_TABLES = """
+SELECT n.nspname, c.relname FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind = 'r' AND NOT c.relispartition
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d WHERE d.classid = 'pg_catalog.pg_class'::pg_catalog.regclass
+                  AND d.objid = c.oid AND d.deptype = 'e')
+"""
+_TEXTS = """
+SELECT a.attname FROM pg_catalog.pg_attribute a JOIN pg_catalog.pg_class c ON c.oid = a.attrelid
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE n.nspname = %s AND c.relname = %s AND a.attnum > 0 AND NOT a.attisdropped AND a.attgenerated = ''
+  AND a.atttypid IN ('pg_catalog.text'::pg_catalog.regtype, 'pg_catalog.varchar'::pg_catalog.regtype)
+ORDER BY a.attnum
+"""
+_SETTING = """
+SELECT EXISTS (SELECT FROM pg_catalog.pg_db_role_setting s JOIN pg_catalog.pg_database d ON d.oid = s.setdatabase
+               WHERE d.datname = current_database() AND s.setrole = 0 AND %s = ANY (s.setconfig))
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class _Table:
+    schema: str
+    name: str
+    rows: int
+
+    @property
+    def identifier(self) -> sql.Identifier:
+        return sql.Identifier(self.schema, self.name)
+
+    def __str__(self) -> str:
+        return f"{self.schema}.{self.name}"
+
+
+def break_it(target: Target, contents: Facts) -> tuple[str, ...]:
+    """Loses rows, changes others, drops a table with what depends on it, leaves half a migration behind; what was done,
+    in words. What the database does not let happen is left out."""
+    with target.connect(application_name="lastgood drill") as connection:
+        quiet_event_triggers(connection)
+        _without_triggers(connection)
+        ordinary = set(connection.execute(_TABLES).fetchall())
+        tables = [
+            _Table(each.schema_name, each.name, each.rows)
+            for each in sorted(contents.tables, key=lambda each: (-each.rows, each.schema_name, each.name))
+            if (each.schema_name, each.name) in ordinary
+        ]
+        return tuple(_broken(connection, tables, target.dbname))
+
+
+def kept_its_setting(connection: Connection) -> bool:
+    """Whether the setting that ``break_it`` gave the database came along to the one that bears its name now."""
+    row = connection.execute(_SETTING, [f"{SETTING}={VALUE}"]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _without_triggers(connection: Connection) -> None:
+    """A bad migration is stopped by no foreign key either; where we may not switch them off, some of it fails."""
+    try:
+        connection.execute("SET session_replication_role = replica")
+    except psycopg.errors.InsufficientPrivilege:
+        return
+
+
+def _broken(connection: Connection, tables: Sequence[_Table], name: str) -> Iterator[str]:
+    filled = [each for each in tables if each.rows]
+    for table in filled[:TRIES]:
+        if (lost := _done(connection, _lose(table))) is not None:
+            yield f"{units.counted(lost, 'row')} of {table} deleted"
+            filled.remove(table)
+            break
+    if changed := _changed(connection, filled):
+        yield changed
+    schema = tables[-1].schema if tables else "public"
+    if (
+        tables
+        and len(tables) > 1
+        and _done(connection, sql.SQL("DROP TABLE {} CASCADE").format(tables[-1].identifier)) is not None
+    ):
+        yield f"{tables[-1]} dropped, with what depends on it"
+    left = sql.Identifier(schema, LEFT_BEHIND)
+    if _done(connection, sql.SQL("CREATE TABLE {} (id int)").format(left)) is not None:
+        yield f"half a migration left behind: the table {schema}.{LEFT_BEHIND}"
+    setting = sql.SQL("ALTER DATABASE {} SET {} = {}").format(
+        sql.Identifier(name), sql.Identifier(SETTING), sql.Literal(VALUE)
+    )
+    if _done(connection, setting) is not None:
+        yield f"not broken, but to be carried over: the database's setting {SETTING} = {VALUE}"
+
+
+def _lose(table: _Table) -> sql.Composed:
+    return sql.SQL("DELETE FROM ONLY {0} WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY {0} LIMIT {1}))").format(
+        table.identifier, sql.Literal(max(1, min(LOST, table.rows // 10)))
+    )
+
+
+def _changed(connection: Connection, tables: Sequence[_Table]) -> str:
+    tried = 0
+    for table in tables:
+        for (column,) in connection.execute(_TEXTS, [table.schema, table.name]).fetchall():
+            if tried == TRIES:
+                return ""
+            tried += 1
+            statement = sql.SQL(
+                "UPDATE ONLY {0} SET {1} = {1} || '?' WHERE ctid = ANY (ARRAY(SELECT ctid FROM ONLY {0}"
+                " WHERE {1} IS NOT NULL LIMIT {2}))"
+            ).format(table.identifier, sql.Identifier(column), sql.Literal(CHANGED))
+            if count := _done(connection, statement):
+                return f"{units.counted(count, 'value')} of {table}.{column} changed"
+    return ""
+
+
+def _done(connection: Connection, statement: sql.Composed) -> int | None:
+    """How many rows it was about; None where the database did not let it happen."""
+    try:
+        with connection.transaction():
+            return connection.execute(statement).rowcount
+    except psycopg.Error:
+        return None

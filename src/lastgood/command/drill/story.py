@@ -1,0 +1,277 @@
+"""THE STORY of a drill: a restore point, a scratch server, a stand-in that is broken, and the real procedure on it.
+
+read ─ serve ─ stand in ─ break ─ ROLLBACK ─ validate ─ UNDO ─ compare ─ guide ─ clean up
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from pathlib import Path
+
+import psycopg
+
+from lastgood import restore, rollback, undo
+from lastgood.application import Application
+from lastgood.command import validate
+from lastgood.command.drill import by_hand, stand_in
+from lastgood.command.drill.evidence import Failure, Outages, Proof, Validated
+from lastgood.command.drill.phases import Phases
+from lastgood.command.drill.place import Place
+from lastgood.command.drill.scratch import LiveServer, Scratch
+from lastgood.config.tables import Validate
+from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
+from lastgood.events import Emit
+from lastgood.facts import Facts
+from lastgood.facts.compare import compare
+from lastgood.facts.of_database import facts_at
+from lastgood.plan import Choice, Prepared, Request
+from lastgood.points import Whole
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Target
+from lastgood.run.report import Report
+from lastgood.text import units
+
+SCRATCH_ONLY = "Only the scratch server was worked on. The live database was not touched."
+
+
+@dataclass(slots=True)
+class Rehearsal:
+    """What is rehearsed, on what; and what came of it."""
+
+    request: Request
+    validation: Validate
+    whole: Whole
+    live: LiveServer | None
+    scratch: Scratch
+    place: Place
+    phases: Phases
+    cancelled: Callable[[], bool]
+    broken: tuple[str, ...] = ()
+    proofs: list[Proof] = field(default_factory=list)
+    prepared: Prepared | None = None
+    report: Report | None = None
+    validated: Validated | None = None
+    failure: Failure | None = None
+    stand_in_bytes: int = 0
+    no_guide: str = ""
+    phase: str = ""
+
+    @property
+    def target(self) -> Target:
+        """The stand-in."""
+        return self.scratch.target.at(self.scratch.name)
+
+    def see_through(self) -> None:
+        """Every phase in its order; the first one that fails ends it. Raises Interrupted."""
+        try:
+            self._make_stand_in()
+            before = self._break()
+            self._roll_back()
+            self._validate()
+            self._undo(before)
+            self._by_hand()
+        except Interrupted as error:
+            error.state = SCRATCH_ONLY
+            raise
+        except (LastgoodError, psycopg.Error, OSError) as error:
+            failed = _told(error, self.phase)
+            # Nobody can go on with it: what it would go on with is removed.
+            gone = "What the drill had made is removed. Find out why it failed, and drill again."
+            self.failure = Failure(
+                phase=self.phase,
+                code=failed.code,
+                message=failed.message,
+                hint=gone if isinstance(failed, Stopped) else failed.hint,
+                exit_status=failed.exit_status,
+            )
+
+    @contextmanager
+    def _doing(self, name: str, title: str) -> Iterator[None]:
+        if self.cancelled():
+            raise Interrupted("interrupted", state=SCRATCH_ONLY)
+        self.phase = name
+        with self.phases.phase(name, title):
+            yield
+
+    def _make_stand_in(self) -> None:
+        point, scratch = self.whole.point, self.scratch
+        with self._doing("stand_in", "restore a stand-in for the live database"):
+            model = scratch.model(self.live.database if self.live is not None else None, self.whole.summary)
+            with self.phases.hearing("stand_in") as emit:
+                restored = restore.restore(
+                    scratch.target.at(model),
+                    self.place.store,
+                    str(point.path.absolute()),
+                    scratch.name,
+                    emit,
+                    self.request.pace,
+                    database_name=self.whole.summary.database,
+                )
+            if restored.code is not None:
+                self.phases.cautions.append(f"{restored.code.said}, on the scratch server")
+            database.comment(scratch.maintenance, scratch.name, scratch.comment)
+            scratch.drop(model)
+            self.stand_in_bytes = database.describe(scratch.maintenance, scratch.name).size_bytes or 0
+        self.phases.add("stand_in", bytes=self.stand_in_bytes, rows=self.whole.facts.rows)
+
+    def _break(self) -> Facts:
+        with self._doing("break", "break it, as a bad deployment would"):
+            self.broken = stand_in.break_it(self.target, self.whole.facts)
+            return self._facts("break", self.phases.emit)
+
+    def _facts(self, stage: str, emit: Emit, *, like: Facts | None = None) -> Facts:
+        """What the stand-in contains now, exactly."""
+        return facts_at(self.target, like=like, emit=emit, cancelled=self.cancelled, stage=stage)
+
+    def _roll_back(self) -> None:
+        with self._doing("rollback", "roll it back, as in earnest"):
+            request = Request(
+                target=self.target,
+                store=self.place.store,
+                state=self.place.state,
+                choice=Choice(point=str(self.whole.point.path.absolute())),
+                fence="now",
+                strict=self.request.strict,
+                allow_orphans=self.request.allow_orphans,
+                pace=self.request.pace,
+                check=self.request.check.model_copy(update={"free_space": None, "attested": ()}),
+                application=Application(),
+                database=self.whole.summary.database or self.request.target.dbname,
+            )
+            with self.phases.hearing("rollback") as emit:
+                self.prepared = rollback.plan(request, emit)
+                self.report = rollback.run(self.prepared, emit)
+        self._show_what_it_proved(self.report)
+
+    def _show_what_it_proved(self, report: Report) -> None:
+        facts, size = self.whole.facts, self.whole.source.size
+        self.phases.add("rollback", bytes=size, rows=facts.rows)
+        self.phases.add("rollback.build", bytes=size, rows=facts.rows)
+        self.phases.add("rollback.prove", rows=facts.rows)
+        fence = report.fence
+        self._prove(
+            "fence",
+            "Writers were kept out",
+            fence.kind == "table locks" and fence.writes_after in (0, None),
+            fence.proof,
+        )
+        backup = Path(report.emergency_backup) if report.emergency_backup else None
+        taken = (
+            sum(each.stat().st_size for each in backup.rglob("*"))
+            if backup and backup.is_dir()
+            else (backup.stat().st_size if backup is not None else 0)
+        )
+        self.phases.add("rollback.emergency", bytes=taken)
+        self._prove(
+            "emergency_backup",
+            "The emergency backup was made and read back",
+            backup is not None,
+            f"{units.size(taken)}, read back and equal to the stand-in" if backup is not None else "none was made",
+        )
+        equal = sum(table.equal is True for table in report.tables)
+        counted = sum(table.equal is None for table in report.tables)
+        self._prove(
+            "content",
+            "The restored database equals the restore point",
+            equal + counted == len(report.tables),
+            f"{units.number(equal)} of {units.counted(len(report.tables), 'table')} with "
+            f"{units.counted(sum(table.rows for table in report.tables), 'row')} are equal in every row"
+            + (f"; of {units.number(counted)} only the number of rows could be compared" if counted else ""),
+        )
+        with self.target.connect(application_name="lastgood drill") as connection:
+            kept = stand_in.kept_its_setting(connection)
+        self._prove(
+            "settings",
+            "What belongs to the database itself came along",
+            kept,
+            f"its setting {stand_in.SETTING}, which is in no restore point, {'is' if kept else 'is NOT'} in force",
+        )
+
+    def _validate(self) -> None:
+        with self._doing("validate", "validate the restored database"):
+            found = validate.validate(self.target, self.validation, "quick", cancelled=self.cancelled)
+        self.validated = Validated(
+            verdict=found.verdict,
+            complete=found.complete,
+            rules=len(found.rules),
+            blockers=found.blockers,
+            warnings=found.warnings,
+        )
+        named = f": {', '.join(found.blockers[:5])}" if found.blockers else ""
+        self._prove(
+            "validation",
+            "The restored data is sound",
+            found.verdict == "GO",
+            f"{found.verdict} by {units.counted(len(found.rules), 'rule')}{named}",
+        )
+
+    def _undo(self, before: Facts) -> None:
+        assert self.report is not None
+        with self._doing("undo", "take it back"), self.phases.hearing("undo") as emit:
+            planned = undo.plan(self.target, self.scratch.name, self.report.run)
+            done = undo.undo(self.target, planned, self.place.state, emit)
+        with self._doing("compare", "compare with what was there before"):
+            found = compare(before, self._facts("compare", self.phases.emit))
+        differences = found.differences
+        self._prove(
+            "undo",
+            "The undo brought back what was there before",
+            not differences,
+            f"{units.counted(len(found.tables), 'table')} as before the rollback, after "
+            f"{units.duration(done.seconds['read_outage'])} without the database"
+            if not differences
+            else f"{differences[0].what}: expected {differences[0].expected}, found {differences[0].found}",
+        )
+        # Its twin is proved; the room is for what comes next.
+        self.scratch.drop(done.kept)
+
+    def _by_hand(self) -> None:
+        self.no_guide = by_hand.impossible(self.whole.source, self.whole.summary, self.scratch.major)
+        if self.no_guide:
+            return
+        assert self.prepared is not None
+        point, facts = self.whole.point.path.absolute(), self.prepared.facts
+        emit = self.phases.emit
+        with self._doing(by_hand.STAGE, "do it by hand, as the guide says, and undo"):
+            ways = (self.target, point, self.place.store, self.scratch.major)
+            commands = by_hand.follow(*ways, False, emit, self.cancelled)
+            found = compare(facts, self._facts(by_hand.STAGE, emit, like=facts))
+            commands += by_hand.follow(*ways, True, emit, self.cancelled)
+        different = [each for each in found.tables if each.equal is False]
+        self._prove(
+            "guide",
+            "The guide's own commands lead there too",
+            not different,
+            f"{units.counted(commands, 'block')} of commands run from its text with psql, pg_dump and pg_restore; "
+            + (
+                f"{units.counted(len(found.tables), 'table')} equal the restore point"
+                if not different
+                else f"{different[0].schema_name}.{different[0].name} does not equal the restore point"
+            ),
+        )
+
+    def _prove(self, name: str, title: str, holds: bool, said: str) -> None:
+        self.proofs.append(Proof(name=name, title=title, holds=holds, said=said))
+
+    def outages(self) -> Outages | None:
+        """What users would have noticed."""
+        if self.report is None:
+            return None
+        took = self.report.seconds
+        return Outages(write=took.write_outage, read=took.read_outage, fence=self.report.fence.proof)
+
+
+def _told(error: LastgoodError | psycopg.Error | OSError, phase: str) -> LastgoodError:
+    """The error as one of ours."""
+    if isinstance(error, LastgoodError):
+        return error
+    if isinstance(error, psycopg.Error):
+        return server_errors.failed(error, f"rehearse the phase {phase}", state=SCRATCH_ONLY)
+    return Failed(
+        f"cannot rehearse the phase {phase}: {(error.strerror or str(error)).lower()}",
+        hint="See whether the disk that the drill works on is full: --folder names another one.",
+        state=SCRATCH_ONLY,
+    )

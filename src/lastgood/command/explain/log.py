@@ -1,0 +1,288 @@
+"""What a log says: the errors in it, and what was done between them. Read as a stream, of any length.
+
+Understood are what psql, pg_restore and the other programs print, the server's own log (its three formats), and what
+drivers make of an error, as far as it holds the server's message or a SQLSTATE.
+"""
+
+from __future__ import annotations
+
+import codecs
+import io
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import BinaryIO
+
+import psycopg
+
+from lastgood.command.explain.case import TELLING, Library
+
+BLOCK = 1 << 16
+LONGEST = 16_384  # characters of a line that are looked at: a row may have a gigabyte
+SQLSTATE = re.compile(r"[0-9A-Z]{5}")
+
+_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_CONTROL = bytes(number for number in (*range(1, 32), 127) if number not in b"\t\n\v\f\r\b\x1b")
+
+_STATE_NAMED = re.compile(
+    r"""\bsql_?state\b\W{0,3}([0-9A-Z]{5})\b|\bcode['"]?: ?['"]([0-9A-Z]{5})['"]""", re.IGNORECASE
+)
+_CLASS_NAMED = re.compile(r"\b(?:psycopg2?\.errors\.|PG::|asyncpg\.exceptions\.)(\w+?)(?:Error)?\b")
+_CSV = re.compile(r',(ERROR|FATAL|PANIC|WARNING|LOG),([0-9A-Z]{5}),"((?:[^"]|"")*)"')
+_PROGRAM = re.compile(
+    r"(?P<program>psql|pg_restore|pg_dump|pg_dumpall|pg_basebackup|createdb|dropdb|gzip|gunzip|zstd|lz4|xz)"
+    r"(?P<place>:.*?:\d+)?: (?:(?:\[[^\]]*\]|(?P<kind>[^\s:]+) ?): )?(?P<message>.*)"
+)
+_OURS = re.compile(r"error: (cannot .*)")
+# What stands below it, and how its JSON document says the same.
+_OURS_MORE = re.compile(r"(state|next): +(.*)|( {7})(\S.*)")
+_OURS_JSON = re.compile(r' *"(message|hint|state)": ("(?:[^"\\]|\\.)*"),?')
+# What psql prints for a command that was done.
+_DONE = re.compile(
+    r"(?:SET|RESET|BEGIN|COMMIT|ROLLBACK|GRANT|REVOKE|COMMENT|(?:CREATE|ALTER|DROP|REFRESH|TRUNCATE|SECURITY) [A-Z ]+"
+    r"|(?:COPY|UPDATE|DELETE|SELECT) \d+|INSERT \d+ \d+)"
+)
+_COPY_LINE = re.compile(r"COPY (\S+), .*?(\d+)")
+
+_SEVERE = ("ERROR", "FATAL", "PANIC")
+_MILD = ("WARNING", "NOTICE", "INFO", "LOG")
+_MORE = ("DETAIL", "HINT", "CONTEXT", "STATEMENT", "QUERY", "LOCATION")
+
+
+@dataclass(slots=True)
+class Said:
+    """One error of a log. ``severe`` is false for a warning; ``program`` is who printed it ("psql" for what psql
+    shows of the server, "server" for the server's own log, "" where it can't be told)."""
+
+    line: int
+    message: str
+    sqlstate: str | None = None
+    severe: bool = True
+    program: str = ""
+    more: dict[str, str] = field(default_factory=dict)
+
+    @property
+    def copying(self) -> tuple[str, int] | None:
+        """The table and the line of a COPY, where it was in one."""
+        found = _COPY_LINE.match(self.more.get("COPY", "")) or _COPY_LINE.match(self.more.get("CONTEXT", ""))
+        return (found[1], int(found[2])) if found else None
+
+
+@dataclass(frozen=True, slots=True)
+class Done:
+    """A command that psql says was done: its tag."""
+
+    line: int
+    tag: str
+
+
+def known_state(text: str) -> bool:
+    """Whether ``text`` is a SQLSTATE of PostgreSQL's."""
+    if text == "01000":
+        return True  # psycopg knows no warnings
+    try:
+        return bool(SQLSTATE.fullmatch(text)) and psycopg.errors.lookup(text) is not None
+    except KeyError:
+        return False
+
+
+def is_binary(sample: bytes) -> bool:
+    """Whether the first bytes of a file are those of no text: in any encoding, text has hardly any control characters.
+    Zeros do not count: a server that crashed leaves them in its log."""
+    if sample.startswith(_MARKS):
+        return False
+    return len(sample) - len(sample.translate(None, delete=_CONTROL)) > len(sample) // 50
+
+
+def lines(stream: BinaryIO) -> Iterator[str]:
+    """Lines without their ends, of UTF-8 or of UTF-16 with its mark (PowerShell's ``>``), cut at ``LONGEST``."""
+    mark = stream.read(2)
+    encoding = dict(zip(_MARKS, ("utf-16-le", "utf-16-be"), strict=True)).get(mark, "utf-8")
+    decoder = io.IncrementalNewlineDecoder(codecs.getincrementaldecoder(encoding)("replace"), translate=True)
+    rest = "" if encoding != "utf-8" else decoder.decode(mark)
+    cutting = False
+    while block := stream.read(BLOCK):
+        *whole, rest = (rest + decoder.decode(block)).split("\n")
+        for line in whole:
+            if not cutting:
+                yield line[:LONGEST].removeprefix("\ufeff")
+            cutting = False
+        if len(rest) > LONGEST:
+            if not cutting:
+                yield rest[:LONGEST]
+            rest, cutting = "", True  # what is left of a very long line is passed over
+    rest += decoder.decode(b"", final=True)
+    if rest and not cutting:
+        yield rest[:LONGEST].removeprefix("\ufeff")
+
+
+class Reader:
+    """Makes ``Said`` and ``Done`` of lines."""
+
+    def __init__(self, library: Library) -> None:
+        self._library = library
+        self._kinds = {
+            word: english
+            for english in (*_SEVERE, *_MILD, *_MORE)
+            for word in (english, *library.words.get(english, ()))
+        }
+        longest_first = sorted(self._kinds, key=len, reverse=True)
+        self._word = re.compile(
+            r"(?:^|(?<=[\s:\]]))(" + "|".join(map(re.escape, longest_first)) + r")[ \xa0]?:(?: +|$)"
+            r"(?:(?P<state>[0-9A-Z]{5})(?:: +|$))?(?P<message>.*)"
+        )
+        commands = ("Command was", *(words.partition("%")[0].strip(" :") for words in library.words.get("Command", ())))
+        self._command = re.compile("(?:" + "|".join(map(re.escape, commands)) + r") ?: (.*)")
+        self._severe_kinds = {"error", "fatal", *(word.casefold() for word in library.words.get("error", ()))}
+        self._open: Said | None = None
+        self.count = 0
+
+    def read(self, text: Iterator[str]) -> Iterator[Said | Done]:
+        """What the lines say, in their order."""
+        for line in text:
+            self.count += 1
+            found = self._line(line)
+            if found is not None:
+                yield from self._close()
+                if isinstance(found, Said):
+                    self._open = found
+                else:
+                    yield found
+        yield from self._close()
+
+    def _close(self) -> Iterator[Said]:
+        if self._open is not None:
+            yield self._open
+        self._open = None
+
+    def _line(self, line: str) -> Said | Done | None:
+        if not line or line.startswith("\t"):
+            return None  # a tab begins what belongs to the line above
+        if (ours := self._ours(line)) is not None or self._below_ours(line):
+            return ours
+        if _DONE.fullmatch(line):
+            return Done(self.count, line)
+        if line.startswith("{") and (found := self._json(line)) is not None:
+            return found
+        if (csv := _CSV.search(line)) is not None:
+            return self._made(csv[1], csv[3].replace('""', '"'), csv[2], "server")
+        if (word := self._word.search(line)) is not None:
+            kind = self._kinds[word[1]]
+            if kind in _MORE:
+                if self._open is not None:
+                    self._open.more.setdefault(kind, word["message"])
+                return None
+            return self._made(kind, word["message"], word["state"], self._speaker(line, word.start(1)))
+        if (command := self._command.match(line)) is not None:
+            if self._open is not None:
+                self._open.more["STATEMENT"] = command[1]
+            return None
+        return self._program(line) or self._plain(line)
+
+    def _speaker(self, line: str, begins: int) -> str:
+        program = _PROGRAM.match(line)
+        if program is not None:
+            return program["program"]
+        if begins == 0:
+            return "psql"
+        return "server" if line[0].isdigit() or line[0] == "[" else ""
+
+    def _made(self, kind: str, message: str, sqlstate: str | None, program: str) -> Said | None:
+        if sqlstate is not None and not known_state(sqlstate):
+            sqlstate, message = None, f"{sqlstate}: {message}".removesuffix(": ")
+        severe = kind in _SEVERE
+        sqlstate = sqlstate or self._state_in(message)
+        if not severe:
+            case = self._library.by_text(message, sqlstate, telling=TELLING)
+            if case is None or (kind in ("NOTICE", "INFO") and not case.minor):
+                return None  # a message like many others
+        return Said(self.count, message, sqlstate, severe, program)
+
+    def _json(self, line: str) -> Said | None:
+        try:
+            found = json.loads(line)
+        except ValueError:
+            return None
+        message = found.get("message") if isinstance(found, dict) else None
+        if not isinstance(message, str):
+            return None
+        state = found.get("state_code") or found.get("code") or found.get("sqlstate")
+        kind = str(found.get("error_severity", "ERROR"))
+        sqlstate = state if isinstance(state, str) and known_state(state) else None
+        return self._made(kind, message, sqlstate, "server" if "state_code" in found else "")
+
+    def _ours(self, line: str) -> Said | None:
+        """Our own message, as text or in its JSON document."""
+        text = ours[1] if (ours := _OURS.match(line)) is not None else ""
+        if (told := _OURS_JSON.fullmatch(line)) is not None and told[1] == "message":
+            text = _text_of(told[2])
+        return Said(self.count, text, self._state_in(text), True, "lastgood") if text.startswith("cannot ") else None
+
+    def _below_ours(self, line: str) -> bool:
+        """Whether a line belongs to our own message: then its state and its hint are kept."""
+        if self._open is None or self._open.program != "lastgood":
+            return False
+        more, told, below = self._open.more, _OURS_JSON.fullmatch(line), _OURS_MORE.fullmatch(line)
+        if told is not None:
+            more["next" if told[1] == "hint" else told[1]] = _text_of(told[2])
+        elif below is None:
+            return False
+        elif below[1]:
+            more[below[1]] = below[2]
+        elif not more:
+            self._open.message = f"{self._open.message} {below[4]}"[:LONGEST]
+        else:
+            last = next(reversed(more))
+            more[last] = f"{more[last]} {below[4]}"[:LONGEST]
+        return True
+
+    def _program(self, line: str) -> Said | None:
+        """What a program says of itself; psql before version 12 without its name."""
+        program = _PROGRAM.match(line)
+        if program is None:
+            return None
+        kind, message = program["kind"], program["message"]
+        known = self._library.by_text(message, telling=TELLING) is not None
+        severe = kind is not None and kind.casefold() in self._severe_kinds
+        if known or severe:
+            return Said(self.count, message, self._state_in(line), severe or kind is None, program["program"])
+        return None
+
+    def _plain(self, line: str) -> Said | None:
+        """Any other line: only where it says an error that is known, or a SQLSTATE."""
+        if self._open is not None and _COPY_LINE.match(line):
+            self._open.more.setdefault("COPY", line)  # a context of several lines
+            return None
+        state = self._state_in(line)
+        if self._open is not None and self._open.sqlstate is None and state is not None:
+            self._open.sqlstate = state  # node's drivers: the code stands below the message
+            return None
+        if known_state(line.strip()):
+            return Said(self.count, "", line.strip())
+        if state is not None or self._library.by_text(line, telling=TELLING) is not None:
+            return Said(self.count, line.strip(), state, True, "psql" if self._of_psql(line) else "")
+        return None
+
+    def _of_psql(self, line: str) -> bool:
+        return line.startswith(("invalid command \\", "backslash commands are restricted"))
+
+    def _state_in(self, line: str) -> str | None:
+        named = _STATE_NAMED.search(line)
+        if named is not None:
+            state = (named[1] or named[2]).upper()
+            return state if known_state(state) else None
+        raised = _CLASS_NAMED.search(line)
+        if raised is not None:
+            for name in (raised[1], raised[1] + "Error"):
+                if (found := getattr(psycopg.errors, name, None)) is not None:
+                    state = getattr(found, "sqlstate", None)
+                    return state if isinstance(state, str) else None
+        return None
+
+
+def _text_of(literal: str) -> str:
+    try:
+        return str(json.loads(literal))
+    except ValueError:
+        return ""

@@ -1,0 +1,274 @@
+"""A run of ours explained from its journal: what it did, where it stopped, in what state it left the database."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from datetime import datetime
+from io import BytesIO
+from pathlib import Path
+from typing import Any, Literal
+
+from lastgood.command.explain import deployment
+from lastgood.command.explain.explained import Explained, explain
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.journal import SENSELESS, Journal
+from lastgood.models import Frozen
+from lastgood.run.steps.build import Build
+from lastgood.run.steps.carry_over import CarryOver
+from lastgood.run.steps.emergency import Emergency
+from lastgood.run.steps.fence import Fence
+from lastgood.run.steps.finish import Finish
+from lastgood.run.steps.prove import Prove
+from lastgood.run.steps.reopen import Reopen
+from lastgood.run.steps.service import Checks, Start, Stop
+from lastgood.run.steps.swap import Swap
+from lastgood.run.steps.watch import Before, Watch
+
+_STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
+TITLES = {**{each.name: each.title for each in _STEPS}, **deployment.TITLES}
+_BACK = "switch the names back"
+
+
+class Step(Frozen):
+    """One step of a run. ``begun`` and not yet ``done``: it may have happened. ``at`` is the last thing known of it."""
+
+    name: str
+    title: str
+    state: Literal["begun", "done", "undone", "undo failed"]
+    at: datetime
+
+
+Outcome = Literal["done", "walked_back", "aborted", "undone", "failed", "stopped", "switched", "unknown"]
+# How a process ended that left its run to others, or walked it back: what became of the run its steps tell.
+_NOT_THE_END = ("failed", "stopped", "interrupted")
+_ENDS: Mapping[str, Outcome] = {"done": "done", "aborted": "aborted", "undone": "undone"}
+# What has no switch: its journal has no steps, and tells by itself how it ended.
+_PLAIN = ("maintenance", "restore", "prune", "recover", "validate", "abort", "drill", "deploy")
+# What nobody means who names no run.
+_ASIDE = ("maintenance", "prune", "validate")
+
+
+class RunStory(Frozen):
+    """What a journal tells. ``outcome``: ``done``, ``walked_back`` (failed, the live database as it was), ``aborted``,
+    ``undone`` (the application did not work with the restored database), ``failed`` (something without a switch),
+    ``stopped`` (before the switch), ``switched`` (after it, not finished), ``unknown`` (at the switch, or at work).
+    ``state`` says it in a sentence. ``reason`` is why it failed, "" when it did not, ``failed_in`` the steps that were
+    at work then, and ``explained`` what that means.
+    """
+
+    run: str
+    kind: str
+    journal: str
+    live: str
+    point: str
+    begun: datetime
+    last: datetime
+    outcome: Outcome
+    steps: tuple[Step, ...]
+    failed_in: tuple[str, ...]
+    reason: str
+    state: str
+    commands: tuple[str, ...]
+    explained: Explained | None
+
+
+def newest(state: Path) -> str | None:
+    """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
+    none means what was done to the database."""
+    return next((each.run for each in Journal.newest(state) if each.kind not in _ASIDE), None)
+
+
+def explain_run(state: Path, name: str) -> RunStory:
+    """Reads the journal of a run. Raises Refused when this machine has none of it, or one that says nothing."""
+    journal = Journal.find(state, name)
+    if journal is None:
+        raise Refused(
+            f'cannot explain run "{name}": this machine has no journal of it',
+            hint=f'Journals lie in "{state / "runs"}" of the machine that ran it (--state names another folder); '
+            "lastgood status asks the server.",
+            state=NOT_REACHED,
+        )
+    entries = list(journal.replay())
+    if not entries:
+        raise Refused(
+            f'cannot explain run "{name}": its journal is empty, so it ended before it did anything',
+            hint="Look at lastgood status.",
+            state=NOT_REACHED,
+        )
+    try:
+        return story_of(journal, entries)
+    except SENSELESS as error:
+        raise Refused(
+            f'cannot explain run "{name}": its journal makes no sense ({type(error).__name__})',
+            hint=f'Look at it: "{journal.path}". What holds now: lastgood status.',
+            state=NOT_REACHED,
+        ) from error
+
+
+def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
+    """What the entries of a journal tell; there is at least one."""
+    # A restore or a drill has no plan; its one entry says what it did.
+    plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
+    kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
+    steps = _steps(entries, kind)
+    by_name = {each.name: each for each in steps}
+    last = _end(entries)
+    ended = last if last is not None and last["status"] not in _NOT_THE_END else None
+    failed = next((each for each in reversed(entries) if each["event"] == "failed"), None)
+    error = (last or {}).get("error") or {}
+    if ended is not None:
+        reason = str(error.get("message", ""))
+    elif failed is not None:
+        reason = str(failed["reason"] or failed["error"])
+    else:
+        reason = str(error.get("message", ""))
+    run, kept = journal.run, str(plan.get("kept", ""))
+    live = str(plan.get("live") or next((each["live"] for each in entries if each.get("live")), ""))
+    outcome: Outcome
+    if kind == "deploy":
+        outcome, said, commands = deployment.told(entries, run)
+    else:
+        outcome = _outcome(kind, by_name, ended, failed, last)
+        said, commands = _state(outcome, kind, run, live, kept)
+    point = plan.get("point") or next((each["path"] for each in entries if each["event"] == "point"), None)
+    return RunStory(
+        run=run,
+        kind=kind,
+        journal=str(journal.path),
+        live=live,
+        point=str(point.get("path") or point.get("name") or "") if isinstance(point, Mapping) else str(point or ""),
+        begun=datetime.fromisoformat(entries[0]["at"]),
+        last=datetime.fromisoformat(entries[-1]["at"]),
+        outcome=outcome,
+        steps=tuple(steps),
+        failed_in=_at_work(entries, failed) if failed is not None and ended is None else (),
+        reason=reason,
+        state=said,
+        commands=commands,
+        explained=explain(BytesIO(reason.encode()), "the run's error") if reason else None,
+    )
+
+
+def _end(entries: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+    """How the last process that worked on it ended, if it could say so."""
+    marks = (each for each in reversed(entries) if each["event"] in ("begun", "resumed", "aborting", "ended"))
+    last = next(marks, None)
+    return last if last is not None and last["event"] == "ended" else None
+
+
+def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
+    found: dict[str, Step] = {}
+    states: dict[str, Literal["begun", "done", "undone", "undo failed"]] = {
+        "doing": "begun",
+        "done": "done",
+        "undone": "undone",
+        "undo failed": "undo failed",
+    }
+    for each in entries:
+        if each["event"] in states:
+            name = str(each["step"])
+            title = _BACK if kind == "undo" else TITLES.get(name, name)
+            step = Step(name=name, title=title, state=states[each["event"]], at=datetime.fromisoformat(each["at"]))
+            found[name] = step
+    return list(found.values())
+
+
+def _at_work(entries: list[Mapping[str, Any]], failed: Mapping[str, Any]) -> tuple[str, ...]:
+    """Steps that were announced before the failure and not done by then."""
+    open_steps: dict[str, None] = {}
+    for each in entries:
+        if each is failed:
+            break
+        if each["event"] == "doing":
+            open_steps[str(each["step"])] = None
+        elif each["event"] in ("done", "undone"):
+            open_steps.pop(str(each["step"]), None)
+    return tuple(open_steps)
+
+
+def _outcome(
+    kind: str,
+    steps: Mapping[str, Step],
+    ended: Mapping[str, Any] | None,
+    failed: Mapping[str, Any] | None,
+    last: Mapping[str, Any] | None,
+) -> Outcome:
+    if kind == "finish":
+        return "done" if ended is not None else "switched"
+    error = (last or {}).get("error") or {}
+    if ended is not None:
+        return _ENDS.get(ended["status"], "failed")  # deployments and drills have words of their own for it
+    if kind in _PLAIN and last is not None:
+        return "failed"
+    if last is not None and last["status"] in ("failed", "interrupted") and error.get("exit_status", 1) != 1:
+        return "walked_back"  # the server was asked, and it said so
+    swap = steps.get("swap")
+    if swap is not None and swap.state == "done":
+        return "switched"
+    if swap is not None and swap.state == "begun":
+        return "unknown"
+    if any(each.state == "undo failed" for each in steps.values()):
+        return "stopped"
+    if failed is not None and all(each.state == "undone" for each in steps.values()):
+        return "walked_back"
+    return "stopped"
+
+
+def _state(outcome: str, kind: str, run: str, live: str, kept: str) -> tuple[str, tuple[str, ...]]:
+    """The sentence, and what to run next."""
+    if kind == "finish":  # another machine has the journal of the rollback itself
+        if outcome == "done":
+            return f'What could wait until after the reopening is done: "{live}" lacks nothing.', ("lastgood status",)
+        return (
+            f'"{live}" is the restored database, in service. What could wait is not finished, or somebody is at it.',
+            ("lastgood status", f"lastgood resume {run}   # goes on with it"),
+        )
+    if outcome == "done" and kind == "undo":
+        return (
+            f'The undo is done: "{live}" is what it was before the rollback, and what it was until then is kept as '
+            f'"{kept}".',
+            ("lastgood status", f"lastgood undo {run}   # takes the undo back"),
+        )
+    if outcome == "done" and kind != "rollback":
+        return (f'The {kind} is done; "{live}" was not touched by it.', ("lastgood status",))
+    if outcome == "done":
+        return (
+            f'The rollback is done: "{live}" is the restored database, and the one before is kept as "{kept}".',
+            ("lastgood status", f"lastgood undo {run}   # goes back to what was there before"),
+        )
+    if outcome == "undone":
+        return (
+            f'The application did not work with the restored database, and the switch was undone: "{live}" is what it '
+            "was before.",
+            ("lastgood status",),
+        )
+    if outcome == "failed":
+        return (f'The {kind} failed; "{live}" was not touched by it.', ("lastgood status",))
+    if outcome == "aborted":
+        return (f'It was aborted before the switch: "{live}" was not touched by it.', ("lastgood status",))
+    if outcome == "walked_back" and kind == "undo":
+        return (f'It failed: "{live}" was not touched.', ("lastgood status", "lastgood undo   # tries it again"))
+    if outcome == "walked_back":
+        return (
+            f'It failed and took everything back: "{live}" was not touched.',
+            ("lastgood status", "lastgood rollback --dry-run   # when the reason is out of the way"),
+        )
+    if outcome == "switched":
+        return (
+            f'It stopped after the switch: "{live}" is the restored database, and the one before is kept as "{kept}".',
+            (f"lastgood resume {run}   # finishes it", f"lastgood undo {run}   # goes back"),
+        )
+    if outcome == "unknown":
+        return (
+            f'The journal ends in the middle of the switch: "{live}" is either as it was or fully switched, never in '
+            "between. The server knows which.",
+            ("lastgood status",) if kind == "undo" else ("lastgood status", f"lastgood resume {run}"),
+        )
+    return (
+        f'The journal ends before the switch: "{live}" was not touched. The run is still at work, or was stopped.',
+        (
+            "lastgood status   # whether it is at work",
+            f"lastgood resume {run}   # goes on with it",
+            f"lastgood abort {run}   # takes it back",
+        ),
+    )

@@ -1,0 +1,114 @@
+"""An explanation as it is read at night: what became of the database, the error that matters, what to run next."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from lastgood.command.explain import Explained, Kind, RunStory
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+
+# Kinds that are explained in full; the others are one line each, and --json has all of them.
+IN_FULL = 1
+_OUTCOMES = {
+    "done": "done",
+    "walked_back": "failed, and taken back",
+    "aborted": "aborted",
+    "undone": "failed, and put back",
+    "failed": "failed",
+    "stopped": "not finished",
+    "switched": "switched, not finished",
+    "unknown": "not known",
+}
+
+
+def show(screen: Screen, found: Explained) -> None:
+    """The verdict, the first real error in full, then the others."""
+    if not found.kinds:
+        lines = units.counted(found.lines, "line")
+        screen.say(f"No error was found in {found.source} ({lines}).", style="bold")
+        screen.say(
+            "If something went wrong all the same, give the error itself, or the server's log of that time. A psql in "
+            "another language is understood best as: LC_MESSAGES=C psql -v VERBOSITY=verbose"
+        )
+        return
+    several = len(found.kinds) > 1 or found.errors > 1
+    if several:
+        kinds = units.counted(len(found.kinds), "kind")
+        screen.say(f"{units.counted(found.errors, 'error')} of {kinds} in {found.source}.", style="bold")
+    if found.verdict is not None:
+        screen.out.print()
+        screen.say(found.verdict.text, style="bold")
+        _commands(screen, found.verdict.commands)
+    if several:
+        screen.heading("The first one that matters")
+    for kind in found.kinds[:IN_FULL]:
+        _in_full(screen, kind, several)
+    real = [kind for kind in found.kinds[IN_FULL:] if kind.follows is None and not kind.minor]
+    if real:
+        screen.heading("Others of their own")
+        for kind in real:
+            _short(screen, kind)
+            screen.say(kind.cause, first="    ", indent=4)
+            _commands(screen, kind.commands[:1])
+    _table(screen, "They follow from it", [kind for kind in found.kinds[IN_FULL:] if kind.follows and not kind.minor])
+    _table(screen, "Nothing is lost by these", [kind for kind in found.kinds[IN_FULL:] if kind.minor])
+
+
+def _in_full(screen: Screen, kind: Kind, several: bool) -> None:
+    if kind.message:
+        place = f"line {kind.line}: " if several else ""
+        screen.say(f"{place}{kind.message}", first="  ", indent=4)
+    state = f" (SQLSTATE {kind.sqlstate})" if kind.sqlstate else ""
+    times = f", {units.number(kind.count)} times" if kind.count > 1 else ""
+    screen.say(f"{kind.title}{state}{times}", first="  ", indent=4, style="bold")
+    place = f"row {units.number(kind.row or 0)} of the COPY of {kind.table}" if kind.table else ""
+    screen.pairs(
+        (
+            ("Where", place),
+            ("Command", kind.statement),
+            ("Cause", kind.cause),
+            ("Data", kind.data),
+            ("lastgood", kind.lastgood),
+        )
+    )
+    _commands(screen, kind.commands)
+
+
+def _short(screen: Screen, kind: Kind) -> None:
+    times = f", {units.number(kind.count)} times" if kind.count > 1 else ""
+    screen.say(f"line {kind.line}: {kind.message or kind.sqlstate}", first="  ", indent=4)
+    screen.say(f"{kind.title}{times}", first="    ", indent=4, style="bold")
+
+
+def _table(screen: Screen, heading: str, kinds: Sequence[Kind]) -> None:
+    if not kinds:
+        return
+    screen.heading(heading)
+    rows = [(str(kind.line), units.number(kind.count), kind.title) for kind in kinds]
+    screen.table((Column("line", right=True), Column("times", right=True), Column("what", fold=True)), rows)
+
+
+def _commands(screen: Screen, commands: Sequence[str]) -> None:
+    for command in commands:
+        screen.say(command, first="    ", indent=6)
+
+
+def show_run(screen: Screen, story: RunStory) -> None:
+    """The state first, then why, then what to run, then what it did."""
+    screen.say(f"{story.kind.capitalize()} {story.run}: {_OUTCOMES[story.outcome]}", style="bold")
+    screen.say(story.state)
+    _commands(screen, story.commands)
+    if story.reason:
+        titles = [each.title for each in story.steps if each.name in story.failed_in]
+        screen.heading("Why it failed")
+        screen.pairs((("At work", "; ".join(titles)),))
+        screen.say(story.reason, first="  ", indent=2)
+        if story.explained is not None and story.explained.recognised:
+            for kind in story.explained.kinds[:1]:
+                screen.say(kind.title, first="  ", indent=4, style="bold")
+                screen.pairs((("Cause", kind.cause), ("Next", "; ".join(kind.commands[:1]))))
+    screen.heading("What it did")
+    screen.pairs((("Database", story.live), ("Point", story.point), ("Journal", story.journal)))
+    rows = [(f"{each.at:%Y-%m-%d %H:%M:%S} UTC", each.state, each.title) for each in story.steps]
+    screen.table((Column("when"), Column("state"), Column("step", fold=True)), rows)

@@ -1,0 +1,131 @@
+"""What became of the database, as far as the log of a restore tells: psql goes on after errors and ends with 0."""
+
+from __future__ import annotations
+
+import re
+from typing import Literal
+
+from lastgood.command.explain.case import Case
+from lastgood.command.explain.log import Done, Said
+from lastgood.models import Frozen
+
+Outcome = Literal["half_restored", "nothing_restored", "rolled_back", "not_shown"]
+
+_IGNORED = re.compile(r"errors ignored on restore: (\d+)")
+_GO_BACK = ("lastgood points", "lastgood rollback --latest --dry-run")
+
+
+class Verdict(Frozen):
+    """``half_restored``: what is there is neither the backup nor what was there before. ``nothing_restored``: every
+    command was refused. ``rolled_back``: it was one transaction, and nothing of it stays. ``not_shown``: one error,
+    and the log does not say whether psql stopped there."""
+
+    outcome: Outcome
+    text: str
+    commands: tuple[str, ...]
+
+
+class Course:
+    """How a restore went, noted while its log is read."""
+
+    def __init__(self) -> None:
+        self._first: Said | None = None
+        self._errors = 0  # of psql's, those that are nothing and consequences among them
+        self._real = 0  # without consequences and what is minor
+        self._after = 0  # commands done after the first real error
+        self._before = 0
+        self._aborted = False
+        self._read_only = 0
+        self._others = 0  # errors that psql did not print
+        self._pg_restore = 0
+        self._ignored: int | None = None
+        self._empty: dict[str, None] = {}
+
+    def done(self, each: Done) -> None:
+        """psql said that a command was done."""
+        if each.tag in ("ROLLBACK", "BEGIN", "SET"):
+            return
+        if self._first is None:
+            self._before += 1
+        elif not self._aborted:
+            self._after += 1
+
+    def failed(self, said: Said, case: Case | None) -> None:
+        """An error, in the order of the log."""
+        slug = case.slug if case is not None else ""
+        if said.program == "pg_restore":
+            self._pg_restore += 1
+            ignored = _IGNORED.search(said.message)
+            if slug == "errors-ignored":
+                self._ignored = int(ignored[1]) if ignored is not None else self._pg_restore
+            return
+        if said.program != "psql" or not said.severe:
+            self._others += 1
+            return
+        self._errors += 1
+        if slug == "transaction-aborted":
+            self._aborted = True
+        if slug == "read-only":
+            self._read_only += 1
+        if case is None or not (case.minor or (self._first is not None and "*" in case.follows)):
+            self._real += 1
+            self._first = self._first or said
+        if said.copying is not None and len(self._empty) < 20:
+            self._empty[said.copying[0]] = None
+
+    def verdict(self) -> Verdict | None:
+        """None where this is no log of a restore, or the error is a login that failed."""
+        if self._ignored is not None:
+            return Verdict(
+                outcome="half_restored",
+                text=f"pg_restore went on after {_errors(self._ignored)}: the database is half-restored. What is in it "
+                "is neither the backup nor what was there before.",
+                commands=_GO_BACK,
+            )
+        if self._first is None:
+            return None
+        if self._aborted and not self._after:
+            return Verdict(
+                outcome="rolled_back",
+                text="It was one transaction, and its first error rolled everything back: the database is as it was "
+                "before. psql ends with status 0 all the same, unless ON_ERROR_STOP is set.",
+                commands=_GO_BACK[1:],
+            )
+        # Where nothing can be written, other errors refused something as well.
+        if self._read_only * 2 > self._real and not self._after:
+            return Verdict(
+                outcome="nothing_restored",
+                text=f"The database was read-only, and psql went on through {_errors(self._errors)} to its end, with "
+                "status 0: nothing was restored, and nothing was changed.",
+                commands=_GO_BACK[1:],
+            )
+        if self._errors > 1 or self._after:
+            done = (
+                f" and did {self._after:,} more {'command' if self._after == 1 else 'commands'}" if self._after else ""
+            )
+            went_on = f"psql went on after the first error (line {self._first.line}){done}: {_errors(self._errors)}"
+            return Verdict(
+                outcome="half_restored",
+                text=f"{went_on}, and it ends with status 0 all the same. The database is half-restored: what is in it "
+                f"is neither the backup nor what was there before.{self._tables()}",
+                commands=_GO_BACK,
+            )
+        if self._before or self._empty:
+            return Verdict(
+                outcome="not_shown",
+                text="This is the last thing that the log says. Without ON_ERROR_STOP psql ends with status 0 even so: "
+                f"take the database for half-restored.{self._tables()}",
+                commands=_GO_BACK,
+            )
+        return None
+
+    def _tables(self) -> str:
+        names = list(self._empty)
+        if not names:
+            return ""
+        shown = ", ".join(names[:5]) + (" and others" if len(names) > 5 else "")
+        return f" Of these tables the rows were refused: {shown}."
+
+
+def _errors(count: int) -> str:
+    return f"{count:,} error" if count == 1 else f"{count:,} errors"

@@ -1,0 +1,1 @@
+"""The command ``facts``: what a dump or a database contains."""

@@ -1,0 +1,90 @@
+"""The facts of anything that can be named: a restore point, or a database by its URL."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from contextlib import suppress
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+
+from lastgood import points
+from lastgood.errors import NOT_REACHED, BadPoint, LastgoodError
+from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.facts import Facts
+from lastgood.facts.of_database import facts_at
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.kept import is_kept
+from lastgood.postgres.server import Target
+from lastgood.text import redact
+
+
+def of_database(
+    target: Target,
+    *,
+    like: Facts | None = None,
+    digests: bool = True,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Facts:
+    """Reads a database in one snapshot; ``like`` makes the account comparable with another. Without ``digests`` rows
+    are only counted. Raises Failed."""
+    emit(StageStarted("facts", "read the database"))
+    started = monotonic()
+    try:
+        found = facts_at(target, like=like, digests=digests, emit=emit, cancelled=cancelled)
+    except psycopg.Error as error:
+        # Nothing told us that we were ever let in: a refused login is what it most likely is.
+        context: server_errors.Context = "connect" if error.sqlstate is None else "any"
+        raise server_errors.failed(error, "read the database", context=context, state=NOT_REACHED) from error
+    emit(StageDone("facts", monotonic() - started, found.said))
+    return found
+
+
+def of_point(
+    store: Path,
+    names: Sequence[str],
+    *,
+    database: str | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Facts:
+    """Reads a restore point (or several files that are one) from end to end, without restoring it. Raises BadPoint,
+    Interrupted. ``database`` chooses one from a cluster dump."""
+    point = points.gather(store, names)
+    emit(StageStarted("facts", f"read {point.path.name}"))
+    started = monotonic()
+    whole = points.read_whole(point, database=database, stage="facts", emit=emit, cancelled=cancelled)
+    emit(StageDone("facts", monotonic() - started, whole.facts.said))
+    if whole.lack is not None:
+        emit(Note("; ".join([f"partial: {whole.lack.message}", *map(str, whole.orphans)])))
+    return whole.facts
+
+
+def of_named(
+    names: Sequence[str],
+    store: Path,
+    *,
+    server: Target | None = None,
+    like: Facts | None = None,
+    database: str | None = None,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Facts:
+    """The facts of a database when the only one of ``names`` is a URL, or the name of a kept database of ``server``; of
+    a restore point otherwise."""
+    if len(names) == 1 and redact.is_url(names[0]):
+        return of_database(Target.parse(names[0]), like=like, emit=emit, cancelled=cancelled)
+    if len(names) == 1 and server is not None and _is_kept(server, store, names[0]):
+        return of_database(server.at(names[0]), like=like, emit=emit, cancelled=cancelled)
+    return of_point(store, names, database=database, emit=emit, cancelled=cancelled)
+
+
+def _is_kept(server: Target, store: Path, name: str) -> bool:
+    try:
+        points.find(store, name)
+    except BadPoint:
+        with suppress(LastgoodError, psycopg.Error):  # then it is a restore point that is not there
+            return is_kept(server, name)
+    return False

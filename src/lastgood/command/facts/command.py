@@ -1,0 +1,96 @@
+"""``lastgood facts``."""
+
+from __future__ import annotations
+
+from functools import partial
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli.application import command
+from lastgood.cli.complete import points
+from lastgood.cli.operands import DATABASE, SHOWN, STDIN, are_parts, operands
+from lastgood.cli.session import Session
+from lastgood.command.facts import account
+from lastgood.command.facts import show as shown
+from lastgood.errors import UsageError
+from lastgood.facts.compare import compare
+from lastgood.text import redact
+
+LIVE = "the live database"
+
+
+@command("facts", 3, 4, 5)
+def facts(
+    session: Session,
+    given: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="A [B]",
+            help="A restore point, a kept database, a database's URL, or - for standard input; another one, to "
+            "compare with the first. The files of one dump (roles.sql, schema.sql, data.sql) count as one.",
+            autocompletion=points,
+        ),
+    ] = None,
+    live: Annotated[bool, typer.Option("--live", help="Compare A with the live database.")] = False,
+    database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
+) -> int | None:
+    """Show what restore points and databases contain, or compare two.
+
+    Rows and a content digest of every table, sequences, newest time stamps, the migration version and the number
+    of objects. Without A: those of the live database. A comparison that finds a difference ends with 3.
+    """
+    wanted = [given] if given and are_parts(given) else [[name] for name in given or ()]
+    a, b = [*wanted, None, None][:2]
+    if live and (a is None or b is not None):
+        raise UsageError(
+            "cannot compare: --live compares the live database with one other",
+            hint="Give one restore point or URL: lastgood facts POINT --live",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    for name in given or ():
+        if redact.is_url(name):
+            config.check_database(name, "the command line")
+    store, screen = session.settings.store, session.screen
+    with session.work() as (emit, cancelled), operands(given or [], store, emit) as names:
+        named = partial(
+            account.of_named,
+            store=store,
+            server=session.target,
+            database=database,
+            emit=emit,
+            cancelled=cancelled,
+        )
+        if a is None:
+            found = account.of_database(session.target, emit=emit, cancelled=cancelled)
+        else:
+            first = names[: len(a)]
+            found = account.of_named(
+                first, store, server=session.target, database=database, emit=emit, cancelled=cancelled
+            )
+        if b is not None:
+            other = named(names[1:], like=found)
+        elif live:
+            other = account.of_database(session.target, like=found, emit=emit, cancelled=cancelled)
+        else:
+            session.result({"facts": found.model_dump(mode="json")}, lambda: shown.show(screen, found))
+            return None
+    comparison = compare(found, other)
+    sides = (_name(a), LIVE if live else _name(b))
+    document = {
+        "expected": sides[0],
+        "found": sides[1],
+        "equal": comparison.equal,
+        **comparison.model_dump(mode="json"),
+    }
+    session.result(document, lambda: shown.show_comparison(screen, comparison, *sides))
+    return None if comparison.equal else 3
+
+
+def _name(operand: list[str] | None) -> str:
+    if operand is None:
+        return LIVE
+    if operand == [STDIN]:
+        return SHOWN
+    return "the database of the URL" if redact.is_url(operand[0]) else " + ".join(operand)

@@ -1,0 +1,130 @@
+"""The blocks of a guide: taken out of its text, and run as a person would who pastes them into a terminal."""
+
+from __future__ import annotations
+
+import re
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from lastgood.process import run as child
+
+NAMES = "names"
+QUICK = "quick"
+# What a rollback by hand takes, in this order. Hooks stop and start the real application: see ``chosen``.
+ROLLBACK = (
+    "start",
+    "point",
+    "room",
+    "rights",
+    "holders",
+    "backup",
+    "hook-stop",
+    "sessions",
+    "create",
+    "state",
+    "restore",
+    "grants",
+    "expected",
+    "compare",
+    "loss",
+    "files",
+    "swap",
+    "verify",
+    "reads",
+    "hook-start",
+    "watch",
+)
+UNDO = ("undo",)
+HOOKS = frozenset({"hook-stop", "hook-start"})
+
+_FENCE = re.compile(r"^(`{3,})(\w*)[^\n]*\n(.*?)^\1[ ]*$", re.MULTILINE | re.DOTALL)
+_HEADING = re.compile(r"^##+ (.+)$", re.MULTILINE)
+_FIRST = re.compile(r"# \[([\w-]+)\] (.+)\n")
+
+
+@dataclass(frozen=True, slots=True)
+class Block:
+    """Commands that belong together. ``section`` is the heading that they stand under, ``title`` what they do."""
+
+    id: str
+    section: str
+    title: str
+    text: str
+
+    @property
+    def hook(self) -> bool:
+        """Whether it stops or starts the real application."""
+        return self.id in HOOKS
+
+
+@dataclass(frozen=True, slots=True)
+class Ran:
+    """How a block ended: ``status`` None when it ran out of time. ``output`` is the end of what it printed."""
+
+    block: Block
+    status: int | None
+    output: str
+    seconds: float
+
+    @property
+    def well(self) -> bool:
+        """Whether every command of it succeeded."""
+        return self.status == 0
+
+
+def blocks(guide: str) -> list[Block]:
+    """All blocks of a guide that can be executed, in the order of its text. Others (``text``) are not among them."""
+    headings = [(found.start(), found[1]) for found in _HEADING.finditer(guide)]
+    result = []
+    for fence in _FENCE.finditer(guide):
+        first = _FIRST.match(fence[3])
+        if fence[2] == "sh" and first is not None:
+            section = next((title for place, title in reversed(headings) if place < fence.start()), "")
+            result.append(Block(first[1], section, first[2], fence[3]))
+    return result
+
+
+def chosen(among: Iterable[Block], ids: Sequence[str], *, hooks: bool = False) -> list[Block]:
+    """The blocks of these names, in that order; those with ``hooks`` only on request, and only where there are any."""
+    found = {block.id: block for block in among}
+    return [found[each] for each in ids if each in found and (hooks or not found[each].hook)]
+
+
+def run(
+    every: Sequence[Block],
+    wanted: Iterable[Block],
+    environment: Mapping[str, str],
+    *,
+    folder: Path | None = None,
+    seconds: float = 3600.0,
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Iterator[Ran]:
+    """Runs the ``wanted`` blocks one after the other, each in a shell of its own, and gives how each ended; after one
+    that failed no other is begun. ``every``: all of the guide's, as the one with the names stands before each.
+
+    ``environment`` is added to ours (``PATH``, ``PGPASSWORD``). psql, pg_dump, pg_restore and the usual small programs
+    (``cat``, ``head``, ``sha256sum``) must be on its PATH. Raises OSError when there is no shell.
+    """
+    before = {each.id: each.text for each in every if each.id in (NAMES, QUICK)}
+    with tempfile.TemporaryDirectory(prefix="lastgood-guide-") as place:
+        for block in wanted:
+            heads = [NAMES] if block.id != NAMES else []
+            heads += [QUICK] if block.id.startswith(QUICK + "-") else []
+            script = Path(place) / f"{block.id}.sh"
+            script.write_text("\n".join([*(before[head] for head in heads), block.text]), encoding="utf-8")
+            began = time.monotonic()
+            ended = child.run_foreign(
+                ["/bin/sh", "-e", str(script)],
+                environment=environment,
+                seconds=seconds,
+                folder=folder,
+                cancelled=cancelled,
+            )
+            spent = time.monotonic() - began
+            ran = Ran(block, ended.status if ended else None, ended.output if ended else "", spent)
+            yield ran
+            if not ran.well:
+                return

@@ -1,0 +1,132 @@
+"""Is a guide out of date? It carries a line that no reader shows, in which stands what it was written from."""
+
+from __future__ import annotations
+
+import base64
+import binascii
+import hashlib
+import re
+from collections.abc import Iterator
+from datetime import datetime
+from functools import cache
+from importlib import resources
+from pathlib import Path
+
+from pydantic import AwareDatetime, ValidationError
+
+from lastgood.command.guide import parts
+from lastgood.command.guide.blocks import blocks
+from lastgood.command.guide.subject import Subject
+from lastgood.command.guide.writing import body, privileges
+from lastgood.models import Frozen
+
+_LINE = re.compile(r'^\[//\]: # "lastgood guide ([A-Za-z0-9+/=]+)"$', re.MULTILINE)
+
+
+class Stamp(Frozen):
+    """What a guide was written from. The texts of 16 digits are digests; ``commands`` of all its blocks, by which it
+    shows when somebody edited them."""
+
+    format: int = 1
+    database: str
+    server: str
+    major: int
+    point: str
+    point_made_at: AwareDatetime
+    tables: int
+    tables_digest: str
+    grants: str
+    settings: str
+    hooks: str
+    texts: str
+    commands: str
+    review: AwareDatetime
+
+
+def stamp(subject: Subject) -> Stamp:
+    """What the guide of this subject is written from."""
+    keywords = subject.target.keywords
+    return Stamp(
+        database=subject.live,
+        server=" ".join(f"{key}={keywords[key]}" for key in ("service", "host", "port", "user") if key in keywords),
+        major=subject.major,
+        point=str(subject.point.path),
+        point_made_at=subject.point.made_at,
+        tables=len(subject.tables),
+        tables_digest=subject.tables_digest,
+        grants=_digest(privileges(subject.privileges)),
+        settings=_digest(
+            repr((subject.state.owner, sorted(subject.state.acl), subject.state.connection_limit))
+            + repr([(each.role, each.name) for each in subject.state.settings])
+        ),
+        hooks=_digest(subject.hooks.model_dump_json()),
+        texts=_texts(),
+        commands=_commands(body(subject, {})),
+        review=subject.review,
+    )
+
+
+def line(subject: Subject) -> str:
+    """The line: a comment, as far as Markdown has such a thing."""
+    text = base64.b64encode(stamp(subject).model_dump_json().encode()).decode()
+    return f'[//]: # "lastgood guide {text}"'
+
+
+def read(guide: str) -> Stamp | None:
+    """What a guide's line says; None where there is none, or it can't be understood."""
+    found = _LINE.search(guide)
+    try:
+        return Stamp.model_validate_json(base64.b64decode(found[1], validate=True)) if found is not None else None
+    except (binascii.Error, ValidationError):
+        return None
+
+
+def stale(guide: str, subject: Subject) -> Iterator[str]:
+    """Why a guide must be written anew, in sentences without a full stop; none when it is up to date."""
+    then, now = read(guide), stamp(subject)
+    if then is None:
+        yield "it was not written by lastgood, or the line that says from what it was written is gone"
+        return
+    if (then.database, then.server) != (now.database, now.server):
+        yield f'it is about the database "{then.database}" ({then.server or "libpq decides where"})'
+        return
+    if then.major != now.major:
+        yield f"it is for PostgreSQL {then.major}, and the server is {now.major}"
+    if then.point != now.point or then.point_made_at != now.point_made_at:
+        yield (
+            f'it goes back to "{Path(then.point).name}" ({_when(then.point_made_at)}); the newest restore point is '
+            f'"{Path(now.point).name}" ({_when(now.point_made_at)})'
+        )
+    if then.tables_digest != now.tables_digest:
+        yield f"the database has other tables than then ({then.tables} then, {now.tables} now)"
+    if then.grants != now.grants:
+        yield "owners, grants or objects that have them were changed since"
+    if then.settings != now.settings:
+        yield "the database's owner, grants, limit or settings were changed since"
+    if then.hooks != now.hooks:
+        yield "the commands that stop and start the application (lastgood.toml, [hooks]) were changed since"
+    if then.texts != now.texts:
+        yield "another version of lastgood wrote it, with other commands"
+    if then.commands != _commands(guide):
+        yield "its commands were edited by hand"
+    if subject.made_at >= then.review:
+        yield f"it should have been looked through by {then.review:%Y-%m-%d}"
+
+
+def _when(moment: datetime) -> str:
+    return f"{moment:%Y-%m-%d %H:%M} UTC"
+
+
+def _commands(guide: str) -> str:
+    return _digest("\n".join(f"{block.id}\n{block.text}" for block in blocks(guide)))
+
+
+@cache
+def _texts() -> str:
+    folder = resources.files(parts.__name__)
+    names = sorted(each.name for each in folder.iterdir() if each.name.endswith((".md", ".sql")))
+    return _digest("\0".join(map(parts.part, names)))
+
+
+def _digest(text: str) -> str:
+    return hashlib.sha256(text.encode()).hexdigest()[:16]

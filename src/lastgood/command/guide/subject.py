@@ -1,0 +1,231 @@
+"""What a guide is written about: one database, its newest restore point, and what surrounds them. Changes nothing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import psycopg
+
+from lastgood import points
+from lastgood.command.guide.parts import part
+from lastgood.command.recover.evidence import Platform
+from lastgood.command.recover.platform import recognise, roles_that_tell
+from lastgood.config.tables import Guide, Hooks, Tables
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.events import Emit, silent
+from lastgood.facts import Facts
+from lastgood.journal.past_runs import PastRun, past_runs
+from lastgood.points import RestorePoint
+from lastgood.postgres import database
+from lastgood.postgres.errors import failed
+from lastgood.postgres.server import Connection, Target
+from lastgood.postgres.state import DatabaseState
+
+# What a guide is called unless somebody calls it otherwise.
+FILE = "manual-rollback-procedure.md"
+# From so many objects with locks of their own on, one transaction may not hold a restore (max_locks_per_transaction).
+MANY = 1000
+_TABLES = """
+SELECT n.nspname::text, c.relname::text FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname <> 'information_schema' AND n.nspname !~ '^pg_'
+ORDER BY 1, 2
+"""
+_ROLES = """
+SELECT r.rolname::text, count(DISTINCT c.oid) FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+CROSS JOIN LATERAL pg_catalog.aclexplode(c.relacl) a JOIN pg_catalog.pg_roles r ON r.oid = a.grantee
+WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+  AND a.grantee <> c.relowner AND r.rolname !~ '^pg_'
+GROUP BY 1 ORDER BY 1
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class PointOfGuide:
+    """The restore point of a guide. ``sha256`` is None where nobody noted it, or it is a folder. ``known``: its facts
+    are those of its manifest. ``carries``: it brings owners and grants along. ``single``: one transaction can hold
+    it."""
+
+    path: Path
+    made_at: datetime
+    kind: str
+    size: int
+    sha256: str | None
+    facts: Facts
+    known: bool
+    carries: bool
+    single: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """All that a guide tells. ``privileges``: what the capture query of the guide gave, as it was printed. ``roles``:
+    name and tables of those that were granted something. ``tables``: schema and name, of the live database. ``past``:
+    when it was last put back or rehearsed, as far as this machine knows."""
+
+    target: Target
+    live: str
+    maintenance: str
+    server_version: str
+    role: str
+    superuser: bool
+    size: int | None
+    state: DatabaseState
+    tables: tuple[tuple[str, str], ...]
+    roles: tuple[tuple[str, int], ...]
+    privileges: Mapping[str, Any]
+    point: PointOfGuide
+    points: tuple[RestorePoint, ...]
+    store: Path
+    hooks: Hooks
+    health: str | None
+    folder: Path | None
+    platform: Platform | None
+    guide: Guide
+    past: PastRun | None
+    made_at: datetime
+    file: str
+
+    @property
+    def major(self) -> int:
+        """The server's major version."""
+        return int(self.server_version.split(".")[0].split()[0])
+
+    @property
+    def review(self) -> datetime:
+        """When somebody must look the guide through again."""
+        return datetime.fromtimestamp(self.made_at.timestamp() + self.guide.review_every, UTC)
+
+    @property
+    def tables_digest(self) -> str:
+        """One short text for all names of tables."""
+        return hashlib.sha256(json.dumps(self.tables).encode()).hexdigest()[:16]
+
+
+def look(
+    target: Target,
+    store: Path,
+    *,
+    point: str | None = None,
+    tables: Tables | None = None,
+    state: Path | None = None,
+    folder: Path | None = None,
+    file: str = FILE,
+    emit: Emit = silent,
+) -> Subject:
+    """Looks at the live database and at its newest valid restore point (or the one that ``point`` names).
+
+    A point with a manifest is not read, as its facts stand there; any other is read to its end. ``state``: where the
+    journals of runs lie. Raises BadPoint when there is none, Refused, Failed.
+    """
+    settings = tables or Tables()
+    live = target.dbname
+    chosen = _point(store, point, live, emit)
+    with database.connect_maintenance(target, live) as maintenance:
+        found = database.describe(maintenance, live)
+        own = DatabaseState.read(maintenance, live)
+        known = maintenance.execute(
+            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [roles_that_tell()]
+        )
+        platform = recognise(settings.recover.platform, target.keywords, [row[0] for row in known], None)
+        place = maintenance.info.dbname
+    try:
+        connected = target.at(live).connect(application_name="lastgood guide")
+    except psycopg.OperationalError as error:
+        raise failed(error, f'connect to "{live}"', context="connect", state=NOT_REACHED) from error
+    with connected as connection:
+        version, role, superuser, now = _row(connection)
+        listed = tuple((schema, name) for schema, name in connection.execute(_TABLES))
+        granted = tuple((name, count) for name, count in connection.execute(_ROLES))
+        privileges = captured(connection)
+    return Subject(
+        target=target,
+        live=live,
+        maintenance=place,
+        server_version=version,
+        role=role,
+        superuser=superuser,
+        size=found.size_bytes,
+        state=own,
+        tables=listed,
+        roles=granted,
+        privileges=privileges,
+        point=chosen,
+        points=tuple(each for each in points.all_points(store) if not each.is_emergency),
+        store=store.absolute(),
+        hooks=settings.hooks,
+        health=settings.health.url if settings.health is not None else None,
+        folder=folder,
+        platform=platform,
+        guide=settings.guide,
+        past=next(iter(past_runs(state, live)), None) if state is not None else None,
+        made_at=now.astimezone(UTC),
+        file=file,
+    )
+
+
+def captured(connection: Connection) -> Mapping[str, Any]:
+    """Owners and grants of everything, by the very query of the guide."""
+    row = connection.execute(_capture().encode()).fetchone()
+    assert row is not None  # aggregates always give a row
+    told: Mapping[str, Any] = row[0]
+    return told
+
+
+@cache
+def _capture() -> str:
+    """The guide's temporary views and its query as one statement: not everybody may make temporary objects."""
+    views = re.findall(r"^CREATE TEMP VIEW (\w+) AS\n(.*?);$", part("things.sql"), re.MULTILINE | re.DOTALL)
+    parts = ",\n".join(f"{name} AS (\n{query}\n)" for name, query in views)
+    return f"WITH {parts}\n{part('capture.sql')}".replace("pg_temp.", "")
+
+
+def _row(connection: Connection) -> tuple[str, str, bool, datetime]:
+    row = connection.execute(
+        "SELECT current_setting('server_version'), current_user::text, rolsuper, now()"
+        " FROM pg_catalog.pg_roles WHERE rolname = current_user"
+    ).fetchone()
+    assert row is not None, "the current role is one of the roles"
+    return row[0], row[1], row[2], row[3]
+
+
+def _point(store: Path, name: str | None, live: str, emit: Emit) -> PointOfGuide:
+    glance = points.glanced(store, name=name, database=live, emit=emit)
+    point, source = glance.point, glance.source
+    if point.files or source.kind == "set":
+        raise Refused(
+            f'cannot write the guide: the restore point "{point.path}" is made of several files',
+            hint="Make one that is a single file: lastgood backup. Or name another one with --point.",
+        )
+    facts, carries = glance.facts, True
+    if facts is None or point.manifest is None:
+        whole = points.read_whole(point, database=live, skim=True, stage="plan", emit=emit)
+        facts, summary = whole.facts, whole.summary
+        carries = summary.has_owners and summary.has_acls
+        if summary.cluster or summary.create:
+            raise Refused(
+                f'cannot write the guide: the restore point "{point.path}" makes databases itself, which nobody should '
+                "run by hand",
+                hint="Make one that does not: lastgood backup. Or name another one with --point.",
+            )
+    many = len(facts.tables) + facts.large_objects.count >= MANY or facts.large_objects.count > 0
+    return PointOfGuide(
+        path=point.path.absolute(),
+        made_at=point.made_at.astimezone(UTC),
+        kind=source.kind + (f", {source.compression}" if source.compression else ""),
+        size=point.size,
+        sha256=point.manifest.sha256 if point.manifest is not None and source.kind != "directory" else None,
+        facts=facts,
+        known=point.manifest is not None,
+        carries=carries,
+        single=not many,
+    )

@@ -1,0 +1,221 @@
+"""The text of a guide: its parts, with this database's names in them.
+
+What stands in blocks is written here, for a shell and SQL. Prose is Markdown, where names must be written otherwise:
+who renders it hands that over, piece by piece.
+"""
+
+from __future__ import annotations
+
+import itertools
+import json
+import re
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+from psycopg import pq
+
+from lastgood.command.guide.parts import part
+from lastgood.command.guide.quoting import assigned, command_line, insert, literal, needs_quotes, setting, word
+from lastgood.command.guide.subject import Subject
+from lastgood.facts import Facts, MigrationFacts, TableFacts
+from lastgood.facts.migrations import Tool, recognise
+from lastgood.postgres.database import fit_name
+from lastgood.postgres.lock import lock_key
+from lastgood.postgres.server import SECRETS
+
+ORDER = ("quick.md", "names.md", "before.md", "procedure.md", "verify.md", "undo.md", "scenarios.md", "trouble.md")
+LAST = "practices.md"
+# What a role or the server itself may have set, and would cut these commands short.
+OPTIONS = ("statement_timeout=0", "lock_timeout=0", "idle_in_transaction_session_timeout=0")
+OPTIONS_17 = ("transaction_timeout=0",)
+# The longest number of an attempt that the names have room for.
+RUN = "x" * 11
+_PLACE = re.compile(r"\{\{(\w+)\}\}")
+_STAMP = re.compile(r"\d{4}-\d\d-\d\d(?: \d\d:\d\d:\d\d(?:\.\d+)?(\+\d\d)?)?")
+
+
+def body(subject: Subject, prose: Mapping[str, str]) -> str:
+    """All parts in their order. ``prose``: what stands in places outside of blocks; a place that it lacks stays empty,
+    which is all the same to whoever wants the blocks alone."""
+    values = {**_values(subject), **prose}
+    return "\n".join(_filled(part(name), values) for name in (*ORDER, LAST))
+
+
+def _filled(text: str, values: Mapping[str, str]) -> str:
+    # In one pass: what a value holds is no place to be filled.
+    return _PLACE.sub(lambda found: values.get(found[1], ""), text)
+
+
+def _values(subject: Subject) -> dict[str, str]:
+    facts = subject.point.facts
+    lock = {"lock": str(lock_key(subject.live))}
+    return {
+        "variables": "\n".join(_variables(subject)),
+        "options": word(" ".join(_options(subject))),
+        "databases": "\n".join(_databases(subject)),
+        "file_name": re.sub(r"[^A-Za-z0-9_.+-]", "_", subject.live).lstrip(".-")[:80] or "database",
+        "guide_file": word(subject.file),
+        **lock,
+        "major": str(subject.major),
+        "single": "--single-transaction" if subject.point.single else "--jobs=1",
+        "single_psql": " --single-transaction" if subject.point.single else "",
+        "things": part("things.sql").rstrip(),
+        "capture": part("capture.sql").rstrip(),
+        "carry": part("carry.sql").rstrip(),
+        "privileges": privileges(subject.privileges),
+        "expected_sql": expected(facts),
+        "count": _filled(part("count.sql"), {"migration": _migration(facts)}).rstrip(),
+        "end_sessions": part("end_sessions.sql").rstrip(),
+        "swap": _filled(part("swap.sql"), lock).rstrip(),
+        "undo": _filled(part("undo.sql"), lock).rstrip(),
+        "state": part("state.sql").rstrip(),
+        "hooks_stop": _hooks(subject, "stop"),
+        "hooks_start": _hooks(subject, "start"),
+    }
+
+
+def _variables(subject: Subject) -> Iterator[str]:
+    """How to reach the server: what is known, as libpq's own variables. What is left open, libpq decides."""
+    known = {each.keyword.decode(): each.envvar.decode() for each in pq.Conninfo.get_defaults() if each.envvar}
+    given = {key: value for key, value in subject.target.keywords.items() if key not in SECRETS}
+    # In a service file stands a database, too; the connection strings below name theirs and win.
+    yield "unset PGDATABASE PGHOSTADDR" + ("" if "service" in given else " PGSERVICE")
+    for key, value in sorted(given.items()):
+        if key not in ("dbname", "options", "application_name", "client_encoding") and key in known:
+            yield assigned(known[key], value)
+
+
+def _options(subject: Subject) -> Iterator[str]:
+    given = subject.target.keywords.get("options", "")
+    if given:
+        yield given
+    for each in (*OPTIONS, *(OPTIONS_17 if subject.major >= 17 else ()), "default_transaction_read_only=off"):
+        yield f"-c {each}"
+
+
+def _databases(subject: Subject) -> Iterator[str]:
+    open_ones = {
+        key: value
+        for key, value in subject.target.keywords.items()
+        if key not in SECRETS and key not in ("dbname", "options", "application_name", "client_encoding")
+    }
+    without = {each.keyword.decode() for each in pq.Conninfo.get_defaults() if not each.envvar}
+    rest = "".join(f"{setting(key, value)} " for key, value in sorted(open_ones.items()) if key in without)
+    for variable, name in (("LIVE", subject.live), ("MAINTENANCE", subject.maintenance)):
+        yield assigned(variable, name)
+        yield assigned(f"TO_{variable}", rest + setting("dbname", name))
+    for variable, kind in (("SHADOW", "shadow"), ("KEPT", "old"), ("UNDONE", "undone")):
+        base = fit_name(subject.live, f"_{kind}_{RUN}").removesuffix(RUN)
+        end = "'" if needs_quotes(base) else ""
+        yield f'export {variable}={word(base)}"$RUN"'
+        yield f'export TO_{variable}={word(rest + setting("dbname", base, open_end=True))}"$RUN{end}"'
+    yield assigned("STORE", str(subject.store))
+    yield assigned("GUIDE_POINT", str(subject.point.path))
+    yield assigned("GUIDE_SHA256", subject.point.sha256 or "")
+    carry = "no" if subject.point.carries else "yes"
+    yield f'export CARRY="${{CARRY:-{carry}}}"   # yes: the dump was made with --no-owner or --no-acl'
+
+
+def _hooks(subject: Subject, stage: str) -> str:
+    hooks = subject.hooks
+    both = (hooks.maintenance_on, hooks.stop) if stage == "stop" else (hooks.start, hooks.maintenance_off)
+    commands = [each for each in both if each]
+    if not commands:
+        if stage == "stop":
+            return (
+                "`lastgood.toml` names no commands that stop the application (`[hooks]`): stop it by your platform's\n"
+                "own means, workers and scheduled jobs too.\n"
+            )
+        return "Start the application again, by your platform's own means."
+    number = itertools.count(1)
+    when, what = ("before", "Stop") if stage == "stop" else ("after", "Start")
+    lines = [
+        f"# [hook-{stage}] {what} the application, by its own commands (lastgood.toml, [hooks])",
+        "( set -eu",
+        '  export LASTGOOD_LIVE="$LIVE" LASTGOOD_KEPT="$KEPT" LASTGOOD_SHADOW="$SHADOW" LASTGOOD_POINT="$POINT"',
+        f"  export LASTGOOD_RUN=\"by-hand-$RUN\" LASTGOOD_STAGE='{when} the switch'",
+        *([f"  cd {word(str(subject.folder))}"] if subject.folder is not None else []),
+        *("  " + command_line(command, number) for command in commands),
+        ")",
+    ]
+    return "```sh\n" + "\n".join(lines) + "\n```\n"
+
+
+def privileges(told: Mapping[str, Any]) -> str:
+    """Owners and grants as JSON, a line for each group of objects that are alike, in ASCII: no name leaves its line."""
+    objects = ",\n".join(json.dumps(each) for each in told["objects"])
+    return f'{{"defaults": {json.dumps(told["defaults"])}, "objects": [\n{objects}\n]}}'
+
+
+def expected(facts: Facts) -> str:
+    """The figures of a restore point as temporary tables."""
+    rows = (f"({_two(each)}, {each.rows})" for each in facts.tables)
+    newest = (
+        f"({_two(each)}, {literal(column)}, {literal(stamp)})"
+        for each in facts.tables
+        for column, stamp in each.newest.items()
+        if _comparable(facts, stamp)
+    )
+    sequences = (
+        f"({literal(each.schema_name)}, {literal(each.name)}, {each.last_value}, {str(each.is_called).lower()})"
+        for each in facts.sequences
+    )
+    version = facts.migration.version if facts.migration is not None and _tool(facts) is not None else None
+    return (
+        "SET client_encoding = 'UTF8';\n"
+        "CREATE TEMP TABLE expected_rows (schema_name text, table_name text, rows bigint);\n"
+        + insert("pg_temp.expected_rows", rows)
+        + "CREATE TEMP TABLE expected_newest (schema_name text, table_name text, column_name text, newest text);\n"
+        + insert("pg_temp.expected_newest", newest)
+        + "CREATE TEMP TABLE expected_sequences"
+        " (schema_name text, sequence_name text, last_value bigint, is_called boolean);\n"
+        + insert("pg_temp.expected_sequences", sequences)
+        + "CREATE TEMP TABLE expected_migration (version text);\n"
+        + insert("pg_temp.expected_migration", [f"({literal(version)})"] if version is not None else [])
+    ).rstrip()
+
+
+def _two(table: TableFacts) -> str:
+    return f"{literal(table.schema_name)}, {literal(table.name)}"
+
+
+def _comparable(facts: Facts, stamp: str) -> bool:
+    """Whether the server, set to UTC, writes this time as it stands here."""
+    found = _STAMP.fullmatch(stamp)
+    return found is not None and (found[1] is None or facts.rules.time_zone == "UTC")
+
+
+def _tool(facts: Facts) -> tuple[Tool, TableFacts] | None:
+    """The table in which a migration tool notes what it applied, and how to read it."""
+    told: MigrationFacts | None = facts.migration
+    for table in facts.tables if told is not None else ():
+        tool = recognise(table.schema_name, table.name, table.columns)
+        if tool is not None and told is not None and told.table == f"{table.schema_name}.{table.name}":
+            return tool, table
+    return None
+
+
+def _migration(facts: Facts) -> str:
+    found = _tool(facts)
+    if found is None:
+        return "-- No migration tool's table is known here."
+    tool, table = found
+    conditions = [
+        " OR ".join("%I IS NULL" if value is None else "%I::text = %L" for value in sorted(values, key=str))
+        for _, values in tool.applied
+    ]
+    # Its columns' names are this program's own; the table's are the database's.
+    arguments = [table.schema_name, table.name]
+    for column, values in tool.applied:
+        for value in sorted(values, key=str):
+            arguments += [column] if value is None else [column, value]
+    arguments += [tool.order] * 3
+    return _filled(
+        part("migration.sql"),
+        {
+            "where": "".join(f" AND ({each})" for each in conditions),
+            "columns": ", ".join(map(literal, [tool.version, *arguments])),
+            "schema": literal(table.schema_name),
+            "table": literal(table.name),
+        },
+    ).rstrip()

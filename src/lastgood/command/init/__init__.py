@@ -1,0 +1,1 @@
+"""The command ``init``: write a configuration for this machine."""

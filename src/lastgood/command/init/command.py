@@ -1,0 +1,103 @@
+"""``lastgood init``: looks at the database and writes a commented lastgood.toml."""
+
+from __future__ import annotations
+
+import os
+import textwrap
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli.application import command
+from lastgood.cli.session import Session
+from lastgood.command.init import example
+from lastgood.command.init import show as shown_survey
+from lastgood.command.init.survey import Survey, survey
+from lastgood.errors import Refused, UsageError
+from lastgood.postgres.server import Target
+from lastgood.process import durable
+from lastgood.text.units import counted
+
+
+@command("init", 3, 5)
+def init(
+    session: Session,
+    force: Annotated[bool, typer.Option("--force", help="Overwrite an existing lastgood.toml.")] = False,
+) -> None:
+    """Look at the database and write lastgood.toml.
+
+    Finds the server's version, what the role may do, the owner, application roles and poolers, and says what would
+    stand in the way of a rollback. A password is never written: it belongs into ~/.pgpass or PGPASSWORD.
+    """
+    place = Path(config.FILE_NAME)
+    if place.exists() and not force:
+        raise Refused(
+            f'cannot write "{place}": it exists already',
+            hint="Edit it, or overwrite it with `lastgood init --force`.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    target = _ask(session)
+    found = survey(target)
+    text = configuration(target, session.settings.store, found)
+    try:
+        with durable.writing(place.resolve(), mode=0o644) as file:
+            file.write(session.scrub(text).encode())
+    except OSError as error:
+        raise UsageError(f'cannot write "{place}": {error.strerror}', state=config.NOTHING_LOOKED_AT) from error
+    left_out = bool(target.keywords.get("password"))
+    document = {"file": str(place.resolve()), "password_left_out": left_out, "survey": found.model_dump(mode="json")}
+    session.result(document, lambda: shown_survey.show(session.screen, found, place, password_left_out=left_out))
+
+
+def _ask(session: Session) -> Target:
+    """The database from the settings; at a terminal, a person is asked when nothing names one."""
+    unnamed = session.settings.origins.get("db") == config.LIBPQ and not os.environ.get("PGDATABASE")
+    if unnamed and session.interactive:
+        session.screen.say("The live database, as a URL (postgresql://user@host:5432/name):", stderr=True)
+        session.given["db"] = session.answer()
+        session.use(config.resolve(session.given))
+    return session.target
+
+
+def configuration(target: Target, store: Path, found: Survey) -> str:
+    """The text of a lastgood.toml for this database, without a password."""
+    lines = [
+        f"# lastgood: how {_quoted(found.database)} is put back to its last good state.",
+        f"# PostgreSQL {found.server_version}; owned by {_quoted(found.owner)}; seen as {_quoted(found.role)}.",
+    ]
+    if found.migrations:
+        lines.append(f"# Migrations: {_plain(found.migrations)}")
+    for role in found.application_roles:
+        lines.append(f"# Application role {_quoted(role.name)}: rights on {counted(role.tables, 'table')}.")
+    lines += [f"# Pooler seen: {_quoted(name)}." for name in found.poolers]
+    lines += [f"# To mend before a rollback: {_plain(text)}" for text in found.obstacles]
+    lines += [
+        "#",
+        "# Passwords do not belong here: put them into ~/.pgpass or the variable PGPASSWORD.",
+        "# Every key can be given on the command line and in the environment too; these win.",
+    ]
+    for each in config.OPTIONS:
+        if each.in_file:
+            given = {"db": str(target.at(found.database)), "store": str(store)}.get(each.name)
+            lines += ["", *textwrap.wrap(each.doc, 100, initial_indent="# ", subsequent_indent="# ")]
+            if each.choices:
+                lines.append(f"# One of: {', '.join(each.choices)}.")
+            lines.append(
+                f"{'' if given else '# '}{each.name} = {example.written(given or each.example or each.default)}"
+            )
+    lines += [
+        "",
+        "# Tables: what surrounds a rollback. Without one, its part is left out or has its defaults.",
+        *example.commented(),
+    ]
+    return "\n".join(lines) + "\n"
+
+
+def _plain(text: str) -> str:
+    return "".join(c if c.isprintable() else "?" for c in text)
+
+
+def _quoted(text: str) -> str:
+    return f'"{_plain(text)}"'

@@ -1,0 +1,180 @@
+"""What a database tells about itself when one first meets it: enough to write a configuration, and to say early what
+would stand in the way of a rollback."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from typing import LiteralString
+
+import psycopg
+from psycopg.rows import TupleRow
+
+from lastgood.errors import NOT_REACHED
+from lastgood.facts import migrations
+from lastgood.models import Frozen
+from lastgood.postgres.errors import failed
+from lastgood.postgres.server import Connection, Target
+
+# How many statements are asked outside a transaction: a pooler that shares sessions may give each another backend.
+PROBES = 3
+POOLERS = ("pgbouncer", "supavisor", "odyssey", "pgcat", "rds-proxy", "pgpool")
+
+_DATABASE = """
+SELECT current_database(), pg_catalog.pg_get_userbyid(datdba), pg_catalog.current_setting('server_version'),
+       pg_catalog.current_setting('server_version_num')::int4 / 10000,
+       CASE WHEN pg_catalog.has_database_privilege(oid, 'CONNECT') THEN pg_catalog.pg_database_size(oid) END,
+       pg_catalog.pg_has_role(datdba, 'MEMBER'), pg_catalog.pg_is_in_recovery()
+FROM pg_catalog.pg_database WHERE datname = current_database()
+"""
+_ROLE = """
+SELECT rolname, rolsuper, rolcreatedb OR rolsuper, rolbypassrls OR rolsuper,
+       rolsuper OR pg_catalog.pg_has_role('pg_signal_backend', 'MEMBER')
+FROM pg_catalog.pg_roles WHERE rolname = current_user
+"""
+_APPLICATION_ROLES = """
+WITH granted AS (
+  SELECT acl.grantee, count(DISTINCT c.oid) AS tables
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace,
+       LATERAL pg_catalog.aclexplode(c.relacl) acl
+  WHERE c.relkind IN ('r', 'p', 'v', 'm', 'f') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+    AND acl.grantee <> c.relowner
+  GROUP BY 1
+), connected AS (
+  SELECT usesysid, count(*) AS sessions FROM pg_catalog.pg_stat_activity
+  WHERE datname = current_database() AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend'
+  GROUP BY 1
+)
+SELECT r.rolname, coalesce(g.tables, 0), coalesce(s.sessions, 0)
+FROM pg_catalog.pg_roles r LEFT JOIN granted g ON g.grantee = r.oid LEFT JOIN connected s ON s.usesysid = r.oid
+WHERE r.rolcanlogin AND (g.tables > 0 OR s.sessions > 0) AND r.rolname <> current_user
+ORDER BY 1
+"""
+_SESSIONS = """
+SELECT coalesce(nullif(application_name, ''), '(no name)'), count(*) FROM pg_catalog.pg_stat_activity
+WHERE datname = current_database() AND pid <> pg_catalog.pg_backend_pid() AND backend_type = 'client backend'
+GROUP BY 1 ORDER BY 2 DESC, 1
+"""
+_TABLES = """
+SELECT n.nspname, c.relname, array_agg(a.attname::text)
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'p') AND c.relname = ANY (%s)
+GROUP BY 1, 2
+"""
+
+
+class ApplicationRole(Frozen):
+    """A role that may log in and has rights on tables it does not own, or sessions in this database right now."""
+
+    name: str
+    tables: int
+    sessions: int
+
+
+class Survey(Frozen):
+    """What was found. ``size`` is in bytes, None where the role may not know it.
+
+    ``pooled``: the connection goes through a pooler (its sessions are not the server's own). ``poolers``: names of
+    poolers among the sessions. ``migrations``: the table in which a migration tool notes what it applied, and the
+    tool's name. ``obstacles``: sentences about what a rollback would be refused for.
+    """
+
+    server_version: str
+    server_major: int
+    database: str
+    owner: str
+    size: int | None
+    standby: bool
+    role: str
+    superuser: bool
+    may_create_databases: bool
+    acts_as_owner: bool
+    bypasses_row_security: bool
+    may_end_sessions: bool
+    migrations: str | None
+    application_roles: tuple[ApplicationRole, ...]
+    pooled: bool
+    poolers: tuple[str, ...]
+    obstacles: tuple[str, ...]
+
+
+def survey(target: Target) -> Survey:
+    """Looks at a database; changes nothing. Raises Failed when it can't connect, psycopg.Error."""
+    try:
+        connected = target.connect(application_name="lastgood init")
+    except psycopg.OperationalError as error:
+        raise failed(error, "connect to the database", context="connect", state=NOT_REACHED) from error
+    with connected as connection:
+        pooled = _is_pooled(connection)
+        database, owner, version, major, size, acts_as_owner, standby = _row(connection, _DATABASE)
+        role, superuser, createdb, bypass, signal = _row(connection, _ROLE)
+        roles = [ApplicationRole(name=n, tables=t, sessions=s) for n, t, s in connection.execute(_APPLICATION_ROLES)]
+        migrations_table = _migrations(connection)
+        names = [str(name) for name, _ in connection.execute(_SESSIONS)]
+    found = Survey(
+        server_version=version,
+        server_major=major,
+        database=database,
+        owner=owner,
+        size=size,
+        standby=standby,
+        role=role,
+        superuser=superuser,
+        may_create_databases=createdb,
+        acts_as_owner=acts_as_owner or superuser,
+        bypasses_row_security=bypass,
+        may_end_sessions=signal,
+        migrations=migrations_table,
+        application_roles=tuple(roles),
+        pooled=pooled,
+        poolers=tuple(name for name in names if any(pooler in name.lower() for pooler in POOLERS)),
+        obstacles=(),
+    )
+    return found.model_copy(update={"obstacles": tuple(_obstacles(found))})
+
+
+def _row(connection: Connection, query: LiteralString) -> TupleRow:
+    row = connection.execute(query).fetchone()
+    assert row is not None, "the catalogue has a row for the current role and database"
+    return row
+
+
+def _migrations(connection: Connection) -> str | None:
+    found = [
+        (migrations.preference(schema, table), f"{schema}.{table} ({tool.name})")
+        for schema, table, columns in connection.execute(_TABLES, [[tool.table for tool in migrations.TOOLS]])
+        if (tool := migrations.recognise(schema, table, columns)) is not None
+    ]
+    return min(found)[1] if found else None
+
+
+def _is_pooled(connection: Connection) -> bool:
+    """Poolers hand out cancel keys of their own: the backend that libpq was told of is not the one that answers."""
+    pids = {_row(connection, "SELECT pg_catalog.pg_backend_pid()")[0] for _ in range(PROBES)}
+    return pids != {connection.info.backend_pid}
+
+
+def _obstacles(found: Survey) -> Iterator[str]:
+    if found.standby:
+        yield "This server is a standby: a rollback must be run on the primary."
+    if found.pooled:
+        yield "This connection goes through a pooler: give the address of the server itself, or its session port."
+    if not found.may_create_databases:
+        yield (
+            f'The role "{found.role}" may not create databases, so no shadow can be built: a superuser can change that '
+            f'with ALTER ROLE "{found.role}" CREATEDB.'
+        )
+    if not found.acts_as_owner:
+        yield (
+            f'The role "{found.role}" is not a member of "{found.owner}", who owns the database, and may not rename it.'
+        )
+    if not found.may_end_sessions:
+        yield (
+            f'The role "{found.role}" may not end the sessions of other roles: a superuser can change that with '
+            f'GRANT pg_signal_backend TO "{found.role}".'
+        )
+    if not found.bypasses_row_security:
+        yield (
+            f'The role "{found.role}" does not bypass row-level security: where policies hide rows from it, backups '
+            "and proofs are refused."
+        )

@@ -1,0 +1,1 @@
+"""The command ``maintenance``: stop and start the application by hand."""

@@ -1,0 +1,1 @@
+"""The command ``notify``: list and test the recipients of notifications."""

@@ -1,0 +1,1 @@
+"""The commands ``points`` and ``backup``: list, verify and make restore points."""

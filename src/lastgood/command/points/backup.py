@@ -1,0 +1,90 @@
+"""``lastgood backup``."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli.application import command
+from lastgood.cli.session import Session
+from lastgood.command.points import show as shown
+from lastgood.command.prune import prune
+from lastgood.command.prune import show as shown_prune
+from lastgood.errors import LastgoodError, UsageError
+from lastgood.events import Caution, Emit, StageDone, StageStarted
+from lastgood.points import dump_point, pins
+
+
+@command("backup", 3, 4, 5, options=("format",))
+def backup(
+    session: Session,
+    label: Annotated[str, typer.Option("--label", help="A word of your own in its name: before-release-42, say.")] = "",
+    pin: Annotated[str, typer.Option("--pin", metavar="REASON", help="Pin it: nothing removes it.")] = "",
+    prune_too: Annotated[
+        bool, typer.Option("--prune", help="Then remove what no rule of [retention] in lastgood.toml keeps.")
+    ] = False,
+) -> int | None:
+    """Make a restore point of the live database, and verify it.
+
+    One snapshot gives the dump and its facts; the dump is read back and compared before it counts. Readers and
+    writers go on. An interrupted or failed backup leaves nothing behind. With --prune older restore points and kept
+    databases go as `lastgood prune` would remove them, without asking; when that fails, the backup is made all the
+    same.
+    """
+    settings = session.settings
+    if prune_too and (policy := settings.tables.retention).keep is None and policy.kept is None:
+        raise UsageError(
+            "cannot prune after the backup: lastgood.toml does not say what is to be kept",
+            hint="Write it there, as [retention]: docs/retention.md shows how.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    started = monotonic()
+    with session.work() as (emit, cancelled):
+        emit(StageStarted("backup", "back up the live database"))
+        point = dump_point.take(
+            session.target, settings.store, label=label, form=settings.format, emit=emit, cancelled=cancelled
+        )
+        if pin:
+            _pin(point.path, pin, emit)
+        seconds = monotonic() - started
+        emit(StageDone("backup", seconds, point.path.name))
+        removed, status = _pruned(session, point.path, emit) if prune_too else ((), None)
+    document = {"point": shown.document(point), "seconds": round(seconds, 3)}
+    if prune_too:
+        document["removed"] = list(removed)
+
+    def show() -> None:
+        shown.show_made(session.screen, point, seconds)
+        if prune_too and status is None:
+            session.screen.out.print()
+            shown_prune.show_done(session.screen, {"removed": removed})
+
+    session.result(document, show)
+    return status
+
+
+def _pin(point: Path, reason: str, emit: Emit) -> None:
+    try:
+        pins.pin(point, " ".join(reason.split()))
+    except OSError as error:
+        emit(Caution(f'"{point.name}" is made, and could not be pinned: {error.strerror or error}'))
+
+
+def _pruned(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], int | None]:
+    """What was removed; and the exit status when that failed. The backup is there in any case."""
+    tables, settings = session.settings.tables, session.settings
+    wish = prune.Wish(retention=tables.retention)
+    within = tables.record.post_mortem_within
+    try:
+        plan = prune.plan(session.target, settings.store, wish, settings.state, post_mortem_within=within, valid=made)
+        if not plan.going:
+            return (), None
+        return prune.run(session.target, plan, emit, settings.state, post_mortem_within=within)["removed"], None
+    except LastgoodError as error:
+        emit(Caution(f"the restore point is made; older ones stay: {error}"))
+        return (), error.exit_status

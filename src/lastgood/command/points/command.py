@@ -1,0 +1,127 @@
+"""``lastgood points``: what one can go back to."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from time import monotonic
+from typing import Annotated
+
+import typer
+
+from lastgood import points
+from lastgood.cli import complete
+from lastgood.cli.application import command, group
+from lastgood.cli.operands import DATABASE
+from lastgood.cli.session import Session
+from lastgood.command.points import show as shown
+from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.events import StageDone, StageStarted
+from lastgood.points import pins
+
+
+def list_(session: Session) -> None:
+    """List the restore points in the store and in folders below it, the newest first.
+
+    Those that lastgood made have a manifest. Of foreign ones only the beginning is read here; `lastgood points verify`
+    reads them to the end.
+    """
+    found = sorted(points.all_points(session.settings.store), key=lambda point: point.made_at, reverse=True)
+    document = {"store": str(session.settings.store), "points": [shown.document(point) for point in found]}
+    others = () if found else points.elsewhere(session.settings.store)
+    session.result(document, lambda: shown.show_list(session.screen, session.settings.store, found, others))
+
+
+group_ = group("points", "List, verify and pin restore points. Without a command: list them.", list_)
+command("list", into=group_)(list_)
+
+
+@command("verify", 3, 4, into=group_)
+def verify(
+    session: Session,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="POINT", help="Their names or paths; all of the store.", autocompletion=complete.points),
+    ] = None,
+    database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
+) -> int | None:
+    """Say of restore points whether they are complete and uncorrupted.
+
+    Reads each one from end to end. Ends with 4 when one of them is not valid. One of a part of a database (definitions
+    only, rows only, no rows for some tables, or without objects that its own commands need) is "partial", which is not
+    valid: it cannot replace a database. An export of another program is "foreign". Of a dump of a whole cluster every
+    database is read.
+    """
+    store = session.settings.store
+    wanted = [points.find(store, name) for name in names] if names else points.all_points(store)
+    verdicts = []
+    with session.work() as (emit, cancelled):
+        for point in wanted:
+            started = monotonic()
+            emit(StageStarted("verify", f"verify {point.path.name}"))
+            verdict = points.verify(point, database=database, emit=emit, cancelled=cancelled)
+            emit(StageDone("verify", monotonic() - started, verdict.state))
+            verdicts.append((point, verdict))
+    document = {"points": [shown.verdict(point, verdict) for point, verdict in verdicts]}
+    session.result(document, lambda: shown.show_verdicts(session.screen, verdicts))
+    return None if all(verdict.valid for _, verdict in verdicts) else 4
+
+
+@command("pin", 4, 5, into=group_)
+def pin(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="POINT", help="Its name.", autocompletion=complete.points)],
+    reason: Annotated[str, typer.Option("--reason", metavar="TEXT", help="Why it must stay.")],
+) -> None:
+    """Pin a restore point: nothing removes it until it is unpinned.
+
+    Neither a policy nor an age nor its name on the command line of `lastgood prune`. The pin lies beside it, for
+    everybody who uses the store.
+    """
+    if not reason.strip():
+        raise UsageError(
+            f'cannot pin "{name}": no reason is given',
+            hint="Say why it must stay: --reason TEXT. Somebody will have to decide one day whether that holds still.",
+            state=NOTHING_LOOKED_AT,
+        )
+    point = points.find(session.settings.store, name)
+    try:
+        made = pins.pin(point.path, " ".join(reason.split()))
+    except OSError as error:
+        raise _not_written("pin", name, point.path, error) from error
+    session.result(
+        {"point": shown.document(point), "pin": made.model_dump(mode="json")},
+        lambda: session.screen.say(f"Done: {point.path.name} stays until lastgood points unpin {point.path.name}"),
+    )
+
+
+@command("unpin", 3, 4, 5, into=group_)
+def unpin(
+    session: Session,
+    name: Annotated[str, typer.Argument(metavar="POINT", help="Its name.", autocompletion=complete.points)],
+) -> None:
+    """Take the pin of a restore point away: it may be removed again."""
+    point = points.find(session.settings.store, name)
+    before = pins.pin_of(point.path)
+    if before is None:
+        raise Refused(
+            f'cannot unpin "{point.path.name}": it is not pinned',
+            hint="Look at lastgood points.",
+            state=NOT_REACHED,
+        )
+    try:
+        pins.unpin(point.path)
+    except OSError as error:
+        raise _not_written("unpin", name, point.path, error) from error
+    session.result(
+        {"point": shown.document(point), "pin": None},
+        lambda: session.screen.say(f"Done: {point.path.name} may be removed again. It was {before.said}"),
+    )
+
+
+def _not_written(what: str, name: str, path: Path, error: OSError) -> Failed:
+    return Failed(
+        f'cannot {what} "{name}": {(error.strerror or str(error)).lower()}',
+        hint=f'Pins are written beside the restore point, in "{path.parent}": that must be possible.',
+        state=NOT_REACHED,
+    )

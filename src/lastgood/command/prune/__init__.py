@@ -1,0 +1,1 @@
+"""The command ``prune``: remove what is no longer needed."""

@@ -1,0 +1,71 @@
+"""``lastgood prune``."""
+
+from __future__ import annotations
+
+import re
+from datetime import timedelta
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli.application import command
+from lastgood.cli.complete import points
+from lastgood.cli.session import Session
+from lastgood.command.prune import prune
+from lastgood.command.prune import show as shown
+from lastgood.command.rollback.command import DryRun, Yes
+from lastgood.errors import UsageError
+
+_AGE = re.compile(r"(\d+)\s*([hdw])")
+_UNITS = {"h": "hours", "d": "days", "w": "weeks"}
+
+
+@command("prune", 3, 5, 7)
+def prune_(
+    session: Session,
+    names: Annotated[
+        list[str] | None,
+        typer.Argument(metavar="NAME", help="Kept databases and restore points.", autocompletion=points),
+    ] = None,
+    older_than: Annotated[
+        str | None, typer.Option("--older-than", metavar="AGE", help="What is older: 12h, 30d, 8w.")
+    ] = None,
+    keep: Annotated[
+        int | None, typer.Option("--keep", min=0, metavar="N", help="What is not among the N newest of its kind.")
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Remove kept databases and restore points for good.
+
+    By [retention] of lastgood.toml when nothing else is said. The last valid restore point stays, and so does what is
+    pinned and what an unfinished run needs; unless they are named, the kept database of the last run, what it went back
+    to, and what a post-mortem that is not written refers to.
+    """
+    target, screen = session.target, session.screen
+    age = _age(older_than) if older_than is not None else None
+    tables = session.settings.tables
+    wish = prune.Wish(older_than=age, keep=keep, named=tuple(names or ()), retention=tables.retention)
+    within = tables.record.post_mortem_within
+    plan = prune.plan(target, session.settings.store, wish, session.settings.state, post_mortem_within=within)
+    if dry_run or not plan.going:
+        session.result(plan.document(), lambda: shown.show(screen, plan))
+        return
+    if not session.settings.json and not (yes and session.settings.quiet):
+        shown.show(screen, plan)
+    session.confirm("remove them for good", plan.live, yes)
+    with session.events() as emit:
+        document = prune.run(target, plan, emit, session.settings.state, post_mortem_within=within)
+    session.result(document, lambda: shown.show_done(screen, document))
+
+
+def _age(text: str) -> timedelta:
+    match = _AGE.fullmatch(text.strip())
+    if match is None:
+        raise UsageError(
+            f'cannot read the age "{text}": it is no number of hours, days or weeks',
+            hint="Write it like 12h, 30d or 8w.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    return timedelta(**{_UNITS[match[2]]: int(match[1])})

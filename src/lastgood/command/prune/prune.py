@@ -1,0 +1,393 @@
+"""Remove kept databases and restore points, by policy, by age and number; first list what would go and what stays, and
+why.
+
+Never: the last valid restore point, one that is still needed (``needed``), and the kept database of the last run,
+unless it is named. Incomplete copies of killed restores and trials go when they are named, leftovers of a killed run
+when they are named and empty. Nothing else in lastgood ever removes a kept database or a finished restore point.
+"""
+
+from __future__ import annotations
+
+import shlex
+import shutil
+from collections.abc import Iterable, Iterator, Mapping, Sequence
+from contextlib import suppress
+from dataclasses import dataclass
+from datetime import datetime, timedelta
+from itertools import groupby
+from pathlib import Path
+from typing import Any, Literal
+from zoneinfo import ZoneInfo
+
+from lastgood import points
+from lastgood.config.tables import Keep, Record, Retention
+from lastgood.errors import Blocked, Refused, UsageError
+from lastgood.events import Emit, Note, StageDone, StageStarted, silent
+from lastgood.journal import recording
+from lastgood.journal.run_names import new_run
+from lastgood.models import Document, Frozen
+from lastgood.points import RestorePoint, pins
+from lastgood.points.in_use import Need, needs
+from lastgood.points.manifest import has_manifest, manifest_path
+from lastgood.points.retention import kept_by
+from lastgood.postgres import clock, copying, database
+from lastgood.postgres.database import Database
+from lastgood.postgres.leftover import drop_leftover, leftovers
+from lastgood.postgres.lock import holder, lock_live
+from lastgood.postgres.mark import Mark, marked, server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.text.units import span
+
+FOREIGN_STAYS = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+NAMED = "named"
+INVALID = "invalid: dropping it was interrupted"
+POST_MORTEM_WITHIN = Record().post_mortem_within
+NO_POLICY = Retention()
+NOTHING_SAYS = "cannot prune: nothing says what is to go"
+SAY_IT = (
+    "Say it by age or number, or name it: lastgood prune --older-than 30d, --keep 5, or NAME. Or write what is to be "
+    "kept into lastgood.toml, as [retention]."
+)
+
+
+class Candidate(Frozen):
+    """A kept database, a restore point, the incomplete copy of a killed restore or trial, or an unmarked database that
+    a killed run left. ``goes``, or stays because of ``why``. When a leftover was made is not known."""
+
+    kind: Literal["kept database", "restore point", "incomplete copy", "leftover"]
+    name: str
+    path: str | None = None
+    oid: int | None = None
+    made_at: datetime | None
+    bytes: int
+    goes: bool
+    why: str
+
+
+class PrunePlan(Document):
+    """What would go and what stays, the newest first. ``timezone``: whose days and weeks the reasons mean, null where
+    no policy decided."""
+
+    live: str
+    timezone: str | None = None
+    candidates: tuple[Candidate, ...]
+
+    @property
+    def going(self) -> tuple[Candidate, ...]:
+        """What would be removed."""
+        return tuple(each for each in self.candidates if each.goes)
+
+
+@dataclass(frozen=True, slots=True)
+class Wish:
+    """What is to go: everything older than ``older_than`` and beyond the ``keep`` newest of its kind (both when both
+    are given), or just what is ``named`` (databases by name, restore points by file name). When none of the three is
+    said, what no rule of ``retention`` keeps."""
+
+    older_than: timedelta | None = None
+    keep: int | None = None
+    named: tuple[str, ...] = ()
+    retention: Retention = NO_POLICY
+
+    @property
+    def by_policy(self) -> bool:
+        """Whether the policy decides."""
+        return self.older_than is None and self.keep is None and not self.named
+
+
+def plan(
+    target: Target,
+    store: Path,
+    wish: Wish,
+    state: Path | None = None,
+    *,
+    post_mortem_within: float = POST_MORTEM_WITHIN,
+    valid: Path | None = None,
+) -> PrunePlan:
+    """What goes, and what stays. ``state`` is the folder with this machine's journals, ``post_mortem_within``: how many
+    seconds after a rollback its post-mortem is due; 0 where none is written. ``valid`` is a restore point that was
+    verified just now.
+
+    Raises UsageError when nothing says what is to go, Refused for a name that is not there or must stay.
+    """
+    if wish.by_policy and wish.retention.keep is None and wish.retention.kept is None:
+        raise UsageError(NOTHING_SAYS, hint=SAY_IT)
+    live, named = target.dbname, wish.named
+    with database.connect_maintenance(target, live) as maintenance:
+        now = server_clock(maintenance)
+        ours = [(found, mark) for found, mark in marked(maintenance) if mark.live == live]
+        left = [] if holder(maintenance, live) else leftovers(maintenance, live)
+        # A store whose own files are one dump is not to be removed as a whole.
+        there = [point for point in points.listing(store) if point.path != store]
+        stored = [point for point in there if _concerns(point, live) or point.path.name in named]
+        needed = needs(
+            maintenance, live, [point.path for point in stored], state, post_mortems=bool(post_mortem_within)
+        )
+    found = list(_kept(ours, wish, now))
+    for point, (goes, why) in zip(stored, _verdicts(stored, wish, now), strict=True):
+        need = needed.get(str(point.path))
+        if need is not None and point.path.name in named and need.always:
+            raise Refused(
+                f'cannot prune "{point.path.name}": {need.why}',
+                hint=f"Take the pin away first: lastgood points unpin {point.path.name}"
+                if pins.pin_of(point.path) is not None
+                else "Look at lastgood status; what is unfinished needs it.",
+                state="Nothing was removed.",
+            )
+        if need is not None and goes and point.path.name not in named:
+            goes, why = False, need.why
+        # The journal that knows of the rollback may lie on another machine.
+        if goes and point.is_emergency and not named and (now - point.made_at).total_seconds() < post_mortem_within:
+            goes, why = False, f"an emergency backup of the last {span(post_mortem_within)}"
+        found.append(
+            Candidate(
+                kind="restore point",
+                name=point.path.name,
+                path=str(point.path),
+                made_at=point.made_at,
+                bytes=point.size,
+                goes=goes,
+                why=why,
+            )
+        )
+    found = _keep_a_valid_one(found, stored, valid)
+    found += _copies(ours, wish)
+    for unmarked in left:
+        goes = unmarked.name in named
+        found.append(
+            Candidate(
+                kind="leftover",
+                name=unmarked.name,
+                oid=unmarked.oid,
+                made_at=None,
+                bytes=unmarked.bytes or 0,
+                goes=goes,
+                why=NAMED if goes else "never marked by the run that made it; name it to remove it",
+            )
+        )
+    missing = set(named) - {each.name for each in found}
+    if missing:
+        raise Refused(
+            f'cannot prune "{sorted(missing)[0]}": there is no kept database and no restore point of that name',
+            hint="Look at lastgood status and lastgood points.",
+            state="Nothing was removed.",
+        )
+    return PrunePlan(live=live, timezone=wish.retention.timezone if wish.by_policy else None, candidates=tuple(found))
+
+
+def _kept(ours: Sequence[tuple[Database, Mark]], wish: Wish, now: datetime) -> Iterator[Candidate]:
+    """The kept databases, the newest first. Whatever is wished, the newest stays unless it is named."""
+    every = sorted((pair for pair in ours if pair[1].role == "kept"), key=lambda pair: pair[1].started, reverse=True)
+    kept = [pair for pair in every if not pair[0].invalid]
+    verdicts = [_verdict(each.name, place, mark.started, now, wish) for place, (each, mark) in enumerate(kept)]
+    if wish.by_policy:
+        verdicts = _by_policy(wish.retention.kept, [mark.started for _, mark in kept], wish, now, "kept databases")
+    for place, ((each, mark), (goes, why)) in enumerate(zip(kept, verdicts, strict=True)):
+        if place == 0 and goes and each.name not in wish.named:
+            goes, why = False, "the undo of the last run; name it to remove it"
+        yield _database("kept database", each, mark, goes, why)
+    for each, mark in every:
+        if each.invalid:
+            # An interrupted DROP DATABASE: such a database accepts no connections any more.
+            goes = not wish.named or each.name in wish.named
+            yield _database("kept database", each, mark, goes, INVALID if goes else "not named")
+
+
+def _copies(ours: Sequence[tuple[Database, Mark]], wish: Wish) -> Iterator[Candidate]:
+    """What killed restores and trials left, and what is being made now."""
+    for each, mark in ours:
+        if mark.role == "copy":
+            goes = each.name in wish.named
+            what = f"the incomplete {mark.options.get('kind', 'restore')} {mark.run}; name it to remove it"
+            yield _database("incomplete copy", each, mark, goes, NAMED if goes else what)
+
+
+def _database(
+    kind: Literal["kept database", "incomplete copy"], found: Database, mark: Mark, goes: bool, why: str
+) -> Candidate:
+    return Candidate(
+        kind=kind,
+        name=found.name,
+        oid=found.oid,
+        made_at=mark.started,
+        bytes=found.size_bytes or 0,
+        goes=goes,
+        why=why,
+    )
+
+
+def _verdicts(stored: Sequence[RestorePoint], wish: Wish, now: datetime) -> list[tuple[bool, str]]:
+    """Of each restore point whether it goes, and why."""
+    if not wish.by_policy:
+        return [_verdict(each.path.name, place, each.made_at, now, wish) for place, each in enumerate(stored)]
+    found: dict[Path, tuple[bool, str]] = {}
+    backups = [point for point in stored if not any(_kind(point))]
+    # Each kind by itself: an emergency backup, a damaged or a foreign one must not take the place of a backup.
+    for _, group in groupby(sorted(stored, key=_kind), key=_kind):
+        together = list(group)
+        if together[0].manifest is None and not wish.retention.foreign:
+            said = [(False, FOREIGN_STAYS)] * len(together)
+        else:
+            moments = [point.made_at for point in together]
+            reference = _newest(backups or together, now)
+            said = _by_policy(wish.retention.keep, moments, wish, reference, "restore points")
+        found |= {point.path: each for point, each in zip(together, said, strict=True)}
+    return [found[point.path] for point in stored]
+
+
+def _newest(points: Sequence[RestorePoint], now: datetime) -> datetime:
+    """What "within" counts back from: where backups have stopped, those that are there stay. What claims to come from
+    the future tells nothing."""
+    return max((point.made_at for point in points if point.made_at <= now), default=now)
+
+
+def _kind(point: RestorePoint) -> tuple[bool, bool, bool]:
+    return bool(point.problem), point.manifest is None, point.is_emergency
+
+
+def _by_policy(
+    keep: Keep | None, moments: Sequence[datetime], wish: Wish, reference: datetime, what: str
+) -> list[tuple[bool, str]]:
+    if keep is None:
+        return [(False, f"[retention] says nothing of {what}")] * len(moments)
+    rules = kept_by(keep, moments, zone=ZoneInfo(wish.retention.timezone), reference=reference)
+    return [(not by, ", ".join(by) or "no rule of [retention] keeps it") for by in rules]
+
+
+def _concerns(point: RestorePoint, live: str) -> bool:
+    """A store may be shared: what is known to be of another database neither goes nor counts, and neither does a file
+    that only has a name like a dump's.
+    """
+    return not point.problem if point.manifest is None else point.manifest.database == live
+
+
+def _verdict(name: str, place: int, made_at: datetime, now: datetime, wish: Wish) -> tuple[bool, str]:
+    if wish.named:
+        return (True, NAMED) if name in wish.named else (False, "not named")
+    if wish.keep is not None and place < wish.keep:
+        return False, f"among the {wish.keep} newest"
+    if wish.older_than is not None and now - made_at <= wish.older_than:
+        return False, "not old enough"
+    return True, "old enough" if wish.older_than is not None else f"beyond the {wish.keep} newest"
+
+
+def _keep_a_valid_one(
+    found: Iterable[Candidate], stored: Sequence[RestorePoint], valid: Path | None
+) -> list[Candidate]:
+    """If no valid restore point would stay, the newest valid one that would go stays. Points are read to know.
+
+    Emergency backups hold what a rollback got away from: one does not stand in for a restore point. Neither does one of
+    which nobody knows whose it is for one of ours, nor a link to a file that goes.
+    """
+    stored = [point for point in stored if not point.is_emergency]
+    result = list(found)
+    by_path = {each.path: index for index, each in enumerate(result) if each.path is not None}
+    leaving = {point.path for point in stored if result[by_path[str(point.path)]].goes}
+    files = {path.resolve() for path in leaving if not path.is_symlink()}
+    stored = [point for point in stored if not (point.path.is_symlink() and point.path.resolve() in files)]
+    ours = [point for point in stored if point.manifest is not None]
+    for among in (ours, stored) if leaving else ():
+        going = [point for point in among if point.path in leaving]
+        staying = [point for point in among if point.path not in leaving]
+        if any(point.path == valid or points.verify(point).valid for point in staying):
+            return result
+        for point in going:
+            if points.verify(point).valid:
+                index = by_path[str(point.path)]
+                result[index] = result[index].model_copy(update={"goes": False, "why": "the last valid restore point"})
+                return result
+    return result
+
+
+def run(
+    target: Target,
+    plan: PrunePlan,
+    emit: Emit = silent,
+    state: Path | None = None,
+    *,
+    post_mortem_within: float = POST_MORTEM_WITHIN,
+) -> dict[str, Any]:
+    """Removes what the plan says, one after the other; each database is checked by OID and mark again, and whether a
+    restore point is needed now: somebody may have thought long over the plan. ``state``: the folder of the record."""
+    with database.connect_maintenance(target, plan.live) as maintenance:
+        lock_live(maintenance, plan.live, lambda held: _as_planned(held, plan))
+        going = [each.name for each in plan.going]
+        kept = recording.attempt(
+            state,
+            new_run(server_clock(maintenance)),
+            "prune",
+            emit,
+            skew=clock.skew(maintenance),
+            live=plan.live,
+            going=going,
+        )
+        with recording.recording(kept, emit) as emit:
+            paths = [Path(each.path) for each in plan.going if each.path is not None]
+            needed = needs(maintenance, plan.live, paths, state, post_mortems=bool(post_mortem_within))
+            document = _removed(maintenance, target, plan, needed, emit)
+            recording.ended(kept, "done", removed=document["removed"])
+    return document
+
+
+def _as_planned(maintenance: Connection, plan: PrunePlan) -> None:
+    """Under the lock: all that was to stay is still there. Two operators may each have planned to keep what the other
+    removes. Raises Refused."""
+    oids = {each.oid for each in database.every(maintenance)}
+    for each in plan.candidates:
+        there = Path(each.path).exists() if each.path is not None else each.oid in oids
+        if not each.goes and not there:
+            raise Refused(
+                f'cannot prune: "{each.name}", which was to stay, was removed since the plan was made',
+                hint="Run lastgood prune again: it makes a new plan.",
+                state="Nothing was removed.",
+            )
+
+
+def _removed(
+    maintenance: Connection, target: Target, plan: PrunePlan, needed: Mapping[str, Need], emit: Emit
+) -> dict[str, Any]:
+    removed: list[str] = []
+    for each in plan.going:
+        emit(StageStarted("prune", f"remove {each.name}"))
+        if each.kind == "leftover":
+            unmarked = next((one for one in leftovers(maintenance, plan.live) if one.oid == each.oid), None)
+            if unmarked is None:
+                emit(Note(f'"{each.name}" is no longer a leftover; it was not removed'))
+                continue
+            drop_leftover(maintenance, target, unmarked, plan.live)
+        elif each.oid is not None:
+            role = "kept" if each.kind == "kept database" else "copy"
+            if each.oid not in {found.oid for found, mark in marked(maintenance) if mark.role == role}:
+                emit(Note(f'"{each.name}" is no longer a {each.kind}; it was not removed'))
+                continue
+            if role == "copy":
+                copying.take_over(maintenance, each.name)
+            try:
+                database.drop(maintenance, each.name, each.oid)
+            except Blocked as error:
+                error.hint += f" Then run: lastgood prune {shlex.quote(each.name)}"
+                raise
+        elif each.path is not None:
+            path = Path(each.path)
+            need = needed.get(each.path)
+            if need is not None and (need.always or each.why != NAMED):
+                emit(Note(f'"{each.name}" is needed now, and left alone: {need.why}'))
+                continue
+            # The manifest first: a dump without one is still a restore point, a manifest alone is nothing.
+            if has_manifest(path):
+                manifest_path(path).unlink()
+            if path.is_symlink():
+                path.unlink()
+            elif path.is_dir() and (files := points.files_of_set(path)):
+                # Whatever else lies beside them is somebody's.
+                for file in files:
+                    file.unlink(missing_ok=True)
+                with suppress(OSError):
+                    path.rmdir()
+            elif path.is_dir():
+                shutil.rmtree(path)
+            else:
+                path.unlink(missing_ok=True)
+        removed.append(each.name)
+        emit(StageDone("prune", 0.0, each.name))
+    return {"format": 1, "live": plan.live, "status": "done", "removed": removed}

@@ -1,0 +1,47 @@
+"""What a prune would remove, and what it would not."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from lastgood.command.prune.prune import PrunePlan
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+
+
+def show(screen: Screen, plan: PrunePlan) -> None:
+    """Everything that was looked at, what goes first."""
+    going = plan.going
+    if not going:
+        screen.say("Nothing would be removed.", style="bold")
+    else:
+        freed = units.size(sum(each.bytes for each in going))
+        screen.say(f"Would remove {units.counted(len(going), 'thing')} ({freed}) for good:", style="bold")
+    if plan.timezone is not None:
+        screen.say(f"By [retention] of lastgood.toml, in days and weeks of {plan.timezone}.", first="  ", indent=2)
+    if not plan.candidates:
+        return
+    screen.out.print()
+    columns = (Column(""), Column("name", fold=True), Column("what"), Column("made"), Column("size", right=True))
+    screen.table(
+        (*columns, Column("why", fold=True)),
+        [
+            (
+                "remove" if each.goes else "keep",
+                each.name,
+                each.kind,
+                units.ago(each.made_at) if each.made_at is not None else "",
+                units.size(each.bytes),
+                each.why,
+            )
+            for each in sorted(plan.candidates, key=lambda each: not each.goes)
+        ],
+    )
+
+
+def show_done(screen: Screen, document: dict[str, Any]) -> None:
+    """What was removed."""
+    removed = document["removed"]
+    screen.say(f"Done: {units.counted(len(removed), 'thing')} removed.", style="bold green")
+    for name in removed:
+        screen.say(name, first="  - ", indent=4)

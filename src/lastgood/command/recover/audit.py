@@ -1,0 +1,186 @@
+"""What the database itself remembers of what was changed: the application's audit table, and the server's counters.
+
+It tells how much was lost, and of which tables; the rows themselves are in it only where the application puts them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+from datetime import datetime
+from typing import Any
+
+from psycopg import sql
+
+from lastgood.command.recover.evidence import Audit, Change, Counter
+from lastgood.command.recover.live import Looking
+from lastgood.command.recover.server import limit
+from lastgood.config.tables import Audit as Configured
+from lastgood.postgres.server import Connection
+
+SHOWN = 40
+SECONDS = 2.0
+
+
+@dataclass(frozen=True, slots=True)
+class Known:
+    """An audit table that one recognises by its name: which product's, and what its columns are called."""
+
+    product: str
+    schema: str
+    table: str
+    time: str
+    tables: str
+    operation: str
+
+
+KNOWN = (
+    Known("supa_audit", "audit", "record_version", "ts", "table_name", "op"),
+    Known("the PostgreSQL wiki's audit trigger", "audit", "logged_actions", "action_tstamp_tx", "table_name", "action"),
+    Known("an older audit trigger", "audit", "logged_actions", "action_tstamp", "table_name", "action"),
+    Known("django-auditlog", "", "auditlog_logentry", "timestamp", "content_type_id", "action"),
+    Known("PaperTrail", "", "versions", "created_at", "item_type", "event"),
+)  # fmt: skip
+# What applications call theirs, and its columns; the likelier first.
+NAMES = ("audit_log", "audit_logs", "audit_trail", "audit_events", "audit", "change_log", "changelog", "history_log")
+TIMES = (
+    "occurred_at",
+    "changed_at",
+    "happened_at",
+    "logged_at",
+    "created_at",
+    "event_time",
+    "timestamp",
+    "ts",
+    "at",
+    "time",
+)
+TABLES = ("table_name", "relation", "entity_type", "entity", "object_type", "resource_type", "record_type", "item_type")
+OPERATIONS = ("operation", "op", "action", "event", "event_type", "tg_op", "verb", "change_type")
+
+_COLUMNS = """
+SELECT n.nspname, c.relname,
+       array_agg(a.attname::text),
+       coalesce(array_agg(a.attname::text)
+         FILTER (WHERE a.atttypid = ANY ('{timestamptz,timestamp}'::regtype[])), '{}')
+FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+JOIN pg_catalog.pg_attribute a ON a.attrelid = c.oid AND a.attnum > 0 AND NOT a.attisdropped
+WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND (lower(c.relname) = ANY (%s) OR format('%%s.%%s', n.nspname, c.relname) = ANY (%s))
+GROUP BY 1, 2 ORDER BY 1, 2
+"""
+
+
+@dataclass(frozen=True, slots=True)
+class Columns:
+    """Where an audit table has what is counted; ``table`` may be empty, then all is one."""
+
+    schema: str
+    name: str
+    time: str
+    table: str
+    operation: str
+    recognised: str
+
+
+def recognise(
+    rows: Iterable[tuple[str, str, Sequence[str], Sequence[str]]], configured: Configured | None
+) -> Columns | None:
+    """The audit table among (schema, name, columns, those that are times): the configured one, else the best known."""
+    guessed: list[tuple[int, Columns]] = []
+    for schema, name, columns, times in rows:
+        if configured is not None:
+            if configured.table in (f"{schema}.{name}", name):
+                time = configured.time_column or _first(TIMES, times) or next(iter(times), "")
+                table = configured.table_column or _first(TABLES, columns)
+                operation = configured.operation_column or _first(OPERATIONS, columns)
+                return Columns(schema, name, time, table, operation, "named in [recover.audit]") if time else None
+            continue
+        for rank, known in enumerate(KNOWN):
+            fits = {known.time, known.tables, known.operation} <= set(columns)
+            if known.table == name and known.schema in ("", schema) and fits:
+                found = Columns(schema, name, known.time, known.tables, known.operation, f"made by {known.product}")
+                guessed.append((rank, found))
+        time, operation = _first(TIMES, times), _first(OPERATIONS, columns)
+        if name.lower() in NAMES and time and operation:
+            rank = len(KNOWN) + NAMES.index(name.lower())
+            found = Columns(
+                schema, name, time, _first(TABLES, columns), operation, "recognised by its name and columns"
+            )
+            guessed.append((rank, found))
+    return min(guessed, key=lambda each: (each[0], each[1].schema, each[1].name))[1] if guessed else None
+
+
+def _first(wanted: Sequence[str], columns: Sequence[str]) -> str:
+    by_name = {name.lower(): name for name in columns}
+    return next((by_name[name] for name in wanted if name in by_name), "")
+
+
+def look(looking: Looking, configured: Configured | None, since: datetime | None, seconds: float) -> Audit | None:
+    """The audit table and what it counts of the time after ``since``; None when there is none that one could
+    recognise."""
+    connection = looking.connection
+    found: Columns | None = None
+    with looking.at("the audit table"):
+        named = [configured.table] if configured is not None else []
+        names = [*NAMES, *(known.table for known in KNOWN), *(name.rpartition(".")[2].lower() for name in named)]
+        found = recognise(connection.execute(_COLUMNS, [names, named]).fetchall(), configured)
+    if found is None:
+        return None
+    shown = f"{found.schema}.{found.name}"
+    before = len(looking.unseen)
+    changes: list[Change] = []
+    with looking.at(f"the audit table {shown}"):
+        limit(connection, seconds)
+        changes += _changes(connection, found, since)
+    why_not = "".join(looking.unseen[before:]).partition(": ")[2]
+    return Audit(shown, found.recognised, since, tuple(changes), why_not)
+
+
+def _changes(connection: Connection, found: Columns, since: datetime | None) -> Iterable[Change]:
+    time = sql.Identifier(found.time)
+    where = sql.SQL(" WHERE {} > {}").format(time, sql.Literal(since)) if since is not None else sql.SQL("")
+    # A time zone that the column lacks is taken as UTC, which the session is in.
+    query = sql.SQL(
+        "SELECT {}, {}, count(*), min({})::timestamptz, max({})::timestamptz FROM {}{}"
+        " GROUP BY 1, 2 ORDER BY 3 DESC, 1, 2 LIMIT {}"
+    ).format(
+        _text(found.table), _text(found.operation), time, time, sql.Identifier(found.schema, found.name), where,
+        sql.Literal(SHOWN),
+    )  # fmt: skip
+    for table, operation, count, first, last in connection.execute(query):
+        yield Change(table or "", (operation or "").upper(), count, first, last)
+
+
+def _text(column: str) -> sql.Composable:
+    return sql.SQL("left({}::text, 200)").format(sql.Identifier(column)) if column else sql.SQL("''")
+
+
+_COUNTERS = """
+SELECT format('%I.%I', s.schemaname, s.relname), s.n_tup_del, s.n_dead_tup,
+       greatest(s.last_vacuum, s.last_autovacuum),
+       (SELECT stats_reset FROM pg_catalog.pg_stat_database WHERE datname = current_database())
+FROM pg_catalog.pg_stat_user_tables s
+WHERE s.n_tup_del > 0 AND s.schemaname !~ '^pg_'
+ORDER BY s.n_tup_del DESC, 1 LIMIT 20
+"""
+
+
+def counters(looking: Looking) -> tuple[Counter, ...]:
+    """Tables from which rows were deleted since the server's counters began, those with the most first. Rows that a
+    TRUNCATE or a DROP took are in no counter."""
+    found: list[Counter] = []
+    with looking.at("the server's counters"):
+        found += [Counter(*row) for row in looking.connection.execute(_COUNTERS)]
+    return tuple(found)
+
+
+def last_commit(looking: Looking) -> datetime | None:
+    """When anything was committed last in this cluster; None unless the server keeps these times."""
+    row: Any = None
+    with looking.at("the last commit"):
+        row = looking.connection.execute(
+            "SELECT timestamp FROM pg_catalog.pg_last_committed_xact()"
+            " WHERE current_setting('track_commit_timestamp') = 'on'"
+        ).fetchone()
+    return row[0] if row is not None else None

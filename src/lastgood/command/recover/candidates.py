@@ -1,0 +1,206 @@
+"""The restore points that there are, and as much of them as can be read in the time: the newest first."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from time import monotonic
+
+from lastgood import points
+from lastgood.command.recover.evidence import Candidate, Wish
+from lastgood.errors import BadPoint, Interrupted, LastgoodError
+from lastgood.points import RestorePoint, Verdict
+from lastgood.points.glance import glance
+
+READING_SECONDS = 2.0
+# Larger ones are only skimmed: rows are counted and not looked at.
+WHOLLY = 32 << 20
+USUAL = ("backups", "backup", "dumps", "db_backups")
+ENTRIES = 400
+DEPTH = 2
+PLACES_SECONDS = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What lies in the store. ``of_others``: names of points of other databases. ``problem``: why it can't be read."""
+
+    candidates: tuple[Candidate, ...] = ()
+    emergency_backups: tuple[RestorePoint, ...] = ()
+    of_others: tuple[str, ...] = ()
+    problem: str = ""
+
+
+def look(
+    store: Path,
+    name: str,
+    wish: Wish,
+    known: Mapping[Path, Verdict],
+    unseen: list[str],
+    cancelled: Callable[[], bool] = lambda: False,
+) -> Found:
+    """The restore points of the database ``name``. ``known`` are verdicts that were reached before: those are not read
+    again. Raises Interrupted when ``cancelled`` turned true."""
+    try:
+        there = points.all_points(store)
+    except BadPoint as error:
+        return Found(problem=str(error))
+    if not store.exists():
+        return Found(problem=f'there is no folder "{store}"')
+    ours: list[RestorePoint] = []
+    others: list[RestorePoint] = []
+    for point in there:
+        of = point.manifest.database if point.manifest is not None else name
+        (ours if of == name else others).append(point)
+    wanted = [point for point in ours if not point.is_emergency]
+    read = _read(wanted, name, wish, known, unseen, cancelled)
+    elsewhere = [each for each in read if each.facts is not None and each.facts.database not in (None, name)]
+    return Found(
+        candidates=tuple(each for each in read if each not in elsewhere),
+        emergency_backups=tuple(point for point in ours if point.is_emergency),
+        of_others=tuple(point.path.name for point in [*others, *(each.point for each in elsewhere)]),
+    )
+
+
+def _read(
+    wanted: Sequence[RestorePoint],
+    name: str,
+    wish: Wish,
+    known: Mapping[Path, Verdict],
+    unseen: list[str],
+    cancelled: Callable[[], bool],
+) -> list[Candidate]:
+    # Which migrations are in a point, only its rows tell; then it takes as long as it takes.
+    wholly = wish.thorough or wish.before_migration is not None
+    until = None if wholly else monotonic() + READING_SECONDS
+    found: list[Candidate] = []
+    enough = False
+    for point in wanted:
+        candidate = Candidate(point, facts=point.manifest.facts if point.manifest is not None else None)
+        verdict = known.get(point.path)
+        late = enough or (until is not None and monotonic() > until)
+        # What is newer than the moment that was asked for can't be chosen, whatever is in it.
+        too_new = wish.before is not None and point.made_at >= wish.before
+        if verdict is None and not late and not (too_new and not wish.thorough):
+            verdict = _verdict(point, name, until, cancelled, unseen)
+        if verdict is None and not too_new and not any(each.usable for each in found):
+            verdict = _at_a_glance(point)
+        if verdict is not None:
+            facts = candidate.facts if point.manifest is not None else verdict.facts
+            candidate = replace(candidate, verdict=verdict, facts=facts)
+            if wish.before_migration is not None and not wish.thorough:
+                enough = enough or (verdict.valid and points.may_lack(candidate.migration, wish.before_migration))
+        found.append(candidate)
+    return found
+
+
+def _at_a_glance(point: RestorePoint) -> Verdict | None:
+    """What its end and its SHA-256 tell, when there is no time to read it: None unless that is bad."""
+    try:
+        glance(point)
+    except BadPoint as error:
+        return Verdict(points.state_of(error), str(error), error.hint)
+    except (OSError, LastgoodError):
+        return None
+    return None
+
+
+def _verdict(
+    point: RestorePoint, name: str, until: float | None, cancelled: Callable[[], bool], unseen: list[str]
+) -> Verdict | None:
+    """None when the time was too short, or the programs to read it with are missing."""
+
+    def over() -> bool:
+        return cancelled() or (until is not None and monotonic() > until)
+
+    # Of our own ones the manifest tells what is in them.
+    skim = point.manifest is not None or (until is not None and point.size > WHOLLY)
+    try:
+        return points.verify(point, database=name, skim=skim, cancelled=over)
+    except Interrupted:
+        if cancelled():
+            raise
+        return None
+    except LastgoodError as error:
+        unseen.append(f"{point.path.name}: {error}")
+        return None
+
+
+def usual_places(store: Path, configured: Iterable[Path], home: Path, here: Path) -> tuple[Path, ...]:
+    """Where dumps tend to lie, besides the store: each folder once, those that exist."""
+    near = [store.parent, here, *(here / each for each in USUAL), Path("/var/backups"), home]
+    near += [home / each for each in USUAL]
+    seen = {store.resolve()}
+    found = []
+    for place in [*configured, *near]:
+        try:
+            resolved = place.resolve()
+            if resolved not in seen and place.is_dir():
+                found.append(place)
+        except OSError:
+            continue
+        seen.add(resolved)
+    return tuple(found)
+
+
+def elsewhere(places: Sequence[Path], store: Path, here: Path, name: str, unseen: list[str]) -> tuple[Candidate, ...]:
+    """Restore points in other folders and in the folders right below those; of each only the beginning is read. Those
+    that say they are of another database are left out, and so are damaged ones."""
+    until = monotonic() + PLACES_SECONDS
+    found: dict[Path, Candidate] = {}
+    for near in points.outside(store, here):
+        if near.manifest is None or near.manifest.database == name:
+            facts = near.manifest.facts if near.manifest is not None else None
+            found.setdefault(near.path.resolve(), Candidate(near, facts=facts))
+    inside = {store.resolve()}
+    for place in places:
+        for path in _entries(place, inside, unseen):
+            if monotonic() > until:
+                unseen.append(f'other folders, from "{place}" on: no time left')
+                return _newest_first(found.values())
+            try:
+                point = points.look_at(path)
+            except (OSError, LastgoodError):
+                continue
+            if point is None or point.problem or point.is_emergency:
+                continue
+            if point.manifest is None or point.manifest.database == name:
+                facts = point.manifest.facts if point.manifest is not None else None
+                found.setdefault(path.resolve(), Candidate(point, facts=facts))
+    return _newest_first(found.values())
+
+
+def _newest_first(found: Iterable[Candidate]) -> tuple[Candidate, ...]:
+    return tuple(sorted(found, key=lambda each: each.point.made_at, reverse=True))
+
+
+def _entries(place: Path, inside: set[Path], unseen: list[str]) -> list[Path]:
+    """The files in a folder, and in folders not far below that are called like ones for dumps; none of a folder that
+    was seen before."""
+    found: list[Path] = []
+    waiting = [(place, 0)]
+    while waiting:
+        folder, depth = waiting.pop(0)
+        try:
+            if folder.resolve() in inside:
+                continue
+            inside.add(folder.resolve())
+            entries = sorted(folder.iterdir())
+        except OSError as error:
+            unseen.append(f'the folder "{folder}": {(error.strerror or str(error)).lower()}')
+            continue
+        for entry in entries[:ENTRIES]:
+            if entry.name.startswith("."):
+                continue
+            try:
+                if entry.is_file() or (entry.is_dir() and (entry / "toc.dat").exists()):
+                    found.append(entry)
+                elif depth < DEPTH and entry.is_dir() and any(word in entry.name.lower() for word in _TELLING):
+                    waiting.append((entry, depth + 1))
+            except OSError:
+                continue
+    return found
+
+
+_TELLING = ("backup", "dump", "migration", "snapshot", "restore")

@@ -1,0 +1,270 @@
+"""What the live database lacks against the facts of a restore point, and what going back to one would take away. Pure
+functions of the evidence."""
+
+from __future__ import annotations
+
+from collections.abc import Collection, Iterator
+from dataclasses import dataclass, replace
+from typing import Self
+
+from lastgood.command.recover.evidence import Candidate, Key, Live, Seen
+from lastgood.dump.names import quoted
+from lastgood.facts import Facts
+from lastgood.loss import table_losses
+from lastgood.plan import TableLoss
+from lastgood.text.units import counted
+
+NAMED = 3
+RIGHTS = "pg_class.relacl"
+OURS = "lastgood_"
+# Kinds whose names a dump tells as the catalogue does. Their absence is no detail: a restore that was stopped half-way
+# has the tables, and not yet these.
+KEYS = ("primary key", "unique constraint", "foreign key", "index")
+OTHERS = ("view", "materialized view", "trigger", "policy", "sequence")
+_MANY = {
+    "index": "indexes",
+    "policy": "policies",
+    "view": "views",
+    "materialized view": "materialized views",
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Sign(Seen):
+    """Something by which one sees that the live database is damaged; ``decisive`` when it alone says so, ``put_off``
+    when it is of a kind that a rollback may leave for later."""
+
+    decisive: bool = True
+    put_off: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Reference:
+    """A restore point that the live database is held against: its name, and what it contains. ``counted``: its facts
+    list its schema objects. ``deployed``: a deployment that ended well began with it."""
+
+    name: str
+    facts: Facts
+    deployed: bool = False
+
+    @classmethod
+    def of(cls, candidate: Candidate) -> Self:
+        """Of a restore point whose content is known."""
+        assert candidate.facts is not None
+        note = candidate.point.manifest.deployment if candidate.point.manifest is not None else None
+        return cls(candidate.point.path.name, candidate.facts, note is not None and note.outcome == "deployed")
+
+    @property
+    def counted(self) -> bool:
+        """Whether it tells what schema objects it has."""
+        return bool(self.facts.object_counts)
+
+
+def signs(live: Live, reference: Reference | None, *, finishing: bool = False) -> tuple[Sign, ...]:
+    """Everything by which the live database shows damage, the plainest first. Without a reference only what the
+    catalogue itself gives away. ``finishing``: a run of ours has put off indexes and foreign keys, which are missing
+    then for a reason."""
+    found: list[Sign] = []
+    if reference is not None:
+        found += _against(live, reference)
+    found += _alone(live)
+    if finishing:
+        found = [replace(sign, decisive=False) if sign.put_off else sign for sign in found]
+    if not any(sign.decisive for sign in found):
+        # Who may read nothing in a sound database is meant to.
+        found = [sign for sign in found if sign.source != RIGHTS]
+    return tuple(sorted(found, key=lambda sign: not sign.decisive))
+
+
+def _against(live: Live, reference: Reference) -> Iterator[Sign]:
+    source = f"the facts of {reference.name}"
+    # A migration since may have dropped what is missing, on purpose: then it takes a person to say that it is damage.
+    # The same where it is not known whether there was one, since the rows of a large dump were only counted.
+    since = _migrated_since(live, reference)
+    unexplained = since is False or (since is None and live.migration is None)
+    expected = {(table.schema_name, table.name): table.rows for table in reference.facts.tables}
+    missing = [key for key in expected if key not in live.tables]
+    if missing:
+        verb = "is" if len(missing) == 1 else "are"
+        yield Sign(
+            f"{len(missing)} of {counted(len(expected), 'table')} {verb} missing: {_names(missing)}",
+            source,
+            unexplained,
+        )
+    with_rows = [key for key, rows in expected.items() if rows > 0 and key in live.tables]
+    empty = [key for key in with_rows if live.tables[key].rows == 0 and live.tables[key].exact]
+    if empty:
+        verb = "is" if len(empty) == 1 else "are"
+        text = f"{counted(len(empty), 'table')} that had rows {verb} empty: {_names(empty)}"
+        # A queue is empty every other minute; what held a share of all rows is not.
+        share = sum(expected[key] for key in empty) * 20 >= reference.facts.rows
+        yield Sign(text, source, (unexplained and share) or len(empty) * 2 > len(with_rows))
+    few = [
+        key
+        for key in with_rows
+        if key not in empty and live.tables[key].exact and (live.tables[key].rows or 0) < expected[key]
+    ]
+    for key in few[:NAMED]:
+        rows = live.tables[key].rows or 0
+        # Rows are deleted every day; of half a table nobody says so.
+        yield Sign(
+            f"{_name(key)} has {rows:,} of {expected[key]:,} rows",
+            source,
+            decisive=unexplained and rows * 2 < expected[key],
+        )
+    if live.objects is None or not reference.counted:
+        return
+    for kind in (*KEYS, *OTHERS):
+        names = {one.identity for one in reference.facts.objects if one.kind == kind}
+        gone = sorted(names - {identity for each, identity in live.objects if each == kind})
+        # What went with its table was told with the table.
+        gone = [name for name in gone if not any(name.endswith(f" on {_name(key)}") for key in missing)]
+        if gone:
+            verb = "is" if len(gone) == 1 else "are"
+            text = f"{len(gone)} of {_of(kind, len(names))} {verb} missing: {_shown(gone)}"
+            if len(gone) == len(names) > 1:
+                text = f"all {_of(kind, len(names))} are missing"
+            most = len(names) > 1 and len(gone) * 2 >= len(names)  # no migration drops half of them
+            decisive = kind == "primary key" or (kind in KEYS and (unexplained or most))
+            yield Sign(text, source, decisive, put_off=kind in ("index", "foreign key"))
+    leftovers = _leftovers(live, reference)
+    if leftovers and since is False:
+        text = f"{_shown(leftovers)}: in the database, not in {reference.name}, and no migration since is recorded"
+        yield Sign(text, live.migrations_table)
+
+
+def _alone(live: Live) -> Iterator[Sign]:
+    if not live.tables:
+        yield Sign("it has no table at all", "pg_class")
+    if live.migrations and set(live.tables) <= {_key(live.migrations_table)}:
+        text = f"it has no table but {live.migrations_table}, which says that {live.migrations} migrations were applied"
+        yield Sign(text, live.migrations_table)
+    if live.invalid:
+        text = f"{_of('index', len(live.invalid))} that the server does not use: {_shown(live.invalid)}"
+        yield Sign(text, "pg_index", put_off=True)
+    if live.unvalidated:
+        text = f"{_of('foreign key', len(live.unvalidated))} never looked at (NOT VALID): {_shown(live.unvalidated)}"
+        yield Sign(text, "pg_constraint", decisive=False)
+    out = [each for each in live.locked_out if each.readable == 0 and each.tables > 0]
+    if out and len(out) == len(live.locked_out):
+        who = ", ".join(f'"{each.role}"' for each in out[:NAMED])
+        text = f"no application can read anything: {who} may read none of {counted(out[0].tables, 'table')}"
+        yield Sign(text, RIGHTS)
+    elif out:
+        for each in out[:NAMED]:
+            text = f'"{each.role}" may read none of {counted(each.tables, "table")}'
+            yield Sign(text, RIGHTS, decisive=False)
+    if live.no_grants:
+        text = f"{_shown(live.no_grants)}: granted to nobody, unlike most tables beside it"
+        yield Sign(text, RIGHTS, decisive=False)
+
+
+def _leftovers(live: Live, reference: Reference) -> list[str]:
+    """Tables and views that are there and that the restore point lacks."""
+    there = {f"{kind} {name}" for kind, name in live.objects or () if kind in ("table", "view", "materialized view")}
+    then = {f"{one.kind} {one.identity}" for one in reference.facts.objects}
+    return sorted(each for each in there - then if not each.startswith(f"table {OURS}"))
+
+
+def _migrated_since(live: Live, reference: Reference) -> bool | None:
+    """The same, or by a deployment that ended well: psql with a file records nothing."""
+    return True if reference.deployed else _recorded_since(live, reference.facts)
+
+
+def _recorded_since(live: Live, facts: Facts) -> bool | None:
+    """Whether a migration was recorded after the restore point was made; None where one side does not tell."""
+    if facts.migration is None or live.migration is None or facts.migration.version is None:
+        return None
+    return (live.migration, live.migrations) != (facts.migration.version, facts.migration.applied)
+
+
+def migrated_since(live: Live | None, candidate: Candidate) -> bool:
+    """Whether the live database has a migration that the restore point lacks."""
+    if live is None or candidate.facts is None:
+        return False
+    return bool(_recorded_since(live, candidate.facts)) and live.migration != candidate.migration
+
+
+def made_after(candidate: Candidate, older: Collection[Candidate], live: Live) -> str:
+    """Why a restore point must have been made after the damage: it lacks what an older one has, and so does the live
+    database. Empty when nothing speaks for that: a migration may drop a table, and a queue runs empty."""
+    other = next((each for each in older if each.facts is not None and each.usable), None)
+    if candidate.facts is None or other is None or other.facts is None:
+        return ""
+    if candidate.migration is not None and candidate.migration != other.migration:
+        return ""
+    has = {(table.schema_name, table.name): table.rows for table in candidate.facts.tables}
+    then = {(table.schema_name, table.name): table.rows for table in other.facts.tables}
+    empty = [
+        key
+        for key, rows in then.items()
+        if rows > 0
+        and has.get(key, 0) == 0
+        and (key not in live.tables or (live.tables[key].rows == 0 and live.tables[key].exact))
+    ]
+    gone = []
+    if candidate.facts.object_counts and live.objects is not None:
+        now = {(one.kind, one.identity) for one in candidate.facts.objects} | live.objects
+        lacking = {(one.kind, one.identity) for one in other.facts.objects} - now
+        gone = sorted(f"{kind} {identity}" for kind, identity in lacking if kind in ("table", "primary key"))
+    many = len(empty) > 1 and sum(then[key] for key in empty) * 20 >= other.facts.rows
+    if not gone and not many:
+        return ""
+    what = f"rows of {_names(empty)}" if empty else _shown(gone)
+    return f"it lacks what {other.point.path.name} has, as the database does now: {what}"
+
+
+def equal(live: Live, facts: Facts, place: int) -> bool:
+    """Whether the live database has the very rows and the tables of the restore point: going back would change
+    nothing."""
+    content = live.content[place] if place < len(live.content) else {}
+    if not facts.tables or _leftovers(live, Reference("", facts)):
+        return False
+    losses = table_losses(live.tables, facts, place, content)
+    return all(each.content == "equal" and not each.differs for each in losses)
+
+
+def losses(live: Live, facts: Facts, place: int | None) -> tuple[TableLoss, ...]:
+    """What becomes of each table, but for those that are equal as far as is known. ``place``: the restore point's among
+    those that the live database was held against, None where it was not. Numbers that are estimates differ by a tenth
+    at least."""
+    content = live.content[place] if place is not None and place < len(live.content) else {}
+    return tuple(
+        each
+        for each in table_losses(live.tables, facts, place, content)
+        if each.content == "not compared" or (each.differs and not _like_the_estimate(each))
+    )
+
+
+def _like_the_estimate(loss: TableLoss) -> bool:
+    """Whether an estimate is close enough that it shows no difference."""
+    if not loss.estimated or loss.point_rows is None or loss.content == "changed":
+        return False
+    return loss.live_rows is None or _near(loss.live_rows, loss.point_rows)
+
+
+def _near(estimate: int, then: int) -> bool:
+    return abs(estimate - then) * 10 <= max(then, 100)
+
+
+def _of(kind: str, count: int) -> str:
+    return counted(count, kind, _MANY.get(kind, ""))
+
+
+def _key(table: str) -> Key:
+    schema, _, name = table.partition(".")
+    return schema, name
+
+
+def _name(key: Key) -> str:
+    return f"{quoted(key[0])}.{quoted(key[1])}"
+
+
+def _names(keys: Collection[Key]) -> str:
+    return _shown([_name(key) for key in sorted(keys)])
+
+
+def _shown(names: Collection[str]) -> str:
+    listed = list(names)
+    more = f" and {len(listed) - NAMED} more" if len(listed) > NAMED else ""
+    return ", ".join(listed[:NAMED]) + more

@@ -1,0 +1,124 @@
+"""From evidence to a diagnosis: which emergency this is, why, and what to do. Pure: nothing is looked at here."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import PurePath
+
+from lastgood.command.recover import damage, remains
+from lastgood.command.recover.case import Case
+from lastgood.command.recover.evidence import Evidence, Seen
+from lastgood.command.recover.proposals import proposals
+from lastgood.command.recover.report import Diagnosis, Emergency, Reason
+from lastgood.command.recover.timeline import timeline
+from lastgood.postgres.deployment import SAID
+from lastgood.text.units import ago, counted
+
+TITLES: dict[Emergency, str] = {
+    "server_unreachable": "the server does not answer",
+    "unfinished_run": "a run of lastgood is not finished",
+    "database_missing": 'the database "{live}" is gone',
+    "database_closed": 'the database "{live}" lets nobody in',
+    "no_backup": "there is no backup",
+    "corrupt_backup": "the backup is corrupt",
+    "unknown_state": 'an automatic rollback or a migration stopped half-way, and left "{live}" in an unknown state',
+    "older_state": 'nothing in "{live}" looks half-done: choose the older state to go back to',
+}
+
+
+def diagnose(evidence: Evidence, seconds: float = 0.0) -> Diagnosis:
+    """The diagnosis; ``seconds``: how long the evidence took."""
+    case = Case(evidence)
+    chosen = case.chosen
+    proposed = tuple(proposals(case))
+    return Diagnosis(
+        live=evidence.name,
+        emergency=case.emergency,
+        title=_title(case),
+        damaged=case.broken,
+        reasons=tuple(_reasons(case)),
+        timeline=timeline(evidence, {**case.no_way_out, **case.suspects}, proposed[0] if proposed else None),
+        left=tuple(remains.left(evidence, needed=chosen is None)),
+        scope=remains.scope(evidence),
+        scope_note=remains.scope_note(evidence),
+        proposals=proposed,
+        statement=remains.statement(evidence, chosen, proposed, rights_lost=case.rights_lost),
+        places=tuple(map(str, evidence.places)),
+        unseen=evidence.unseen,
+        seconds=round(seconds, 3),
+    )
+
+
+def _title(case: Case) -> str:
+    if case.emergency == "no_backup" and case.evidence.elsewhere:
+        dumps = counted(len(case.evidence.elsewhere), "dump was", "dumps were")
+        return f"the store has no backup; {dumps} found elsewhere"
+    return TITLES[case.emergency].format(live=case.evidence.name)
+
+
+def _reasons(case: Case) -> list[Reason]:
+    return [Reason(text=each.text, source=each.source) for each in (*_of_server(case), *_of_content(case))]
+
+
+def _of_server(case: Case) -> Iterator[Seen]:
+    evidence, server = case.evidence, case.evidence.server
+    if server.error:
+        yield Seen(server.error, "the connection")
+    if server.standby:
+        yield Seen("this server is a standby: it only repeats what its primary does", "pg_is_in_recovery")
+    if server.working:
+        yield Seen(f"somebody is at work on it now: {server.working}", "the lock of the live database")
+    for run in server.unfinished:
+        if not run.working:
+            begun = f"begun {ago(run.started, evidence.clock)} by {run.user} on {run.host}"
+            yield Seen(f"run {run.run}, {begun}, stopped in between", f'the mark of "{run.shadow}"')
+    if server.deployment is not None and not server.working:
+        each = server.deployment
+        yield Seen(
+            f"deployment {each.run}, begun {ago(each.started, evidence.clock)} by {each.user} on {each.host}, stopped "
+            f"while {SAID[each.stage]}; it had made the restore point {PurePath(each.point).name}",
+            f'the mark of "{evidence.name}"',
+        )
+    if server.access == "missing":
+        names = ", ".join(f'"{each}"' for each in server.similar_names)
+        like = f"; names like it: {names}" if names else ""
+        yield Seen(f'the server has no database "{evidence.name}"{like}', "pg_database")
+    elif server.access == "invalid":
+        text = f'"{evidence.name}" is invalid: dropping it was interrupted, and nobody can enter it'
+        yield Seen(text, "pg_database")
+    elif server.access == "closed":
+        yield Seen(f'"{evidence.name}" lets nobody in: {server.why_closed}', "pg_database")
+    elif server.access == "refused":
+        yield Seen(f'"{evidence.name}" did not let us in: {server.why_closed}', "the connection")
+    yield from server.finishing
+    if not server.working:  # a run that is at work holds them back on purpose
+        yield from server.paused
+    if server.read_only:
+        text = f"writers are refused by a setting; to take it back: {server.read_only}"
+        yield Seen(text, "pg_db_role_setting")
+
+
+def _of_content(case: Case) -> Iterator[Seen]:
+    evidence, live, chosen = case.evidence, case.evidence.live, case.chosen
+    yield from case.signs
+    if live is not None:
+        yield from live.shut
+    for candidate in case.damaged_before:
+        yield Seen(f"{candidate.point.path.name}: {candidate.what_is_wrong}", "reading it")
+    for place, why in case.suspects.items():
+        name = evidence.candidates[place].point.path.name
+        yield Seen(f"{name} was made after the damage: {why}", "its facts")
+    for place, why in case.no_way_out.items():
+        yield Seen(f"{evidence.candidates[place].point.path.name} would not help: {why}", "its facts")
+    if not evidence.candidates and not evidence.server.error:
+        text = evidence.store_problem or f'"{evidence.store}" holds no restore point of "{evidence.name}"'
+        if evidence.of_others:
+            text += f"; {len(evidence.of_others)} are of other databases, as {evidence.of_others[0]}"
+        yield Seen(text, "the store")
+    if case.emergency == "older_state" and not case.signs:
+        against = f"; it has everything that {case.reference.name} has" if case.reference is not None else ""
+        text = f"every key and index is there and valid{against}"
+        yield Seen(text, "pg_class, pg_constraint, pg_index")
+    if chosen is not None and live is not None and damage.migrated_since(live, chosen):
+        text = f"migration {live.migration} is in the database, and not in {chosen.point.path.name}"
+        yield Seen(text, live.migrations_table)

@@ -1,0 +1,212 @@
+"""A look into the live database: what is there, what is broken in it, how many rows, and since when.
+
+Read-only, in small steps each with a time limit of its own; whatever can't be read in time is left out and named.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Collection, Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass, field
+from time import monotonic
+from typing import Any, LiteralString
+
+import psycopg
+from psycopg import sql
+
+from lastgood.command.recover.evidence import Live, LockedOut, Seen
+from lastgood.command.recover.server import SHOWN, STATEMENT_SECONDS, limit, said
+from lastgood.facts import migrations
+from lastgood.facts.objects import SCHEMAS
+from lastgood.loss import Content, Key, Limit, LiveTable, Reader, Then, counted, listing
+from lastgood.loss.written import Column
+from lastgood.postgres.server import Connection
+from lastgood.postgres.sessions import shut_tables
+
+COUNTING_SECONDS = 2.0
+# Without --thorough, content is compared for so long.
+COMPARING_SECONDS = 1.0
+THOROUGH_SECONDS = 60.0
+
+# As lastgood.facts.objects names them, without their definitions: those take locks that somebody may hold.
+_OBJECTS: LiteralString = """
+SELECT CASE relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, identity
+FROM relation WHERE relkind IN ('r', 'p', 'f')
+UNION ALL
+SELECT 'index', r.identity FROM relation r JOIN pg_catalog.pg_index i ON i.indexrelid = r.oid
+JOIN relation t ON t.oid = i.indrelid
+WHERE (i.indisvalid OR t.relkind = 'p') AND i.indisready
+  AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
+                  WHERE c.conindid = r.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x'))
+UNION ALL
+SELECT CASE c.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint'
+         WHEN 'x' THEN 'exclusion constraint' ELSE 'foreign key' END,
+       format('%I on %s', c.conname, r.identity)
+FROM pg_catalog.pg_constraint c JOIN relation r ON r.oid = c.conrelid
+WHERE c.contype IN ('p', 'u', 'x') OR c.contype = 'f' AND c.conparentid = 0
+UNION ALL
+SELECT 'trigger', format('%I on %s', t.tgname, r.identity)
+FROM pg_catalog.pg_trigger t JOIN relation r ON r.oid = t.tgrelid WHERE NOT t.tgisinternal AND t.tgparentid = 0
+UNION ALL
+SELECT 'policy', format('%I on %I.%I', p.polname, n.nspname, c.relname)
+FROM pg_catalog.pg_policy p JOIN pg_catalog.pg_class c ON c.oid = p.polrelid
+JOIN user_schema n ON n.oid = c.relnamespace
+UNION ALL
+SELECT CASE relkind WHEN 'm' THEN 'materialized view' ELSE 'view' END, identity
+FROM relation WHERE relkind IN ('v', 'm')
+UNION ALL
+SELECT 'sequence', r.identity FROM relation r JOIN pg_catalog.pg_sequence q ON q.seqrelid = r.oid
+WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend p
+                  WHERE p.classid = 'pg_catalog.pg_class'::regclass AND p.objid = r.oid AND p.deptype = 'i')
+"""
+_INVALID = """
+SELECT i.indexrelid::regclass::text FROM pg_catalog.pg_index i JOIN pg_catalog.pg_class c ON c.oid = i.indexrelid
+WHERE c.relkind = 'i' AND NOT (i.indisvalid AND i.indisready)
+  AND c.relnamespace::regnamespace::text !~ '^pg_' ORDER BY 1
+"""
+_UNVALIDATED = """
+SELECT format('%I on %s', conname, conrelid::regclass) FROM pg_catalog.pg_constraint
+WHERE contype = 'f' AND NOT convalidated AND conparentid = 0 ORDER BY 1
+"""
+# Roles that applications log in as: they may enter this database by a grant of their own, have settings or default
+# privileges here, rights on some table, or a session right now. Owners and superusers need no grants. One that inherits
+# nothing (the role that PostgREST logs in as) reads as a role that it may become.
+_ROLES = """
+WITH t AS (
+  SELECT c.oid, c.relnamespace, c.relowner, c.relacl FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+), d AS (SELECT oid, datacl, datdba FROM pg_catalog.pg_database WHERE datname = current_database()
+), known AS (
+  SELECT a.grantee AS oid FROM d, LATERAL pg_catalog.aclexplode(d.datacl) a
+  UNION SELECT setrole FROM pg_catalog.pg_db_role_setting s JOIN d ON d.oid = s.setdatabase
+  UNION SELECT a.grantee FROM pg_catalog.pg_default_acl p, LATERAL pg_catalog.aclexplode(p.defaclacl) a
+  UNION SELECT a.grantee FROM t, LATERAL pg_catalog.aclexplode(t.relacl) a WHERE a.grantee <> t.relowner
+  UNION SELECT s.usesysid FROM pg_catalog.pg_stat_activity s JOIN d ON d.oid = s.datid WHERE s.pid <> pg_backend_pid()
+)
+SELECT r.rolname, count(*) FILTER (WHERE EXISTS (
+         SELECT FROM pg_catalog.pg_roles m
+         WHERE pg_catalog.pg_has_role(r.oid, m.oid, 'MEMBER')
+           AND pg_catalog.has_table_privilege(m.oid, t.oid, 'SELECT')
+           AND pg_catalog.has_schema_privilege(m.oid, t.relnamespace, 'USAGE'))), count(*)
+FROM known JOIN pg_catalog.pg_roles r ON r.oid = known.oid CROSS JOIN t
+WHERE r.rolcanlogin AND NOT r.rolsuper AND NOT r.rolbypassrls AND r.oid <> (SELECT datdba FROM d)
+  AND NOT EXISTS (SELECT FROM t WHERE t.relowner = r.oid)
+GROUP BY 1 ORDER BY 1
+"""
+_NO_GRANTS = """
+WITH t AS (
+  SELECT c.oid, c.relnamespace,
+         EXISTS (SELECT FROM pg_catalog.aclexplode(c.relacl) a WHERE a.grantee <> c.relowner) AS granted
+  FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND NOT c.relispartition AND c.relpersistence <> 't'
+    AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+)
+SELECT t.oid::regclass::text FROM t
+WHERE NOT granted AND (SELECT count(*) FILTER (WHERE o.granted) * 2 > count(*) FROM t o
+                       WHERE o.relnamespace = t.relnamespace)
+ORDER BY 1
+"""
+
+
+@dataclass(slots=True)
+class Looking:
+    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in
+    sentences."""
+
+    connection: Connection
+    until: float
+    unseen: list[str] = field(default_factory=list)
+    each: float = STATEMENT_SECONDS
+
+    @contextmanager
+    def at(self, what: str) -> Iterator[None]:
+        """One thing to be looked at. Does not raise what the server refuses: it is noted."""
+        try:
+            limit(self.connection, self.each)
+            yield
+        except psycopg.Error as error:
+            self.unseen.append(f"{what}: {said(error)}")
+
+
+def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
+    """Everything about the live database that the diagnosis needs. ``points``: the restore points that it is held
+    against; ``compare``: for how many seconds by content. ``thorough``: each table is counted exactly, however long
+    that takes (up to a minute each)."""
+    connection = looking.connection
+    found: dict[str, Any] = {}
+    with looking.at("sessions that lock tables"):
+        shut = {(each.schema, each.name): each for each in shut_tables(connection)}
+        found["shut"] = tuple(
+            Seen(
+                f'{each.holder} has locked "{each.schema}"."{each.name}" against readers',
+                "pg_locks",
+            )
+            for each in shut.values()
+        )
+    with looking.at("the schema"):
+        query = sql.SQL("WITH RECURSIVE ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
+        found["objects"] = frozenset((kind, identity) for kind, identity in connection.execute(query))
+    with looking.at("invalid indexes"):
+        found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))
+    with looking.at("foreign keys"):
+        found["unvalidated"] = tuple(str(name) for (name,) in connection.execute(_UNVALIDATED))
+    with looking.at("rights of roles"):
+        found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
+        found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
+    tables: dict[Key, LiveTable] = {}
+    stamps: dict[Key, Column] = {}
+    with looking.at("the tables"):
+        tables, stamps = listing(connection)
+    with looking.at("the migrations"):
+        found |= _migration(connection, {key: table.columns for key, table in tables.items()})
+    locked = set(shut) if "shut" in found else set()
+    forbidden: list[str] = []
+
+    def trouble(key: Key, error: psycopg.Error) -> str:
+        if isinstance(error, psycopg.errors.InsufficientPrivilege):
+            forbidden.append(f"{key[0]}.{key[1]}")
+            return ""
+        looking.unseen.append(f"{key[0]}.{key[1]}: {said(error)}")
+        return said(error)
+
+    def seconds() -> float:
+        return THOROUGH_SECONDS if thorough else min(looking.each, looking.until - monotonic())
+
+    with looking.at("the rows"):
+        tables = counted(connection, tables, stamps, points, shut=locked, seconds=seconds, trouble=trouble)
+    if forbidden:
+        names = ", ".join(forbidden[:SHOWN])
+        more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
+        text = f'rows of {len(forbidden)} of {len(tables)} tables: the role "{connection.info.user}" may not read '
+        looking.unseen.append(f"{text}them all: {names}{more}")
+    return Live(tables=tables, content=_contents(looking, tables, points, locked, compare), **found)
+
+
+def _contents(
+    looking: Looking, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
+) -> tuple[dict[Key, Content], ...]:
+    """For each restore point, which tables have its rows."""
+    limit(looking.connection, looking.each)  # what is read sets its own
+    reader = Reader(looking.connection, Limit.of(seconds))
+    return tuple(reader.compare(tables, each.facts, shut) if each.facts is not None else {} for each in points)
+
+
+def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dict[str, Any]:
+    for schema, name in sorted(columns, key=lambda key: migrations.preference(*key)):
+        tool = migrations.recognise(schema, name, columns[schema, name])
+        if tool is not None:
+            wanted = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(each)) for each in tool.columns)
+            rows = connection.execute(sql.SQL("SELECT {} FROM {}").format(wanted, sql.Identifier(schema, name)))
+            found = migrations.facts(tool, schema, name, rows.fetchall())
+            return {"migration": found.version, "migrations": found.applied, "migrations_table": found.table}
+    return {}
+
+
+def open_looking(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Looking:
+    """A connection to look with, in UTC. Raises psycopg.Error."""
+    connection = connect()
+    connection.execute("SET TimeZone = 'UTC'")
+    connection.execute("SET row_security = off")
+    return Looking(connection, monotonic() + seconds)

@@ -1,0 +1,123 @@
+"""Where the live database is gone, or invalid, there is nothing to swap with: a restore point is restored under another
+name, proved, and then given the live name, in one transaction."""
+
+from __future__ import annotations
+
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+import psycopg
+from psycopg import sql
+
+from lastgood import restore
+from lastgood.errors import Failed, Refused
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.journal import recording
+from lastgood.journal.run_names import new_run, suffix
+from lastgood.load import made_beside
+from lastgood.load.pace import AS_IT_FITS, Pace
+from lastgood.models import Document
+from lastgood.postgres import clock, copying, database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.lock import lock_live
+from lastgood.postgres.mark import server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.restore import RestoreReport
+
+
+class ReinstateReport(Document):
+    """A database that was gone and is there again. ``set_aside``: under which name the invalid one lies now, if there
+    was one. ``remarks``: what no restore point holds, and was not there to be carried over."""
+
+    run: str
+    status: Literal["done"] = "done"
+    live: str
+    point: str
+    set_aside: str | None
+    restored: RestoreReport
+    remarks: tuple[str, ...]
+    seconds: float
+
+
+def reinstate(
+    target: Target,
+    store: Path,
+    point: str,
+    emit: Emit = silent,
+    pace: Pace = AS_IT_FITS,
+    *,
+    strict: bool = False,
+    allow_orphans: bool = False,
+    state: Path | None = None,
+) -> ReinstateReport:
+    """Restores ``point`` as ``target``'s database, which must be missing or invalid.
+
+    Raises Refused when it is neither, BadPoint, Failed, Interrupted: then the live name means what it meant before.
+    """
+    live, started = target.dbname, time.monotonic()
+    maintenance = database.maintenance_name(live)
+    with database.connect_maintenance(target, live) as connection, ExitStack() as stack:
+        _invalid(connection, live)
+        run = new_run(server_clock(connection))
+        name = database.fit_name(live, suffix("recovered", run))
+        kept = recording.attempt(state, run, "recover", emit, skew=clock.skew(connection), live=live, point=point)
+        emit = stack.enter_context(recording.recording(kept, emit))
+        copying.claim(connection, name)
+        restored = restore.restore(
+            target.at(maintenance), store, point, name, emit, pace,
+            strict=strict, allow_orphans=allow_orphans, state=state, live=live, kind="recover",
+        )  # fmt: skip
+        emit(StageStarted("swap", f"give it the name {live}"))
+        began = time.monotonic()
+        aside = _take_name(connection, live, name, run)
+        emit(StageDone("swap", time.monotonic() - began, live))
+    report = ReinstateReport(
+        run=run,
+        live=live,
+        point=restored.point,
+        set_aside=aside,
+        restored=restored.model_copy(update={"into": live}),
+        remarks=(
+            f'owner, rights, settings and connection limit of the database "{live}" itself are in no restore point: '
+            "give them again",
+        ),
+        seconds=round(time.monotonic() - started, 3),
+    )
+    recording.ended(kept, "done", report=report.document())
+    return report
+
+
+def _invalid(connection: Connection, live: str) -> database.Database | None:
+    """The invalid database of that name, None when there is none at all. Raises Refused when one can work with it."""
+    found = database.find(connection, live)
+    if found is not None and not found.invalid:
+        raise Refused(
+            f'cannot restore as "{live}": a database of that name is there',
+            hint="Run lastgood recover again: it looks anew.",
+        )
+    return found
+
+
+def _take_name(connection: Connection, live: str, name: str, run: str) -> str | None:
+    aside = None
+    rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
+    try:
+        # A database of that name may have come back while we worked.
+        invalid = lock_live(connection, live, lambda held: _invalid(held, live))
+        with connection.transaction():
+            if invalid is not None:
+                aside = database.fit_name(live, suffix("invalid", run))
+                connection.execute(rename.format(sql.Identifier(live), sql.Identifier(aside)))
+            # The commit point: what gets the name has been proved, and what had it nobody could enter.
+            connection.execute(rename.format(sql.Identifier(name), sql.Identifier(live)))
+            for statement in made_beside.opened(live):
+                connection.execute(statement)
+    except (Refused, psycopg.Error) as error:
+        kept = f'The restored and proved database stays as "{name}".'
+        if isinstance(error, psycopg.Error):
+            refused = server_errors.failed(error, f'rename "{name}" to "{live}"', context="swap", state=kept)
+            raise refused from error
+        raise Failed(str(error), hint=error.hint, state=kept) from error
+    return aside

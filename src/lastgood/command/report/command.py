@@ -1,0 +1,166 @@
+"""``lastgood report``."""
+
+from __future__ import annotations
+
+import json
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli.application import command
+from lastgood.cli.complete import runs
+from lastgood.cli.session import Session
+from lastgood.command import report as record
+from lastgood.command.report import RunRecord, post_mortem
+from lastgood.command.report import show as shown
+from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
+from lastgood.journal import run_names
+from lastgood.process import durable
+from lastgood.text.redact import scrubbed
+
+
+class Format(StrEnum):
+    """What the report is written as."""
+
+    text = "text"
+    markdown = "markdown"
+    html = "html"
+    json = "json"
+
+
+_ENDINGS = {".md": Format.markdown, ".html": Format.html, ".htm": Format.html, ".json": Format.json}
+_TO_STDOUT = "-"
+
+
+@command("report", 3, 5)
+def report(
+    session: Session,
+    run: Annotated[
+        str | None, typer.Argument(metavar="RUN", help="The run; the newest one.", autocompletion=runs)
+    ] = None,
+    form: Annotated[
+        Format | None,
+        typer.Option("--format", metavar="FORMAT", help="text, markdown, html or json; as --output ends."),
+    ] = None,
+    output: Annotated[
+        str | None, typer.Option("--output", "-o", metavar="FILE", help="Where to write it; - for standard output.")
+    ] = None,
+    draft: Annotated[
+        bool,
+        typer.Option("--post-mortem", help="Write a draft of the post-mortem, in Markdown, to post-mortem-RUN.md."),
+    ] = False,
+    done: Annotated[
+        list[str] | None,
+        typer.Option("--done", metavar="ITEM", help="This item of the checklist after is done; may be repeated."),
+    ] = None,
+    by: Annotated[str | None, typer.Option("--by", metavar="NAME", help="Who answers for --done.")] = None,
+    note: Annotated[str, typer.Option("--note", metavar="TEXT", help="A word about it.")] = "",
+) -> None:
+    """Tell what a run did, and what is left to do.
+
+    When, by whom, what was lost, what was proved. Reads the run's journal, and asks the server where things are now;
+    changes nothing. Where another machine has the journal, it tells what the server's marks tell. With --done ITEM --by
+    NAME, somebody's word that an item of the checklist after is done goes into the journal.
+    """
+    settings = session.settings
+    if run is not None and not run_names.is_run(run):
+        raise UsageError(
+            f'cannot report on "{run}": that is no name of a run',
+            hint="lastgood runs lists them.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    if bool(done) != (by is not None) or (note and not done):
+        raise UsageError(
+            "cannot take a word for an item: --done and --by belong together",
+            hint="lastgood report RUN --done ITEM --by NAME",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    inquiry = record.Inquiry.of(session.settings, session.target)
+    if run is None and (done or draft):
+        run = record.newest_incident(inquiry)
+    if done and by is not None and run is not None:
+        record.answer(settings.state, run, done, by, session.scrub(note), settings.tables.record)
+    found = record.record_of(inquiry, run)
+    if done and form is None and output is None and not draft:
+        session.result(found.document(), lambda: shown.show_checklist(session.screen, found))
+    elif draft:
+        _write_draft(session, found, output)
+    else:
+        _write(session, found, form or _guessed(session, output), output)
+
+
+def _guessed(session: Session, output: str | None) -> Format:
+    if session.settings.json:
+        return Format.json
+    return _ENDINGS.get(Path(output).suffix.lower(), Format.text) if output is not None else Format.text
+
+
+def _write(session: Session, found: RunRecord, form: Format, output: str | None) -> None:
+    to_file = output not in (None, _TO_STDOUT)
+    if form is Format.json and not to_file:
+        session.screen.document(found.document())
+        return
+    if form is Format.text and not to_file:
+        shown.show(session.screen, found)
+        return
+    text = session.scrub(_text(session, found, form))
+    if output is None or not to_file:
+        session.screen.out.file.write(text)
+        return
+    path = Path(output)
+    try:
+        with durable.writing(path, mode=0o644) as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+    except OSError as error:
+        raise _not_written(path, error) from error
+    _say_written(session, path, found)
+
+
+def _text(session: Session, found: RunRecord, form: Format) -> str:
+    if form is Format.json:
+        return json.dumps(scrubbed(found.document(), session.scrub), indent=2) + "\n"
+    if form is Format.html:
+        return shown.page_of(found)
+    if form is Format.markdown:
+        return shown.markdown_of(found)
+    return shown.text_of(found)
+
+
+def _write_draft(session: Session, found: RunRecord, output: str | None) -> None:
+    text = session.scrub(post_mortem.draft(found))
+    if output == _TO_STDOUT:
+        session.screen.out.file.write(text)
+        return
+    path = Path(output or f"post-mortem-{found.run}.md")
+    try:
+        # Never over one that is there: somebody may have written into it.
+        descriptor = os.open(path, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o644)
+        with os.fdopen(descriptor, "wb") as file:
+            file.write(text.encode("utf-8", "backslashreplace"))
+            file.flush()
+            os.fsync(file.fileno())
+    except FileExistsError:
+        raise Refused(
+            f'cannot write the draft "{path}": a file of that name is there, and somebody may have written into it',
+            hint="Name another one with --output FILE, or look at it with --output -.",
+            state=NOT_REACHED,
+        ) from None
+    except OSError as error:
+        raise _not_written(path, error) from error
+    _say_written(session, path, found)
+
+
+def _say_written(session: Session, path: Path, found: RunRecord) -> None:
+    session.result({"run": found.run, "file": str(path.absolute())}, lambda: session.screen.say(f'Written: "{path}"'))
+
+
+def _not_written(path: Path, error: OSError) -> Failed:
+    return Failed(
+        f'cannot write "{path}": {(error.strerror or str(error)).lower()}',
+        hint="Name another file with --output.",
+        state=NOT_REACHED,
+    )

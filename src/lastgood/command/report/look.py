@@ -1,0 +1,81 @@
+"""The record of a run, from wherever it is known."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from contextlib import suppress
+
+from lastgood.command.explain.run import newest
+from lastgood.command.report import afterwards
+from lastgood.command.report.document import ItemAfter, RunRecord
+from lastgood.command.report.holdings import Server
+from lastgood.command.report.inquiry import Inquiry
+from lastgood.command.report.of_journal import of_journal
+from lastgood.command.report.of_marks import of_marks
+from lastgood.errors import NOT_REACHED, LastgoodError, Refused
+from lastgood.journal import SENSELESS, Journal, incidents
+from lastgood.status import PostMortemStatus, Status
+
+# Of so many it is measured what is open: somebody waits for the status.
+MEASURED = 3
+
+
+def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> RunRecord:
+    """The record of ``run``, the newest one of this machine when None. The server is asked unless ``seen`` is what it
+    has just shown. Raises Refused when nothing knows of the run, and UsageError for what is no name of one."""
+    name = run if run is not None else newest(inquiry.state)
+    if name is None:
+        raise Refused(
+            "cannot report: this machine has no run of lastgood",
+            hint=f'Journals lie in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
+            "folder); lastgood report RUN asks the server for the run's marks.",
+            state=NOT_REACHED,
+        )
+    journal = Journal.find(inquiry.state, name)
+    if journal is None:
+        return of_marks(inquiry, name)
+    try:
+        entries = list(journal.replay())
+        return of_journal(inquiry, journal, entries, seen) if entries else of_marks(inquiry, name)
+    except SENSELESS as error:
+        why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
+        raise Refused(
+            f'cannot read the record "{journal.path}": {why.lower()}',
+            hint="Ask the server: lastgood status.",
+            state=NOT_REACHED,
+        ) from error
+
+
+def newest_incident(inquiry: Inquiry) -> str:
+    """The newest run of the live database that has a checklist after. Raises Refused when there is none."""
+    live = inquiry.target.dbname if inquiry.target is not None else ""
+    found = incidents.all_of(inquiry.state, live)
+    if not found:
+        raise Refused(
+            f'cannot choose a run: no rollback of "{live}" on this machine has switched anything',
+            hint="Name it: lastgood runs lists them.",
+            state=NOT_REACHED,
+        )
+    return found[0].run
+
+
+def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
+    """The rollbacks of the live database whose post-mortem is not written yet, the newest first, the newest few with
+    what is open of their checklists; ``status`` is what the server has just shown. A record that can't be read is
+    passed over: whoever asks for the status has other worries."""
+    target = inquiry.target
+    if target is None:
+        return
+    unwritten = afterwards.unwritten(inquiry.state, target.dbname, target.place, inquiry.tables.record)
+    for number, (each, due, overdue) in enumerate(unwritten):
+        items: tuple[ItemAfter, ...] = ()
+        with suppress(LastgoodError, OSError):
+            found = record_of(inquiry, each.run, Server(status)) if number < MEASURED else None
+            items = found.after.open if found is not None and found.after is not None else ()
+        yield PostMortemStatus(
+            run=each.run,
+            due=due,
+            overdue=overdue,
+            open=tuple(item.item for item in items if item.item != incidents.POST_MORTEM),
+            command=f"lastgood report {each.run}",
+        )

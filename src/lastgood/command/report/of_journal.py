@@ -1,0 +1,256 @@
+"""The record of a run from its journal, with what the server and the disk show now."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import suppress
+from datetime import datetime
+from pathlib import Path
+from typing import Any
+
+from pydantic import ValidationError
+
+from lastgood.application.results import HealthResult, HookResult, WatchResult
+from lastgood.checklist import Attestation, Override
+from lastgood.command.explain.run import TITLES, RunStory, story_of
+from lastgood.command.report import afterwards, holdings
+from lastgood.command.report.afterwards import Look, Measured
+from lastgood.command.report.chronicle import Chronicle, Entry
+from lastgood.command.report.document import Holding, Loss, Planned, Problem, Proof, RunRecord, UndoneBy
+from lastgood.command.report.holdings import Server
+from lastgood.command.report.inquiry import Inquiry
+from lastgood.command.report.undone import undone_by
+from lastgood.journal import SENSELESS, Journal, incidents
+
+
+def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: Server | None = None) -> RunRecord:
+    """The record; ``entries`` are those of the journal, one at least. The server is asked unless ``seen`` is what it
+    has just shown. Raises ValueError, KeyError, TypeError for a journal that makes no sense."""
+    story, told = story_of(journal, entries), Chronicle(entries, TITLES)
+    plan = next((each["plan"] for each in reversed(entries) if isinstance(each.get("plan"), Mapping)), None)
+    ended = next((each for each in reversed(entries) if each["event"] == "ended"), {})
+    report = ended.get("report")
+    known, server_of = plan or {}, str((plan or {}).get("server", ""))
+    folder = Path(next((str(each["folder"]) for each in entries if each.get("folder")), ""))
+    live = str(known.get("live") or next((each["live"] for each in entries if each.get("live")), story.live))
+    switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "walked_back")
+    target = inquiry.target if switched and live else None
+    if seen is None:
+        at = server_of if "server" in known else None
+        seen = holdings.look(target, live, at, inquiry.tables.pgbouncer, inquiry.state)
+    incident = None
+    with suppress(*SENSELESS):
+        incident = incidents.read(journal)
+    held = (
+        *_held(seen, story.kind, known, entries, folder, story.point, switched=switched),
+        holdings.file("journal", str(journal.path)),
+    )
+    application = _application(entries, report)
+    took_back = tuple(sorted(undone_by(inquiry.state, journal.run, seen), key=lambda each: each.at))
+    story = _seen_since(story, seen) if target is not None else story
+    state, commands = (story.state, story.commands) if not took_back else _taken_back(story.kind, live, took_back[-1])
+    after = (
+        afterwards.after(
+            Look(incident, seen, held, inquiry.state, inquiry.store, _healthy(application[1])), inquiry.tables.record
+        )
+        if incident is not None
+        else None
+    )
+    point = known.get("point")
+    return RunRecord(
+        run=journal.run,
+        kind=story.kind,
+        undoes=str(known.get("undoes", "")),
+        live=live,
+        server=server_of,
+        server_version=str(known.get("server_version", "")),
+        point=_path(folder, story.point or next((str(e["point"]) for e in entries if e.get("point")), "")),
+        point_made_at=_time(point.get("made_at")) if isinstance(point, Mapping) else None,
+        source="journal",
+        journal=str(journal.path),
+        clock="server" if told.skew is not None else "machine",
+        skew=told.skew,
+        begun=told.begun,
+        ended=told.ended,
+        seconds=round((told.ended - told.begun).total_seconds(), 3),
+        outcome=story.outcome,
+        status=str(ended.get("status", "")),
+        state=state,
+        reason=story.reason,
+        error=_problem(ended),
+        commands=commands,
+        people=tuple(told.people()),
+        timeline=tuple(told.timeline()),
+        phases=tuple(told.phases()),
+        planned=_planned(known),
+        loss=tuple(_loss(known, report)),
+        proofs=tuple(_proofs(report)),
+        not_compared=tuple(map(str, (report or {}).get("not_compared", ()))),
+        overrides=tuple(_given(Override, known, "overrides")),
+        attestations=tuple(_given(Attestation, known, "attestations")),
+        hooks=application[0],
+        health=application[1],
+        watch=application[2],
+        figures=_figures(report),
+        holdings=held,
+        undone_by=took_back,
+        remarks=tuple(_remarks(journal.run, told, seen, entries, asked=target is not None)),
+        after=after,
+        plan=dict(plan) if plan is not None else None,
+        report=dict(report) if isinstance(report, Mapping) else None,
+    )
+
+
+def _held(
+    seen: Server,
+    kind: str,
+    plan: Mapping[str, Any],
+    entries: Sequence[Entry],
+    folder: Path,
+    point: str,
+    *,
+    switched: bool,
+) -> Iterator[Holding]:
+    results = {each["step"]: each["result"] for each in entries if each["event"] == "done"}
+    if kind == "rollback" and plan and switched:
+        yield from holdings.databases(seen, plan, results.get("build", {}).get("oid"))
+    if kind == "rollback" and plan:
+        yield holdings.file("restore point", _path(folder, str(plan["point"]["path"])))
+    elif point:
+        yield holdings.file("restore point", _path(folder, point))
+    if emergency := results.get("emergency", {}).get("path"):
+        yield holdings.file("emergency backup", _path(folder, str(emergency)))
+
+
+def _path(folder: Path, path: str) -> str:
+    return str(folder / path) if path else ""
+
+
+def _time(text: object) -> datetime | None:
+    return datetime.fromisoformat(str(text)) if text else None
+
+
+def _problem(ended: Mapping[str, Any]) -> Problem | None:
+    with suppress(ValidationError, TypeError):
+        return Problem.model_validate(ended["error"]) if ended.get("error") else None
+    return None
+
+
+def _planned(plan: Mapping[str, Any]) -> Planned | None:
+    if "fence" not in plan:
+        return None
+    return Planned(
+        fence=str(plan["fence"]),
+        reopen_when=str(plan.get("reopen_when", "full")),
+        shadow=str(plan.get("shadow", "")),
+        kept=str(plan.get("kept", "")),
+        expected_seconds=plan.get("expected_seconds"),
+        verdict=str(plan.get("checklist", {}).get("verdict", "")),
+        found=tuple(_found(plan)),
+    )
+
+
+def _found(plan: Mapping[str, Any]) -> Iterator[str]:
+    for item in plan.get("checklist", {}).get("items", ()):
+        for line in item["lines"]:
+            if line["status"] != "PASS":
+                yield f"{line['status']} {item['title']}: {line['text']}"
+    for each in plan.get("findings", ()):
+        if not each.get("item"):
+            yield f"{each['level']}: {each['text']}"
+
+
+def _loss(plan: Mapping[str, Any], report: Any) -> Iterator[Loss]:
+    """By the report, which has the rows of the last moment; by the plan where there is none."""
+    for each in (report or {}).get("loss") or plan.get("loss", ()):
+        yield Loss(
+            table=f"{each['schema_name']}.{each['name']}",
+            live_rows=each["live_rows"],
+            point_rows=each["point_rows"],
+            written_since=each.get("written_since"),
+            by=each.get("by"),
+            content=each.get("content"),
+            why=str(each.get("why", "")),
+        )
+
+
+def _proofs(report: Any) -> Iterator[Proof]:
+    for each in (report or {}).get("tables", ()):
+        with suppress(KeyError, ValidationError):
+            schema = each.get("schema", each.get("schema_name", ""))
+            yield Proof(table=f"{schema}.{each['name']}", rows=each["rows"], digest=each["digest"], equal=each["equal"])
+
+
+def _given(model: Any, plan: Mapping[str, Any], name: str) -> Iterator[Any]:
+    for each in plan.get("checklist", {}).get(name, ()):
+        with suppress(ValidationError):
+            yield model.model_validate(each)
+
+
+def _application(
+    entries: Sequence[Entry], report: Any
+) -> tuple[tuple[HookResult, ...], HealthResult | None, WatchResult | None]:
+    """Hooks and health as they were written down one by one; the watch as its step gave it."""
+    hooks = tuple(_read(HookResult, each) for each in entries if each["event"] == "hook")
+    health = next((_read(HealthResult, each) for each in reversed(entries) if each["event"] == "health"), None)
+    results = (each["result"] for each in reversed(entries) if each["event"] == "done" and each["step"] == "watch")
+    watch: Mapping[str, Any] = next(results, {})
+    watched = {name: value for name, value in watch.items() if name in WatchResult.model_fields}
+    with suppress(ValidationError):
+        return hooks, health, WatchResult.model_validate(watched) if watched else None
+    return hooks, health, None
+
+
+def _read(model: Any, entry: Entry) -> Any:
+    return model.model_validate({name: value for name, value in entry.items() if name in model.model_fields})
+
+
+def _healthy(health: HealthResult | None) -> Measured | None:
+    if health is None:
+        return None
+    said = health.problem or f"{health.url} answered {health.status}"
+    return Measured(not health.problem, said, "lastgood resume" if health.problem else "")
+
+
+def _figures(report: Any) -> dict[str, float]:
+    found = (report or {}).get("seconds", {})
+    if isinstance(found, int | float):
+        return {"total": float(found)}
+    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+
+
+def _seen_since(story: RunStory, seen: Server) -> RunStory:
+    """What another machine has made of a run whose journal ends here in the middle, as the server shows it."""
+    if story.kind != "rollback" or story.outcome not in ("stopped", "unknown") or seen.status is None:
+        return story
+    mark, name = next(((m, d.name) for d, m in seen.marks if m.run == story.run), (None, ""))
+    if mark is None:
+        text = "The journal here ends before the switch, and the server has no database of this run any more: it was "
+        text += f'aborted, or what it kept was removed. "{story.live}" is open.'
+        return story.model_copy(update={"state": text, "commands": ("lastgood status",)})
+    if mark.role == "shadow":
+        return story
+    text = f'The journal here ends before the switch, and the server shows that it took place: "{story.live}" is the '
+    text += f'restored database, and the one before is kept as "{name}". {mark.user} on {mark.host} went on with it.'
+    commands = ("lastgood status", f"lastgood undo {story.run}   # goes back to what was there before")
+    return story.model_copy(update={"outcome": "switched", "state": text, "commands": commands})
+
+
+def _taken_back(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...]]:
+    return (
+        f'The {kind} was done, and taken back since: "{live}" became again what it was before it.',
+        ("lastgood status", f"lastgood undo {by.run}   # takes that back"),
+    )
+
+
+def _remarks(run: str, told: Chronicle, seen: Server, entries: Sequence[Entry], *, asked: bool) -> Iterator[str]:
+    if not any(each.get("by") for each in entries if each["event"] == "begun"):
+        yield "who began it is not known: an earlier version of lastgood did, or another machine"
+    if told.skew is None:
+        yield "the server's clock was not compared: times are those of the machine that ran it"
+    if asked and seen.status is None:
+        yield f"what is on the server now is not known: {seen.trouble}"
+    elsewhere = {mark.host for _, mark in seen.marks if mark.run == run}
+    here = {str(each["host"]) for each in entries if each.get("host")}
+    for host in sorted(elsewhere - here) if here else ():
+        yield f'part of it was done on "{host}": the journal there tells more'

@@ -1,0 +1,95 @@
+"""The record of a run that this machine has no journal of: what the marks of its databases tell on the server."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Any
+
+from lastgood.checklist import Override
+from lastgood.command.report import holdings
+from lastgood.command.report.document import Appearance, Holding, Moment, RunRecord
+from lastgood.command.report.inquiry import Inquiry
+from lastgood.command.report.undone import undone_by
+from lastgood.errors import NOT_REACHED, Refused
+from lastgood.postgres.mark import OVERRIDE, Mark
+
+
+def of_marks(inquiry: Inquiry, run: str) -> RunRecord:
+    """What the marks of its databases tell on the server. Raises Refused when there are none."""
+    live = inquiry.target.dbname if inquiry.target is not None else ""
+    seen = holdings.look(inquiry.target, live, None, inquiry.tables.pgbouncer, inquiry.state)
+    ours = [(found, mark) for found, mark in seen.marks if mark.run == run]
+    if not ours:
+        why = seen.trouble or "the server has no database of it"
+        raise Refused(
+            f'cannot report on run "{run}": this machine has no journal of it, and {why}',
+            hint=f'Journals lie in "{inquiry.state / "runs"}" of the machine that ran it (--state names another '
+            "folder).",
+            state=NOT_REACHED,
+        )
+    found, mark = ours[0]
+    kind = mark.options.get("kind", "rollback")
+    outcome = "switched" if mark.role == "kept" else "stopped"
+    text = {
+        "kept": f'It has switched: what "{live}" was before is kept as "{found.name}".',
+        "copy": f'It was making "{found.name}", which is not complete.',
+        "shadow": f'It was building "{found.name}" and has not switched: "{live}" was not touched by it.',
+    }[mark.role]
+    return RunRecord(
+        run=run,
+        kind=kind,
+        undoes=mark.options.get("undoes", ""),
+        live=live,
+        server=inquiry.target.place if inquiry.target is not None else "",
+        server_version=seen.status.server_version if seen.status is not None else "",
+        point=mark.point if kind == "rollback" else "",
+        point_made_at=None,
+        source="server",
+        journal="",
+        clock="server",
+        skew=None,
+        begun=mark.started,
+        ended=mark.started,
+        seconds=0.0,
+        outcome=outcome,
+        status="",
+        state=text,
+        reason="",
+        error=None,
+        commands=("lastgood status",),
+        people=(Appearance(at=mark.started, did="began", by=mark.user, host=mark.host),),
+        timeline=(Moment(at=mark.started, kind="who", text=f"{mark.user} on {mark.host} began", seconds=None),),
+        phases=(),
+        planned=None,
+        loss=(),
+        proofs=(),
+        not_compared=(),
+        overrides=tuple(_overridden(mark)),
+        attestations=(),
+        hooks=(),
+        health=None,
+        watch=None,
+        figures={},
+        holdings=tuple(_of_marks(ours)),
+        undone_by=tuple(undone_by(inquiry.state, run, seen)),
+        remarks=(
+            f'this machine has no journal of it: timeline, loss, proof and messages are in that of "{mark.host}"',
+            "that it is marked so is all that the server tells: when it ended, and whether its checks passed, it does "
+            "not know",
+        ),
+        after=None,
+        plan=None,
+        report=None,
+    )
+
+
+def _overridden(mark: Mark) -> Iterator[Override]:
+    for name, reason in mark.options.items():
+        if name.startswith(OVERRIDE):
+            yield Override(item=name.removeprefix(OVERRIDE), reason=reason, by=mark.user, at=mark.started)
+
+
+def _of_marks(ours: Sequence[tuple[Any, Mark]]) -> Iterator[Holding]:
+    for found, mark in ours:
+        what = {"kept": "previous database", "copy": "incomplete copy"}.get(mark.role, "restored database")
+        yield Holding(what=what, name=found.name, now="there", detail=mark.role)

@@ -1,0 +1,37 @@
+"""``lastgood runs``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastgood import config
+from lastgood.cli.application import command
+from lastgood.cli.session import Session
+from lastgood.command import report
+from lastgood.command.report import show as shown
+from lastgood.errors import UsageError
+from lastgood.journal.recording import KINDS
+
+
+@command("runs")
+def runs(
+    session: Session,
+    kind: Annotated[str | None, typer.Option("--kind", metavar="KIND", help=f"Only these: {', '.join(KINDS)}.")] = None,
+    limit: Annotated[int, typer.Option("--limit", min=1, metavar="N", help="How many, the newest first.")] = 20,
+) -> None:
+    """List what was done: rollbacks, undos, restores and the like.
+
+    Who did it and when, how it ended and how long it took, as the journals of this machine tell; validations only with
+    --kind validate. Asks no server.
+    """
+    if kind is not None and kind not in KINDS:
+        raise UsageError(
+            f'cannot list runs of the kind "{kind}": there is no such kind',
+            hint=f"Kinds are {', '.join(KINDS)}.",
+            state=config.NOTHING_LOOKED_AT,
+        )
+    state = session.settings.state
+    found = report.runs(state, kind, limit)
+    session.result(found.document(), lambda: shown.show_runs(session.screen, found, str(state / "runs")))

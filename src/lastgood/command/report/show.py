@@ -1,0 +1,94 @@
+"""The record of a run for people: the same parts on a terminal, as Markdown and as an HTML page."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+from lastgood.command.report.document import RunLine, RunRecord, Runs
+from lastgood.command.report.parts import PICTURE, checklist, outcome, parts, title
+from lastgood.screen import blocks, timeline
+from lastgood.screen.blocks import Picture, as_markdown
+from lastgood.screen.screen import Column, Screen
+from lastgood.screen.timeline import Bar
+from lastgood.text import units
+
+# From so many columns on there is room for all that the list knows.
+WIDE = 130
+
+
+def show_runs(screen: Screen, runs: Runs, folder: str) -> None:
+    """The list of runs, the newest first."""
+    if not runs.runs:
+        screen.say(f'No runs: no journal in "{folder}" tells of one.')
+        return
+    columns: list[tuple[Column, Callable[[RunLine], str]]] = [
+        (Column("run"), lambda each: each.run),
+        (Column("kind"), _kind),
+        (Column("begun"), lambda each: units.moment(each.begun)),
+        (Column("by", fold=True), lambda each: f"{each.by} on {each.host}" if each.by else "not known"),
+        (Column("live", fold=True), lambda each: each.live),
+        (Column("point", fold=True), lambda each: Path(each.point).name),
+        (Column("took", right=True), lambda each: units.duration(each.seconds)),
+        (Column("how it ended", fold=True), _how),
+    ]
+    if screen.out.width < WIDE:
+        # When it began its name tells.
+        columns = [each for each in columns if each[0].title not in ("begun", "point")]
+    screen.table([column for column, _ in columns], [[cell(each) for _, cell in columns] for each in runs.runs])
+    if runs.more:
+        screen.say("and older ones; --limit shows more", first="  ", indent=2)
+    screen.heading(f"To read one: lastgood report {runs.runs[0].run}")
+
+
+def _kind(each: RunLine) -> str:
+    return f"{each.kind} {each.detail}" if each.detail and each.kind in ("maintenance", "validate") else each.kind
+
+
+def _how(each: RunLine) -> str:
+    return f"{outcome(each)}, undone since" if each.undone_by else outcome(each)
+
+
+def show(screen: Screen, record: RunRecord) -> None:
+    """On a terminal."""
+    blocks.show(screen, parts(record))
+
+
+def show_checklist(screen: Screen, record: RunRecord) -> None:
+    """What is still to be done after a run."""
+    screen.say(title(record), style="bold")
+    if record.after is not None:
+        blocks.show(screen, checklist(record.run, record.after))
+
+
+def text_of(record: RunRecord) -> str:
+    """As on a terminal, in lines of any length."""
+    lines = io.StringIO()
+    blocks.show(Screen(stdout=lines, no_color=True), parts(record))
+    return lines.getvalue()
+
+
+def markdown_of(record: RunRecord) -> str:
+    """As Markdown; the picture of the phases is for the page alone."""
+    return as_markdown(each for each in parts(record) if not isinstance(each, Picture))
+
+
+def page_of(record: RunRecord) -> str:
+    """As one HTML page."""
+    from lastgood.screen.page import page  # what reads Markdown is a tenth of all that would be loaded
+
+    return page(title(record), as_markdown(parts(record)), {PICTURE: _picture(record)})
+
+
+def _picture(record: RunRecord) -> str:
+    bars = [
+        Bar(
+            each.title,
+            max(0.0, (each.begun - record.begun).total_seconds()),
+            max(0.0, ((each.ended or record.ended) - record.begun).total_seconds()),
+            "done" if each.outcome == "done" else "failed",
+        )
+        for each in record.phases
+    ]
+    return timeline.timeline(f"Phases of {record.run}", bars)

@@ -1,0 +1,1 @@
+"""The command ``restore``: load a restore point into a new database."""

@@ -1,0 +1,91 @@
+"""``lastgood restore``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastgood import restore
+from lastgood.cli.application import command
+from lastgood.cli.complete import points
+from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
+from lastgood.cli.session import PACE, Session
+from lastgood.command.restore import show_damaged as shown_salvage
+from lastgood.command.rollback import show as shown
+from lastgood.config import NOTHING_LOOKED_AT
+from lastgood.damaged import restore as restore_readable
+from lastgood.errors import Corrupt, Incomplete, UsageError
+
+
+@command("restore", 3, 4, 5, 7, options=("reopen_when", "strict", "allow_orphans", *PACE))
+def restore_(
+    session: Session,
+    point: Annotated[
+        list[str],
+        typer.Argument(
+            metavar="POINT",
+            help="Its name in the store, or a path; several files that are one dump; - for standard input.",
+            autocompletion=points,
+        ),
+    ],
+    into: Annotated[str, typer.Option("--into", metavar="NAME", help="The database to make; it must not exist.")],
+    database: Annotated[str | None, typer.Option("--database", metavar="DATABASE", help=DATABASE)] = None,
+    no_owner: Annotated[
+        bool, typer.Option("--no-owner", help="Leave out the owners of objects: the role that restores owns them.")
+    ] = False,
+    no_acl: Annotated[
+        bool, typer.Option("--no-acl", help="Leave out privileges: GRANT, REVOKE, ALTER DEFAULT PRIVILEGES.")
+    ] = False,
+    salvage: Annotated[
+        bool,
+        typer.Option("--salvage-readable", help="Of a damaged dump, load what can be read, and say what is missing."),
+    ] = False,
+) -> None:
+    """Restore into a new database beside the live one, and prove it.
+
+    Touches no other database. When it fails or is interrupted, the new database is removed again; with
+    --reopen-when usable only as long as it is not usable.
+
+    With --salvage-readable nothing is proved: rows and commands that are damaged are left out and listed, table by
+    table, and the status is 0 however much that is. Read the report, or with --json each table's `state`.
+    """
+    if salvage and (no_owner or no_acl):
+        raise UsageError(
+            f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it leaves out and "
+            "lists what the server refuses",
+            hint="Leave that option out.",
+            state=NOTHING_LOOKED_AT,
+        )
+    store = session.settings.store
+    named = {"point": SHOWN} if STDIN in point else {}
+    with session.events() as emit, operands(point, store, emit) as names:
+        if salvage:
+            left = restore_readable.restore_readable(
+                session.target, store, names, into, emit, database_name=database, state=session.settings.state
+            ).model_copy(update=named)
+        else:
+            try:
+                report = restore.restore(
+                    session.target,
+                    store,
+                    names,
+                    into,
+                    emit,
+                    session.pace,
+                    reopen_when=session.settings.reopen_when,
+                    strict=session.settings.strict,
+                    allow_orphans=session.settings.allow_orphans,
+                    no_owner=no_owner,
+                    no_acl=no_acl,
+                    database_name=database,
+                    state=session.settings.state,
+                )
+            except (Corrupt, Incomplete) as error:
+                error.hint += " To get out what is left of it, add --salvage-readable."
+                raise
+            report = report.model_copy(update=named)
+    if salvage:
+        session.result(left.document(), lambda: shown_salvage.show(session.screen, left))
+    else:
+        session.result(report.document(), lambda: shown.show_restore(session.screen, report))

@@ -1,0 +1,86 @@
+"""What could be read of a damaged restore point: the loss first."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from pathlib import Path
+
+from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.damaged.restore import Missing, SalvagedTable, SalvageReport
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+
+_ORDER = {"missing": 0, "partial": 1, "whole": 2}
+
+
+def show(screen: Screen, report: SalvageReport) -> None:
+    """What was lost, table by table, then what else is missing."""
+    name = Path(report.point).name
+    rows = sum(table.rows for table in report.tables)
+    whole = sum(table.state == "whole" for table in report.tables)
+    if report.complete:
+        screen.say(f'"{report.into}" has all of {name}: nothing in it is damaged.', style="bold")
+        if report.maker:
+            screen.say(f"It is not proved: the file is an export of {report.maker}, not of pg_dump.", indent=2)
+        else:
+            screen.say("It is not proved. To have it proved: lastgood restore without --salvage-readable.", indent=2)
+    else:
+        screen.say(f'INCOMPLETE: "{report.into}" is what could be read of {name}. It is not proved.', style="bold red")
+    screen.say(
+        f"{units.counted(rows, 'row')} read; {units.number(whole)} of "
+        f"{units.counted(len(report.tables), 'table')} without a known loss.",
+        first="  ",
+        indent=2,
+    )
+    _list(screen, "Damage", report.damage)
+    screen.heading("Tables")
+    columns = (
+        Column("table", fold=True),
+        Column("rows", right=True),
+        Column("of", right=True),
+        Column("left out", right=True),
+        Column("verdict"),
+    )
+    tables = sorted(report.tables, key=lambda table: (_ORDER[table.state], table.schema_name, table.name))
+    screen.table(columns, [_row(table) for table in tables])
+    _list(screen, "Rows left out", _rows(tables))
+    _list(screen, "Commands left out", map(_command, report.commands))
+    _list(screen, "Foreign keys made NOT VALID, because rows lack their match", report.not_valid)
+    _list(screen, "Passed over", report.notes)
+    screen.heading(f'Only the owner and superusers may connect to "{report.into}"; its comment says what it is.')
+
+
+def _row(table: SalvagedTable) -> tuple[str, ...]:
+    return (
+        f"{table.schema_name}.{table.name}",
+        units.number(table.rows),
+        "?" if table.expected is None else units.number(table.expected),
+        units.number(table.left_out) if table.left_out else "",
+        table.state if table.state == "whole" else table.state.upper(),
+    )
+
+
+def _rows(tables: Iterable[SalvagedTable]) -> Iterable[str]:
+    for table in tables:
+        name = f"{table.schema_name}.{table.name}"
+        if table.why:
+            yield f"{name}: {table.why}"
+        for row in table.first:
+            yield f"{name}, line {row.line}: {row.why}"
+        if table.left_out > len(table.first):
+            yield f"{name}: and {units.number(table.left_out - len(table.first))} more rows"
+
+
+def _command(missing: Missing) -> str:
+    return f"line {missing.line}{f' ({missing.what})' if missing.what else ''}: {missing.why}"
+
+
+def _list(screen: Screen, heading: str, texts: Iterable[str]) -> None:
+    found = list(texts)
+    if not found:
+        return
+    screen.heading(heading)
+    for text in found[:SHOWN]:
+        screen.say(text, first="  - ", indent=4)
+    if len(found) > SHOWN:
+        screen.say(f"and {len(found) - SHOWN} more; --json lists all", first="  - ", indent=4)

@@ -1,0 +1,1 @@
+"""The commands ``rollback``, ``resume``, ``abort`` and ``undo``."""

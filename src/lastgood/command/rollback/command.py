@@ -1,0 +1,224 @@
+"""``lastgood rollback``, and ``resume`` and ``abort`` for a run that stopped."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from functools import partial
+from typing import Annotated, TypeVar
+
+import typer
+
+from lastgood import rollback
+from lastgood.application import Application
+from lastgood.application.results import ApplicationReport
+from lastgood.cli import lengths
+from lastgood.cli.application import command
+from lastgood.cli.choice import (
+    Attested,
+    Before,
+    BeforeMigration,
+    Latest,
+    Overrides,
+    Point,
+    Reasons,
+    answers,
+    choice_of,
+)
+from lastgood.cli.complete import runs
+from lastgood.cli.news import Telling
+from lastgood.cli.session import PACE, Session
+from lastgood.command.rollback import show as shown_report
+from lastgood.command.rollback import show_plan as shown_plan
+from lastgood.config.tables import Watch
+from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
+from lastgood.events import Caution, Emit
+from lastgood.plan import Request
+from lastgood.run.report import FinishReport
+from lastgood.screen import application as shown_application
+from lastgood.screen import news
+
+RunName = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="The run; the only unfinished one.", autocompletion=runs)
+]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+WatchFor = Annotated[
+    str | None,
+    typer.Option("--watch", metavar="LENGTH", help="Watch the server after the switch for so long (60s; 0: not)."),
+]
+T = TypeVar("T")
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
+
+
+@command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
+def roll_back(
+    session: Session,
+    point: Point = None,
+    latest: Latest = False,
+    before: Before = None,
+    before_migration: BeforeMigration = None,
+    override: Overrides = None,
+    reason: Reasons = None,
+    attest: Attested = None,
+    keep_shadow: Annotated[
+        bool, typer.Option("--keep-shadow", help="Keep a restored database that fails its proof, to look at it.")
+    ] = False,
+    watch: WatchFor = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> int | None:
+    """Put the live database back to a restore point.
+
+    Restores beside the live database, proves the result, and switches the names in one transaction. The live
+    database is not touched before that; afterwards it is kept, and `lastgood undo` brings it back. What `lastgood
+    check` looks at is looked at first: a failed item refuses the rollback unless it is overridden with a reason.
+
+    The [hooks], [health] and [watch] of lastgood.toml say how the application is stopped before the switch, started
+    after it, asked whether it works, and watched.
+    """
+    choice = choice_of(point, latest, before, before_migration)
+    settings, screen = session.settings, session.screen
+    overrides, attestations = answers(override, reason, attest, settings.tables.check.attested)
+    request = replace(
+        session.request,
+        choice=choice,
+        fence=settings.fence,
+        reopen_when=settings.reopen_when,
+        keep_shadow=keep_shadow,
+        strict=settings.strict,
+        allow_orphans=settings.allow_orphans,
+        overrides=overrides,
+        attestations=attestations,
+        application=_application(session, watch),
+    )
+    with session.news.telling("rollback", session.target, unattended=yes and not dry_run) as telling:
+        with session.events() as emit:
+            prepared = rollback.plan(request, emit)
+        plan = prepared.plan
+        if dry_run:
+            session.result(plan.document(), lambda: shown_plan.show(screen, plan))
+            return 3 if plan.refusals else 0
+        if not settings.json and not (yes and settings.quiet):
+            shown_plan.show(screen, plan)
+        if not plan.refusals:
+            if (other := _resumed_instead(session, request, plan.live, yes)) is not None:
+                resume(session, other, watch, True)
+                return None
+            telling.began(plan.run, lambda: news.rollback_begun(plan))
+        report = _seen_through(session, request, telling, lambda emit: rollback.run(prepared, emit))
+        telling.ended(lambda: news.rolled_back(report, plan))
+    session.result(report.document(), lambda: shown_report.show(screen, report))
+    return None
+
+
+def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -> str | None:
+    """Ask for consent to a rollback. Where another run could be resumed, show that, and return that run when the
+    operator chooses to resume it."""
+    other = rollback.resumable(request)
+    if not other:
+        session.confirm("do this", live, yes)
+        return None
+    if yes:
+        with session.events() as emit:
+            emit(
+                Caution(
+                    f"run {other} is unfinished, and cannot be resumed once this rollback has switched; to continue "
+                    f"it instead: lastgood resume {other}"
+                )
+            )
+    instead = {"resume": f"resume the unfinished run {other} instead"}
+    return None if session.confirm("do this", live, yes, instead=instead) == live else other
+
+
+@command("resume", 3, 4, 5, 6, 7, options=("on_failure", *PACE))
+def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Yes = False) -> None:
+    """Go on with a rollback that stopped in between.
+
+    Works on any machine that reaches the server and the restore point; what holds already is not done again. After
+    the switch it finishes what --reopen-when usable left for later, and needs nothing but the server; and it starts the
+    application, if that was left to do, and checks it again.
+    """
+    request = replace(session.request, run=run, application=_application(session, watch))
+    session.confirm("go on", request.target.dbname, yes)
+    with session.news.telling("rollback", request.target, unattended=yes) as telling:
+        begins = partial(news.rollback_resumed, request.target.dbname)
+        report = _seen_through(
+            session,
+            request,
+            telling,
+            lambda emit: rollback.resume(request, telling.on_work(emit, run or "", begins)),
+        )
+        telling.ended(partial(news.resumed, report), report.run)
+
+    def show() -> None:
+        if isinstance(report, FinishReport):
+            shown_report.show_finish(session.screen, report)
+        else:
+            shown_report.show(session.screen, report)
+
+    session.result(report.document(), show)
+
+
+@command("abort", 3, 5, 7)
+def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
+    """Walk a run that stopped in between back to where it began.
+
+    Starts the application if the run had stopped it, and removes the database that it was building: that of a rollback,
+    or what a killed restore, trial or recover left. The live database is not touched.
+    """
+    request = replace(session.request, run=run)
+    session.confirm("abort", request.target.dbname, yes)
+    with session.news.telling("rollback", request.target, unattended=yes) as telling:
+        with session.events() as emit:
+            document = rollback.abort(request, emit)
+        telling.ended(partial(news.aborted, document), document["run"])
+    removed = ", ".join(f'"{name}"' for name in document["removed"]) or "nothing"
+    said = f"Done: run {document['run']} is aborted; {removed} was removed."
+    if document["application"] == "started":
+        said += " The application was started again."
+    session.result(document, lambda: session.screen.say(said))
+
+
+def _application(session: Session, watch: str | None) -> Application:
+    """That of the settings, watched for as long as the command line says."""
+    found = session.application
+    if watch is None:
+        return found
+    length = lengths.seconds("--watch", watch)
+    if not length:
+        return replace(found, watch=None)
+    return replace(found, watch=(found.watch or Watch()).model_copy(update={"length": length}))
+
+
+def _seen_through(session: Session, request: Request, telling: Telling, work: Callable[[Emit], T]) -> T:
+    """Does ``work``; when the application's checks fail after the switch and nobody has decided beforehand what is to
+    be done then, asks."""
+    try:
+        with session.events() as emit:
+            return work(emit)
+    except ChecksFailedAfterSwap as undone:
+        _tell(session, undone)
+        raise
+    except ChecksFailed as failed:
+        _tell(session, failed)
+        if request.application.on_failure != "ask" or not session.interactive:
+            raise
+        telling.failed(failed)  # before the answer, for which one may wait long
+        shown_application.failed(session.screen, failed, request.target.dbname)
+        try:
+            while (answer := session.answer().lower()) not in ("undo", "keep"):
+                session.screen.say('Type "undo" or "keep":', stderr=True, style="bold")
+        except (EOFError, KeyboardInterrupt):
+            answer = "keep"
+        if answer == "keep":
+            raise
+        with session.events() as emit:
+            raise rollback.take_back(request, failed, emit) from failed
+
+
+def _tell(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
+    """What the error's message has no room for."""
+    if not session.settings.json and error.details.get("application"):
+        found = ApplicationReport.model_validate(error.details["application"])
+        shown_application.show(session.screen, found)
+        session.screen.out.print()

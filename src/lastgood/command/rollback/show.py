@@ -1,0 +1,211 @@
+"""What was done, with the proof: the last thing that the operator reads."""
+
+from __future__ import annotations
+
+import shlex
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Protocol
+
+from lastgood.command.rollback import show_plan as shown_plan
+from lastgood.command.rollback.show_plan import SHOWN
+from lastgood.facts import CountedTable
+from lastgood.journal.run_names import identifier
+from lastgood.restore import RestoreReport
+from lastgood.run.report import FinishedReport, FinishReport, PauseReport, RepairReport, Report, Skipped
+from lastgood.screen import application
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+from lastgood.undo import UndoPlan, UndoReport
+
+VERDICTS = {True: "equal", None: "same number of rows", False: "DIFFERS"}
+
+
+class Proved(CountedTable, Protocol):
+    """One table of a proof; ``equal`` is None where only the numbers of rows could be compared (they agree)."""
+
+    @property
+    def equal(self) -> bool | None: ...
+
+
+def show(screen: Screen, report: Report) -> None:
+    """A rollback that is done: the proof, the outages, and how to take it back."""
+    screen.say(f'Done: "{report.live}" is back at {Path(report.point.path).name}.', style="bold green")
+    proof(screen, report.tables, report.not_compared)
+    _remarks(screen, report)
+    _figures(screen, report)
+    application.show(screen, report.application)
+    screen.heading(f"To take it back: {report.undo_command}")
+
+
+def proof(screen: Screen, tables: Sequence[Proved], not_compared: Sequence[str]) -> None:
+    """Every table against the restore point, the largest first."""
+    rows = sum(table.rows for table in tables)
+    equal = sum(table.equal is True for table in tables)
+    counted = sum(table.equal is None for table in tables)
+    screen.say(
+        f"Proved: {units.number(equal)} of {units.counted(len(tables), 'table')} with "
+        f"{units.counted(rows, 'row')} equal the restore point in every row"
+        + (f"; of {units.number(counted)} only the number of rows could be compared." if counted else "."),
+        first="  ",
+        indent=2,
+    )
+    screen.heading("Proof")
+    columns = (Column("table", fold=True), Column("rows", right=True), Column("content digest"), Column("verdict"))
+    by_rows = sorted(tables, key=lambda table: (bool(table.equal), -table.rows))
+    screen.table(
+        columns,
+        [
+            (
+                f"{table.schema_name}.{table.name}",
+                units.number(table.rows),
+                table.digest[:12] if table.digest else "none",
+                VERDICTS[table.equal],
+            )
+            for table in by_rows[:SHOWN]
+        ],
+    )
+    if len(by_rows) > SHOWN:
+        screen.say(f"and {len(by_rows) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+    for text in not_compared:
+        screen.say(text, first="  not compared: ", indent=4)
+
+
+def show_restore(screen: Screen, report: RestoreReport) -> None:
+    """A restore that is done."""
+    screen.say(f'Done: "{report.into}" is {Path(report.point).name}, restored.', style="bold green")
+    proof(screen, report.tables, report.not_compared)
+    screen.heading("What happened")
+    screen.pairs(
+        [
+            ("Run", report.run),
+            ("Code in it", f"{report.code.counted}: could run {report.code.rights}" if report.code else ""),
+            *((name.capitalize(), units.duration(seconds)) for name, seconds in report.seconds.items()),
+            ("Finished", _finished(report.finished)),
+        ]
+    )
+    _changes(screen, report.skipped, report.repaired)
+
+
+def show_finish(screen: Screen, report: FinishReport) -> None:
+    """What was left for after the reopening is done."""
+    screen.say(f'Done: "{report.live}" lacks nothing any more.', style="bold green")
+    screen.pairs(
+        [("Run", report.run), ("Finished", _finished(report.finished)), ("In all", units.duration(report.seconds))]
+    )
+
+
+def _finished(finished: FinishedReport | None) -> str:
+    if finished is None:
+        return ""
+    said = (
+        f"{units.counted(finished.indexes, 'index', 'indexes')} built, "
+        f"{units.counted(finished.foreign_keys, 'foreign key')} validated, "
+        f"{units.counted(finished.analyzed, 'table')} analyzed"
+    )
+    return said + (f"; dropped meanwhile: {', '.join(finished.gone)}" if finished.gone else "")
+
+
+def _remarks(screen: Screen, report: Report) -> None:
+    carried = report.carried_over
+    _changes(screen, report.skipped, report.repaired, carried.remarks)
+
+
+def _changes(
+    screen: Screen, left_out: Sequence[Skipped], repaired: Sequence[RepairReport], remarks: Sequence[str] = ()
+) -> None:
+    """What is other than the restore point has it; repairs all of them, since each is a change."""
+    if not (left_out or repaired or remarks):
+        return
+    screen.heading("Worth a look")
+    for text in remarks:
+        screen.say(text, first="  - ", indent=4)
+    for each in repaired:
+        where = f" (line {each.line})" if each.line else ""
+        screen.say(f"repaired {each.what}{where}: {each.why}", first="  - ", indent=4)
+    for skipped in left_out[:SHOWN]:
+        times = f", {units.number(skipped.count)} times" if skipped.count > 1 else ""
+        screen.say(f"left out {skipped.what} (line {skipped.line}{times}): {skipped.why}", first="  - ", indent=4)
+    if len(left_out) > SHOWN:
+        screen.say(f"and {len(left_out) - SHOWN} more commands left out; --json lists all", first="  - ", indent=4)
+
+
+def _figures(screen: Screen, report: Report) -> None:
+    seconds, carried = report.seconds, report.carried_over
+    written = report.fence.writes_after
+    screen.heading("What happened")
+    screen.pairs(
+        [
+            ("Run", report.run),
+            ("Read outage", units.duration(seconds.read_outage)),
+            ("Write outage", units.duration(seconds.write_outage)),
+            ("Held back", _pause(report.pause)),
+            ("Finished after it", _finished(report.finished)),
+            ("In all", units.duration(seconds.total)),
+            ("Writers kept out", report.fence.proof),
+            (
+                "Written meanwhile",
+                "not known"
+                if written is None
+                else f"at most {units.counted(written, 'row')}, kept"
+                if written
+                else "0 rows",
+            ),
+            (
+                "Carried over",
+                f"{units.counted(carried.settings, 'setting')}, "
+                f"{units.counted(carried.privileges, 'owner or grant', 'owners and grants')}",
+            ),
+            ("Readable as", ", ".join(carried.roles_tried)),
+            *_kept(report.kept, "the database as it was before"),
+            ("Emergency backup", report.emergency_backup or ""),
+            ("Checklist", report.verdict),
+            *(("Overridden", f"{each.item}, by {each.by}: {each.reason}") for each in report.overrides),
+            *(("Attested", f"{each.item}: {each.name}") for each in report.attestations),
+        ]
+    )
+
+
+def _kept(name: str, what: str) -> tuple[tuple[str, str], ...]:
+    """A kept database, and the commands to inspect it."""
+    return (
+        ("Kept", f'{what}, as "{name}", closed to connections'),
+        ("To look into it", f"lastgood facts {shlex.quote(name)}"),
+        ("With psql", f"ALTER DATABASE {identifier(name)} ALLOW_CONNECTIONS true; and false again afterwards"),
+    )
+
+
+def _pause(pause: PauseReport | None) -> str:
+    if pause is None:
+        return ""
+    who = ", ".join(f'"{name}"' for name in pause.databases)
+    said = f"clients of PgBouncer ({who}), for {units.duration(pause.seconds)}"
+    if pause.quiet:
+        return said + "; none lost a query"
+    return said + f"; {units.counted(len(pause.cut), 'transaction')} did not end in time: {'; '.join(pause.cut)}"
+
+
+def show_undo_plan(screen: Screen, plan: UndoPlan) -> None:
+    """What an undo would do."""
+    screen.say(f'Undo run {plan.undoes}: "{plan.arriving}" becomes "{plan.live}" again', style="bold")
+    screen.say(
+        f'What "{plan.live}" is now stays on the server as "{plan.kept}"; nothing is deleted.', first="  ", indent=2
+    )
+    screen.pairs(shown_plan.pauses(plan.pauses))
+    shown_plan.findings(screen, plan.findings)
+    screen.say("Nothing has been changed so far.", style="bold")
+
+
+def show_undo(screen: Screen, report: UndoReport) -> None:
+    """An undo that is done."""
+    screen.say(f'Done: "{report.live}" is what it was before run {report.undoes}.', style="bold green")
+    screen.pairs(
+        [
+            ("Run", report.run),
+            *((name.replace("_", " ").capitalize(), units.duration(each)) for name, each in report.seconds.items()),
+            ("Held back", _pause(report.pause)),
+            *_kept(report.kept, "the database as it was until now"),
+        ]
+    )
+    application.show(screen, report.application)
+    screen.heading(f"To take it back: {report.undo_command}")

@@ -1,0 +1,196 @@
+"""A plan as the operator reads it before he consents: what will be done, what will be lost, what speaks against it."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from lastgood.checklist import BACKUP, Checklist, Finding
+from lastgood.command.check.show import counted
+from lastgood.plan import Plan, PlannedPause, TableLoss
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+
+# More tables than this fill a screen; the rest is counted, and the JSON document has all of them.
+SHOWN = 30
+NAMED = 5
+FENCES = {
+    "now": "from the start: writers wait until the swap, readers go on",
+    "at-swap": "for the swap only: writers go on until then, and what they write stays in the kept database",
+}
+NOTHING_OVERRIDDEN = Checklist()
+LEVELS = {"refusal": ("REFUSED ", "bold red"), "caution": ("caution ", "yellow"), "note": ("note    ", "")}
+
+
+def show(screen: Screen, plan: Plan) -> None:
+    """The whole plan. Its last line says that nothing has been changed yet."""
+    point = plan.point
+    where = f" ({plan.server})" if plan.server else ""
+    screen.say(f'Plan: put "{plan.live}" back to {Path(point.path).name}', style="bold")
+    screen.out.print()
+    screen.pairs(
+        [
+            (
+                "Live database",
+                f'"{plan.live}", {units.size(plan.live_bytes)}, PostgreSQL {plan.server_version}{where}',
+            ),
+            ("Restore point", point.path),
+            ("", f"made {units.moment(point.made_at)} ({units.ago(point.made_at)}), by its {point.time_source}"),
+            (
+                "",
+                f"{point.kind}, {units.size(point.bytes)}, {units.counted(point.tables, 'table')}, "
+                f"{units.counted(point.rows, 'row')}" + (f", migration {point.migration}" if point.migration else ""),
+            ),
+            ("Code in it", f"{plan.code.counted}: can run {plan.code.rights} during the restore" if plan.code else ""),
+            ("Built beside it", f'"{plan.shadow}"'),
+            ("Kept", f'today\'s "{plan.live}" stays on the server as "{plan.kept}"; nothing is deleted'),
+            ("Writers kept out", FENCES[plan.fence]),
+            *pauses(plan.pauses),
+            ("Done after it", _deferred(plan)),
+            ("Expected", _expected(plan)),
+            ("Checklist", _verdict(plan)),
+        ]
+    )
+    screen.heading("What will be done")
+    for number, step in enumerate(plan.steps, 1):
+        screen.say(f"{step.title}: {step.effect}" if step.effect else step.title, first=f"  {number:>2}  ", indent=6)
+    _losses(screen, plan)
+    findings(screen, plan.findings, plan.checklist)
+    screen.out.print()
+    screen.say("Nothing has been changed so far.", style="bold")
+
+
+def pauses(planned: Sequence[PlannedPause]) -> list[tuple[str, str]]:
+    """Whom PgBouncer holds back during a switch, one line each."""
+    return [
+        (
+            "Held back" if number == 0 else "",
+            f'clients of "{each.database}" of {each.pooler}, for the switch; their transactions have '
+            f"{units.duration(each.limit)} to end",
+        )
+        for number, each in enumerate(planned)
+    ]
+
+
+def _deferred(plan: Plan) -> str:
+    if plan.reopen_when == "full":
+        return ""
+    indexes = sum(each.startswith("index ") for each in plan.deferred)
+    return (
+        f"{units.counted(indexes, 'index', 'indexes')} that nothing uses, the server's own look at "
+        f"{units.counted(len(plan.deferred) - indexes, 'foreign key')} (proved before), statistics of small tables"
+    )
+
+
+def _verdict(plan: Plan) -> str:
+    """In brief: what is behind it stands below, and lastgood check tells all."""
+    found = plan.checklist
+    if not found.items:
+        return ""
+    said = f"{found.verdict}: {counted(found)}"
+    for override in found.overrides:
+        said += f"; {override.item} overridden by {override.by}: {override.reason}"
+    for each in found.attestations:
+        said += f"; {each.name} answers for {each.item}"
+    return said
+
+
+def _expected(plan: Plan) -> str:
+    if plan.expected_seconds is None:
+        return ""
+    if plan.expected_backup_seconds is None:
+        return f"{units.roughly(plan.expected_seconds)} to build and prove it, by earlier runs on this server"
+    both = max(plan.expected_seconds, plan.expected_backup_seconds)
+    return f"{units.roughly(both)} until the switch, by earlier runs on this server"
+
+
+def findings(screen: Screen, found: Sequence[Finding], checklist: Checklist = NOTHING_OVERRIDDEN) -> None:
+    """What the checks found, refusals first, each with what to do about it; those that were overridden say so."""
+    if not found:
+        return
+    screen.heading("What the checks found")
+    for level, (label, style) in LEVELS.items():
+        for finding in found:
+            if finding.level == level:
+                if level == "refusal" and not checklist.stands(finding):
+                    screen.say(f"{finding.text} (overridden)", first="  caution ", indent=10, style="yellow")
+                    continue
+                screen.say(finding.text, first=f"  {label}", indent=10, style=style)
+                if finding.hint:
+                    screen.say(finding.hint, first=" " * 10, indent=10)
+
+
+def _losses(screen: Screen, plan: Plan) -> None:
+    changed = sorted((loss for loss in plan.loss if loss.differs), key=lambda loss: loss.weight, reverse=True)
+    screen.heading(f'What "{plan.live}" will lose and get back')
+    if not plan.loss:
+        unread = any(finding.code == "cannot_read" for finding in plan.findings)
+        said = "The tables could not be compared." if unread else "No tables: neither side has any."
+        screen.say(said, first="  ", indent=2)
+        return
+    if not changed:
+        _same(screen, plan.loss)
+        return
+    columns = (
+        Column("table", fold=True),
+        Column("rows now", right=True),
+        Column("rows then", right=True),
+        Column("change", right=True),
+        Column("written since", right=True),
+    )
+    screen.table(columns, [_loss(loss) for loss in changed[:SHOWN]])
+    if len(changed) > SHOWN:
+        screen.say(f"and {len(changed) - SHOWN} more tables; --json lists all of them", first="  ", indent=2)
+    _same(screen, plan.loss, other="other ")
+    backup = "" if plan.checklist.override(BACKUP) else " and in the emergency backup"
+    screen.say(f'All that is lost stays in "{plan.kept}"{backup}.', first="  ", indent=2)
+
+
+def _same(screen: Screen, losses: Sequence[TableLoss], other: str = "") -> None:
+    """The tables that are equal, and those of which that is not known, with the reason."""
+    if equal := sum(loss.content == "equal" and not loss.differs for loss in losses):
+        table = units.counted(equal, f"{other}table equals", f"{other}tables equal")
+        screen.say(f"{table} the restore point in every row.", first="  ", indent=2)
+    for text in not_compared(losses):
+        screen.say(text, first="  ", indent=2)
+
+
+def not_compared(losses: Sequence[TableLoss]) -> Iterator[str]:
+    """A sentence for each reason why the content of tables was not compared. Tables that differ anyway are left out."""
+    by_reason: dict[str, list[str]] = {}
+    for loss in losses:
+        if loss.content == "not compared" and not loss.differs:
+            by_reason.setdefault(loss.why, []).append(f"{loss.schema_name}.{loss.name}")
+    for why, names in by_reason.items():
+        more = f" and {units.counted(len(names) - NAMED, 'more table')}" if len(names) > NAMED else ""
+        yield (
+            f"Content not compared, only the number of rows: {', '.join(names[:NAMED])}{more} ({why}). Rows changed in "
+            "place do not show here, and go back too."
+        )
+
+
+def _loss(loss: TableLoss) -> tuple[str, str, str, str, str]:
+    live, point = loss.live_rows, loss.point_rows
+    if live is None and not loss.estimated:
+        change = "comes back"
+    elif point is None:
+        change = "goes away"
+    elif loss.in_place:
+        change = "changed"
+    elif live == point and loss.not_in_dumps:
+        change = f"{units.number(loss.not_in_dumps)} copied over"
+    else:
+        change = units.signed(point - (live or 0))
+    rows_now = "none" if live is None else units.number(live)
+    since = "unknown" if loss.written_since is None else units.number(loss.written_since)
+    if loss.unreadable:
+        since = "damaged"
+    if loss.written_since and loss.by:
+        since += f" ({loss.by})"
+    return (
+        f"{loss.schema_name}.{loss.name}",
+        f"~ {rows_now}" if loss.estimated else rows_now,
+        "none" if point is None else units.number(point),
+        change,
+        since,
+    )

@@ -1,0 +1,46 @@
+"""``lastgood undo``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastgood import undo
+from lastgood.cli.application import command
+from lastgood.cli.complete import runs
+from lastgood.cli.session import Session
+from lastgood.command.rollback import show as shown
+from lastgood.command.rollback.command import DryRun, Yes
+from lastgood.screen import news
+
+
+@command("undo", 3, 5, 7)
+def undo_(
+    session: Session,
+    run: Annotated[
+        str | None,
+        typer.Argument(metavar="RUN", help="The run to take back; the newest one.", autocompletion=runs),
+    ] = None,
+    dry_run: DryRun = False,
+    yes: Yes = False,
+) -> None:
+    """Take a rollback back: the kept database goes live again.
+
+    One transaction of milliseconds. What was written since is kept in its turn, so an undo can be undone.
+    """
+    target, screen = session.target, session.screen
+    pgbouncer = session.settings.tables.pgbouncer
+    with session.news.telling("undo", target, unattended=yes and not dry_run) as telling:
+        plan = undo.plan(target, target.dbname, run, pgbouncer)
+        if dry_run:
+            session.result(plan.model_dump(mode="json"), lambda: shown.show_undo_plan(screen, plan))
+            return
+        if not session.settings.json and not (yes and session.settings.quiet):
+            shown.show_undo_plan(screen, plan)
+        session.confirm("do this", plan.live, yes)
+        telling.began(plan.run, lambda: news.undo_begun(plan))
+        with session.events() as emit:
+            report = undo.undo(target, plan, session.settings.state, emit, pgbouncer, session.application)
+        telling.ended(lambda: news.undone(report))
+    session.result(report.document(), lambda: shown.show_undo(screen, report))

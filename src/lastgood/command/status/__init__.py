@@ -1,0 +1,1 @@
+"""The command ``status``: the databases, the last run and what is unfinished."""

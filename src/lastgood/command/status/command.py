@@ -1,0 +1,28 @@
+"""``lastgood status``."""
+
+from __future__ import annotations
+
+from lastgood import status
+from lastgood.cli.application import command
+from lastgood.cli.session import Session
+from lastgood.command import report
+from lastgood.command.status import show as shown
+
+
+@command("status", 3, 5, 7)
+def look(session: Session) -> int | None:
+    """Show what state the live database is in.
+
+    Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
+    or a deployment stopped in between, or when PgBouncer holds clients back and no run is at work.
+    """
+    tables = session.settings.tables
+    found = status.look(session.target, tables.pgbouncer, session.settings.state, tables.drill)
+    found = found.model_copy(
+        update={"post_mortems": tuple(report.to_do(report.Inquiry.of(session.settings, session.target), found))}
+    )
+    session.result(found.document(), lambda: shown.show(session.screen, found))
+    stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
+    stopped = stopped or (found.deployment is not None and not found.deployment.working)
+    held = not found.working and any(each.paused for each in found.pools)
+    return 7 if found.leftovers or stopped or held else None

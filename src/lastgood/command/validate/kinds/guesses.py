@@ -1,0 +1,148 @@
+"""Foreign keys that nobody declared, guessed from names: ``contact_id`` and a table ``contacts`` with a key ``id``."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from functools import partial
+
+from psycopg import sql
+
+from lastgood.command.validate.catalogue import Catalogue, Column, Relation
+from lastgood.command.validate.kinds import foreign_keys
+from lastgood.command.validate.look import Look
+from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Task
+from lastgood.postgres import integrity
+from lastgood.postgres.integrity import Key
+from lastgood.text.units import counted
+
+_INTEGERS = frozenset({20, 21, 23})
+_TEXTS = frozenset({25, 1042, 1043})
+_IRREGULAR = {"person": "people", "child": "children", "man": "men", "woman": "women", "datum": "data"}
+
+
+def plurals(word: str) -> tuple[str, ...]:
+    """What a table of such things may be called: ``company`` gives ``companies``, ``company`` and ``companys``."""
+    stem, _, last = word.rpartition("_")
+    lead = f"{stem}_" if stem else ""
+    found = [lead + _IRREGULAR[last]] if last in _IRREGULAR else []
+    if word.endswith("y"):
+        found.append(word[:-1] + "ies")
+    if word.endswith(("s", "x", "z", "ch", "sh")):
+        found.append(word + "es")
+    return (*found, word + "s", word)
+
+
+def table_of(catalogue: Catalogue, schema: str, word: str) -> Relation | None:
+    """The one table that holds such things: in that schema, or the only one of that name elsewhere."""
+    for name in plurals(word):
+        here = catalogue.by_name.get((schema, name))
+        if here is not None and here.kind in "rp":
+            return here
+        elsewhere = catalogue.by_bare_name.get(name, [])
+        if len(elsewhere) == 1:
+            return elsewhere[0]
+    return None
+
+
+def match(column: Column, other: Column) -> bool:
+    """Whether values of both can be compared as a foreign key's."""
+    return any(
+        column.type in family and other.type in family
+        for family in (_INTEGERS, _TEXTS, frozenset({column.type} if not column.domain else ()))
+    )
+
+
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+    if not catalogue.settings.guesses:
+        return
+    declared = {
+        (key.schema_name, key.table, column) for key in integrity.keys(catalogue.connection) for column in key.columns
+    }
+    pairs = {(each.table, each.id_column) for each in catalogue.settings.polymorphic}
+    for child in catalogue.tables:
+        for column in child.columns:
+            word = column.name.removesuffix("_id")
+            if (
+                not word
+                or word == column.name
+                or (child.schema_name, child.name, column.name) in declared
+                or (str(child), column.name) in pairs
+                or child.column(f"{word}_type") is not None
+                or (len(child.key) == 1 and column.name in child.key)
+            ):
+                continue
+            parent = table_of(catalogue, child.schema_name, word) or (child if word == "parent" else None)
+            if parent is None or len(parent.key) != 1:
+                continue
+            other = parent.column(parent.key[0])
+            if other is None or not match(column, other):
+                continue
+            key = _key(child, column, parent, other)
+            rule = Rule(f"guessed_key:{child}.{column.name}", "guessed_key", "warning", guess=True)
+            known = foreign_keys.task(rule, key, child, parent)
+            yield Task(
+                known.rules,
+                partial(_look, known, child, column.name),
+                known.pages,
+                known.beside,
+                True,
+                known.relations,
+            )
+
+
+def _key(child: Relation, column: Column, parent: Relation, other: Column) -> Key:
+    return Key(
+        child.schema_name,
+        child.name,
+        column.name,
+        parent.schema_name,
+        parent.name,
+        True,
+        False,
+        False,
+        (column.name,),
+        (other.name,),
+        (("pg_catalog", "="),),
+        child.kind == "p",
+        parent.kind == "p",
+    )
+
+
+def _look(known: Task, child: Relation, column: str, look: Look, sample: float | None) -> Sequence[Found]:
+    (found,) = known.run(look, sample)
+    if not found.violations:
+        return [found]
+    given = look.row(
+        sql.SQL("SELECT count(l.{}) FROM {} l{}").format(
+            sql.Identifier(column), child.only, integrity.tablesample(sample)
+        )
+    )[0]
+    if found.violations == given:
+        return [
+            Found(
+                said=f"none of the {counted(given, 'row')} has a match: {column} is no key of that table",
+                skipped="unavailable",
+                sampled=sample,
+            )
+        ]
+    return [
+        Found(
+            found.violations,
+            f"{found.said} (a guess by the names: no foreign key is declared)",
+            f'If it is no such key, add "guessed_key:{child}.{column}" to "ignore" in the table [validate].',
+            samples=found.samples,
+            sampled=sample,
+            query=found.query,
+        )
+    ]
+
+
+GUESSES = Kind(
+    "guessed_key",
+    "guessed foreign keys",
+    "Columns like contact_id, without a declared key, have a match in a table like contacts, where the types fit. "
+    "Where no value at all has one, the guess was wrong.",
+    ("quick", "full"),
+    "warning",
+    _find,
+)

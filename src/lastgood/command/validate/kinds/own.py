@@ -1,0 +1,192 @@
+"""The user's own rules, from ``lastgood.toml``: a query, what it must give, and how much that matters."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import replace
+from decimal import Decimal
+from functools import partial
+
+import psycopg
+from pglast import parse_sql, parser
+from psycopg import sql
+
+from lastgood.command.validate.catalogue import Catalogue
+from lastgood.command.validate.look import Look
+from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, shown
+from lastgood.config import tables
+from lastgood.text.units import counted
+
+KIND = "own"
+_CURSOR = "lastgood_rule"
+# What is not the rule's fault, and told of every kind of rule in the same way.
+_NOT_ITS_FAULT = ("57014", "55P03", "42501", "40001")
+# Refused because it would change something: in a read-only transaction, or in a cursor.
+_WRITES = ("25006", "0A000")
+_BOOL = 16
+_NUMBERS = frozenset({20, 21, 23, 26, 700, 701, 1700})
+
+Value = Decimal | bool | str | None
+
+
+class _Wrong(Exception):
+    """The rule can't be tried; says why."""
+
+
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+    for each in catalogue.settings.rules:
+        if mode == "full" or each.quick:
+            yield Task((Rule(each.name, KIND, each.severity, weight=each.weight),), partial(_look, each))
+
+
+def _look(rule: tables.Rule, look: Look, sample: float | None) -> Sequence[Found]:
+    look.rows(sql.SQL("SELECT pg_catalog.set_config('search_path', %s, true)"), [look.path])
+    try:
+        if rule.expect is None and rule.at_least is None and rule.at_most is None:
+            found = _violations(rule, look)
+        else:
+            found = _value(rule, look)
+    except _Wrong as error:
+        found = Found(said=f"cannot be tried: {error}", failed=True)
+    except psycopg.Error as error:
+        if look.connection.closed or error.sqlstate is None or error.sqlstate in _NOT_ITS_FAULT:
+            raise
+        only = "rules only read: " if error.sqlstate in _WRITES else ""
+        found = Found(said=f"cannot be tried: {only}{error.diag.message_primary}", failed=True)
+    if found.failed:
+        found = replace(found, hint=f'Mend the query of the rule "{rule.name}" in lastgood.toml.', percent=0.0)
+    return [replace(found, query=rule.query)]
+
+
+def _violations(rule: tables.Rule, look: Look) -> Found:
+    """Its rows are the violations."""
+    names, rows = _open(look, rule.query, SAMPLES)
+    count = len(rows)
+    if count == SAMPLES:
+        count += look.connection.execute(sql.SQL("MOVE FORWARD ALL FROM {}").format(_cursor())).rowcount
+    look.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
+    samples = tuple(shown(names, [None if value is None else str(value) for value in row]) for row in rows)
+    if rule.of is None:
+        return Found(count, f"{counted(count, 'row')} where none is expected" if count else "", samples=samples)
+    total = _number(_one(look, rule.of, '"of"'), '"of"')
+    percent = 100.0 if total <= 0 else max(0.0, 100.0 * float(total - count) / float(total))
+    good = max(Decimal(0), total - count)
+    return Found(
+        count,
+        f"{good:,} of {total:,} rows are good, {percent:.1f} %"
+        + (f"; at least {rule.threshold:g} % must be" if percent < rule.threshold < 100 else "")
+        + (f'; the query gives {counted(count, "row")}, which is more than "of" counts' if count > total else ""),
+        rows=int(total),
+        samples=samples,
+        percent=percent,
+        passes=percent >= rule.threshold if rule.threshold < 100 else count == 0,
+    )
+
+
+def _value(rule: tables.Rule, look: Look) -> Found:
+    """It gives one value."""
+    value = _one(look, rule.query, "the query")
+    if rule.expect is not None:
+        good = _equal(value, rule.expect)
+        # Where only the types differ, quotes tell the text from the number or truth value.
+        alike = not good and _written(value) == _written(rule.expect)
+        found, wanted = _written(value, alike), f"{_written(rule.expect, alike)} is expected"
+    else:
+        number, found = _number(value, "the query"), _written(value)
+        good = not (
+            (rule.at_least is not None and number < Decimal(str(rule.at_least)))
+            or (rule.at_most is not None and number > Decimal(str(rule.at_most)))
+        )
+        limits = [f"at least {rule.at_least:g}"] if rule.at_least is not None else []
+        limits += [f"at most {rule.at_most:g}"] if rule.at_most is not None else []
+        wanted = f"{' and '.join(limits)} is expected"
+    said = f"the value is {found}" if good else f"the value is {found}, and {wanted}"
+    return Found(0 if good else 1, said, passes=good)
+
+
+def _written(value: Value | float, quoted: bool = False) -> str:
+    """As SQL and TOML write it."""
+    if value is None:
+        return "NULL"
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    return f'"{value}"' if quoted and isinstance(value, str) else str(value)
+
+
+def _cursor() -> sql.Identifier:
+    return sql.Identifier(_CURSOR)
+
+
+def _open(look: Look, query: str, count: int) -> tuple[list[str], list[tuple[Value, ...]]]:
+    """Opens a cursor for a query of the user's; the names of its columns, and its first rows."""
+    _ = look.left
+    text = query.strip().rstrip(";")
+    _refuse_other_than_one_select(text)
+    # The user's own text, from his own file. By the extended protocol, which takes one command only: a COMMIT in it
+    # would end the transaction that keeps it from writing.
+    declare = sql.SQL("DECLARE {} NO SCROLL CURSOR FOR ").format(_cursor()) + sql.SQL(text)
+    look.connection.execute(declare, binary=True)
+    cursor = look.connection.execute(sql.SQL("FETCH {} FROM {}").format(count, _cursor()))
+    result = cursor.pgresult
+    assert result is not None, "FETCH has a result"
+    types = [result.ftype(column) for column in range(result.nfields)]
+    rows = [
+        tuple(_read(result.get_value(row, column), type_) for column, type_ in enumerate(types))
+        for row in range(result.ntuples)
+    ]
+    return [each.name for each in cursor.description or ()], rows
+
+
+def _read(value: bytes | None, type_: int) -> Value:
+    """Numbers and truth values as such, all others as text: Python has no time stamp that is infinite."""
+    if value is None:
+        return None
+    text = value.decode("utf-8", "replace")
+    if type_ == _BOOL:
+        return text == "t"
+    return Decimal(text) if type_ in _NUMBERS else text
+
+
+def _refuse_other_than_one_select(text: str) -> None:
+    try:
+        statements = parse_sql(text)
+    except parser.ParseError:
+        return  # the server's grammar may be newer than ours; it will say what is wrong
+    if len(statements) != 1:
+        raise _Wrong(f"it must be one SELECT, and is {len(statements)} commands")
+    if type(statements[0].stmt).__name__ != "SelectStmt":
+        raise _Wrong("it must be a SELECT: rules only read")
+
+
+def _one(look: Look, query: str, what: str) -> Value:
+    names, rows = _open(look, query, 2)
+    look.connection.execute(sql.SQL("CLOSE {}").format(_cursor()))
+    if len(names) != 1 or len(rows) != 1:
+        columns = "1 column" if len(names) == 1 else f"{len(names)} columns"
+        count = {0: "no row", 1: "1 row"}.get(len(rows), "several rows")
+        raise _Wrong(f"{what} must give one value, and gives {count} with {columns}")
+    return rows[0][0]
+
+
+def _number(value: Value, what: str) -> Decimal:
+    if not isinstance(value, Decimal) or value.is_nan():
+        raise _Wrong(f"{what} must give a number, and gives {'NULL' if value is None else repr(str(value))}")
+    return Decimal(str(value))
+
+
+def _equal(value: Value, expected: tables.Expected) -> bool:
+    if isinstance(expected, bool) or isinstance(value, bool):
+        return value is expected
+    if isinstance(expected, int | float) and isinstance(value, Decimal):
+        return value == Decimal(str(expected))
+    return str(value) == str(expected)
+
+
+OWN = Kind(
+    KIND,
+    "your own rules",
+    "What you write into lastgood.toml as [[validate.rules]].",
+    ("quick", "full"),
+    "blocker or warning",
+    _find,
+)

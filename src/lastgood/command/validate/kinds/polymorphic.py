@@ -1,0 +1,160 @@
+"""Pairs of columns that refer to rows of several tables: ``owner_type`` says of which, ``owner_id`` says which row."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterator, Mapping, Sequence
+from functools import partial
+
+from psycopg import sql
+
+from lastgood.command.validate.catalogue import Catalogue, Relation
+from lastgood.command.validate.kinds.guesses import match, table_of
+from lastgood.command.validate.look import Look
+from lastgood.command.validate.rule import SAMPLES, Found, Kind, Mode, Rule, Task, already, shown, values
+from lastgood.postgres.integrity import tablesample
+from lastgood.text.units import counted
+
+_TEXTS = frozenset({25, 1043})
+# More kinds of things than this are not told by a column of types.
+_MOST_TYPES = 200
+
+
+def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+    told = set()
+    for each in catalogue.settings.polymorphic:
+        rule = Rule(f"polymorphic:{each.table}.{each.id_column}", "polymorphic")
+        told.add((each.table, each.id_column))
+        table = _named(catalogue, each.table)
+        problem = f"there is no table {each.table}" if table is None else ""
+        for name in (each.type_column, each.id_column):
+            if table is not None and table.column(name) is None:
+                problem = f"{table} has no column {name}"
+        targets: dict[str, Relation] = {}
+        for value, name in each.targets.items():
+            target = _named(catalogue, name)
+            if target is None or len(target.key) != 1:
+                problem = problem or f"there is no table {name} with a primary key of one column"
+            else:
+                targets[value] = target
+        if problem or table is None:
+            found = Found(said=f"{problem}: [[validate.polymorphic]] in lastgood.toml names it", failed=True)
+            yield already(rule, found)
+        else:
+            yield _task(rule, table, each.type_column, each.id_column, targets, None)
+    if not catalogue.settings.guesses:
+        return
+    for table in catalogue.tables:
+        for column in table.columns:
+            word = column.name.removesuffix("_type")
+            other = table.column(f"{word}_id")
+            if column.name == word or other is None or column.type not in _TEXTS:
+                continue
+            if (str(table), other.name) not in told:
+                rule = Rule(f"guessed_polymorphic:{table}.{other.name}", "guessed_polymorphic", "warning", guess=True)
+                yield _task(rule, table, column.name, other.name, None, catalogue)
+
+
+def _named(catalogue: Catalogue, name: str) -> Relation | None:
+    schema, _, table = name.rpartition(".")
+    return catalogue.by_name.get((schema or "public", table))
+
+
+def _task(
+    rule: Rule,
+    table: Relation,
+    type_column: str,
+    id_column: str,
+    targets: Mapping[str, Relation] | None,
+    catalogue: Catalogue | None,
+) -> Task:
+    return Task(
+        (rule,),
+        partial(_look, table, type_column, id_column, targets, catalogue),
+        pages=2 * table.pages,
+        sampled=True,
+        relations=(table.oid, *(each.oid for each in (targets or {}).values())),
+    )
+
+
+def _guessed(catalogue: Catalogue, table: Relation, value: str) -> Relation | None:
+    """``Contact`` and ``Crm::Contact`` are rows of ``contacts``."""
+    word = re.sub(r"(?<=[a-z0-9])(?=[A-Z])", "_", value.rpartition("::")[2]).lower()
+    found = table_of(catalogue, table.schema_name, word)
+    return found if found is not None and len(found.key) == 1 else None
+
+
+def _look(
+    table: Relation,
+    type_column: str,
+    id_column: str,
+    targets: Mapping[str, Relation] | None,
+    catalogue: Catalogue | None,
+    look: Look,
+    sample: float | None,
+) -> Sequence[Found]:
+    kind, number, part = sql.Identifier(type_column), sql.Identifier(id_column), tablesample(sample)
+    types = look.texts(
+        sql.SQL(
+            "SELECT l.{}::text, count(*) FROM {} l{} WHERE l.{} IS NOT NULL AND l.{} IS NOT NULL GROUP BY 1 LIMIT {}"
+        ).format(kind, table.only, part, kind, number, _MOST_TYPES + 1)
+    )
+    if len(types) > _MOST_TYPES:
+        return [Found(said=f"{type_column} has more than {_MOST_TYPES} values", skipped="unavailable", sampled=sample)]
+    column = table.column(id_column)
+    names = (*table.key, *(each for each in (type_column, id_column) if each not in table.key))
+    total, said, samples, unknown, queries = 0, list[str](), list[str](), list[str](), list[str]()
+    for value, rows in sorted((kind or "", int(rows or 0)) for kind, rows in types):
+        target = _guessed(catalogue, table, value) if catalogue is not None else (targets or {}).get(value)
+        other = target.column(target.key[0]) if target is not None else None
+        if target is None or other is None or column is None:
+            unknown.append(value)
+            total += rows if catalogue is None else 0
+            continue
+        equal = sql.SQL("r.{} = l.{}" if match(column, other) else "r.{}::text = l.{}::text").format(
+            sql.Identifier(other.name), number
+        )
+        orphans = sql.SQL("FROM {} l{} WHERE l.{}::text = {} AND l.{} IS NOT NULL AND NOT EXISTS ").format(
+            table.only, part, kind, sql.Literal(value), number
+        ) + sql.SQL("(SELECT FROM {} r WHERE {})").format(target.only, equal)
+        (lost,) = look.row(sql.SQL("SELECT count(*) ") + orphans)
+        if lost == 0 or (lost == rows and catalogue is not None):
+            continue  # a guess by which no row at all fits was wrong
+        total += lost
+        said.append(
+            f"{counted(lost, 'row')} with {type_column} {value} {'has' if lost == 1 else 'have'} no match in {target}"
+        )
+        some = sql.SQL("SELECT {} {} LIMIT {}").format(values(names), orphans, SAMPLES)
+        samples += [shown(names, texts) for texts in look.texts(some)]
+        queries.append(look.text(sql.SQL("SELECT l.* ") + orphans))
+    if unknown and catalogue is None:
+        said.append(f"{type_column} has values that [[validate.polymorphic]] does not name: {', '.join(unknown[:5])}")
+    if not total:
+        return [Found(sampled=sample)]
+    whole = f"{table}: {'; '.join(said)}"
+    return [
+        Found(
+            total,
+            f"{whole} (a guess by the names)" if catalogue is not None else whole,
+            samples=tuple(samples[:SAMPLES]),
+            sampled=sample,
+            query="; ".join(queries),
+        )
+    ]
+
+
+POLYMORPHIC = Kind(
+    "polymorphic",
+    "polymorphic pairs",
+    "Each row of a pair of columns that [[validate.polymorphic]] names has its match in the table that its type names.",
+    ("quick", "full"),
+    "blocker",
+    _find,
+)
+GUESSED = Kind(
+    "guessed_polymorphic",
+    "guessed polymorphic pairs",
+    "The same for columns called like owner_type and owner_id, where the type is the name of a table.",
+    ("quick", "full"),
+    "warning",
+)

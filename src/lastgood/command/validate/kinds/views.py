@@ -1,0 +1,80 @@
+"""Views that a cut restore left unfinished, materialized views without rows, and collations that changed."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from lastgood.command.validate.catalogue import Catalogue
+from lastgood.command.validate.rule import Found, Kind, Mode, Rule, Severity, Task, already
+from lastgood.postgres import integrity
+
+_COLLATIONS = """
+SELECT 'the database', datcollversion, pg_catalog.pg_database_collation_actual_version(oid)
+FROM pg_catalog.pg_database WHERE datname = current_database()
+UNION ALL
+SELECT format('%I.%I', n.nspname, c.collname), c.collversion, pg_catalog.pg_collation_actual_version(c.oid)
+FROM pg_catalog.pg_collation c JOIN pg_catalog.pg_namespace n ON n.oid = c.collnamespace
+WHERE n.nspname <> 'pg_catalog' OR c.oid IN (SELECT attcollation FROM pg_catalog.pg_attribute WHERE attrelid >= 16384)
+"""
+_VIEWS: dict[str, tuple[str, Severity, str, str]] = {
+    "unfinished view": (
+        "view",
+        "blocker",
+        "the view {} is pg_dump's stand-in: {}",
+        "A restore did not come to its end: build it again from a restore point.",
+    ),
+    "unpopulated materialized view": (
+        "view",
+        "warning",
+        "the materialized view {} has no rows yet: {}",
+        "Fill it: REFRESH MATERIALIZED VIEW {}",
+    ),
+}
+
+
+def _views(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+    yield from list(_unfinished(catalogue)) or [already(Rule("view", "view"), Found())]
+
+
+def _unfinished(catalogue: Catalogue) -> Iterator[Task]:
+    for finding in integrity.findings(catalogue.connection):
+        if finding.kind in _VIEWS:
+            kind, severity, said, hint = _VIEWS[finding.kind]
+            found = Found(1, said.format(finding.what, finding.detail), hint.format(finding.what))
+            yield already(Rule(f"{kind}:{finding.what}", kind, severity), found)
+
+
+def _collations(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
+    yield from list(_changed(catalogue)) or [already(Rule("collation", "collation"), Found())]
+
+
+def _changed(catalogue: Catalogue) -> Iterator[Task]:
+    for name, recorded, actual in catalogue.connection.execute(_COLLATIONS).fetchall():
+        if recorded is not None and actual is not None and recorded != actual:
+            found = Found(
+                1,
+                f"the collation of {name} was version {recorded} when indexes were built, and is {actual} now: indexes "
+                "on texts may miss rows",
+                "Run REINDEX DATABASE CONCURRENTLY, then ALTER DATABASE … REFRESH COLLATION VERSION (or ALTER "
+                "COLLATION …).",
+            )
+            yield already(Rule(f"collation:{name}", "collation", "warning"), found)
+
+
+VIEWS = Kind(
+    "view",
+    "views",
+    "No view is the stand-in that pg_dump makes before the real one (blocker), and no materialized view lacks its rows "
+    "(warning).",
+    ("quick", "full"),
+    "blocker or warning",
+    _views,
+)
+COLLATIONS = Kind(
+    "collation",
+    "collations",
+    "The versions of collations are those that indexes were built with.",
+    ("quick", "full"),
+    "warning",
+    _collations,
+)

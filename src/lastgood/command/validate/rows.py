@@ -1,0 +1,99 @@
+"""What each row of a table must fulfil: one reading of the table answers all such rules of it."""
+
+from __future__ import annotations
+
+from collections import defaultdict
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from dataclasses import dataclass
+from functools import partial
+
+from psycopg import sql
+
+from lastgood.command.validate.catalogue import Catalogue, Relation
+from lastgood.command.validate.look import Look
+from lastgood.command.validate.rule import SAMPLES, Found, Rule, Task, shown
+from lastgood.postgres.integrity import tablesample
+from lastgood.text.units import counted
+
+
+@dataclass(frozen=True, slots=True)
+class Condition:
+    """``bad`` is an expression over the columns of ``relation``, by their bare names: true for a row that violates the
+    rule. ``said`` follows "1 row of public.contacts" or "12 rows of public.contacts". ``columns`` are shown of each
+    sample, ``nulls_only``: those that are NULL. ``note`` is said in any case.
+    """
+
+    rule: Rule
+    relation: Relation
+    bad: sql.Composable
+    said: tuple[str, str]
+    columns: tuple[str, ...] = ()
+    nulls_only: bool = False
+    note: str = ""
+
+
+Conditions = Callable[[Catalogue], Iterable[Condition]]
+
+
+def tasks(catalogue: Catalogue, sources: Sequence[Conditions]) -> Iterator[Task]:
+    """One task for each table that has conditions."""
+    by_table: dict[int, list[Condition]] = defaultdict(list)
+    for source in sources:
+        for condition in source(catalogue):
+            by_table[condition.relation.oid].append(condition)
+    for conditions in by_table.values():
+        alone = tuple(_task([each]) for each in conditions) if len(conditions) > 1 else ()
+        yield _task(conditions, alone)
+
+
+def _task(conditions: Sequence[Condition], alone: tuple[Task, ...] = ()) -> Task:
+    relation = conditions[0].relation
+    return Task(
+        tuple(each.rule for each in conditions),
+        partial(_look, conditions),
+        pages=relation.pages,
+        sampled=True,
+        relations=(relation.oid,),
+        alone=alone,
+    )
+
+
+def _look(conditions: Sequence[Condition], look: Look, sample: float | None) -> Sequence[Found]:
+    relation = conditions[0].relation
+    # Without an alias: a CHECK may name its table.
+    rows = sql.SQL("FROM {}{}").format(relation.only, tablesample(sample))
+    counts = sql.SQL(", ").join(sql.SQL("count(*) FILTER (WHERE {})").format(each.bad) for each in conditions)
+    total, *violations = look.row(sql.SQL("SELECT count(*), {} {}").format(counts, rows))
+    return [
+        _found(condition, relation, total, count, look, sample)
+        for condition, count in zip(conditions, violations, strict=True)
+    ]
+
+
+def _found(condition: Condition, relation: Relation, total: int, count: int, look: Look, sample: float | None) -> Found:
+    if not count:
+        return Found(said=condition.note and f"{condition.note}, but all rows hold", rows=total, sampled=sample)
+    names = (*relation.key, *(each for each in condition.columns if each not in relation.key))
+    texts = sql.SQL(", ").join(sql.SQL("{}::text").format(sql.Identifier(name)) for name in names)
+    samples = sql.SQL("SELECT {} FROM {}{} WHERE {} LIMIT {}").format(
+        texts, relation.only, tablesample(sample), condition.bad, SAMPLES
+    )
+    said = f"{counted(count, 'row')} of {relation} {condition.said[count != 1]}"
+    found = look.texts(samples) if names else []
+    return Found(
+        count,
+        f"{said}; {condition.note}" if condition.note else said,
+        rows=total,
+        samples=tuple(_shown(condition, names, each) for each in found),
+        sampled=sample,
+        query=look.text(sql.SQL("SELECT * FROM {} WHERE {}").format(relation.only, condition.bad)),
+    )
+
+
+def _shown(condition: Condition, names: Sequence[str], texts: Sequence[str | None]) -> str:
+    kept = [
+        (name, text)
+        for name, text in zip(names, texts, strict=True)
+        if text is None or name in condition.relation.key or not condition.nulls_only
+    ]
+    return shown([name for name, _ in kept], [text for _, text in kept])

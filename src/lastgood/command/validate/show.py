@@ -1,0 +1,159 @@
+"""The verdict on a database's data: first whether to go on, then what stands against it."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Sequence
+
+from lastgood.command.validate import KINDS, RuleResult, Verdict
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+
+# More than this fill a screen; the rest is counted, and the JSON document has all of them.
+SHOWN = 30
+# Rules that were not looked at: so many reasons, and for each so many names.
+REASONS = 10
+NAMES = 8
+_TITLES = {kind.name: kind.title for kind in KINDS}
+
+
+def show(screen: Screen, verdict: Verdict) -> None:
+    """The verdict, blockers, warnings, what was not looked at, the quality, and what holds."""
+    go = verdict.verdict == "GO"
+    screen.say(f'{_headline(verdict)}: "{verdict.database}"', style="bold green" if go else "bold red")
+    screen.say(
+        f"--{verdict.mode}, {units.counted(len(verdict.rules), 'rule')} in {units.duration(verdict.seconds)} on "
+        f"{units.counted(verdict.connections, 'connection')}, as {verdict.role}, PostgreSQL {verdict.server_version}",
+        first="  ",
+        indent=2,
+    )
+    _problems(screen, "Blockers", verdict.of("FAIL"), "bold red")
+    _quality_line(screen, verdict)
+    _problems(screen, "Warnings", verdict.of("WARN"), "yellow")
+    _skipped(screen, verdict.of("SKIPPED"))
+    _own(screen, [each for each in verdict.rules if each.weight is not None])
+    if passed := verdict.of("PASS"):
+        screen.heading("What holds")
+        counts = Counter(each.kind for each in passed)
+        # A rule that is called like its kind stands for all objects of that kind.
+        whole = {each.kind for each in passed if each.name == each.kind}
+        held = [
+            _TITLES[kind] if kind in whole else f"{_TITLES[kind]} {units.number(count)}"
+            for kind, count in counts.items()
+        ]
+        screen.say(", ".join(held), first="  ", indent=2)
+        for each in passed:
+            if each.said and each.weight is None:
+                screen.say(f"{each.name}: {each.said}", first="  note  ", indent=8)
+                if each.hint:
+                    screen.say(each.hint, first=" " * 8, indent=8)
+    if verdict.remarks:
+        screen.heading("What to know")
+        for remark in verdict.remarks:
+            screen.say(remark, first="  ", indent=4)
+    if not go and not verdict.blockers:
+        screen.heading("Next")
+        screen.say(
+            'Nothing was found against the data: it was not looked at. Mend what stands above under "Not looked at", '
+            "and run lastgood validate again.",
+            first="  ",
+            indent=4,
+        )
+    elif not go:
+        screen.heading("Next")
+        screen.say("lastgood rollback --dry-run shows what going back would cost.", first="  ", indent=4)
+        screen.say("lastgood validate --json has, for each rule, the query that lists all rows.", first="  ", indent=4)
+
+
+def _headline(verdict: Verdict) -> str:
+    parts = []
+    if verdict.blockers:
+        parts.append(units.counted(len(verdict.blockers), "blocker"))
+    if verdict.warnings:
+        parts.append(units.counted(len(verdict.warnings), "warning"))
+    if not verdict.complete:
+        missing = sum(each.skipped_for not in (None, "unavailable") for each in verdict.rules)
+        parts.append(f"{units.number(missing)} of {units.counted(len(verdict.rules), 'rule')} NOT looked at")
+    return f"{verdict.verdict} ({', '.join(parts)})" if parts else verdict.verdict
+
+
+def _problems(screen: Screen, title: str, results: Sequence[RuleResult], style: str) -> None:
+    if not results:
+        return
+    screen.heading(title)
+    for each in results[:SHOWN]:
+        screen.say(f"{each.outcome}  {each.name}", first="  ", indent=8, style=style)
+        part = f" (of a sample of {each.sampled:g} %)" if each.sampled is not None else ""
+        screen.say(f"{each.said}{part}", first=" " * 8, indent=8)
+        for sample in each.samples:
+            screen.say(sample, first=" " * 10, indent=12)
+        if each.hint:
+            screen.say(each.hint, first=" " * 8, indent=8)
+    _more(screen, results)
+
+
+def _skipped(screen: Screen, results: Sequence[RuleResult]) -> None:
+    """Rules that share their reason and what to do about it stand together."""
+    if not results:
+        return
+    screen.heading("Not looked at")
+    groups: dict[tuple[str, str], list[str]] = {}
+    for each in results:
+        groups.setdefault((each.said, each.hint), []).append(each.name)
+    largest = sorted(groups.items(), key=lambda group: -len(group[1]))
+    for (said, hint), names in largest[:REASONS]:
+        more = f" and {len(names) - NAMES:,} more" if len(names) > NAMES else ""
+        screen.say("SKIPPED  " + ", ".join(names[:NAMES]) + more, first="  ", indent=11)
+        screen.say(said, first=" " * 11, indent=11)
+        if hint:
+            screen.say(hint, first=" " * 11, indent=11)
+    if rest := largest[REASONS:]:
+        rules = units.counted(sum(len(names) for _, names in rest), "rule")
+        screen.say(
+            f"and {rules} more for {units.counted(len(rest), 'other reason')}; --json lists all of them",
+            first="  ",
+            indent=2,
+        )
+
+
+def _quality_line(screen: Screen, verdict: Verdict) -> None:
+    if verdict.quality is None:
+        return
+    low = verdict.quality < verdict.threshold
+    screen.out.print()
+    screen.say(
+        f"Quality {verdict.quality:.1f} %, {'BELOW the' if low else 'at or above the'} threshold of "
+        f"{verdict.threshold:g} %",
+        style="bold red" if low else "bold",
+    )
+
+
+def _own(screen: Screen, results: Sequence[RuleResult]) -> None:
+    if not results:
+        return
+    screen.heading("Your own rules")
+    columns = (
+        Column("rule", fold=True),
+        Column("outcome"),
+        Column("good", right=True),
+        Column("weight", right=True),
+        Column("found", fold=True),
+    )
+    screen.table(
+        columns,
+        [
+            (
+                each.name,
+                each.outcome,
+                "" if each.percent is None else f"{each.percent:.1f} %",
+                "" if each.weight is None else f"{each.weight:g}",
+                each.said,
+            )
+            for each in results
+        ],
+    )
+
+
+def _more(screen: Screen, results: Sequence[RuleResult]) -> None:
+    if len(results) > SHOWN:
+        screen.say(f"and {len(results) - SHOWN} more; --json lists all of them", first="  ", indent=2)

@@ -1,0 +1,187 @@
+"""What a validation found, as data: the document that ``--json`` prints."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Literal
+
+from lastgood.command.validate.rule import Found, Mode, Rule, Why
+from lastgood.models import Document, Frozen
+
+Outcome = Literal["PASS", "WARN", "FAIL", "SKIPPED"]
+
+
+class RuleResult(Frozen):
+    """What was found for one rule.
+
+    ``violations`` counts rows (or objects), ``rows`` how many were looked at, where that is known; ``sampled`` is the
+    percent of the table that was looked at, null for all of it. ``samples``: up to five, by primary key and the values
+    in question; ``query`` lists all violations. ``skipped_for``: why it was not looked at: it did not fit into the
+    time, the role may not read what it needs, somebody holds a lock, the table is too large for --quick, or it can't
+    be done here. ``guess``: nobody declared it. ``weight`` and ``percent`` (of good rows): of your own rules only."""
+
+    name: str
+    kind: str
+    outcome: Outcome
+    severity: Literal["blocker", "warning"]
+    guess: bool
+    said: str
+    hint: str
+    violations: int
+    rows: int | None
+    sampled: float | None
+    samples: tuple[str, ...]
+    query: str
+    skipped_for: Why | None
+    weight: float | None
+    percent: float | None
+    seconds: float
+
+
+class Verdict(Document):
+    """GO or NO-GO.
+
+    ``complete`` is false when something was not looked at that could be: ``remarks`` say what. ``quality`` is the
+    percent of good rows by your own rules, weighted; null without any. ``blockers`` and ``warnings`` are names of
+    rules, and "quality" where it is below the threshold."""
+
+    verdict: Literal["GO", "NO-GO"]
+    complete: bool
+    mode: Mode
+    database: str
+    server_version: str
+    role: str
+    connections: int
+    quality: float | None
+    threshold: float
+    blockers: tuple[str, ...]
+    warnings: tuple[str, ...]
+    skipped: tuple[str, ...]
+    remarks: tuple[str, ...]
+    rules: tuple[RuleResult, ...]
+    seconds: float
+
+    def worse_than(self, before: Verdict) -> tuple[RuleResult, ...]:
+        """The rules that fail or warn now and did better before, or have more violations: what happened in between.
+        A rule that was not there before, or not looked at, did well before."""
+        then = {each.name: each for each in before.rules}
+        return tuple(each for each in self.rules if _worse(each, then.get(each.name)))
+
+    def of(self, outcome: Outcome) -> tuple[RuleResult, ...]:
+        """The results that ended so, in their order."""
+        return tuple(each for each in self.rules if each.outcome == outcome)
+
+
+_RANKS: dict[Outcome, int] = {"PASS": 0, "SKIPPED": 0, "WARN": 1, "FAIL": 2}
+
+
+def _worse(now: RuleResult, then: RuleResult | None) -> bool:
+    rank = _RANKS[now.outcome]
+    if rank == 0 or then is None:
+        return rank > 0
+    return rank > _RANKS[then.outcome] or (rank == _RANKS[then.outcome] and now.violations > then.violations)
+
+
+QUALITY = "quality"
+_NOT_LOOKED_AT: dict[Why, str] = {
+    "time": "did not fit into the time",
+    "privilege": "need a privilege that the role lacks",
+    "locked": "could not be looked at: a lock or the server stood in the way",
+    "size": "are too large for --quick",
+}
+
+
+_STANDS_IN_THE_WAY: tuple[Why, ...] = ("time", "privilege", "locked")
+# These ask the catalogue, which anybody may read: they say nothing of the data.
+_OF_THE_CATALOGUE = ("index", "view", "collation")
+
+
+def result(rule: Rule, found: Found, seconds: float) -> RuleResult:
+    """A rule's result."""
+    percent = found.percent
+    outcome = _outcome(rule, found)
+    if rule.weight is not None and percent is None and outcome != "SKIPPED":
+        percent = 0.0 if outcome in ("FAIL", "WARN") else 100.0
+    return RuleResult(
+        name=rule.name,
+        kind=rule.kind,
+        outcome=outcome,
+        severity=rule.severity,
+        guess=rule.guess,
+        said=found.said,
+        hint=found.hint,
+        violations=found.violations,
+        rows=found.rows,
+        sampled=found.sampled,
+        samples=found.samples,
+        query=found.query,
+        skipped_for=found.skipped,
+        weight=rule.weight,
+        percent=percent,
+        seconds=round(seconds, 3),
+    )
+
+
+def _outcome(rule: Rule, found: Found) -> Outcome:
+    if found.skipped is not None:
+        return "SKIPPED"
+    good = found.violations == 0 if found.passes is None else found.passes
+    if good and not found.failed:
+        return "PASS"
+    return "FAIL" if rule.severity == "blocker" and not found.mild else "WARN"
+
+
+def quality_of(results: Iterable[RuleResult]) -> float | None:
+    """The weighted share of good rows in percent, of the rules that have a weight and were tried; None without any."""
+    weighed = [(each.weight, each.percent) for each in results if each.weight is not None and each.percent is not None]
+    total = sum(weight for weight, _ in weighed)
+    return sum(weight * percent for weight, percent in weighed) / total if total else None
+
+
+def conclude(
+    results: Sequence[RuleResult],
+    *,
+    mode: Mode,
+    database: str,
+    server_version: str,
+    role: str,
+    connections: int,
+    threshold: float,
+    remarks: Sequence[str],
+    seconds: float,
+) -> Verdict:
+    """GO, unless a blocker was violated, the quality is too low, or no row could be looked at."""
+    quality = quality_of(results)
+    blockers = [each.name for each in results if each.outcome == "FAIL"]
+    if quality is not None and quality < threshold:
+        blockers.append(QUALITY)
+    skipped = [each for each in results if each.outcome == "SKIPPED"]
+    of_rows = [each for each in results if each.kind not in _OF_THE_CATALOGUE]
+    nothing = bool(results) and len(skipped) == len(results)
+    no_rows = bool(of_rows) and all(each.skipped_for in _STANDS_IN_THE_WAY for each in of_rows)
+    told = [*remarks]
+    for why, words in _NOT_LOOKED_AT.items():
+        count = sum(each.skipped_for == why for each in skipped)
+        if count:
+            told.append(f"{count:,} of {len(results):,} rules {words}")
+    if nothing:
+        told.append("nothing could be looked at, which is no GO")
+    elif no_rows:
+        told.append("no row could be looked at, only the catalogue, which is no GO")
+    return Verdict(
+        verdict="NO-GO" if blockers or nothing or no_rows else "GO",
+        complete=not any(each.skipped_for in _NOT_LOOKED_AT for each in skipped),
+        mode=mode,
+        database=database,
+        server_version=server_version,
+        role=role,
+        connections=connections,
+        quality=None if quality is None else round(quality, 2),
+        threshold=threshold,
+        blockers=tuple(blockers),
+        warnings=tuple(each.name for each in results if each.outcome == "WARN"),
+        skipped=tuple(each.name for each in skipped),
+        remarks=tuple(told),
+        rules=tuple(results),
+        seconds=round(seconds, 3),
+    )

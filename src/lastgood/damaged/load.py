@@ -1,0 +1,212 @@
+"""Loads what can be read of a damaged dump, row by row where it must be: what the server refuses is left out and noted.
+
+Nothing here is frozen, proved or fast; ``load`` is for dumps that are whole.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import psycopg
+from psycopg import pq, sql
+
+from lastgood.dump.entries import Entry, Rows, RowsEnd, RowsStart
+from lastgood.dump.names import Relation
+from lastgood.dump.readable import SHOWN, LeftOut
+from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.errors import Interrupted
+from lastgood.events import Emit, Progress
+from lastgood.load.repairs import what
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Connection
+
+# So many rows refused one by one, and the rest of the table is left out too: each costs a command of its own.
+MOST_REFUSED = 10_000
+# Data that does not fit its type, and rows that a constraint refuses. Any other error is not about a row.
+_ABOUT_A_ROW = ("22", "23")
+# The connection, the machine, the server: nothing can be loaded any more.
+_FATAL = ("08", "53", "57", "58")
+_LATE = frozenset({Kind.REFRESH, Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE})
+_FOREIGN_KEY_VIOLATION = "23503"
+# How dates are read is the server's own matter, as in a session of psql.
+_AS_PSQL = "RESET DateStyle; RESET IntervalStyle"
+
+
+@dataclass(slots=True)
+class TableLoad:
+    """``refused`` rows, the first few of them, and why none or no more were taken, if that is so."""
+
+    rows: int = 0
+    refused: int = 0
+    first: list[LeftOut] = field(default_factory=list)
+    given_up: str = ""
+
+
+class ReadableLoader:
+    """One load. ``connection`` is to the new database, in autocommit mode. ``progress`` tells (read, in all)."""
+
+    def __init__(
+        self,
+        connection: Connection,
+        *,
+        progress: Callable[[], tuple[int, int]],
+        emit: Emit,
+        cancelled: Callable[[], bool],
+    ) -> None:
+        self._connection = connection
+        self._progress = progress
+        self._emit = emit
+        self._cancelled = cancelled
+        self._late: list[Command] = []
+        self._changed = False
+        self.tables: dict[Relation, TableLoad] = {}
+        self.commands: list[LeftOut] = []
+        self.not_valid: list[str] = []
+
+    def load(self, entries: Iterator[Entry]) -> None:
+        """Runs everything that the server takes. Raises Failed when it takes nothing more, Interrupted."""
+        self._connection.execute(_AS_PSQL)
+        start: RowsStart | None = None
+        for entry in entries:
+            self._look_up()
+            match entry:
+                case RowsStart():
+                    start = entry
+                    self.tables.setdefault(entry.relation, TableLoad())
+                case Rows() if start is not None:
+                    self._rows(start, self.tables[start.relation], entry)
+                case RowsEnd():
+                    start = None
+                case Command() if entry.verdict is Verdict.RUN:
+                    if entry.kind in _LATE:
+                        self._late.append(entry)
+                    elif entry.kind is Kind.INSERT:
+                        self._insert(entry)
+                    elif (error := self._run(entry, entry.statement.text)) is not None:
+                        self._refused(entry, error)
+                    elif entry.kind in (Kind.CHANGE, Kind.DROP):
+                        self._follow(entry)
+        self._rest()
+        if self._changed:
+            self._count()
+
+    def _look_up(self) -> None:
+        if self._cancelled():
+            raise Interrupted("interrupted while the dump was loaded")
+
+    # Commands ----------------------------------------------------------------------------------------------------
+
+    def _run(self, command: Command, text: bytes) -> psycopg.Error | None:
+        try:
+            self._connection.execute(text)
+        except psycopg.Error as error:
+            self._check(error, f"load line {command.statement.line} ({what(command)})")
+            if self._connection.info.transaction_status == pq.TransactionStatus.INERROR:
+                self._connection.execute("ROLLBACK")
+            return error
+        return None
+
+    def _insert(self, command: Command) -> None:
+        """An INSERT that is more than rows of plain values."""
+        table = self.tables.setdefault(command.relations[0], TableLoad())
+        try:
+            table.rows += max(self._connection.execute(command.statement.text).rowcount, 0)
+        except psycopg.Error as error:
+            self._check(error, f"load line {command.statement.line} ({what(command)})")
+            self._refuse(table, command.statement.line, error)
+
+    def _follow(self, command: Command) -> None:
+        """Rows that were loaded may be gone, or be found under another name."""
+        self._changed = True
+        if isinstance(command.detail, Relation) and command.relations[0] in self.tables:
+            self.tables[command.detail] = self.tables.pop(command.relations[0])
+
+    def _count(self) -> None:
+        """Counts what there is, where more was done than loading rows."""
+        for relation, table in list(self.tables.items()):
+            name = sql.Identifier(relation.schema, relation.name) if relation.schema else sql.Identifier(relation.name)
+            row = self._connection.execute("SELECT pg_catalog.to_regclass(%s)", [name.as_string()]).fetchone()
+            if row is None or row[0] is None:
+                if not table.given_up and not table.refused:
+                    del self.tables[relation]  # the file dropped it
+                continue
+            row = self._connection.execute(sql.SQL("SELECT pg_catalog.count(*) FROM {}").format(name)).fetchone()
+            table.rows = row[0] if row is not None else 0
+
+    def _check(self, error: psycopg.Error, doing: str) -> None:
+        """Raises what ends everything."""
+        self._look_up()
+        if self._connection.closed or (error.sqlstate or "08").startswith(_FATAL):
+            raise server_errors.failed(error, doing) from error
+
+    def _refused(self, command: Command, error: psycopg.Error) -> None:
+        state = error.sqlstate
+        if state is not None and (state in command.optional_sqlstates or state == "42P06"):
+            return
+        without_match = state == _FOREIGN_KEY_VIOLATION and command.kind is Kind.FOREIGN_KEY
+        if without_match and self._run(command, command.statement.text + b" NOT VALID") is None:
+            self.not_valid.append(what(command))
+            return
+        self.commands.append(LeftOut(command.statement.line, _said(error), what(command)))
+
+    def _rest(self) -> None:
+        """Views are filled as long as one more of them can be; event triggers come last, or they would fire."""
+        views = [command for command in self._late if command.kind is Kind.REFRESH]
+        while views:
+            failed = [(view, error) for view in views if (error := self._run(view, view.statement.text)) is not None]
+            if len(failed) == len(views):
+                for view, error in failed:
+                    self._refused(view, error)
+                break
+            views = [view for view, _ in failed]
+        for command in [late for late in self._late if late.kind is not Kind.REFRESH]:
+            if (error := self._run(command, command.statement.text)) is not None:
+                self._refused(command, error)
+
+    # Rows --------------------------------------------------------------------------------------------------------
+
+    def _rows(self, start: RowsStart, table: TableLoad, entry: Rows) -> None:
+        waiting = [(_lines(entry.data), entry.line)]
+        while waiting and not table.given_up:
+            self._look_up()
+            rows, line = waiting.pop()
+            error = self._copy(start, rows)
+            if error is None:
+                table.rows += len(rows)
+            elif not (error.sqlstate or "").startswith(_ABOUT_A_ROW):
+                table.given_up = _said(error)
+            elif len(rows) == 1:
+                self._refuse(table, line, error)
+            else:
+                # The server's line where it can be understood, otherwise the middle: the culprit is found by halving.
+                at = server_errors.row_in(error)
+                cut = at - 1 if 1 < at <= len(rows) else 1 if at == 1 else len(rows) // 2
+                waiting += [(rows[cut:], line + cut), (rows[:cut], line)]
+        done, size = self._progress()
+        read = sum(each.rows for each in self.tables.values())
+        self._emit(Progress("build", done, size, "bytes", rows=read, detail=f"rows of {start.relation}"))
+
+    def _copy(self, start: RowsStart, rows: list[bytes]) -> psycopg.Error | None:
+        try:
+            with self._connection.cursor() as cursor, cursor.copy(start.copy) as stream:
+                stream.write(b"".join(rows))
+        except psycopg.Error as error:
+            self._check(error, f"load the rows of {start.relation}")
+            return error
+        return None
+
+    def _refuse(self, table: TableLoad, line: int, error: psycopg.Error) -> None:
+        table.refused += 1
+        if len(table.first) < SHOWN:
+            table.first.append(LeftOut(line, _said(error)))
+        if table.refused >= MOST_REFUSED:
+            table.given_up = f"the server refused {MOST_REFUSED:,} of its rows"
+
+
+def _lines(data: bytes) -> list[bytes]:
+    return [row + b"\n" for row in data.split(b"\n")[:-1]]
+
+
+def _said(error: psycopg.Error) -> str:
+    return error.diag.message_primary or type(error).__name__

@@ -1,0 +1,211 @@
+"""Builds a database of what can still be read of a damaged restore point, and says table by table what is missing.
+
+It proves nothing: its result is for a look, and for rows to be taken out of by hand. It never has the live name.
+"""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Sequence
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Literal
+
+from lastgood import points
+from lastgood.damaged.load import ReadableLoader, TableLoad
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.names import Relation
+from lastgood.dump.readable import SHOWN, LeftOut, ReadableReading
+from lastgood.errors import NOT_REACHED, Corrupt, Refused
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.journal import recording
+from lastgood.load import made_beside
+from lastgood.models import Document, Frozen
+from lastgood.points import RestorePoint
+from lastgood.postgres import database
+from lastgood.postgres.cancel import cancelled_with
+from lastgood.postgres.server import Target
+from lastgood.process import interrupts
+
+_ANOTHER = "Choose another restore point: lastgood points."
+
+
+class Missing(Frozen):
+    """A row or a command that was left out; ``line`` counts from 1 in the dump's text, ``what`` is empty for a row."""
+
+    line: int
+    why: str
+    what: str = ""
+
+
+class SalvagedTable(Frozen):
+    """``rows`` are loaded. ``expected`` is the number that the manifest tells, None without one; ``left_out`` the
+    number of rows that were seen and not loaded, ``first`` the first few of them. ``whole``: nothing is known to be
+    missing. ``why`` says what else is known of rows that are missing.
+    """
+
+    schema_name: str
+    name: str
+    state: Literal["whole", "partial", "missing"]
+    rows: int
+    expected: int | None
+    left_out: int
+    first: tuple[Missing, ...]
+    why: str
+
+
+class SalvageReport(Document):
+    """What was read of a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
+    foreign keys that were made NOT VALID because rows lack their match. ``maker``: the program that wrote the file,
+    where that is known and not pg_dump.
+    """
+
+    run: str
+    status: Literal["salvaged"] = "salvaged"
+    point: str
+    into: str
+    damage: tuple[str, ...]
+    tables: tuple[SalvagedTable, ...]
+    commands: tuple[Missing, ...]
+    not_valid: tuple[str, ...]
+    maker: str = ""
+    notes: tuple[str, ...]
+    seconds: dict[str, float]
+
+    @property
+    def complete(self) -> bool:
+        """Whether nothing at all is known to be missing."""
+        whole = all(table.state == "whole" for table in self.tables)
+        return whole and not (self.damage or self.commands or self.not_valid)
+
+
+def restore_readable(
+    target: Target,
+    store: Path,
+    names: Sequence[str],
+    into: str,
+    emit: Emit = silent,
+    *,
+    database_name: str | None = None,
+    state: Path | None = None,
+) -> SalvageReport:
+    """Makes the database ``into`` (which must not exist, nor be the live one's name) of what can be read of the
+    restore point ``names``. Its comment says what it is; only its owner and superusers may connect. It is removed
+    again when this is interrupted or the server takes nothing more. ``state``: the folder of the record.
+
+    Raises BadPoint when nothing at all can be read, Refused, Failed, Interrupted.
+    """
+    if into == target.dbname:
+        raise Refused(
+            f'cannot put what is left of a damaged dump into "{into}": that is the live database\'s name',
+            hint="Give another name with --into.",
+            state=NOT_REACHED,
+        )
+    started = time.monotonic()
+    point = points.gather(store, names)
+    source = _source(point)
+    of_manifest = point.manifest.database if point.manifest is not None else None
+    reading = ReadableReading(source, database=database_name or of_manifest)
+    with database.connect_maintenance(target, target.dbname) as maintenance, ExitStack() as stack:
+        model = database.describe(maintenance, target.dbname)
+        run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
+        emit = stack.enter_context(recording.recording(kept, emit))
+        comment = (
+            f"lastgood salvage {run}: what could be read of the damaged {point.path.name}; not complete, not proved"
+        )
+        stop = threading.Event()
+        with (
+            made_beside.made(
+                target,
+                maintenance,
+                into,
+                model,
+                live=target.dbname,
+                kind="salvage",
+                run=run,
+                point=point.path,
+                stop=stop,
+                complete=[database.comment_statement(into, comment)],
+            ),
+            interrupts.calling(stop.set),
+            cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
+        ):
+            emit(StageStarted("build", f"read what can be read into {into}"))
+            loader = ReadableLoader(
+                connection,
+                progress=lambda: (source.position, source.size),
+                emit=emit,
+                cancelled=stop.is_set,
+            )
+            loader.load(iter(reading))
+            rows = sum(table.rows for table in loader.tables.values())
+            emit(StageDone("build", time.monotonic() - started, f"{rows:,} rows"))
+            if not reading.summary.tables and not loader.tables:
+                why = f": {reading.damage[0]}" if reading.damage else ""
+                raise Corrupt(f'cannot read any table of "{point.path.name}"{why}', hint=_ANOTHER)
+    report = SalvageReport(
+        run=run,
+        point=str(point.path),
+        into=into,
+        damage=tuple(reading.damage),
+        tables=_tables(point, reading, loader),
+        commands=tuple(map(_missing, [*reading.commands, *loader.commands])),
+        not_valid=tuple(loader.not_valid),
+        maker=reading.maker,
+        notes=(*source.notes, *reading.summary.remarks, *reading.summary.notes),
+        seconds={"total": round(time.monotonic() - started, 3)},
+    )
+    recording.ended(kept, "done", kind="restore", report=report.document())
+    return report
+
+
+def _source(point: RestorePoint) -> DumpSource:
+    try:
+        return points.source_of(point)
+    except Corrupt:
+        # A plain dump whose beginning is destroyed is not known for one; nothing else begins like nothing at all.
+        if point.files or not point.path.is_file():
+            raise
+        return DumpSource(point.path, "plain", "", None, None)
+
+
+def _missing(left_out: LeftOut) -> Missing:
+    return Missing(line=left_out.line, why=left_out.why, what=left_out.what)
+
+
+def _tables(point: RestorePoint, reading: ReadableReading, loader: ReadableLoader) -> tuple[SalvagedTable, ...]:
+    """Every table that the dump makes or has rows of, and every one that the manifest knows."""
+    expected: dict[Relation, int] = {}
+    if point.manifest is not None:
+        expected = {Relation(table.schema_name, table.name): table.rows for table in point.manifest.facts.tables}
+    made = {relation for relation, table in reading.summary.tables.items() if table.carries_rows}
+    return tuple(
+        _table(relation, reading, loader, expected.get(relation))
+        for relation in sorted({*made, *loader.tables, *reading.tables, *expected})
+    )
+
+
+def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader, expected: int | None) -> SalvagedTable:
+    loaded = loader.tables.get(relation)
+    damage = reading.tables.get(relation)
+    told = [each for each in (damage.cut if damage else "", loaded.given_up if loaded else "") if each]
+    if loaded is None:
+        loaded = TableLoad()
+        if reading.damage and expected != 0:
+            told.append("none of its rows could be read")
+        elif expected or (expected is None and reading.tells_of_empty_tables):
+            told.append("the dump has no rows section for it")
+    left_out = loaded.refused + (damage.left_out if damage else 0)
+    first = sorted([*loaded.first, *(damage.first if damage else ())], key=lambda each: each.line)[:SHOWN]
+    short = left_out or told or (expected is not None and expected != loaded.rows)
+    return SalvagedTable(
+        schema_name=relation.schema,
+        name=relation.name,
+        state="whole" if not short else "partial" if loaded.rows else "missing",
+        rows=loaded.rows,
+        expected=expected,
+        left_out=left_out,
+        first=tuple(map(_missing, first)),
+        why="; ".join(told),
+    )

@@ -1,0 +1,112 @@
+"""Parts of tables in processes of their own, where one process would hold back a server of many cores.
+
+Python lets one thread of a process work at a time, and digesting lines takes about a microsecond a row. So on a machine
+with processors to spare a large part is loaded, or read back, by a program of ours (``part``) with a session of its own
+that is set up like the one it stands in for. Everything that is decided stays here: when to wait, when to stop, what an
+error means. Where it can't begin (no connection left, another role in force), the session does the work itself.
+"""
+
+from __future__ import annotations
+
+import base64
+import json
+import os
+import pickle
+import sys
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import lastgood
+from lastgood.errors import Failed, Interrupted
+from lastgood.postgres.server import Connection
+from lastgood.process.companion import Companion, talking
+
+PROGRAM = Path(__file__).with_name("part.py")
+# Starting one takes half a second, of a processor that others could use.
+APART_FROM = 128 << 20
+# With fewer processors there is none to spare.
+PROCESSORS = 4
+HEAR_SECONDS = 0.25
+
+Moved = Callable[[int], None]
+
+_SETTINGS = """
+SELECT coalesce(json_agg(ARRAY[name, pg_catalog.current_setting(name)]), '[]')::text,
+       bool_and(session_user = current_user AND session_user::text = %s)
+FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN ('role', 'session_authorization')
+"""
+
+
+class Unable(Exception):
+    """No process could begin: the session has to do it."""
+
+
+def pays(size: int) -> bool:
+    """Whether so many bytes of rows are worth a process, on this machine."""
+    return size >= APART_FROM and (os.cpu_count() or 1) >= PROCESSORS
+
+
+def load(
+    connection: Connection, copy: bytes, path: Path, span: range, *, cancelled: Callable[[], bool], moved: Moved
+) -> Mapping[str, Any]:
+    """Loads the bytes ``span`` of a file, whole lines, by the COPY command ``copy``: ``rows`` as the server counted
+    them, ``lines`` and ``total`` of their RowsDigest. Raises Unable, psycopg.Error, Failed, Interrupted."""
+    request = {"copy": copy.decode("latin-1"), "path": str(path), "begin": span.start, "end": span.stop}
+    return _done(connection, request, cancelled, moved)
+
+
+def read(
+    connection: Connection, copy: bytes, *, whole: bool, cancelled: Callable[[], bool], moved: Moved
+) -> Mapping[str, Any]:
+    """Reads what ``copy`` gives: the ``digest`` of the text as a ``whole``, or ``lines`` and ``total`` of its
+    RowsDigest. Raises as ``load`` does."""
+    return _done(connection, {"copy": copy.decode("latin-1"), "whole": whole}, cancelled, moved)
+
+
+def _done(
+    connection: Connection, request: dict[str, Any], cancelled: Callable[[], bool], moved: Moved
+) -> Mapping[str, Any]:
+    request |= _like(connection)
+    # The package that runs here, wherever it lies; and not the folder of the program, whose names are too common.
+    environment = {"PYTHONPATH": str(Path(lastgood.__file__).parents[1])}
+    with talking([sys.executable, "-P", PROGRAM], environment=environment) as talk:
+        _say(talk, json.dumps(request))
+        while True:
+            line = talk.hear(HEAR_SECONDS)
+            if cancelled():
+                raise Interrupted("interrupted while rows were loaded or read back")
+            if line is None:
+                continue
+            if not line:
+                raise Failed("cannot go on: a process that loads or reads rows has ended")
+            answer: dict[str, Any] = json.loads(line)
+            if "moved" in answer:
+                moved(answer["moved"])
+                _say(talk, "")
+            elif "failed" in answer:
+                # Of a program of ours, which wrote it just now.
+                raise pickle.loads(base64.b64decode(answer["failed"]))
+            elif "broken" in answer:
+                raise Failed(f"cannot read the restore point: {answer['broken']}")
+            elif "unable" in answer:
+                raise Unable(answer["unable"])
+            else:
+                return answer
+
+
+def _say(talk: Companion, line: str) -> None:
+    with suppress(OSError):  # it has ended: what it said last tells why
+        talk.say(line)
+
+
+def _like(connection: Connection) -> dict[str, Any]:
+    """How to open a session like this one. Raises Unable when it works as somebody else than it came."""
+    row = connection.execute(_SETTINGS, [connection.info.user]).fetchone()
+    if row is None or not row[1]:
+        raise Unable("another role is in force")
+    conninfo = connection.info.get_parameters()
+    if connection.info.password:
+        conninfo["password"] = connection.info.password
+    return {"conninfo": conninfo, "settings": json.loads(row[0])}

@@ -1,0 +1,401 @@
+"""Which task must come before which: a script's items as tasks.
+
+A plain dump has no graph of dependencies. What is known is made of the statements themselves: rows, indexes and keys
+of ordinary tables, and what belongs to one table, are ordered by the tables that they name. Whatever is not recognised
+is a barrier: everything before it comes first, everything after it comes later.
+
+Each order that a dump relies on is an edge here: costs only choose among the orders that are left. So a task waits for
+whatever came before it in the dump and may change what it does, in whichever way it does: through parts of a table, a
+key or a trigger that is there already, or a function that reads other tables.
+"""
+
+from __future__ import annotations
+
+import math
+import re
+from collections import defaultdict
+from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
+from dataclasses import replace
+
+from lastgood.dump.names import Relation, parse
+from lastgood.dump.script import Bulk, Item, Section, Step
+from lastgood.dump.statements import Command, Kind, TableDefinition, Verdict
+from lastgood.dump.summary import DumpSummary
+from lastgood.load.code import Code
+from lastgood.load.costs import Costs
+from lastgood.load.family import Family
+from lastgood.load.tasks import DIVIDE_AMONG, DIVIDE_FROM, Lock, Task, Work, ranked, whole_tables
+from lastgood.load.unique import in_two
+
+_BUILDS = {
+    Kind.INDEX: Lock.BUILD,
+    Kind.PRIMARY_KEY: Lock.ALONE,
+    Kind.UNIQUE: Lock.ALONE,
+    Kind.EXCLUSION: Lock.ALONE,
+}
+# What belongs to the tables (or views) that the command names, and to nothing else.
+_OF_RELATIONS = frozenset(
+    {
+        Kind.CHECK,
+        Kind.NOT_NULL,
+        Kind.POLICY,
+        Kind.ROW_SECURITY,
+        Kind.RULE,
+        Kind.STATISTICS,
+        Kind.TABLE_PROPERTY,
+        Kind.TRIGGER,
+    }
+)
+# They reach the parts of a table, too, unless they say ONLY.
+_REACHES_PARTS = frozenset({Kind.CHECK, Kind.NOT_NULL, Kind.TABLE_PROPERTY, Kind.TRIGGER})
+_MAKES = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
+# On a partitioned table alone: its partitions have indexes of their own, which are attached later.
+_ONLY = re.compile(rb"ALTER\s+TABLE\s+ONLY\s|CREATE\s+(?:UNIQUE\s+)?INDEX\s.*?\sON\s+ONLY\s", re.DOTALL | re.IGNORECASE)
+# ALTER TABLE alone: parts of indexes are attached to indexes.
+_OF_TABLE = re.compile(rb"ALTER\s+TABLE\s", re.IGNORECASE)
+# Of the query of a rule or a policy: it may depend on a key that is named nowhere else in it.
+_STANDS_ON_KEY = re.compile(rb"\bGROUP\s+BY\b|\bON\s+CONFLICT\b", re.IGNORECASE)
+_USES_INDEX = re.compile(rb"\bUSING\s+INDEX\s+(?!TABLESPACE\b)", re.IGNORECASE)
+# Nothing depends on these: they wait for the next barrier, so that none of them is one.
+_TRAILING = frozenset({Kind.COMMENT, Kind.SECURITY_LABEL, Kind.PARTITION, Kind.SEQUENCE_POSITION, Kind.STATISTICS_CALL})
+
+
+# To wait for more than so many tasks takes one that has nothing else to do.
+JOINED = 4
+
+
+def tasks_of(
+    items: Iterable[Item],
+    summary: DumpSummary,
+    *,
+    workers: int = 1,
+    read_back: bool = True,
+    costs: Costs | None = None,
+    strict: bool = False,
+) -> list[Task]:
+    """The tasks of a script, in an order in which they could be done one by one; each with its ``rank``.
+
+    ``strict``: checks that call functions stay in force while rows are loaded. ``read_back`` adds READ tasks for each
+    ordinary table whose rows are one section. A section that would keep one of ``workers`` busy when the others have
+    nothing left to do is several tasks.
+    """
+    items = list(items)
+    costs = costs or Costs()
+    family = Family(items, summary)
+    parts: dict[int, int] = {}
+    while True:
+        graph = _Graph(summary, costs, parts, workers, family, Code(strict=strict))
+        for item in items:
+            graph.add(item)
+        graph.finish()
+        if read_back:
+            graph.read_back(whole_tables(items, summary))
+        ranked(graph.tasks)
+        more = _divided(graph.tasks, workers, costs)
+        if parts or not more:
+            return graph.tasks
+        parts = more
+
+
+def _divided(tasks: Sequence[Task], workers: int, costs: Costs) -> dict[int, int]:
+    """Into how many parts to divide which sections: those on whose way to the end more lies than a worker's share of
+    all work."""
+    share = sum(task.cost for task in tasks) / workers
+    return {
+        item.number: min(workers, math.ceil(task.cost / max(share - (task.rank - task.cost), share / 4)))
+        for task in tasks
+        for item in task.items
+        if workers >= DIVIDE_AMONG
+        and task.work is Work.ROWS
+        and isinstance(item, Section)
+        and item.size >= DIVIDE_FROM
+        and task.rank > share
+        and task.cost > share / 4
+    }
+
+
+def _index_of(command: Command) -> tuple[Relation, ...]:
+    """The index that a command makes, as a relation: that of a constraint has the constraint's name."""
+    schema = command.relations[0].schema
+    # An index's identity is qualified; a constraint's is its name, then the table's: ``a_pkey on public.a``.
+    names = (one.identity.rpartition(" on ")[0] or one.identity for one in command.creates)
+    found = (parse(name, schema) for name in names)
+    return tuple(relation for relation in found if relation is not None)
+
+
+class _Graph:
+    def __init__(
+        self,
+        summary: DumpSummary,
+        costs: Costs,
+        parts: Mapping[int, int],
+        workers: int,
+        family: Family,
+        code: Code,
+    ) -> None:
+        self.tasks: list[Task] = []
+        self._summary = summary
+        self._costs = costs
+        self._parts = parts
+        self._workers = workers
+        self._family = family
+        self._code = code
+        self._barrier: Task | None = None  # the last one, still open while nothing follows it
+        self._open = False
+        self._since: list[Task] = []
+        self._on: defaultdict[Relation, list[Task]] = defaultdict(list)
+        self._keys_on: defaultdict[Relation, list[Task]] = defaultdict(list)
+        self._loads: list[int] = []  # of rows, since the barrier
+        self._large: Task | None = None  # the last one of large objects
+        self._brought: Task | None = None  # the last one of rows for a table that the dump does not make
+        self._trailing: list[Item] = []
+        self._bytes: defaultdict[Relation, int] = defaultdict(int)
+        self._rows: defaultdict[Relation, int] = defaultdict(int)
+        self._sections: defaultdict[Relation, list[Task]] = defaultdict(list)
+        self._empty: set[Relation] = set()  # materialized views: they are filled at the end
+        self._there: set[Relation] = set()  # tables, views and indexes that are made
+        self._fired: set[Relation] = set()  # tables that have a trigger
+        self._keys: defaultdict[Relation, list[Relation]] = defaultdict(list)  # tables, and those that they refer to
+        self._whole = False  # rows went in through a partitioned table: which tables they are in is not known
+
+    def add(self, item: Item) -> None:
+        match item:
+            case Section():
+                self._section(item)
+            case Bulk():
+                if item.inserts:
+                    self._barred(item)
+                else:
+                    self._large_objects(item)
+            case Step():
+                self._step(item)
+
+    def finish(self) -> None:
+        """Nothing follows: what trails comes now."""
+        if self._trailing:
+            self._begin_barrier()
+
+    def _large_objects(self, bulk: Bulk) -> None:
+        """They have no part in anything else; but one bulk may fill, or give away, what an earlier one makes."""
+        task = self._new(Work.DATA, bulk, cost=self._cost_of(bulk))
+        if self._large is not None:
+            task.after.add(self._large.number)
+        self._large = task
+
+    def _step(self, step: Step) -> None:
+        command = step.command
+        kind, relations = command.kind, command.relations
+        if command.verdict is Verdict.SKIP or kind in (Kind.SETTING, Kind.SESSION_AUTHORIZATION):
+            return  # what is set is part of the state of what follows
+        if kind is Kind.MATERIALIZED_VIEW:
+            self._empty.update(relations[:1])
+        if kind in _MAKES:
+            self._there.update(relations[:1])
+        self._code.note(command)
+        if self._whole or not self._rows or (self._open and kind in _TRAILING):
+            self._barred(step)
+        elif kind in _TRAILING and not (kind is Kind.PARTITION and _OF_TABLE.match(command.statement.text)):
+            self._trailing.append(step)
+        elif kind in _BUILDS and len(relations) == 1 and self._ordinary(relations[0]):
+            self._build(step, relations[0], _BUILDS[kind])
+        elif kind is Kind.FOREIGN_KEY and len(relations) == 2 and all(map(self._ordinary, relations)):
+            self._key(step)
+        elif self._of_relations(command) or (kind in _BUILDS and self._without_rows(step)):
+            self._upkeep(step)
+        else:
+            self._barred(step)
+        self._arm(command)
+
+    def _arm(self, command: Command) -> None:
+        """Record what is in force for rows that are still to come."""
+        relations = command.relations
+        if command.kind is Kind.TRIGGER:
+            self._fired.update(relations[:1])
+        elif command.kind is Kind.FOREIGN_KEY or any(made.kind is Kind.FOREIGN_KEY for made in command.creates):
+            self._keys[relations[0]].extend(relations[1:])
+        elif command.kind is Kind.TABLE and isinstance(command.detail, TableDefinition):
+            self._keys[relations[0]].extend(set(relations[1:]) - set(command.detail.inherits))
+
+    def _of_relations(self, command: Command) -> bool:
+        """Whether a command is about the relations that it names, which are there, and about nothing else."""
+        return (
+            command.kind in _OF_RELATIONS
+            and bool(command.relations)
+            and self._there.issuperset(command.relations)
+            and not (
+                command.kind in (Kind.RULE, Kind.POLICY) and _STANDS_ON_KEY.search(command.statement.text) is not None
+            )
+        )
+
+    def _upkeep(self, step: Step) -> None:
+        command = step.command
+        relations = [*command.relations]
+        if command.kind in _REACHES_PARTS and not _ONLY.match(command.statement.text):
+            relations += (part for relation in command.relations for part in self._family.below(relation))
+        after: set[int] = set()
+        if command.kind is Kind.CHECK and self._code.runs_in(command):
+            after.update(self._all_loads())
+        task = self._new(Work.COMMANDS, step, cost=self._costs.command, serial=True)
+        task.after.update(after)
+        for relation in relations:
+            task.after.update(other.number for other in self._all_on(relation))
+            task.locks[relation] = Lock.ALONE
+        self._note(task, *relations, *_index_of(command))
+
+    def _without_rows(self, step: Step) -> bool:
+        """Whether an index or key is of something that has no rows: a partitioned table alone, a view to be filled."""
+        relations = step.command.relations
+        definition = self._summary.tables.get(relations[0]) if len(relations) == 1 else None
+        if definition is not None:
+            return definition.partitioned and bool(_ONLY.match(step.command.statement.text))
+        return len(relations) == 1 and relations[0] in self._empty
+
+    def _ordinary(self, relation: Relation) -> bool:
+        definition = self._summary.tables.get(relation)
+        return definition is not None and definition.carries_rows
+
+    def _section(self, section: Section) -> None:
+        relation = section.start.relation
+        family = self._family.around(relation)
+        parts = 1 if (alone := not self._fired.isdisjoint(family)) else self._parts.get(section.number, 1)
+        cost = section.size * self._costs.load_byte / parts + self._costs.command
+        if alone:
+            # What a trigger does is not known.
+            if self._trailing:
+                self._begin_barrier()
+            self._begin_barrier(Task(len(self.tasks), Work.ROWS, (section,), cost=cost))
+            loads = [self.tasks[-1]]
+            self._open = False
+        else:
+            earlier = self._before_rows(relation, family)
+            loads = [self._new(Work.ROWS, section, cost=cost) for _ in range(parts)]
+            for task in loads:
+                task.after.update(earlier)
+                self._note(task, relation)
+        for task in loads:
+            task.parts = parts
+            task.locks[relation] = Lock.ALONE if parts == 1 else Lock.ROWS
+        self._loads += (task.number for task in loads)
+        self._sections[relation] += loads
+        self._bytes[relation] += section.size
+        self._rows[relation] += section.rows
+        self._whole = self._whole or not self._ordinary(relation)
+        if relation not in self._summary.tables:
+            self._brought = loads[-1]
+
+    def _before_rows(self, relation: Relation, family: Collection[Relation]) -> set[int]:
+        """What must be done before a table's rows come in."""
+        earlier = {task.number for task in self._all_on(relation)}
+        for other in {other for each in family for other in self._keys.get(each, ())}:
+            # A key that is there already wants the rows that it refers to.
+            for each in self._family.around(other):
+                earlier.update(task.number for task in self._on.get(each, ()))
+        if self._code.runs_with_rows_of(relation):
+            earlier.update(self._all_loads())
+        if relation not in self._summary.tables and self._brought is not None:
+            # What it has besides rows is not known, but it is there: an extension has made it.
+            earlier.add(self._brought.number)
+        return earlier
+
+    def _build(self, step: Step, table: Relation, lock: Lock) -> None:
+        cost = self._rows[table] * self._costs.index_row + self._bytes[table] * self._costs.index_byte
+        halves = None
+        if lock is Lock.ALONE and self._workers >= DIVIDE_AMONG and self._bytes[table] >= DIVIDE_FROM:
+            halves = in_two(step.command)
+        if halves is None:
+            self._builds(step, table, lock, cost)
+            return
+        index = self._builds(replace(step, command=halves[0]), table, Lock.BUILD, cost)
+        self._builds(replace(step, command=halves[1]), table, Lock.ALONE, 0.0).after.add(index.number)
+
+    def _builds(self, step: Step, table: Relation, lock: Lock, cost: float) -> Task:
+        after = self._all_loads() if self._code.runs_in(step.command) else []
+        task = self._new(Work.INDEX, step, cost=cost + self._costs.command)
+        task.after.update(after)
+        made = lock is Lock.ALONE and _USES_INDEX.search(step.command.statement.text) is not None
+        task.after.update(other.number for other in self._all_on(table) if made or other.work is not Work.INDEX)
+        task.locks[table] = lock
+        self._note(task, table, *_index_of(step.command))
+        return task
+
+    def _key(self, step: Step) -> None:
+        table, other = step.command.relations
+        task = self._new(Work.KEY, step, cost=self._rows[table] * self._costs.key_row + self._costs.command)
+        for relation in (table, other):
+            task.locks[relation] = Lock.KEY
+            # It looks up rows in a unique index of the other table, which the statement need not name.
+            task.after.update(
+                each.number for each in self._on[relation] if each.work is not Work.INDEX or relation == other
+            )
+        self._note(task, table, other)
+
+    def _barred(self, item: Item) -> None:
+        if not self._open:
+            self._begin_barrier()
+        assert self._barrier is not None  # it was just begun
+        items = self._barrier.items
+        assert isinstance(items, list)
+        items.append(item)
+        self._barrier.cost += self._cost_of(item)
+
+    def _cost_of(self, item: Item) -> float:
+        """The needs of an item that is run unchanged."""
+        if isinstance(item, Bulk):
+            return self._costs.command + (item.end - item.begin if item.end else 0) * self._costs.data_byte
+        if isinstance(item, Step) and item.command.kind is Kind.REFRESH:
+            return self._costs.refresh
+        return self._costs.command
+
+    def _begin_barrier(self, task: Task | None = None) -> None:
+        """All that was added comes before what follows, with what trails in between; or with ``task`` in between."""
+        if task is None:
+            task = Task(len(self.tasks), Work.COMMANDS, list(self._trailing), serial=True)
+            task.cost = self._costs.command * len(self._trailing)
+            self._trailing = []
+        task.after.update(other.number for other in self._since)
+        if self._barrier is not None:
+            task.after.add(self._barrier.number)
+        self.tasks.append(task)
+        self._barrier, self._open, self._whole = task, True, False
+        for each in (self._since, self._on, self._keys_on, self._loads):
+            each.clear()
+
+    def _new(self, work: Work, *items: Item, cost: float, serial: bool = False) -> Task:
+        self._open = False
+        task = Task(len(self.tasks), work, items, cost=cost, serial=serial)
+        if self._barrier is not None:
+            task.after.add(self._barrier.number)
+        self.tasks.append(task)
+        self._since.append(task)
+        return task
+
+    def _all_loads(self) -> list[int]:
+        """What to wait for where all rows must be in that came so far. Of many, one task waits for all the others."""
+        if len(self._loads) > JOINED:
+            joint = self._new(Work.COMMANDS, cost=self._costs.command)
+            joint.after.update(self._loads)
+            self._loads = [joint.number]
+        return self._loads
+
+    def _all_on(self, relation: Relation) -> Iterator[Task]:
+        """What is to be done with a relation, since the barrier."""
+        yield from self._on.get(relation, ())
+        yield from self._keys_on.get(relation, ())
+
+    def _note(self, task: Task, *relations: Relation) -> None:
+        self._there.update(relations)
+        # Keys to one table may be thousands, and none of them waits for another.
+        on = self._keys_on if task.work is Work.KEY else self._on
+        for relation in dict.fromkeys(relations):
+            on[relation].append(task)
+
+    def read_back(self, whole: Collection[Relation]) -> None:
+        """A table that several sessions loaded is read back by as many, each so many of its pages."""
+        for relation, loads in self._sections.items():
+            if relation in whole:
+                after = {load.number for load in loads}
+                cost = self._bytes[relation] * self._costs.read_byte / len(loads) + self._costs.command
+                for _ in loads:
+                    task = Task(len(self.tasks), Work.READ, loads[0].items, set(after), {relation: Lock.READ})
+                    task.cost, task.parts = cost, len(loads)
+                    self.tasks.append(task)

@@ -1,0 +1,129 @@
+"""A new database made from a restore point: recorded, and removed again unless it is completed.
+
+Until it is complete it carries a mark, and only its owner and superusers may connect. The process that makes it shares
+the lock of its name (``postgres.copying``). So what a killed process leaves is known to ``status``, ``abort`` and
+``prune``.
+"""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+
+import psycopg
+from psycopg import sql
+
+from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, Refused, Stopped
+from lastgood.events import Emit
+from lastgood.journal import Journal, person, recording
+from lastgood.journal.run_names import new_run
+from lastgood.postgres import clock, copying, database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.database import Database
+from lastgood.postgres.mark import Mark, server_clock
+from lastgood.postgres.server import Connection, Target
+
+UNTOUCHED = "No other database was touched."
+
+
+def begun(
+    maintenance: Connection, live: str, into: str, point: Path, state: Path | None, emit: Emit
+) -> tuple[str, Journal | None]:
+    """The run that makes ``into``, and its record in the folder ``state``, if there is to be one. Raises Refused for a
+    name that no database can have."""
+    if into != database.fit_name(into, ""):
+        raise Refused(
+            f'cannot create the database "{into}": the name has more than 63 bytes',
+            hint="Give a shorter one with --into.",
+            state=UNTOUCHED,
+        )
+    run, skew = new_run(server_clock(maintenance)), clock.skew(maintenance)
+    return run, recording.attempt(state, run, "restore", emit, skew=skew, live=live, into=into, point=str(point))
+
+
+def opened(into: str) -> list[sql.Composed]:
+    """What makes a complete copy a database like any other: no mark, and everybody may connect."""
+    return [
+        database.comment_statement(into, None),
+        sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)),
+    ]
+
+
+@contextmanager
+def made(
+    target: Target,
+    maintenance: Connection,
+    into: str,
+    model: Database,
+    *,
+    live: str,
+    kind: str,
+    run: str,
+    point: Path,
+    stop: threading.Event,
+    complete: Sequence[sql.Composed],
+) -> Iterator[Database]:
+    """``into``, empty and like ``model``, for the length of a block. When that ends well the statements ``complete``
+    are executed in one transaction; without any it stays marked. When it ends with an error ``into`` is removed.
+
+    ``live``: the live database whose ``status`` lists it; ``kind``: what the copy is for, in one word. Raises
+    Interrupted when the block ends with an error because ``stop`` was set, Stopped when ``into`` could not be removed.
+    """
+    copying.claim(maintenance, into)
+    mark = Mark(
+        role="copy",
+        run=run,
+        live=live,
+        live_oid=model.oid,
+        point=str(point.absolute()),
+        host=person.host(),
+        pid=os.getpid(),
+        user=person.user(),
+        started=server_clock(maintenance),
+        options={"kind": kind},
+    )
+    found = database.create_like(maintenance, into, model, mark.text(), live=live)
+    try:
+        yield found
+        if stop.is_set():
+            raise Interrupted("interrupted")
+        _complete(maintenance, into, complete)
+    except BaseException as error:
+        _removed(target, maintenance, found, run, error)
+        if stop.is_set() and not isinstance(error, Refused):
+            raise Interrupted(f'interrupted: "{into}" was removed again', state=UNTOUCHED) from error
+        if isinstance(error, LastgoodError):
+            error.state = f'"{into}" was removed again. {UNTOUCHED}'
+        raise
+
+
+def _complete(maintenance: Connection, into: str, statements: Sequence[sql.Composed]) -> None:
+    # The commit point: before it, the copy is known as incomplete to everybody; after it, it is a database like others.
+    try:
+        with maintenance.transaction():
+            for statement in statements:
+                maintenance.execute(statement)
+    except psycopg.Error as error:
+        raise server_errors.failed(error, f'open the database "{into}"', state=UNTOUCHED) from error
+
+
+def _removed(target: Target, maintenance: Connection, found: Database, run: str, error: BaseException) -> None:
+    """Remove it, in a new session where the old one was lost. Raises Stopped."""
+    try:
+        try:
+            database.drop(maintenance, found.name, found.oid)
+        except Failed:
+            with target.at(maintenance.info.dbname).connect() as again:
+                database.drop(again, found.name, found.oid)
+    except (LastgoodError, psycopg.Error) as left:
+        hint = f"{left.hint} Then run" if isinstance(left, Blocked) else "Run"
+        why = str(error).strip() or "interrupted"
+        raise Stopped(
+            f'cannot remove the incomplete database "{found.name}": {server_errors.one_line(left)}; building it '
+            f"failed: {why}",
+            hint=f"{hint}: lastgood abort {run}",
+            state=f'"{found.name}" is incomplete, and marked so. {UNTOUCHED}',
+        ) from error

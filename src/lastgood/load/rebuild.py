@@ -1,0 +1,369 @@
+"""The two halves that a rollback and a restore share: fill an empty database from a dump, and prove the result."""
+
+from __future__ import annotations
+
+import sys
+import threading
+from collections import deque
+from collections.abc import Callable, Collection, Iterator, Mapping, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import AbstractContextManager, ExitStack, closing, contextmanager, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from psycopg import IsolationLevel
+
+from lastgood import fault
+from lastgood.dump.deferral import Division
+from lastgood.dump.formats import DumpSource
+from lastgood.dump.names import Relation
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import Corrupt, Failed, LastgoodError
+from lastgood.events import Caution, Emit, Note
+from lastgood.facts import Facts, TableFacts, time_zone
+from lastgood.facts.compare import Comparison, compare
+from lastgood.facts.of_database import PINNED, facts_of_database
+from lastgood.facts.of_dump import ONLY_COUNTED
+from lastgood.load import Connect, Effort, Known, Loaded, Options, Reading, forecast, history, load, supply_for
+from lastgood.load.pace import Pace
+from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
+from lastgood.load.repairs.accepted import accepted
+from lastgood.load.repairs.extensions import absent
+from lastgood.members import HeldRows
+from lastgood.members.carry import Carrier
+from lastgood.postgres import integrity
+from lastgood.postgres.capacity import capacity
+from lastgood.postgres.pressure import Pressure
+from lastgood.postgres.server import Connection, quiet_event_triggers
+from lastgood.postgres.strain import Limits
+from lastgood.text.visible import visible
+
+SHOWN = 20
+# Seconds for which a load that failed waits for the SHA-256 of its file.
+REASON_WAIT = 10.0
+# A hash of the referenced keys in memory: measured, 0.6 × of the time with 4 MB.
+_LOOK_UP = "SET work_mem = '64MB'"
+
+
+class ProofFailed(Failed):
+    """The restored database is not what the restore point says; ``comparison`` names each difference."""
+
+    code = "proof_failed"
+    lines = True
+
+    def __init__(self, message: str, *, comparison: Comparison, hint: str) -> None:
+        super().__init__(message, hint=hint)
+        self.comparison = comparison
+
+
+def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
+    """The rules of a load, with what is known of the live database: extensions get the version that the restore point
+    records, else that of the live database; repairs may use what its sessions find on their search path."""
+    versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
+    versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
+    # Ours is empty; theirs comes from the settings of the role and of the database.
+    row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
+    path = row[0] if row is not None else USUAL_PATH
+    languages = {each.name: each for each in facts.languages}
+    return replace(wishes, extensions=versions, languages=languages, search_path=path)
+
+
+def rebuild(
+    connect: Connect,
+    source: DumpSource,
+    summary: DumpSummary,
+    expected: Facts,
+    name: str,
+    rules: Rules,
+    pace: Pace,
+    watch: Callable[[], Connection],
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    *,
+    division: Division | None = None,
+    state: Path | None = None,
+    live: Callable[[], AbstractContextManager[Connection]] | None = None,
+    held: Sequence[HeldRows] = (),
+) -> Loaded:
+    """Load the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
+    read back on the way, under the rules of ``expected``. ``rules``: what may be left out or repaired. ``watch`` opens
+    the session that watches the server meanwhile. ``division``: what is left for later, if anything may be. ``state``:
+    the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump holds, to be
+    copied from the database to which ``live`` opens a session.
+
+    What is still owed of the dump's verification (``source.owed``) is done meanwhile: the SHA-256 of the file.
+
+    Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
+    changed since it was checked, or is not what was owed.
+    """
+    owed = source.owed
+    before = source.fingerprint() if owed is None else owed.fingerprint
+    supply = supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+    limits = Limits(max_wal_lag=pace.max_wal_lag)
+    with (
+        closing(supply),
+        connect("look around") as connection,
+        Pressure(watch, limits, emit, rate=pace.throttle) as pressure,
+    ):
+        room = capacity(connection, jobs=pace.jobs, others=0)
+        emit(Note(room.reasons[0]))
+        reading = _reading(connection, expected)
+        memory = history.place(state, connection) if state is not None else None
+        known = history.read(memory) if memory is not None else Known()
+        script = summary.script if division is None else division.now(summary.script)
+        with verified_meanwhile(source, name, cancelled) as ended:
+            options = Options(name, room, pressure, rules, reading, emit, ended, known, division is not None)
+            loaded = load(connect, script, summary, supply, options)
+        if memory is not None and division is None:
+            # Foreign keys that enter unproved would teach that they cost nothing.
+            history.teach(memory, loaded.spent, loaded.size)
+    if rules.members.departures or held:
+        with connect("put back") as connection, (live or _no_database)() as inside:
+            _put_back(connection, inside, held, rules, loaded, emit)
+    if source.fingerprint() != before:
+        raise Corrupt(
+            f'cannot use "{name}": the file changed while it was read',
+            hint="Find out what writes to it, and begin again.",
+        )
+    return loaded
+
+
+@contextmanager
+def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
+    """Verify during the block what is owed of a dump. The block is to end early when what it is given returns true.
+    Raises Corrupt instead of whatever the block raised, where the dump is not what it should be."""
+    owed = source.owed
+    if owed is None:
+        yield cancelled
+        return
+    over = threading.Event()
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool, ExitStack() as end:
+        end.callback(over.set)  # an interrupted run does not wait for the rest of a large file
+        digest = pool.submit(source.sha256, over.is_set)
+        try:
+            yield lambda: cancelled() or (digest.done() and digest.result() != owed.sha256)
+        except LastgoodError:
+            # A changed file is the reason for the other error, not its consequence; but writers wait at the fence.
+            with suppress(TimeoutError):
+                if not cancelled() and digest.result(timeout=REASON_WAIT) != owed.sha256:
+                    raise _not_as_written(name) from None
+            raise
+        if digest.result() != owed.sha256:
+            raise _not_as_written(name)
+
+
+def _not_as_written(name: str) -> Corrupt:
+    return Corrupt(
+        f'cannot use "{name}": its SHA-256 differs from that in its manifest',
+        hint="The file was changed. Find the place with lastgood points verify, or choose another one: lastgood points",
+    )
+
+
+@contextmanager
+def _no_database() -> Iterator[None]:
+    yield None
+
+
+def _put_back(
+    connection: Connection,
+    live: Connection | None,
+    held: Sequence[HeldRows],
+    rules: Rules,
+    loaded: Loaded,
+    emit: Emit,
+) -> None:
+    """What the dump does not hold of its extensions, as far as it could wait."""
+
+    def report(named: str, how: str) -> None:
+        loaded.repaired.append(Repaired(named, how, 0))
+        emit(Caution(f"{named}: {how}"))
+
+    carrier = Carrier(rules.members, report, lenient=rules.lenient)
+    quiet_event_triggers(connection)
+    if live is not None:
+        carrier.rows(live, connection, held)
+    carrier.late(connection)
+
+
+def expected_seconds(
+    connection: Connection, state: Path, source: DumpSource, summary: DumpSummary, live_bytes: int, pace: Pace
+) -> tuple[float | None, float | None]:
+    """How long it would take on this server to build the database (and to read what is not read back on the way), and
+    to back up the live one meanwhile. None where no run on this server has told yet, or the pace decides instead of the
+    server."""
+    known = history.read(history.place(state, connection))
+    build = backup = None
+    if known.learned and pace.throttle is None:
+        jobs = capacity(connection, jobs=pace.jobs).jobs
+        with closing(
+            supply_for(source, summary.script, database=summary.database, in_place=not summary.notes)
+        ) as supply:
+            build = forecast(summary, known.costs, jobs, in_order=supply.in_order)
+    if Effort.BACKUP in known.learned_from:
+        backup = live_bytes * known.costs.backup_byte
+    return build, backup
+
+
+def _reading(connection: Connection, expected: Facts) -> Reading:
+    """How the rows' text comes out as the dump has it."""
+    zone = expected.rules.time_zone
+    if zone is None:
+        with connection.transaction(force_rollback=True):
+            zone = time_zone.recognise(connection, expected.zone_samples)
+    zoned = (Relation(table.schema_name, table.name) for table in expected.tables if table.zoned and zone is None)
+    settings = (*PINNED, ("TimeZone", zone or "UTC"), ("client_encoding", expected.rules.client_encoding))
+    return Reading(settings, frozenset(zoned))
+
+
+def prove(
+    connection: Connection,
+    expected: Facts,
+    name: str,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    *,
+    connect: Connect,
+    pace: Pace,
+    same: Mapping[Relation, int],
+    keys: bool,
+    unsure: Collection[Relation] = (),
+    again: Callable[[], Facts],
+    division: Division | None = None,
+) -> Comparison:
+    """Read the database in one snapshot and compare it with the restore point's facts, which are the oracle. Tables in
+    ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
+    Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` is set (the server did not do so
+    itself), and those that entered unproved because of ``division``; what that left for later is not missed.
+    ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the restore point's
+    rows, where they were only counted.
+
+    Raises ProofFailed, with every difference.
+    """
+    connection.isolation_level = IsolationLevel.REPEATABLE_READ
+    connection.read_only = True
+    unproved = division.unproved if division is not None else frozenset()
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
+        broken = pool.submit(_broken, connect, pace, expected, keys, unproved)
+        with connection.transaction():
+            expected = _without(expected, absent(connection, unsure))
+            known = _unchanged(connection, expected, same)
+            if any(
+                table.why_no_digest == ONLY_COUNTED and Relation(table.schema_name, table.name) not in known
+                for table in expected.tables
+            ):
+                expected = _without(again(), absent(connection, unsure))
+            found = facts_of_database(
+                connection,
+                like=expected,
+                beyond_like=True,
+                known=known,
+                emit=emit,
+                cancelled=cancelled,
+                stage="prove",
+            )
+            comparison = accepted(connection, _compared(expected, found, known.keys(), division))
+        fault.point("prove.before_verdict")
+        lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
+    if lines:
+        raise ProofFailed(
+            f'cannot use "{visible(name)}": it differs from the restore point in {len(lines)} '
+            + ("thing" if len(lines) == 1 else "things")
+            + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
+            + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
+            comparison=comparison,
+            hint="Run it again with --keep-shadow to look at the restored database, or choose another restore point: "
+            "lastgood points",
+        )
+    return comparison
+
+
+def _without(expected: Facts, absent: Collection[Relation]) -> Facts:
+    """The facts without what a load had to leave out."""
+    return expected.model_copy(
+        update={
+            "tables": tuple(each for each in expected.tables if Relation(each.schema_name, each.name) not in absent),
+            "sequences": tuple(
+                each for each in expected.sequences if Relation(each.schema_name, each.name) not in absent
+            ),
+        }
+    )
+
+
+def _unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:
+    """Of the tables that were read back, those to which nothing was done since, by the server's own counters."""
+    written = {
+        Relation(schema, name): (inserted, changed)
+        for schema, name, inserted, changed in connection.execute(
+            "SELECT schemaname, relname, n_tup_ins, n_tup_upd + n_tup_del FROM pg_catalog.pg_stat_user_tables"
+        )
+    }
+    tables = {Relation(table.schema_name, table.name): table for table in expected.tables}
+    return {
+        relation: tables[relation]
+        for relation, rows in same.items()
+        if relation in tables and tables[relation].rows == rows and written.get(relation) == (rows, 0)
+    }
+
+
+def _compared(expected: Facts, found: Facts, same: Collection[Relation], division: Division | None) -> Comparison:
+    if division is None or not division.indexes:
+        return compare(expected, found, same=same)
+    later = {str(index) for index in division.indexes}
+    counts = dict(expected.object_counts)
+    if "index" in counts:
+        counts["index"] -= len(later)
+    objects = tuple(each for each in expected.objects if not (each.kind == "index" and each.identity in later))
+    less = expected.model_copy(update={"object_counts": counts, "objects": objects})
+    comparison = compare(less, found, same=same)
+    shown = ", ".join(sorted(later)[:SHOWN]) + (f" and {len(later) - SHOWN} more" if len(later) > SHOWN else "")
+    remark = f"Indexes that are built after the reopening were not compared: {shown}."
+    return comparison.model_copy(update={"not_compared": (*comparison.not_compared, remark)})
+
+
+def _broken(
+    connect: Connect, pace: Pace, expected: Facts, keys: bool, unproved: Collection[tuple[Relation, str]]
+) -> list[str]:
+    """What the catalogue calls sound and is not. A view left without data, or an index that lacks a partition's,
+    may be just what the restore point holds."""
+    with connect("look around") as connection:
+        wanted = [
+            key
+            for key in integrity.keys(connection)
+            if (keys and key.validated) or (Relation(key.schema_name, key.table), key.name) in unproved
+        ]
+        unsound = list(_unsound(connection))
+        jobs = capacity(connection, jobs=pace.jobs, others=0).jobs if wanted else 1
+    rows = {(table.schema_name, table.name): table.rows for table in expected.tables}
+    wanted.sort(key=lambda key: rows.get((key.schema_name, key.table), sys.maxsize), reverse=True)
+    return [*_orphans(connect, wanted, min(jobs, len(wanted))), *unsound]
+
+
+def _orphans(connect: Connect, keys: Sequence[integrity.Key], jobs: int) -> Iterator[str]:
+    """The largest first, on so many sessions."""
+    left = deque(keys)
+    found: list[integrity.ForeignKey] = []
+
+    def work() -> None:
+        with connect("look up keys") as connection:
+            connection.execute(_LOOK_UP)
+            with suppress(IndexError):  # none is left
+                while True:
+                    found.append(integrity.look_up(connection, left.popleft()))
+
+    with ThreadPoolExecutor(max(1, jobs), thread_name_prefix="lastgood-keys") as pool:
+        for done in [pool.submit(work) for _ in range(jobs)]:
+            done.result()
+    for key in sorted(found, key=lambda key: (key.schema_name, key.table, key.name)):
+        if key.orphans:
+            yield (
+                f"foreign key {key.name} of {key.schema_name}.{key.table}: {key.orphans} rows have no match in "
+                f"{key.references}, {', '.join(key.samples)} for example"
+            )
+
+
+def _unsound(connection: Connection) -> Iterator[str]:
+    for finding in integrity.findings(connection):
+        if finding.kind == "invalid index" and "not all partitions" not in finding.detail:
+            yield f"index {finding.what} is not valid ({finding.detail})"
+        elif finding.kind == "unfinished view":
+            yield f"view {finding.what} was left unfinished ({finding.detail})"

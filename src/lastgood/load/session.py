@@ -1,0 +1,170 @@
+"""One session of a restore: the state that the dump has set when a command comes, and the command itself."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from contextlib import contextmanager
+
+import psycopg
+
+from lastgood.dump.script import State
+from lastgood.dump.statements import Command, Kind, LargeObjectCall
+from lastgood.errors import LastgoodError
+from lastgood.load.loaded import Loaded
+from lastgood.load.repairs import Commands
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.server import Connection
+
+# Who a session is comes last, in this order.
+_IDENTITY = {"session_authorization": 1, "role": 2}
+_PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
+
+
+def _begins(command: Command) -> bool:
+    return command.statement.text[:5].upper() in (b"BEGIN", b"START")
+
+
+def _needs_block(command: Command) -> bool:
+    """Whether a command opens a large object, which is closed when its transaction ends."""
+    return isinstance(command.detail, LargeObjectCall) and command.detail.function == "lo_open"
+
+
+class Later(Exception):
+    """The command reads a view that has no rows yet: others come first."""
+
+
+class Session:
+    """A connection in autocommit mode whose settings follow the dump's."""
+
+    def __init__(self, connection: Connection, commands: Commands, loaded: Loaded) -> None:
+        self.connection = connection
+        self.commands = commands
+        self._loaded = loaded
+        self._state: dict[str, bytes] = {}
+        self._entered: State = ()
+        self._pinned: tuple[tuple[str, str], ...] = ()
+        self._own: dict[str, str] = {}
+        self._parallel = -1
+
+    def configure(self, settings: Sequence[tuple[str, str]]) -> None:
+        """Sets what this session of ours is to have, whatever the dump sets later."""
+        names, values = [name for name, _ in settings], [value for _, value in settings]
+        self.connection.execute(
+            "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
+            [names, values],
+        )
+
+    def parallel(self, processes: int) -> None:
+        """How many more processes the server may take for what comes next."""
+        if processes != self._parallel:
+            self.configure([(name, str(processes)) for name in _PARALLEL])
+            self._parallel = processes
+
+    def pin(self, settings: tuple[tuple[str, str], ...]) -> None:
+        """Makes the session's settings these instead of the dump's, until ``enter`` is called again."""
+        if self._pinned is not settings:
+            self.enter(())
+            self._remember(name for name, _ in settings)
+            self.configure(settings)
+            self._pinned = settings
+
+    def enter(self, state: State) -> None:
+        """Makes the session's settings those of ``state``; what it does not name goes back to the session's own."""
+        if state is self._entered and not self._pinned:
+            return
+        self._entered = state
+        wanted = {name: command.statement.text for name, command in state}
+        if wanted == self._state and not self._pinned:
+            return
+        if not self._state.keys().isdisjoint(_IDENTITY):
+            # The role that is in force may lack the right to set the others.
+            self.connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE")
+        gone = {name for name in self._state if name not in wanted} | {name for name, _ in self._pinned}
+        if own := [(name, self._own[name]) for name in gone if name in self._own]:
+            self.configure(own)
+        kept = {} if self._pinned else self._state
+        commands = [
+            command
+            for name, command in sorted(state, key=lambda item: _IDENTITY.get(item[0], 0))
+            if kept.get(name) != command.statement.text or name in _IDENTITY
+        ]
+        self._remember(wanted)
+        self._state, self._pinned = wanted, ()
+        try:
+            if commands:
+                self.connection.execute(b"; ".join(command.statement.text for command in commands))
+        except psycopg.Error:
+            # All of them failed together: one by one, those that may.
+            for command in commands:
+                self.run(command)
+
+    def _remember(self, names: Iterable[str]) -> None:
+        """Notes the session's own values of settings that are about to change for the first time."""
+        new = [name for name in names if name not in self._own and name not in _IDENTITY]
+        if new:
+            query = "SELECT name, pg_catalog.current_setting(name, true) FROM unnest(%s::text[]) name"
+            found = self.connection.execute(query, [new]).fetchall()
+            self._own.update((name, value) for name, value in found if value is not None)
+
+    def run(self, command: Command) -> None:
+        """Runs one command. A refusal that a rule allows, and a repair, are recorded; raises Later for a view that
+        waits for another, and Failed for everything else."""
+        if not self.commands.run(self.connection, command):
+            raise Later
+        self._loaded.count(commands=1)
+
+    def run_data(self, commands: Iterable[Command]) -> None:
+        """The same for those that are data, in the blocks that the dump has around them.
+
+        A block around more than data (a whole dump, say) is none: other sessions do the rest. Then calls that need one
+        get their own, which ends with the data.
+        """
+        begin = None
+        inside = False
+        for command in commands:
+            if command.kind is Kind.TRANSACTION:
+                if _begins(command):
+                    begin = command
+                    continue
+                begin = None
+                if inside:
+                    self.run(command)
+                    inside = False
+                continue
+            if begin is None and not inside and _needs_block(command):
+                self.connection.execute("BEGIN")
+                inside = True
+            elif begin is not None and not inside:
+                self.run(begin)
+                inside = True
+            begin = None
+            self.run(command)
+        if inside:
+            self.connection.execute("COMMIT")
+
+    def run_together(self, commands: Sequence[Command]) -> None:
+        """The same for several: in one message, or one by one when one of them fails."""
+        if len(commands) > 1 and self.commands.run_together(self.connection, commands):
+            self._loaded.count(commands=len(commands))
+            return
+        for command in commands:
+            self.run(command)
+
+    @contextmanager
+    def telling(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:
+        """Turns a server's error into one that says what of the dump it was about."""
+        try:
+            yield
+        except psycopg.Error as error:
+            raise self.failed(error, line, named, context) from error
+
+    def failed(
+        self,
+        error: psycopg.Error,
+        line: int,
+        named: str,
+        context: server_errors.Context = "any",
+        offset: int | None = None,
+    ) -> LastgoodError:
+        """The error to raise for a server's error."""
+        return self.commands.failed(error, line, named, context=context, offset=offset)

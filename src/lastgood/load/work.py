@@ -1,0 +1,398 @@
+"""How each kind of task is done."""
+
+from __future__ import annotations
+
+import re
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import suppress
+from dataclasses import dataclass
+from functools import partial
+
+import psycopg
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.dump.names import Relation
+from lastgood.dump.script import Bulk, Script, Section, State, Step
+from lastgood.dump.statements import Command, Kind, Verdict
+from lastgood.dump.summary import DumpSummary
+from lastgood.errors import Failed, Interrupted
+from lastgood.events import Caution
+from lastgood.load import apart, rows
+from lastgood.load.loaded import Loaded
+from lastgood.load.options import Options
+from lastgood.load.repairs import ALONE, Commands, extensions, what
+from lastgood.load.session import Later, Session
+from lastgood.load.supply import InPlace, Supply
+from lastgood.load.tasks import ANALYZE_FROM, Task, Work, small_tables, whole_tables
+from lastgood.load.tracker import Tracker
+from lastgood.postgres import statistics
+
+MORE_ROUNDS = 10
+TOGETHER, TOGETHER_BYTES = 100, 1 << 16
+ANALYZE_AT_ONCE = 40
+_ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
+NOT_MADE = "neither the files of the dump nor their extensions make this table"
+_EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
+
+
+@dataclass(slots=True)
+class _Division:
+    """A section that one session loads, or several: ``left`` of them are not done, and the next one gets part ``next``.
+    They share ``blocks``, or each has one of ``spans`` of the file."""
+
+    left: int
+    blocks: Iterable[bytes] = ()
+    spans: Sequence[range] = ()
+    next: int = 0
+
+
+@dataclass(slots=True)
+class _Found:
+    """A table that is read back in parts: ``left`` of them are not done, and the next one is ``next``."""
+
+    left: int
+    sent: rows.Sent | None = None
+    next: int = 0
+
+
+class Job:
+    """What the workers share."""
+
+    def __init__(
+        self,
+        script: Script,
+        summary: DumpSummary,
+        supply: Supply,
+        options: Options,
+        parallel: Callable[[], int],
+        tracker: Tracker,
+    ) -> None:
+        self.tracker = tracker
+        self._script = script
+        self._supply = supply
+        self._options = options
+        self._parallel = parallel
+        self._stop = threading.Event()
+        self.commands = Commands(
+            options.name, options.rules, emit=options.emit, cancelled=self.stopped, wait=self._stop.wait
+        )
+        record = self.commands.record
+        self.loaded = Loaded(skipped=record.skipped, repaired=record.repaired)
+        self._rows_begun = threading.Lock()
+        self._prepared = False
+        self._lock = threading.Lock()
+        self._sent: dict[Relation, rows.Sent] = {}
+        self._divisions: dict[int, _Division] = {}
+        self._found: dict[Relation, _Found] = {}
+        self._later: list[Command] = []
+        self._last: list[tuple[Command, State]] = []
+        self._whole = whole_tables(script.items, summary)
+        self._rows: dict[Relation, int] = {}
+        for section in script.sections:
+            self._rows.setdefault(section.start.relation, section.start.line)
+        self._unsure = summary.rows_for_extensions
+        self._absent: frozenset[Relation] = frozenset()
+        self._with_statistics = {
+            relation
+            for step in self.steps()
+            if step.command.kind is Kind.STATISTICS_CALL
+            for relation in step.command.relations
+        }
+
+    def steps(self) -> Iterator[Step]:
+        """The script's commands."""
+        return (item for item in self._script.items if isinstance(item, Step))
+
+    def brings_statistics(self, relation: Relation) -> bool:
+        """Whether the dump brings statistics of a table."""
+        return relation in self._with_statistics
+
+    def small_tables(self) -> frozenset[Relation]:
+        """Those of so few rows that their statistics come last."""
+        return small_tables(self._script)
+
+    def stop(self) -> None:
+        """Ends what is under way."""
+        self._stop.set()
+
+    def stopped(self) -> bool:
+        """Whether to end."""
+        return self._stop.is_set() or self._options.cancelled()
+
+    def do(self, tasks: Sequence[Task], session: Session) -> None:
+        """Does some tasks that do not depend on each other. Raises Failed, Interrupted, BadPoint."""
+        commands: list[Step] = []
+        for task in tasks:
+            if task.work is Work.READ:
+                self._read_back(task, session)
+                continue
+            if len(tasks) == 1 and task.work in (Work.INDEX, Work.KEY):
+                session.parallel(self._parallel())
+            for item in task.items:
+                if isinstance(item, Step):
+                    commands.append(item)
+                    continue
+                self._run(commands, session)
+                commands = []
+                if isinstance(item, Section):
+                    self._load(item, task, session)
+                else:
+                    self._data(item, session)
+        self._run(commands, session)
+
+    def _data(self, bulk: Bulk, session: Session) -> None:
+        session.enter(bulk.state)
+        if bulk.inserts:
+            self._before_rows(session)
+        session.run_data(self._unless_stopped(self._supply.commands(bulk)))
+
+    def _unless_stopped(self, commands: Iterable[Command]) -> Iterator[Command]:
+        for command in commands:
+            self._check()
+            yield command
+
+    def _check(self) -> None:
+        """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
+        self._options.pressure.wait_if_needed(self.stopped)
+        if self.stopped():
+            raise Interrupted("interrupted while the dump was loaded")
+
+    def _run(self, steps: Iterable[Step], session: Session) -> None:
+        """Runs commands in their order, several in one message where they are to be run in the same state."""
+        together: list[Command] = []
+        state: State = ()
+        size = 0
+        for step in steps:
+            command = step.command
+            if command.verdict is Verdict.SKIP:
+                continue
+            # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
+            if command.kind in _EVENT_TRIGGERS or _ON_EVENT_TRIGGER.match(command.statement.text):
+                self._last.append((command, step.state))
+                continue
+            full = len(together) >= TOGETHER or size > TOGETHER_BYTES
+            alone = command.kind in ALONE or (together and together[0].kind in ALONE)
+            if together and (alone or full or step.state is not state):
+                self._together(together, state, session)
+                together, size = [], 0
+            state = step.state
+            together.append(command)
+            size += len(command.statement.text)
+        if together:
+            self._together(together, state, session)
+
+    def _together(self, commands: Sequence[Command], state: State, session: Session) -> None:
+        self._check()
+        session.enter(state)
+        try:
+            session.run_together(commands)
+        except Later:
+            self._later.extend(commands)  # a view to be filled comes alone
+
+    def _load(self, section: Section, task: Task, session: Session) -> None:
+        relation, parts = section.start.relation, task.parts
+        session.enter(section.state)
+        self._before_rows(session)
+        if relation in self._absent:
+            self._leave_out(section)
+            return
+        fresh = parts == 1 and relation in self._whole and section.size >= rows.FREEZE_FROM
+
+        def progress(sent: int) -> None:
+            self._check()
+            fault.point("build.during_load")
+            self._options.pressure.throttle(sent, self.stopped)
+            self.tracker.move(task, sent)
+
+        def byte(row: int) -> int | None:
+            return self._supply.byte_of(section, row) if isinstance(self._supply, InPlace) else None
+
+        with self._lock:
+            division = self._divisions.get(section.number)
+            if division is None:
+                division = self._divisions[section.number] = self._divided(section, parts)
+            span = division.spans[division.next] if division.spans else None
+            division.next += 1
+        with self.commands.loading(session.connection, relation):
+            sent = None
+            if span is not None and isinstance(self._supply, InPlace):
+                blocks: Iterable[bytes] = self._supply.span(span)
+                with suppress(apart.Unable):
+                    path = self._supply.path
+                    sent = rows.send_apart(session, section, path, span, cancelled=self.stopped, progress=progress)
+            else:
+                blocks = division.blocks
+            if sent is None:
+                sent = rows.send(session, section, blocks, fresh=fresh, lines=parts > 1, progress=progress, byte=byte)
+        self.loaded.count(rows=sent.rows)
+        with self._lock:
+            division.left -= 1
+            before = self._sent.setdefault(relation, sent)
+            if before is not sent:
+                before.add(sent)
+            if division.left:
+                return
+        if section.size >= ANALYZE_FROM and relation not in self._with_statistics:
+            self.analyze(session, relation, section.start.line)
+
+    def _leave_out(self, section: Section) -> None:
+        """Pass over rows of a table that neither the files nor their extensions created."""
+        for _ in self._supply.rows(section):
+            self._check()  # out of a stream, what follows comes after them
+        self.commands.record.pass_over(f"rows of {section.start.relation}", NOT_MADE, section.start.line)
+
+    def _divided(self, section: Section, parts: int) -> _Division:
+        if parts > 1 and isinstance(self._supply, InPlace) and apart.pays(section.size // parts):
+            return _Division(parts, spans=self._supply.spans(section, parts))
+        blocks = self._supply.rows(section)
+        return _Division(parts, rows.Shared(blocks) if parts > 1 else blocks)
+
+    def _before_rows(self, session: Session) -> None:
+        """The first one to load rows sees to it that nothing stands in their way."""
+        with self._rows_begun:
+            if not self._prepared:
+                with session.telling(0, "checks that call functions"):
+                    self._absent = extensions.absent(session.connection, self._unsure)
+                    self.commands.before_rows(session.connection, self._rows)
+                self._prepared = True
+
+    def after_rows(self, sessions: Sequence[Session]) -> None:
+        """Gives back what stood in the way of rows."""
+        for session in sessions:
+            session.enter(())
+        with sessions[0].telling(0, "checks that call functions"):
+            self.commands.after_rows([session.connection for session in sessions])
+
+    def analyze(self, session: Session, relation: Relation, line: int) -> None:
+        """Gather the planner's statistics of a table, or report why that failed."""
+        with session.telling(line, f"statistics of {relation}"):
+            told = statistics.analyze(session.connection, rows.identifier(relation))
+        if told is not None:
+            self.caution(f"the planner has no statistics of {relation}: {told}")
+
+    def caution(self, text: str) -> None:
+        """Tells the operator of something to look at."""
+        self._options.emit(Caution(text))
+
+    def _read_back(self, task: Task, session: Session) -> None:
+        section = task.items[0]
+        assert isinstance(section, Section)
+        reading, relation = self._options.reading, section.start.relation
+        sent = self._sent[relation]
+        if reading is None or not section.start.columns or relation in reading.left_out:
+            return
+        self._check()
+        session.pin(reading.settings)
+        with self._lock:
+            found = self._found.setdefault(relation, _Found(task.parts))
+            part, found.next = found.next, found.next + 1
+        pages = None
+        with session.telling(0, f"reading back {relation}"):
+            if task.parts > 1:
+                pages = rows.pages_of(session.connection, relation, part, task.parts)
+        came = rows.read_back(
+            session,
+            section,
+            pages,
+            whole=sent.lines is None,
+            beside=apart.pays(section.size // task.parts),
+            cancelled=self.stopped,
+            progress=partial(self.tracker.move, task),
+        )
+        with self._lock:
+            found.left -= 1
+            if found.sent is None:
+                found.sent = came
+            else:
+                found.sent.add(came)
+            if not found.left and found.sent.same(sent):
+                self.loaded.same[relation] = sent.rows
+
+    def refresh_the_rest(self, session: Session) -> None:
+        """A view may read another through a function, which no order tells: go round until nothing moves."""
+        for _ in range(MORE_ROUNDS):
+            waiting, self._later = self._later, []
+            if not waiting:
+                return
+            for command in waiting:
+                try:
+                    session.run(command)
+                except Later:
+                    self._later.append(command)
+            if len(self._later) == len(waiting):
+                break
+        if self._later:
+            first = self._later[0]
+            raise Failed(
+                f'cannot fill {what(first)} (line {first.statement.line} of "{self._options.name}"): '
+                "it reads another view that is not filled, and no order of filling them works",
+                hint="Look at the functions that its definition calls.",
+            )
+
+    def finish(self, session: Session) -> None:
+        """What comes last of all."""
+        for command, state in self._last:
+            session.enter(state)
+            session.run(command)
+
+
+# Those whose statistics are not gathered with their rows: whole inheritance trees, views, and expressions that an index
+# or a statistics object brought later.
+_WITHOUT_STATISTICS = """
+SELECT n.nspname, c.relname,
+       EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname),
+       {reads_foreign}
+FROM pg_catalog.pg_class c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE c.relkind IN ('r', 'p', 'm') AND c.relpersistence <> 't'
+  AND n.nspname !~ '^pg_' AND n.nspname <> 'information_schema'
+  AND (c.relkind = 'p' OR (c.relkind = 'm' AND c.relispopulated)
+       OR EXISTS (SELECT FROM pg_catalog.pg_inherits i WHERE i.inhparent = c.oid)
+       OR EXISTS (SELECT FROM pg_catalog.pg_statistic_ext s WHERE s.stxrelid = c.oid)
+       OR EXISTS (SELECT FROM pg_catalog.pg_index i WHERE i.indrelid = c.oid AND i.indexprs IS NOT NULL)
+       OR pg_catalog.pg_stat_get_last_analyze_time(c.oid) IS NULL)
+ORDER BY c.relpages DESC
+"""
+
+
+def settle(sessions: Sequence[Session], job: Job) -> None:
+    """Gathers the planner's statistics where they were not gathered with the rows."""
+    query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
+    # The server may have refused what the dump brought: an older one does not know the functions.
+    found = [
+        (Relation(schema, name), reads_foreign)
+        for schema, name, some, reads_foreign in sessions[0].connection.execute(query).fetchall()
+        if not (some and job.brings_statistics(Relation(schema, name)))
+    ]
+    for relation in (relation for relation, reads_foreign in found if reads_foreign):
+        job.caution(f"the planner has no statistics of {relation}: {statistics.FOREIGN}")
+    left = deque(relation for relation, reads_foreign in found if not reads_foreign)
+    share = max(1, min(ANALYZE_AT_ONCE, len(left) // len(sessions)))
+    lock = threading.Lock()
+    small = job.small_tables()
+    job.tracker.statistics(len(left), sum(relation in small for relation in left))
+
+    def work(session: Session) -> None:
+        while not job.stopped():
+            with lock:
+                relations = [left.popleft() for _ in range(min(share, len(left)))]
+            if not relations:
+                return
+            done = partial(job.tracker.analyzed, len(relations), sum(relation in small for relation in relations))
+            began = time.monotonic()
+            names = sql.SQL(", ").join(map(rows.identifier, relations))
+            with suppress(psycopg.Error):  # one by one they tell which, and what is to be done about it
+                session.connection.execute(sql.SQL("ANALYZE {}").format(names))
+                done(time.monotonic() - began)
+                continue
+            for relation in relations:
+                job.analyze(session, relation, 0)
+            done(time.monotonic() - began)
+
+    with ThreadPoolExecutor(len(sessions), thread_name_prefix="lastgood-analyze") as pool:
+        list(pool.map(work, sessions))

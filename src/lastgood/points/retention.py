@@ -1,0 +1,66 @@
+"""Which of many moments a policy keeps, and by which of its rules.
+
+The rules are those of restic's ``forget``: of each hour, day, week, month and year that has any, the newest is kept, as
+long as the rule's number lasts; where it lasts to the end, the oldest is kept too, so that the history reaches as far
+back as it can. What one rule keeps stays.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from datetime import datetime, timedelta, tzinfo
+
+from lastgood.config.tables import Keep
+from lastgood.text import units
+
+
+@dataclass(frozen=True, slots=True)
+class _Rule:
+    """``number`` of periods, of each of which the newest is kept; ``period`` names the one that a moment lies in."""
+
+    name: str
+    number: int
+    period: Callable[[datetime], str]
+
+
+def kept_by(
+    keep: Keep, moments: Sequence[datetime], *, zone: tzinfo, reference: datetime
+) -> tuple[tuple[str, ...], ...]:
+    """For each of ``moments``, in their order, the rules that keep it, in words; none when it goes.
+
+    Hours, days, weeks, months and years are those of ``zone``. ``reference`` is what ``within`` counts back from.
+    """
+    why: list[list[str]] = [[] for _ in moments]
+    newest_first = sorted(range(len(moments)), key=lambda place: moments[place], reverse=True)
+    for number, place in enumerate(newest_first[: keep.last], 1):
+        why[place].append("the newest" if number == 1 else f"number {number} of the {keep.last} newest")
+    for rule in _rules(keep):
+        left, before = rule.number, ""
+        for place in newest_first:
+            if left == 0:
+                break
+            period = rule.period(moments[place].astimezone(zone))
+            if period != before:
+                why[place].append(f"{rule.name} {period}")
+            elif place == newest_first[-1]:
+                why[place].append(f"the oldest, while {rule.name} has room")
+            else:
+                continue
+            before, left = period, left - 1
+    if keep.within is not None:
+        since = reference - timedelta(seconds=keep.within)
+        for place in newest_first:
+            if moments[place] > since:
+                why[place].append(f"within {units.span(keep.within)}")
+    return tuple(tuple(each) for each in why)
+
+
+def _rules(keep: Keep) -> list[_Rule]:
+    return [
+        _Rule("hourly", keep.hourly, lambda moment: f"{moment:%Y-%m-%d %H}h"),
+        _Rule("daily", keep.daily, lambda moment: f"{moment:%Y-%m-%d}"),
+        _Rule("weekly", keep.weekly, lambda moment: f"{moment:%G-W%V}"),
+        _Rule("monthly", keep.monthly, lambda moment: f"{moment:%Y-%m}"),
+        _Rule("yearly", keep.yearly, lambda moment: f"{moment:%Y}"),
+    ]

@@ -1,1 +1,0 @@
-"""The parts around a rollback."""

@@ -1,7 +1,0 @@
-"""``lastgood explain``: what an error, a log or a run of ours means, and what to do next."""
-
-from lastgood.procedure.explain.explained import Explained, Kind, explain, explain_text
-from lastgood.procedure.explain.log import is_binary
-from lastgood.procedure.explain.run import RunStory, explain_run, newest
-
-__all__ = ["Explained", "Kind", "RunStory", "explain", "explain_run", "explain_text", "is_binary", "newest"]

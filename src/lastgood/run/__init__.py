@@ -1,0 +1,1 @@
+"""One run: preparation, context, steps and result."""

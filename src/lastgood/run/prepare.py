@@ -1,0 +1,300 @@
+"""From a request to a plan: choose the restore point, read it from end to end, look at the server, count the loss.
+
+Changes nothing anywhere. The whole dump is read here, so that an incomplete or unsafe one is refused before anything is
+created.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from dataclasses import replace
+from pathlib import Path
+
+import psycopg
+
+from lastgood import checks, loss, points
+from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, checklist
+from lastgood.checks import counted
+from lastgood.checks.code import code_run
+from lastgood.dump.deferral import Deferrable
+from lastgood.errors import NOT_REACHED, Stopped
+from lastgood.events import Caution, Emit, StageDone, StageStarted
+from lastgood.journal.run_names import new_run, suffix
+from lastgood.load.deferred.choice import choose
+from lastgood.load.rebuild import expected_seconds
+from lastgood.members.survey import of_extensions
+from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
+from lastgood.plan.unfinished import Unfinished, refuse_resume, the_one
+from lastgood.postgres import activity, clock, database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.activity import Sample
+from lastgood.postgres.mark import OVERRIDE, Mark, server_clock
+from lastgood.postgres.server import Connection, Target
+from lastgood.run.steps.pause import planned_pauses
+
+
+def lock_name(run: str) -> str:
+    """The name under which a run's own session shows in pg_stat_activity."""
+    return f"lastgood rollback {run}"
+
+
+def prepare(request: Request, emit: Emit) -> Prepared:
+    """The plan of a new rollback. Raises BadPoint, Refused (no such database, cannot connect)."""
+    started = time.monotonic()
+    emit(StageStarted("plan", "read the restore point and look at the server"))
+    live_name = request.target.dbname
+    check_names(request.overrides, request.attestations, request.check.attested)
+    # Before a restore point is read, which may take minutes: a wrong password, or a database that is gone, is told now.
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        database.describe(maintenance, live_name)
+    passed_over: list[str] = []
+    chosen = points.choose(
+        request.store,
+        name=request.choice.point,
+        before=request.choice.before,
+        before_migration=request.choice.before_migration,
+        database=request.database or live_name,
+        owing=True,
+        emit=points.overheard(emit, passed_over),
+    )
+    point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        live = database.describe(maintenance, live_name)
+        skew = clock.skew(maintenance)
+        run = request.run or new_run(server_clock(maintenance))
+        request = let_in(request, maintenance)
+        with connect_live(request.target, live_name) as connection:
+            # First: what we read ourselves counts as use of an index, too.
+            choice = None
+            sample = _sample(request, maintenance, live.oid, connection)
+            if request.reopen_when == "usable":
+                choice = choose(
+                    connection, Deferrable.of(summary.script), replaces=True, allow_orphans=request.allow_orphans
+                )
+            build, backup = expected_seconds(
+                maintenance, request.state, source, summary, live.size_bytes or 0, request.pace
+            )
+            reading = checks.Reading(
+                point,
+                facts,
+                summary,
+                chosen.lack,
+                chosen.orphans,
+                passed_over=tuple(passed_over),
+                owing=source.owed is not None,
+                seconds=(build, backup),
+            )
+            subject = checks.Subject.of(request, maintenance, connection, live, reading)
+            looked = [*checks.look(subject)]
+            try:
+                then = loss.Then.of(point, facts)
+                lost = loss.losses(connection, then, request.check.compare_limit, held=subject.members.rows)
+            except psycopg.errors.InsufficientPrivilege as error:
+                lost = ()
+                looked += counted.refused(live_name, error, looked)
+        looked += counted.told(lost)
+        if choice is not None:
+            looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
+        plan = Plan(
+            run=run,
+            made_at=server_clock(maintenance),
+            server=request.target.place,
+            server_version=maintenance.info.parameter_status("server_version") or "",
+            live=live.name,
+            live_oid=live.oid,
+            live_bytes=live.size_bytes or 0,
+            maintenance=maintenance.info.dbname,
+            shadow=database.fit_name(live.name, suffix("shadow", run)),
+            kept=database.fit_name(live.name, suffix("old", run)),
+            point=PlannedPoint(
+                path=str(point.path),
+                kind=source.kind,
+                made_at=point.made_at,
+                time_source=point.time_source,
+                bytes=source.size,
+                rows=facts.rows,
+                tables=len(facts.tables),
+                migration=facts.migration.version if facts.migration is not None else None,
+            ),
+            fence=request.fence,
+            reopen_when=request.reopen_when,
+            deferred=tuple(map(str, choice.division.later)) if choice is not None else (),
+            code=code_run(maintenance, summary),
+            keep_shadow=request.keep_shadow,
+            strict=request.strict,
+            allow_orphans=request.allow_orphans,
+            carry_owners=not summary.has_owners,
+            carry_acls=not summary.has_acls,
+            expected_seconds=build,
+            expected_backup_seconds=None if skips_backup(request) else backup,
+            loss=lost,
+            # Of the rehearsal the checklist tells: a plan is no time for it.
+            findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
+            checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
+            pauses=planned_pauses(request.pgbouncer, subject.pools),
+            steps=_steps(request),
+        )
+    seconds = time.monotonic() - started
+    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.said}"))
+    division = choice.division if choice is not None else None
+    return Prepared(
+        request,
+        plan,
+        point,
+        source,
+        facts,
+        summary,
+        seconds,
+        division,
+        sample,
+        skew,
+        subject.to_put_back,
+        of_extensions(subject.members, [each.name for each in facts.extensions]).rows,
+    )
+
+
+def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
+    """The plan of a run that stopped, made again from the marks of its databases on the server; and the run as it was
+    when they were read. That was without the lock: ``unfinished.still`` reads again under it."""
+    live_name = request.target.dbname
+    with database.connect_maintenance(request.target, live_name) as maintenance:
+        meant = the_one(maintenance, request.target, request.state, request.run, to_resume=True)
+    assert meant is not None  # an unmarked database is for ``abort`` alone
+    refuse_resume(meant)
+    mark = meant.mark
+    if mark.options.get("hooks") == "yes" and not request.application.starts:
+        emit(
+            Caution(
+                f'the run stopped the application by hooks of "{mark.host}", and no hook here starts it: when the run '
+                "is done, start it there with lastgood maintenance off, or by hand"
+            )
+        )
+    path = Path(mark.point)
+    if not path.exists():
+        raise Stopped(
+            f'cannot resume run "{mark.run}": the restore point "{mark.point}" is not on this machine',
+            hint=f"Run lastgood resume on {mark.host}, copy the file here, or run lastgood abort {mark.run}",
+        )
+    again = replace(
+        request,
+        run=mark.run,
+        choice=Choice(point=mark.point),
+        fence="at-swap" if mark.options.get("fence") == "at-swap" else "now",
+        reopen_when="usable" if mark.options.get("reopen_when") == "usable" else "full",
+        overrides=tuple(_overrides(mark)),
+        strict="strict" in mark.options,
+        allow_orphans="allow_orphans" in mark.options,
+        check=request.check.model_copy(update={"compare_limit": 0.0}),  # it was shown when the run began
+    )
+    prepared = prepare(again, emit)
+    plan = prepared.plan.model_copy(update={"live_oid": mark.live_oid})
+    return replace(prepared, plan=plan), meant
+
+
+def _overrides(mark: Mark) -> Iterator[Override]:
+    """What was overridden when the run began, as its databases tell."""
+    for name, reason in mark.options.items():
+        item = name.removeprefix(OVERRIDE)
+        if name.startswith(OVERRIDE) and item in {each.name for each in ITEMS}:
+            yield Override(item=item, reason=reason, by=mark.user, at=mark.started)
+
+
+def skips_backup(request: Request) -> bool:
+    """Whether an override leaves the emergency backup out."""
+    return any(each.item == BACKUP for each in request.overrides)
+
+
+def _sample(request: Request, maintenance: Connection, oid: int, inside: Connection) -> Sample | None:
+    if request.application.watch is None:
+        return None
+    try:
+        return activity.sample(maintenance, oid, inside)
+    except psycopg.Error:
+        return None  # the watch will say that nothing was known before
+
+
+def let_in(request: Request, maintenance: Connection) -> Request:
+    """The request, with event triggers off where one that fires on login would keep us out of the live database."""
+    row = maintenance.execute("SELECT rolsuper FROM pg_catalog.pg_roles WHERE rolname = current_user").fetchone()
+    if row is None or not row[0] or maintenance.info.server_version < 170000:
+        return request
+    try:
+        request.target.connect().close()
+    except psycopg.Error:
+        return replace(request, target=request.target.at(request.target.dbname).without_event_triggers())
+    return request
+
+
+def connect_live(target: Target, dbname: str) -> Connection:
+    """A connection to the live database itself. Raises Failed."""
+    try:
+        return target.at(dbname).connect()
+    except psycopg.Error as error:
+        raise server_errors.failed(error, f'connect to "{dbname}"', context="connect", state=NOT_REACHED) from error
+
+
+def _steps(request: Request) -> tuple[PlannedStep, ...]:
+    now, application = request.fence == "now", request.application
+    watch = application.watch
+    stop = PlannedStep(
+        name="stop",
+        title="Stop the application" if application.hooks.stop else "Turn maintenance mode on",
+        effect="users notice from here on" if now else "as late as can be: users notice from here on",
+    )
+    fence = PlannedStep(
+        name="fence",
+        title="Keep writers out" if now else "Leave writers alone until the switch",
+        effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
+    )
+    start = PlannedStep(
+        name="start",
+        title="Start the application" if application.hooks.start else "Turn maintenance mode off",
+        effect="users are back",
+    )
+    asked = [
+        *(["its health is asked"] if application.health is not None else []),
+        *(["the smoke command is run"] if application.hooks.smoke is not None else []),
+    ]
+    check = PlannedStep(
+        name="checks",
+        title="Ask the application whether it works",
+        effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
+    )
+    look = PlannedStep(
+        name="watch",
+        title=f"Watch the server for {watch.length:g} s" if watch is not None else "",
+        effect="against its figures of before; nobody notices, and it may be interrupted",
+    )
+    later = PlannedStep(
+        name="finish", title="Finish what could wait", effect="the application works meanwhile; undo stays possible"
+    )
+    return (
+        *([stop] if application.stops and now else []),
+        fence,
+        PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step")
+        if not skips_backup(request)
+        else PlannedStep(name="emergency", title="Make no emergency backup", effect="as the override says"),
+        PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
+        PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
+        PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
+        *([stop] if application.stops and not now else []),
+        PlannedStep(
+            name="swap",
+            title="Switch the names",
+            effect="all sessions are ended once, and reconnect"
+            + ("; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""),
+        ),
+        PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
+        *([start] if application.starts else []),
+        *([check] if application.checked else []),
+        *([look] if watch is not None and watch.length else []),
+        *([later] if request.reopen_when == "usable" else []),
+    )
+
+
+_ON_FAILURE = {
+    "undo": "the switch is undone",
+    "ask": "you are asked whether to undo the switch",
+    "keep": "the restored database stays, and undo is possible",
+}

@@ -1,0 +1,215 @@
+"""Drives the steps of a run: announced in the journal, skipped where the server shows them done, walked back in
+reverse when one fails before the commit point."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from typing import Any, Protocol, TypeVar, runtime_checkable
+
+from lastgood.errors import Interrupted, Stopped
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted
+from lastgood.journal import Journal, caller
+
+
+class Context(Protocol):
+    """What the runner needs of a run."""
+
+    @property
+    def journal(self) -> Journal:
+        """The run's record."""
+
+    @property
+    def emit(self) -> Emit:
+        """Who shows what happens."""
+
+    @property
+    def seconds(self) -> dict[str, float]:
+        """How long each step took; the runner fills it."""
+
+    def cancelled(self) -> bool:
+        """Whether the run is to stop: the user said so, or another lane failed."""
+
+    def stop(self) -> None:
+        """Makes ``cancelled`` true and ends what the run's sessions are doing."""
+
+    def carry_on(self) -> None:
+        """Makes ``cancelled`` false again: for walking back, and because nothing stops a run after its commit point."""
+
+
+R = TypeVar("R", bound=Context, contravariant=True)
+
+
+class Step(Protocol[R]):
+    """One thing that a run does. ``name`` is stable: it stands in journals. ``commits`` marks the commit point: once
+    that step holds, a later error does not walk the run back."""
+
+    @property
+    def name(self) -> str: ...
+    @property
+    def title(self) -> str: ...
+    @property
+    def commits(self) -> bool: ...
+
+    def do(self, run: R) -> Mapping[str, Any]:
+        """Does it; may run again after a crash. What it returns is journaled and shown to ``holds`` of a resumed run;
+        its ``detail``, if any, is shown to the user."""
+
+    def undo(self, run: R) -> None:
+        """Takes back what ``do`` did or began to do; may run again."""
+
+    def holds(self, run: R, result: Mapping[str, Any]) -> bool:
+        """Whether the server (or the disk) shows it done, by another process; ``result`` is its journal's."""
+
+
+@runtime_checkable
+class MayBeLeftOut(Protocol[R]):
+    """A step that not every run wants."""
+
+    def wanted(self, run: R) -> bool: ...
+
+
+@runtime_checkable
+class Tidies(Protocol):
+    """A step whose undo only removes what is left over: it may take long or fail, and no user waits for it. The others
+    are undone before."""
+
+    @property
+    def tidies(self) -> bool: ...
+
+
+Lane = Sequence[Step[R]]
+
+
+def _wanted(stages: Sequence[Sequence[Lane[R]]], run: R) -> list[list[Lane[R]]]:
+    wanted = [
+        [[step for step in lane if not isinstance(step, MayBeLeftOut) or step.wanted(run)] for lane in lanes]
+        for lanes in stages
+    ]
+    return [list(lanes) for lanes in wanted if any(lanes)]
+
+
+class AfterCommit(Exception):
+    """Something failed after the commit point; its cause says what."""
+
+
+class WalkBackFailed(Exception):
+    """A step could not be undone; its cause says why, its context what began the walk back."""
+
+    def __init__(self, step: str) -> None:
+        super().__init__(f'cannot undo step "{step}"')
+        self.step = step
+
+
+def drive(run: R, stages: Sequence[Sequence[Lane[R]]]) -> None:
+    """Runs stages one after the other; the lanes of a stage run at the same time, the steps of a lane in order. Those
+    that this run does not want are left out.
+
+    On any error before the commit point every step that was begun is undone in reverse order and the error is raised;
+    an error of undoing is journaled, shown, and raised as WalkBackFailed. After the commit point nothing is
+    undone: the error is raised as AfterCommit, and a resumed run finishes the rest.
+    """
+    begun: list[Step[R]] = []
+    finished = run.journal.results()
+    try:
+        for lanes in _wanted(stages, run):
+            if len(lanes) == 1:
+                for step in lanes[0]:
+                    _take(run, step, begun, finished)
+            else:
+                _side_by_side(run, lanes, begun, finished)
+    except BaseException as error:
+        _journal_quietly(run, "failed", reason=caller.current().scrub(str(error)), error=type(error).__name__)
+        if isinstance(error, KeyboardInterrupt):
+            raise  # interrupted twice: everything is left to resume or abort
+        run.carry_on()
+        if isinstance(error, Stopped):
+            raise  # the step itself says that nothing can be told or taken back now
+        if _committed(run, begun):
+            raise AfterCommit(str(error)) from error
+        walk_back(run, begun)
+        raise
+
+
+def _committed(run: R, begun: Sequence[Step[R]]) -> bool:
+    """Whether the commit point is behind us, or may be: where nobody can be asked, nothing may be taken back."""
+    try:
+        return any(step.commits and step.holds(run, {}) for step in begun)
+    except Exception:
+        return True
+
+
+def _take(run: R, step: Step[R], begun: list[Step[R]], finished: Mapping[str, Mapping[str, Any]]) -> None:
+    if run.cancelled():
+        raise Interrupted("interrupted")
+    begun.append(step)
+    run.emit(StageStarted(step.name, step.title))
+    started = time.monotonic()
+    if step.name in finished and step.holds(run, finished[step.name]):
+        run.emit(StageDone(step.name, 0.0, "done before, and still so"))
+        return
+    run.journal.doing(step.name)
+    try:
+        result = step.do(run)
+    except BaseException as error:
+        run.emit(StageFailed(step.name, time.monotonic() - started, str(error)))
+        raise
+    run.seconds[step.name] = time.monotonic() - started
+    if step.commits:
+        run.carry_on()
+    run.journal.done(step.name, **result)
+    run.emit(StageDone(step.name, run.seconds[step.name], str(result.get("detail", ""))))
+
+
+def _side_by_side(
+    run: R, lanes: Sequence[Lane[R]], begun: list[Step[R]], finished: Mapping[str, Mapping[str, Any]]
+) -> None:
+    """Each lane in a thread. The first failure stops the others; theirs, a consequence, is dropped."""
+    first: list[BaseException] = []
+    lock = threading.Lock()
+
+    def work(lane: Lane[R]) -> None:
+        try:
+            for step in lane:
+                _take(run, step, begun, finished)
+        except BaseException as error:
+            with lock:
+                if not first:
+                    first.append(error)
+                    run.stop()
+            raise
+
+    with ThreadPoolExecutor(len(lanes), thread_name_prefix="lastgood-lane") as pool:
+        wait([pool.submit(work, lane) for lane in lanes], return_when=FIRST_EXCEPTION)
+    if first:
+        raise first[0]
+
+
+def walk_back(run: R, begun: Sequence[Step[R]]) -> None:
+    """Undo steps, the last first, and those that only tidy up after all others; continue after an error, and raise the
+    first one as WalkBackFailed at the end."""
+    failed: WalkBackFailed | None = None
+    in_order = list(reversed(begun))
+    in_order.sort(key=lambda each: isinstance(each, Tidies) and each.tidies)
+    for step in in_order:
+        try:
+            step.undo(run)
+        except Exception as error:
+            _journal_quietly(run, "undo failed", step=step.name, reason=caller.current().scrub(str(error)))
+            if failed is None:
+                failed = WalkBackFailed(step.name)
+                failed.__cause__ = error
+        else:
+            _journal_quietly(run, "undone", step=step.name)
+    if failed is not None:
+        raise failed
+
+
+def _journal_quietly(run: Context, event: str, **data: Any) -> None:
+    """Walking back must not stop because the disk that holds the journal is full."""
+    try:
+        run.journal.write(event, **data)
+    except OSError as error:
+        run.emit(Caution(f'cannot write the journal "{run.journal.path}": {error.strerror}'))

@@ -1,0 +1,133 @@
+"""Builds the shadow: an empty database beside the live one, then everything the restore point has."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from functools import partial
+from pathlib import Path
+from typing import Any, Literal
+
+from lastgood import fault
+from lastgood.checklist import EXTENSIONS
+from lastgood.errors import Refused
+from lastgood.journal import person
+from lastgood.load.rebuild import rebuild, rules_for
+from lastgood.load.repairs import Rules
+from lastgood.postgres import database
+from lastgood.postgres.leftover import drop_leftover, leftovers
+from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
+from lastgood.run.context import Run
+
+
+class Build:
+    """The shadow carries a mark that tells whose it is and how far it got, for whoever finds it."""
+
+    name = "build"
+    title = "build the restored database beside the live one"
+    commits = False
+    tidies = True
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        plan = run.plan
+        with run.connected(plan.maintenance, "build") as connection:
+            self._drop_leftover(run)
+            model = database.describe(connection, plan.live)
+            mark = mark_of(run, "shadow", stage="created").text()
+            made = database.create_like(connection, plan.shadow, model, mark, owner=model.owner)
+            fault.point("build.after_create")
+            with run.connected(plan.live, "reads extensions") as live:
+                request = run.prepared.request
+                wishes = Rules(
+                    strict=request.strict,
+                    allow_orphans=request.allow_orphans,
+                    members=run.prepared.members,
+                    lenient=any(each.item == EXTENSIONS for each in request.overrides),
+                )
+                rules = rules_for(live, run.prepared.facts, wishes)
+            loaded = rebuild(
+                partial(run.connected, plan.shadow),
+                run.prepared.source,
+                run.prepared.summary,
+                run.prepared.facts,
+                run.prepared.point.path.name,
+                rules,
+                run.prepared.request.pace,
+                lambda: run.server.connect(application_name=f"lastgood watch {plan.run}"),
+                run.emit,
+                run.cancelled,
+                division=run.prepared.division,
+                state=run.prepared.request.state,
+                live=partial(run.connected, plan.live, "reads rows of extensions"),
+                held=run.prepared.held,
+            )
+            run.findings.division = run.prepared.division
+            run.findings.same = loaded.same
+            run.findings.skipped, run.findings.repaired = loaded.skipped, loaded.repaired
+            fault.point("build.after_load")
+            database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
+        return {"oid": made.oid, "rows": loaded.rows, "detail": f"{loaded.rows:,} rows in {plan.shadow}"}
+
+    def _drop_leftover(self, run: Run) -> None:
+        """A shadow of this very run that a stopped process left half-built is begun anew."""
+        for found, mark in marked(run.maintenance):
+            if found.name == run.plan.shadow:
+                if mark.run != run.plan.run or mark.role != "shadow":
+                    raise Refused(
+                        f'cannot build "{found.name}": a database of that name exists and belongs to another run',
+                        hint="Look at lastgood status.",
+                    )
+                database.drop(run.maintenance, found.name, found.oid)
+
+    def undo(self, run: Run) -> None:
+        for found, mark in marked(run.maintenance):
+            # By name, mark and role together: never a database that a swap has made the live one.
+            if found.name == run.plan.shadow and mark.run == run.plan.run and mark.role == "shadow":
+                loaded = mark.options.get("stage") == "loaded" and not found.invalid
+                if run.prepared.request.keep_shadow and loaded and not run.interrupted:
+                    run.findings.shadow_kept = True
+                else:
+                    database.drop(run.maintenance, found.name, found.oid)
+        for left in leftovers(run.maintenance, run.plan.live):
+            if left.name == run.plan.shadow:  # made, and the connection was lost before it was marked
+                drop_leftover(run.maintenance, run.target, left, run.plan.live)
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return any(
+            found.name == run.plan.shadow and not found.invalid and mark.options.get("stage") == "loaded"
+            for found, mark in marked(run.maintenance)
+        )
+
+
+def consent_of(run: Run) -> dict[str, str]:
+    """What the operator allowed and forbade, for whoever resumes the run."""
+    request = run.prepared.request
+    given = {"strict": request.strict, "allow_orphans": request.allow_orphans}
+    overridden = {OVERRIDE + each.item: each.reason for each in run.plan.checklist.overrides}
+    return {**{name: "yes" for name, value in given.items() if value}, **overridden}
+
+
+def mark_of(run: Run, role: Literal["shadow", "kept"], *, stage: str = "", original_comment: str | None = None) -> Mark:
+    """The mark of a database of this run; enough for another machine to resume, abort or undo it."""
+    plan = run.plan
+    return Mark(
+        role=role,
+        run=plan.run,
+        live=plan.live,
+        live_oid=plan.live_oid,
+        point=str(Path(plan.point.path).absolute()),  # whoever resumes may stand elsewhere
+        host=person.host(),
+        pid=os.getpid(),
+        user=person.user(),
+        started=server_clock(run.maintenance),
+        original_comment=original_comment,
+        options={
+            "kind": "rollback",
+            "stage": stage,
+            "fence": plan.fence,
+            "kept": plan.kept,
+            "reopen_when": plan.reopen_when,
+            **({"hooks": "yes"} if run.application.stops else {}),
+            **consent_of(run),
+        },
+    )

@@ -1,0 +1,142 @@
+"""Carries over to the shadow what its restore point does not hold: owners and grants, where the dump was made
+without them. The state of the database itself (owner, settings, ACL, comment) is carried over inside the swap."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.errors import Failed
+from lastgood.events import Caution
+from lastgood.load.deferred import remainder
+from lastgood.postgres import privileges
+from lastgood.postgres.apply import apply
+from lastgood.postgres.server import Connection, quiet_event_triggers
+from lastgood.run.context import Run
+
+# Roles that can log in, are no superusers, and may read a table: whom the application could be.
+_READERS = """
+SELECT r.rolname, n.nspname, c.relname
+FROM pg_catalog.pg_roles r
+CROSS JOIN LATERAL (
+  SELECT c.oid, c.relname, c.relnamespace FROM pg_catalog.pg_class c
+  JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+  WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't' AND n.nspname NOT IN ('pg_catalog', 'information_schema')
+    AND has_schema_privilege(r.oid, n.oid, 'USAGE') AND has_table_privilege(r.oid, c.oid, 'SELECT')
+  ORDER BY c.oid LIMIT 3
+) c
+JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
+WHERE NOT r.rolsuper AND r.rolname !~ '^pg_'
+ORDER BY 1, 2, 3
+"""
+
+
+class CarryOver:
+    """After it, each role can do in the shadow exactly what it could do in the live database."""
+
+    name = "carry_over"
+    title = "carry over owners and grants"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        plan, found = run.plan, run.findings.carried_over
+        with run.connected(plan.live, "reads grants") as live, run.connected(plan.shadow, "carry over") as shadow:
+            # The shadow has its event triggers already.
+            quiet_event_triggers(shadow)
+            remainder.forget(shadow, plan.run)  # of an earlier try, cut off before its swap
+            if plan.carry_owners or plan.carry_acls:
+                carried = privileges.statements(
+                    privileges.read(live), privileges.read(shadow), owners=plan.carry_owners, acls=plan.carry_acls
+                )
+                refused = apply(shadow, carried.statements)
+                if refused:
+                    raise Failed(
+                        f"cannot carry over {len(refused)} of {len(carried.statements)} owners and grants: "
+                        f"{refused[0].message}",
+                        hint="Run the rollback as a superuser, or as the owner of the live database's objects.",
+                    )
+                found.privileges = len(carried.statements)
+                found.remarks = tuple(_remarks(carried))
+            fault.point("carry_over.after_objects")
+            found.roles_tried, lost = _try_roles(run, live, shadow)
+            found.remarks += lost
+        tried = f"; {len(found.roles_tried)} roles can read" if found.roles_tried else ""
+        return {"detail": f"{found.privileges} owners and grants{tried}", "roles": found.roles_tried}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: the shadow goes as a whole."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False  # cheap, and safe to do twice
+
+
+def _remarks(carried: privileges.CarryOver) -> Iterator[str]:
+    """What the operator should know of it."""
+    for names, text in (
+        (
+            carried.only_shadow,
+            "are in the restore point only, and get what a new object of the live database gets",
+        ),
+        (
+            carried.withheld,
+            "run with their owner's rights and are in the restore point only: left to him alone",
+        ),
+        (carried.regranted, "have grants by somebody we may not act for; the owner grants them now"),
+        (carried.kept_owner, "could not be made over to their owner"),
+    ):
+        if names:
+            shown = ", ".join(map(str, names[:5])) + (f" and {len(names) - 5} more" if len(names) > 5 else "")
+            yield f"{len(names)} objects {text}: {shown}"
+
+
+def _try_roles(run: Run, live: Connection, shadow: Connection) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """Reads, *as* each role of the application, tables that this role can read in the live database today. Returns the
+    roles that can, and remarks about those that lose it because the restore point's own grants are older.
+
+    A role that we may not become is left out; tables that the restore point does not have are too.
+    """
+    tables = {(n, c) for n, c in shadow.execute("SELECT schemaname, tablename FROM pg_catalog.pg_tables").fetchall()}
+    tried: dict[str, None] = {}
+    lost: list[str] = []
+    for role, schema, table in live.execute(_READERS).fetchall():
+        if (schema, table) not in tables or not _may_become(shadow, role):
+            continue
+        query = sql.SQL("SELECT 1 FROM {} LIMIT 1").format(sql.Identifier(schema, table))
+        become = sql.SQL("SET LOCAL ROLE {}").format(sql.Identifier(role))
+        if not _reads(live, become, query):
+            continue  # a policy that fails for this role today may fail tomorrow too
+        if not _reads(shadow, become, query):
+            if not run.plan.carry_acls:
+                lost.append(f'role "{role}" can read {schema}.{table} today, and could not at the restore point')
+                run.emit(Caution(lost[-1]))
+                continue
+            raise Failed(
+                f'cannot switch: role "{role}" can read {schema}.{table} in "{run.plan.live}" but not in the restored '
+                "database",
+                hint="Run the rollback again with --keep-shadow, and compare the grants of that table.",
+            )
+        tried[role] = None
+    return tuple(tried), tuple(lost)
+
+
+def _may_become(connection: Connection, role: str) -> bool:
+    row = connection.execute("SELECT pg_has_role(current_user, %s, 'MEMBER')", [role]).fetchone()
+    return row is not None and bool(row[0])
+
+
+def _reads(connection: Connection, become: sql.Composed, query: sql.Composed) -> bool:
+    try:
+        with connection.transaction(force_rollback=True):
+            connection.execute(become)
+            connection.execute("SET LOCAL transaction_read_only = on")
+            connection.execute("SET LOCAL statement_timeout = '10s'")
+            connection.execute(query)
+    except psycopg.errors.QueryCanceled:
+        return True  # it may read; it only takes long
+    except psycopg.Error:
+        return False
+    return True

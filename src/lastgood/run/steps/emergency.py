@@ -1,0 +1,72 @@
+"""The emergency backup: the live database as it is now, broken or not, as a restore point of its own.
+
+Where the live database can't be read any more, an override goes on without it: the replaced database itself is kept.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from lastgood.checklist import BACKUP
+from lastgood.errors import Failed
+from lastgood.events import Caution
+from lastgood.load import history
+from lastgood.load.costs import Effort, Spent
+from lastgood.points import dump_point
+from lastgood.run.context import Run
+
+GO_ON = (
+    "If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced database itself is "
+    "kept."
+)
+
+
+class Emergency:
+    """Always taken unless overridden, always verified, beside the build. It goes only by an explicit prune."""
+
+    name = "emergency"
+    title = "back up the live database as it is now"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        override = run.plan.checklist.override(BACKUP)
+        if override is not None:
+            text = f"no emergency backup is made: overridden by {override.by} ({override.reason})"
+            run.emit(Caution(f'{text}; the replaced database itself is kept as "{run.plan.kept}"'))
+            return {"overridden": override.reason, "detail": "none is made, as the override says"}
+        began = time.monotonic()
+        try:
+            point = dump_point.take(
+                run.target,
+                run.prepared.request.store,
+                label="emergency",
+                kind="emergency",
+                emit=run.emit,
+                cancelled=run.cancelled,
+            )
+        except Failed as error:
+            error.hint = f"{error.hint} {GO_ON}".strip()
+            raise
+        run.findings.emergency = point.path
+        _teach(run, time.monotonic() - began)
+        return {"path": str(point.path), "detail": f"{point.path.name}, verified"}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: a complete backup stays (it is a restore point), an incomplete one removed itself."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False  # nobody kept writers out since: another one is taken, of what will be replaced
+
+
+def _teach(run: Run, seconds: float) -> None:
+    """For the next plan: how long it takes here, beside a build."""
+    size = run.plan.live_bytes
+    with suppress(psycopg.Error):  # no reason to stop; what needs that connection will say so
+        memory = history.place(run.prepared.request.state, run.maintenance)
+        expected = size * history.read(memory).costs.backup_byte
+        history.teach(memory, {Effort.BACKUP: Spent(seconds, expected)}, size)

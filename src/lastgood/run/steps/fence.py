@@ -1,0 +1,95 @@
+"""The fence: writers wait, readers go on.
+
+One session of ours holds SHARE locks on every table of the live database (``postgres.table_locks``). What waits behind
+them is ended by the swap and meets the restored database when it comes back. The locks are let go only after every
+other session was ended inside the swap.
+"""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+import psycopg
+
+from lastgood import fault
+from lastgood.events import Caution
+from lastgood.postgres import database
+from lastgood.postgres.activity import writes
+from lastgood.postgres.table_locks import Guard, held, lock_all
+from lastgood.run.context import FenceProof, Run
+
+
+class Fence:
+    """``--fence now``. With ``at-swap`` the swap itself is the fence and this step only notes where writes stood."""
+
+    name = "fence"
+    title = "keep writers out of the live database (readers go on)"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        if run.plan.fence == "at-swap":
+            baseline = writes(run.maintenance, run.plan.live_oid)
+            run.findings.fence = FenceProof("at-swap", "", None)
+            return {"baseline": baseline, "detail": "at the swap: writers go on until then"}
+        connection = run.target.connect(autocommit=False, application_name=f"lastgood fence {run.plan.run}")
+        run.fence_connection = connection
+        began = time.monotonic()
+        live = database.describe(run.maintenance, run.plan.live)
+        tables = lock_all(connection, run.maintenance, live, run.emit, run.cancelled)
+        guarding = partial(run.connected, run.plan.maintenance, "guards the fence of")
+        Guard(guarding, live.oid, connection, run.fence_over, run.emit, run.cancelled, run.fence_used).start()
+        fault.point("fence.after_lock")
+        run.findings.fence = FenceProof("table locks", f"SHARE locks on {tables} of {tables} tables", None, began)
+        return {"tables": tables, "detail": f"{tables} tables locked against writes"}
+
+    def undo(self, run: Run) -> None:
+        release(run)
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        # The locks belonged to a session of the process that stopped; they are gone with it.
+        return False
+
+
+def release(run: Run) -> None:
+    """Lets writers go on. May be called twice, and from another thread."""
+    run.fence_over.set()
+    connection, run.fence_connection = run.fence_connection, None
+    if connection is not None:
+        with run.fence_used, suppress(psycopg.Error):  # a session that is gone holds no locks
+            connection.close()
+
+
+def verify(run: Run) -> None:
+    """Just before the swap: the locks were held all the time, by the same session, on every table there is.
+
+    A fence that broke does not stop the run (what was written lies in the kept database), but it is said.
+    """
+    proof, connection = run.findings.fence, run.fence_connection
+    if proof is None or proof.kind != "table locks":
+        return
+    try:
+        if connection is None:
+            raise psycopg.OperationalError("the fence's session is gone")
+        with run.fence_used:
+            locked, there, large_objects = held(connection)
+    except psycopg.Error as error:
+        proof.proof = f"the session that held the locks was lost: {error}"
+        run.emit(
+            Caution("the fence was lost during the run: writes may have been made since; the kept database has them")
+        )
+        return
+    seconds = time.monotonic() - (proof.began or 0.0)
+    proof.proof = f"SHARE locks on {locked} of {there} tables, held by one session for {seconds:.1f} s until the swap"
+    if large_objects:
+        proof.proof += "; large objects can't be locked"
+        run.emit(
+            Caution("large objects may have been written behind the fence; the kept database has what was written")
+        )
+    if locked == there:
+        proof.writes_after = None if large_objects else 0
+    else:
+        run.emit(Caution(f"{there - locked} tables were created behind the fence; the kept database has them"))

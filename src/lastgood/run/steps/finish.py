@@ -1,0 +1,92 @@
+"""After the reopening: does what was put off for it, while the application works."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Mapping
+from contextlib import suppress
+from typing import Any
+
+import psycopg
+
+from lastgood.errors import Refused
+from lastgood.events import Emit, StageDone, StageStarted
+from lastgood.journal import Journal, recording
+from lastgood.load.deferred import remainder
+from lastgood.load.deferred.work import Finished, finish, in_service
+from lastgood.plan import Request
+from lastgood.postgres import clock, database
+from lastgood.postgres.lock import unlock
+from lastgood.postgres.mark import marked
+from lastgood.postgres.strain import Limits
+from lastgood.process import interrupts
+from lastgood.run.context import Run
+
+
+class Finish:
+    """The switch is behind us: whatever happens here, the live database is the restored one, whole and open."""
+
+    name = "finish"
+    title = "finish what could wait, while the application works"
+    commits = False
+
+    def wanted(self, run: Run) -> bool:
+        """Whether anything was put off."""
+        return run.plan.reopen_when == "usable"
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        oid = run.findings.restored_oid or database.describe(run.maintenance, run.plan.live).oid
+        # It may take hours, and an undo must be possible all the time. It has a lock of its own.
+        unlock(run.maintenance)
+        limits = Limits(max_wal_lag=run.prepared.request.pace.max_wal_lag)
+        run.findings.finished = finish(
+            run.target, run.plan.run, oid=oid, limits=limits, emit=run.emit, cancelled=run.cancelled, record=run.journal
+        )
+        return {"detail": str(run.findings.finished)}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: never walked back, and what is done of it does no harm."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False  # it looks itself at what is done already
+
+
+def left(request: Request) -> str | None:
+    """The run whose list in the live database a resume of ``request`` means, if it means one. Raises Refused."""
+    live = request.target.dbname
+    with suppress(psycopg.Error), request.target.connect() as connection:
+        found = remainder.runs(connection)
+        if request.run is not None:
+            return request.run if request.run in found else None
+        with database.connect_maintenance(request.target, live) as maintenance:
+            if any(mark.role == "shadow" and mark.live == live for _, mark in marked(maintenance)):
+                return None
+        if len(found) > 1:
+            raise Refused(
+                f'cannot tell which run of "{live}" is meant: {", ".join(found)} left something to finish',
+                hint="Name it: lastgood resume RUN.",
+                state=f'"{live}" is open.',
+            )
+        return found[0] if found else None
+    return None
+
+
+def resume(request: Request, run: str, emit: Emit) -> Finished:
+    """Goes on with what ``run`` left to do, with nothing but the server. Raises Refused, Stopped."""
+    live = request.target.dbname
+    state = f'"{live}" is the restored database, open and complete in its data.'
+    journal = Journal.find(request.state, run) or Journal.create(request.state, run)
+    stop = threading.Event()
+    with database.connect_maintenance(request.target, live) as maintenance:
+        oid, skew = database.describe(maintenance, live).oid, clock.skew(maintenance)
+    began = time.monotonic()
+    hint = f"Run: lastgood resume {run} to go on."
+    limits = Limits(max_wal_lag=request.pace.max_wal_lag)
+    recording.goes_on(journal, "resumed", skew=skew, kind="finish", live=live)
+    with recording.recording(journal, emit) as emit, in_service(run, hint, state), interrupts.calling(stop.set):
+        emit(StageStarted(Finish.name, Finish.title))
+        done = finish(request.target, run, oid=oid, limits=limits, emit=emit, cancelled=stop.is_set, record=journal)
+        emit(StageDone(Finish.name, time.monotonic() - began, str(done)))
+        recording.ended(journal, "done", finished=str(done))
+    return done

@@ -1,0 +1,61 @@
+"""Proves the shadow: its facts equal the restore point's, or the run stops here."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from functools import partial
+from typing import Any
+
+from lastgood.dump.deferral import Deferrable
+from lastgood.events import Note
+from lastgood.load.deferred import choice, remainder
+from lastgood.load.rebuild import prove
+from lastgood.run.context import Run
+
+
+class Prove:
+    """Comes last before the swap, so that what is proved is what is switched to."""
+
+    name = "prove"
+    title = "prove that it equals the restore point"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        name = run.plan.shadow
+        with run.connected(name, "prove") as shadow:
+            division = run.findings.division
+            if division is None and run.plan.reopen_when == "usable":
+                # Another process built it.
+                division = choice.built(
+                    shadow, Deferrable.of(run.prepared.summary.script), allow_orphans=run.plan.allow_orphans
+                )
+            comparison = prove(
+                shadow,
+                run.prepared.facts,
+                name,
+                run.emit,
+                run.cancelled,
+                connect=partial(run.connected, name),
+                pace=run.prepared.request.pace,
+                same=run.findings.same,
+                keys=run.prepared.summary.keys_before_rows,
+                unsure=run.prepared.summary.rows_for_extensions,
+                again=lambda: run.prepared.facts,
+                division=division,
+            )
+        if division is not None:
+            # Not before the proof: it is no part of the restore point.
+            with run.connected(name, "records what is left") as shadow:
+                remainder.write(shadow, run.plan.run, division.later)
+        run.findings.comparison = comparison
+        for text in comparison.not_compared:
+            run.emit(Note(text))
+        tables = len(comparison.tables)
+        rows = sum(table.rows for table in comparison.tables)
+        return {"tables": tables, "detail": f"{tables} tables, {rows:,} rows: all equal"}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: it only reads."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False  # what was proved in another process may have changed since

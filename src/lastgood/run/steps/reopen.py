@@ -1,0 +1,67 @@
+"""After the swap: shows that the live name now means the restored database, and that it lets people in."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+
+from lastgood.errors import Stopped
+from lastgood.postgres.activity import writes
+from lastgood.run.context import Run
+
+PATIENCE_SECONDS = 15.0
+
+
+class Reopen:
+    """Logs in as any client would and compares the database's OID with the shadow's."""
+
+    name = "reopen"
+    title = "verify that the live name answers with the restored database"
+    commits = False
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        proof = run.findings.fence
+        if proof is not None and proof.kind == "at-swap":
+            baseline = int(run.journal.results().get("fence", {}).get("baseline", 0))
+            proof.writes_after = max(0, writes(run.maintenance, run.plan.live_oid) - baseline)
+            proof.proof = (
+                "every session of the old database was ended inside the swap; "
+                f"at most {proof.writes_after} rows were written since the run began, by the server's counters, "
+                "which count its own catalogs too"
+            )
+        found = self._answers(run)
+        if found == run.plan.live_oid or run.findings.restored_oid not in (None, found):
+            raise Stopped(
+                f'cannot confirm the switch: "{run.plan.live}" is not the database that was restored',
+                hint="Look at lastgood status, then run lastgood undo if the data is not what you expect.",
+                state=f'The name "{run.plan.live}" was switched; the previous database is kept as "{run.plan.kept}".',
+            )
+        return {"oid": found, "detail": f'"{run.plan.live}" answers'}
+
+    def _answers(self, run: Run) -> int:
+        deadline = time.monotonic() + PATIENCE_SECONDS
+        while True:
+            try:
+                with run.connected(run.plan.live, "verify") as live:
+                    row = live.execute(
+                        "SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = current_database()"
+                    ).fetchone()
+                return int(row[0]) if row is not None else 0
+            except psycopg.OperationalError as error:
+                # A login that queued behind the swap is refused once with 3D000.
+                if time.monotonic() > deadline:
+                    raise Stopped(
+                        f'cannot log in to "{run.plan.live}" after the switch: {error}',
+                        hint=f"When the cause is mended, run: lastgood resume {run.plan.run}; or lastgood undo",
+                        state=f'"{run.plan.live}" is the restored database; the previous one is "{run.plan.kept}".',
+                    ) from error
+            time.sleep(0.1)  # nothing announces that logins are possible again
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: it only looks."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False

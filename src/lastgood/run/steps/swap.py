@@ -1,0 +1,163 @@
+"""The swap: the one commit point of a rollback. Before it the live database is as it was; after it, undo is the same
+exchange backwards."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+from psycopg import sql
+
+from lastgood import fault
+from lastgood.errors import Failed, Interrupted, Stopped
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.apply import rehearse
+from lastgood.postgres.database import Database
+from lastgood.postgres.deployment import read_deployment
+from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, Renaming, exchange
+from lastgood.postgres.grants import Operator
+from lastgood.postgres.holders import holders
+from lastgood.postgres.mark import DEPLOYMENT, marked
+from lastgood.postgres.sessions import END_THEM, in_the_way
+from lastgood.postgres.state import DatabaseState
+from lastgood.postgres.waits import bounded
+from lastgood.run.context import Run
+from lastgood.run.steps import fence
+from lastgood.run.steps import pause as pool
+from lastgood.run.steps.build import mark_of
+
+
+class Swap:
+    """Everything that can fail is done before; what is left is one transaction of a few milliseconds."""
+
+    name = "swap"
+    title = "switch the names (readers reconnect)"
+    commits = True
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        plan = run.plan
+        shadow = database.describe(run.maintenance, plan.shadow)
+        run.findings.restored_oid = shadow.oid
+        state = DatabaseState.read(run.maintenance, plan.live)
+        statements = self._statements(run, state)
+        # What came since the plan was made, or since the run that is resumed was planned.
+        for holder in holders(run.maintenance, plan.live):
+            if holder.blocking and (holder.fatal or plan.checklist.override("holders") is None):
+                raise Failed(
+                    f"cannot switch: {holder.kind} {holder.what}: {holder.explanation.rstrip('.')}", hint=holder.command
+                )
+        stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
+        if stubborn and plan.checklist.override("sessions") is None:
+            raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
+        fence.verify(run)
+        fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
+        fault.point("swap.before_transaction")
+        with pool.paused(
+            run.prepared.request.pgbouncer,
+            run.target,
+            run.maintenance,
+            journal=run.journal,
+            emit=run.emit,
+            cancelled=run.cancelled,
+            fence=fence_pid,
+        ) as pause:
+            exchanged = self._exchange(run, shadow, statements, state, fence_pid)
+            run.findings.exchanged, run.findings.switched, run.findings.pause = exchanged, time.monotonic(), pause
+        if exchanged.tries > 1 and run.findings.fence is not None:
+            # A try that failed may have let the fence go already.
+            run.findings.fence.writes_after = None
+            run.findings.fence.proof += (
+                f"; the switch took {exchanged.tries} tries, and writers may have come in between"
+            )
+        return {
+            "outage": exchanged.outage,
+            "ended": exchanged.ended,
+            "detail": f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended"
+            + (f"; {pause.said}" if pause is not None and pause.said else ""),
+        }
+
+    def _exchange(
+        self, run: Run, shadow: Database, statements: list[sql.Composed], state: DatabaseState, fence_pid: int | None
+    ) -> Exchanged:
+        plan = run.plan
+        run.at_swap = True
+        try:
+            return exchange(
+                run.maintenance,
+                run.server,
+                leaving=Renaming(plan.live_oid, plan.live, plan.kept),
+                arriving=Renaming(shadow.oid, plan.shadow, plan.live),
+                statements=statements,
+                fault_points=("swap.between_renames", "swap.before_commit", "swap.after_commit"),
+                look_again=lambda: self._look_again(run, state),
+                keep_until_last=fence_pid,
+                release_last=lambda: fence.release(run),
+                helper=run.helper,
+            )
+        except NamesChanged as error:
+            raise Failed(
+                f"cannot switch: the databases' names changed while the run worked ({error})",
+                hint="Look at lastgood status: somebody else renamed or replaced a database.",
+            ) from error
+        except OutcomeUnknown as error:
+            raise Stopped(
+                "cannot tell whether the switch took place: the server went away during the commit",
+                hint=f"When the server answers again, run: lastgood resume {plan.run}",
+                state="The live database is either as it was or fully switched; never in between.",
+            ) from error
+        except psycopg.Error as error:
+            raise server_errors.failed(error, f'switch "{plan.live}" to the restored database') from error
+
+    def _statements(self, run: Run, state: DatabaseState) -> list[sql.Composed]:
+        """What stands in the transaction beside the renames: the state of the live database for the one that takes
+        its name, and for the other a mark that says what it is and remembers its comment for the undo.
+
+        Tried beforehand on the shadow and taken back: nothing may fail inside the swap that could fail before.
+        """
+        plan, maintenance = run.plan, run.maintenance
+        found = DatabaseState.read(maintenance, plan.shadow)
+        operator = Operator.read(maintenance)
+        with bounded(maintenance) as watch:
+            refusals = rehearse(maintenance, state.statements(plan.shadow, found, operator))
+        if watch.found is not None:
+            raise Failed(
+                f'cannot try the settings of "{plan.live}" on "{plan.shadow}": {watch.found}', hint=watch.found.hint
+            )
+        for refused in refusals:
+            raise Failed(
+                f'cannot carry over a setting or privilege of "{plan.live}" itself: {refused.message}',
+                hint="Run the rollback as a superuser, or as the role that made that setting.",
+            )
+        run.findings.carried_over.settings = len(state.settings)
+        kept = mark_of(run, "kept", original_comment=state.comment)
+        deployment = read_deployment(database.describe(maintenance, plan.live).comment)
+        if deployment is not None:
+            # What a deployment broke must not be offered as the way out.
+            kept = kept.model_copy(update={"options": {**kept.options, DEPLOYMENT: deployment.run}})
+        return [
+            *state.statements(plan.live, found, operator),
+            database.comment_statement(plan.kept, kept.text()),
+        ]
+
+    def _look_again(self, run: Run, state: DatabaseState) -> None:
+        """The last moment to think better of it. A REVOKE that the server ignores is only a warning: what counts is
+        what it shows."""
+        if run.cancelled():
+            raise Interrupted("interrupted before the switch was committed")
+        if DatabaseState.read(run.maintenance, run.plan.live) != state:
+            raise Failed(
+                f'cannot carry over the privileges and settings of "{run.plan.live}" itself: the server ignored some',
+                hint="Run the rollback as a superuser, or as the role that granted them.",
+            )
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: before the commit the server rolled it back, after it `lastgood undo` does."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        """By OID: the database that was live has the kept name."""
+        return any(
+            found.oid == run.plan.live_oid and found.name == run.plan.kept for found, _ in marked(run.maintenance)
+        )

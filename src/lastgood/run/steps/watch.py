@@ -1,0 +1,201 @@
+"""Watches the server for a while after the switch, against what it did before."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+import psycopg
+
+from lastgood.application import figures, sentry
+from lastgood.application.results import WatchResult
+from lastgood.errors import Interrupted
+from lastgood.events import Caution, Note, Progress
+from lastgood.postgres.activity import Sample, sample
+from lastgood.postgres.exchange import names
+from lastgood.postgres.lock import unlock
+from lastgood.postgres.server import Connection
+from lastgood.run.context import Run
+from lastgood.run.steps.service import ask_health
+
+# A server's counters are up to a second old.
+LEAST_WINDOW = 1.0
+RECENT_SECONDS = 600.0
+INTERRUPTED = "ended early: interrupted"
+
+
+class Before:
+    """The figures that the watch compares with: taken while the application still runs, and never again in a run that
+    is resumed."""
+
+    name = "before"
+    title = "note how the server does now"
+    commits = False
+
+    def wanted(self, run: Run) -> bool:
+        """Whether there will be a watch."""
+        return run.application.watch is not None and run.application.watch.length > 0
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        found: dict[str, float | None] = {}
+        seconds: float | None = None
+        try:
+            samples = _two_samples(run)
+        except psycopg.Error as error:
+            # A database in trouble is what a rollback is for.
+            run.emit(Note(f"the watch will have no figures of before: {str(error).strip().splitlines()[0]}"))
+        else:
+            if samples:
+                found, seconds = figures.of(samples), samples[-1].at - samples[0].at
+        found["application_errors"] = _errors(run, RECENT_SECONDS)
+        run.findings.before = found
+        run.findings.before_seconds = seconds
+        detail = f"figures of {seconds:.1f} s" if seconds is not None else "no figures"
+        return {"figures": found, "seconds": seconds, "detail": detail}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: it only looks."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        run.findings.before = dict(result.get("figures", {}))
+        run.findings.before_seconds = result.get("seconds")
+        return True
+
+
+def _two_samples(run: Run) -> list[Sample]:
+    """That of the plan, and one that is later enough."""
+    first = run.prepared.sample
+    with run.connected(run.plan.live, "watch") as inside:
+        while first is not None and not run.cancelled():
+            last = sample(run.maintenance, run.plan.live_oid, inside)
+            if last is None or last.at - first.at >= LEAST_WINDOW:
+                return [first, last] if last is not None else []
+            time.sleep(0.1)  # nothing announces that the counters are fresh
+    return []
+
+
+def _errors(run: Run, seconds: float) -> float | None:
+    watch = run.application.watch
+    if watch is None or watch.sentry is None:
+        return None
+    import httpx  # only who asks pays for loading it
+
+    try:
+        return sentry.rate(watch.sentry, seconds)
+    except (httpx.HTTPError, httpx.InvalidURL, ValueError, OSError, ImportError) as error:
+        run.emit(Note(f"Sentry was not counted: {run.application.scrub(str(error)) or type(error).__name__}"))
+        return None
+
+
+class Watch:
+    """Looks for a while how the server does, with the figures of before. It changes nothing, and whatever it sees, the
+    rollback is done; only an application that is not well any more ends like one that never was."""
+
+    name = "watch"
+    title = "watch the server"
+    commits = False
+
+    def wanted(self, run: Run) -> bool:
+        """Whether lastgood.toml or the command line asks for it."""
+        return run.application.watch is not None and run.application.watch.length > 0
+
+    def do(self, run: Run) -> Mapping[str, Any]:
+        # Whoever sees trouble must be able to undo from another terminal.
+        unlock(run.maintenance)
+        found = _watched(run)
+        run.findings.watch = found
+        for figure in found.worse:
+            after, before = (f"{_rounded(each)}{figure.unit}" for each in (figure.after, figure.before))
+            run.emit(
+                Caution(
+                    f"{figure.title}: {after} after the switch, {before} before it; to go back: "
+                    f"lastgood undo {run.plan.run}"
+                )
+            )
+        if run.application.health is not None and not found.ended:
+            try:
+                ask_health(run)
+            except Interrupted:
+                found = run.findings.watch = found.model_copy(update={"ended": INTERRUPTED})
+        if run.cancelled():
+            run.carry_on()  # Ctrl+C ended the watch, and nothing else
+        detail = f"{len(found.worse)} of {len(found.figures)} figures worse" if found.worse else "nothing got worse"
+        return {**found.model_dump(mode="json"), "detail": found.ended or detail}
+
+    def undo(self, run: Run) -> None:
+        """Nothing to reverse: it only looks."""
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False
+
+
+def _watched(run: Run) -> WatchResult:
+    watch = run.application.watch
+    assert watch is not None
+    samples: list[Sample] = []
+    began, ended, oid = time.monotonic(), "", 0
+    try:
+        with run.server.connect(application_name=f"lastgood watch {run.plan.run}") as outside:
+            oid = _oid(outside, run.plan.live)
+            with run.connected(run.plan.live, "watch") as inside:
+                while True:
+                    found = sample(outside, oid, inside)
+                    if found is None or names(outside, [oid]).get(oid) != run.plan.live:
+                        ended = "ended early: somebody switched the databases meanwhile"
+                        break
+                    samples.append(found)
+                    passed = time.monotonic() - began
+                    length = max(1, int(watch.length))
+                    run.emit(Progress("watch", min(int(passed), length), length, "seconds", detail=_now(samples)))
+                    if passed >= watch.length:
+                        break
+                    if _cancelled_within(run, min(watch.every, watch.length - passed)):
+                        ended = INTERRUPTED
+                        break
+    except psycopg.Error as error:
+        # An undo ends the session inside.
+        ended = (
+            INTERRUPTED
+            if run.cancelled()
+            else f"ended early: {run.application.scrub(str(error).strip().splitlines()[0])}"
+        )
+    seconds = time.monotonic() - began
+    after = figures.of(samples) if len(samples) > 1 else {}
+    if not ended:
+        after["application_errors"] = _errors(run, seconds)
+    return WatchResult(
+        seconds=round(seconds, 3),
+        samples=len(samples),
+        before_seconds=run.findings.before_seconds,
+        figures=figures.compare(run.findings.before, after, watch.factor) if after else (),
+        ended=ended,
+    )
+
+
+def _oid(connection: Connection, name: str) -> int:
+    row = connection.execute("SELECT oid::int8 FROM pg_catalog.pg_database WHERE datname = %s", [name]).fetchone()
+    return int(row[0]) if row is not None else 0
+
+
+def _now(samples: list[Sample]) -> str:
+    last = samples[-1]
+    said = [f"{last.connections} connections", f"{last.lock_waits} waiting for locks"]
+    rolled_back = figures.of(samples)["rollbacks"] if len(samples) > 1 else None
+    if rolled_back is not None:
+        said.insert(0, f"{rolled_back:.1f} rolled back/s")
+    return ", ".join(said)
+
+
+def _cancelled_within(run: Run, seconds: float) -> bool:
+    """Waits so long, or until the run is to stop."""
+    over = time.monotonic() + seconds
+    while time.monotonic() < over:
+        if run.cancelled():
+            return True
+        time.sleep(min(0.1, max(0.0, over - time.monotonic())))
+    return False
+
+
+def _rounded(value: float | None) -> str:
+    return f"{value:.3g}" if value is not None else "?"

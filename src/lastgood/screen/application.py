@@ -1,0 +1,88 @@
+"""The application: what was done about it, whether it works, and how the server did afterwards."""
+
+from __future__ import annotations
+
+from lastgood.application.results import ApplicationReport, Figure, HealthResult, HookResult
+from lastgood.errors import ChecksFailed
+from lastgood.screen.screen import Column, Screen
+from lastgood.text import units
+
+# Of the last answer of a health check; the JSON document and the journal have more.
+BODY_SHOWN = 200
+VERDICTS = {"same": "", "worse": "WORSE", "not known": "not known"}
+
+
+def show(screen: Screen, report: ApplicationReport | None) -> None:
+    """Its hooks and checks, then the figures of the watch."""
+    if report is None:
+        return
+    screen.heading("The application")
+    screen.pairs(
+        [
+            *((f"{each.hook.replace('_', ' ').capitalize()}, {each.stage}", _hook(each)) for each in report.hooks),
+            ("Health", _health(report.health)),
+        ]
+    )
+    watch = report.watch
+    if watch is None:
+        return
+    against = (
+        f"against the {units.duration(watch.before_seconds)} before the run"
+        if watch.before_seconds is not None
+        else "with nothing known of the time before"
+    )
+    screen.heading(f"The server, watched for {units.duration(watch.seconds)} {against}")
+    if watch.ended:
+        screen.say(f"The watch {watch.ended}.", first="  ", indent=2)
+    if watch.figures:
+        columns = (Column("figure", fold=True), Column("before", right=True), Column("after", right=True), Column(""))
+        screen.table(
+            columns,
+            [
+                (each.title, _value(each, each.before), _value(each, each.after), VERDICTS[each.verdict])
+                for each in watch.figures
+            ],
+        )
+
+
+def _hook(result: HookResult) -> str:
+    how = "well" if not result.problem else result.problem
+    return f"{how}, {units.duration(result.seconds)}"
+
+
+def _health(result: HealthResult | None) -> str:
+    if result is None:
+        return ""
+    tries = f"{units.counted(result.tries, 'try', 'tries')}, {units.duration(result.seconds)}"
+    if result.problem:
+        body = " ".join(result.body.split())  # a page of HTML would fill the screen
+        answer = f"; last answer: {body[:BODY_SHOWN]}" if body else ""
+        return f"{result.url}: {result.problem} ({tries}){answer}"
+    return f"{result.url} answered {result.status} ({tries})"
+
+
+def _value(figure: Figure, value: float | None) -> str:
+    if value is None:
+        return "?"
+    text = f"{value:,.0f}" if value >= 100 or value == int(value) else f"{value:.2f}"
+    return f"{text} {figure.unit}" if figure.unit == "ms" else text + figure.unit
+
+
+def failed(screen: Screen, error: ChecksFailed, live: str) -> None:
+    """What failed, and what each answer means; the question itself is the last line."""
+    screen.say(
+        f"The application does not work with the restored database: {error.problem}", style="bold red", stderr=True
+    )
+    screen.say(
+        f'"{live}" becomes what it was before this run again; what was restored is kept.',
+        first="  undo  ",
+        indent=8,
+        stderr=True,
+    )
+    screen.say(
+        f"the restored database stays in service; lastgood undo {error.run} goes back later.",
+        first="  keep  ",
+        indent=8,
+        stderr=True,
+    )
+    screen.say('Type "undo" or "keep":', stderr=True, style="bold")

@@ -1,0 +1,148 @@
+"""A document in parts, for a terminal and as Markdown: written once, so that both say the same.
+
+Texts in it are plain; what they hold can do no harm in either.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass
+
+from lastgood.screen import markdown
+from lastgood.screen.screen import Column, Screen
+
+
+@dataclass(frozen=True, slots=True)
+class Code:
+    """A command or a name, to be told apart from the words around it."""
+
+    text: str
+
+
+Cell = str | Code
+
+
+@dataclass(frozen=True, slots=True)
+class Title:
+    """What the document is called; ``level`` 2 begins a part of it."""
+
+    text: str
+    level: int = 2
+
+
+@dataclass(frozen=True, slots=True)
+class Paragraph:
+    """Some sentences."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Pairs:
+    """Names and values; those without a value are left out."""
+
+    pairs: Sequence[tuple[str, Cell]]
+
+
+@dataclass(frozen=True, slots=True)
+class Rows:
+    """A table. On a terminal it ends after ``most`` rows and says where the others are."""
+
+    columns: Sequence[Column]
+    rows: Sequence[Sequence[Cell]]
+    most: int = 1000
+
+
+@dataclass(frozen=True, slots=True)
+class Items:
+    """A list."""
+
+    items: Sequence[Cell]
+
+
+@dataclass(frozen=True, slots=True)
+class Tasks:
+    """Things that are done, or not yet."""
+
+    items: Sequence[tuple[bool, str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ToFill:
+    """Something for a person to write; Markdown only."""
+
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
+class Picture:
+    """A picture beside the document; not for a terminal."""
+
+    file: str
+    called: str
+
+
+Block = Title | Paragraph | Pairs | Rows | Items | Tasks | ToFill | Picture
+
+
+def as_markdown(blocks: Iterable[Block]) -> str:
+    """The document as Markdown."""
+    return markdown.document(*(_markdown(block) for block in blocks))
+
+
+def _markdown(block: Block) -> str:
+    match block:
+        case Title(text, level):
+            return f"{'#' * level} {markdown.text(text)}"
+        case Paragraph(text):
+            return "\n\n".join(markdown.text(line) for line in text.splitlines() if line.strip())
+        case Pairs(pairs):
+            return markdown.table(
+                ("", ""), [(markdown.text(name), _cell(value)) for name, value in pairs if _said(value)]
+            )
+        case Rows(columns, rows):
+            right = [place for place, column in enumerate(columns) if column.right]
+            titles = [markdown.text(column.title) for column in columns]
+            return markdown.table(titles, [[_cell(cell) for cell in row] for row in rows], right=right)
+        case Items(items):
+            return markdown.bullets(_cell(item) for item in items)
+        case Tasks(items):
+            return markdown.tasks((done, markdown.text(text)) for done, text in items)
+        case ToFill(text):
+            return f"*{markdown.text(text)}*"
+        case Picture(file, called):
+            return f"![{markdown.text(called)}]({file})"
+
+
+def _cell(cell: Cell) -> str:
+    return markdown.code(cell.text) if isinstance(cell, Code) else markdown.text(cell)
+
+
+def _said(cell: Cell) -> str:
+    return cell.text if isinstance(cell, Code) else cell
+
+
+def show(screen: Screen, blocks: Iterable[Block]) -> None:
+    """The document on a terminal."""
+    for block in blocks:
+        match block:
+            case Title(text, level) if level > 1:
+                screen.heading(markdown.one_line(text))
+            case Title(text) | Paragraph(text):
+                style = "bold" if isinstance(block, Title) else ""
+                indent = 0 if isinstance(block, Title) else 2
+                screen.say(text, first=" " * indent, indent=indent, style=style)
+            case Pairs(pairs):
+                screen.pairs((name, markdown.one_line(_said(value))) for name, value in pairs)
+            case Rows(columns, rows, most):
+                screen.table(columns, [[markdown.one_line(_said(cell)) for cell in row] for row in rows[:most]])
+                if len(rows) > most:
+                    screen.say(f"and {len(rows) - most} more; --format markdown has all of them", first="  ", indent=2)
+            case Items(items):
+                for item in items:
+                    screen.say(markdown.one_line(_said(item)), first="  - ", indent=4)
+            case Tasks(items):
+                for done, text in items:
+                    screen.say(markdown.one_line(text), first="  [x] " if done else "  [ ] ", indent=6)
+            case ToFill() | Picture():
+                pass

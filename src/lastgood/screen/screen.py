@@ -1,0 +1,207 @@
+"""Where text goes: results to stdout, everything said meanwhile to stderr; nothing leaves without being cleaned.
+
+Colour is used on a terminal only, never when ``NO_COLOR`` is set, and never carries meaning alone. Lines fit the
+terminal; where there is none, they are not wrapped at all, so that they can be searched.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import io
+import json
+import os
+import sys
+import textwrap
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from typing import IO, Any, TextIO, cast
+
+from rich.console import Console, RenderableType
+from rich.table import Table
+from rich.text import Text
+
+from lastgood.text.redact import scrubbed
+from lastgood.text.visible import visible, visible_lines
+
+UNWRAPPED = 10_000
+NARROWEST = 40
+FOLDED = 14  # columns that a long name gets at least
+FORMAT = 1  # of JSON documents and event lines; a change that breaks readers raises it
+
+
+@dataclass(frozen=True, slots=True)
+class Column:
+    """A column of a table: ``right`` for numbers, ``fold`` where long values may take several lines."""
+
+    title: str
+    right: bool = False
+    fold: bool = False
+
+
+def _as_is(text: str) -> str:
+    return text
+
+
+class Screen:
+    """The two streams, with the rules above. ``scrub`` takes passwords out of any text."""
+
+    def __init__(
+        self,
+        *,
+        no_color: bool = False,
+        scrub: Callable[[str], str] = _as_is,
+        stdout: TextIO | None = None,
+        stderr: TextIO | None = None,
+        width: int | None = None,
+    ) -> None:
+        self._scrub = scrub
+        self.out = _console(stdout or sys.stdout, no_color, width)
+        self.err = _console(stderr or sys.stderr, no_color, width)
+
+    def text(self, text: str) -> str:
+        """``text`` as it may be shown: without passwords, on one line, and without control characters."""
+        return visible(self._scrub(text))
+
+    def say(
+        self,
+        text: str = "",
+        *,
+        style: str = "",
+        indent: int = 0,
+        first: str = "",
+        stderr: bool = False,
+        lines: bool = False,
+    ) -> None:
+        """A paragraph, wrapped between words, its lines indented; ``first`` stands before the first line. A line end
+        in it belongs to a name and is shown as one, unless we made it: ``lines``."""
+        console = self.err if stderr else self.out
+        lead = " " * indent
+        parts = visible_lines(self._scrub(text)).split("\n") if lines else [self.text(text)]
+        for number, part in enumerate(parts):
+            start = first if number == 0 else lead
+            width = max(console.width, NARROWEST)
+            wrapped = textwrap.wrap(
+                part,
+                width,
+                initial_indent=start,
+                subsequent_indent=lead,
+                break_on_hyphens=False,
+                break_long_words=False,
+            )
+            for line in wrapped or [start.rstrip()]:
+                console.print(Text(line, style=style), soft_wrap=True)
+
+    def quote(self, line: str) -> None:
+        """A line of a foreign program on stderr, as it stands but for passwords and control characters. What stands
+        before it keeps a pipeline from taking it for a command of its own (``::error::``)."""
+        self.err.print(Text(f"      | {self.text(line)}"), soft_wrap=True)
+
+    def show(self, what: RenderableType, *, stderr: bool = False) -> None:
+        """A Rich renderable that was made of cleaned text."""
+        (self.err if stderr else self.out).print(what)
+
+    def heading(self, text: str) -> None:
+        """A line of its own, after an empty one."""
+        self.out.print()
+        self.say(text, style="bold")
+
+    def pairs(self, pairs: Iterable[tuple[str, str]]) -> None:
+        """Names and values below each other; values that are too long go on under themselves."""
+        shown = [(name, value) for name, value in pairs if value]
+        width = max((len(name) for name, _ in shown), default=0) + 4
+        for name, value in shown:
+            self.say(value, first=f"  {name}".ljust(width), indent=width)
+
+    def table(self, columns: Sequence[Column], rows: Iterable[Sequence[str]]) -> None:
+        """Rows under a header, two spaces apart; only columns that may ``fold`` give way to a narrow terminal.
+
+        Where even these would be left without room, each row becomes a block of its own.
+        """
+        cells = [[self.text(cell) for cell in row] for row in rows]
+        widths = [max(len(text) for text in (c.title, *(row[n] for row in cells))) for n, c in enumerate(columns)]
+        needed = sum(
+            min(width, FOLDED) if column.fold else width for column, width in zip(columns, widths, strict=True)
+        )
+        if needed + 2 * len(columns) + 2 > self.out.width:
+            for row in cells:
+                self.say(row[0], first="  ", indent=4)
+                self.pairs((f"  {column.title}", cell) for column, cell in zip(columns[1:], row[1:], strict=True))
+            return
+        grid = Table(box=None, padding=(0, 2, 0, 0), pad_edge=False, show_edge=False, header_style="bold")
+        grid.add_column("", width=0)  # the indent
+        for column in columns:
+            grid.add_column(
+                Text(column.title),
+                justify="right" if column.right else "left",
+                no_wrap=not column.fold,
+                overflow="fold",
+            )
+        for row in cells:
+            grid.add_row("", *(Text(cell) for cell in row))
+        with self.out.capture() as capture:
+            self.out.print(grid)
+        for line in capture.get().splitlines():
+            self.out.file.write(line.rstrip() + "\n")
+
+    def document(self, body: dict[str, Any]) -> None:
+        """One JSON document on stdout, with ``format`` first."""
+        self.out.file.write(self._json(body, indent=2) + "\n")
+        self.out.file.flush()
+
+    def json_line(self, body: dict[str, Any]) -> None:
+        """One JSON line on stderr."""
+        self.err.file.write(self._json(body) + "\n")
+        self.err.file.flush()
+
+    def _json(self, body: dict[str, Any], indent: int | None = None) -> str:
+        return json.dumps(scrubbed({"format": FORMAT, **body}, self._scrub), indent=indent, default=str)
+
+
+class _Enduring(io.TextIOBase):
+    """A stream whose reader may go away (``| head``, a closed terminal): what is written then is lost, and the work
+    goes on. A rollback must not stop because nobody looks at it."""
+
+    def __init__(self, stream: TextIO) -> None:
+        self._stream = stream
+
+    def write(self, text: str) -> int:
+        try:
+            return self._stream.write(text)
+        except (OSError, ValueError):  # ValueError is what Python raises for a closed stream
+            return self._drop(len(text))
+
+    def flush(self) -> None:
+        try:
+            self._stream.flush()
+        except (OSError, ValueError):
+            self._drop(0)
+
+    def _drop(self, written: int) -> int:
+        with contextlib.suppress(OSError, ValueError):
+            # Or Python would flush the rest at its end, fail once more, and change the exit status.
+            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+        return written
+
+    def isatty(self) -> bool:
+        return self._stream.isatty()
+
+    def fileno(self) -> int:
+        return self._stream.fileno()
+
+    @property
+    def encoding(self) -> str:  # type: ignore[override]  # typeshed declares an attribute; Rich reads it
+        return self._stream.encoding or "utf-8"
+
+
+def _console(stream: TextIO, no_color: bool, width: int | None) -> Console:
+    file = _Enduring(stream)
+    terminal = file.isatty()
+    return Console(
+        file=cast(IO[str], file),
+        no_color=no_color or None,
+        highlight=False,
+        markup=False,
+        emoji=False,
+        width=width if width is not None else None if terminal else UNWRAPPED,
+        legacy_windows=False,
+    )

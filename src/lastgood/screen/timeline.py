@@ -1,0 +1,86 @@
+"""A picture of what took how long: one bar for each phase, on a common axis of time.
+
+SVG that shows well by itself and within a page, in light and dark; whatever it shows by colour it says in words too.
+"""
+
+from __future__ import annotations
+
+import html
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from lastgood.screen.markdown import one_line
+from lastgood.text import units
+
+Outcome = Literal["done", "failed", "skipped"]
+
+WIDTH, ROW, LABELS, MARGIN = 900, 26, 240, 16
+LONGEST_LABEL = 34
+_COLORS: dict[Outcome, str] = {"done": "#3d7ab8", "failed": "#c4382d", "skipped": "#8a94a3"}
+_STEPS = (1, 2, 5, 10, 15, 30, 60, 120, 300, 600, 900, 1800, 3600, 7200, 14400, 43200, 86400)
+TICKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Bar:
+    """A phase, in seconds since the beginning of all; an instant when both are the same."""
+
+    name: str
+    begin: float
+    end: float
+    outcome: Outcome = "done"
+
+
+def timeline(title: str, bars: Sequence[Bar]) -> str:
+    """The picture as SVG; the bars from above in the order given."""
+    whole = max((bar.end for bar in bars), default=0.0) or 1.0
+    height = MARGIN + ROW * len(bars) + ROW + MARGIN
+    scale = (WIDTH - LABELS - 5 * MARGIN) / whole
+    parts = [
+        f'<svg xmlns="http://www.w3.org/2000/svg" viewBox="0 0 {WIDTH} {height}" width="{WIDTH}" height="{height}" '
+        'role="img" font-family="system-ui, sans-serif" font-size="13" fill="currentColor">',
+        f"<title>{_said(title)}</title>",
+    ]
+    bottom = MARGIN + ROW * len(bars)
+    for seconds in _ticks(whole):
+        x = LABELS + seconds * scale
+        parts.append(
+            f'<line x1="{x:.1f}" y1="{MARGIN}" x2="{x:.1f}" y2="{bottom}" stroke="currentColor" opacity="0.15"/>'
+            f'<text x="{x:.1f}" y="{bottom + 18}" text-anchor="middle" opacity="0.7">{_tick(seconds, whole)}</text>'
+        )
+    for place, bar in enumerate(bars):
+        parts.append(_drawn(bar, MARGIN + ROW * place, scale))
+    return "\n".join([*parts, "</svg>"]) + "\n"
+
+
+def _drawn(bar: Bar, y: float, scale: float) -> str:
+    x, length = LABELS + bar.begin * scale, max((bar.end - bar.begin) * scale, 2.0)
+    label = bar.name if len(bar.name) <= LONGEST_LABEL else bar.name[: LONGEST_LABEL - 1] + "…"
+    took = units.duration(bar.end - bar.begin) if bar.end > bar.begin else ""
+    said = ", ".join(part for part in (took, bar.outcome if bar.outcome != "done" else "") if part)
+    after = x + length + 6
+    place = f'x="{after:.1f}"' if after < WIDTH - 6 * MARGIN else f'x="{x - 6:.1f}" text-anchor="end"'
+    return (
+        f"<g><title>{_said(bar.name)}</title>"
+        f'<text x="{LABELS - 10}" y="{y + 17}" text-anchor="end">{_said(label)}</text>'
+        f'<rect x="{x:.1f}" y="{y + 5}" width="{length:.1f}" height="{ROW - 10}" rx="2" fill="{_COLORS[bar.outcome]}"/>'
+        f'<text {place} y="{y + 17}" font-size="12">{_said(said)}</text></g>'
+    )
+
+
+def _ticks(whole: float) -> list[float]:
+    step = next((float(each) for each in _STEPS if whole / each <= TICKS), whole / TICKS)
+    if whole < 1:
+        step = whole / 4
+    return [place * step for place in range(int(whole / step) + 1)]
+
+
+def _tick(seconds: float, whole: float) -> str:
+    if whole < 1:
+        return f"{seconds * 1000:.0f} ms"
+    return f"{seconds:.0f} s" if whole < 120 else units.duration(seconds)
+
+
+def _said(text: str) -> str:
+    return html.escape(one_line(text))

@@ -1,0 +1,1 @@
+"""Units, redaction and escapes in what people read."""

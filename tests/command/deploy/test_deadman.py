@@ -1,0 +1,49 @@
+"""The warden: told that the command has ended it does nothing, otherwise it ends it."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+from lastgood.command.deploy.deadman import Order, standing_by
+from lastgood.journal import Journal
+from lastgood.process.supervised import Supervised, marked_processes
+from tests.waiting import until
+
+
+def started(run: str) -> Supervised:
+    return Supervised(
+        ["sh", "-c", "setsid sleep 60 & sleep 60"],
+        environment=dict(os.environ),
+        mark=("LASTGOOD_DEPLOYMENT", run),
+        line=lambda text: None,
+    )
+
+
+def test_when_we_are_gone_it_ends_the_command(tmp_path: Path) -> None:
+    run = f"gone-{os.getpid()}"
+    journal = Journal.create(tmp_path, run)
+    mark = ("LASTGOOD_DEPLOYMENT", run)
+    with standing_by(Order(mark, journal.path)) as warden:
+        command = started(run)
+        warden.watch(command.group)
+        until(lambda: len(marked_processes(mark)) == 3, "they are at work")
+        # The block ends, and nobody has dismissed it: as when we were killed.
+    until(lambda: marked_processes(mark) == [], "all are ended")
+    assert command.wait(5.0, lambda: False) is not None
+    until(lambda: bool(list(journal.replay())), "it says so")
+    (entry,) = journal.replay()
+    assert (entry["event"], entry["by"]) == ("command ended", "warden")
+
+
+def test_dismissed_it_does_nothing(tmp_path: Path) -> None:
+    run = f"dismissed-{os.getpid()}"
+    journal = Journal.create(tmp_path, run)
+    mark = ("LASTGOOD_DEPLOYMENT", run)
+    with standing_by(Order(mark, journal.path)) as warden:
+        command = started(run)
+        warden.watch(command.group)
+        warden.dismiss()
+    assert len(marked_processes(mark)) >= 1
+    command.end()
+    assert list(journal.replay()) == []

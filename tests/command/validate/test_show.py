@@ -1,0 +1,70 @@
+"""A verdict on the terminal: short, however much was not looked at, and with what to do next."""
+
+from __future__ import annotations
+
+import io
+
+from lastgood.command.validate import RuleResult, Verdict, show
+from lastgood.command.validate.rule import Found, Rule, Why
+from lastgood.command.validate.verdict import conclude, result
+from lastgood.screen.screen import Screen
+
+
+def skipped(name: str, why: Why, said: str, hint: str = "") -> RuleResult:
+    return result(Rule(name, "required"), Found(said=said, hint=hint, skipped=why), 0.0)
+
+
+def concluded(results: list[RuleResult]) -> Verdict:
+    return conclude(
+        results,
+        mode="quick",
+        database="crm",
+        server_version="18.1",
+        role="ann",
+        connections=2,
+        threshold=85.0,
+        remarks=(),
+        seconds=1.0,
+    )
+
+
+def on_screen(verdict: Verdict) -> str:
+    stream = io.StringIO()
+    show.show(Screen(no_color=True, stdout=stream, width=80), verdict)
+    return stream.getvalue()
+
+
+def test_what_did_not_fit_into_the_time_is_one_paragraph() -> None:
+    results = [skipped(f"required:public.t{number}", "time", "out of time", "Raise it.") for number in range(45)]
+    assert on_screen(concluded(results)) == (
+        'NO-GO (45 of 45 rules NOT looked at): "crm"\n'
+        "  --quick, 45 rules in 1.0 s on 2 connections, as ann, PostgreSQL 18.1\n"
+        "\n"
+        "Not looked at\n"
+        "  SKIPPED  required:public.t0, required:public.t1, required:public.t2,\n"
+        "           required:public.t3, required:public.t4, required:public.t5,\n"
+        "           required:public.t6, required:public.t7 and 37 more\n"
+        "           out of time\n"
+        "           Raise it.\n"
+        "\n"
+        "What to know\n"
+        "  45 of 45 rules did not fit into the time\n"
+        "  nothing could be looked at, which is no GO\n"
+        "\n"
+        "Next\n"
+        "  Nothing was found against the data: it was not looked at. Mend what stands\n"
+        '    above under "Not looked at", and run lastgood validate again.\n'
+    )
+
+
+def test_hundreds_of_reasons_are_counted() -> None:
+    results = [skipped(f"required:s{number}.t", "privilege", f"denied {number}") for number in range(500)]
+    results.append(result(Rule("index", "index"), Found(), 0.0))
+    verdict = concluded(results)
+    assert (verdict.verdict, verdict.remarks[-1]) == (
+        "NO-GO",
+        "no row could be looked at, only the catalogue, which is no GO",
+    )
+    said = on_screen(verdict)
+    assert said.count("SKIPPED") == 10
+    assert "  and 490 rules more for 490 other reasons; --json lists all of them\n" in said

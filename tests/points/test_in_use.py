@@ -1,0 +1,215 @@
+"""What somebody still needs is not removed, whatever else says that it goes."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime, timedelta
+from pathlib import Path
+from typing import Any
+
+import pytest
+from psycopg import sql
+
+from lastgood.command.prune import prune
+from lastgood.config.tables import Keep, Retention
+from lastgood.errors import Refused
+from lastgood.events import Event, Note
+from lastgood.journal import Journal, person
+from lastgood.journal.run_names import new_run
+from lastgood.points import pins
+from lastgood.points.dump_point import take
+from lastgood.points.manifest import manifest_path
+from lastgood.postgres import database
+from lastgood.postgres.deployment import DeploymentMark, clear_deployment, mark_deployment
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.postgres.mark import Mark
+from lastgood.postgres.server import Target
+
+NOW = datetime(2026, 6, 15, 12, tzinfo=UTC)
+EVERYTHING = prune.Wish(older_than=timedelta(0))
+
+
+class Store:
+    """Restore points of one database, made at moments of our choice."""
+
+    def __init__(self, target: Target, folder: Path) -> None:
+        self.target = target
+        self.folder = folder
+        self.state = folder.parent / "state"
+        one = take(target, folder).path
+        self._content = one.read_bytes()
+        self._manifest = json.loads(manifest_path(one).read_text())
+        one.unlink()
+        manifest_path(one).unlink()
+
+    def add(self, name: str, made_at: datetime, **manifest: str) -> Path:
+        path = self.folder / name
+        path.write_bytes(self._content)
+        manifest_path(path).write_text(json.dumps({**self._manifest, **manifest, "made_at": made_at.isoformat()}))
+        return path
+
+    def reasons(self, wish: prune.Wish, within: float = 0.0) -> dict[str, str]:
+        plan = prune.plan(self.target, self.folder, wish, self.state, post_mortem_within=within)
+        return {each.name: "goes" if each.goes else each.why for each in plan.candidates}
+
+
+@pytest.fixture
+def made(server: EmbeddedServer, new_database: Callable[..., str], store: Path) -> Store:
+    return Store(server.target(new_database("crm")), store)
+
+
+def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
+    made: Store, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    made.add("newest.sql", NOW + timedelta(days=1))  # for there must be one that is valid
+    for number, name in enumerate(("deployed", "restoring", "free")):
+        made.add(f"{name}.sql", NOW - timedelta(days=number))
+    live = made.target.dbname
+    shadow = f"{live}_shadow_1"
+    with server.target("postgres").connect() as maintenance:
+        oid = database.describe(maintenance, live).oid
+        common: dict[str, Any] = {
+            "live": live, "live_oid": oid, "host": "web-1", "pid": 1, "user": "ann", "started": NOW,
+        }  # fmt: skip
+        deployment = DeploymentMark(run="20260615-1", point="/elsewhere/deployed.sql", program="psql", **common)
+        mark_deployment(maintenance, deployment)
+        maintenance.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(shadow)))
+        mark = Mark(role="shadow", run="20260615-2", point="/mnt/backups/restoring.sql", **common)
+        database.comment(maintenance, shadow, mark.text())
+        assert made.reasons(EVERYTHING) == {
+            "newest.sql": "goes",
+            "deployed.sql": "the unfinished deployment 20260615-1 needs it",
+            "restoring.sql": "an unfinished run needs it",
+            "free.sql": "goes",
+        }
+        with pytest.raises(Refused) as caught:
+            made.reasons(prune.Wish(named=("deployed.sql", "free.sql")))
+        assert (caught.value.message, caught.value.hint, caught.value.state) == (
+            'cannot prune "deployed.sql": the unfinished deployment 20260615-1 needs it',
+            "Look at lastgood status; what is unfinished needs it.",
+            "Nothing was removed.",
+        )
+        clear_deployment(maintenance, deployment)
+        database.drop(maintenance, shadow, database.describe(maintenance, shadow).oid)
+    assert set(made.reasons(EVERYTHING).values()) == {"goes", "the last valid restore point"}
+
+
+def test_while_a_drill_is_at_work_nothing_goes(made: Store) -> None:
+    made.add("newest.sql", NOW)
+    made.add("older.sql", NOW - timedelta(days=1))
+    with subprocess.Popen(["true"]) as gone:
+        pass
+    alive = {"host": person.host(), "pid": os.getpid()}
+    wish = prune.Wish(keep=1)
+    for begun in (
+        {"kind": "drill", "live": "billing", **alive},
+        {"kind": "drill", "live": made.target.dbname, "host": person.host(), "pid": gone.pid},
+        {"kind": "drill", "live": made.target.dbname, "host": "elsewhere", "pid": os.getpid()},
+        {"kind": "backup", "live": made.target.dbname, **alive},
+    ):
+        Journal.create(made.state, new_run(datetime.now(UTC))).write("begun", **begun)
+        assert made.reasons(wish)["older.sql"] == "goes"
+    drill = Journal.create(made.state, new_run(datetime.now(UTC)))
+    drill.write("begun", kind="drill", live=made.target.dbname, **alive)
+    assert made.reasons(wish)["older.sql"] == f"drill {drill.run} is at work, and may read it"
+    drill.write("ended", status="done")
+    assert made.reasons(wish)["older.sql"] == "goes"
+
+
+def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
+    made.add("newest.sql", NOW + timedelta(days=1))
+    good, odd = made.add("good.sql", NOW), made.add("odd.sql", NOW - timedelta(days=1))
+    pins.pin_path(odd).write_text("{")
+    wish = prune.Wish(keep=1)
+    assert made.reasons(wish) == {
+        "newest.sql": "among the 1 newest",
+        "good.sql": "goes",
+        "odd.sql": 'pinned: its pin "odd.sql.pin.lastgood.json" can\'t be read',
+    }
+    plan = prune.plan(made.target, made.folder, wish)
+    pins.pin(good, "wait")
+    said: list[Event] = []
+    assert prune.run(made.target, plan, said.append)["removed"] == []
+    pin = pins.pin_of(good)
+    assert pin is not None
+    assert Note(f'"good.sql" is needed now, and left alone: pinned by {pin.by}: wait') in said
+    assert good.exists() and manifest_path(good).exists()
+    assert pins.unpin(good) and not pins.unpin(good)
+    assert prune.run(made.target, plan)["removed"] == ["good.sql"]
+
+
+def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
+    """An emergency backup, a damaged one or somebody else's dump must not take the place of a backup."""
+    policy = prune.Wish(retention=Retention(keep=Keep(daily=1)))
+    made.add("new.sql", NOW)
+    made.add("old.sql", NOW - timedelta(days=40))
+    made.add("saved.sql", NOW + timedelta(hours=1), purpose="emergency")
+    made.add("saved_before.sql", NOW - timedelta(days=41), purpose="emergency")
+    cut = made.add("cut.sql", NOW + timedelta(hours=2))
+    cut.write_bytes(cut.read_bytes()[:-100])
+    made.add("neighbour.sql", NOW + timedelta(hours=3), database="billing")
+    foreign = made.folder / "foreign.sql"
+    foreign.write_bytes((made.folder / "new.sql").read_bytes())
+    stays = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+    expected = {
+        "cut.sql": "daily 2026-06-15",
+        "foreign.sql": stays,
+        "saved.sql": "daily 2026-06-15",
+        "new.sql": "daily 2026-06-15",
+        "old.sql": "goes",
+        "saved_before.sql": "goes",
+    }
+    assert made.reasons(policy) == expected
+    also_foreign = replace(policy, retention=Retention(keep=Keep(daily=1), foreign=True))
+    assert made.reasons(also_foreign)["foreign.sql"].startswith("daily ")
+    only_kept = replace(policy, retention=Retention(kept=Keep(last=1)))
+    assert made.reasons(only_kept)["old.sql"] == "[retention] says nothing of restore points"
+    # The age counts back from the newest one that is sound: what is damaged or lies in the future tells nothing.
+    within = replace(policy, retention=Retention(keep=Keep(within=30 * 86400)))
+    assert made.reasons(within)["new.sql"] == "within 30 days"
+
+
+def test_an_emergency_backup_stays_until_its_post_mortem_is_due_whoever_knows_of_it(made: Store) -> None:
+    """The rollback may have been run from another machine, which has its journal."""
+    now = datetime.now(UTC)
+    made.add("newest.sql", now)
+    for hours in (1, 47, 49):
+        made.add(f"saved_{hours}.sql", now - timedelta(hours=hours), purpose="emergency")
+    assert made.reasons(prune.Wish(keep=1), within=48 * 3600) == {
+        "newest.sql": "among the 1 newest",
+        "saved_1.sql": "an emergency backup of the last 2 days",
+        "saved_47.sql": "an emergency backup of the last 2 days",
+        "saved_49.sql": "goes",
+    }
+    assert made.reasons(prune.Wish(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "goes"
+
+
+def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: Store) -> None:
+    made.add("whole.sql", NOW - timedelta(days=3))
+    cut = made.add("cut.sql", NOW)
+    content = cut.read_bytes()
+    cut.write_bytes(b" " * 50 + content[50:])
+    policy = prune.Wish(retention=Retention(keep=Keep(last=1)))
+    assert made.reasons(policy) == {"cut.sql": "the newest", "whole.sql": "the last valid restore point"}
+
+
+def test_what_does_not_stand_in_for_the_last_valid_one(made: Store) -> None:
+    """A dump of nobody knows what, and links to files that go."""
+    made.add("ours.sql", NOW - timedelta(days=3))
+    cut = made.add("cut.sql", NOW)
+    cut.write_bytes(b" " * cut.stat().st_size)
+    foreign = made.add("shop.sql", NOW)
+    manifest_path(foreign).unlink()
+    policy = prune.Wish(retention=Retention(keep=Keep(last=1)))
+    assert made.reasons(policy)["ours.sql"] == "the last valid restore point"
+    foreign.unlink()
+    (made.folder / "latest.sql").symlink_to("ours.sql")
+    assert made.reasons(policy) == {
+        "latest.sql": prune.FOREIGN_STAYS,
+        "cut.sql": "the newest",
+        "ours.sql": "the last valid restore point",
+    }

@@ -1,0 +1,124 @@
+"""The guardian, against a real PgBouncer: told that all is well it does nothing, otherwise it lets clients go on."""
+
+from __future__ import annotations
+
+import os
+import signal
+import threading
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from lastgood.journal import Journal
+from lastgood.postgres.pgbouncer import Console
+from lastgood.postgres.pgbouncer.deadman import QUIET_SECONDS, Order, Watched, let_go, standing_by
+from lastgood.postgres.server import Target
+from lastgood.process.companion import NotReady
+from tests.pooler import PgBouncer
+from tests.waiting import until
+
+NewPooler = Callable[..., PgBouncer]
+
+
+def order(pooler: PgBouncer, journal: Path, seconds: float = 60.0) -> Order:
+    target = Target.parse(pooler.console())
+    return Order((Watched(target, ("app", "other"), {"server_login_retry": "7"}),), seconds, journal)
+
+
+def journaled(journal: Path) -> list[object]:
+    return [(entry["event"], entry["by"], entry["databases"]) for entry in Journal(journal).replay()]
+
+
+@pytest.fixture
+def pooler(new_pooler: NewPooler) -> PgBouncer:
+    return new_pooler(dict.fromkeys(("app", "other", "strange"), "host=/nowhere"))
+
+
+def retry(pooler: PgBouncer) -> str:
+    return next(row["value"] for row in pooler.ask("SHOW CONFIG") if row["key"] == "server_login_retry")
+
+
+def test_what_it_is_told_comes_through_the_pipe() -> None:
+    one = Watched(Target({"host": "h", "password": "secret"}), ('a"b', "ü"), {"x": "1"})
+    said = Order((one,), 1.5, Path("/j"))
+    assert Order.parse(said.text()) == said
+    assert "\n" not in said.text()
+    assert "secret" not in repr(said)
+
+
+def test_dismissed_it_does_nothing(pooler: PgBouncer, tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, "run")
+    with standing_by(order(pooler, journal.path)) as guardian:
+        pooler.ask("PAUSE app")
+        guardian.dismiss()
+    assert pooler.paused() == {"app"}
+    assert retry(pooler) == "1"
+    assert journaled(journal.path) == []
+
+
+def test_when_the_pipe_ends_it_lets_go_what_it_was_told_and_nothing_else(pooler: PgBouncer, tmp_path: Path) -> None:
+    journal = Journal.create(tmp_path, "run")
+    with standing_by(order(pooler, journal.path)):
+        for name in ("app", "other", "strange"):
+            pooler.ask(f"PAUSE {name}")
+        pooler.ask("SET server_login_retry = 0")
+    assert pooler.paused() == {"strange"}
+    assert retry(pooler) == "7"
+    until(lambda: journaled(journal.path) == [("pause over", "guardian", ["app", "other"])])
+
+
+def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: Path) -> None:
+    target = Target.parse(pooler.console())
+    pooler.ask("PAUSE app")
+
+    def again() -> None:
+        until(lambda: pooler.paused() == set())
+        pooler.ask("PAUSE app")
+
+    thread = threading.Thread(target=again)
+    thread.start()
+    with Console(target) as console:
+        assert let_go((Watched(target, ("app",), {}),), {0: console}) == {"app"}
+    thread.join()
+    assert pooler.paused() == set()
+
+
+def test_a_pause_that_holds_is_taken_back_once(pooler: PgBouncer, tmp_path: Path) -> None:
+    """The next run may pause at once: that is none of its business."""
+    journal = Journal.create(tmp_path, "run")
+    with standing_by(order(pooler, journal.path)) as guardian:
+        pooler.ask("PAUSE app")
+        guardian.pause_holds()
+        began = time.monotonic()
+    assert pooler.paused() == set()
+    assert time.monotonic() - began < QUIET_SECONDS
+    until(lambda: journaled(journal.path) == [("pause over", "guardian", ["app"])])
+
+
+def test_one_who_hangs_is_not_waited_for(pooler: PgBouncer, tmp_path: Path) -> None:
+    with standing_by(order(pooler, tmp_path / "no journal", seconds=0.2)):
+        pooler.ask("PAUSE app")
+        until(lambda: pooler.paused() == set())
+
+
+def test_signals_do_not_end_it(pooler: PgBouncer, tmp_path: Path) -> None:
+    with standing_by(order(pooler, tmp_path / "no journal")) as guardian:
+        pooler.ask("PAUSE app")
+        for number in (signal.SIGINT, signal.SIGTERM, signal.SIGHUP):
+            os.kill(guardian.pid, number)
+        os.kill(guardian.pid, 0)
+        assert os.getsid(guardian.pid) != os.getsid(0)
+        command = Path(f"/proc/{guardian.pid}/cmdline").read_bytes().split(b"\0")
+        assert command[-4:] == [b"-P", b"-m", b"lastgood.postgres.pgbouncer.deadman", b""]
+    assert pooler.paused() == set()
+
+
+def test_without_a_way_to_the_console_there_is_none(tmp_path: Path) -> None:
+    nowhere = Watched(Target({"host": "/nowhere", "port": "1"}), ("app",), {})
+    with (
+        pytest.raises(NotReady, match=r"^it can't reach PgBouncer: No such file or directory$"),
+        standing_by(Order((nowhere,), 60.0, tmp_path / "no journal")),
+    ):
+        raise AssertionError("unreachable")

@@ -1,0 +1,26 @@
+"""The reference says what the code does, because it is written from it."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import pytest
+
+from tools import reference
+
+FOLDER = Path(__file__).parents[2] / "docs" / "reference"
+
+
+@pytest.mark.parametrize("name", reference.PAGES)
+def test_the_reference_is_what_the_code_says(name: str) -> None:
+    written = (FOLDER / name).read_text(encoding="utf-8")
+    assert written == reference.PAGES[name]().rstrip() + "\n", "run: python -m tools.reference"
+
+
+def test_there_is_no_other_page() -> None:
+    assert {each.name for each in FOLDER.iterdir()} == set(reference.PAGES)
+
+
+def test_pages_are_written(tmp_path: Path) -> None:
+    reference.write(tmp_path / "new")
+    assert {each.name for each in (tmp_path / "new").iterdir()} == set(reference.PAGES)

@@ -1,0 +1,1 @@
+"""Programs for the workshop that are not part of the package."""
