@@ -45,7 +45,7 @@ def abort(request: Request, emit: Emit) -> dict[str, Any]:
         shadow = next((mark for _, mark in ours if mark.role == "shadow"), None)
         removed: list[str] = []
         with recording.recording(kept, emit) as emit:
-            state = f'"{live}" was not touched and is open; run {name} is walked back. The application is stopped.'
+            state = f'"{live}" was not touched; run {name} is walked back. The application is stopped.'
             try:
                 # First what users wait for: to remove a database may take long, and may fail.
                 application = _started_again(request, name, journal, shadow, emit, state)

@@ -1,16 +1,17 @@
 """The tree of our errors: each class owns its code, its exit status and, with each instance, the hint.
 
 Message grammar: ``cannot <do what>: <why>``, lower case, no full stop, names in double quotes. The hint is a
-sentence with the next command to run. ``state`` is one sentence that says what state the live database is in.
+sentence with the next command to run. ``state`` is one sentence about the live database and claims only what was
+looked at: an error that never asked the server has none, or ``NOT_REACHED`` where its class means that nothing was
+changed.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from typing import Any, ClassVar
 
-UNTOUCHED = "The live database was not touched and is open."
-# Where we have not been in it, nobody knows whether it is open.
 NOT_REACHED = "Nothing was changed."
 UNKNOWN_STATE = "Run `lastgood status` to see in what state the live database is."
 
@@ -23,16 +24,18 @@ class LastgoodError(Exception):
 
     code: ClassVar[str] = "defect"
     exit_status: ClassVar[int] = 1
+    # What every error of the class may claim without a look at the server.
+    claim: ClassVar[str] = ""
     # What the JSON document of the error has beside code, message, hint and state.
     details: Mapping[str, Any] = {}
     # Whether its message has several lines. What it names must be made ``visible`` before it is put into one.
     lines: ClassVar[bool] = False
 
-    def __init__(self, message: str, *, hint: str = "", state: str = UNTOUCHED) -> None:
+    def __init__(self, message: str, *, hint: str = "", state: str = "") -> None:
         super().__init__(message)
         self.message = message
         self.hint = hint
-        self.state = state
+        self.state = state or self.claim
 
 
 class UsageError(LastgoodError):
@@ -40,6 +43,7 @@ class UsageError(LastgoodError):
 
     code = "usage"
     exit_status = 2
+    claim = NOT_REACHED
 
 
 class Refused(LastgoodError):
@@ -47,6 +51,7 @@ class Refused(LastgoodError):
 
     code = "refused"
     exit_status = 3
+    claim = NOT_REACHED
 
 
 class BadPoint(LastgoodError):
@@ -63,7 +68,7 @@ class BadPoint(LastgoodError):
         message: str,
         *,
         hint: str = "",
-        state: str = UNTOUCHED,
+        state: str = "",
         line: int | None = None,
         offset: int | None = None,
     ) -> None:
@@ -162,6 +167,22 @@ class Interrupted(LastgoodError):
 
     code = "interrupted"
     exit_status = 130
+
+
+def untouched(live: str, *, is_open: bool) -> str:
+    """The state of a live database that we did not change. ``is_open``: the server has just shown that it is."""
+    return f'"{live}" was not touched' + (" and is open." if is_open else ".")
+
+
+@contextmanager
+def looked_at(live: str, *, is_open: bool) -> Iterator[None]:
+    """After a look at the live database: errors that claim nothing of it get its state."""
+    try:
+        yield
+    except LastgoodError as error:
+        if error.state in ("", NOT_REACHED):
+            error.state = untouched(live, is_open=is_open)
+        raise
 
 
 def first_line(error: BaseException) -> str:

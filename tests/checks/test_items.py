@@ -519,7 +519,7 @@ def test_a_damaged_live_database_goes_back_without_an_emergency_backup(
         "public.contacts (invalid page in block 0 of relation "
     ) in refused.err
     assert (
-        "state: The live database was not touched and is open.\n"
+        f'state: "{hurt}" was not touched and is open.\n'
         "next:  The replaced database itself is kept, as it is. Or go on in spite of it: --override emergency_backup "
         "--reason TEXT\n"
     ) in refused.err

@@ -180,9 +180,7 @@ def test_without_consent_nothing_happens(
             assert outcome.document["error"]["message"] == message
         else:
             assert outcome.err.endswith(
-                f"error: {message}\n"
-                "state: The live database was not touched and is open.\n"
-                "next:  Run the same command with --yes to give it.\n"
+                f"error: {message}\nstate: Nothing was changed.\nnext:  Run the same command with --yes to give it.\n"
             )
     assert names(server, database) == ["broken", "broken", "Di", "Ed"]
 

@@ -47,14 +47,14 @@ def test_each_error_has_its_status(
     fail(monkeypatch, error)
     outcome = lastgood("status")
     assert (outcome.status, outcome.out) == (number, "")
-    assert outcome.err == "error: m\nstate: The live database was not touched and is open.\n"
+    assert outcome.err == "error: m\n" + f"state: {error.claim}\n" * bool(error.claim)
     assert lastgood("status", "--json").document == {
         "format": 1,
         "error": {
             "code": error.code,
             "message": "m",
             "hint": "",
-            "state": "The live database was not touched and is open.",
+            "state": error.claim,
             "exit_status": number,
             **({"line": None, "offset": None} if isinstance(error, errors.BadPoint) else {}),
         },

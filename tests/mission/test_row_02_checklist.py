@@ -58,7 +58,7 @@ def test_a_failed_item_refuses_the_rollback_unless_overridden_with_a_recorded_re
         refused = lastgood("rollback", "--yes")
         assert refused.status == 3
         assert "  Checklist         NO-GO: 7 of 11 items passed; FAIL: holders;" in refused.out
-        assert "state: The live database was not touched and is open.\n" in refused.err
+        assert f'state: "{database}" was not touched and is open.\n' in refused.err
         assert not list(Path("state").glob("runs/*"))
 
         why = "the warehouse takes a new snapshot tonight"

@@ -236,7 +236,7 @@ def test_a_hook_that_is_not_there_is_seen_in_the_plan(lastgood: Lastgood, databa
     assert refused.err.endswith(
         f'error: cannot roll back "{database}": the program "./bin/stop-workers" of the hook "stop" is not on this '
         "machine\n"
-        "state: The live database was not touched and is open.\n"
+        f'state: "{database}" was not touched and is open.\n'
         "next:  Correct [hooks] in lastgood.toml, or run this where the program is.\n"
     )
     assert 'there is a hook "stop" and no "start": somebody must do that by hand' in refused.out

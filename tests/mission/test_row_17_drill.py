@@ -238,7 +238,7 @@ def test_the_live_server_is_refused(stage: Drilled) -> None:
     assert refused.err.splitlines()[-3:] == [
         "error: cannot drill on that server: it is the live one, or a physical copy of it "
         f"(system identifier {system})",
-        "state: The live database was not touched and is open.",
+        "state: Nothing was changed.",
         "next:  Name a scratch server that initdb made for itself, or leave --server out.",
     ]
     assert sorted(each.name for each in (stage.state / "drills").iterdir()) == before

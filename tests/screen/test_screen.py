@@ -89,7 +89,6 @@ def test_a_line_end_in_a_name_makes_no_line() -> None:
         "       Then that.",
         "error: it differs in 1 thing",
         f"         {SHOWN}",
-        "state: The live database was not touched and is open.",
     ]
 
 
@@ -145,14 +144,10 @@ def test_colours_need_a_terminal_and_consent(monkeypatch: pytest.MonkeyPatch) ->
         assert ("\x1b[1;31m" in err(it)) is coloured
 
 
-def test_an_error_says_what_failed_in_what_state_and_what_next() -> None:
+def test_an_error_without_a_look_at_the_server_has_no_state() -> None:
     it = screen(60)
     errors.show(it, Corrupt('cannot use "x.sql": line 7 is damaged', hint="Choose another: `lastgood points`."))
-    assert err(it) == (
-        'error: cannot use "x.sql": line 7 is damaged\n'
-        "state: The live database was not touched and is open.\n"
-        "next:  Choose another: `lastgood points`.\n"
-    )
+    assert err(it) == ('error: cannot use "x.sql": line 7 is damaged\nnext:  Choose another: `lastgood points`.\n')
     assert out(it) == ""
 
 
@@ -165,7 +160,7 @@ def test_an_error_as_a_document() -> None:
             "code": "corrupt_point",
             "message": "cannot use it",
             "hint": "Look.",
-            "state": "The live database was not touched and is open.",
+            "state": "",
             "exit_status": 4,
             "line": 7,
             "offset": 99,

@@ -109,7 +109,7 @@ class TestTrap2TheBackupIsCutOff:
             "message": "cannot read the dump: it ends inside the rows of COPY public.contacts, "
             f"which began at line {line} (byte {begins})",
             "hint": "The file was cut off, or its maker was stopped: choose another restore point.",
-            "state": "The live database was not touched and is open.",
+            "state": f'"{stage.database}" was not touched and is open.',
             "exit_status": 4,
             "line": line,
             "offset": begins,
@@ -345,7 +345,7 @@ class TestTrap6MigrateFirstThenDataOnly:
             "message": f'cannot roll back "{stage.database}": the restore point has no tables: '
             "it cannot replace a whole database",
             "hint": "Choose a complete one: lastgood points",
-            "state": "The live database was not touched and is open.",
+            "state": f'"{stage.database}" was not touched and is open.',
             "exit_status": 3,
         }
         assert stage.now() == before

@@ -8,7 +8,7 @@ from pathlib import Path
 from lastgood.application import Application, hooks, record, turns
 from lastgood.application.record import Record
 from lastgood.application.results import HookResult
-from lastgood.errors import UNTOUCHED, NotStarted
+from lastgood.errors import NotStarted
 from lastgood.events import Caution, Emit, Note
 from lastgood.postgres.server import Target
 
@@ -91,7 +91,7 @@ class Service:
             except OSError as error:
                 self._emit(Caution(f"the application runs, but that could not be written down: {error.strerror}"))
 
-    def start_again(self, stage: str, what: str = "start the application again", state: str = UNTOUCHED) -> None:
+    def start_again(self, stage: str, what: str = "start the application again", state: str = "") -> None:
         """Takes back the hooks that were begun: ``what`` is done, and ``state`` is the database's where it can't be.
         Raises NotStarted, also when Ctrl+C ended a hook: who stops here must know that the application is stopped."""
         try:

@@ -19,7 +19,7 @@ from lastgood.config.tables import Check, Drill
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
-from lastgood.errors import Refused
+from lastgood.errors import Refused, untouched
 from lastgood.facts import Facts
 from lastgood.load.pace import AS_IT_FITS, Pace
 from lastgood.members import HeldRows, Survey
@@ -224,7 +224,8 @@ class Plan(Document):
         if first.item and not first.final:
             before = f"{hint.rstrip('.')}. Or go" if hint else "Go"
             hint = f"{before} on in spite of it: --override {first.item} --reason TEXT"
-        return Refused(f'cannot roll back "{self.live}": {first.text}', hint=hint)
+        state = untouched(self.live, is_open=True)
+        return Refused(f'cannot roll back "{self.live}": {first.text}', hint=hint, state=state)
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,7 +14,7 @@ from typing import Literal
 
 import psycopg
 
-from lastgood.errors import UNTOUCHED, Failed, LastgoodError
+from lastgood.errors import Failed, LastgoodError
 from lastgood.journal.run_names import identifier
 from lastgood.postgres.server import ClosedDatabase
 
@@ -320,7 +320,7 @@ def one_line(error: Exception) -> str:
 
 
 def failed(
-    error: psycopg.Error, doing: str, *, context: Context = "any", state: str = UNTOUCHED, sqlstate: bool = False
+    error: psycopg.Error, doing: str, *, context: Context = "any", state: str = "", sqlstate: bool = False
 ) -> LastgoodError:
     """Our error for a server's: ``cannot <doing>: <the server's words>``, with what to do next as the hint.
     ``sqlstate`` adds the server's own code to its words.

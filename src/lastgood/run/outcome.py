@@ -5,7 +5,7 @@ from __future__ import annotations
 import psycopg
 
 from lastgood.application import record
-from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped
+from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped, untouched
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.exchange import names
 from lastgood.process.run import ChildFailed
@@ -31,14 +31,14 @@ def told(run: Run, error: BaseException) -> BaseException:
             hint=f"Run: lastgood resume {name} to finish, or lastgood undo to go back.",
             state=f'"{live}" is the restored database; the previous one is kept as "{run.plan.kept}".{asleep}',
         )
-    untouched = f'"{live}" was not touched and is open.'
+    unchanged = untouched(live, is_open=_is_open(run))
     if run.findings.started_again:
-        untouched += " The application was started again."
+        unchanged += " The application was started again."
     if isinstance(error, WalkBackFailed) and isinstance(error.__cause__, NotStarted):
         return NotStarted(
             f"{error.__cause__}; the run had failed: {_words(error.__context__ or error)}",
             hint=error.__cause__.hint,
-            state=f'"{live}" was not touched and is open. The application is stopped.',
+            state=f"{unchanged} The application is stopped.",
         )
     if isinstance(error, WalkBackFailed | AfterCommit | KeyboardInterrupt):
         cause = error.__cause__
@@ -51,39 +51,51 @@ def told(run: Run, error: BaseException) -> BaseException:
             state=f'"{live}" was not touched.{asleep}',
         )
     if run.findings.shadow_kept:
-        untouched += f' The restored database is kept for inspection as "{run.plan.shadow}".'
+        unchanged += f' The restored database is kept for inspection as "{run.plan.shadow}".'
     if run.interrupted and not isinstance(error, Stopped):
-        return Interrupted("interrupted: everything was walked back", state=untouched)
+        return Interrupted("interrupted: everything was walked back", state=unchanged)
     if isinstance(error, Blocked):
-        return Failed(error.message, hint=f"{error.hint} Then run the rollback again.", state=untouched)
+        return Failed(error.message, hint=f"{error.hint} Then run the rollback again.", state=unchanged)
     if isinstance(error, LastgoodError):
         if not isinstance(error, Stopped):
-            error.state = untouched
+            error.state = unchanged
         return error
     if isinstance(error, psycopg.OperationalError):
         return Failed(
             f"cannot go on: a connection to the server was lost or refused: {str(error).strip()}",
             hint="When the server lets us in again, look at lastgood status and run the rollback again.",
-            state=untouched,
+            state=unchanged,
         )
     if isinstance(error, psycopg.Error):
         failed = server_errors.failed(error, f'roll back "{live}"')
-        failed.state = untouched
+        failed.state = unchanged
         return failed
     if isinstance(error, ChildFailed):
         hint = f"{error.tail.strip()[-500:]}\nRun: lastgood explain {name} to see what that means."
-        return Failed(f"cannot go on: {error}", hint=hint.strip(), state=untouched)
+        return Failed(f"cannot go on: {error}", hint=hint.strip(), state=unchanged)
     if isinstance(error, OSError):
         return Failed(
             f"cannot go on: {error.strerror or error}" + (f' ("{error.filename}")' if error.filename else ""),
             hint="Make room or mend the folder, and run the rollback again.",
-            state=untouched,
+            state=unchanged,
         )
     return error
 
 
 def _words(error: BaseException) -> str:
     return "interrupted" if isinstance(error, KeyboardInterrupt) else str(error).strip()
+
+
+def _is_open(run: Run) -> bool:
+    """Whether the live database takes connections now; False where the server does not answer."""
+    try:
+        with run.server.connect() as connection:
+            row = connection.execute(
+                "SELECT datallowconn FROM pg_catalog.pg_database WHERE oid = %s", [run.plan.live_oid]
+            ).fetchone()
+    except psycopg.Error:
+        return False
+    return row is not None and bool(row[0])
 
 
 def switched(run: Run) -> bool | None:

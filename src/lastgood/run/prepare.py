@@ -18,7 +18,7 @@ from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, ch
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
 from lastgood.dump.deferral import Deferrable
-from lastgood.errors import NOT_REACHED, Stopped
+from lastgood.errors import NOT_REACHED, Stopped, looked_at
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
@@ -47,7 +47,12 @@ def prepare(request: Request, emit: Emit) -> Prepared:
     check_names(request.overrides, request.attestations, request.check.attested)
     # Before a restore point is read, which may take minutes: a wrong password, or a database that is gone, is told now.
     with database.connect_maintenance(request.target, live_name) as maintenance:
-        database.describe(maintenance, live_name)
+        is_open = database.describe(maintenance, live_name).allow_connections
+    with looked_at(live_name, is_open=is_open):
+        return _prepare(request, emit, live_name, started)
+
+
+def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Prepared:
     passed_over: list[str] = []
     chosen = points.choose(
         request.store,
@@ -175,6 +180,7 @@ def prepare_again(request: Request, emit: Emit) -> tuple[Prepared, Unfinished]:
         raise Stopped(
             f'cannot resume run "{mark.run}": the restore point "{mark.point}" is not on this machine',
             hint=f"Run lastgood resume on {mark.host}, copy the file here, or run lastgood abort {mark.run}",
+            state=NOT_REACHED,
         )
     again = replace(
         request,

@@ -52,6 +52,5 @@ def test_a_store_without_any(lastgood: Lastgood, database: str) -> None:
     assert (answer.status, answer.out) == (4, "")
     assert answer.err == (
         'error: cannot prove restore points of "backups": there is none\n'
-        "state: The live database was not touched and is open.\n"
         "next:  Name another folder with --store. lastgood backup makes one.\n"
     )
