@@ -27,14 +27,14 @@ class Node:
     false or zero. A field whose name is a word of Python has an underscore behind it.
     """
 
-    __slots__ = ("_fields", "tag")
-
     def __init__(self, tag: str, fields: dict[str, Any]) -> None:
         self.tag = tag
         self._fields = fields
 
     def __getattr__(self, name: str) -> Any:
-        return _node(self._fields.get(name.removesuffix("_")))
+        # Called for the first use only: then it is an attribute like any other.
+        value = self.__dict__[name] = _node(self._fields.get(name.removesuffix("_")))
+        return value
 
 
 def parse(text: str) -> tuple[Node, ...]:
