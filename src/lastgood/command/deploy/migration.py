@@ -18,10 +18,10 @@ from pathlib import Path, PurePath
 import psycopg
 
 from lastgood.command.deploy.complaints import Complaints
-from lastgood.command.deploy.deadman import Order, standing_by
 from lastgood.command.deploy.environment import MARK, environment
 from lastgood.command.deploy.report import CommandReport
 from lastgood.command.deploy.wish import Wish
+from lastgood.deadman.migration import Order, standing_by
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import Emit, Printed
 from lastgood.postgres.outlived import Outlived, Trace, find

@@ -17,8 +17,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from pathlib import Path
 
-from lastgood.command.drill.deadman import keeping, sweep
 from lastgood.command.drill.seal import FILE
+from lastgood.deadman.server import keeping, sweep
 from lastgood.errors import NOT_REACHED, Failed, Refused
 from lastgood.events import Emit, Note
 from lastgood.journal import Journal

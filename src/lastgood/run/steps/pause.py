@@ -1,7 +1,7 @@
 """Holding PgBouncer's clients back while names are exchanged, so that no query of theirs fails.
 
 Not a step of its own: clients wait no longer than the one transaction takes, so it is done around that, in a rollback
-and in an undo alike. What must never happen is that it outlives us: see ``lastgood.postgres.pgbouncer.deadman``.
+and in an undo alike. What must never happen is that it outlives us: see ``lastgood.deadman.pgbouncer``.
 
 PAUSE lets no new transaction begin and waits for those under way. When they don't end within ``pause_limit``, the
 switch takes place all the same, and *under the pause*: it ends those few, as it ends every session where there is no
@@ -19,6 +19,7 @@ import psycopg
 
 from lastgood import fault
 from lastgood.config import PgBouncer
+from lastgood.deadman.pgbouncer import Guardian, Order, Watched, standing_by
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
@@ -26,7 +27,6 @@ from lastgood.plan import PlannedPause, Request
 from lastgood.postgres import database
 from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
-from lastgood.postgres.pgbouncer.deadman import Guardian, Order, Watched, standing_by
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady

@@ -11,9 +11,9 @@ from pathlib import Path
 
 import pytest
 
+from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, Watched, let_go, standing_by
 from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
-from lastgood.postgres.pgbouncer.deadman import QUIET_SECONDS, Order, Watched, let_go, standing_by
 from lastgood.postgres.server import Target
 from lastgood.process.companion import NotReady
 from tests.pooler import PgBouncer
@@ -111,7 +111,7 @@ def test_signals_do_not_end_it(pooler: PgBouncer, tmp_path: Path) -> None:
         os.kill(guardian.pid, 0)
         assert os.getsid(guardian.pid) != os.getsid(0)
         command = Path(f"/proc/{guardian.pid}/cmdline").read_bytes().split(b"\0")
-        assert command[-4:] == [b"-P", b"-m", b"lastgood.postgres.pgbouncer.deadman", b""]
+        assert command[-4:] == [b"-P", b"-m", b"lastgood.deadman.pgbouncer", b""]
     assert pooler.paused() == set()
 
 

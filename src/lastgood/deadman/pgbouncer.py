@@ -6,7 +6,7 @@ reads from us: ``done`` is the end of it. When its input ends without that word,
 come in time, we are stuck; either way it resumes what is paused, writes it into the run's journal, and ends. Until we
 told it that the pause ``holds``, a PAUSE of ours may still be on its way: then it looks for a while whether one comes.
 
-    python -m lastgood.postgres.pgbouncer.deadman < order
+    python -m lastgood.deadman.pgbouncer < order
 """
 
 from __future__ import annotations
@@ -94,7 +94,7 @@ class Guardian:
 def standing_by(order: Order) -> Iterator[Guardian]:
     """A guardian for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady: it could
     not be started, or can't reach a console."""
-    with companion.standing_by("lastgood.postgres.pgbouncer.deadman", order.text()) as found:
+    with companion.standing_by("lastgood.deadman.pgbouncer", order.text()) as found:
         yield Guardian(found)
 
 

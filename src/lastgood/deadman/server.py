@@ -4,7 +4,7 @@ A server runs in a session of its own, so whoever kills lastgood leaves it runni
 before they are made, and reads from us: ``done`` is the end of it. When its input ends without that word, we are gone;
 then it ends what runs in those folders, and removes them.
 
-    python -m lastgood.command.drill.deadman < order
+    python -m lastgood.deadman.server < order
 """
 
 from __future__ import annotations
@@ -34,7 +34,7 @@ def keeping(folders: Sequence[Path]) -> Iterator[None]:
     """For the length of a block these folders, and servers whose data lie in them, do not outlive us, however we end.
     They need not exist yet. When the block itself ends, removing them is the caller's. Raises NotReady."""
     order = json.dumps([str(folder) for folder in folders])
-    with companion.standing_by("lastgood.command.drill.deadman", order) as keeper:
+    with companion.standing_by("lastgood.deadman.server", order) as keeper:
         yield
         with suppress(OSError):  # it is gone already
             keeper.say(DONE)

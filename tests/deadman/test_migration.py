@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
-from lastgood.command.deploy.deadman import Order, standing_by
+from lastgood.deadman.migration import Order, standing_by
 from lastgood.journal import Journal
 from lastgood.process.supervised import Supervised, marked_processes
 from tests.waiting import until

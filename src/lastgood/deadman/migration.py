@@ -4,7 +4,7 @@ A migration must not go on unsupervised: when lastgood is killed, its command is
 which is written into the deployment's journal. It reads from us: ``group N`` tells it the command's process group,
 ``done`` is the end of it. When its input ends without that word, we are gone.
 
-    python -m lastgood.command.deploy.deadman < order
+    python -m lastgood.deadman.migration < order
 """
 
 from __future__ import annotations
@@ -65,7 +65,7 @@ class Warden:
 @contextmanager
 def standing_by(order: Order) -> Iterator[Warden]:
     """A warden for the length of a block; unless dismissed, it acts when the block ends. Raises NotReady."""
-    with companion.standing_by("lastgood.command.deploy.deadman", order.text()) as found:
+    with companion.standing_by("lastgood.deadman.migration", order.text()) as found:
         yield Warden(found)
 
 

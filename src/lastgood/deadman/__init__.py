@@ -1,0 +1,1 @@
+"""Dead-man switches: processes of our own that act when the one that started them is gone."""
