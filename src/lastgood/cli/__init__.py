@@ -23,7 +23,7 @@ MODULES = {name: f"{name}.command" for name in ORDER} | {
     "abort": "rollback.command",
     "undo": "rollback.undo",
     "backup": "points.backup",
-    "runs": "report.runs",
+    "runs": "report.list",
 }
 
 
