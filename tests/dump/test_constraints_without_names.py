@@ -24,6 +24,11 @@ CREATE TABLE public.b (a integer REFERENCES public.a, code text, n integer, PRIM
     FOREIGN KEY (code) REFERENCES public.a (code));
 CREATE TABLE public.a_table_with_a_very_long_name_of_fifty_four_characters (
     a_column_whose_name_is_long_too integer PRIMARY KEY REFERENCES public.a, "Größe des Ärgers" integer UNIQUE);
+CREATE TABLE public.checked (a integer CHECK (a > 0) CHECK (a < 100), b integer CHECK (b > a), c integer CHECK (true),
+    CHECK (b > 0 AND checked.b < 90), CHECK (a + b > 1), CHECK (a IS NOT NULL), UNIQUE (a) INCLUDE (b, c),
+    UNIQUE (b), UNIQUE (c, b), FOREIGN KEY (a) REFERENCES public.a, FOREIGN KEY (a) REFERENCES public.a (id),
+    EXCLUDE USING btree (a WITH =), EXCLUDE USING btree (a WITH =) WHERE (b > 3),
+    EXCLUDE USING btree ((a + 1) WITH =, (b + 1) WITH =, c WITH =));
 
 COPY public.a (id, code, price) FROM stdin;
 1\tx\t2
@@ -46,4 +51,4 @@ def test_the_servers_names_are_known(server: EmbeddedServer, new_database: Calla
     (store / "dump.sql").write_text(TABLES)
     assert verify(find(store, "dump.sql")).state == "valid"
     report = restore(server.target(name), store, "dump.sql", f"{name}_copy")
-    assert {(table.name, table.rows) for table in report.tables} == {("a", 1), ("b", 1), (LONG, 0)}
+    assert {(table.name, table.rows) for table in report.tables} == {("a", 1), ("b", 1), ("checked", 0), (LONG, 0)}

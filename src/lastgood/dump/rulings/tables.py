@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+import itertools
+from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 from lastgood.dump import names
 from lastgood.dump.names import Relation
 from lastgood.dump.rulings.foreign import alter, recomputes, table_of_query
 from lastgood.dump.rulings.ruling import DROPS, MISSING_PRIVILEGE, Handler, Ruling
+from lastgood.dump.rulings.tree import within
 from lastgood.dump.statements import (
     Column,
     Command,
@@ -47,7 +49,7 @@ def _table(r: Ruling, node: Any) -> Command:
         else:
             return r.foreign(Kind.CHANGE, 'has a "LIKE" in a "CREATE TABLE", which pg_dump never writes', relation)
         for constraint in constraints:
-            created.extend(_constraint(constraint, relation, column))
+            created.extend(_constraint(constraint, relation, column, created))
             if constraint.pktable is not None:
                 others.append(r.relation(constraint.pktable))
     inherits = tuple(r.relation(parent) for parent in node.inhRelations or ())
@@ -107,27 +109,54 @@ _CONSTRAINTS = {
 }
 
 
-# How the server ends the names that it chooses. That of a check of the table depends on the columns that it reads.
+# How the server ends the names that it chooses.
 _LABELS = {
     "CONSTR_CHECK": "check",
     "CONSTR_PRIMARY": "pkey",
     "CONSTR_UNIQUE": "key",
+    "CONSTR_EXCLUSION": "excl",
     "CONSTR_FOREIGN": "fkey",
 }
 
 
-def _constraint(node: Any, relation: Relation, column: str = "") -> Iterable[Created]:
-    """The constraint, ``column``'s or the table's. pg_dump names each; what another hand wrote may have no name."""
+def _constraint(node: Any, relation: Relation, column: str = "", before: Sequence[Created] = ()) -> Iterable[Created]:
+    """The constraint, ``column``'s or the table's. pg_dump names each; a file of another program may leave the name to
+    the server, which adds a number where one of those ``before`` has it (``ChooseConstraintName``)."""
     kind = _CONSTRAINTS.get(node.contype)
     if kind is None:
         return
-    name = node.conname
-    label = _LABELS.get(node.contype)
-    if not name and label and (column or label != "check"):
-        columns = "_".join(each.sval for each in (node.fk_attrs or node.keys or ())) or column
-        name = _chosen_name(relation, "" if label == "pkey" else columns, label)
-    if name:
-        yield Created(kind, f"{names.quoted(name)} on {relation}")
+    if node.conname:
+        yield Created(kind, f"{names.quoted(node.conname)} on {relation}")
+        return
+    label = _LABELS[node.contype]
+    columns = "" if label == "pkey" else "_".join(_columns_in_name(node)) or (column if label != "check" else "")
+    for number in itertools.chain([""], itertools.count(1)):
+        name = _chosen_name(relation, columns, f"{label}{number}")
+        chosen = Created(kind, f"{names.quoted(name)} on {relation}")
+        if chosen not in before:
+            yield chosen
+            return
+
+
+def _columns_in_name(node: Any) -> Sequence[str]:
+    """The columns of which the server makes the name of a constraint: of a check the one that it reads, if it is one
+    only; of an index all, with ``expr`` for expressions (``ChooseIndexColumnNames``)."""
+    if node.contype == "CONSTR_CHECK":
+        read = {
+            field["String"]["sval"]
+            for tag, fields in within(node.raw_expr)
+            if tag == "ColumnRef"
+            for field in fields["fields"][-1:]
+            if "String" in field
+        }
+        return [*read] if len(read) == 1 else []
+    given = [each[0].name or "expr" for each in node.exclusions or ()]
+    given += [each.sval for each in (*(node.fk_attrs or node.keys or ()), *(node.including or ()))]
+    columns: list[str] = []
+    for name in given:
+        numbers = itertools.chain([""], itertools.count(1))
+        columns.append(next(each for number in numbers if (each := f"{name}{number}") not in columns))
+    return columns
 
 
 _DROPS = frozenset(
