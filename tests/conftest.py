@@ -56,12 +56,18 @@ def pytest_configure() -> None:
 
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
-    """Leaves out tests of other versions, where one version is asked for."""
-    if ONLY is None:
-        return
-    others = [item for item in items if isinstance(item, pytest.Function) and _major(item) not in (None, ONLY)]
-    config.hook.pytest_deselected(items=others)
-    items[:] = [item for item in items if item not in set(others)]
+    """Leaves out tests of other versions where one version is asked for, and what a version does not know: a mark of
+    one parameter narrows that of its function."""
+    others = {item for item in items if isinstance(item, pytest.Function) and not _wanted(item, _major(item))}
+    config.hook.pytest_deselected(items=[*others])
+    items[:] = [item for item in items if item not in others]
+
+
+def _wanted(item: pytest.Function, major: int | None) -> bool:
+    if major is None:
+        return True
+    known = all(not mark.args or major in mark.args for mark in item.iter_markers("postgres"))
+    return known and ONLY in (None, major)
 
 
 def _major(item: pytest.Function) -> int | None:

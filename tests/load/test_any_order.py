@@ -77,7 +77,11 @@ def made(server: EmbeddedServer, name: str, text: str) -> str:
 
 
 @pytest.mark.postgres(15, 18)
-@pytest.mark.parametrize("chapter", list(CHAPTERS))
+@pytest.mark.parametrize(
+    "chapter",
+    # Only newer servers take a NOT NULL that is not valid.
+    [pytest.param(each, marks=pytest.mark.postgres(18) if each == "unchecked" else ()) for each in CHAPTERS],
+)
 def test_any_order_of_a_whole_dump_loads_the_same(
     server: EmbeddedServer,
     new_database: Callable[..., str],
@@ -85,8 +89,6 @@ def test_any_order_of_a_whole_dump_loads_the_same(
     monkeypatch: pytest.MonkeyPatch,
     chapter: str,
 ) -> None:
-    if chapter == "unchecked" and server.major < 18:
-        pytest.skip("only newer servers take a NOT NULL that is not valid")
     source = made(server, new_database("odd"), CHAPTERS[chapter])
     file = twins.dump(server, source, tmp_path / "odd.sql")
     expected = twins.normalised(file.read_bytes())
