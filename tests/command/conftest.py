@@ -1,4 +1,4 @@
-"""Drills as a user runs them."""
+"""Commands as a user runs them."""
 
 from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
