@@ -41,8 +41,10 @@ class Terminal:
     def read_until(self, text: str) -> None:
         """Reads until ``text`` was shown, or the child is gone. Fails after PATIENCE seconds."""
         deadline = time.monotonic() + PATIENCE
+        ready = select.poll()
+        ready.register(self._master, select.POLLIN)
         while text not in self.shown:
-            if not select.select([self._master], [], [], max(0.0, deadline - time.monotonic()))[0]:
+            if not ready.poll(1000 * max(0.0, deadline - time.monotonic())):
                 self.process.kill()
                 pytest.fail(f"{text!r} was not shown: {self.shown}")
             try:

@@ -85,6 +85,7 @@ def test_sessions_that_come_back_at_once_do_not_stop_it(pair: Pair) -> None:
     reads: list[str] = []
     failures: list[list[str]] = []
     longest: list[float] = []
+    reading: set[int] = set()
 
     def client() -> None:
         failed: list[str] = []
@@ -98,6 +99,7 @@ def test_sessions_that_come_back_at_once_do_not_stop_it(pair: Pair) -> None:
                 row = connection.execute("SELECT value FROM public.state").fetchone()
                 assert row is not None
                 reads.append(row[0])
+                reading.add(threading.get_ident())
                 wait, last = max(wait, time.monotonic() - last), time.monotonic()
             except psycopg.Error as error:
                 failed.append(str(error))
@@ -110,7 +112,7 @@ def test_sessions_that_come_back_at_once_do_not_stop_it(pair: Pair) -> None:
     for thread in threads:
         thread.start()
     deadline = time.monotonic() + 30
-    while len(reads) < 100 and time.monotonic() < deadline:
+    while (len(reads) < 100 or len(reading) < 8) and time.monotonic() < deadline:
         stop.wait(0.01)
     done = pair.swap()
     seen = len(reads)

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import gc
 import io
 import json
 import os
+from pathlib import Path
 
 import pytest
 
@@ -177,3 +179,14 @@ def test_a_reader_that_goes_away_does_not_stop_the_work() -> None:
             it.say("a line")
             it.document({"a": 1})
             it.table([Column("a")], [["b"]])
+
+
+def test_a_stream_that_is_closed_costs_no_descriptor() -> None:
+    before = len(list(Path("/proc/self/fd").iterdir()))
+    for _ in range(3):
+        stream = io.StringIO()
+        it = Screen(stdout=stream, stderr=stream)
+        stream.close()
+        it.say("lost")
+    gc.collect()
+    assert len(list(Path("/proc/self/fd").iterdir())) == before

@@ -14,6 +14,7 @@ import sys
 import textwrap
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import IO, Any, TextIO, cast
 
 from rich.console import Console, RenderableType
@@ -179,7 +180,9 @@ class _Enduring(io.TextIOBase):
     def _drop(self, written: int) -> int:
         with contextlib.suppress(OSError, ValueError):
             # Or Python would flush the rest at its end, fail once more, and change the exit status.
-            os.dup2(os.open(os.devnull, os.O_WRONLY), self._stream.fileno())
+            number = self._stream.fileno()
+            with Path(os.devnull).open("wb") as nothing:
+                os.dup2(nothing.fileno(), number)
         return written
 
     def isatty(self) -> bool:
