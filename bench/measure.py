@@ -1,4 +1,4 @@
-"""Timing one program, and what to say of several runs of it."""
+"""Timing of one program, and statistics of several runs."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 class ProgramFailed(Exception):
-    """A program that is measured did not end with status 0: there is nothing to measure. ``said``: the end of it."""
+    """A measured program did not end with status 0, so there is nothing to measure. ``said``: the end of its output."""
 
     def __init__(self, arguments: Sequence[str | Path], status: str, said: str) -> None:
         super().__init__(f"{' '.join(map(str, arguments))} ended with {status}: {said}")
@@ -39,7 +39,7 @@ class Run:
 def run(
     arguments: Sequence[str | Path], *, stdin: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Run:
-    """Runs a program to its end. Raises ProgramFailed with the end of what it said."""
+    """Run a program to its end. Raises ProgramFailed with the end of its output."""
     with (
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryFile() as output,
