@@ -45,7 +45,7 @@ def held(
                 try:
                     run = CONTESTANTS[contestant](ring)
                 except ProgramFailed as error:
-                    failed[contestant] = error.said[-SHOWN:].strip()
+                    failed[contestant] = error.output[-SHOWN:].strip()
                     say(f"{name} {major}: {contestant} failed: {failed[contestant]}")
                 else:
                     runs[contestant].append(run)

@@ -104,7 +104,7 @@ def _contest(contest: Contest) -> Iterator[str]:
     )
     for name, who in contest.contestants.items():
         if not who.runs:
-            yield f"| {name} | failed: {_telling(who.error or '')} | | | | | | |"
+            yield f"| {name} | failed: {_error_line(who.error or '')} | | | | | | |"
             continue
         yield (
             f"| {name} | {_seconds(who)} | {_over(who, psql)} | "
@@ -123,9 +123,9 @@ def _seconds(who: Contestant) -> str:
     return Series(tuple(run.seconds for run in who.runs)).text("s", 1 if who.median() >= 10 else 2)
 
 
-def _telling(said: str) -> str:
+def _error_line(output: str) -> str:
     """The line of a failed program's output that states the error."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
 
 

@@ -19,11 +19,11 @@ from lastgood.process import interrupts
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``status``: the exit status; ``document``: the JSON on stdout, empty if there was none; ``said``: stderr."""
+    """``status``: the exit status; ``document``: the JSON on stdout, empty if there was none; ``stderr``: its text."""
 
     status: int
     document: dict[str, Any]
-    said: str
+    stderr: str
     seconds: float
     printed: str
 
@@ -51,12 +51,12 @@ class Lastgood:
         # Not by catching KeyboardInterrupt: it could come after the program has started and before it is known here.
         with interrupts.calling(stop.set):
             process = self.start(*arguments, *(["--json"] if as_json else []), environment=environment)
-            printed, said = _to_its_end(process, stop)
+            printed, stderr = _to_its_end(process, stop)
         if stop.is_set():
             raise KeyboardInterrupt
         text = printed.decode("utf-8", "replace")
         document = json.loads(text) if as_json and text.strip() else {}
-        return Answer(process.returncode, document, said.decode("utf-8", "replace"), time.monotonic() - started, text)
+        return Answer(process.returncode, document, stderr.decode("utf-8", "replace"), time.monotonic() - started, text)
 
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
         """Start one command, for callers that watch or kill it."""

@@ -16,13 +16,13 @@ _ERROR = re.compile(r"^psql:[^\n]*?(?:ERROR|FATAL):\s+(.*)$|^(?:ERROR|FATAL):\s+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """The result of psql. ``errors``: the server's messages in order, which psql itself may ignore. ``said``: its whole
-    stderr."""
+    """The result of psql. ``errors``: the server's messages in order, which psql itself may ignore. ``stderr``: its
+    whole text."""
 
     status: int
     errors: tuple[str, ...]
     seconds: float
-    said: str
+    stderr: str
 
     def most_frequent(self, count: int) -> list[tuple[str, int]]:
         """The most frequent error messages and their counts, without names and numbers."""
@@ -55,6 +55,6 @@ def restore(programs: Path, url: str, file: Path, options: Sequence[str] = ()) -
             env={**os.environ, "LC_ALL": "C"},
             check=False,
         )
-    said = done.stderr.decode("utf-8", "replace")
-    errors = tuple(first or second for first, second in _ERROR.findall(said))
-    return Outcome(done.returncode, errors, time.monotonic() - started, said)
+    stderr = done.stderr.decode("utf-8", "replace")
+    errors = tuple(first or second for first, second in _ERROR.findall(stderr))
+    return Outcome(done.returncode, errors, time.monotonic() - started, stderr)

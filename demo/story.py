@@ -81,7 +81,7 @@ class Tale:
             answer = self.lastgood(*arguments)
         if answer.status != 0:
             self.screen.claim(f"lastgood {arguments[0]} ends with status 0", False, f"it ended with {answer.status}")
-            self.screen.quote(answer.said + answer.printed)
+            self.screen.quote(answer.stderr + answer.printed)
             raise StoryEnds
         return answer
 
@@ -202,7 +202,7 @@ def the_plan(tale: Tale) -> None:
     with screen.working("lastgood makes the plan; the application continues"):
         answer = tale.lastgood("rollback", "--dry-run", as_json=False)
     screen.quote(answer.printed)
-    screen.claim("the dry run ends with status 0", answer.status == 0, f"status {answer.status}: {answer.said}")
+    screen.claim("the dry run ends with status 0", answer.status == 0, f"status {answer.status}: {answer.stderr}")
     screen.claim("the dry run changed nothing", tale.databases() == before and tale.take() == tale.broken)
     if answer.status != 0:
         raise StoryEnds
