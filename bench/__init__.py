@@ -1,7 +1,7 @@
-"""How fast lastgood is beside psql and pg_restore, on the same data, in one run: ``python -m bench``.
+"""The speed of lastgood compared with psql and pg_restore, on the same data, in one run: ``python -m bench``.
 
-``data`` makes data sets and their dumps; ``contestants`` restore them, in turn, in a ``contest``; ``growth`` does it at
-several sizes; ``costs`` measures the pieces, which ``simulate`` schedules on more cores. ``service`` is about rollback
-and undo under readers, ``facts`` about reading a dump. ``measure`` and ``memory`` watch a program, ``effort`` the
-server. What was found is kept by ``results``, held against ``goals``, and shown by ``report`` and ``plot``.
+``data`` makes data sets and their dumps; ``contestants`` restore them in turn, in a ``contest``; ``growth`` does so at
+several sizes; ``costs`` measures the pieces, which ``simulate`` schedules on more cores. ``service`` measures rollback
+and undo under readers, ``facts`` the reading of a dump. ``measure`` and ``memory`` watch a program, ``effort`` the
+server. ``results`` keeps the measurements, ``goals`` evaluates them, ``report`` and ``plot`` show them.
 """

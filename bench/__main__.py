@@ -1,9 +1,8 @@
 """``python -m bench``: medians of interleaved runs on reproducible data, as tables and plots.
 
-Everything by default, which takes some hours. What is measured is kept in a file at once, beside what was measured
-before, so that one part can be measured anew; ``python -m bench.report`` shows it at any time. ``--short`` is for
-seeing that everything works: small data, one round, nothing kept unless ``--output`` says where. Returns 1 when
-lastgood failed.
+By default it measures everything, which takes some hours. Each result is stored in a file at once, next to earlier
+ones, so that one part can be measured again; ``python -m bench.report`` shows them at any time. ``--short`` verifies
+that everything works: small data, one round, nothing stored without ``--output``. Returns 1 when lastgood failed.
 """
 
 from __future__ import annotations
@@ -34,7 +33,7 @@ MAJORS = (15, 18)
 
 @dataclass(slots=True)
 class Session:
-    """What is measured, how, and where the results are kept. ``folder`` keeps the dumps."""
+    """The parts to measure, how to measure them, and where the results go. ``folder`` has the dumps."""
 
     folder: Path
     scale: float
@@ -44,16 +43,16 @@ class Session:
     results: Results
 
     def add(self, **found: object) -> None:
-        """Puts new results in the place of old ones, and keeps all of them."""
+        """Replace old results by new ones, and store all of them."""
         self.results = self.results.model_copy(update=found)
         if self.keep is not None:
             self.results.written(self.keep)
 
 
 def main() -> int:
-    """See the module."""
+    """Measure as the module describes."""
     given = _given()
-    # As installed: pip compiles what it installs, and a program that is measured must not do so at each start.
+    # As installed: pip compiles packages, and a measured program must not do so at each start.
     os.environ.pop("PYTHONDONTWRITEBYTECODE", None)
     compileall.compile_dir(Path(lastgood.__file__).parent, quiet=1)
     folder = given.dumps
@@ -99,7 +98,7 @@ def _given() -> argparse.Namespace:
     parser.add_argument("--scale", type=float, help="size of the data; 1 is a CRM of 1.2 GB (default)")
     parser.add_argument("--rounds", type=int, help="how often everything is measured (default 3)")
     parser.add_argument("--short", action="store_true", help="small data and one round")
-    parser.add_argument("--dumps", type=Path, metavar="FOLDER", help="where dumps are kept for another time")
+    parser.add_argument("--dumps", type=Path, metavar="FOLDER", help="where dumps are kept for later runs")
     parser.add_argument("--output", type=Path, metavar="FILE", help=f"where the report goes (default {report.OUTPUT})")
     given = parser.parse_args()
     for part in given.parts:

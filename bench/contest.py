@@ -1,5 +1,5 @@
-"""One contest: the contestants restore the same data in turn, round after round, so that whatever else the machine
-does hits all of them alike."""
+"""One contest: the contestants restore the same data in turn, round after round, so that other load on the machine
+affects all of them alike."""
 
 from __future__ import annotations
 
@@ -23,10 +23,10 @@ SHOWN = 1000
 def held(
     dumps: Dumps, *, name: str, major: int, scale: float, rounds: int, who: Sequence[str], say: Callable[[str], None]
 ) -> Contest:
-    """Holds the contest. Each round has an order of its own, the same every time; who failed once does not take part
-    again.
+    """Hold the contest. Each round has an order of its own, the same in every contest. A contestant that failed once
+    does not take part again.
 
-    Every run starts on a server that has written all that was dirty, with the dumps in the system's cache.
+    Every run starts on a server without dirty buffers, with the dumps in the system's cache.
     """
     runs: dict[str, list[Run]] = {contestant: [] for contestant in who}
     failed: dict[str, str] = {}
@@ -45,7 +45,7 @@ def held(
                 try:
                     run = CONTESTANTS[contestant](ring)
                 except ProgramFailed as error:
-                    failed[contestant] = error.said[-SHOWN:].strip()
+                    failed[contestant] = error.output[-SHOWN:].strip()
                     say(f"{name} {major}: {contestant} failed: {failed[contestant]}")
                 else:
                     runs[contestant].append(run)

@@ -1,4 +1,4 @@
-"""Who takes part in a contest: each fills an empty database from a dump, or does what sets the floor."""
+"""The contestants: each fills an empty database from a dump, or sets the lower bound."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ PSQL_OPTIONS = ("-X", "-q", "-v", "ON_ERROR_STOP=1")
 
 @dataclass(frozen=True, slots=True)
 class Ring:
-    """Where a contest takes place: the server, the dumps, and a copy of the files of a database restored from them."""
+    """The place of a contest: the server, the dumps, and a copy of the files of a database restored from them."""
 
     server: EmbeddedServer
     dumps: Dumps
@@ -40,7 +40,7 @@ class Ring:
 
     @property
     def environment(self) -> Mapping[str, str]:
-        """What ``lastgood`` is told about the server."""
+        """The environment that tells ``lastgood`` which server to use."""
         url = self.server.url("postgres")
         return Lastgood(url, store=self.dumps.plain.parent, state=self.state).environment
 
@@ -64,7 +64,7 @@ def _lastgood(ring: Ring, form: Callable[[Dumps], Path], *options: str) -> Run:
 
 
 def _usable(ring: Ring) -> Run:
-    """Until the database is in service; what is finished then is paid for, but not waited for."""
+    """Until the database is in service; the work finished afterwards counts as effort, but not as waiting time."""
     done = _lastgood(ring, attrgetter("plain"), "--reopen-when", "usable")
     return done.model_copy(update={"seconds": round(done.seconds - done.parts.get("finish", 0.0), 3)})
 
@@ -94,7 +94,7 @@ def _ran(ring: Ring, *arguments: str | Path) -> Run:
     )
 
 
-# pg_restore reads uncompressed archives fastest; directories are compressed, as pg_dump makes them when not told.
+# pg_restore reads uncompressed archives fastest; directories are compressed, which is pg_dump's default.
 CONTESTANTS: Mapping[str, Callable[[Ring], Run]] = {
     PSQL: _psql,
     "psql -1": lambda ring: _psql(ring, "-1"),
@@ -111,8 +111,8 @@ CONTESTANTS: Mapping[str, Callable[[Ring], Run]] = {
 
 
 def kept_files(server: EmbeddedServer, dumps: Dumps, folder: Path) -> Path:
-    """A copy of the files of a database restored from the plain dump, all of them written out: what ``cp -r`` is
-    measured with. Raises ProgramFailed."""
+    """A copy of the files of a database restored from the plain dump, all of them written out, for measuring ``cp -r``.
+    Raises ProgramFailed."""
     host.create(server, DATABASE)
     measure.run([server.bin / "psql", *PSQL_OPTIONS, "-f", dumps.plain, server.url(DATABASE)])
     with server.target(DATABASE).connect() as connection:

@@ -1,8 +1,8 @@
-"""``python -m bench.costs --output FILE``: what each piece of a restore of the CRM costs on one core.
+"""``python -m bench.costs --output FILE``: the cost of each piece of a restore of the CRM on one core.
 
-Measured one after the other on a server of its own, without parallel workers: the rows of each table (COPY FREEZE from
-a file of the server), each index, each foreign key on analyzed tables; reading the plain dump, and the proof, by the
-functions that lastgood uses for both. Memory and disk are those of this machine.
+The pieces are measured one after the other on a separate server, without parallel workers: the rows of each table (COPY
+FREEZE from a file of the server), each index, each foreign key on analyzed tables, reading the plain dump, and the
+proof. The last two use lastgood's own functions. Memory and disk are those of this machine.
 """
 
 from __future__ import annotations
@@ -53,16 +53,16 @@ class _Frozen(BaseModel):
 
 
 class Index(_Frozen):
-    """``seconds``: what building it takes."""
+    """``seconds``: the time to build it."""
 
     name: str
     seconds: float
 
 
 class Table(_Frozen):
-    """``bytes``: of its rows in COPY's text form. ``load``, ``analyze`` and ``proof``: the seconds of putting them in,
-    of ANALYZE, and of reading and digesting them in the database; ``lines``: of digesting each line of the dump, where
-    several sessions load the table."""
+    """``bytes``: the size of its rows in COPY's text form. ``load``, ``analyze`` and ``proof``: the seconds for loading
+    them, for ANALYZE, and for reading and digesting them in the database; ``lines``: for digesting each line of the
+    dump, where several sessions load the table."""
 
     name: str
     bytes: int
@@ -74,13 +74,13 @@ class Table(_Frozen):
     indexes: tuple[Index, ...]
 
     def sorting(self, factor: float) -> float:
-        """How much more a row costs to sort when there are ``factor`` times as many: a ratio of logarithms."""
+        """The ratio of the sort costs of a row with ``factor`` times as many rows and now: a ratio of logarithms."""
         rows = max(2, self.rows)
         return math.log(max(2.0, rows * factor)) / math.log(rows)
 
 
 class ForeignKey(_Frozen):
-    """``seconds``: what adding and checking it takes."""
+    """``seconds``: the time to add and check it."""
 
     name: str
     table: str
@@ -89,8 +89,8 @@ class ForeignKey(_Frozen):
 
 
 class Costs(_Frozen):
-    """Of one restore. ``reading``: the seconds that one process takes to find the beginnings and ends of rows in the
-    plain dump; ``definitions``: that dump without its rows."""
+    """The costs of one restore. ``reading``: the seconds that one process takes to find the beginnings and ends of rows
+    in the plain dump; ``definitions``: that dump without its rows."""
 
     major: int
     plain_bytes: int
@@ -101,7 +101,7 @@ class Costs(_Frozen):
 
 
 def measured(folder: Path, scale: float, major: int) -> Costs:
-    """Measures, once. Dumps are kept in ``folder``. Raises ProgramFailed, RuntimeError, psycopg.Error."""
+    """Measure once. Dumps are kept in ``folder``. Raises ProgramFailed, RuntimeError, psycopg.Error."""
     dump = dumps.kept(folder, DATA, scale, major).plain
     began = time.monotonic()
     facts_of_dump(open_dump(dump), skim=True)
@@ -184,11 +184,11 @@ def _seconds(connection: Connection, command: sql.SQL | sql.Composed) -> float:
 
 
 def main() -> int:
-    """Measures and writes the file."""
+    """Measure and write the file."""
     parser = argparse.ArgumentParser(prog="python -m bench.costs", description=__doc__)
     parser.add_argument("--major", type=int, default=18, help="version of PostgreSQL (default 18)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the CRM; 1 is 1.2 GB (default)")
-    parser.add_argument("--dumps", type=Path, help="a folder where the dump is kept for another time")
+    parser.add_argument("--dumps", type=Path, help="a folder where the dump is kept for later runs")
     parser.add_argument("--output", type=Path, required=True)
     given = parser.parse_args()
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:

@@ -1,4 +1,4 @@
-"""What a server had to do: the processor time of all its processes, and the WAL that it wrote."""
+"""The effort of a server: the CPU time of all its processes, and the WAL that it wrote."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ class Effort:
 
 @contextmanager
 def of_server(server: EmbeddedServer) -> Iterator[Effort]:
-    """What the server does during a ``with`` block."""
+    """The effort of the server during a ``with`` block."""
     effort = Effort()
     lsn, processor = _lsn(server), _processor(server)
     yield effort
@@ -35,14 +35,14 @@ def of_server(server: EmbeddedServer) -> Iterator[Effort]:
 
 
 def _lsn(server: EmbeddedServer) -> int:
-    # Of what was inserted: what is not flushed yet (synchronous_commit off) is work done all the same.
+    # The inserted WAL: WAL that is not flushed yet (synchronous_commit off) is work done too.
     with server.target("postgres").connect() as connection:
         (lsn,) = connection.execute("SELECT (pg_current_wal_insert_lsn() - '0/0')::bigint").fetchone() or (0,)
     return int(lsn)
 
 
 def _processor(server: EmbeddedServer) -> float:
-    """Of the postmaster, its living children, and those that ended: it waits for each."""
+    """The CPU seconds of the postmaster, its living children, and those that ended, each of which it waits for."""
     postmaster = psutil.Process(int((server.data / "postmaster.pid").read_text().split(maxsplit=1)[0]))
     own = postmaster.cpu_times()
     times = [own, *(_times(child) for child in postmaster.children())]

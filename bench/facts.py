@@ -1,6 +1,6 @@
-"""How fast a plain dump with wide rows becomes facts.
+"""The speed at which a plain dump with wide rows becomes facts.
 
-Rows of about 1 KB, made by a seeded generator: what is measured is reading, checking and digesting, not any server.
+A seeded generator makes rows of about 1 KB. The measurement covers reading, checking and digesting, without a server.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ WORDS_A_ROW = 30
 
 
 def measured(megabytes: int, rounds: int, say: Callable[[str], None]) -> Lines:
-    """How many MB (10^6 bytes) of such a dump become facts in a second, alone and as a user runs it."""
+    """The MB (10^6 bytes) of such a dump that become facts in a second, alone and as a user runs it."""
     with tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder:
         path = Path(folder) / "wide.sql"
         _make(path, megabytes * 1_000_000)

@@ -1,4 +1,4 @@
-"""What was wanted, and what was measured beside it."""
+"""The goals, and the measurements that meet or miss them."""
 
 from __future__ import annotations
 
@@ -10,14 +10,14 @@ from bench.contestants import FLOOR, LASTGOOD, LASTGOOD_ALL, LASTGOOD_USABLE, PG
 from bench.results import Contest, Contestant, Results
 
 MIB = 1 << 20
-# The stages of lastgood that do nothing but prove: the facts of the dump, and those of the restored database.
+# The stages of lastgood that only prove: the facts of the dump, and those of the restored database.
 PROOF = ("plan", "prove")
 
 
 @dataclass(frozen=True, slots=True)
 class Goal:
-    """``limit``: the greatest value that will do, or the smallest where ``at_least``. ``value`` of a server version
-    is None where nothing was measured."""
+    """``limit``: the greatest acceptable value, or the smallest with ``at_least``. ``value`` of a server version is
+    None where nothing was measured."""
 
     what: str
     limit: float
@@ -31,7 +31,7 @@ class Goal:
         return f"{'≥' if self.at_least else '≤'} {self.text(self.limit)}"
 
     def met(self, value: float) -> bool:
-        """Whether the value will do."""
+        """Whether the value meets the goal."""
         return value >= self.limit if self.at_least else value <= self.limit
 
 
@@ -48,7 +48,7 @@ def _ratio(data: str, who: str, others: Iterable[str]) -> Callable[[Results, int
 
 
 def _keys_few(results: Results, major: int) -> float | None:
-    """Half a second is what it takes to begin, however little there is to do."""
+    """Half a second is the start-up time, however little there is to do."""
     contest = results.contests.get("keys-few-" + str(major))
     if contest is None or not (own := _ran(contest, (LASTGOOD,))) or not (other := _ran(contest, (PSQL,))):
         return None
@@ -56,7 +56,7 @@ def _keys_few(results: Results, major: int) -> float | None:
 
 
 def _keys_growth(results: Results, major: int) -> float | None:
-    """What a table of the larger set takes, as a share of what one of the smaller set takes."""
+    """The time of a table of the larger set, as a share of the time of one of the smaller set."""
     pairs = [(results.contests.get(f"{name}-{major}"), part) for name, part in (("keys", 1.0), ("keys-few", 0.12))]
     costs = [own[0].median() / part for contest, part in pairs if contest and (own := _ran(contest, (LASTGOOD,)))]
     return costs[0] / costs[1] if len(costs) == 2 else None

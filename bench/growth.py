@@ -1,4 +1,4 @@
-"""How the time of a restore grows with the dump."""
+"""The growth of the time of a restore with the size of the dump."""
 
 from __future__ import annotations
 
@@ -37,8 +37,8 @@ def measured(
 
 
 def off_the_line(contests: tuple[Contest, ...], contestant: str = LASTGOOD) -> float | None:
-    """How much more a byte of the largest dump costs than a byte of the smallest: 0.1 is 10 % more, and -0.1 less.
-    None when they were not measured, or are one."""
+    """The extra cost of a byte of the largest dump over a byte of the smallest: 0.1 is 10 % more, and -0.1 less. None
+    when they were not measured, or are the same dump."""
     ends = (contests[0], contests[-1]) if contests[1:] else ()
     ran = [(who, end.plain_bytes) for end in ends if (who := end.contestants.get(contestant)) and who.runs]
     costs = [who.median() / size for who, size in ran]

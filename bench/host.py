@@ -1,4 +1,4 @@
-"""The servers that are measured on: small, durable production servers, for as long as a measurement takes."""
+"""The servers of the measurements: small, durable production servers that exist for one measurement."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 
-# Like a small production server: durable, with some memory. Everything that is compared runs on it.
+# Like a small production server: durable, with some memory. All contestants run on it.
 SETTINGS = {
     "fsync": "on",
     "full_page_writes": "on",
@@ -19,13 +19,13 @@ SETTINGS = {
 
 
 def create(server: EmbeddedServer, name: str) -> None:
-    """Makes an empty database."""
+    """Create an empty database."""
     with server.target("postgres").connect() as admin:
         admin.execute(sql.SQL("CREATE DATABASE {} TEMPLATE template0").format(sql.Identifier(name)))
 
 
 def drop(server: EmbeddedServer, name: str) -> None:
-    """Drops a database, and writes all that is dirty, so that the next run does not pay for it."""
+    """Drop a database and write all dirty buffers, so that the next run does not pay for them."""
     with server.target("postgres").connect() as admin:
         admin.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
         admin.execute("CHECKPOINT")

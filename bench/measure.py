@@ -1,4 +1,4 @@
-"""Timing one program, and what to say of several runs of it."""
+"""Timing of one program, and statistics of several runs."""
 
 from __future__ import annotations
 
@@ -17,18 +17,18 @@ LAUNCHER = Path(__file__).with_name("launch.py")
 
 
 class ProgramFailed(Exception):
-    """A program that is measured did not end with status 0: there is nothing to measure. ``said``: the end of it."""
+    """A measured program did not end with status 0, so there is nothing to measure. ``output``: its end."""
 
-    def __init__(self, arguments: Sequence[str | Path], status: str, said: str) -> None:
-        super().__init__(f"{' '.join(map(str, arguments))} ended with {status}: {said}")
-        self.said = said
+    def __init__(self, arguments: Sequence[str | Path], status: str, output: str) -> None:
+        super().__init__(f"{' '.join(map(str, arguments))} ended with {status}: {output}")
+        self.output = output
 
 
 @dataclass(frozen=True, slots=True)
 class Run:
-    """One run of a program: wall-clock seconds, processor seconds of it and its children, its stdout, and its peak
-    memory in bytes. That is the greater of two: the sum over it and its children as seen ten times a second, shared
-    pages counted once; and what the kernel knows exactly, the resident peak of the greatest of them."""
+    """One run of a program: wall-clock seconds, CPU seconds of it and its children, its stdout, and its peak memory in
+    bytes. The peak is the greater of two figures: the sum over it and its children in samples ten times a second, with
+    shared pages counted once; and the kernel's exact resident peak of the largest of them."""
 
     seconds: float
     processor: float
@@ -39,11 +39,11 @@ class Run:
 def run(
     arguments: Sequence[str | Path], *, stdin: Path | None = None, environment: Mapping[str, str] | None = None
 ) -> Run:
-    """Runs a program to its end. Raises ProgramFailed with the end of what it said."""
+    """Run a program to its end. Raises ProgramFailed with the end of its output."""
     with (
         tempfile.TemporaryDirectory() as folder,
         tempfile.TemporaryFile() as output,
-        tempfile.TemporaryFile() as said,
+        tempfile.TemporaryFile() as errors,
         Path(stdin or os.devnull).open("rb") as source,
     ):
         result = Path(folder) / "result"
@@ -51,7 +51,7 @@ def run(
             [sys.executable, "-S", "-E", LAUNCHER, result, *arguments],
             stdin=source,
             stdout=output,
-            stderr=said,
+            stderr=errors,
             env={**os.environ, **(environment or {})},
         ) as launcher:
             try:
@@ -64,9 +64,9 @@ def run(
                 raise subprocess.CalledProcessError(launcher.returncode, launcher.args)
         seconds, resident, processor, status = result.read_text().split(" ")
         output.seek(0)
-        said.seek(0)
+        errors.seek(0)
         if status != "0":
-            raise ProgramFailed(arguments, status, (said.read() + output.read())[-2000:].decode("utf-8", "replace"))
+            raise ProgramFailed(arguments, status, (errors.read() + output.read())[-2000:].decode("utf-8", "replace"))
         return Run(float(seconds), float(processor), max(watch.peak, int(resident)), output.read())
 
 

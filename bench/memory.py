@@ -1,7 +1,7 @@
-"""How much memory a program and its children hold together, seen from outside while they run.
+"""The memory that a program and its children hold together, sampled from outside while they run.
 
-Sampled from Linux's ``smaps_rollup``: a page that several processes share counts once (each holds its share of it:
-PSS). Where there is no such file nothing is seen, and the peak stays 0.
+The samples come from Linux's ``smaps_rollup``: a page that several processes share counts once (each holds its share of
+it: PSS). Without such a file there are no samples, and the peak stays 0.
 """
 
 from __future__ import annotations
@@ -17,9 +17,9 @@ _PSS = b"\nPss:"
 
 
 class Watch:
-    """Looks at the children of a process, and theirs, ten times a second for the length of a ``with`` block.
+    """Sample the descendants of a process ten times a second during a ``with`` block.
 
-    ``peak`` is the greatest sum that was seen, in bytes. The process itself is not counted.
+    ``peak`` is the greatest sum of all samples, in bytes. The process itself is not counted.
     """
 
     def __init__(self, pid: int) -> None:
@@ -44,14 +44,14 @@ class Watch:
 
 
 def descendants(pid: int) -> Iterator[int]:
-    """The children of a process, and theirs; none when it has ended."""
+    """The descendants of a process; none when it has ended."""
     try:
         for thread in (PROC / str(pid) / "task").iterdir():
             for child in (thread / "children").read_text().split():
                 yield int(child)
                 yield from descendants(int(child))
     except (FileNotFoundError, ProcessLookupError):
-        return  # it ended while we looked
+        return  # it ended during the sample
 
 
 def held(pid: int) -> int:

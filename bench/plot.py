@@ -1,4 +1,4 @@
-"""The plots of what was measured: SVG, the same bytes for the same figures."""
+"""The plots of the measurements: SVG, the same bytes for the same figures."""
 
 from __future__ import annotations
 
@@ -24,8 +24,8 @@ OURS, THEIRS, BOTTOM = "#1b6ca8", "#b8bec6", "#e3a23c"
 
 
 def contests(results: Results, path: Path) -> bool:
-    """Bars of the seconds of each contestant, a panel for each data set and server version, beside each other. False,
-    and no file, when nothing was measured."""
+    """Bars of the seconds of each contestant, side by side, a panel for each data set and server version. Return False
+    and write no file when nothing was measured."""
     found = sorted(results.contests.values(), key=lambda c: (c.data != "crm", c.data, c.major))
     majors = sorted({contest.major for contest in found})
     sets = list(dict.fromkeys(contest.data for contest in found))
@@ -69,7 +69,7 @@ def contests(results: Results, path: Path) -> bool:
 
 
 def growth(results: Results, path: Path) -> bool:
-    """Seconds against the size of the dump. False, and no file, when nothing was measured."""
+    """Seconds against the size of the dump. Return False and write no file when nothing was measured."""
     if not results.growth:
         return False
     with mpl.rc_context(STYLE):

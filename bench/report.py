@@ -1,4 +1,4 @@
-"""``python -m bench.report``: the table and the plots of what was measured, from the file that keeps it."""
+"""``python -m bench.report``: tables and plots of the stored measurements."""
 
 from __future__ import annotations
 
@@ -15,12 +15,12 @@ from bench.results import Contest, Contestant, Results
 
 RESULTS = Path("docs/measurements.json")
 OUTPUT = Path("docs/measurements.md")
-# What follows this line was written by a person, and stays.
+# The text after this line is written by hand and kept.
 BY_HAND = "<!-- What follows is written by hand; python -m bench leaves it alone. -->"
 
 
 def written(results: Results, output: Path) -> str:
-    """Writes the report to ``output`` and the plots beside it; returns its text, without what was written by hand."""
+    """Write the report to ``output`` and the plots next to it. Return its text without the part written by hand."""
     output.parent.mkdir(parents=True, exist_ok=True)
     plots = [
         path.name
@@ -47,17 +47,17 @@ def _lines(results: Results, plots: list[str]) -> Iterator[str]:
     if results.contests:
         yield "## Restores\n"
         yield (
-            "Each contestant fills an empty database from the same data. They take turns, round after round, each on a "
-            "server that has nothing left to write; the dumps are in the system's cache. Seconds are the median of all "
-            "rounds, the smallest and the greatest in brackets. pg_restore's and lastgood's custom archives are "
-            "uncompressed (`-Z0`), the directories compressed as pg_dump does when not told. `lastgood restore` proves "
-            "every table, analyzes and looks up every foreign key besides; the others do not. `cp -r` copies the files "
-            "of such a database, taken after a checkpoint, without waiting for the disk: the floor.\n"
+            "Each contestant fills an empty database from the same data. They take turns, round after round, each on "
+            "an idle server with no dirty buffers; the dumps are in the system's cache. Seconds are the median of all "
+            "rounds, with the minimum and the maximum in brackets. The custom archives of pg_restore and lastgood are "
+            "uncompressed (`-Z0`); the directories have pg_dump's default compression. Only `lastgood restore` also "
+            "proves every table, gathers statistics and verifies every foreign key. `cp -r` copies the files of such "
+            "a database, taken after a checkpoint, without waiting for the disk: the lower bound.\n"
         )
         yield (
-            "Processor seconds are of all processes: the client with its children, the server with its workers. Peak "
-            "memory is that of the client and its children together (PSS, sampled ten times a second), or the resident "
-            "peak of the greatest of them where that is more. WAL is what the server inserted.\n"
+            "CPU seconds cover all processes: the client with its children, the server with its workers. Peak memory "
+            "is that of the client and its children together (PSS, sampled ten times a second), or the resident peak "
+            "of the largest of them if that is more. WAL is the volume that the server inserted.\n"
         )
     for contest in sorted(results.contests.values(), key=lambda c: (c.major, c.data)):
         yield from _contest(contest)
@@ -104,7 +104,7 @@ def _contest(contest: Contest) -> Iterator[str]:
     )
     for name, who in contest.contestants.items():
         if not who.runs:
-            yield f"| {name} | failed: {_telling(who.error or '')} | | | | | | |"
+            yield f"| {name} | failed: {_error_line(who.error or '')} | | | | | | |"
             continue
         yield (
             f"| {name} | {_seconds(who)} | {_over(who, psql)} | "
@@ -123,9 +123,9 @@ def _seconds(who: Contestant) -> str:
     return Series(tuple(run.seconds for run in who.runs)).text("s", 1 if who.median() >= 10 else 2)
 
 
-def _telling(said: str) -> str:
-    """The line of what a failed program said that tells why."""
-    lines = [line.strip() for line in said.splitlines() if line.strip()]
+def _error_line(output: str) -> str:
+    """The line of a failed program's output that states the error."""
+    lines = [line.strip() for line in output.splitlines() if line.strip()]
     return next((line for line in lines if "error" in line.lower()), lines[-1] if lines else "")
 
 
@@ -164,16 +164,15 @@ def _simulated(results: Results) -> Iterator[str]:
         yield f"## Simulated, PostgreSQL {major}\n"
         yield (
             f"{simulate.GIGABYTES:.0f} GB of the CRM's shape on more cores: the engine's tasks in the order of its "
-            "schedule, each with the cost that was measured for it, one after the other, on one core. Memory and disk "
-            "are assumed to keep up, and sessions not to stand in each other's way. Before the tasks, one process "
-            "reads the dump.\n"
+            "schedule, each with its measured cost on one core. Memory and disk are assumed to keep up, and sessions "
+            "not to slow each other down. Before the tasks, one process reads the dump.\n"
         )
         yield simulate.table_of([simulate.forecast(costs, cores=cores) for cores in simulate.CORES])
         yield ""
 
 
 def main() -> int:
-    """Writes the report anew, from what was measured before."""
+    """Write the report again, from the stored measurements."""
     parser = argparse.ArgumentParser(prog="python -m bench.report", description=__doc__)
     parser.add_argument("--results", type=Path, default=RESULTS)
     parser.add_argument("--output", type=Path, default=OUTPUT)

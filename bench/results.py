@@ -1,5 +1,5 @@
-"""What was measured, as it is kept: one JSON document, which grows with each run and which the table and the plot are
-made from. Seconds, bytes; runs in the order of the rounds."""
+"""The stored measurements: one JSON document, which grows with each run and is the source of the table and the plot.
+Units are seconds and bytes; runs are in the order of the rounds."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ class _Frozen(BaseModel):
 
 
 class Run(_Frozen):
-    """One run of one contestant. ``parts``: the seconds of its stages, as it told them itself."""
+    """One run of one contestant. ``parts``: the seconds of its stages, as it reported them."""
 
     seconds: float
     peak: int
@@ -28,7 +28,7 @@ class Run(_Frozen):
 
 
 class Contestant(_Frozen):
-    """All runs of one contestant; with an ``error``, the end of what it said when it failed."""
+    """All runs of one contestant. ``error``: the end of its output if it failed."""
 
     runs: tuple[Run, ...] = ()
     error: str | None = None
@@ -38,7 +38,7 @@ class Contestant(_Frozen):
         return statistics.median(float(getattr(run, of)) for run in self.runs)
 
     def part(self, *names: str) -> float:
-        """The median of the seconds of some stages together; 0 for a contestant that told none."""
+        """The median of the seconds of some stages together; 0 for a contestant that reported none."""
         return statistics.median(sum(run.parts.get(name, 0.0) for name in names) for run in self.runs)
 
     @property
@@ -68,8 +68,7 @@ class Lines(_Frozen):
 
 
 class Results(_Frozen):
-    """Everything that is known. ``contests`` by ``DATA-MAJOR``; ``growth`` by major, smallest first; ``costs``
-    by major."""
+    """All measurements. ``contests`` by ``DATA-MAJOR``; ``growth`` by major, smallest first; ``costs`` by major."""
 
     machine: str = ""
     contests: dict[str, Contest] = {}
@@ -79,10 +78,10 @@ class Results(_Frozen):
 
     @classmethod
     def at(cls, path: Path) -> Results:
-        """Those of a file; none when there is no such file. Raises pydantic.ValidationError."""
+        """The results of a file; none when there is no such file. Raises pydantic.ValidationError."""
         return cls.model_validate_json(path.read_bytes()) if path.exists() else cls()
 
     def written(self, path: Path) -> None:
-        """Writes them; the folder is made when missing."""
+        """Write them; a missing folder is created."""
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(self.model_dump_json(indent=1) + "\n", encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What users of the live database feel: rollback and undo under reading clients, and the facts of a dump before it."""
+"""The effects on users of the live database: rollback and undo under reading clients, after the facts of a dump."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _Rows = tuple[tuple[str, str, str], ...]
 
 
 def measured(scale: float, major: int, rounds: int, say: Callable[[str], None]) -> Lines:
-    """Measures with the demo's CRM at that scale, on a server that lives as long as this."""
+    """Measure with the demo's CRM at that scale, on a server of its own."""
     with (
         tempfile.TemporaryDirectory(prefix="lastgood-bench-") as folder,
         live.prepared(Path(folder), scale, major) as at,
@@ -46,8 +46,8 @@ def _facts(at: Live, rounds: int, say: Callable[[str], None]) -> _Rows:
 
 
 def _swaps(at: Live, rounds: int, say: Callable[[str], None]) -> _Rows:
-    """A rollback and its undo in each round, with readers at work all the time: seconds as lastgood's caller waits, the
-    swap as lastgood timed it, and the longest read as a client felt it."""
+    """Measure a rollback and its undo in each round, under continuous reads: the seconds that lastgood's caller waits,
+    the swap as lastgood timed it, and the longest read of a client."""
     rollbacks, undos, swapped, longest = [], [], [], []
     reads = failed = 0
     with Application(

@@ -1,9 +1,9 @@
-"""``python -m bench.simulate COSTS``: how long a restore would take on more cores, and of a larger dump.
+"""``python -m bench.simulate COSTS``: an estimate of a restore on more cores, and of a larger dump.
 
-The engine's own tasks, in the order that its own schedule gives them to workers: only what each task takes is not done
-but looked up, in costs that were measured. The simulated machine has enough memory and disk, and sessions that do not
-stand in each other's way; what a process of ours does for a part of a table counts as work of the same core. What it
-shows is where the critical path lies, not how fast a disk is.
+It runs the engine's own tasks in the order of the engine's own schedule, but takes the duration of each task from
+measured costs. The simulated machine has enough memory and disk, and sessions that do not slow each other down. A
+process that handles a part of a table counts as work of the same core. The result shows where the critical path is, not
+how fast a disk is.
 """
 
 from __future__ import annotations
@@ -31,9 +31,9 @@ GIGABYTES = 100.0
 @dataclass(frozen=True, slots=True)
 class Forecast:
     """Seconds on that many ``cores``. ``reading`` comes first, in one process; the tasks take ``makespan`` then.
-    ``work`` is the sum of all tasks, ``largest`` what no number of cores makes shorter, since the server's locks put it
-    one behind the other: of one table the longest index and then all foreign keys; ``chain`` are those that wait for
-    each other and take longest, ``chain_seconds`` together."""
+    ``work`` is the sum of all tasks. ``largest`` is the work that the server's locks serialize, on any number of cores:
+    for one table the longest index and then all foreign keys. ``chain`` is the longest chain of tasks that wait for
+    each other, ``chain_seconds`` its duration."""
 
     cores: int
     reading: float
@@ -55,12 +55,12 @@ class Forecast:
 
     @property
     def efficiency(self) -> float:
-        """The share that the schedule reaches of what is possible."""
+        """The lower bound as a share of the schedule's time."""
         return self.possible / self.makespan if self.makespan else 1.0
 
 
 def forecast(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES) -> Forecast:
-    """Of a plain dump of that size (10^9 bytes each) and of the shape of the one that the costs were measured with."""
+    """The forecast for a plain dump of that size (in 10^9 bytes), of the same shape as the measured one."""
     factor = gigabytes * 1e9 / costs.plain_bytes
     tasks = scaled(costs, factor, cores)
     chain, chain_seconds = longest_chain(tasks)
@@ -77,7 +77,7 @@ def forecast(costs: Costs, *, cores: int, gigabytes: float = GIGABYTES) -> Forec
 
 
 def _largest(tasks: Sequence[Task]) -> float:
-    """CREATE INDEX takes a SHARE lock, ADD FOREIGN KEY one of SHARE ROW EXCLUSIVE, which lets in neither."""
+    """CREATE INDEX takes a SHARE lock, ADD FOREIGN KEY a SHARE ROW EXCLUSIVE lock, which conflicts with both."""
     indexes: dict[Relation, float] = defaultdict(float)
     keys: dict[Relation, float] = defaultdict(float)
     for task in tasks:
@@ -90,8 +90,8 @@ def _largest(tasks: Sequence[Task]) -> float:
 
 
 def scaled(costs: Costs, factor: float, workers: int = 1) -> list[Task]:
-    """The engine's tasks for a dump ``factor`` times as large, and so many workers. They are ranked by what the engine
-    believes that they cost; ``cost`` is what was measured."""
+    """The engine's tasks for a dump ``factor`` times as large, and so many workers. They are ranked by the engine's own
+    estimates; ``cost`` has the measured costs."""
     summary = facts_of_dump(_Text(costs.definitions.encode()))[1]
     tables = _by_relation(costs)
     items: list[Item] = []
@@ -112,8 +112,8 @@ def _by_relation(costs: Costs) -> Mapping[Relation | None, Table]:
 
 
 class _Measured:
-    """What tasks cost, by what they are about. A sort grows a little faster than what it sorts; the sample that ANALYZE
-    takes does not grow."""
+    """The costs of tasks, by their objects. A sort grows a little faster than its input; ANALYZE's sample does not
+    grow."""
 
     def __init__(self, costs: Costs, factor: float) -> None:
         self._factor = factor
@@ -144,7 +144,7 @@ class _Measured:
 
 
 def _made(step: Step) -> str:
-    """The name of the index or constraint that a command makes."""
+    """The name of the index or constraint that a command creates."""
     return _bare(step.command.creates[0].identity.split(" on ")[0])
 
 
@@ -154,7 +154,7 @@ def _bare(name: str) -> str:
 
 
 def longest_chain(tasks: Sequence[Task]) -> tuple[tuple[str, ...], float]:
-    """The tasks that wait for each other and take longest, by name, and their seconds."""
+    """The longest chain of tasks that wait for each other, by name, and its seconds."""
     ends: dict[int, float] = {}
     before: dict[int, Task] = {}
     by_number = {task.number: task for task in tasks}
@@ -196,7 +196,7 @@ class _Text:
 
 
 def table_of(forecasts: Sequence[Forecast]) -> str:
-    """What the forecasts show, as a Markdown table."""
+    """The forecasts as a Markdown table."""
     lines = [
         "| cores | reading | then the tasks | work / cores | one table's locks | longest chain | of the possible |",
         "| --- | --- | --- | --- | --- | --- | --- |",
@@ -212,9 +212,9 @@ def table_of(forecasts: Sequence[Forecast]) -> str:
 
 
 def main() -> int:
-    """Prints the table."""
+    """Print the table."""
     parser = argparse.ArgumentParser(prog="python -m bench.simulate", description=__doc__)
-    parser.add_argument("costs", type=Path, help="what python -m bench.costs wrote")
+    parser.add_argument("costs", type=Path, help="the file that python -m bench.costs wrote")
     parser.add_argument("--cores", type=int, nargs="+", default=list(CORES))
     parser.add_argument("--gigabytes", type=float, default=GIGABYTES, help="size of the plain dump (default 100)")
     given = parser.parse_args()

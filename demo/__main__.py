@@ -1,7 +1,7 @@
-"""``python -m demo``: a CRM is broken, put back, proved, and the rollback is undone – on a PostgreSQL of its own.
+"""``python -m demo``: a CRM is broken, put back and proved, and the rollback is undone, on a temporary server.
 
-Ends with 0 only when every claim on the screen was checked and held. Needs no server, no network and no root, and works
-as root and without a terminal, too. Leaves nothing behind.
+Ends with 0 only if every claim on the screen was checked and held. Needs no server, no network and no root; works as
+root and without a terminal too. Leaves nothing behind.
 """
 
 from __future__ import annotations
@@ -18,12 +18,12 @@ from demo import story
 from demo.screen import Screen
 from lastgood.postgres.embedded import EmbeddedServer
 
-# The embedded server's defaults trade durability for speed; what is timed here is to be what a user gets.
+# The embedded server's defaults trade durability for speed; the times shown here must be those of a real server.
 DURABLE = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 
 
 def main() -> int:
-    """Tells the story and returns the exit status: 0, 1 when a claim did not hold, 130 when interrupted."""
+    """Tell the story and return the exit status: 0, 1 when a claim did not hold, 130 when interrupted."""
     parser = argparse.ArgumentParser(prog="python -m demo", description=__doc__)
     parser.add_argument("--scale", type=float, default=1.0, help="size of the CRM; 1 is about 280 000 rows (default)")
     scale = parser.parse_args().scale
@@ -33,7 +33,7 @@ def main() -> int:
     started = time.monotonic()
     try:
         with tempfile.TemporaryDirectory(prefix="lastgood-demo-") as folder:
-            with screen.working("starting a PostgreSQL of our own"):
+            with screen.working("starting a temporary PostgreSQL server"):
                 server = EmbeddedServer(18, settings=DURABLE)
             with server:
                 story.tell(screen, server, Path(folder), scale)
@@ -47,7 +47,7 @@ def main() -> int:
         screen.say(f"{len(screen.failed)} of {screen.claims} claims did not hold.", style="bold red")
         return 1
     seconds = time.monotonic() - started
-    screen.say(f"All {screen.claims} claims were checked by the demo itself and hold. {seconds:.0f} s in all.")
+    screen.say(f"The demo checked all {screen.claims} claims itself, and they hold. Total time: {seconds:.0f} s.")
     return 0
 
 

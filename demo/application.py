@@ -1,8 +1,8 @@
-"""An application that keeps working while its database is broken, put back and swapped under it.
+"""An application that keeps working while its database is broken, put back and swapped.
 
-Readers and writers run in threads as the role ``crm_app``, connect again when they are cut off, and note how long each
-request took from the user's point of view. A write has a reference of its own; those that were acknowledged go into a
-ledger, so that one can ask afterwards in which database each of them is.
+Readers and writers run in threads as the role ``crm_app``. They reconnect when their session is terminated, and record
+how long each request took from the user's point of view. Each write has a reference of its own. A ledger has the
+acknowledged ones, so that a test can find out later which database each of them is in.
 """
 
 from __future__ import annotations
@@ -24,8 +24,8 @@ from psycopg import conninfo
 from demo import crm
 from lastgood.postgres.server import Connection, Target
 
-# What a well-written application tries again: the connection class, "no such database" at login (it is just being
-# renamed), shutdown and "too many", and transactions that the server gave up for another.
+# Errors that a well-written application retries: the connection class, "no such database" at login (it is just being
+# renamed), shutdown and "too many", and transactions that the server aborted in favour of another.
 _AGAIN = ("08", "57", "53", "40", "3D000", "55000")
 _PAUSE = 0.01
 _GRACE = 1.0
@@ -33,10 +33,10 @@ _GRACE = 1.0
 
 @dataclass(slots=True)
 class Lap:
-    """What happened since the lap began; times in seconds, as a user waits: reconnecting and trying again included.
+    """The figures since the lap began; times in seconds, as a user waits, including reconnecting and retrying.
 
-    A read has failed when it got an error that trying again does not cure, no answer within the patience, or an empty
-    answer where there must be rows.
+    A read has failed when it got an error that a retry does not cure, no answer within the patience, or an empty answer
+    where there must be rows.
     """
 
     reads: int = 0
@@ -89,13 +89,13 @@ class Application:
             return tuple(self._acknowledged)
 
     def lap(self) -> Lap:
-        """What happened since the last call, or the start; a request counts where it ends."""
+        """The figures since the last call, or the start; a request counts in the lap in which it ends."""
         with self._lock:
             lap, self._lap = self._lap, Lap()
         return lap
 
     def wait_for_work(self, reads: int, writes: int, seconds: float = 30.0) -> None:
-        """Waits until so many more reads and writes have ended well. Raises TimeoutError."""
+        """Wait until so many more reads and writes have succeeded. Raises TimeoutError."""
         deadline = time.monotonic() + seconds
         with self._lock:
             first, written = self._lap, len(self._acknowledged)
@@ -106,7 +106,7 @@ class Application:
                 if now >= reads and len(self._acknowledged) >= written + writes:
                     return
             self._stop.wait(_PAUSE)
-        raise TimeoutError("the application does not get on with its work")
+        raise TimeoutError("the application makes no progress")
 
     def __enter__(self) -> Application:
         for thread in self._threads:
@@ -119,7 +119,7 @@ class Application:
         self._stop.set()
         for thread in self._threads:
             thread.join(_GRACE)
-        # A writer may stand before a lock for as long as the server allows: nobody waits for its answer any more.
+        # A writer may wait for a lock for as long as the server allows; its answer is no longer needed.
         for connection in self._open.copy():
             with suppress(psycopg.Error):
                 connection.cancel_safe(timeout=_GRACE)
@@ -145,7 +145,7 @@ class Application:
         request: Callable[[psycopg.Connection, random.Random, str], None],
         reference: str,
     ) -> psycopg.Connection | None:
-        """One request to its end, over as many connections as it takes; returns the connection to go on with."""
+        """Serve one request to its end, over as many connections as it takes; return the last connection."""
         started = time.monotonic()
         while True:
             try:
@@ -186,8 +186,8 @@ class Application:
                 lap.failed_reads += failed
                 lap.longest_read = max(lap.longest_read, seconds)
 
-    # Names without a schema, and rows behind a policy: both hang on the database's own settings, so that a read fails
-    # when a swap forgets them.
+    # Names without a schema, and rows behind a policy: both depend on the database's own settings, so a read fails when
+    # a swap loses them.
     def _read(self, connection: psycopg.Connection, chance: random.Random, reference: str) -> None:
         if chance.random() < 0.5:
             rows = connection.execute(
@@ -210,18 +210,18 @@ class Application:
                 [chance.randint(1, self._contacts), reference],
             )
         except psycopg.errors.UniqueViolation:
-            # It was cut off after the commit and before the answer, and tried again: the row is there.
+            # The session ended after the commit and before the answer, and the write was retried: the row exists.
             return
 
 
 def written(connection: Connection, references: Collection[str]) -> set[str]:
-    """Which of these writes are in the database that ``connection`` is connected to."""
+    """The writes among these that are in the database of ``connection``."""
     rows = connection.execute("SELECT reference FROM public.activities WHERE reference = ANY(%s)", [list(references)])
     return {row[0] for row in rows}
 
 
 def _again(error: psycopg.Error) -> bool:
-    # libpq gives no SQLSTATE when it could not log in: those are OperationalErrors, too.
+    # libpq gives no SQLSTATE for a failed login; those are OperationalErrors too.
     if error.sqlstate is None:
         return isinstance(error, psycopg.OperationalError)
     return error.sqlstate.startswith(_AGAIN)

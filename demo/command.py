@@ -1,4 +1,4 @@
-"""The command line of lastgood, run as a user runs it: a program of its own, with ``--json``."""
+"""The command line of lastgood, run as a user runs it: as a separate program, with ``--json``."""
 
 from __future__ import annotations
 
@@ -19,18 +19,18 @@ from lastgood.process import interrupts
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """``status``: its exit status; ``document``: the JSON on stdout, empty when there was none; ``said``: stderr."""
+    """``status``: the exit status; ``document``: the JSON on stdout, empty if there was none; ``stderr``: its text."""
 
     status: int
     document: dict[str, Any]
-    said: str
+    stderr: str
     seconds: float
     printed: str
 
 
 class Lastgood:
-    """``Lastgood(url, store=…, state=…)("rollback", "--yes")``. The URL travels in the environment, not in the
-    process list."""
+    """``Lastgood(url, store=…, state=…)("rollback", "--yes")``. The URL is passed in the environment, so it is not in
+    the process list."""
 
     def __init__(self, url: str, *, store: Path, state: Path) -> None:
         self.environment: dict[str, str] = {
@@ -42,24 +42,24 @@ class Lastgood:
     def __call__(
         self, *arguments: str | Path, as_json: bool = True, environment: Mapping[str, str] | None = None
     ) -> Answer:
-        """Runs one command to its end and returns what it answered, whatever its status.
+        """Run one command to its end and return its answer, whatever its status.
 
         Ctrl+C is passed on to the command, which walks its work back; then KeyboardInterrupt is raised here.
         """
         started = time.monotonic()
         stop = threading.Event()
-        # Not by catching KeyboardInterrupt: it could come after the program was started and before we know of it.
+        # Not by catching KeyboardInterrupt: it could come after the program has started and before it is known here.
         with interrupts.calling(stop.set):
             process = self.start(*arguments, *(["--json"] if as_json else []), environment=environment)
-            printed, said = _to_its_end(process, stop)
+            printed, stderr = _to_its_end(process, stop)
         if stop.is_set():
             raise KeyboardInterrupt
         text = printed.decode("utf-8", "replace")
         document = json.loads(text) if as_json and text.strip() else {}
-        return Answer(process.returncode, document, said.decode("utf-8", "replace"), time.monotonic() - started, text)
+        return Answer(process.returncode, document, stderr.decode("utf-8", "replace"), time.monotonic() - started, text)
 
     def start(self, *arguments: str | Path, environment: Mapping[str, str] | None = None) -> subprocess.Popen[bytes]:
-        """Starts one command, for those who want to watch or kill it."""
+        """Start one command, for callers that watch or kill it."""
         return subprocess.Popen(
             [sys.executable, "-m", "lastgood.cli", *map(str, arguments)],
             env={**os.environ, **self.environment, **(environment or {})},
@@ -71,7 +71,7 @@ class Lastgood:
 
 
 def _to_its_end(process: subprocess.Popen[bytes], stop: threading.Event) -> tuple[bytes, bytes]:
-    """What a program printed, and what it said on stderr; ``stop`` interrupts it, once."""
+    """The stdout and stderr of a program; ``stop`` interrupts it, once."""
     passed_on = False
     try:
         while True:

@@ -1,9 +1,9 @@
-"""A realistic CRM in a database of its own: what the demo breaks, the tests stage and the benchmarks measure.
+"""A realistic CRM in a database of its own, for the demo, the tests and the benchmarks.
 
-It has what makes restoring a database hard: circular foreign keys, a view grouped by a primary key, a view in a circle
+It has features that are hard to restore: circular foreign keys, a view grouped by a primary key, a view in a circle
 with a function, partitions, generated and identity columns, a materialized view, triggers that write an audit log,
 policies that depend on a database setting, grants on columns, default privileges, a function revoked from PUBLIC, and
-everything that pg_dump leaves out because it belongs to the database (owner, settings, connection limit, comment).
+the properties of the database that pg_dump leaves out (owner, settings, connection limit, comment).
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ MIGRATIONS_TABLE = "supabase_migrations.schema_migrations"
 
 @dataclass(frozen=True, slots=True)
 class Size:
-    """How many rows the CRM's tables get."""
+    """The number of rows in each of the CRM's tables."""
 
     organizations: int
     contacts: int
@@ -43,7 +43,7 @@ class Size:
 
     @classmethod
     def of(cls, scale: float) -> Size:
-        """Scale 1 is about 280 000 rows, 65 MB; 0.02 will do for tests; 25 has tables of 0.1 to 3 million rows."""
+        """Scale 1 is about 280 000 rows, 65 MB; 0.02 is enough for tests; 25 has tables of 0.1 to 3 million rows."""
         return cls(
             organizations=max(60, round(4_000 * scale)),
             contacts=max(60, round(40_000 * scale)),
@@ -54,10 +54,10 @@ class Size:
 
 
 def create(connection: Connection, scale: float = 1.0, *, seed: int = 1) -> Size:
-    """Makes the CRM in the empty database that ``connection`` (a superuser's, in autocommit) is connected to.
+    """Create the CRM in the empty database of ``connection``, which must be a superuser's and in autocommit mode.
 
-    The same seed and scale give the same rows on every server. Roles are made when they do not exist yet; they are
-    left alone when they do, since they belong to the cluster. Raises psycopg.Error.
+    The same seed and scale give the same rows on every server. Missing roles are created; existing ones are left alone,
+    since they belong to the cluster. Raises psycopg.Error.
     """
     size = Size.of(scale)
     make_roles(connection)
@@ -77,7 +77,7 @@ def create(connection: Connection, scale: float = 1.0, *, seed: int = 1) -> Size
 
 
 def make_roles(connection: Connection) -> None:
-    """Makes the CRM's four roles where they are missing: the owner, the application, the readers, the anonymous."""
+    """Create those of the CRM's four roles that are missing: the owner, the application, the readers, the anonymous."""
     existing = {
         row[0] for row in connection.execute("SELECT rolname FROM pg_roles WHERE rolname = ANY(%s)", [[*ROLES]])
     }
@@ -121,7 +121,7 @@ def _load(connection: Connection, size: Size, seed: int) -> None:
 
 
 def _settle(connection: Connection, name: str) -> None:
-    """What belongs to the database itself; no dump without ``--create`` carries it."""
+    """Set the properties of the database itself, which no dump without ``--create`` holds."""
     database = sql.Identifier(name)
     for statement in (
         sql.SQL("REVOKE ALL ON DATABASE {} FROM PUBLIC").format(database),

@@ -1,7 +1,7 @@
-"""What a database holds, read with plain SQL of the demo's own: it judges lastgood, so it does not ask lastgood.
+"""The content of a database, read with the demo's own SQL: it judges lastgood, so it does not use lastgood.
 
 Two accounts of a database are compared line by line: content (rows and a hash of every table, positions of sequences),
-structure (definitions, owners, grants) and what belongs to the database itself (owner, grants, settings, comment).
+structure (definitions, owners, grants), and the database's own properties (owner, grants, settings, comment).
 """
 
 from __future__ import annotations
@@ -18,29 +18,29 @@ from lastgood.postgres.server import Connection, Target
 
 @dataclass(frozen=True, slots=True)
 class Evidence:
-    """``content``: relation → "rows, hash"; ``structure`` and ``settings``: one line for each thing there is."""
+    """``content``: relation → "rows, hash"; ``structure`` and ``settings``: one line for each object or property."""
 
     content: dict[str, str]
     structure: frozenset[str]
     settings: frozenset[str]
 
     def differences(self, other: Evidence) -> list[str]:
-        """What another account says differently, as ``- line`` (only here) and ``+ line`` (only there)."""
-        mine = {f"{name}: {value}" for name, value in self.content.items()} | self.structure | self.settings
-        theirs = {f"{name}: {value}" for name, value in other.content.items()} | other.structure | other.settings
-        return [f"- {line}" for line in sorted(mine - theirs)] + [f"+ {line}" for line in sorted(theirs - mine)]
+        """The differences from another account, as ``- line`` (only here) and ``+ line`` (only there)."""
+        here = {f"{name}: {value}" for name, value in self.content.items()} | self.structure | self.settings
+        there = {f"{name}: {value}" for name, value in other.content.items()} | other.structure | other.settings
+        return [f"- {line}" for line in sorted(here - there)] + [f"+ {line}" for line in sorted(there - here)]
 
     @property
     def rows(self) -> int:
-        """All rows of all tables."""
+        """The number of rows in all tables."""
         return sum(int(value.split(" ")[0]) for value in self.content.values() if " rows" in value)
 
 
 def take(connection: Connection) -> Evidence:
-    """Reads everything, in one snapshot. ``connection`` must be a superuser's.
+    """Read everything in one snapshot. ``connection`` must be a superuser's.
 
-    Activities with a reference are left out, and so is the position of their sequence: the application writes them all
-    the time, also right after a swap.
+    Activities with a reference are left out, and so is the position of their sequence: the application writes them
+    continuously, also right after a swap.
     """
     with connection.transaction():
         connection.execute("SET TRANSACTION ISOLATION LEVEL REPEATABLE READ")
@@ -51,7 +51,7 @@ def take(connection: Connection) -> Evidence:
 
 @contextmanager
 def opened(server: Target, database: str) -> Iterator[Connection]:
-    """A connection to a database that is closed to connections (a kept one), which is closed again afterwards."""
+    """Connect to a database that is closed to connections (a kept one), and close it again afterwards."""
     with server.at("postgres").connect() as admin:
         (was_open,) = admin.execute(
             "SELECT datallowconn FROM pg_database WHERE datname = %s", [database]

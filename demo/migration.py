@@ -1,4 +1,4 @@
-"""The bad migration: it ends without an error, and what it did to the data is wrong."""
+"""The bad migration: it ends without an error and leaves wrong data."""
 
 from __future__ import annotations
 
@@ -13,14 +13,14 @@ VERSION = "20260112093000"
 
 
 def steps() -> list[tuple[str, bytes]]:
-    """What it does, in order: a few words, and the statement."""
+    """Its steps in order: a few words, and the statement."""
     return list(crm.chunks("migration.sql").items())
 
 
 def apply(connection: Connection, *, until: str | None = None) -> list[str]:
-    """Runs it as the owner of the CRM, each statement in a transaction of its own, and returns the steps done.
+    """Run it as the owner of the CRM, each statement in a transaction of its own, and return the steps done.
 
-    ``until`` ends it before the step of that name: a migration that failed half-way. Raises psycopg.Error.
+    ``until`` ends it before the step of that name, like a migration that failed half-way. Raises psycopg.Error.
     """
     done: list[str] = []
     connection.execute(sql.SQL("SET ROLE {}").format(sql.Identifier(crm.OWNER)))
@@ -37,7 +37,7 @@ def apply(connection: Connection, *, until: str | None = None) -> list[str]:
 
 @dataclass(frozen=True, slots=True)
 class Damage:
-    """What of the migration is to be seen in a database; all false and zero means: nothing."""
+    """The traces of the migration in a database; all false and zero means none."""
 
     new_table: bool
     new_view: bool
@@ -50,7 +50,7 @@ class Damage:
 
     @property
     def none(self) -> bool:
-        """Whether nothing of the migration is there (the number of opportunities is for the caller to judge)."""
+        """Whether the database has no trace of the migration; the caller judges the number of opportunities."""
         return not (
             self.new_table
             or self.new_view
@@ -63,7 +63,7 @@ class Damage:
 
 
 def damage(connection: Connection) -> Damage:
-    """Looks for the migration's traces in the database; ``connection`` must see all rows (a superuser's)."""
+    """Find the migration's traces in the database; ``connection`` must see all rows (a superuser's)."""
     row = connection.execute(
         """
         SELECT to_regclass('public.lead_scores') IS NOT NULL,

@@ -1,4 +1,4 @@
-"""The rollback as the old procedure did it: pg_dump, then ``psql "$URL" < backup.sql``, exit status believed."""
+"""The rollback of the old procedure: pg_dump, then ``psql "$URL" < backup.sql``, trusting the exit status."""
 
 from __future__ import annotations
 
@@ -16,24 +16,24 @@ _ERROR = re.compile(r"^psql:[^\n]*?(?:ERROR|FATAL):\s+(.*)$|^(?:ERROR|FATAL):\s+
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """How psql ended and what it said: ``errors`` are the server's messages in order; psql itself may not care.
-    ``said`` is all that it wrote on stderr."""
+    """The result of psql. ``errors``: the server's messages in order, which psql itself may ignore. ``stderr``: its
+    whole text."""
 
     status: int
     errors: tuple[str, ...]
     seconds: float
-    said: str
+    stderr: str
 
     def most_frequent(self, count: int) -> list[tuple[str, int]]:
-        """The most frequent error messages and how often each came, names and numbers aside."""
+        """The most frequent error messages and their counts, without names and numbers."""
         alike = Counter(re.sub(r'"[^"]*"|\d+', "…", message) for message in self.errors)
         return alike.most_common(count)
 
 
 def backup(programs: Path, url: str, file: Path, *options: str) -> None:
-    """``pg_dump --no-owner --no-acl --clean --if-exists``, as the old backup script does it; ``options`` are added.
+    """Run ``pg_dump --no-owner --no-acl --clean --if-exists``, as the old backup script does, with further ``options``.
 
-    Raises subprocess.CalledProcessError with what pg_dump said.
+    Raises subprocess.CalledProcessError with pg_dump's output.
     """
     subprocess.run(
         [programs / "pg_dump", "--no-owner", "--no-acl", "--clean", "--if-exists", *options, "--file", file, url],
@@ -44,7 +44,7 @@ def backup(programs: Path, url: str, file: Path, *options: str) -> None:
 
 
 def restore(programs: Path, url: str, file: Path, options: Sequence[str] = ()) -> Outcome:
-    """``psql "$URL" < backup.sql``, with nothing but an eye on what it prints. Raises nothing when errors happen."""
+    """Run ``psql "$URL" < backup.sql`` and record its output. Errors of the server raise nothing."""
     started = time.monotonic()
     with file.open("rb") as source:
         done = subprocess.run(
@@ -55,6 +55,6 @@ def restore(programs: Path, url: str, file: Path, options: Sequence[str] = ()) -
             env={**os.environ, "LC_ALL": "C"},
             check=False,
         )
-    said = done.stderr.decode("utf-8", "replace")
-    errors = tuple(first or second for first, second in _ERROR.findall(said))
-    return Outcome(done.returncode, errors, time.monotonic() - started, said)
+    stderr = done.stderr.decode("utf-8", "replace")
+    errors = tuple(first or second for first, second in _ERROR.findall(stderr))
+    return Outcome(done.returncode, errors, time.monotonic() - started, stderr)

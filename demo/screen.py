@@ -1,4 +1,4 @@
-"""The demo's story on the screen: with colours on a terminal, plain text elsewhere, and a tally of what was claimed."""
+"""The demo's story on the screen: with colours on a terminal, plain text elsewhere, and a count of the claims."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _QUOTED = "   | "
 
 
 class Screen:
-    """Where the story is told. ``failed`` holds every claim that did not hold; what is claimed was checked before."""
+    """The output of the story. ``failed``: the claims that did not hold; each is checked before it is shown."""
 
     def __init__(self, console: Console | None = None) -> None:
         self._console = console or Console(highlight=False, markup=False, emoji=False)
@@ -37,11 +37,11 @@ class Screen:
         self._paragraph(text, first="   ", style=style)
 
     def command(self, text: str) -> None:
-        """A command line, as one would type it."""
+        """A command line, as a user would type it."""
         self._console.print(Text(f"   $ {text}", style="bold"), soft_wrap=True)
 
     def quote(self, text: str) -> None:
-        """What a program printed; long lines go on below their last column, rows of tables stay as they are."""
+        """A program's output; long lines continue below their last column, rows of tables are not wrapped."""
         width = max(40, self._console.width - len(_QUOTED))
         for line in text.rstrip().splitlines():
             columns = list(re.finditer(r"(?:^|(?<=  ))\S", line))
@@ -53,7 +53,7 @@ class Screen:
                 self._console.print(Text(f"{_QUOTED}{lead}{part}".rstrip(), style="dim"), soft_wrap=True)
 
     def claim(self, text: str, holds: bool, otherwise: str = "") -> None:
-        """Something that was checked just now; ``otherwise`` says more when it does not hold."""
+        """A claim that was just checked; ``otherwise`` explains the failure if it does not hold."""
         self.claims += 1
         mark, style = ("[ok]    ", "green") if holds else ("[FAILED]", "bold red")
         if not holds:
@@ -62,7 +62,7 @@ class Screen:
         self._paragraph(text, first=f"   {mark} ", marked=style)
 
     def table(self, columns: Sequence[str], rows: Iterable[Sequence[str]]) -> None:
-        """A small table; the first column names things."""
+        """A small table; the first column has the names."""
         table = [columns, *rows]
         widths = [max(len(row[number]) for row in table) for number in range(len(columns))]
         for number, row in enumerate(table):
@@ -70,7 +70,7 @@ class Screen:
             self._console.print(Text(f"   {line.rstrip()}", style="" if number else "bold"), soft_wrap=True)
 
     def _paragraph(self, text: str, *, first: str, style: str = "", marked: str = "") -> None:
-        """Text wrapped between words and indented; ``first`` stands before the first line, in a style of its own."""
+        """Text wrapped between words and indented; ``first`` precedes the first line, in a style of its own."""
         lines = textwrap.wrap(text, max(40, self._console.width - len(first)), break_on_hyphens=False)
         for number, line in enumerate(lines):
             start = first if number == 0 else " " * len(first)
@@ -78,7 +78,7 @@ class Screen:
 
     @contextmanager
     def working(self, text: str) -> Iterator[None]:
-        """Shows on a terminal that something takes its time."""
+        """Show on a terminal that work is in progress."""
         if self._console.is_terminal:
             with self._console.status(text):
                 yield

@@ -1,7 +1,7 @@
-"""The story of the demo: a CRM is broken by a migration, the old procedure fails, lastgood puts it back.
+"""The story of the demo: a migration breaks a CRM, the old procedure fails, lastgood puts the CRM back.
 
-Every claim on the screen is checked by the demo itself, with SQL of its own (demo.evidence, demo.migration) and with
-what the application noticed (demo.application). What lastgood reports is only quoted for what only it can know.
+The demo checks every claim on the screen itself, with SQL of its own (demo.evidence, demo.migration) and with the
+application's measurements (demo.application). It quotes lastgood's reports only for what only lastgood can know.
 """
 
 from __future__ import annotations
@@ -23,12 +23,12 @@ COPY = "crm_copy_for_the_old_procedure"
 
 
 class StoryEnds(Exception):
-    """The story can't go on: a command did not do what the rest depends on. It was said on the screen."""
+    """A command failed that the rest of the story depends on. The screen shows the failure."""
 
 
 @dataclass
 class Tale:
-    """What the acts know from each other."""
+    """The state that the acts share."""
 
     screen: Screen
     server: EmbeddedServer
@@ -58,7 +58,7 @@ class Tale:
             return migration.damage(connection)
 
     def databases(self) -> dict[int, str]:
-        """OID → name of every database that holds a CRM: the live one and those that were kept."""
+        """OID → name of every database that holds a CRM: the live one and the kept ones."""
         with self.server.target("postgres").connect() as admin:
             rows = admin.execute(
                 "SELECT oid, datname FROM pg_database WHERE datname = %s OR starts_with(datname, %s)",
@@ -67,7 +67,7 @@ class Tale:
             return {oid: name for oid, name in rows if name != COPY}
 
     def nowhere(self, references: tuple[str, ...]) -> set[str]:
-        """Which acknowledged writes are in none of the databases."""
+        """The acknowledged writes that are in none of the databases."""
         missing = set(references)
         for name in self.databases().values():
             with evidence.opened(self.server.target(LIVE), name) as connection:
@@ -75,19 +75,19 @@ class Tale:
         return missing
 
     def run(self, *arguments: str) -> Answer:
-        """Runs lastgood for the story; it must end well, or the story ends."""
+        """Run lastgood for the story. Raises StoryEnds unless it ends with status 0."""
         self.screen.command("lastgood " + " ".join(arguments))
-        with self.screen.working("lastgood is at work; the application goes on"):
+        with self.screen.working("lastgood is running; the application continues"):
             answer = self.lastgood(*arguments)
         if answer.status != 0:
             self.screen.claim(f"lastgood {arguments[0]} ends with status 0", False, f"it ended with {answer.status}")
-            self.screen.quote(answer.said + answer.printed)
+            self.screen.quote(answer.stderr + answer.printed)
             raise StoryEnds
         return answer
 
 
 def tell(screen: Screen, server: EmbeddedServer, folder: Path, scale: float) -> None:
-    """The whole story, in order. Raises StoryEnds when it can't go on."""
+    """Tell the whole story, in order. Raises StoryEnds."""
     store = folder / "backups"
     store.mkdir()
     lastgood = Lastgood(server.url(LIVE), store=store, state=folder / "state")
@@ -120,7 +120,7 @@ def a_crm_with_a_backup(tale: Tale, scale: float) -> None:
     )
     tale.run("backup", "--label", "before-lead-scoring")
     naive.backup(server.bin, server.url(LIVE), tale.dump)
-    # While nobody is connected, this is a matter of a moment: the old procedure will get a database of its own.
+    # Without sessions in the database the copy takes a moment: the old procedure gets a database of its own.
     with server.target("postgres").connect() as admin:
         admin.execute(
             sql.SQL("CREATE DATABASE {} TEMPLATE {} OWNER {} STRATEGY file_copy").format(
@@ -132,13 +132,13 @@ def a_crm_with_a_backup(tale: Tale, scale: float) -> None:
 
 def a_bad_migration(tale: Tale, app: Application) -> None:
     screen = tale.screen
-    screen.act("A migration goes wrong while the application is at work")
+    screen.act("A migration goes wrong while the application is running")
     with screen.working("the migration runs"), tale.server.target(LIVE).connect() as connection:
         migration.apply(connection)
     found = tale.damage()
     tale.broken = tale.take()
     app.wait_for_work(reads=20, writes=10)
-    screen.say("It ended without an error. What it did:")
+    screen.say("The migration ended without an error, but changed the data:")
     screen.table(
         ("", "before", "now"),
         (
@@ -146,7 +146,7 @@ def a_bad_migration(tale: Tale, app: Application) -> None:
             ("contacts overwritten", "0", f"{found.contacts_overwritten:,}"),
             ("opportunities without their contact", "0", f"{found.orphans:,}"),
             ("a table, a view and a column that do not belong", "no", "yes" if found.new_table else "no"),
-            ("the organizations' notes", "there", "gone" if found.column_gone else "there"),
+            ("the organizations' notes", "present", "missing" if found.column_gone else "present"),
         ),
     )
     screen.claim(
@@ -162,18 +162,18 @@ def the_old_procedure(tale: Tale) -> None:
     with server.target(COPY).connect() as connection:
         migration.apply(connection)
     screen.command(f'psql "$DATABASE_URL" < {tale.dump.name}; echo "exit status: $?"')
-    with screen.working("psql is at work"):
+    with screen.working("psql is running"):
         outcome = naive.restore(server.bin, server.url(COPY), tale.dump)
     for message, count in outcome.most_frequent(3):
         screen.quote(f"{count} × ERROR:  {message}")
     screen.quote(f"exit status: {outcome.status}")
     left = tale.damage(COPY)
     after = tale.take(COPY)
-    # A copied database never had the settings of the live one: they do not count.
+    # A copied database does not have the settings of the live one, so they are not compared.
     wrong = tale.good.differences(replace(after, settings=tale.good.settings))
     tale.naive_errors, tale.naive_wrong = len(outcome.errors), len(wrong)
     screen.claim(
-        f"psql met {len(outcome.errors)} errors, went on, and ended with status 0: a script takes that for success",
+        f"psql reported {len(outcome.errors)} errors, continued, and ended with status 0: to a script, that is success",
         outcome.status == 0 and len(outcome.errors) > 0,
     )
     screen.claim(
@@ -188,7 +188,7 @@ def the_old_procedure(tale: Tale) -> None:
         (allowed,) = connection.execute(
             "SELECT has_table_privilege('crm_app', 'public.organizations', 'SELECT')"
         ).fetchone() or (True,)
-    screen.claim("anonymous visitors may now export all contacts; that had been revoked", bool(public))
+    screen.claim("anonymous visitors may now export all contacts; this privilege had been revoked", bool(public))
     screen.claim("the application may no longer read its organizations", not allowed)
     with server.target("postgres").connect() as admin:
         admin.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(COPY)))
@@ -199,10 +199,10 @@ def the_plan(tale: Tale) -> None:
     screen.act("lastgood: first the plan")
     before = tale.databases()
     screen.command("lastgood rollback --dry-run")
-    with screen.working("lastgood looks; the application goes on"):
+    with screen.working("lastgood makes the plan; the application continues"):
         answer = tale.lastgood("rollback", "--dry-run", as_json=False)
     screen.quote(answer.printed)
-    screen.claim("the dry run ends with status 0", answer.status == 0, f"status {answer.status}: {answer.said}")
+    screen.claim("the dry run ends with status 0", answer.status == 0, f"status {answer.status}: {answer.stderr}")
     screen.claim("the dry run changed nothing", tale.databases() == before and tale.take() == tale.broken)
     if answer.status != 0:
         raise StoryEnds
@@ -211,7 +211,7 @@ def the_plan(tale: Tale) -> None:
 def the_rollback(tale: Tale, app: Application) -> None:
     screen = tale.screen
     assert tale.good is not None and tale.broken is not None
-    screen.act("lastgood: the rollback, while the application is at work")
+    screen.act("lastgood: the rollback, while the application is running")
     oid = _oid(tale)
     app.lap()
     answer = tale.run("rollback", "--latest", "--yes")
@@ -227,22 +227,22 @@ def the_rollback(tale: Tale, app: Application) -> None:
 def the_undo(tale: Tale, app: Application) -> None:
     screen = tale.screen
     assert tale.broken is not None
-    screen.act("lastgood: the undo – because a rollback may be a mistake, too")
+    screen.act("lastgood: the undo, because a rollback may be a mistake too")
     oid = _oid(tale)
     app.lap()
     answer = tale.run("undo", "--yes")
     now = tale.take()
     screen.claim(
-        "the live database is the one from before the rollback again, every row of it",
+        "the live database is the one from before the rollback again, with every row",
         now == tale.broken,
         _first(tale.broken.differences(now)),
     )
-    screen.claim("the restored database is kept in its turn", tale.databases().get(oid, LIVE) != LIVE)
+    screen.claim("the restored database is now the kept one", tale.databases().get(oid, LIVE) != LIVE)
     tale.undo, tale.undo_seconds = _what_users_noticed(tale, app), answer.seconds
 
 
 def the_rollback_again(tale: Tale, app: Application) -> None:
-    tale.screen.act("lastgood: and back to the good state, to stay there")
+    tale.screen.act("lastgood: the rollback again, this time for good")
     app.lap()
     tale.run("rollback", "--latest", "--yes")
     _it_is_as_it_was(tale)
@@ -254,26 +254,26 @@ def _it_is_as_it_was(tale: Tale) -> None:
     assert tale.good is not None
     now = tale.take()
     screen.claim(
-        f"every table holds exactly the rows that it had at the backup: {now.rows:,} rows, by number and hash",
+        f"every table has exactly the rows that it had at the backup: {now.rows:,} rows, by count and hash",
         now.content == tale.good.content,
         _first(tale.good.differences(now)),
     )
     screen.claim(
-        f"so are tables, columns, keys, triggers, policies, owners and grants: {len(now.structure)} lines compared",
+        f"tables, columns, keys, triggers, policies, owners and grants are equal: {len(now.structure)} lines compared",
         now.structure == tale.good.structure,
         _first(tale.good.differences(now)),
     )
     screen.claim(
-        "so is what no dump carries: owner, grants, settings, connection limit and comment of the database",
+        "owner, grants, settings, connection limit and comment of the database are equal, which no dump holds",
         now.settings == tale.good.settings,
         _first(tale.good.differences(now)),
     )
     found = tale.damage()
-    screen.claim("nothing of the migration is left", found.none and found.opportunities == tale.size.opportunities)
+    screen.claim("no change of the migration is left", found.none and found.opportunities == tale.size.opportunities)
 
 
 def _what_users_noticed(tale: Tale, app: Application) -> Lap:
-    """Lets the application do some more work, and says what happened to it since the last lap."""
+    """Let the application work a little longer, and claim what it noticed since the last lap."""
     app.wait_for_work(reads=50, writes=10)
     lap, screen = app.lap(), tale.screen
     missing = tale.nowhere(app.ledger)
@@ -288,20 +288,20 @@ def _what_users_noticed(tale: Tale, app: Application) -> Lap:
         f"{lap.failed_writes} failed: {dict(lap.errors)}",
     )
     screen.claim(
-        f"each of the {len(app.ledger):,} writes that were ever acknowledged is in the live or in a kept database",
+        f"each of the {len(app.ledger):,} acknowledged writes so far is in the live database or a kept one",
         not missing,
-        f"{len(missing)} are in none",
+        f"{len(missing)} are in neither",
     )
     return lap
 
 
 def the_sum(tale: Tale) -> None:
     screen = tale.screen
-    screen.act("What it comes to")
+    screen.act("Summary")
     screen.table(
         ("", "the old procedure", "lastgood"),
         (
-            ("says that it went well", f"yes, after {tale.naive_errors} errors", "yes"),
+            ("reports success", f"yes, after {tale.naive_errors} errors", "yes"),
             (
                 "the data is back",
                 f"no, {tale.naive_wrong:,} differences",
@@ -311,7 +311,7 @@ def the_sum(tale: Tale) -> None:
             ("users waited to write for", "not measured", f"{_time(tale.rollback.longest_write)} at most"),
             ("requests of users that failed", "not measured", str(_failed(tale.rollback) + _failed(tale.undo))),
             ("the whole rollback took", "", f"{tale.rollback_seconds:.1f} s"),
-            ("taking it back", "not possible", f"{tale.undo_seconds:.1f} s, with one command"),
+            ("undoing the rollback", "not possible", f"{tale.undo_seconds:.1f} s, with one command"),
             ("data written since the backup", "up to the operator", f"kept: all {tale.writes:,} writes"),
         ),
     )

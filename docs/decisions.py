@@ -1,4 +1,4 @@
-"""Puts the decisions into the site's navigation, as many as there are: where mkdocs.yml says ``adr/``."""
+"""Put all decisions into the site's navigation, in the place of ``adr/`` in mkdocs.yml."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from typing import Any
 
 
 def on_config(config: Any) -> None:
-    """Called by MkDocs when it has read its configuration."""
+    """Fill the navigation. MkDocs calls this after it has read its configuration."""
     pages = sorted(Path(config.docs_dir, "adr").glob("*.md"))
     _fill(config.nav, [f"adr/{page.name}" for page in pages])
 

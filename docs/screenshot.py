@@ -1,6 +1,6 @@
-"""Draws docs/rollback.svg: a real rollback and its undo, as a terminal of 88 columns shows them.
+"""Draw docs/rollback.svg: a real rollback and its undo, as a terminal of 88 columns shows them.
 
-Run it from the top folder after a change of what is shown: ``python -m docs.screenshot``.
+Run it from the top folder after a change of the output: ``python -m docs.screenshot``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ SCALE = 0.05
 
 
 def shown(arguments: list[str], folder: Path, environment: dict[str, str]) -> str:
-    """What ``lastgood`` prints to a terminal; progress, which comes and goes, is left out."""
+    """The output of ``lastgood`` on a terminal, without the transient progress."""
     master, slave = pty.openpty()
     with tempfile.TemporaryFile() as progress:
         process = subprocess.Popen(
@@ -51,7 +51,7 @@ def shown(arguments: list[str], folder: Path, environment: dict[str, str]) -> st
 
 
 def main() -> None:
-    """Breaks a small CRM, rolls it back and undoes that, and draws what was shown."""
+    """Break a small CRM, roll it back, undo the rollback, and draw the output."""
     console = Console(record=True, width=COLUMNS, file=io.StringIO(), force_terminal=True)
     with EmbeddedServer(18) as server, tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -73,7 +73,7 @@ def main() -> None:
         for arguments in (["rollback", "--yes"], ["undo", "--yes", "--quiet"]):
             console.print(Text(f"$ lastgood {' '.join(arguments)}", style="bold cyan"))
             console.print(Text.from_ansi(shown(arguments, folder, environment)))
-    # Rich asks a server elsewhere for its font; a page about one's own database asks nobody.
+    # Rich loads its font from a server elsewhere; this page must work without a network.
     local = re.sub(r",\s*url\([^)]*\)\s*format\([^)]*\)", "", console.export_svg(title="lastgood"))
     Path("docs/rollback.svg").write_text(local, encoding="utf-8")
 

@@ -1,9 +1,9 @@
-"""The data sets that are measured with: made by SQL on a server, the same rows for the same scale every time.
+"""The data sets of the measurements: made by SQL on a server, with the same rows for the same scale every time.
 
-Each set but the last, and but for ``keys-few``, is a file ``sql/NAME.sql`` of statements that use what
-``sql/draws.sql`` offers. At scale 1:
+Each set except the last and ``keys-few`` is a file ``sql/NAME.sql`` of statements that use the functions of
+``sql/draws.sql``. At scale 1:
 
-* ``crm``: four tables of 0.1, 0.75, 1 and 3 million rows, 7 indexes besides the 4 primary keys, 5 foreign keys; a
+* ``crm``: four tables of 0.1, 0.75, 1 and 3 million rows, 4 primary keys and 7 other indexes, 5 foreign keys; a
   plain dump of 1.2 GB, about 250 bytes a row;
 * ``giant``: one table of 1 GB with a primary key and two indexes;
 * ``small``: 2,000 tables of some rows, each with a primary key and an index, a third of them with a foreign key;
@@ -12,7 +12,7 @@ Each set but the last, and but for ``keys-few``, is a file ``sql/NAME.sql`` of s
 * ``wide``: JSON documents of 1 to 100 KB, 0.5 GB of them, half as jsonb, half as json;
 * ``indexes``: eight tables of 0.2 million rows with 10 indexes each besides the primary key, 13 foreign keys between;
 * ``pgbench``: what ``pgbench --initialize --scale=50 --foreign-keys`` makes, with a filled history;
-* ``demo``: the demo's CRM, with whatever makes restoring hard; 7 million rows, a plain dump of 0.9 GB.
+* ``demo``: the demo's CRM, with features that are hard to restore; 7 million rows, a plain dump of 0.9 GB.
 """
 
 from __future__ import annotations
@@ -33,8 +33,8 @@ PARTS = {"keys-few": ("keys", 0.12)}
 
 
 def make(connection: Connection, name: str, scale: float) -> None:
-    """Makes a data set in the empty database that ``connection`` (a superuser's, in autocommit) is connected to,
-    analyzed. Raises psycopg.Error."""
+    """Create and analyze a data set in the empty database of ``connection``, which must be a superuser's and in
+    autocommit mode. Raises psycopg.Error."""
     if name == "demo":
         crm.create(connection, DEMO_SCALE * scale)
         return

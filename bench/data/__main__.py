@@ -11,12 +11,12 @@ from bench.data import dumps
 
 
 def main() -> int:
-    """Makes the dumps, and prints where they are."""
+    """Make the dumps and print where they are."""
     parser = argparse.ArgumentParser(prog="python -m bench.data", description=__doc__)
     parser.add_argument("name", choices=data.NAMES)
     parser.add_argument("--major", type=int, default=18, help="version of PostgreSQL (default 18)")
     parser.add_argument("--scale", type=float, default=1.0, help="size of the data (default 1)")
-    parser.add_argument("--output", type=Path, required=True, help="the folder, made when missing")
+    parser.add_argument("--output", type=Path, required=True, help="the folder; created if missing")
     given = parser.parse_args()
     given.output.mkdir(parents=True, exist_ok=True)
     made = dumps.make(given.output, given.name, given.scale, given.major)

@@ -10,7 +10,7 @@ from pathlib import Path
 from bench import data, host, measure
 from lastgood.postgres.embedded import FAST, EmbeddedServer
 
-# What pg_dump is asked for, by the name that the dump gets after the data set's.
+# The options of pg_dump, by the suffix that the dump's name gets.
 FORMS: dict[str, tuple[str, ...]] = {
     ".sql": ("-Fp",),
     ".uncompressed.dump": ("-Fc", "-Z0"),
@@ -34,18 +34,18 @@ class Dumps:
 
     @classmethod
     def at(cls, folder: Path, name: str) -> Dumps:
-        """Where the dumps of that data set lie, or will lie."""
+        """The place of the dumps of that data set, existing or not."""
         plain, uncompressed, custom, directory = (folder / f"{name}{form}" for form in FORMS)
         return cls(plain, uncompressed, custom, directory)
 
 
 def make(folder: Path, name: str, scale: float, major: int) -> Dumps:
-    """Makes a data set on a server that lives as long as this, and its dumps in ``folder``, which must exist;
-    older ones of that name are replaced.
+    """Make a data set on a temporary server, and its dumps in ``folder``, which must exist. Older dumps of that name
+    are replaced.
 
     Raises ProgramFailed, RuntimeError, psycopg.Error.
     """
-    # How the data came to be is not measured: a server that syncs nothing, and takes 2,000 tables in one transaction.
+    # Making the data is not measured: the server syncs nothing, and takes 2,000 tables in one transaction.
     with EmbeddedServer(major, settings={**host.SETTINGS, **FAST, "max_locks_per_transaction": "1024"}) as server:
         host.create(server, name)
         with server.target(name).connect() as connection:
@@ -59,10 +59,10 @@ def make(folder: Path, name: str, scale: float, major: int) -> Dumps:
 
 
 def kept(folder: Path, name: str, scale: float, major: int) -> Dumps:
-    """The dumps that an earlier call left below ``folder``, or else new ones. Raises what ``make`` raises."""
+    """The dumps that an earlier call left below ``folder``, or new ones. Raises the same as ``make``."""
     place = folder / f"{major}" / f"{name}-{scale:.4g}"
     if not place.exists():
-        # Half a set is none: it gets its name when it is complete.
+        # An incomplete set is useless: it gets its name when it is complete.
         with tempfile.TemporaryDirectory(dir=folder) as unfinished:
             made = Path(unfinished) / name
             made.mkdir()

@@ -1,5 +1,5 @@
 -- 20260112093000_lead_scoring: the migration that should never have run. Each statement commits on its own, as
--- migration tools do; it "succeeds", and what it did is wrong.
+-- migration tools do; it "succeeds" and leaves wrong data.
 
 -- chunk: new table
 CREATE TABLE public.lead_scores (

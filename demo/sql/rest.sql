@@ -17,7 +17,7 @@ CREATE INDEX activities_contact ON public.activities (contact_id, occurred_at DE
 CREATE UNIQUE INDEX activities_reference ON public.activities_default (reference) WHERE reference IS NOT NULL;
 CREATE INDEX record_version_record ON audit.record_version (table_name, record_id);
 
--- Organizations know their first contact, contacts their organization: a circle.
+-- Organizations refer to their first contact, contacts to their organization: a circle.
 ALTER TABLE public.organizations ADD CONSTRAINT organizations_primary_contact_id_fkey
     FOREIGN KEY (primary_contact_id) REFERENCES public.contacts (id) ON DELETE SET NULL DEFERRABLE INITIALLY IMMEDIATE;
 ALTER TABLE public.contacts ADD CONSTRAINT contacts_organization_id_fkey
@@ -100,7 +100,7 @@ CREATE TRIGGER audit_update AFTER UPDATE ON public.opportunities
 CREATE TRIGGER audit_delete AFTER DELETE ON public.opportunities
     REFERENCING OLD TABLE AS old_rows FOR EACH STATEMENT EXECUTE FUNCTION audit.record();
 
--- Every contact with address, past all policies: not for the public.
+-- Every contact with its address, bypassing all policies: not for the public.
 CREATE FUNCTION public.export_contacts() RETURNS TABLE (full_name text, email text)
     LANGUAGE sql STABLE SECURITY DEFINER SET search_path = ''
     AS $$ SELECT full_name, email::text FROM public.contacts WHERE email IS NOT NULL $$;

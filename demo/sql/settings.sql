@@ -1,4 +1,4 @@
--- What belongs to the database itself, one line for each thing; no dump without --create carries it.
+-- The properties of the database itself, one line for each; no dump without --create holds them.
 
 -- chunk: owner, limit, comment
 SELECT unnest(ARRAY['database owner ' || datdba::regrole, 'database connection limit ' || datconnlimit,

@@ -1,5 +1,5 @@
--- How a database's structure reads, one line for each thing there is. A missing ACL means the default one, and an ACL
--- has no order: both are spelled out. Each -- chunk is a query with one column.
+-- The structure of a database, one line for each object. A missing ACL means the default one, and an ACL has no order:
+-- both are spelled out. Each -- chunk is a query with one column.
 
 -- chunk: relations
 SELECT concat_ws(' ', 'relation', c.oid::regclass, c.relkind, 'owner', c.relowner::regrole, 'rls', c.relrowsecurity,

@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 import subprocess
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
@@ -70,3 +71,13 @@ def test_the_make_targets_of_the_readme_exist() -> None:
 def test_the_page_about_the_checklist_has_every_item() -> None:
     page = (ROOT / "docs" / "checking.md").read_text(encoding="utf-8")
     assert re.findall(r"^\| `(\w+)` \|", page, re.MULTILINE) == [item.name for item in ITEMS]
+
+
+def test_the_picture_of_the_house_has_every_layer_in_its_order() -> None:
+    settings = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    layers = settings["tool"]["importlinter"]["contracts"][0]["layers"]
+    picture = (ROOT / "docs" / "assets" / "house.svg").read_text(encoding="utf-8")
+    heights = {name: int(y) for y, name in re.findall(r'y="(\d+)"[^>]*/><text[^>]*class="name">(\w+)<', picture)}
+    drawn = [[heights[name] for name in layer.split(" | ")] for layer in layers]
+    assert all(len(set(layer)) == 1 for layer in drawn)
+    assert [layer[0] for layer in drawn] == sorted({layer[0] for layer in drawn})

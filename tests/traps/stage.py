@@ -75,9 +75,9 @@ class Stage:
     def explained(self, outcome: naive.Outcome) -> dict[str, Any]:
         """What lastgood explain makes of what psql said."""
         log = self.backups.parent / "psql.log"
-        log.write_text(outcome.said)
+        log.write_text(outcome.stderr)
         answer = self.lastgood("explain", log)
-        assert answer.status == 0, answer.said
+        assert answer.status == 0, answer.stderr
         return answer.document
 
     def script(self, name: str, environment: Mapping[str, str]) -> subprocess.Popen[bytes]:

@@ -600,7 +600,7 @@ class TestTrap12CommandsThatNeverExisted:
     def named(self, page: Path) -> list[str]:
         """The command lines of lastgood in a page: those between backquotes, and those in blocks."""
         text = page.read_text(encoding="utf-8")
-        blocks = re.findall(r"^```\w*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
+        blocks = re.findall(r"^```[^\n]*\n(.*?)^```", text, re.DOTALL | re.MULTILINE)
         spans = re.findall(r"(?<!`)`(lastgood [^`]+)`(?!`)", re.sub(r"^```.*?^```", "", text, flags=re.DOTALL | re.M))
         lines = [" ".join(line.split("   ")[0].split()) for block in blocks for line in block.splitlines()]
         piped = [line.rpartition(" | ")[2] for line in lines]
