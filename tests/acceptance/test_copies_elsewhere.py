@@ -226,6 +226,7 @@ def platform(server: EmbeddedServer, tmp_path: Path) -> Iterator[str]:
         connection.execute(sql.SQL("DROP ROLE {}").format(sql.Identifier(role)))
 
 
+@pytest.mark.postgres(18)
 def test_privileges_on_what_the_platform_owns_are_left_out_and_listed(
     server: EmbeddedServer, platform: str, lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -259,6 +260,7 @@ def test_privileges_on_what_the_platform_owns_are_left_out_and_listed(
     assert "=r/" in row[0]
 
 
+@pytest.mark.postgres(18)
 def test_a_strict_copy_stops_at_a_privilege_without_effect(
     server: EmbeddedServer, platform: str, lastgood: Lastgood, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -350,6 +350,7 @@ def test_an_archive_without_a_pg_restore_can_be_opened_but_not_read(server: Embe
     assert caught.value.message == f'cannot run "{missing}": no such file or directory'
 
 
+@pytest.mark.postgres(18)
 def test_an_archive_that_is_too_new_for_pg_restore(server: EmbeddedServer, tmp_path: Path) -> None:
     path = written(tmp_path, archive(server, "custom"))
     folder = programs(15)

@@ -144,6 +144,7 @@ def test_members_of_the_rich_database_are_what_pg_restore_gives(server: Embedded
         assert contents(source.path) == as_restored(source), options
 
 
+@pytest.mark.postgres(18)
 def test_the_newest_pg_dump_of_each_compression_was_tried(server: EmbeddedServer) -> None:
     assert "gzip" in compressions(server, "custom")
 
@@ -181,6 +182,7 @@ def test_members_come_in_portions_and_may_be_read_by_several_threads(server: Emb
         assert len(lengths) <= 2 + sum(lengths) // 100_000
 
 
+@pytest.mark.postgres(18)
 def test_a_directory_compressed_afterwards_is_read(server: EmbeddedServer, tmp_path: Path) -> None:
     whole = archive(server, "directory", "none")
     folder = shutil.copytree(whole, tmp_path / "dump")
@@ -299,6 +301,7 @@ def error_of(path: Path) -> BadPoint:
     return caught.value
 
 
+@pytest.mark.postgres(18)
 def test_damage_of_a_custom_archive_is_named(server: EmbeddedServer, tmp_path: Path) -> None:
     data = bytearray(archive(server, "custom", "none", *SMALL).read_bytes())
     path = tmp_path / "dump"
@@ -331,6 +334,7 @@ def test_damage_of_a_custom_archive_is_named(server: EmbeddedServer, tmp_path: P
     )
 
 
+@pytest.mark.postgres(18)
 def test_damage_of_compressed_rows_is_named(server: EmbeddedServer, tmp_path: Path) -> None:
     data = bytearray(archive(server, "custom", "gzip", *SMALL).read_bytes())
     path = tmp_path / "dump"
@@ -344,6 +348,7 @@ def test_damage_of_compressed_rows_is_named(server: EmbeddedServer, tmp_path: Pa
     assert type(error_of(path)) is Corrupt
 
 
+@pytest.mark.postgres(18)
 def test_files_of_a_directory_that_are_not_there_are_named(server: EmbeddedServer, tmp_path: Path) -> None:
     folder = shutil.copytree(archive(server, "directory", "gzip", *SMALL), tmp_path / "dump")
     there = found(open_dump(folder))

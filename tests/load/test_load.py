@@ -89,6 +89,7 @@ def test_the_first_error_ends_all_sessions_and_names_its_place(
     assert one(live, "SELECT count(*) FROM pg_stat_activity WHERE application_name LIKE 'lastgood load%'") == 0
 
 
+@pytest.mark.postgres(18)
 def test_statistics_that_the_dump_brings_are_kept(server: EmbeddedServer, live: Target, tmp_path: Path) -> None:
     with live.connect() as connection:
         connection.execute("ANALYZE public.kept")

@@ -28,7 +28,7 @@ def test_two_that_wait_for_each_other_are_not_the_end(stage: Stage) -> None:
     key = command("ALTER TABLE ONLY public.a ADD CONSTRAINT f FOREIGN KEY (i) REFERENCES public.b(i);\n")
     waits: list[float] = []
     with stage.connect() as ours, stage.connect() as theirs, stage.connect() as third:
-        ours.execute("SET deadlock_timeout = '10ms'")
+        ours.execute("SET deadlock_timeout = '2s'")
         theirs.execute("SET deadlock_timeout = '1min'")
         ours.execute("SET lock_timeout = 0")
         pid = ours.info.backend_pid
