@@ -33,12 +33,12 @@ from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live, unlock
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
-from lastgood.run import prepare
+from lastgood.run import pause, prepare
 from lastgood.run.context import Run
 from lastgood.run.outcome import told
 from lastgood.run.report import FinishReport, Report, finish_report, report_of
 from lastgood.run.runner import Step, drive
-from lastgood.run.steps import finish, pause
+from lastgood.run.steps import finish
 from lastgood.run.steps.build import Build
 from lastgood.run.steps.carry_over import CarryOver
 from lastgood.run.steps.emergency import Emergency

@@ -39,8 +39,8 @@ from lastgood.postgres.pgbouncer import consoles, findings
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.process import interrupts
+from lastgood.run import pause as pool
 from lastgood.run.report import PauseReport, pause_report
-from lastgood.run.steps import pause as pool
 
 
 class UndoPlan(Frozen):

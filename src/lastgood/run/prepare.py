@@ -31,7 +31,7 @@ from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.mark import OVERRIDE, Mark, server_clock
 from lastgood.postgres.server import Connection, Target
-from lastgood.run.steps.pause import planned_pauses
+from lastgood.run.pause import planned_pauses
 
 
 def lock_name(run: str) -> str:

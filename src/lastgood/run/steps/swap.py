@@ -24,9 +24,9 @@ from lastgood.postgres.mark import DEPLOYMENT, marked
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.postgres.state import DatabaseState
 from lastgood.postgres.waits import bounded
+from lastgood.run import pause as pool
 from lastgood.run.context import Run
 from lastgood.run.steps import fence
-from lastgood.run.steps import pause as pool
 from lastgood.run.steps.build import mark_of
 
 
