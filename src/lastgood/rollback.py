@@ -15,7 +15,6 @@ a run that stopped, on any machine; ``abort`` walks it back.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
 from contextlib import suppress
 from typing import Any
 
@@ -33,45 +32,13 @@ from lastgood.postgres.exchange import helper_session
 from lastgood.postgres.lock import Claim, holder, lock_live, unlock
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
-from lastgood.run import pause, prepare
+from lastgood.run import pause, prepare, steps
 from lastgood.run.context import Run
 from lastgood.run.outcome import told
 from lastgood.run.report import FinishReport, Report, finish_report, report_of
-from lastgood.run.runner import Step, drive
+from lastgood.run.runner import drive
 from lastgood.run.steps import finish
-from lastgood.run.steps.build import Build
-from lastgood.run.steps.carry_over import CarryOver
-from lastgood.run.steps.emergency import Emergency
-from lastgood.run.steps.fence import Fence
 from lastgood.run.steps.fence import release as release_fence
-from lastgood.run.steps.finish import Finish
-from lastgood.run.steps.prove import Prove
-from lastgood.run.steps.reopen import Reopen
-from lastgood.run.steps.service import Checks, Start, Stop
-from lastgood.run.steps.swap import Swap
-from lastgood.run.steps.watch import Before, Watch
-
-Stages = Sequence[Sequence[Sequence[Step[Run]]]]
-
-# What is done when the switch is done.
-AFTER: Stages = (
-    [[Reopen()]],
-    [[Start()]],
-    [[Checks()]],
-    [[Watch()]],
-    [[Finish()]],
-)
-# The stages one after the other; in each, lanes that run at the same time. Those that say that this run does not want
-# them are left out.
-STAGES: Stages = (
-    [[Before()]],
-    [[Stop("now")]],
-    [[Fence()]],
-    [[Emergency()], [Build(), CarryOver(), Prove()]],
-    [[Stop("at-swap")]],
-    [[Swap()]],
-    *AFTER,
-)
 
 
 def plan(request: Request, emit: Emit = silent) -> Prepared:
@@ -187,7 +154,7 @@ def _drive(
             run.helper = helper_session(server)
             first = [run.told_to_go_on] if goes_back else []
             with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
-                drive(run, AFTER if run.at_swap else STAGES)
+                drive(run, steps.after_commit() if run.at_swap else steps.STAGES)
         except BaseException as error:
             # Where the error itself is raised, it must not become its own cause.
             said = told(run, error)

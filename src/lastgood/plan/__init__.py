@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.application import Application
-from lastgood.checklist import Attestation, Checklist, Override
+from lastgood.checklist import BACKUP, Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.config.tables import Check, Drill
@@ -66,6 +66,11 @@ class Request:
     pgbouncer: PgBouncer = NO_PGBOUNCER
     drill: Drill = field(default_factory=Drill)
     database: str | None = None
+
+    @property
+    def skips_backup(self) -> bool:
+        """Whether an override leaves the emergency backup out."""
+        return any(each.item == BACKUP for each in self.overrides)
 
 
 class PlannedPoint(Frozen):
@@ -169,7 +174,7 @@ class CodeRun(Frozen):
 
 
 class PlannedStep(Frozen):
-    """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
+    """One step, in words for people; ``effect`` says what readers and writers of the live database notice."""
 
     name: str
     title: str

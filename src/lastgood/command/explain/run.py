@@ -13,19 +13,8 @@ from lastgood.command.explain.explained import Explained, explain
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import SENSELESS, Journal
 from lastgood.models import Frozen
-from lastgood.run.steps.build import Build
-from lastgood.run.steps.carry_over import CarryOver
-from lastgood.run.steps.emergency import Emergency
-from lastgood.run.steps.fence import Fence
-from lastgood.run.steps.finish import Finish
-from lastgood.run.steps.prove import Prove
-from lastgood.run.steps.reopen import Reopen
-from lastgood.run.steps.service import Checks, Start, Stop
-from lastgood.run.steps.swap import Swap
-from lastgood.run.steps.watch import Before, Watch
+from lastgood.run import steps
 
-_STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
-TITLES = {**{each.name: each.title for each in _STEPS}, **deployment.TITLES}
 _BACK = "switch the names back"
 
 
@@ -72,6 +61,11 @@ class RunStory(Frozen):
     explained: Explained | None
 
 
+def titles() -> dict[str, str]:
+    """Name → title of what a journal calls a step: those of a rollback and of a deployment."""
+    return {**steps.titles(), **deployment.TITLES}
+
+
 def newest(state: Path) -> str | None:
     """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
     none means what was done to the database."""
@@ -110,8 +104,8 @@ def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
     # A restore or a drill has no plan; its one entry says what it did.
     plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
     kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
-    steps = _steps(entries, kind)
-    by_name = {each.name: each for each in steps}
+    taken = _steps(entries, kind)
+    by_name = {each.name: each for each in taken}
     last = _end(entries)
     ended = last if last is not None and last["status"] not in _NOT_THE_END else None
     failed = next((each for each in reversed(entries) if each["event"] == "failed"), None)
@@ -140,7 +134,7 @@ def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
         begun=datetime.fromisoformat(entries[0]["at"]),
         last=datetime.fromisoformat(entries[-1]["at"]),
         outcome=outcome,
-        steps=tuple(steps),
+        steps=tuple(taken),
         failed_in=_at_work(entries, failed) if failed is not None and ended is None else (),
         reason=reason,
         state=said,
@@ -158,6 +152,7 @@ def _end(entries: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
 
 def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
     found: dict[str, Step] = {}
+    known = titles()
     states: dict[str, Literal["begun", "done", "undone", "undo failed"]] = {
         "doing": "begun",
         "done": "done",
@@ -167,7 +162,7 @@ def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
     for each in entries:
         if each["event"] in states:
             name = str(each["step"])
-            title = _BACK if kind == "undo" else TITLES.get(name, name)
+            title = _BACK if kind == "undo" else known.get(name, name)
             step = Step(name=name, title=title, state=states[each["event"]], at=datetime.fromisoformat(each["at"]))
             found[name] = step
     return list(found.values())

@@ -6,7 +6,7 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from lastgood.command.explain.run import TITLES, story_of
+from lastgood.command.explain.run import story_of, titles
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import RunLine, Runs
 from lastgood.journal import SENSELESS, Journal
@@ -44,7 +44,7 @@ def _line(journal: Journal) -> RunLine | None:
     entries = list(journal.replay())
     if not entries:
         return None
-    story, told = story_of(journal, entries), Chronicle(entries, TITLES)
+    story, told = story_of(journal, entries), Chronicle(entries, titles())
     first = next((each for each in entries if each.get("by") and each.get("host")), {})
     begun = told.begun
     seconds = (told.ended - begun).total_seconds()

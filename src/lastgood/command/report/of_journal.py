@@ -12,7 +12,7 @@ from pydantic import ValidationError
 
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
-from lastgood.command.explain.run import TITLES, RunStory, story_of
+from lastgood.command.explain.run import RunStory, story_of, titles
 from lastgood.command.report import afterwards, holdings
 from lastgood.command.report.afterwards import Look, Measured
 from lastgood.command.report.chronicle import Chronicle, Entry
@@ -26,7 +26,7 @@ from lastgood.journal import SENSELESS, Journal, incidents
 def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: Server | None = None) -> RunRecord:
     """The record; ``entries`` are those of the journal, one at least. The server is asked unless ``seen`` is what it
     has just shown. Raises ValueError, KeyError, TypeError for a journal that makes no sense."""
-    story, told = story_of(journal, entries), Chronicle(entries, TITLES)
+    story, told = story_of(journal, entries), Chronicle(entries, titles())
     plan = next((each["plan"] for each in reversed(entries) if isinstance(each.get("plan"), Mapping)), None)
     ended = next((each for each in reversed(entries) if each["event"] == "ended"), {})
     report = ended.get("report")

@@ -14,6 +14,7 @@ from lastgood.errors import Refused
 from lastgood.journal import person
 from lastgood.load.rebuild import rebuild, rules_for
 from lastgood.load.repairs import Rules
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
@@ -27,6 +28,12 @@ class Build:
     title = "build the restored database beside the live one"
     commits = False
     tidies = True
+
+    def planned(self, request: Request) -> PlannedStep:
+        """The live database is only read."""
+        return PlannedStep(
+            name=self.name, title="Build the restored database beside the live one", effect="nobody notices"
+        )
 
     def do(self, run: Run) -> Mapping[str, Any]:
         plan = run.plan

@@ -13,6 +13,7 @@ from lastgood import fault
 from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.load.deferred import remainder
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import privileges
 from lastgood.postgres.apply import apply
 from lastgood.postgres.server import Connection, quiet_event_triggers
@@ -41,6 +42,10 @@ class CarryOver:
     name = "carry_over"
     title = "carry over owners and grants"
     commits = False
+
+    def planned(self, request: Request) -> PlannedStep:
+        """The settings that it promises too come with the switch."""
+        return PlannedStep(name=self.name, title="Carry over owners, grants and settings", effect="nobody notices")
 
     def do(self, run: Run) -> Mapping[str, Any]:
         plan, found = run.plan, run.findings.carried_over

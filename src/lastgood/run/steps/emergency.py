@@ -17,6 +17,7 @@ from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.load import history
 from lastgood.load.costs import Effort, Spent
+from lastgood.plan import PlannedStep, Request
 from lastgood.points import dump_point
 from lastgood.run.context import Run
 
@@ -32,6 +33,14 @@ class Emergency:
     name = "emergency"
     title = "back up the live database as it is now"
     commits = False
+
+    def planned(self, request: Request) -> PlannedStep:
+        """An override that leaves it out is shown too."""
+        if request.skips_backup:
+            return PlannedStep(name=self.name, title="Make no emergency backup", effect="as the override says")
+        return PlannedStep(
+            name=self.name, title="Back up the live database as it is now", effect="beside the next step"
+        )
 
     def do(self, run: Run) -> Mapping[str, Any]:
         override = run.plan.checklist.override(BACKUP)

@@ -17,6 +17,7 @@ import psycopg
 
 from lastgood import fault
 from lastgood.events import Caution
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.activity import writes
 from lastgood.postgres.table_locks import Guard, held, lock_all
@@ -29,6 +30,16 @@ class Fence:
     name = "fence"
     title = "keep writers out of the live database (readers go on)"
     commits = False
+
+    def planned(self, request: Request) -> PlannedStep:
+        """From when on writers wait."""
+        if request.fence == "now":
+            return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers go on")
+        return PlannedStep(
+            name=self.name,
+            title="Leave writers alone until the switch",
+            effect="what they write until then stays in the kept database",
+        )
 
     def do(self, run: Run) -> Mapping[str, Any]:
         if run.plan.fence == "at-swap":

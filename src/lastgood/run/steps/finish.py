@@ -15,7 +15,7 @@ from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.work import Finished, finish, in_service
-from lastgood.plan import Request
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.mark import marked
@@ -34,6 +34,16 @@ class Finish:
     def wanted(self, run: Run) -> bool:
         """Whether anything was put off."""
         return run.plan.reopen_when == "usable"
+
+    def planned(self, request: Request) -> PlannedStep | None:
+        """Only where the run reopens before everything is done."""
+        if request.reopen_when != "usable":
+            return None
+        return PlannedStep(
+            name=self.name,
+            title="Finish what could wait",
+            effect="the application works meanwhile; undo stays possible",
+        )
 
     def do(self, run: Run) -> Mapping[str, Any]:
         oid = run.findings.restored_oid or database.describe(run.maintenance, run.plan.live).oid

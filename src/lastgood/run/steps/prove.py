@@ -10,6 +10,7 @@ from lastgood.dump.deferral import Deferrable
 from lastgood.events import Note
 from lastgood.load.deferred import choice, remainder
 from lastgood.load.rebuild import prove
+from lastgood.plan import PlannedStep, Request
 from lastgood.run.context import Run
 
 
@@ -19,6 +20,10 @@ class Prove:
     name = "prove"
     title = "prove that it equals the restore point"
     commits = False
+
+    def planned(self, request: Request) -> PlannedStep:
+        """The last thing before the switch."""
+        return PlannedStep(name=self.name, title="Prove that it equals the restore point", effect="or stop here")
 
     def do(self, run: Run) -> Mapping[str, Any]:
         name = run.plan.shadow

@@ -9,6 +9,7 @@ from typing import Any
 import psycopg
 
 from lastgood.errors import Stopped
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres.activity import writes
 from lastgood.run.context import Run
 
@@ -21,6 +22,10 @@ class Reopen:
     name = "reopen"
     title = "verify that the live name answers with the restored database"
     commits = False
+
+    def planned(self, request: Request) -> PlannedStep:
+        """The first thing after the switch."""
+        return PlannedStep(name=self.name, title="Verify that the live name answers", effect="undo stays possible")
 
     def do(self, run: Run) -> Mapping[str, Any]:
         proof = run.findings.fence

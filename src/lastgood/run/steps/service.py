@@ -12,8 +12,14 @@ from lastgood.application.results import ApplicationReport, HealthResult, HookRe
 from lastgood.application.service import AGAIN, BEFORE, HookFailed, Service
 from lastgood.errors import ChecksFailed, Failed
 from lastgood.events import Progress
-from lastgood.plan import Fence
+from lastgood.plan import Fence, PlannedStep, Request
 from lastgood.run.context import Run
+
+_ON_FAILURE = {
+    "undo": "the switch is undone",
+    "ask": "you are asked whether to undo the switch",
+    "keep": "the restored database stays, and undo is possible",
+}
 
 
 def facts_of(run: Run) -> dict[str, str]:
@@ -72,6 +78,16 @@ class Stop:
         """Whether this is the moment for it."""
         return run.application.stops and self._when == ("now" if run.stopped_before else run.plan.fence)
 
+    def planned(self, request: Request) -> PlannedStep | None:
+        """At the moment that ``--fence`` chooses."""
+        if not request.application.stops or self._when != request.fence:
+            return None
+        return PlannedStep(
+            name=self.name,
+            title="Stop the application" if request.application.hooks.stop else "Turn maintenance mode on",
+            effect=f"{'' if self._when == 'now' else 'as late as can be: '}users notice from here on",
+        )
+
     def do(self, run: Run) -> Mapping[str, Any]:
         try:
             service_of(run, whatever_the_disk_says=False).stop(run.plan.run, "before the switch", run.cancelled)
@@ -106,6 +122,16 @@ class Start:
         """Whether there is a hook for it, or something to remember that was stopped."""
         return run.application.starts or run.application.stops
 
+    def planned(self, request: Request) -> PlannedStep | None:
+        """Only where there is a hook for it."""
+        if not request.application.starts:
+            return None
+        return PlannedStep(
+            name=self.name,
+            title="Start the application" if request.application.hooks.start else "Turn maintenance mode off",
+            effect="users are back",
+        )
+
     def do(self, run: Run) -> Mapping[str, Any]:
         fault.point("application.before_start")
         service = service_of(run)
@@ -134,6 +160,21 @@ class Checks:
     def wanted(self, run: Run) -> bool:
         """Whether there is anything to ask."""
         return run.application.checked
+
+    def planned(self, request: Request) -> PlannedStep | None:
+        """What is asked, and what follows when the answer is bad."""
+        application = request.application
+        if not application.checked:
+            return None
+        asked = [
+            *(["its health is asked"] if application.health is not None else []),
+            *(["the smoke command is run"] if application.hooks.smoke is not None else []),
+        ]
+        return PlannedStep(
+            name=self.name,
+            title="Ask the application whether it works",
+            effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
+        )
 
     def do(self, run: Run) -> Mapping[str, Any]:
         said = []

@@ -12,6 +12,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Stopped
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
@@ -36,6 +37,13 @@ class Swap:
     name = "swap"
     title = "switch the names (readers reconnect)"
     commits = True
+
+    def planned(self, request: Request) -> PlannedStep:
+        """What every session of the live database notices."""
+        held = "; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""
+        return PlannedStep(
+            name=self.name, title="Switch the names", effect=f"all sessions are ended once, and reconnect{held}"
+        )
 
     def do(self, run: Run) -> Mapping[str, Any]:
         plan = run.plan

@@ -12,6 +12,7 @@ from lastgood.application import figures, sentry
 from lastgood.application.results import WatchResult
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Note, Progress
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres.activity import Sample, sample
 from lastgood.postgres.exchange import names
 from lastgood.postgres.lock import unlock
@@ -36,6 +37,9 @@ class Before:
     def wanted(self, run: Run) -> bool:
         """Whether there will be a watch."""
         return run.application.watch is not None and run.application.watch.length > 0
+
+    def planned(self, request: Request) -> None:
+        """Nobody notices, and the watch itself says what it compares with."""
 
     def do(self, run: Run) -> Mapping[str, Any]:
         found: dict[str, float | None] = {}
@@ -99,6 +103,17 @@ class Watch:
     def wanted(self, run: Run) -> bool:
         """Whether lastgood.toml or the command line asks for it."""
         return run.application.watch is not None and run.application.watch.length > 0
+
+    def planned(self, request: Request) -> PlannedStep | None:
+        """Only where the application's settings ask for it."""
+        watch = request.application.watch
+        if watch is None or not watch.length:
+            return None
+        return PlannedStep(
+            name=self.name,
+            title=f"Watch the server for {watch.length:g} s",
+            effect="against its figures of before; nobody notices, and it may be interrupted",
+        )
 
     def do(self, run: Run) -> Mapping[str, Any]:
         # Whoever sees trouble must be able to undo from another terminal.
