@@ -146,10 +146,7 @@ def _drive(
         # Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass.
         info = maintenance.info
         prepared.request.application.scrub.learn([info.password], public=[info.user, info.host])
-        run = Run(prepared, maintenance, journal, emit)
-        run.at_swap = switched
-        stopped = record.read(prepared.request.state, run.target)
-        run.stopped_before = stopped is not None and stopped.by == plan.run and stopped.state == "stopped"
+        run = Run(prepared, maintenance, journal, emit, switched=switched)
         try:
             run.helper = helper_session(server)
             first = [run.told_to_go_on] if goes_back else []

@@ -5,14 +5,15 @@ from __future__ import annotations
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import psycopg
 
-from lastgood.application import Application
+from lastgood.application import Application, hooks
 from lastgood.application.results import HealthResult, HookResult, WatchResult
+from lastgood.application.service import Service
 from lastgood.dump.deferral import Division
 from lastgood.dump.names import Relation
 from lastgood.errors import Refused
@@ -83,7 +84,6 @@ class Findings:
     shadow_kept: bool = False
     division: Division | None = None
     finished: Finished | None = None
-    hooks: list[HookResult] = field(default_factory=list)
     started_again: bool = False
     health: HealthResult | None = None
     before: dict[str, float | None] = field(default_factory=dict)
@@ -94,10 +94,13 @@ class Findings:
 class Run:
     """What the steps of one run share. ``maintenance`` holds the lock that makes this the only run; the swap is issued
     on it, so that a run which lost its lock cannot switch. ``helper`` ends the others' sessions in the swap: opened at
-    the beginning, since at the end there may be no connection left for it. ``stopped_before``: a run that is resumed
-    had stopped the application already."""
+    the beginning, since at the end there may be no connection left for it. ``service`` is the application that uses the
+    live database; what its hooks give goes into the journal. ``stopped_before``: a run that is resumed had stopped it
+    already. ``switched``: a run that is resumed had switched already."""
 
-    def __init__(self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit) -> None:
+    def __init__(
+        self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit, *, switched: bool = False
+    ) -> None:
         self.prepared = prepared
         self.plan: Plan = prepared.plan
         self.maintenance = maintenance
@@ -105,13 +108,21 @@ class Run:
         self.emit = emit
         self.seconds: dict[str, float] = {}
         self.findings = Findings()
-        self.stopped_before = False
         self.helper: Connection | None = None
         self.fence_connection: Connection | None = None
         self.fence_over = threading.Event()
         self.fence_used = threading.Lock()
         self.interrupted = False
-        self.at_swap = False  # from here on only the server can tell what the live name means
+        self.at_swap = switched  # from here on only the server can tell what the live name means
+        plan = self.plan
+        # Never a password: the point is a path, the rest are names.
+        facts = hooks.environment(
+            run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path
+        )
+        self.service = Service(self.application, self.target, prepared.request.state, facts, emit, self._hook_ended)
+        stopped = self.service.record
+        self.stopped_before = stopped is not None and stopped.by == plan.run and stopped.state == "stopped"
+        self._undisturbed = switched
         self._asked_to_stop = False
         self._cancelled = threading.Event()
         self._busy: set[Connection] = set()
@@ -145,6 +156,12 @@ class Run:
                 self._busy.discard(connection)
             connection.close()
 
+    def _hook_ended(self, result: HookResult) -> None:
+        """Before the switch nothing is done without a record; after it, and on the way back, users wait for the
+        application, not for the record."""
+        with suppress(OSError) if self._undisturbed else nullcontext():
+            self.journal.write("hook", **result.model_dump(mode="json"))
+
     def cancelled(self) -> bool:
         """Whether the run is to stop."""
         return self._asked_to_stop or self._cancelled.is_set()
@@ -173,6 +190,7 @@ class Run:
     def carry_on(self) -> None:
         """From here on work is undisturbed: the steps' undo, or what follows the commit point."""
         self._asked_to_stop = False
+        self._undisturbed = True
         self._cancelled.clear()
         try:
             self.maintenance.execute("SELECT 1")
@@ -198,3 +216,8 @@ class Run:
                 if time.monotonic() > deadline:
                     return
             time.sleep(0.2)  # the server may be restarting; nothing announces its return
+
+
+def _facts(plan: Plan) -> dict[str, str]:
+    """What hooks find in their environment. Never a password: the point is a path, the rest are names."""
+    return hooks.environment(run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path)

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import psycopg
 
-from lastgood.application import record
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.exchange import names
@@ -17,7 +16,7 @@ def told(run: Run, error: BaseException) -> BaseException:
     """The error as the user is to see it: with the state that the live database is really in."""
     live, name = run.plan.live, run.plan.run
     after = switched(run)
-    stopped = record.read(run.prepared.request.state, run.target)
+    stopped = run.service.record
     asleep = " The application is stopped." if stopped is not None and stopped.state == "stopped" else ""
     if after is None and not isinstance(error, Stopped):
         return Stopped(

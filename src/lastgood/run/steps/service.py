@@ -3,13 +3,13 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
 from typing import Any
 
 from lastgood import fault
-from lastgood.application import health, hooks
-from lastgood.application.results import ApplicationReport, HealthResult, HookResult
-from lastgood.application.service import AGAIN, BEFORE, HookFailed, Service
+from lastgood.application import health
+from lastgood.application.results import ApplicationReport, HealthResult
+from lastgood.application.service import AGAIN, BEFORE, HookFailed
 from lastgood.errors import ChecksFailed, Failed
 from lastgood.events import Progress
 from lastgood.plan import Fence, PlannedStep, Request
@@ -22,30 +22,13 @@ _ON_FAILURE = {
 }
 
 
-def facts_of(run: Run) -> dict[str, str]:
-    """What hooks find in their environment. Never a password: the point is a path, the rest are names."""
-    plan = run.plan
-    return hooks.environment(run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path)
-
-
-def service_of(run: Run, *, whatever_the_disk_says: bool = True) -> Service:
-    """The application of a run; what its hooks give goes into the run's journal and report. Before the switch nothing
-    is done without a record; after it, and on the way back, users wait for the application, not for the record."""
-
-    def told(result: HookResult) -> None:
-        run.findings.hooks.append(result)
-        with suppress(OSError) if whatever_the_disk_says else nullcontext():
-            run.journal.write("hook", **result.model_dump(mode="json"))
-
-    return Service(run.application, run.target, run.prepared.request.state, facts_of(run), run.emit, told)
-
-
 def report_of(run: Run) -> ApplicationReport | None:
     """What is known of the application so far; None where nothing was to be done about it."""
     found = run.findings
-    if not found.hooks and found.health is None and found.watch is None:
+    hooks = run.service.results
+    if not hooks and found.health is None and found.watch is None:
         return None
-    return ApplicationReport(hooks=tuple(found.hooks), health=found.health, watch=found.watch)
+    return ApplicationReport(hooks=tuple(hooks), health=found.health, watch=found.watch)
 
 
 def checks_failed(run: Run, problem: str) -> ChecksFailed:
@@ -90,7 +73,7 @@ class Stop:
 
     def do(self, run: Run) -> Mapping[str, Any]:
         try:
-            service_of(run, whatever_the_disk_says=False).stop(run.plan.run, "before the switch", run.cancelled)
+            run.service.stop(run.plan.run, "before the switch", run.cancelled)
         except HookFailed as error:
             raise Failed(
                 f"cannot stop the application: {error}",
@@ -100,11 +83,11 @@ class Stop:
         return {"detail": ", ".join(name for name in BEFORE if run.application.command(name) is not None)}
 
     def undo(self, run: Run) -> None:
-        service = service_of(run)
-        if service.record is None or service.record.by != run.plan.run:
+        stopped = run.service.record
+        if stopped is None or stopped.by != run.plan.run:
             return
-        service.start_again("walking back")
-        service.well()
+        run.service.start_again("walking back")
+        run.service.well()
         run.findings.started_again = True
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
@@ -134,13 +117,12 @@ class Start:
 
     def do(self, run: Run) -> Mapping[str, Any]:
         fault.point("application.before_start")
-        service = service_of(run)
         try:
-            service.start("after the switch", cancelled=run.cancelled)
+            run.service.start("after the switch", cancelled=run.cancelled)
         except HookFailed as error:
             raise checks_failed(run, f"it could not be started: {error}") from error
         if not run.application.checked:
-            service.well()
+            run.service.well()
         return {"detail": ", ".join(name for name in AGAIN.values() if run.application.command(name) is not None)}
 
     def undo(self, run: Run) -> None:
@@ -181,14 +163,13 @@ class Checks:
         if run.application.health is not None:
             found = ask_health(run)
             said.append(f"healthy, {found.status} after {found.tries} tries" if found.tries > 1 else "healthy")
-        service = service_of(run)
         if run.application.hooks.smoke is not None:
             try:
-                service.hook("smoke", "after the switch", run.cancelled)
+                run.service.hook("smoke", "after the switch", run.cancelled)
             except HookFailed as error:
                 raise checks_failed(run, str(error)) from error
             said.append("smoke command passed")
-        service.well()
+        run.service.well()
         return {"detail": ", ".join(said)}
 
     def undo(self, run: Run) -> None:
