@@ -12,11 +12,8 @@ from lastgood.checklist import Attestation, Override, Verdict
 from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
-from lastgood.loss import settled
 from lastgood.models import Document, Frozen
 from lastgood.plan import PlannedPoint, TableLoss
-from lastgood.run.context import Pause, Run
-from lastgood.run.steps import service as application_steps
 
 
 class ProvedTable(Frozen):
@@ -142,13 +139,6 @@ class PauseReport(Frozen):
     cut: tuple[str, ...]
 
 
-def pause_report(pause: Pause | None) -> PauseReport | None:
-    """A pause, as data; None where nobody was held back."""
-    if pause is None or not pause.databases:
-        return None
-    return PauseReport(databases=pause.databases, seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
-
-
 class Report(Document):
     """A rollback that is done. ``format`` is raised when a field changes its meaning. As JSON: ``document()``.
 
@@ -179,54 +169,3 @@ class Report(Document):
     application: ApplicationReport | None = None
     loss: tuple[TableLoss, ...] = ()
     undo_command: str
-
-
-def report_of(run: Run, total: float) -> Report:
-    """The report of a run whose steps are all done."""
-    plan, found = run.plan, run.findings
-    took, comparison, carried = run.seconds, found.comparison, found.carried_over
-    outage = found.exchanged.outage if found.exchanged is not None else 0.0
-    began = found.fence.began if found.fence is not None else None
-    fenced = found.switched - began if began is not None and found.switched is not None else outage
-    return Report(
-        run=plan.run,
-        point=plan.point,
-        live=plan.live,
-        kept=plan.kept,
-        shadow=plan.shadow,
-        tables=proved_tables(comparison),
-        carried_over=CarriedOverReport(
-            settings=carried.settings,
-            privileges=carried.privileges,
-            roles_tried=carried.roles_tried,
-            remarks=carried.remarks,
-        ),
-        fence=FenceReport(
-            kind=found.fence.kind if found.fence is not None else "none",
-            proof=found.fence.proof if found.fence is not None else "",
-            writes_after=found.fence.writes_after if found.fence is not None else None,
-        ),
-        seconds=Seconds(
-            plan=round(run.prepared.seconds, 3),
-            emergency=round(took.get("emergency", 0.0), 3),
-            build=round(took.get("build", 0.0) + took.get("carry_over", 0.0), 3),
-            prove=round(took.get("prove", 0.0), 3),
-            swap=round(took.get("swap", 0.0), 3),
-            finish=round(took.get("finish", 0.0), 3),
-            write_outage=round(fenced, 3),
-            read_outage=round(outage, 3),
-            total=round(total, 3),
-        ),
-        emergency_backup=str(found.emergency) if found.emergency is not None else None,
-        skipped=skipped_of(found.skipped),
-        repaired=repaired_of(found.repaired),
-        not_compared=comparison.not_compared if comparison is not None else (),
-        pause=pause_report(found.pause),
-        finished=finished_of(found.finished) if found.finished is not None else None,
-        verdict=plan.checklist.verdict,
-        overrides=plan.checklist.overrides,
-        attestations=plan.checklist.attestations,
-        application=application_steps.report_of(run),
-        loss=settled(plan.loss, str(found.emergency) if found.emergency is not None else None, run.prepared.facts),
-        undo_command=f"lastgood undo {plan.run}",
-    )

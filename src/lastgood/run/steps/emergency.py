@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -20,11 +22,24 @@ from lastgood.load.costs import Effort, Spent
 from lastgood.plan import PlannedStep, Request
 from lastgood.points import dump_point
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
 
 GO_ON = (
     "If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced database itself is "
     "kept."
 )
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackedUp(Result):
+    """The emergency backup. Without a ``path`` none was made: ``overridden`` is the reason that a person gave."""
+
+    path: Path | None = None
+    overridden: str = ""
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"path": str(self.path)} if self.path is not None else {"overridden": self.overridden}
 
 
 class Emergency:
@@ -42,12 +57,12 @@ class Emergency:
             name=self.name, title="Back up the live database as it is now", effect="beside the next step"
         )
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def do(self, run: Run) -> BackedUp:
         override = run.plan.checklist.override(BACKUP)
         if override is not None:
             text = f"no emergency backup is made: overridden by {override.by} ({override.reason})"
             run.emit(Caution(f'{text}; the replaced database itself is kept as "{run.plan.kept}"'))
-            return {"overridden": override.reason, "detail": "none is made, as the override says"}
+            return BackedUp(overridden=override.reason, detail="none is made, as the override says")
         began = time.monotonic()
         try:
             point = dump_point.take(
@@ -61,9 +76,8 @@ class Emergency:
         except Failed as error:
             error.hint = f"{error.hint} {GO_ON}".strip()
             raise
-        run.findings.emergency = point.path
         _teach(run, time.monotonic() - began)
-        return {"path": str(point.path), "detail": f"{point.path.name}, verified"}
+        return BackedUp(path=point.path, detail=f"{point.path.name}, verified")
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: a complete backup stays (it is a restore point), an incomplete one removed itself."""

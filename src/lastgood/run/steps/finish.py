@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -22,6 +23,15 @@ from lastgood.postgres.mark import marked
 from lastgood.postgres.strain import Limits
 from lastgood.process import interrupts
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
+from lastgood.run.steps.swap import Switched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed(Result):
+    """What was done after the reopening."""
+
+    finished: Finished
 
 
 class Finish:
@@ -45,15 +55,16 @@ class Finish:
             effect="the application works meanwhile; undo stays possible",
         )
 
-    def do(self, run: Run) -> Mapping[str, Any]:
-        oid = run.findings.restored_oid or database.describe(run.maintenance, run.plan.live).oid
+    def do(self, run: Run) -> Completed:
+        switched = run.result(Switched)
+        oid = switched.oid if switched is not None else database.describe(run.maintenance, run.plan.live).oid
         # It may take hours, and an undo must be possible all the time. It has a lock of its own.
         unlock(run.maintenance)
         limits = Limits(max_wal_lag=run.prepared.request.pace.max_wal_lag)
-        run.findings.finished = finish(
+        done = finish(
             run.target, run.plan.run, oid=oid, limits=limits, emit=run.emit, cancelled=run.cancelled, record=run.journal
         )
-        return {"detail": str(run.findings.finished)}
+        return Completed(finished=done, detail=str(done))
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: never walked back, and what is done of it does no harm."""

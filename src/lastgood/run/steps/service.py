@@ -4,16 +4,18 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from lastgood import fault
 from lastgood.application import health
-from lastgood.application.results import ApplicationReport, HealthResult
+from lastgood.application.results import ApplicationReport, HealthResult, WatchResult
 from lastgood.application.service import AGAIN, BEFORE, HookFailed
 from lastgood.errors import ChecksFailed, Failed
 from lastgood.events import Progress
 from lastgood.plan import Fence, PlannedStep, Request
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
 
 _ON_FAILURE = {
     "undo": "the switch is undone",
@@ -22,16 +24,17 @@ _ON_FAILURE = {
 }
 
 
-def report_of(run: Run) -> ApplicationReport | None:
-    """What is known of the application so far; None where nothing was to be done about it."""
-    found = run.findings
+def application_report(run: Run, health: HealthResult | None, watch: WatchResult | None) -> ApplicationReport | None:
+    """What was done about the application, and how it is; None where nothing was to be done."""
     hooks = run.service.results
-    if not hooks and found.health is None and found.watch is None:
+    if not hooks and health is None and watch is None:
         return None
-    return ApplicationReport(hooks=tuple(hooks), health=found.health, watch=found.watch)
+    return ApplicationReport(hooks=tuple(hooks), health=health, watch=watch)
 
 
-def checks_failed(run: Run, problem: str) -> ChecksFailed:
+def checks_failed(
+    run: Run, problem: str, health: HealthResult | None = None, watch: WatchResult | None = None
+) -> ChecksFailed:
     """The error for an application that does not work with the restored database."""
     plan = run.plan
     error = ChecksFailed(
@@ -41,7 +44,7 @@ def checks_failed(run: Run, problem: str) -> ChecksFailed:
         run=plan.run,
         problem=problem,
     )
-    report = report_of(run)
+    report = application_report(run, health, watch)
     error.details = {"run": plan.run, "application": report.model_dump(mode="json") if report is not None else None}
     return error
 
@@ -71,7 +74,7 @@ class Stop:
             effect=f"{'' if self._when == 'now' else 'as late as can be: '}users notice from here on",
         )
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def do(self, run: Run) -> Result:
         try:
             run.service.stop(run.plan.run, "before the switch", run.cancelled)
         except HookFailed as error:
@@ -80,7 +83,7 @@ class Stop:
                 hint="Mend the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
             ) from error
         fault.point("application.after_stop")
-        return {"detail": ", ".join(name for name in BEFORE if run.application.command(name) is not None)}
+        return Result(detail=", ".join(name for name in BEFORE if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
         stopped = run.service.record
@@ -88,7 +91,7 @@ class Stop:
             return
         run.service.start_again("walking back")
         run.service.well()
-        run.findings.started_again = True
+        run.started_again = True
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # somebody may have started it since; hooks may run twice
@@ -115,7 +118,7 @@ class Start:
             effect="users are back",
         )
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def do(self, run: Run) -> Result:
         fault.point("application.before_start")
         try:
             run.service.start("after the switch", cancelled=run.cancelled)
@@ -123,13 +126,20 @@ class Start:
             raise checks_failed(run, f"it could not be started: {error}") from error
         if not run.application.checked:
             run.service.well()
-        return {"detail": ", ".join(name for name in AGAIN.values() if run.application.command(name) is not None)}
+        return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: never walked back."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # hooks may run twice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked(Result):
+    """The application works. ``health``: what it answered; None where it was not asked."""
+
+    health: HealthResult | None
 
 
 class Checks:
@@ -158,8 +168,8 @@ class Checks:
             effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
         )
 
-    def do(self, run: Run) -> Mapping[str, Any]:
-        said = []
+    def do(self, run: Run) -> Checked:
+        said, found = [], None
         if run.application.health is not None:
             found = ask_health(run)
             said.append(f"healthy, {found.status} after {found.tries} tries" if found.tries > 1 else "healthy")
@@ -167,10 +177,10 @@ class Checks:
             try:
                 run.service.hook("smoke", "after the switch", run.cancelled)
             except HookFailed as error:
-                raise checks_failed(run, str(error)) from error
+                raise checks_failed(run, str(error), found) from error
             said.append("smoke command passed")
         run.service.well()
-        return {"detail": ", ".join(said)}
+        return Checked(health=found, detail=", ".join(said))
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: it only looks."""
@@ -179,16 +189,15 @@ class Checks:
         return False  # what was well in another process may not be so now
 
 
-def ask_health(run: Run) -> HealthResult:
-    """Raises ChecksFailed when the application is not well until the deadline."""
+def ask_health(run: Run, watch: WatchResult | None = None) -> HealthResult:
+    """Raises ChecksFailed when the application is not well until the deadline, with what a ``watch`` saw before."""
 
     def told(tries: int, last: HealthResult) -> None:
         run.emit(Progress("checks", tries, None, "tries", detail=last.problem))
 
     found = health.ask(run.application, run.cancelled, told)
-    run.findings.health = found
     with suppress(OSError):
         run.journal.write("health", **found.model_dump(mode="json"))
     if found.problem:
-        raise checks_failed(run, f"its health check {found.url} failed: {found.problem}")
+        raise checks_failed(run, f"its health check {found.url} failed: {found.problem}", found, watch)
     return found
