@@ -17,9 +17,7 @@ from lastgood.run.report import (
     FenceReport,
     Report,
     Seconds,
-    finished_of,
     proved_tables,
-    repaired_of,
     skipped_of,
 )
 from lastgood.run.runner import AfterCommit, WalkBackFailed
@@ -63,10 +61,10 @@ def report_of(run: Run, total: float) -> Report:
         ),
         emergency_backup=emergency,
         skipped=skipped_of(built.loaded.skipped) if built is not None else (),
-        repaired=repaired_of(built.loaded.repaired) if built is not None else (),
+        repaired=tuple(built.loaded.repaired) if built is not None else (),
         not_compared=proved.comparison.not_compared if proved is not None else (),
         pause=switched.pause.report if switched is not None and switched.pause is not None else None,
-        finished=finished_of(completed.finished) if completed is not None else None,
+        finished=completed.finished if completed is not None else None,
         verdict=plan.checklist.verdict,
         overrides=plan.checklist.overrides,
         attestations=plan.checklist.attestations,

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import AliasChoices, Field
@@ -80,53 +80,19 @@ def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skip
     return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
 
 
-class FinishedReport(Frozen):
-    """What was done after the reopening: indexes built, foreign keys validated, tables analyzed. ``gone``: what was
-    dropped meanwhile and needed nothing more."""
-
-    indexes: int
-    foreign_keys: int
-    analyzed: int
-    gone: tuple[str, ...]
-
-
 class FinishReport(Document):
     """What a run had put off until after the reopening is done: the database lacks nothing any more."""
 
     run: str
     status: Literal["done"] = "done"
     live: str
-    finished: FinishedReport
+    finished: Finished
     seconds: float
-
-
-def finished_of(finished: Finished) -> FinishedReport:
-    """What was finished, as data."""
-    return FinishedReport(
-        indexes=finished.indexes,
-        foreign_keys=finished.foreign_keys,
-        analyzed=finished.analyzed,
-        gone=tuple(finished.gone),
-    )
 
 
 def finish_report(run: str, live: str, finished: Finished, seconds: float) -> FinishReport:
     """The report of a resume that had only this left to do."""
-    return FinishReport(run=run, live=live, finished=finished_of(finished), seconds=round(seconds, 3))
-
-
-class RepairReport(Frozen):
-    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead; line 0:
-    what no dump holds, and was put back."""
-
-    what: str
-    why: str
-    line: int
-
-
-def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
-    """What a load repaired, as data."""
-    return tuple(RepairReport(what=each.what, why=each.why, line=each.line) for each in repaired)
+    return FinishReport(run=run, live=live, finished=finished, seconds=round(seconds, 3))
 
 
 class PauseReport(Frozen):
@@ -159,10 +125,10 @@ class Report(Document):
     seconds: Seconds
     emergency_backup: str | None
     skipped: tuple[Skipped, ...]
-    repaired: tuple[RepairReport, ...]
+    repaired: tuple[Repaired, ...]
     not_compared: tuple[str, ...]
     pause: PauseReport | None = None
-    finished: FinishedReport | None = None
+    finished: Finished | None = None
     verdict: Verdict = "GO"
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
