@@ -11,6 +11,7 @@ from lastgood.loss import settled
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.exchange import names
 from lastgood.process.run import ChildFailed
+from lastgood.run import steps
 from lastgood.run.context import Run
 from lastgood.run.report import (
     CarriedOverReport,
@@ -35,7 +36,7 @@ from lastgood.run.steps.watch import Watched
 
 def report_of(run: Run, total: float) -> Report:
     """The report of a run whose steps are all done; what another process did is missing in it."""
-    plan, took = run.plan, run.seconds
+    plan = run.plan
     switched, built, proved = run.result(Switched), run.result(Built), run.result(Proved)
     backed_up, completed = run.result(BackedUp), run.result(Completed)
     emergency = str(backed_up.path) if backed_up is not None and backed_up.path is not None else None
@@ -50,11 +51,7 @@ def report_of(run: Run, total: float) -> Report:
         fence=_fence(run),
         seconds=Seconds(
             plan=round(run.prepared.seconds, 3),
-            emergency=round(took.get("emergency", 0.0), 3),
-            build=round(took.get("build", 0.0) + took.get("carry_over", 0.0), 3),
-            prove=round(took.get("prove", 0.0), 3),
-            swap=round(took.get("swap", 0.0), 3),
-            finish=round(took.get("finish", 0.0), 3),
+            steps={each.name: round(run.seconds[each.name], 3) for each in steps.every() if each.name in run.seconds},
             write_outage=round(_write_outage(run), 3),
             read_outage=round(switched.exchanged.outage if switched is not None else 0.0, 3),
             total=round(total, 3),

@@ -53,17 +53,18 @@ class FenceReport(Frozen):
 
 
 class Seconds(Frozen):
-    """How long each part took. ``write_outage``: from the fence to the swap's commit; ``read_outage``: the swap's."""
+    """How long each part took: the plan, and each of the ``steps`` that were taken, by its name. ``write_outage``: from
+    the fence to the swap's commit; ``read_outage``: the swap's."""
 
     plan: float
-    emergency: float
-    build: float
-    prove: float
-    swap: float
-    finish: float = 0.0
+    steps: dict[str, float]
     write_outage: float
     read_outage: float
     total: float
+
+    def of(self, *steps: str) -> float:
+        """How long steps took that were taken one after the other; 0 for one that was not taken."""
+        return sum(self.steps.get(step, 0.0) for step in steps)
 
 
 class Skipped(Frozen):

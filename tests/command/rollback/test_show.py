@@ -114,7 +114,11 @@ def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] =
         carried_over=CarriedOverReport(settings=3, privileges=27, roles_tried=("crm_app",), remarks=("look at x",)),
         fence=FenceReport(kind="table locks", proof="SHARE locks on 12 of 12 tables", writes_after=None),
         seconds=Seconds(
-            plan=1, emergency=20, build=30, prove=10, swap=0.1, write_outage=41.2, read_outage=0.018, total=43
+            plan=1,
+            steps={"emergency": 20, "build": 30, "prove": 10, "swap": 0.1},
+            write_outage=41.2,
+            read_outage=0.018,
+            total=43,
         ),
         emergency_backup="backups/crm_emergency.sql",
         skipped=(Skipped(what="CREATE DATABASE", why="it names a database", line=12, count=1),),

@@ -216,7 +216,10 @@ def _figures(report: Any) -> dict[str, float]:
     found = (report or {}).get("seconds", {})
     if isinstance(found, int | float):
         return {"total": float(found)}
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+    flat: dict[str, Any] = {}
+    for name, value in found.items():
+        flat |= value if isinstance(value, Mapping) else {name: value}
+    return {name: float(value) for name, value in flat.items() if isinstance(value, int | float)}
 
 
 def _seen_since(story: RunStory, seen: Server) -> RunStory:

@@ -6,6 +6,7 @@ import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 
+from lastgood.command.explain.run import titles
 from lastgood.command.report.document import After, ItemAfter, Loss, RunLine, RunRecord
 from lastgood.command.rollback.show import VERDICTS
 from lastgood.screen.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title
@@ -38,14 +39,11 @@ _MARKS = {
 _FIGURES = {
     "total": "In all",
     "plan": "Plan",
-    "emergency": "Emergency backup",
-    "build": "Building",
-    "prove": "Proving",
-    "swap": "Switching",
-    "finish": "Finishing afterwards",
     "write_outage": "Write outage",
     "read_outage": "Read outage",
 }
+# What the plan's estimate is of; an earlier version counted the second as a part of the first.
+_BUILDING = ("build", "carry_over", "prove")
 _DEPLOYMENTS = {
     "done": "done",
     "undone": "failed; the database was put back",
@@ -169,7 +167,7 @@ def _plan(record: RunRecord) -> Iterator[Block]:
         return
     yield Title("Plan")
     expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "not known"
-    took = record.figures.get("build", 0.0) + record.figures.get("prove", 0.0)
+    took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
             ("Built beside it", Code(plan.shadow)),
@@ -292,13 +290,19 @@ def figures(record: RunRecord) -> Iterator[Block]:
     """How long each part took."""
     if record.figures:
         yield Title("Figures")
+        # A run's own journal has the better titles.
+        known = {**titles(), **{each.name: each.title for each in record.phases}, **_FIGURES}
         yield Pairs(
             [
-                (_FIGURES.get(name, name.replace("_", " ").capitalize()), units.duration(each))
+                (_capitalized(known.get(name, name.replace("_", " "))), units.duration(each))
                 for name, each in record.figures.items()
                 if each
             ]
         )
+
+
+def _capitalized(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _reported(record: RunRecord) -> Iterator[Block]:
