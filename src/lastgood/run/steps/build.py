@@ -14,6 +14,7 @@ from lastgood.checklist import EXTENSIONS
 from lastgood.dump.deferral import Division
 from lastgood.errors import Refused
 from lastgood.journal import person
+from lastgood.journal.reader import BUILD
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import rebuild, rules_for
 from lastgood.load.repairs import Rules
@@ -42,7 +43,7 @@ class Built(Result):
 class Build:
     """The shadow carries a mark that tells whose it is and how far it got, for whoever finds it."""
 
-    name = "build"
+    name = BUILD
     title = "build the restored database beside the live one"
     commits = False
     tidies = True

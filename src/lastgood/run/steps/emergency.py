@@ -17,6 +17,7 @@ import psycopg
 from lastgood.checklist import BACKUP
 from lastgood.errors import Failed
 from lastgood.events import Caution
+from lastgood.journal.reader import EMERGENCY
 from lastgood.load import history
 from lastgood.load.costs import Effort, Spent
 from lastgood.plan import PlannedStep, Request
@@ -45,7 +46,7 @@ class BackedUp(Result):
 class Emergency:
     """Always taken unless overridden, always verified, beside the build. It goes only by an explicit prune."""
 
-    name = "emergency"
+    name = EMERGENCY
     title = "back up the live database as it is now"
     commits = False
 

@@ -13,6 +13,7 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Stopped
+from lastgood.journal.reader import SWAP
 from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
@@ -55,7 +56,7 @@ class Switched(Result):
 class Swap:
     """Everything that can fail is done before; what is left is one transaction of a few milliseconds."""
 
-    name = "swap"
+    name = SWAP
     title = "switch the names (readers reconnect)"
     commits = True
 

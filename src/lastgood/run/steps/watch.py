@@ -13,6 +13,7 @@ from lastgood.application import figures, sentry
 from lastgood.application.results import HealthResult, WatchResult
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Note, Progress
+from lastgood.journal.reader import WATCH
 from lastgood.plan import PlannedStep, Request
 from lastgood.postgres.activity import Sample, sample
 from lastgood.postgres.exchange import names
@@ -119,7 +120,7 @@ class Watch:
     """Looks for a while how the server does, with the figures of before. It changes nothing, and whatever it sees, the
     rollback is done; only an application that is not well any more ends like one that never was."""
 
-    name = "watch"
+    name = WATCH
     title = "watch the server"
     commits = False
 
