@@ -111,6 +111,11 @@ class TableLoss(Frozen):
     not_in_dumps: int = 0
 
     @property
+    def table(self) -> str:
+        """``public.contacts``."""
+        return f"{self.schema_name}.{self.name}"
+
+    @property
     def differs(self) -> bool:
         """Whether it is known that going back makes a difference to it."""
         return (

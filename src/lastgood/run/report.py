@@ -25,6 +25,11 @@ class ProvedTable(Frozen):
     digest: str | None
     equal: bool | None
 
+    @property
+    def table(self) -> str:
+        """``public.contacts``."""
+        return f"{self.schema_name}.{self.name}"
+
 
 def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
     """The tables of a proof, as data; none of a run that was finished after its swap by another process."""

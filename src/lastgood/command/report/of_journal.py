@@ -16,13 +16,15 @@ from lastgood.command.explain.run import RunStory, story_of, titles
 from lastgood.command.report import afterwards, holdings
 from lastgood.command.report.afterwards import Look, Measured
 from lastgood.command.report.chronicle import Chronicle
-from lastgood.command.report.document import Holding, Loss, Planned, Problem, Proof, RunRecord, UndoneBy
+from lastgood.command.report.document import Holding, Planned, Problem, RunRecord, UndoneBy
 from lastgood.command.report.holdings import Server
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.undone import undone_by
 from lastgood.journal import SENSELESS, Journal, incidents
-from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Entry, Recorded
+from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
 from lastgood.models import Frozen
+from lastgood.plan import TableLoss
+from lastgood.run.report import ProvedTable
 
 T = TypeVar("T", bound=Frozen)
 
@@ -152,25 +154,16 @@ def _found(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"{each['level']}: {each['text']}"
 
 
-def _loss(plan: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[Loss]:
+def _loss(plan: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[TableLoss]:
     """By the report, which has the rows of the last moment; by the plan where there is none."""
     for each in report.get("loss") or plan.get("loss", ()):
-        yield Loss(
-            table=f"{each['schema_name']}.{each['name']}",
-            live_rows=each["live_rows"],
-            point_rows=each["point_rows"],
-            written_since=each.get("written_since"),
-            by=each.get("by"),
-            content=each.get("content"),
-            why=str(each.get("why", "")),
-        )
+        yield _read(TableLoss, each)
 
 
-def _proofs(report: Mapping[str, Any]) -> Iterator[Proof]:
+def _proofs(report: Mapping[str, Any]) -> Iterator[ProvedTable]:
     for each in report.get("tables", ()):
-        with suppress(KeyError, ValidationError):
-            schema = each.get("schema", each.get("schema_name", ""))
-            yield Proof(table=f"{schema}.{each['name']}", rows=each["rows"], digest=each["digest"], equal=each["equal"])
+        with suppress(ValidationError):
+            yield ProvedTable.model_validate(each)
 
 
 def _given(model: type[T], plan: Mapping[str, Any], name: str) -> Iterator[T]:
@@ -183,17 +176,17 @@ def _application(
     found: Recorded,
 ) -> tuple[tuple[HookResult, ...], HealthResult | None, WatchResult | None]:
     """Hooks and health as they were written down one by one; the watch as its step gave it."""
-    hooks = tuple(_read(HookResult, each) for each in found.of("hook"))
+    hooks = tuple(_read(HookResult, each.fields) for each in found.of("hook"))
     last = found.last("health")
-    health = _read(HealthResult, last) if last is not None else None
-    watched = {name: value for name, value in found.result(WATCH).items() if name in WatchResult.model_fields}
+    health = _read(HealthResult, last.fields) if last is not None else None
     with suppress(ValidationError):
-        return hooks, health, WatchResult.model_validate(watched) if watched else None
+        return hooks, health, _read(WatchResult, watched) if (watched := found.result(WATCH)) else None
     return hooks, health, None
 
 
-def _read(model: type[T], entry: Entry) -> T:
-    return model.model_validate({name: value for name, value in entry.fields.items() if name in model.model_fields})
+def _read(model: type[T], fields: Mapping[str, Any]) -> T:
+    """Data of a journal, which may have fields of a later version."""
+    return model.model_validate({name: value for name, value in fields.items() if name in model.model_fields})
 
 
 def _healthy(health: HealthResult | None) -> Measured | None:

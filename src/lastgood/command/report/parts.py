@@ -7,8 +7,9 @@ from collections.abc import Iterator, Sequence
 from datetime import UTC
 
 from lastgood.command.explain.run import titles
-from lastgood.command.report.document import After, ItemAfter, Loss, RunLine, RunRecord
+from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecord
 from lastgood.command.rollback.show import VERDICTS
+from lastgood.plan import TableLoss
 from lastgood.screen.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title
 from lastgood.screen.screen import Column
 from lastgood.text import units
@@ -227,9 +228,7 @@ def loss(record: RunRecord) -> Iterator[Block]:
                 each.table,
                 _rows(each.live_rows),
                 _rows(each.point_rows),
-                "changed in place"
-                if each.content == "changed" and each.live_rows == each.point_rows
-                else units.signed((each.point_rows or 0) - (each.live_rows or 0)),
+                _difference(each),
                 f"{units.number(each.written_since)} (by {each.by})" if each.written_since is not None else "not known",
             )
             for each in changed
@@ -239,7 +238,15 @@ def loss(record: RunRecord) -> Iterator[Block]:
     yield from _same(record.loss, "other ")
 
 
-def _same(losses: Sequence[Loss], other: str) -> Iterator[Block]:
+def _difference(each: TableLoss) -> str:
+    if each.in_place:
+        return "changed in place"
+    if each.live_rows == each.point_rows and each.not_in_dumps:
+        return f"{units.number(each.not_in_dumps)} copied over"
+    return units.signed((each.point_rows or 0) - (each.live_rows or 0))
+
+
+def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
     """The tables that are not known to differ: equal in every row, or only in number."""
     equal = sum(each.content == "equal" and not each.differs for each in losses)
     if equal:
