@@ -129,14 +129,13 @@ def _started_again(
     return "started"
 
 
-def take_back(request: Request, failed: ChecksFailed, emit: Emit) -> ChecksFailedAfterSwap:
+def take_back(request: Request, failed: ChecksFailed, journal: Journal | None, emit: Emit) -> ChecksFailedAfterSwap:
     """Undoes the switch of a run whose checks failed, with the application stopped meanwhile, and gives the error that
     says so. Killed at any moment, it leaves what ``resume`` and ``abort`` go on from.
 
     Raises Stopped when it can't go on.
     """
     live, run = request.target.dbname, failed.run
-    journal = Journal.find(request.state, run)
     service = _service(request, run, journal, emit)
     report: undo.UndoReport | None = None
 

@@ -24,7 +24,7 @@ from lastgood.load.deferred.choice import choose
 from lastgood.load.deferred.work import Finished, finish, in_service
 from lastgood.load.pace import AS_IT_FITS, Pace
 from lastgood.load.rebuild import prove, rebuild, rules_for
-from lastgood.load.repairs import Rules
+from lastgood.load.repairs import Repaired, Rules
 from lastgood.members import Survey
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import of_extensions, survey
@@ -37,13 +37,9 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.strain import Limits
 from lastgood.process import interrupts
 from lastgood.run.report import (
-    FinishedReport,
     ProvedTable,
-    RepairReport,
     Skipped,
-    finished_of,
     proved_tables,
-    repaired_of,
     skipped_of,
 )
 
@@ -57,9 +53,9 @@ class RestoreReport(Document):
     into: str
     tables: tuple[ProvedTable, ...]
     skipped: tuple[Skipped, ...]
-    repaired: tuple[RepairReport, ...]
+    repaired: tuple[Repaired, ...]
     not_compared: tuple[str, ...]
-    finished: FinishedReport | None = None
+    finished: Finished | None = None
     code: CodeRun | None = None
     seconds: dict[str, float]
 
@@ -193,7 +189,7 @@ def restore(
         took["usable"] = time.monotonic() - started
         began = time.monotonic()
         with recording.recording(kept, emit) as emit:
-            finished = finished_of(_finish(target.at(into), run, made.oid, emit, Limits(max_wal_lag=pace.max_wal_lag)))
+            finished = _finish(target.at(into), run, made.oid, emit, Limits(max_wal_lag=pace.max_wal_lag))
         took["finish"] = time.monotonic() - began
     took["total"] = time.monotonic() - started
     report = RestoreReport(
@@ -202,7 +198,7 @@ def restore(
         into=into,
         tables=proved_tables(comparison),
         skipped=skipped_of(loaded.skipped),
-        repaired=repaired_of(loaded.repaired),
+        repaired=tuple(loaded.repaired),
         not_compared=comparison.not_compared,
         finished=finished,
         code=code,

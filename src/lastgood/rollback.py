@@ -15,11 +15,7 @@ a run that stopped, on any machine; ``abort`` walks it back.
 from __future__ import annotations
 
 import time
-from collections.abc import Sequence
-from contextlib import suppress
 from typing import Any
-
-import psycopg
 
 from lastgood import abort as abandon
 from lastgood.application import record
@@ -30,48 +26,16 @@ from lastgood.plan import Prepared, Request
 from lastgood.plan.unfinished import as_planned, still, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session
-from lastgood.postgres.lock import Claim, holder, lock_live, unlock
+from lastgood.postgres.lock import Claim, holder, lock_live
 from lastgood.postgres.server import Connection
 from lastgood.process import interrupts
-from lastgood.run import prepare
+from lastgood.run import pause, prepare, steps
 from lastgood.run.context import Run
-from lastgood.run.outcome import told
-from lastgood.run.report import FinishReport, Report, finish_report, report_of
-from lastgood.run.runner import Step, drive
-from lastgood.run.steps import finish, pause
-from lastgood.run.steps.build import Build
-from lastgood.run.steps.carry_over import CarryOver
-from lastgood.run.steps.emergency import Emergency
-from lastgood.run.steps.fence import Fence
+from lastgood.run.outcome import report_of, told
+from lastgood.run.report import FinishReport, Report, finish_report
+from lastgood.run.runner import drive
+from lastgood.run.steps import finish
 from lastgood.run.steps.fence import release as release_fence
-from lastgood.run.steps.finish import Finish
-from lastgood.run.steps.prove import Prove
-from lastgood.run.steps.reopen import Reopen
-from lastgood.run.steps.service import Checks, Start, Stop
-from lastgood.run.steps.swap import Swap
-from lastgood.run.steps.watch import Before, Watch
-
-Stages = Sequence[Sequence[Sequence[Step[Run]]]]
-
-# What is done when the switch is done.
-AFTER: Stages = (
-    [[Reopen()]],
-    [[Start()]],
-    [[Checks()]],
-    [[Watch()]],
-    [[Finish()]],
-)
-# The stages one after the other; in each, lanes that run at the same time. Those that say that this run does not want
-# them are left out.
-STAGES: Stages = (
-    [[Before()]],
-    [[Stop("now")]],
-    [[Fence()]],
-    [[Emergency()], [Build(), CarryOver(), Prove()]],
-    [[Stop("at-swap")]],
-    [[Swap()]],
-    *AFTER,
-)
 
 
 def plan(request: Request, emit: Emit = silent) -> Prepared:
@@ -101,7 +65,7 @@ def run(prepared: Prepared, emit: Emit = silent, claim: Claim | None = None) -> 
     )
     with recording.recording(journal, emit) as emit, _session(prepared, claim) as maintenance:
         lock_live(maintenance, plan.live, lambda held: as_planned(held, plan))
-        return _seen_through(prepared, journal, emit, maintenance, goes_back=claim is not None)
+        return _seen_through(Run(prepared, maintenance, journal, emit), goes_back=claim is not None)
 
 
 def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
@@ -131,7 +95,7 @@ def resume(request: Request, emit: Emit = silent) -> Report | FinishReport:
             journal, "resumed", skew=prepared.skew, kind="rollback", live=plan.live, plan=plan.model_dump(mode="json")
         )
         with recording.recording(journal, emit) as emit:
-            return _seen_through(prepared, journal, emit, maintenance, switched=meant.switched)
+            return _seen_through(Run(prepared, maintenance, journal, emit, switched=meant.switched))
 
 
 def resumable(request: Request) -> str:
@@ -153,64 +117,42 @@ def _session(prepared: Prepared, claim: Claim | None = None) -> Connection:
     return connection
 
 
-def _seen_through(
-    prepared: Prepared,
-    journal: Journal,
-    emit: Emit,
-    maintenance: Connection,
-    *,
-    switched: bool = False,
-    goes_back: bool = False,
-) -> Report:
+def _seen_through(run: Run, *, goes_back: bool = False) -> Report:
     try:
-        return _drive(prepared, journal, emit, maintenance, switched, goes_back)
+        return _drive(run, goes_back)
     except ChecksFailed as error:
-        if prepared.request.application.on_failure == "undo":
-            raise abandon.take_back(prepared.request, error, emit) from error
+        if run.application.on_failure == "undo":
+            raise abandon.take_back(run.prepared.request, error, run.journal, run.emit) from error
         raise
 
 
-def _drive(
-    prepared: Prepared, journal: Journal, emit: Emit, maintenance: Connection, switched: bool, goes_back: bool
-) -> Report:
-    plan, started = prepared.plan, time.monotonic()
-    server = prepared.request.target.at(plan.maintenance)
-    with maintenance:
-        # Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass.
-        info = maintenance.info
-        prepared.request.application.scrub.learn([info.password], public=[info.user, info.host])
-        run = Run(prepared, maintenance, journal, emit)
-        run.at_swap = switched
-        stopped = record.read(prepared.request.state, run.target)
-        run.stopped_before = stopped is not None and stopped.by == plan.run and stopped.state == "stopped"
-        try:
-            run.helper = helper_session(server)
-            first = [run.told_to_go_on] if goes_back else []
-            with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
-                drive(run, AFTER if run.at_swap else STAGES)
-        except BaseException as error:
-            # Where the error itself is raised, it must not become its own cause.
-            said = told(run, error)
-            raise said from (None if said is error else error)
-        finally:
-            release_fence(run)
-            with suppress(psycopg.Error):  # what comes next must not find a lock of a session that is about to end
-                unlock(run.maintenance)
-            if run.helper is not None:
-                run.helper.close()
-            run.maintenance.close()
-        report = report_of(run, time.monotonic() - started)
-        try:
-            journal.write("ended", status=report.status, report=report.document())
-        except OSError as error:
-            emit(Caution(f'the rollback is done, but "{journal.path}" could not be written: {error.strerror}'))
-        return report
+def _drive(run: Run, goes_back: bool) -> Report:
+    started = time.monotonic()
+    try:
+        run.helper = helper_session(run.server)
+        first = [run.told_to_go_on] if goes_back else []
+        with interrupts.calling(run.stop, mark=run.mark_interrupted, before=first, suspended=run.not_suspended):
+            drive(run, steps.after_commit() if run.at_swap else steps.STAGES)
+    except BaseException as error:
+        # Where the error itself is raised, it must not become its own cause.
+        said = told(run, error)
+        raise said from (None if said is error else error)
+    finally:
+        release_fence(run)
+        run.close()
+    report = report_of(run, time.monotonic() - started)
+    try:
+        run.journal.write("ended", status=report.status, report=report.document())
+    except OSError as error:
+        run.emit(Caution(f'the rollback is done, but "{run.journal.path}" could not be written: {error.strerror}'))
+    return report
 
 
 def take_back(request: Request, failed: ChecksFailed, emit: Emit = silent) -> ChecksFailedAfterSwap:
     """Undoes the switch of a run whose checks failed, and gives the error that says so. Raises what undo raises."""
-    with recording.recording(Journal.find(request.state, failed.run), emit) as emit:
-        return abandon.take_back(request, failed, emit)
+    journal = Journal.find(request.state, failed.run)
+    with recording.recording(journal, emit) as emit:
+        return abandon.take_back(request, failed, journal, emit)
 
 
 def abort(request: Request, emit: Emit = silent) -> dict[str, Any]:

@@ -39,8 +39,8 @@ from lastgood.postgres.pgbouncer import consoles, findings
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.process import interrupts
-from lastgood.run.report import PauseReport, pause_report
-from lastgood.run.steps import pause as pool
+from lastgood.run import pause as pool
+from lastgood.run.report import PauseReport
 
 
 class UndoPlan(Frozen):
@@ -245,7 +245,7 @@ def _switch_back(
         live=plan.live,
         kept=plan.kept,
         seconds={"total": round(work, 3), "read_outage": round(exchanged.outage, 3)},
-        pause=pause_report(pause),
+        pause=pause.report if pause is not None else None,
         undo_command=f"lastgood undo {plan.run}",
         application=woken,
     )

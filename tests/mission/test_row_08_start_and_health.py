@@ -11,6 +11,8 @@ from typing import Any
 
 import pytest
 
+from lastgood.journal import Journal
+from lastgood.journal.reader import entries
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
@@ -70,6 +72,10 @@ def test_a_failed_health_check_undoes_the_switch(
     assert error["hint"] == f'What was restored is kept as "{kept}"; lastgood undo {undo} puts it into service again.'
     assert error["application"]["health"]["status"] == 500
     assert len(error["application"]["hooks"]) == 8
+    # The journal says once how it ended, and by which run it was undone.
+    journal = Journal.find(Path("state"), error["run"])
+    assert journal is not None
+    assert [each.by for each in entries(journal, "ended")] == [undo]
     # What was restored is one undo away, and nothing is unfinished.
     assert lastgood("status").status == 0
     assert lastgood("undo", undo, "--yes").status == 0

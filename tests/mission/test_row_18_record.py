@@ -121,7 +121,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     document = lastgood("report", night, "--json").document
     assert document["format"] == 1
     assert document["people"][0]["ssh"] == "203.0.113.7"
-    assert [each["table"] for each in document["proofs"]] == [
+    assert [f"{each['schema']}.{each['name']}" for each in document["proofs"]] == [
         "public.contacts",
         "public.deals",
         "supabase_migrations.schema_migrations",

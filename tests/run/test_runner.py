@@ -15,7 +15,7 @@ from hypothesis import strategies as st
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Event, silent
 from lastgood.journal import Journal
-from lastgood.run.runner import AfterCommit, WalkBackFailed, drive
+from lastgood.run.runner import AfterCommit, Result, WalkBackFailed, drive
 
 RUN = "20261122-031500-9f3c1a70"
 
@@ -33,6 +33,9 @@ class World:
     holds: str = ""
     stopped: threading.Event = field(default_factory=threading.Event)
     emit: Emit = silent
+
+    def keep(self, result: Result) -> None:
+        pass
 
     def cancelled(self) -> bool:
         return self.stopped.is_set()
@@ -56,12 +59,12 @@ class Letter:
     def commits(self) -> bool:
         return self.name.isupper()
 
-    def do(self, run: World) -> Mapping[str, Any]:
+    def do(self, run: World) -> Result:
         run.happened.append(self.name)
         if self.name in run.fails:
             raise ValueError(f"{self.name} failed")
         run.done.add(self.name)
-        return {}
+        return Result()
 
     def undo(self, run: World) -> None:
         run.happened.append(f"-{self.name}")
@@ -127,12 +130,12 @@ def test_lanes_run_side_by_side_and_the_first_failure_stops_the_others(tmp_path:
     began, waited = threading.Event(), threading.Event()
 
     class Fails(Letter):
-        def do(self, run: World) -> Mapping[str, Any]:
+        def do(self, run: World) -> Result:
             assert began.wait(10), "the other lane begins"
             return super().do(run)
 
     class Waits(Letter):
-        def do(self, run: World) -> Mapping[str, Any]:
+        def do(self, run: World) -> Result:
             began.set()
             assert run.stopped.wait(10), "the other lane's failure stops this one"
             waited.set()
@@ -149,9 +152,9 @@ def test_nothing_begins_after_an_interruption(tmp_path: Path) -> None:
     run = World(Journal.create(tmp_path, RUN))
 
     class Interrupts(Letter):
-        def do(self, run: World) -> Mapping[str, Any]:
+        def do(self, run: World) -> Result:
             run.stop()
-            return {}
+            return Result()
 
     with pytest.raises(Interrupted):
         drive(run, [[[Interrupts("a")]], [[Letter("b")]]])
@@ -162,7 +165,7 @@ def test_an_interruption_during_the_commit_does_not_stop_what_follows(tmp_path: 
     run = World(Journal.create(tmp_path, RUN))
 
     class Commits(Letter):
-        def do(self, run: World) -> Mapping[str, Any]:
+        def do(self, run: World) -> Result:
             run.stop()
             return super().do(run)
 

@@ -6,7 +6,7 @@ left to do of each, ``procedure.record`` tells.
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from contextlib import suppress
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
@@ -14,13 +14,13 @@ from itertools import islice
 from pathlib import Path
 from typing import Any
 
-from lastgood.journal import SENSELESS, Journal, entry_of
+from lastgood.journal import SENSELESS, Journal
+from lastgood.journal.reader import EMERGENCY, SWAP, Entry, entries
 
 POST_MORTEM = "post_mortem"
 # More journals than this are not looked at; nobody writes a post-mortem so much later.
 LOOKED_AT = 100
 KINDS = ("rollback", "recover")
-_READ = tuple(f'"event": "{event}"'.encode() for event in ("begun", "resumed", "ended", "answered", "done", "undoing"))
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,53 +76,41 @@ def open_ones(state: Path, live: str, server: str | None = None) -> tuple[Incide
     return tuple(each for each in all_of(state, live, server) if each.is_open)
 
 
-def _entries(journal: Journal) -> Iterator[Mapping[str, Any]]:
-    with journal.path.open("rb") as file:
-        for line in file:
-            # What was said meanwhile is most of a journal, and is not what is looked for.
-            if any(event in line[:100] for event in _READ):
-                entry = entry_of(line)
-                if entry is not None:
-                    yield entry
-
-
 def read(journal: Journal) -> Incident | None:
     """The incident that a journal tells of; None when it is none. Raises what SENSELESS names."""
     plan: Mapping[str, Any] = {}
-    begun: Mapping[str, Any] = {}
-    last: Mapping[str, Any] = {}
+    begun: Entry | None = None
+    last: Entry | None = None
     switched, emergency, kind = False, "", ""
     answers: dict[str, Answer] = {}
-    for each in _entries(journal):
-        event = each["event"]
-        if event in ("begun", "resumed"):
-            begun, plan = begun or each, each.get("plan") or plan
-            kind = kind or str(each.get("kind", ""))
+    for each in entries(journal, "begun", "resumed", "ended", "answered", "done", "undoing"):
+        if each.event in ("begun", "resumed"):
+            begun, plan = begun or each, each.plan or plan
+            kind = kind or each.kind
             if kind not in KINDS:
                 return None
-        elif event == "done" and each["step"] == "swap":
+        elif each.event == "done" and each.step == SWAP:
             switched = True
-        elif event == "done" and each["step"] == "emergency":
-            emergency = str(each["result"].get("path", ""))
-        elif event == "ended":
-            switched = switched or each["status"] in ("done", "undone")
-        elif event == "answered":
-            answers[each["item"]] = Answer(
-                each["item"], each["person"], datetime.fromisoformat(each["at"]), each.get("note", "")
-            )
-        if event != "answered":
+        elif each.event == "done" and each.step == EMERGENCY:
+            emergency = str(each.result.get("path", ""))
+        elif each.event == "ended":
+            switched = switched or each.status in ("done", "undone")
+        elif each.event == "answered":
+            item = each.text("item")
+            answers[item] = Answer(item, each.text("person"), each.at, each.text("note"))
+        if each.event != "answered":
             last = each
-    if not switched or "by" not in begun:
+    if not switched or last is None or begun is None or not (begun.by and begun.live):
         return None
-    folder = Path(begun.get("folder", ""))
-    point = plan["point"]["path"] if plan else begun.get("point", "")
+    folder = Path(begun.text("folder"))
+    point = str(plan["point"]["path"]) if plan else begun.text("point")
     return Incident(
         run=journal.run,
         kind=kind,
-        live=str(begun["live"]),
-        server=str(plan.get("server", begun.get("server", ""))),
-        begun=datetime.fromisoformat(begun["at"]),
-        ended=datetime.fromisoformat(last["at"]),
+        live=begun.live,
+        server=str(plan.get("server", begun.text("server"))),
+        begun=begun.at,
+        ended=last.at,
         point=str(folder / point) if point else "",
         kept=str(plan.get("kept", "")),
         emergency=str(folder / emergency) if emergency else "",

@@ -7,7 +7,7 @@ says so in the entry ``ended`` of its journal, which may be the only one.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime, timedelta
@@ -15,7 +15,8 @@ from itertools import islice
 from pathlib import Path
 from typing import Any, Literal
 
-from lastgood.journal import SENSELESS, Journal, entry_of
+from lastgood.journal import SENSELESS, Journal
+from lastgood.journal.reader import Entry, entries
 from lastgood.models import Frozen
 
 Kind = Literal["rollback", "restore", "drill"]
@@ -92,29 +93,25 @@ def _of(journals: Iterable[Journal], live: str) -> Iterator[PastRun]:
 
 
 def _told(journal: Journal) -> Iterator[PastRun]:
-    begun: Mapping[str, Any] = {}
-    for line in journal.path.read_bytes().splitlines():
-        # A step's entries, which are many, are not what is looked for.
-        if b'"event": "begun"' in line or b'"event": "resumed"' in line:
-            begun = entry_of(line) or begun
-        elif b'"event": "ended"' in line:
-            ended = entry_of(line) or {}
-            if ended.get("status") == "done" and (past := _past(begun, ended)) is not None:
-                numbers = {"seconds": float(past["seconds"]), "bytes": int(past["bytes"])}
-                at = datetime.fromisoformat(ended["at"])
-                yield PastRun(run=journal.run, at=at, **{**past, **numbers})
+    begun: Entry | None = None
+    # A step's entries, which are many, are not what is looked for.
+    for each in entries(journal, "begun", "resumed", "ended"):
+        if each.event != "ended":
+            begun = each
+        elif each.status == "done" and (past := _past(journal.run, begun, each)) is not None:
+            yield past
 
 
-def _past(begun: Mapping[str, Any], ended: Mapping[str, Any]) -> dict[str, Any] | None:
-    if "past" in ended:
-        return {"kind": ended["kind"], **ended["past"]}
-    if begun.get("kind") != "rollback":
+def _past(run: str, begun: Entry | None, ended: Entry) -> PastRun | None:
+    if past := ended.past:
+        kind = next((each for each in DID if each == ended.kind), None)
+        if kind is None:
+            return None
+        live, seconds, size, point = past["live"], past["seconds"], past["bytes"], past["point"]
+    elif begun is not None and begun.kind == "rollback":
+        kind, plan = "rollback", begun.plan
+        live, seconds = plan["live"], ended.report["seconds"]["total"]
+        size, point = plan["point"]["bytes"], plan["point"]["path"]
+    else:
         return None
-    plan, report = begun["plan"], ended["report"]
-    return {
-        "kind": "rollback",
-        "live": plan["live"],
-        "seconds": report["seconds"]["total"],
-        "bytes": plan["point"]["bytes"],
-        "point": plan["point"]["path"],
-    }
+    return PastRun(run=run, kind=kind, live=live, at=ended.at, seconds=float(seconds), bytes=int(size), point=point)

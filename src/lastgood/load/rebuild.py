@@ -175,7 +175,7 @@ def _put_back(
     """What the dump does not hold of its extensions, as far as it could wait."""
 
     def report(named: str, how: str) -> None:
-        loaded.repaired.append(Repaired(named, how, 0))
+        loaded.repaired.append(Repaired(what=named, why=how, line=0))
         emit(Caution(f"{named}: {how}"))
 
     carrier = Carrier(rules.members, report, lenient=rules.lenient)

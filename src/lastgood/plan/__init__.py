@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Literal
 
 from lastgood.application import Application
-from lastgood.checklist import Attestation, Checklist, Override
+from lastgood.checklist import BACKUP, Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config import NO_PGBOUNCER, PgBouncer
 from lastgood.config.tables import Check, Drill
@@ -67,6 +67,11 @@ class Request:
     drill: Drill = field(default_factory=Drill)
     database: str | None = None
 
+    @property
+    def skips_backup(self) -> bool:
+        """Whether an override leaves the emergency backup out."""
+        return any(each.item == BACKUP for each in self.overrides)
+
 
 class PlannedPoint(Frozen):
     """The restore point that the plan goes back to. ``time_source`` says where ``made_at`` comes from."""
@@ -104,6 +109,11 @@ class TableLoss(Frozen):
     why: str = ""
     unreadable: str = ""
     not_in_dumps: int = 0
+
+    @property
+    def table(self) -> str:
+        """``public.contacts``."""
+        return f"{self.schema_name}.{self.name}"
 
     @property
     def differs(self) -> bool:
@@ -169,7 +179,7 @@ class CodeRun(Frozen):
 
 
 class PlannedStep(Frozen):
-    """One step, in words for people; ``readers`` and ``writers`` say what the application notices."""
+    """One step, in words for people; ``effect`` says what readers and writers of the live database notice."""
 
     name: str
     title: str

@@ -12,6 +12,7 @@ from pathlib import Path
 from lastgood.application import record
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
+from lastgood.journal.reader import entries
 from lastgood.plan import Plan
 from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
@@ -219,7 +220,7 @@ def _by_record(target: Target, state: Path) -> Mark | None:
     journal = Journal.find(state, stopped.by) if stopped is not None and stopped.by != record.BY_HAND else None
     if journal is None or stopped is None:
         return None
-    plans = [entry["plan"] for entry in journal.replay() if entry["event"] in ("begun", "resumed") and "plan" in entry]
+    plans = [each.plan for each in entries(journal, "begun", "resumed") if each.plan]
     if not plans or "point" not in plans[-1]:
         return None
     plan = Plan.model_validate(plans[-1])

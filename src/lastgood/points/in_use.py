@@ -7,15 +7,14 @@ those stay unless they are named.
 
 from __future__ import annotations
 
-import json
 import os
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
 
 from lastgood.journal import SENSELESS, Journal, incidents, person
+from lastgood.journal.reader import Entry, entries
 from lastgood.points import pins
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.mark import marked
@@ -88,24 +87,21 @@ def _drill(state: Path, live: str) -> str | None:
     """The drill of ``live`` that is at work on this machine. Which restore points it reads it may not know itself."""
     for journal in reversed(Journal.all(state)[-JOURNALS:]):
         with suppress(*SENSELESS):
-            begun: Mapping[str, Any] | None = None
-            with journal.path.open("rb") as file:
-                for line in file:
-                    if b'"event": "begun"' in line[:100]:
-                        begun = json.loads(line)
-                    elif b'"event": "ended"' in line[:100]:
-                        begun = None
-            if begun is not None and begun["kind"] == "drill" and begun["live"] == live and _lives(begun):
+            begun: Entry | None = None
+            for each in entries(journal, "begun", "ended"):
+                begun = each if each.event == "begun" else None
+            if begun is not None and (begun.kind, begun.live) == ("drill", live) and _lives(begun):
                 return journal.run
     return None
 
 
-def _lives(begun: Mapping[str, Any]) -> bool:
+def _lives(begun: Entry) -> bool:
     """Whether the process is there still that began it."""
-    if begun["host"] != person.host():
+    process = begun.number("pid")
+    if process is None or begun.host != person.host():
         return False
     try:
-        os.kill(begun["pid"], 0)
+        os.kill(int(process), 0)
     except ProcessLookupError:
         return False
     except PermissionError:

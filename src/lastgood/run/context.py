@@ -1,117 +1,60 @@
-"""What a run does: one module per step, each a do/undo pair."""
+"""What the steps of one run share: its plan, its sessions, its journal and what each step gave."""
 
 from __future__ import annotations
 
 import threading
 import time
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
-from pathlib import Path
+from contextlib import contextmanager, nullcontext, suppress
+from typing import TypeVar
 
 import psycopg
 
-from lastgood.application import Application
-from lastgood.application.results import HealthResult, HookResult, WatchResult
-from lastgood.dump.deferral import Division
-from lastgood.dump.names import Relation
+from lastgood.application import Application, hooks
+from lastgood.application.results import HookResult
+from lastgood.application.service import Service
 from lastgood.errors import Refused
 from lastgood.events import Caution, Emit
-from lastgood.facts.compare import Comparison
 from lastgood.journal import Journal
-from lastgood.load.deferred.work import Finished
-from lastgood.load.repairs import Repaired
 from lastgood.plan import Plan, Prepared
-from lastgood.postgres.exchange import Exchanged
-from lastgood.postgres.lock import lock_live, nothing
+from lastgood.postgres.lock import lock_live, nothing, unlock
 from lastgood.postgres.server import Connection, Target
+from lastgood.run.runner import Result
 
 RECONNECT_SECONDS = 30.0
-
-
-@dataclass(slots=True)
-class FenceProof:
-    """How writers were kept out, how we know, and how many rows were written all the same (None: can't be told)."""
-
-    kind: str
-    proof: str
-    writes_after: int | None
-    began: float | None = None
-
-
-@dataclass(slots=True)
-class CarriedOver:
-    """What the restore point lacks and was taken from the live database: numbers of statements and remarks."""
-
-    settings: int = 0
-    privileges: int = 0
-    roles_tried: tuple[str, ...] = ()
-    remarks: tuple[str, ...] = ()
-
-
-@dataclass(slots=True)
-class Pause:
-    """How clients are held back: of which ``databases`` of PgBouncer, whether all their transactions had ended before
-    the switch, and if not, whose had not (``cut``: the switch ends them). ``seconds``: from PAUSE to RESUME."""
-
-    databases: tuple[str, ...]
-    quiet: bool = False
-    cut: tuple[str, ...] = ()
-    seconds: float = 0.0
-
-    @property
-    def said(self) -> str:
-        """For the detail of a stage."""
-        return f"clients of PgBouncer waited up to {self.seconds * 1000:.0f} ms" if self.databases else ""
-
-
-@dataclass(slots=True)
-class Findings:
-    """What the steps found out, for the report."""
-
-    fence: FenceProof | None = None
-    carried_over: CarriedOver = field(default_factory=CarriedOver)
-    comparison: Comparison | None = None
-    emergency: Path | None = None
-    restored_oid: int | None = None
-    exchanged: Exchanged | None = None
-    switched: float | None = None
-    pause: Pause | None = None
-    skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
-    repaired: list[Repaired] = field(default_factory=list)
-    same: dict[Relation, int] = field(default_factory=dict)
-    shadow_kept: bool = False
-    division: Division | None = None
-    finished: Finished | None = None
-    hooks: list[HookResult] = field(default_factory=list)
-    started_again: bool = False
-    health: HealthResult | None = None
-    before: dict[str, float | None] = field(default_factory=dict)
-    before_seconds: float | None = None
-    watch: WatchResult | None = None
+T = TypeVar("T", bound=Result)
 
 
 class Run:
     """What the steps of one run share. ``maintenance`` holds the lock that makes this the only run; the swap is issued
     on it, so that a run which lost its lock cannot switch. ``helper`` ends the others' sessions in the swap: opened at
-    the beginning, since at the end there may be no connection left for it. ``stopped_before``: a run that is resumed
-    had stopped the application already."""
+    the beginning, since at the end there may be no connection left for it. ``service`` is the application that uses the
+    live database; what its hooks give goes into the journal. ``stopped_before``: a run that is resumed had stopped it
+    already. ``switched``: a run that is resumed had switched already. ``shadow_kept`` and ``started_again``: what was
+    left and done on the way back."""
 
-    def __init__(self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit) -> None:
+    def __init__(
+        self, prepared: Prepared, maintenance: Connection, journal: Journal, emit: Emit, *, switched: bool = False
+    ) -> None:
         self.prepared = prepared
         self.plan: Plan = prepared.plan
         self.maintenance = maintenance
         self.journal = journal
         self.emit = emit
         self.seconds: dict[str, float] = {}
-        self.findings = Findings()
-        self.stopped_before = False
+        self.shadow_kept = False
+        self.started_again = False
+        self._results: dict[type[Result], Result] = {}
         self.helper: Connection | None = None
         self.fence_connection: Connection | None = None
         self.fence_over = threading.Event()
         self.fence_used = threading.Lock()
         self.interrupted = False
-        self.at_swap = False  # from here on only the server can tell what the live name means
+        self.at_swap = switched  # from here on only the server can tell what the live name means
+        self._undisturbed = switched
+        self.service = self._service()
+        stopped = self.service.record
+        self.stopped_before = stopped is not None and stopped.by == self.plan.run and stopped.state == "stopped"
         self._asked_to_stop = False
         self._cancelled = threading.Event()
         self._busy: set[Connection] = set()
@@ -145,6 +88,32 @@ class Run:
                 self._busy.discard(connection)
             connection.close()
 
+    def keep(self, result: Result) -> None:
+        """Holds what a step gave; what an earlier try of the same step gave is replaced."""
+        self._results[type(result)] = result
+
+    def result(self, kind: type[T]) -> T | None:
+        """What a step gave in this process; None where another process did it, or nobody has yet."""
+        found = self._results.get(kind)
+        return found if isinstance(found, kind) else None
+
+    def _service(self) -> Service:
+        plan, info = self.plan, self.maintenance.info
+        # Hooks may print it, and nobody but libpq knew it until now if it stands in ~/.pgpass.
+        self.application.scrub.learn([info.password], public=[info.user, info.host])
+        # Never a password: the point is a path, the rest are names.
+        facts = hooks.environment(
+            run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path
+        )
+        state = self.prepared.request.state
+        return Service(self.application, self.target, state, facts, self.emit, self._hook_ended)
+
+    def _hook_ended(self, result: HookResult) -> None:
+        """Before the switch nothing is done without a record; after it, and on the way back, users wait for the
+        application, not for the record."""
+        with suppress(OSError) if self._undisturbed else nullcontext():
+            self.journal.write("hook", **result.model_dump(mode="json"))
+
     def cancelled(self) -> bool:
         """Whether the run is to stop."""
         return self._asked_to_stop or self._cancelled.is_set()
@@ -173,11 +142,20 @@ class Run:
     def carry_on(self) -> None:
         """From here on work is undisturbed: the steps' undo, or what follows the commit point."""
         self._asked_to_stop = False
+        self._undisturbed = True
         self._cancelled.clear()
         try:
             self.maintenance.execute("SELECT 1")
         except psycopg.Error:
             self._reconnect()
+
+    def close(self) -> None:
+        """Gives the lock back and ends the run's own sessions."""
+        with suppress(psycopg.Error):  # what comes next must not find a lock of a session that is about to end
+            unlock(self.maintenance)
+        if self.helper is not None:
+            self.helper.close()
+        self.maintenance.close()
 
     def _reconnect(self) -> None:
         """For walking back only: the lock is taken again, and a swap is never issued on this connection."""
@@ -198,3 +176,8 @@ class Run:
                 if time.monotonic() > deadline:
                     return
             time.sleep(0.2)  # the server may be restarting; nothing announces its return
+
+
+def _facts(plan: Plan) -> dict[str, str]:
+    """What hooks find in their environment. Never a password: the point is a path, the rest are names."""
+    return hooks.environment(run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path)

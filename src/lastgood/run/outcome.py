@@ -1,23 +1,111 @@
-"""How a run ended that did not end well: asked of the server, and told with the state that everything is in."""
+"""How a run ended: its report; or, where it did not end well, the error with the state that everything is in, asked of
+the server."""
 
 from __future__ import annotations
 
 import psycopg
 
-from lastgood.application import record
+from lastgood.application.results import ApplicationReport
 from lastgood.errors import Blocked, Failed, Interrupted, LastgoodError, NotStarted, Stopped, untouched
+from lastgood.loss import settled
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.exchange import names
 from lastgood.process.run import ChildFailed
+from lastgood.run import steps
 from lastgood.run.context import Run
+from lastgood.run.report import (
+    CarriedOverReport,
+    FenceReport,
+    Report,
+    Seconds,
+    proved_tables,
+    skipped_of,
+)
 from lastgood.run.runner import AfterCommit, WalkBackFailed
+from lastgood.run.steps.build import Built
+from lastgood.run.steps.carry_over import CarriedOver
+from lastgood.run.steps.emergency import BackedUp
+from lastgood.run.steps.fence import Fenced
+from lastgood.run.steps.finish import Completed
+from lastgood.run.steps.prove import Proved
+from lastgood.run.steps.reopen import Reopened
+from lastgood.run.steps.service import Checked, application_report
+from lastgood.run.steps.swap import Switched
+from lastgood.run.steps.watch import Watched
+
+
+def report_of(run: Run, total: float) -> Report:
+    """The report of a run whose steps are all done; what another process did is missing in it."""
+    plan = run.plan
+    switched, built, proved = run.result(Switched), run.result(Built), run.result(Proved)
+    backed_up, completed = run.result(BackedUp), run.result(Completed)
+    emergency = str(backed_up.path) if backed_up is not None and backed_up.path is not None else None
+    return Report(
+        run=plan.run,
+        point=plan.point,
+        live=plan.live,
+        kept=plan.kept,
+        shadow=plan.shadow,
+        tables=proved_tables(proved.comparison if proved is not None else None),
+        carried_over=_carried_over(run),
+        fence=_fence(run),
+        seconds=Seconds(
+            plan=round(run.prepared.seconds, 3),
+            steps={each.name: round(run.seconds[each.name], 3) for each in steps.every() if each.name in run.seconds},
+            write_outage=round(_write_outage(run), 3),
+            read_outage=round(switched.exchanged.outage if switched is not None else 0.0, 3),
+            total=round(total, 3),
+        ),
+        emergency_backup=emergency,
+        skipped=skipped_of(built.loaded.skipped) if built is not None else (),
+        repaired=tuple(built.loaded.repaired) if built is not None else (),
+        not_compared=proved.comparison.not_compared if proved is not None else (),
+        pause=switched.pause.report if switched is not None and switched.pause is not None else None,
+        finished=completed.finished if completed is not None else None,
+        verdict=plan.checklist.verdict,
+        overrides=plan.checklist.overrides,
+        attestations=plan.checklist.attestations,
+        application=_application(run),
+        loss=settled(plan.loss, emergency, run.prepared.facts),
+        undo_command=f"lastgood undo {plan.run}",
+    )
+
+
+def _carried_over(run: Run) -> CarriedOverReport:
+    carried, switched = run.result(CarriedOver), run.result(Switched)
+    return CarriedOverReport(
+        settings=switched.settings if switched is not None else 0,
+        privileges=carried.privileges if carried is not None else 0,
+        roles_tried=carried.roles_tried if carried is not None else (),
+        remarks=carried.remarks if carried is not None else (),
+    )
+
+
+def _fence(run: Run) -> FenceReport:
+    switched, reopened = run.result(Switched), run.result(Reopened)
+    known = (reopened.fence if reopened is not None else None) or (switched.fence if switched is not None else None)
+    return known or FenceReport(kind="none", proof="", writes_after=None)
+
+
+def _write_outage(run: Run) -> float:
+    """From the fence to the swap's commit; the swap's own where writers went on until then."""
+    fenced, switched = run.result(Fenced), run.result(Switched)
+    if switched is None:
+        return 0.0
+    return switched.at - fenced.began if fenced is not None and fenced.began is not None else switched.exchanged.outage
+
+
+def _application(run: Run) -> ApplicationReport | None:
+    checked, watched = run.result(Checked), run.result(Watched)
+    health = (watched.health if watched is not None else None) or (checked.health if checked is not None else None)
+    return application_report(run, health, watched.watch if watched is not None else None)
 
 
 def told(run: Run, error: BaseException) -> BaseException:
     """The error as the user is to see it: with the state that the live database is really in."""
     live, name = run.plan.live, run.plan.run
     after = switched(run)
-    stopped = record.read(run.prepared.request.state, run.target)
+    stopped = run.service.record
     asleep = " The application is stopped." if stopped is not None and stopped.state == "stopped" else ""
     if after is None and not isinstance(error, Stopped):
         return Stopped(
@@ -32,7 +120,7 @@ def told(run: Run, error: BaseException) -> BaseException:
             state=f'"{live}" is the restored database; the previous one is kept as "{run.plan.kept}".{asleep}',
         )
     unchanged = untouched(live, is_open=_is_open(run))
-    if run.findings.started_again:
+    if run.started_again:
         unchanged += " The application was started again."
     if isinstance(error, WalkBackFailed) and isinstance(error.__cause__, NotStarted):
         return NotStarted(
@@ -50,7 +138,7 @@ def told(run: Run, error: BaseException) -> BaseException:
             "to continue.",
             state=f'"{live}" was not touched.{asleep}',
         )
-    if run.findings.shadow_kept:
+    if run.shadow_kept:
         unchanged += f' The restored database is kept for inspection as "{run.plan.shadow}".'
     if run.interrupted and not isinstance(error, Stopped):
         return Interrupted("interrupted: everything was walked back", state=unchanged)

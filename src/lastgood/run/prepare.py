@@ -14,7 +14,7 @@ from pathlib import Path
 import psycopg
 
 from lastgood import checks, loss, points
-from lastgood.checklist import BACKUP, ITEMS, Finding, Override, check_names, checklist
+from lastgood.checklist import ITEMS, Finding, Override, check_names, checklist
 from lastgood.checks import counted
 from lastgood.checks.code import code_run
 from lastgood.dump.deferral import Deferrable
@@ -24,14 +24,15 @@ from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.rebuild import expected_seconds
 from lastgood.members.survey import of_extensions
-from lastgood.plan import Choice, Plan, PlannedPoint, PlannedStep, Prepared, Request
+from lastgood.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, the_one
 from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.mark import OVERRIDE, Mark, server_clock
 from lastgood.postgres.server import Connection, Target
-from lastgood.run.steps.pause import planned_pauses
+from lastgood.run import steps
+from lastgood.run.pause import planned_pauses
 
 
 def lock_name(run: str) -> str:
@@ -132,13 +133,13 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             carry_owners=not summary.has_owners,
             carry_acls=not summary.has_acls,
             expected_seconds=build,
-            expected_backup_seconds=None if skips_backup(request) else backup,
+            expected_backup_seconds=None if request.skips_backup else backup,
             loss=lost,
             # Of the rehearsal the checklist tells: a plan is no time for it.
             findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
             checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
             pauses=planned_pauses(request.pgbouncer, subject.pools),
-            steps=_steps(request),
+            steps=steps.planned(request),
         )
     seconds = time.monotonic() - started
     emit(StageDone("plan", seconds, f"{point.path.name}: {facts.said}"))
@@ -206,11 +207,6 @@ def _overrides(mark: Mark) -> Iterator[Override]:
             yield Override(item=item, reason=reason, by=mark.user, at=mark.started)
 
 
-def skips_backup(request: Request) -> bool:
-    """Whether an override leaves the emergency backup out."""
-    return any(each.item == BACKUP for each in request.overrides)
-
-
 def _sample(request: Request, maintenance: Connection, oid: int, inside: Connection) -> Sample | None:
     if request.application.watch is None:
         return None
@@ -238,69 +234,3 @@ def connect_live(target: Target, dbname: str) -> Connection:
         return target.at(dbname).connect()
     except psycopg.Error as error:
         raise server_errors.failed(error, f'connect to "{dbname}"', context="connect", state=NOT_REACHED) from error
-
-
-def _steps(request: Request) -> tuple[PlannedStep, ...]:
-    now, application = request.fence == "now", request.application
-    watch = application.watch
-    stop = PlannedStep(
-        name="stop",
-        title="Stop the application" if application.hooks.stop else "Turn maintenance mode on",
-        effect="users notice from here on" if now else "as late as can be: users notice from here on",
-    )
-    fence = PlannedStep(
-        name="fence",
-        title="Keep writers out" if now else "Leave writers alone until the switch",
-        effect="writers wait, readers go on" if now else "what they write until then stays in the kept database",
-    )
-    start = PlannedStep(
-        name="start",
-        title="Start the application" if application.hooks.start else "Turn maintenance mode off",
-        effect="users are back",
-    )
-    asked = [
-        *(["its health is asked"] if application.health is not None else []),
-        *(["the smoke command is run"] if application.hooks.smoke is not None else []),
-    ]
-    check = PlannedStep(
-        name="checks",
-        title="Ask the application whether it works",
-        effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
-    )
-    look = PlannedStep(
-        name="watch",
-        title=f"Watch the server for {watch.length:g} s" if watch is not None else "",
-        effect="against its figures of before; nobody notices, and it may be interrupted",
-    )
-    later = PlannedStep(
-        name="finish", title="Finish what could wait", effect="the application works meanwhile; undo stays possible"
-    )
-    return (
-        *([stop] if application.stops and now else []),
-        fence,
-        PlannedStep(name="emergency", title="Back up the live database as it is now", effect="beside the next step")
-        if not skips_backup(request)
-        else PlannedStep(name="emergency", title="Make no emergency backup", effect="as the override says"),
-        PlannedStep(name="build", title="Build the restored database beside the live one", effect="nobody notices"),
-        PlannedStep(name="carry_over", title="Carry over owners, grants and settings", effect="nobody notices"),
-        PlannedStep(name="prove", title="Prove that it equals the restore point", effect="or stop here"),
-        *([stop] if application.stops and not now else []),
-        PlannedStep(
-            name="swap",
-            title="Switch the names",
-            effect="all sessions are ended once, and reconnect"
-            + ("; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""),
-        ),
-        PlannedStep(name="reopen", title="Verify that the live name answers", effect="undo stays possible"),
-        *([start] if application.starts else []),
-        *([check] if application.checked else []),
-        *([look] if watch is not None and watch.length else []),
-        *([later] if request.reopen_when == "usable" else []),
-    )
-
-
-_ON_FAILURE = {
-    "undo": "the switch is undone",
-    "ask": "you are asked whether to undo the switch",
-    "keep": "the restored database stays, and undo is possible",
-}

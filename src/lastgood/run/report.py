@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Literal
 
 from pydantic import AliasChoices, Field
@@ -12,11 +12,8 @@ from lastgood.checklist import Attestation, Override, Verdict
 from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
-from lastgood.loss import settled
 from lastgood.models import Document, Frozen
 from lastgood.plan import PlannedPoint, TableLoss
-from lastgood.run.context import Pause, Run
-from lastgood.run.steps import service as application_steps
 
 
 class ProvedTable(Frozen):
@@ -27,6 +24,11 @@ class ProvedTable(Frozen):
     rows: int
     digest: str | None
     equal: bool | None
+
+    @property
+    def table(self) -> str:
+        """``public.contacts``."""
+        return f"{self.schema_name}.{self.name}"
 
 
 def proved_tables(comparison: Comparison | None) -> tuple[ProvedTable, ...]:
@@ -56,17 +58,18 @@ class FenceReport(Frozen):
 
 
 class Seconds(Frozen):
-    """How long each part took. ``write_outage``: from the fence to the swap's commit; ``read_outage``: the swap's."""
+    """How long each part took: the plan, and each of the ``steps`` that were taken, by its name. ``write_outage``: from
+    the fence to the swap's commit; ``read_outage``: the swap's."""
 
     plan: float
-    emergency: float
-    build: float
-    prove: float
-    swap: float
-    finish: float = 0.0
+    steps: dict[str, float]
     write_outage: float
     read_outage: float
     total: float
+
+    def of(self, *steps: str) -> float:
+        """How long steps took that were taken one after the other; 0 for one that was not taken."""
+        return sum(self.steps.get(step, 0.0) for step in steps)
 
 
 class Skipped(Frozen):
@@ -83,53 +86,19 @@ def skipped_of(skipped: Mapping[tuple[str, str], tuple[int, int]]) -> tuple[Skip
     return tuple(Skipped(what=what, why=why, line=line, count=count) for (what, why), (line, count) in skipped.items())
 
 
-class FinishedReport(Frozen):
-    """What was done after the reopening: indexes built, foreign keys validated, tables analyzed. ``gone``: what was
-    dropped meanwhile and needed nothing more."""
-
-    indexes: int
-    foreign_keys: int
-    analyzed: int
-    gone: tuple[str, ...]
-
-
 class FinishReport(Document):
     """What a run had put off until after the reopening is done: the database lacks nothing any more."""
 
     run: str
     status: Literal["done"] = "done"
     live: str
-    finished: FinishedReport
+    finished: Finished
     seconds: float
-
-
-def finished_of(finished: Finished) -> FinishedReport:
-    """What was finished, as data."""
-    return FinishedReport(
-        indexes=finished.indexes,
-        foreign_keys=finished.foreign_keys,
-        analyzed=finished.analyzed,
-        gone=tuple(finished.gone),
-    )
 
 
 def finish_report(run: str, live: str, finished: Finished, seconds: float) -> FinishReport:
     """The report of a resume that had only this left to do."""
-    return FinishReport(run=run, live=live, finished=finished_of(finished), seconds=round(seconds, 3))
-
-
-class RepairReport(Frozen):
-    """A command of the dump, at ``line``, that the server did not take as it stands, and what was done instead; line 0:
-    what no dump holds, and was put back."""
-
-    what: str
-    why: str
-    line: int
-
-
-def repaired_of(repaired: Iterable[Repaired]) -> tuple[RepairReport, ...]:
-    """What a load repaired, as data."""
-    return tuple(RepairReport(what=each.what, why=each.why, line=each.line) for each in repaired)
+    return FinishReport(run=run, live=live, finished=finished, seconds=round(seconds, 3))
 
 
 class PauseReport(Frozen):
@@ -140,13 +109,6 @@ class PauseReport(Frozen):
     seconds: float
     quiet: bool
     cut: tuple[str, ...]
-
-
-def pause_report(pause: Pause | None) -> PauseReport | None:
-    """A pause, as data; None where nobody was held back."""
-    if pause is None or not pause.databases:
-        return None
-    return PauseReport(databases=pause.databases, seconds=round(pause.seconds, 3), quiet=pause.quiet, cut=pause.cut)
 
 
 class Report(Document):
@@ -169,64 +131,13 @@ class Report(Document):
     seconds: Seconds
     emergency_backup: str | None
     skipped: tuple[Skipped, ...]
-    repaired: tuple[RepairReport, ...]
+    repaired: tuple[Repaired, ...]
     not_compared: tuple[str, ...]
     pause: PauseReport | None = None
-    finished: FinishedReport | None = None
+    finished: Finished | None = None
     verdict: Verdict = "GO"
     overrides: tuple[Override, ...] = ()
     attestations: tuple[Attestation, ...] = ()
     application: ApplicationReport | None = None
     loss: tuple[TableLoss, ...] = ()
     undo_command: str
-
-
-def report_of(run: Run, total: float) -> Report:
-    """The report of a run whose steps are all done."""
-    plan, found = run.plan, run.findings
-    took, comparison, carried = run.seconds, found.comparison, found.carried_over
-    outage = found.exchanged.outage if found.exchanged is not None else 0.0
-    began = found.fence.began if found.fence is not None else None
-    fenced = found.switched - began if began is not None and found.switched is not None else outage
-    return Report(
-        run=plan.run,
-        point=plan.point,
-        live=plan.live,
-        kept=plan.kept,
-        shadow=plan.shadow,
-        tables=proved_tables(comparison),
-        carried_over=CarriedOverReport(
-            settings=carried.settings,
-            privileges=carried.privileges,
-            roles_tried=carried.roles_tried,
-            remarks=carried.remarks,
-        ),
-        fence=FenceReport(
-            kind=found.fence.kind if found.fence is not None else "none",
-            proof=found.fence.proof if found.fence is not None else "",
-            writes_after=found.fence.writes_after if found.fence is not None else None,
-        ),
-        seconds=Seconds(
-            plan=round(run.prepared.seconds, 3),
-            emergency=round(took.get("emergency", 0.0), 3),
-            build=round(took.get("build", 0.0) + took.get("carry_over", 0.0), 3),
-            prove=round(took.get("prove", 0.0), 3),
-            swap=round(took.get("swap", 0.0), 3),
-            finish=round(took.get("finish", 0.0), 3),
-            write_outage=round(fenced, 3),
-            read_outage=round(outage, 3),
-            total=round(total, 3),
-        ),
-        emergency_backup=str(found.emergency) if found.emergency is not None else None,
-        skipped=skipped_of(found.skipped),
-        repaired=repaired_of(found.repaired),
-        not_compared=comparison.not_compared if comparison is not None else (),
-        pause=pause_report(found.pause),
-        finished=finished_of(found.finished) if found.finished is not None else None,
-        verdict=plan.checklist.verdict,
-        overrides=plan.checklist.overrides,
-        attestations=plan.checklist.attestations,
-        application=application_steps.report_of(run),
-        loss=settled(plan.loss, str(found.emergency) if found.emergency is not None else None, run.prepared.facts),
-        undo_command=f"lastgood undo {plan.run}",
-    )

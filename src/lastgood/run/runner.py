@@ -7,11 +7,24 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_EXCEPTION, ThreadPoolExecutor, wait
+from dataclasses import dataclass
 from typing import Any, Protocol, TypeVar, runtime_checkable
 
 from lastgood.errors import Interrupted, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted
 from lastgood.journal import Journal, caller
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Result:
+    """What a step gave. ``detail`` is shown to the user and journaled."""
+
+    detail: str = ""
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        """What the journal keeps of it besides: all that ``holds`` of a resumed run and the record of the run need."""
+        return {}
 
 
 class Context(Protocol):
@@ -28,6 +41,9 @@ class Context(Protocol):
     @property
     def seconds(self) -> dict[str, float]:
         """How long each step took; the runner fills it."""
+
+    def keep(self, result: Result) -> None:
+        """Holds what a step gave for the steps that follow."""
 
     def cancelled(self) -> bool:
         """Whether the run is to stop: the user said so, or another lane failed."""
@@ -53,9 +69,8 @@ class Step(Protocol[R]):
     @property
     def commits(self) -> bool: ...
 
-    def do(self, run: R) -> Mapping[str, Any]:
-        """Does it; may run again after a crash. What it returns is journaled and shown to ``holds`` of a resumed run;
-        its ``detail``, if any, is shown to the user."""
+    def do(self, run: R) -> Result:
+        """Does it; may run again after a crash."""
 
     def undo(self, run: R) -> None:
         """Takes back what ``do`` did or began to do; may run again."""
@@ -156,11 +171,12 @@ def _take(run: R, step: Step[R], begun: list[Step[R]], finished: Mapping[str, Ma
     except BaseException as error:
         run.emit(StageFailed(step.name, time.monotonic() - started, str(error)))
         raise
+    run.keep(result)
     run.seconds[step.name] = time.monotonic() - started
     if step.commits:
         run.carry_on()
-    run.journal.done(step.name, **result)
-    run.emit(StageDone(step.name, run.seconds[step.name], str(result.get("detail", ""))))
+    run.journal.done(step.name, **result.entry, detail=result.detail)
+    run.emit(StageDone(step.name, run.seconds[step.name], result.detail))
 
 
 def _side_by_side(

@@ -18,16 +18,16 @@ from lastgood.command.rollback import show_plan
 from lastgood.command.status import show as status
 from lastgood.facts import Difference, Facts
 from lastgood.facts.compare import Comparison
+from lastgood.load.deferred.work import Finished
+from lastgood.load.repairs import Repaired
 from lastgood.plan import Finding, Plan, PlannedPoint, PlannedStep, TableLoss
 from lastgood.points import RestorePoint, Verdict
 from lastgood.postgres.table_locks import FenceStatus
 from lastgood.run.report import (
     CarriedOverReport,
     FenceReport,
-    FinishedReport,
     FinishReport,
     ProvedTable,
-    RepairReport,
     Report,
     Seconds,
     Skipped,
@@ -114,11 +114,15 @@ def a_report(tables: tuple[ProvedTable, ...], *, not_compared: tuple[str, ...] =
         carried_over=CarriedOverReport(settings=3, privileges=27, roles_tried=("crm_app",), remarks=("look at x",)),
         fence=FenceReport(kind="table locks", proof="SHARE locks on 12 of 12 tables", writes_after=None),
         seconds=Seconds(
-            plan=1, emergency=20, build=30, prove=10, swap=0.1, write_outage=41.2, read_outage=0.018, total=43
+            plan=1,
+            steps={"emergency": 20, "build": 30, "prove": 10, "swap": 0.1},
+            write_outage=41.2,
+            read_outage=0.018,
+            total=43,
         ),
         emergency_backup="backups/crm_emergency.sql",
         skipped=(Skipped(what="CREATE DATABASE", why="it names a database", line=12, count=1),),
-        repaired=(RepairReport(what="extension citext", why="its default version was installed", line=30),),
+        repaired=(Repaired(what="extension citext", why="its default version was installed", line=30),),
         not_compared=not_compared,
         undo_command=f"lastgood undo {RUN}",
     )
@@ -445,7 +449,7 @@ def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io
     )
 
 
-FINISHED = FinishedReport(indexes=1, foreign_keys=9, analyzed=40, gone=("index public.a_b",))
+FINISHED = Finished(indexes=1, foreign_keys=9, analyzed=40, gone=("index public.a_b",))
 
 
 def test_what_was_finished_stands_in_every_report(shown: tuple[Screen, io.StringIO]) -> None:

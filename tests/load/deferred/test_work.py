@@ -111,7 +111,7 @@ def scene(server: EmbeddedServer, new_database: Callable[..., str]) -> Scene:
 def test_everything_on_the_list_is_done_and_the_list_goes(scene: Scene) -> None:
     assert scene.states() == ["open", "open", "open"]
     done = scene.finish()
-    assert (done.indexes, done.foreign_keys, done.gone) == (2, 1, [])
+    assert (done.indexes, done.foreign_keys, done.gone) == (2, 1, ())
     assert str(done) == "2 indexes built, 1 foreign key validated, 2 tables analyzed"
     assert scene.whole()
     assert scene.runs() == []
@@ -226,7 +226,7 @@ def test_what_was_dropped_meanwhile_is_not_missed(scene: Scene) -> None:
     assert scene.states() == ["open", "gone", "gone"]
     done = scene.finish()
     assert done.indexes == 1
-    assert done.gone == ["index public.g", "foreign key t_p on public.t"]
+    assert done.gone == ("index public.g", "foreign key t_p on public.t")
     assert [event.text for event in scene.events if isinstance(event, Note)] == [
         "index public.g is not needed any more: it, or its table, was dropped or renamed meanwhile",
         "foreign key t_p on public.t is not needed any more: it, or its table, was dropped or renamed meanwhile",

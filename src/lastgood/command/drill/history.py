@@ -78,15 +78,15 @@ def expected(report: Report, stand_in_bytes: int, live_bytes: int | None) -> Exp
     """How long a rollback in earnest would take: what was measured, with an emergency backup of the live database's
     size in place of the stand-in's."""
     took = report.seconds
-    build = took.build + took.prove
-    emergency, basis = took.emergency, "as measured in this drill, on the scratch server"
+    build, backup = took.of("build", "carry_over", "prove"), took.of("emergency")
+    emergency, basis = backup, "as measured in this drill, on the scratch server"
     if live_bytes and stand_in_bytes:
-        emergency = took.emergency * live_bytes / stand_in_bytes
+        emergency = backup * live_bytes / stand_in_bytes
         basis += f"; the emergency backup in proportion to the live database's {units.size(live_bytes)}"
     beside = max(build, emergency)
-    outage = took.write_outage - max(build, took.emergency) + beside
+    outage = took.write_outage - max(build, backup) + beside
     return Expected(
-        seconds=round(took.plan + beside + took.swap, 3),
+        seconds=round(took.plan + beside + took.of("swap"), 3),
         write_outage=round(max(outage, took.read_outage), 3),
         read_outage=took.read_outage,
         basis=basis,

@@ -22,6 +22,7 @@ from lastgood.command.drill.evidence import Evidence, StoreEvidence
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.journal import Journal, person
 from lastgood.journal.past_runs import DRILLS
+from lastgood.journal.reader import entries
 from lastgood.models import Document, Frozen
 from lastgood.process import durable
 
@@ -209,9 +210,8 @@ def _sums(folder: Path) -> Mapping[str, str]:
 
 def _by_journal(journal: Journal) -> Mapping[str, str] | None:
     found: Mapping[str, str] | None = None
-    for entry in journal.replay():
-        if entry["event"] == "sealed":
-            found = entry.get("files")
+    for each in entries(journal, "sealed"):
+        found = each.document("files")
     return found
 
 

@@ -2,28 +2,25 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from typing import Any, Literal
+
+from lastgood.journal.reader import Recorded
 
 TITLES = {"migrate": "run the migration"}
 _LATER = "lastgood status   # what the server says now"
 
 
-def told(
-    entries: Sequence[Mapping[str, Any]], run: str
-) -> tuple[Literal["done", "walked_back", "undone", "stopped"], str, tuple[str, ...]]:
+def told(found: Recorded) -> tuple[Literal["done", "walked_back", "undone", "stopped"], str, tuple[str, ...]]:
     """The outcome, a sentence about it, and what to run next."""
-    begun = next((each for each in entries if each["event"] == "begun"), {})
-    ended = next((each for each in reversed(entries) if each["event"] == "ended"), None)
-    live = str(begun.get("live", ""))
-    point = next((str(each["path"]) for each in entries if each["event"] == "point"), "")
-    if begun.get("dry_run") and (ended or {}).get("status") == "stopped":
-        error = ended["error"] if ended is not None else {}
-        return "stopped", str(error["state"]), (_LATER, str(error["hint"]))
-    if begun.get("dry_run"):
+    begun, ended, run, live = next(found.of("begun"), None), found.ended, found.run, found.live
+    if begun is not None and begun.fields.get("dry_run"):
+        if ended is not None and ended.status == "stopped":
+            return "stopped", str(ended.error["state"]), (_LATER, str(ended.error["hint"]))
         state = f'It was a trial on a clone: "{live}" was not touched.'
-        return ("done" if ended is not None and ended["status"] == "done" else "walked_back"), state, (_LATER,)
-    report: Mapping[str, Any] = (ended or {}).get("report") or {}
+        return ("done" if ended is not None and ended.status == "done" else "walked_back"), state, (_LATER,)
+    point = next((each.text("path") for each in found.of("point")), "")
+    report: Mapping[str, Any] = ended.report if ended is not None else {}
     status = report.get("status")
     if status == "deployed":
         return (

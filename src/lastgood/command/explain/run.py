@@ -6,26 +6,16 @@ from collections.abc import Mapping
 from datetime import datetime
 from io import BytesIO
 from pathlib import Path
-from typing import Any, Literal
+from typing import Literal
 
 from lastgood.command.explain import deployment
 from lastgood.command.explain.explained import Explained, explain
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import SENSELESS, Journal
+from lastgood.journal.reader import CAME, SWAP, Entry, Recorded, recorded
 from lastgood.models import Frozen
-from lastgood.run.steps.build import Build
-from lastgood.run.steps.carry_over import CarryOver
-from lastgood.run.steps.emergency import Emergency
-from lastgood.run.steps.fence import Fence
-from lastgood.run.steps.finish import Finish
-from lastgood.run.steps.prove import Prove
-from lastgood.run.steps.reopen import Reopen
-from lastgood.run.steps.service import Checks, Start, Stop
-from lastgood.run.steps.swap import Swap
-from lastgood.run.steps.watch import Before, Watch
+from lastgood.run import steps
 
-_STEPS = (Stop, Before, Fence, Emergency, Build, CarryOver, Prove, Swap, Reopen, Start, Checks, Watch, Finish)
-TITLES = {**{each.name: each.title for each in _STEPS}, **deployment.TITLES}
 _BACK = "switch the names back"
 
 
@@ -72,6 +62,11 @@ class RunStory(Frozen):
     explained: Explained | None
 
 
+def titles() -> dict[str, str]:
+    """Name → title of what a journal calls a step: those of a rollback and of a deployment."""
+    return {**steps.titles(), **deployment.TITLES}
+
+
 def newest(state: Path) -> str | None:
     """The name of the newest run that has a journal here. What only looked or tidied up is passed over: whoever names
     none means what was done to the database."""
@@ -88,60 +83,51 @@ def explain_run(state: Path, name: str) -> RunStory:
             "lastgood status asks the server.",
             state=NOT_REACHED,
         )
-    entries = list(journal.replay())
-    if not entries:
-        raise Refused(
-            f'cannot explain run "{name}": its journal is empty, so it ended before it did anything',
-            hint="Look at lastgood status.",
-            state=NOT_REACHED,
-        )
     try:
-        return story_of(journal, entries)
+        found = recorded(journal)
+        if found is not None:
+            return story_of(found)
     except SENSELESS as error:
         raise Refused(
             f'cannot explain run "{name}": its journal makes no sense ({type(error).__name__})',
             hint=f'Look at it: "{journal.path}". What holds now: lastgood status.',
             state=NOT_REACHED,
         ) from error
+    raise Refused(
+        f'cannot explain run "{name}": its journal is empty, so it ended before it did anything',
+        hint="Look at lastgood status.",
+        state=NOT_REACHED,
+    )
 
 
-def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
-    """What the entries of a journal tell; there is at least one."""
-    # A restore or a drill has no plan; its one entry says what it did.
-    plan: Mapping[str, Any] = next((found for each in entries if (found := each.get("plan") or each.get("past"))), {})
-    kind = str(next((each["kind"] for each in entries if each["event"] == "begun"), entries[0].get("kind", "rollback")))
-    steps = _steps(entries, kind)
-    by_name = {each.name: each for each in steps}
-    last = _end(entries)
-    ended = last if last is not None and last["status"] not in _NOT_THE_END else None
-    failed = next((each for each in reversed(entries) if each["event"] == "failed"), None)
-    error = (last or {}).get("error") or {}
-    if ended is not None:
-        reason = str(error.get("message", ""))
-    elif failed is not None:
-        reason = str(failed["reason"] or failed["error"])
+def story_of(found: Recorded) -> RunStory:
+    """What a journal tells."""
+    kind = found.kind
+    taken = _steps(found)
+    last = _end(found)
+    ended = last if last is not None and last.status not in _NOT_THE_END else None
+    failed = found.last("failed")
+    if ended is None and failed is not None:
+        reason = failed.reason or failed.text("error")
     else:
-        reason = str(error.get("message", ""))
-    run, kept = journal.run, str(plan.get("kept", ""))
-    live = str(plan.get("live") or next((each["live"] for each in entries if each.get("live")), ""))
+        reason = str(last.error.get("message", "")) if last is not None else ""
     outcome: Outcome
     if kind == "deploy":
-        outcome, said, commands = deployment.told(entries, run)
+        outcome, said, commands = deployment.told(found)
     else:
-        outcome = _outcome(kind, by_name, ended, failed, last)
-        said, commands = _state(outcome, kind, run, live, kept)
-    point = plan.get("point") or next((each["path"] for each in entries if each["event"] == "point"), None)
+        outcome = _outcome(kind, {each.name: each for each in taken}, ended, failed, last)
+        said, commands = _state(outcome, kind, found.run, found.live, str(found.plan.get("kept", "")))
     return RunStory(
-        run=run,
+        run=found.run,
         kind=kind,
-        journal=str(journal.path),
-        live=live,
-        point=str(point.get("path") or point.get("name") or "") if isinstance(point, Mapping) else str(point or ""),
-        begun=datetime.fromisoformat(entries[0]["at"]),
-        last=datetime.fromisoformat(entries[-1]["at"]),
+        journal=str(found.path),
+        live=found.live,
+        point=found.point,
+        begun=found.first.at,
+        last=found.entries[-1].at,
         outcome=outcome,
-        steps=tuple(steps),
-        failed_in=_at_work(entries, failed) if failed is not None and ended is None else (),
+        steps=tuple(taken),
+        failed_in=_at_work(found, failed) if failed is not None and ended is None else (),
         reason=reason,
         state=said,
         commands=commands,
@@ -149,60 +135,58 @@ def story_of(journal: Journal, entries: list[Mapping[str, Any]]) -> RunStory:
     )
 
 
-def _end(entries: list[Mapping[str, Any]]) -> Mapping[str, Any] | None:
+def _end(found: Recorded) -> Entry | None:
     """How the last process that worked on it ended, if it could say so."""
-    marks = (each for each in reversed(entries) if each["event"] in ("begun", "resumed", "aborting", "ended"))
-    last = next(marks, None)
-    return last if last is not None and last["event"] == "ended" else None
+    last = found.last(*CAME, "ended")
+    return last if last is not None and last.event == "ended" else None
 
 
-def _steps(entries: list[Mapping[str, Any]], kind: str) -> list[Step]:
-    found: dict[str, Step] = {}
-    states: dict[str, Literal["begun", "done", "undone", "undo failed"]] = {
-        "doing": "begun",
-        "done": "done",
-        "undone": "undone",
-        "undo failed": "undo failed",
-    }
-    for each in entries:
-        if each["event"] in states:
-            name = str(each["step"])
-            title = _BACK if kind == "undo" else TITLES.get(name, name)
-            step = Step(name=name, title=title, state=states[each["event"]], at=datetime.fromisoformat(each["at"]))
-            found[name] = step
-    return list(found.values())
+_STATES: Mapping[str, Literal["begun", "done", "undone", "undo failed"]] = {
+    "doing": "begun",
+    "done": "done",
+    "undone": "undone",
+    "undo failed": "undo failed",
+}
 
 
-def _at_work(entries: list[Mapping[str, Any]], failed: Mapping[str, Any]) -> tuple[str, ...]:
+def _steps(found: Recorded) -> list[Step]:
+    known = titles()
+    steps: dict[str, Step] = {}
+    for each in found.of(*_STATES):
+        title = _BACK if found.kind == "undo" else known.get(each.step, each.step)
+        steps[each.step] = Step(name=each.step, title=title, state=_STATES[each.event], at=each.at)
+    return list(steps.values())
+
+
+def _at_work(found: Recorded, failed: Entry) -> tuple[str, ...]:
     """Steps that were announced before the failure and not done by then."""
     open_steps: dict[str, None] = {}
-    for each in entries:
+    for each in found.entries:
         if each is failed:
             break
-        if each["event"] == "doing":
-            open_steps[str(each["step"])] = None
-        elif each["event"] in ("done", "undone"):
-            open_steps.pop(str(each["step"]), None)
+        if each.event == "doing":
+            open_steps[each.step] = None
+        elif each.event in ("done", "undone"):
+            open_steps.pop(each.step, None)
     return tuple(open_steps)
 
 
 def _outcome(
     kind: str,
     steps: Mapping[str, Step],
-    ended: Mapping[str, Any] | None,
-    failed: Mapping[str, Any] | None,
-    last: Mapping[str, Any] | None,
+    ended: Entry | None,
+    failed: Entry | None,
+    last: Entry | None,
 ) -> Outcome:
     if kind == "finish":
         return "done" if ended is not None else "switched"
-    error = (last or {}).get("error") or {}
     if ended is not None:
-        return _ENDS.get(ended["status"], "failed")  # deployments and drills have words of their own for it
+        return _ENDS.get(ended.status, "failed")  # deployments and drills have words of their own for it
     if kind in _PLAIN and last is not None:
         return "failed"
-    if last is not None and last["status"] in ("failed", "interrupted") and error.get("exit_status", 1) != 1:
+    if last is not None and last.status in ("failed", "interrupted") and last.error.get("exit_status", 1) != 1:
         return "walked_back"  # the server was asked, and it said so
-    swap = steps.get("swap")
+    swap = steps.get(SWAP)
     if swap is not None and swap.state == "done":
         return "switched"
     if swap is not None and swap.state == "begun":

@@ -8,6 +8,8 @@ from typing import Any, Literal
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
 from lastgood.models import Document, Frozen
+from lastgood.plan import TableLoss
+from lastgood.run.report import ProvedTable
 
 
 class Appearance(Frozen):
@@ -70,34 +72,6 @@ class Planned(Frozen):
     expected_seconds: float | None
     verdict: str
     found: tuple[str, ...]
-
-
-class Loss(Frozen):
-    """What became of one table: rows before, rows in the restore point, and how many were ``written_since``, by their
-    column ``by``. Null: not there, or not known. ``content``: whether its rows are the same, null in old records and
-    where one side lacks the table; ``why`` they were not compared."""
-
-    table: str
-    live_rows: int | None
-    point_rows: int | None
-    written_since: int | None = None
-    by: str | None = None
-    content: Literal["equal", "changed", "not compared"] | None = None
-    why: str = ""
-
-    @property
-    def differs(self) -> bool:
-        """Whether it is known that going back made a difference to it."""
-        return self.live_rows != self.point_rows or bool(self.written_since) or self.content == "changed"
-
-
-class Proof(Frozen):
-    """One table of the proof; ``equal`` is null where only the numbers of rows could be compared (they agree)."""
-
-    table: str
-    rows: int
-    digest: str | None
-    equal: bool | None
 
 
 class Problem(Frozen):
@@ -192,8 +166,8 @@ class RunRecord(Document):
     timeline: tuple[Moment, ...]
     phases: tuple[PhaseOfRun, ...]
     planned: Planned | None
-    loss: tuple[Loss, ...]
-    proofs: tuple[Proof, ...]
+    loss: tuple[TableLoss, ...]
+    proofs: tuple[ProvedTable, ...]
     not_compared: tuple[str, ...]
     overrides: tuple[Override, ...]
     attestations: tuple[Attestation, ...]

@@ -6,10 +6,11 @@ from contextlib import suppress
 from datetime import timedelta
 from pathlib import Path
 
-from lastgood.command.explain.run import TITLES, story_of
+from lastgood.command.explain.run import story_of, titles
 from lastgood.command.report.chronicle import Chronicle
 from lastgood.command.report.document import RunLine, Runs
 from lastgood.journal import SENSELESS, Journal
+from lastgood.journal.reader import Entry, recorded
 
 # What is not listed unless it is asked for: there may be one an hour.
 ONLY_LOOKED = "validate"
@@ -41,37 +42,33 @@ def runs(state: Path, kind: str | None = None, limit: int = 20) -> Runs:
 
 
 def _line(journal: Journal) -> RunLine | None:
-    entries = list(journal.replay())
-    if not entries:
+    found = recorded(journal)
+    if found is None:
         return None
-    story, told = story_of(journal, entries), Chronicle(entries, TITLES)
-    first = next((each for each in entries if each.get("by") and each.get("host")), {})
+    story, told = story_of(found), Chronicle(found, titles())
+    who = next((each for each in found.entries if each.by and each.host), None)
     begun = told.begun
     seconds = (told.ended - begun).total_seconds()
-    past = entries[-1].get("past")
-    if len(entries) == 1 and past:  # a record of a run that has no journal of its own
-        seconds = float(past["seconds"])
+    if len(found.entries) == 1 and found.past:  # a record of a run that has no journal of its own
+        seconds = float(found.past["seconds"])
         begun -= timedelta(seconds=seconds)
     return RunLine(
         run=journal.run,
         kind=story.kind,
         begun=begun,
-        by=str(first.get("by", "")),
-        host=str(first.get("host", "")),
-        live=story.live or next((str(each["live"]) for each in entries if each.get("live")), ""),
-        point=story.point or next((str(each["point"]) for each in entries if each.get("point")), ""),
+        by=who.by if who is not None else "",
+        host=who.host if who is not None else "",
+        live=story.live,
+        point=found.point or found.named_point,
         outcome=story.outcome,
-        status=str(next((each["status"] for each in reversed(entries) if each["event"] == "ended"), "")),
+        status=found.ended.status if found.ended is not None else "",
         seconds=round(seconds, 3),
-        detail=_detail(entries[0]),
+        detail=_detail(found.first),
     )
 
 
-def _detail(begun: object) -> str:
+def _detail(begun: Entry) -> str:
     """What tells more than the kind: which way maintenance was switched, what a validation found, what is undone."""
-    if not isinstance(begun, dict):
-        return ""
-    plan = begun.get("plan")
-    if isinstance(plan, dict) and plan.get("undoes"):
-        return str(plan["undoes"])
-    return str(begun.get("action") or begun.get("verdict") or begun.get("into") or "")
+    if undoes := begun.plan.get("undoes"):
+        return str(undoes)
+    return begun.text("action") or begun.text("verdict") or begun.text("into")

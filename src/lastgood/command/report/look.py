@@ -14,6 +14,7 @@ from lastgood.command.report.of_journal import of_journal
 from lastgood.command.report.of_marks import of_marks
 from lastgood.errors import NOT_REACHED, LastgoodError, Refused
 from lastgood.journal import SENSELESS, Journal, incidents
+from lastgood.journal.reader import recorded
 from lastgood.status import PostMortemStatus, Status
 
 # Of so many it is measured what is open: somebody waits for the status.
@@ -35,8 +36,8 @@ def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> 
     if journal is None:
         return of_marks(inquiry, name)
     try:
-        entries = list(journal.replay())
-        return of_journal(inquiry, journal, entries, seen) if entries else of_marks(inquiry, name)
+        found = recorded(journal)
+        return of_journal(inquiry, journal, found, seen) if found is not None else of_marks(inquiry, name)
     except SENSELESS as error:
         why = error.strerror if isinstance(error, OSError) and error.strerror else "it is damaged"
         raise Refused(

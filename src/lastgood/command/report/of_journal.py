@@ -2,37 +2,40 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from contextlib import suppress
 from datetime import datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from pydantic import ValidationError
 
 from lastgood.application.results import HealthResult, HookResult, WatchResult
 from lastgood.checklist import Attestation, Override
-from lastgood.command.explain.run import TITLES, RunStory, story_of
+from lastgood.command.explain.run import RunStory, story_of, titles
 from lastgood.command.report import afterwards, holdings
 from lastgood.command.report.afterwards import Look, Measured
-from lastgood.command.report.chronicle import Chronicle, Entry
-from lastgood.command.report.document import Holding, Loss, Planned, Problem, Proof, RunRecord, UndoneBy
+from lastgood.command.report.chronicle import Chronicle
+from lastgood.command.report.document import Holding, Planned, Problem, RunRecord, UndoneBy
 from lastgood.command.report.holdings import Server
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.undone import undone_by
 from lastgood.journal import SENSELESS, Journal, incidents
+from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
+from lastgood.models import Frozen
+from lastgood.plan import TableLoss
+from lastgood.run.report import ProvedTable
+
+T = TypeVar("T", bound=Frozen)
 
 
-def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: Server | None = None) -> RunRecord:
-    """The record; ``entries`` are those of the journal, one at least. The server is asked unless ``seen`` is what it
-    has just shown. Raises ValueError, KeyError, TypeError for a journal that makes no sense."""
-    story, told = story_of(journal, entries), Chronicle(entries, TITLES)
-    plan = next((each["plan"] for each in reversed(entries) if isinstance(each.get("plan"), Mapping)), None)
-    ended = next((each for each in reversed(entries) if each["event"] == "ended"), {})
-    report = ended.get("report")
-    known, server_of = plan or {}, str((plan or {}).get("server", ""))
-    folder = Path(next((str(each["folder"]) for each in entries if each.get("folder")), ""))
-    live = str(known.get("live") or next((each["live"] for each in entries if each.get("live")), story.live))
+def of_journal(inquiry: Inquiry, journal: Journal, found: Recorded, seen: Server | None = None) -> RunRecord:
+    """The record; ``found`` is what the journal holds. The server is asked unless ``seen`` is what it has just shown.
+    Raises ValueError, KeyError, TypeError for a journal that makes no sense."""
+    story, told = story_of(found), Chronicle(found, titles())
+    known, ended, live = found.plan, found.ended, found.live
+    report = ended.report if ended is not None else {}
+    server_of = str(known.get("server", ""))
     switched = story.kind in ("rollback", "recover", "undo") and story.outcome not in ("aborted", "walked_back")
     target = inquiry.target if switched and live else None
     if seen is None:
@@ -42,10 +45,10 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: S
     with suppress(*SENSELESS):
         incident = incidents.read(journal)
     held = (
-        *_held(seen, story.kind, known, entries, folder, story.point, switched=switched),
+        *_held(seen, found, switched=switched),
         holdings.file("journal", str(journal.path)),
     )
-    application = _application(entries, report)
+    application = _application(found)
     took_back = tuple(sorted(undone_by(inquiry.state, journal.run, seen), key=lambda each: each.at))
     story = _seen_since(story, seen) if target is not None else story
     state, commands = (story.state, story.commands) if not took_back else _taken_back(story.kind, live, took_back[-1])
@@ -64,7 +67,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: S
         live=live,
         server=server_of,
         server_version=str(known.get("server_version", "")),
-        point=_path(folder, story.point or next((str(e["point"]) for e in entries if e.get("point")), "")),
+        point=_path(found.folder, found.point or found.named_point),
         point_made_at=_time(point.get("made_at")) if isinstance(point, Mapping) else None,
         source="journal",
         journal=str(journal.path),
@@ -74,10 +77,10 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: S
         ended=told.ended,
         seconds=round((told.ended - told.begun).total_seconds(), 3),
         outcome=story.outcome,
-        status=str(ended.get("status", "")),
+        status=ended.status if ended is not None else "",
         state=state,
         reason=story.reason,
-        error=_problem(ended),
+        error=_problem(ended.error) if ended is not None else None,
         commands=commands,
         people=tuple(told.people()),
         timeline=tuple(told.timeline()),
@@ -85,7 +88,7 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: S
         planned=_planned(known),
         loss=tuple(_loss(known, report)),
         proofs=tuple(_proofs(report)),
-        not_compared=tuple(map(str, (report or {}).get("not_compared", ()))),
+        not_compared=tuple(map(str, report.get("not_compared", ()))),
         overrides=tuple(_given(Override, known, "overrides")),
         attestations=tuple(_given(Attestation, known, "attestations")),
         hooks=application[0],
@@ -94,31 +97,22 @@ def of_journal(inquiry: Inquiry, journal: Journal, entries: list[Entry], seen: S
         figures=_figures(report),
         holdings=held,
         undone_by=took_back,
-        remarks=tuple(_remarks(journal.run, told, seen, entries, asked=target is not None)),
+        remarks=tuple(_remarks(found, told, seen, asked=target is not None)),
         after=after,
-        plan=dict(plan) if plan is not None else None,
-        report=dict(report) if isinstance(report, Mapping) else None,
+        plan=dict(known) or None,
+        report=dict(report) or None,
     )
 
 
-def _held(
-    seen: Server,
-    kind: str,
-    plan: Mapping[str, Any],
-    entries: Sequence[Entry],
-    folder: Path,
-    point: str,
-    *,
-    switched: bool,
-) -> Iterator[Holding]:
-    results = {each["step"]: each["result"] for each in entries if each["event"] == "done"}
-    if kind == "rollback" and plan and switched:
-        yield from holdings.databases(seen, plan, results.get("build", {}).get("oid"))
-    if kind == "rollback" and plan:
+def _held(seen: Server, found: Recorded, *, switched: bool) -> Iterator[Holding]:
+    plan, folder = found.plan, found.folder
+    if found.kind == "rollback" and plan:
+        if switched:
+            yield from holdings.databases(seen, plan, found.result(BUILD).get("oid"))
         yield holdings.file("restore point", _path(folder, str(plan["point"]["path"])))
-    elif point:
-        yield holdings.file("restore point", _path(folder, point))
-    if emergency := results.get("emergency", {}).get("path"):
+    elif found.point:
+        yield holdings.file("restore point", _path(folder, found.point))
+    if emergency := found.result(EMERGENCY).get("path"):
         yield holdings.file("emergency backup", _path(folder, str(emergency)))
 
 
@@ -130,9 +124,9 @@ def _time(text: object) -> datetime | None:
     return datetime.fromisoformat(str(text)) if text else None
 
 
-def _problem(ended: Mapping[str, Any]) -> Problem | None:
-    with suppress(ValidationError, TypeError):
-        return Problem.model_validate(ended["error"]) if ended.get("error") else None
+def _problem(error: Mapping[str, Any]) -> Problem | None:
+    with suppress(ValidationError):
+        return Problem.model_validate(error) if error else None
     return None
 
 
@@ -160,49 +154,39 @@ def _found(plan: Mapping[str, Any]) -> Iterator[str]:
             yield f"{each['level']}: {each['text']}"
 
 
-def _loss(plan: Mapping[str, Any], report: Any) -> Iterator[Loss]:
+def _loss(plan: Mapping[str, Any], report: Mapping[str, Any]) -> Iterator[TableLoss]:
     """By the report, which has the rows of the last moment; by the plan where there is none."""
-    for each in (report or {}).get("loss") or plan.get("loss", ()):
-        yield Loss(
-            table=f"{each['schema_name']}.{each['name']}",
-            live_rows=each["live_rows"],
-            point_rows=each["point_rows"],
-            written_since=each.get("written_since"),
-            by=each.get("by"),
-            content=each.get("content"),
-            why=str(each.get("why", "")),
-        )
+    for each in report.get("loss") or plan.get("loss", ()):
+        yield _read(TableLoss, each)
 
 
-def _proofs(report: Any) -> Iterator[Proof]:
-    for each in (report or {}).get("tables", ()):
-        with suppress(KeyError, ValidationError):
-            schema = each.get("schema", each.get("schema_name", ""))
-            yield Proof(table=f"{schema}.{each['name']}", rows=each["rows"], digest=each["digest"], equal=each["equal"])
+def _proofs(report: Mapping[str, Any]) -> Iterator[ProvedTable]:
+    for each in report.get("tables", ()):
+        with suppress(ValidationError):
+            yield ProvedTable.model_validate(each)
 
 
-def _given(model: Any, plan: Mapping[str, Any], name: str) -> Iterator[Any]:
+def _given(model: type[T], plan: Mapping[str, Any], name: str) -> Iterator[T]:
     for each in plan.get("checklist", {}).get(name, ()):
         with suppress(ValidationError):
             yield model.model_validate(each)
 
 
 def _application(
-    entries: Sequence[Entry], report: Any
+    found: Recorded,
 ) -> tuple[tuple[HookResult, ...], HealthResult | None, WatchResult | None]:
     """Hooks and health as they were written down one by one; the watch as its step gave it."""
-    hooks = tuple(_read(HookResult, each) for each in entries if each["event"] == "hook")
-    health = next((_read(HealthResult, each) for each in reversed(entries) if each["event"] == "health"), None)
-    results = (each["result"] for each in reversed(entries) if each["event"] == "done" and each["step"] == "watch")
-    watch: Mapping[str, Any] = next(results, {})
-    watched = {name: value for name, value in watch.items() if name in WatchResult.model_fields}
+    hooks = tuple(_read(HookResult, each.fields) for each in found.of("hook"))
+    last = found.last("health")
+    health = _read(HealthResult, last.fields) if last is not None else None
     with suppress(ValidationError):
-        return hooks, health, WatchResult.model_validate(watched) if watched else None
+        return hooks, health, _read(WatchResult, watched) if (watched := found.result(WATCH)) else None
     return hooks, health, None
 
 
-def _read(model: Any, entry: Entry) -> Any:
-    return model.model_validate({name: value for name, value in entry.items() if name in model.model_fields})
+def _read(model: type[T], fields: Mapping[str, Any]) -> T:
+    """Data of a journal, which may have fields of a later version."""
+    return model.model_validate({name: value for name, value in fields.items() if name in model.model_fields})
 
 
 def _healthy(health: HealthResult | None) -> Measured | None:
@@ -212,11 +196,14 @@ def _healthy(health: HealthResult | None) -> Measured | None:
     return Measured(not health.problem, said, "lastgood resume" if health.problem else "")
 
 
-def _figures(report: Any) -> dict[str, float]:
-    found = (report or {}).get("seconds", {})
+def _figures(report: Mapping[str, Any]) -> dict[str, float]:
+    found = report.get("seconds", {})
     if isinstance(found, int | float):
         return {"total": float(found)}
-    return {name: float(value) for name, value in found.items() if isinstance(value, int | float)}
+    flat: dict[str, Any] = {}
+    for name, value in found.items():
+        flat |= value if isinstance(value, Mapping) else {name: value}
+    return {name: float(value) for name, value in flat.items() if isinstance(value, int | float)}
 
 
 def _seen_since(story: RunStory, seen: Server) -> RunStory:
@@ -243,14 +230,14 @@ def _taken_back(kind: str, live: str, by: UndoneBy) -> tuple[str, tuple[str, ...
     )
 
 
-def _remarks(run: str, told: Chronicle, seen: Server, entries: Sequence[Entry], *, asked: bool) -> Iterator[str]:
-    if not any(each.get("by") for each in entries if each["event"] == "begun"):
+def _remarks(found: Recorded, told: Chronicle, seen: Server, *, asked: bool) -> Iterator[str]:
+    if not any(each.by for each in found.of("begun")):
         yield "who began it is not known: an earlier version of lastgood did, or another machine"
     if told.skew is None:
         yield "the server's clock was not compared: times are those of the machine that ran it"
     if asked and seen.status is None:
         yield f"what is on the server now is not known: {seen.trouble}"
-    elsewhere = {mark.host for _, mark in seen.marks if mark.run == run}
-    here = {str(each["host"]) for each in entries if each.get("host")}
+    elsewhere = {mark.host for _, mark in seen.marks if mark.run == found.run}
+    here = {each.host for each in found.entries if each.host}
     for host in sorted(elsewhere - here) if here else ():
         yield f'part of it was done on "{host}": the journal there tells more'

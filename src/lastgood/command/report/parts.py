@@ -6,8 +6,10 @@ import shlex
 from collections.abc import Iterator, Sequence
 from datetime import UTC
 
-from lastgood.command.report.document import After, ItemAfter, Loss, RunLine, RunRecord
+from lastgood.command.explain.run import titles
+from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecord
 from lastgood.command.rollback.show import VERDICTS
+from lastgood.plan import TableLoss
 from lastgood.screen.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title
 from lastgood.screen.screen import Column
 from lastgood.text import units
@@ -38,14 +40,11 @@ _MARKS = {
 _FIGURES = {
     "total": "In all",
     "plan": "Plan",
-    "emergency": "Emergency backup",
-    "build": "Building",
-    "prove": "Proving",
-    "swap": "Switching",
-    "finish": "Finishing afterwards",
     "write_outage": "Write outage",
     "read_outage": "Read outage",
 }
+# What the plan's estimate is of; an earlier version counted the second as a part of the first.
+_BUILDING = ("build", "carry_over", "prove")
 _DEPLOYMENTS = {
     "done": "done",
     "undone": "failed; the database was put back",
@@ -169,7 +168,7 @@ def _plan(record: RunRecord) -> Iterator[Block]:
         return
     yield Title("Plan")
     expected = f"{units.roughly(plan.expected_seconds)} to build and prove" if plan.expected_seconds else "not known"
-    took = record.figures.get("build", 0.0) + record.figures.get("prove", 0.0)
+    took = sum(record.figures.get(step, 0.0) for step in _BUILDING)
     yield Pairs(
         (
             ("Built beside it", Code(plan.shadow)),
@@ -229,9 +228,7 @@ def loss(record: RunRecord) -> Iterator[Block]:
                 each.table,
                 _rows(each.live_rows),
                 _rows(each.point_rows),
-                "changed in place"
-                if each.content == "changed" and each.live_rows == each.point_rows
-                else units.signed((each.point_rows or 0) - (each.live_rows or 0)),
+                _difference(each),
                 f"{units.number(each.written_since)} (by {each.by})" if each.written_since is not None else "not known",
             )
             for each in changed
@@ -241,7 +238,15 @@ def loss(record: RunRecord) -> Iterator[Block]:
     yield from _same(record.loss, "other ")
 
 
-def _same(losses: Sequence[Loss], other: str) -> Iterator[Block]:
+def _difference(each: TableLoss) -> str:
+    if each.in_place:
+        return "changed in place"
+    if each.live_rows == each.point_rows and each.not_in_dumps:
+        return f"{units.number(each.not_in_dumps)} copied over"
+    return units.signed((each.point_rows or 0) - (each.live_rows or 0))
+
+
+def _same(losses: Sequence[TableLoss], other: str) -> Iterator[Block]:
     """The tables that are not known to differ: equal in every row, or only in number."""
     equal = sum(each.content == "equal" and not each.differs for each in losses)
     if equal:
@@ -292,13 +297,19 @@ def figures(record: RunRecord) -> Iterator[Block]:
     """How long each part took."""
     if record.figures:
         yield Title("Figures")
+        # A run's own journal has the better titles.
+        known = {**titles(), **{each.name: each.title for each in record.phases}, **_FIGURES}
         yield Pairs(
             [
-                (_FIGURES.get(name, name.replace("_", " ").capitalize()), units.duration(each))
+                (_capitalized(known.get(name, name.replace("_", " "))), units.duration(each))
                 for name, each in record.figures.items()
                 if each
             ]
         )
+
+
+def _capitalized(text: str) -> str:
+    return f"{text[:1].upper()}{text[1:]}"
 
 
 def _reported(record: RunRecord) -> Iterator[Block]:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from contextlib import suppress
 from dataclasses import dataclass
 from datetime import datetime
@@ -11,6 +10,7 @@ from pathlib import Path
 
 from lastgood.journal import SENSELESS, Journal
 from lastgood.journal.incidents import LOOKED_AT
+from lastgood.journal.reader import entries
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,9 +26,8 @@ class Validation:
 def newest(state: Path, live: str, since: datetime) -> Validation | None:
     """The newest one of ``live`` after ``since``; one of a few rules only does not count."""
     for journal in islice(Journal.newest(state, "validate"), LOOKED_AT):
-        with suppress(*SENSELESS), journal.path.open("rb") as file:
-            found = json.loads(file.readline(1 << 16))
-            at = datetime.fromisoformat(found["at"])
-            if found["live"] == live and not found["only"] and at > since:
-                return Validation(at, str(found["by"]), str(found["verdict"]), str(found["mode"]))
+        with suppress(*SENSELESS):
+            found = next(entries(journal, "begun"), None)
+            if found is not None and found.live == live and not found.fields["only"] and found.at > since:
+                return Validation(found.at, found.by, found.text("verdict"), found.text("mode"))
     return None

@@ -11,8 +11,10 @@ from lastgood.command.rollback import show_plan as shown_plan
 from lastgood.command.rollback.show_plan import SHOWN
 from lastgood.facts import CountedTable
 from lastgood.journal.run_names import identifier
+from lastgood.load.deferred.work import Finished
+from lastgood.load.repairs import Repaired
 from lastgood.restore import RestoreReport
-from lastgood.run.report import FinishedReport, FinishReport, PauseReport, RepairReport, Report, Skipped
+from lastgood.run.report import FinishReport, PauseReport, Report, Skipped
 from lastgood.screen import application
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
@@ -95,7 +97,7 @@ def show_finish(screen: Screen, report: FinishReport) -> None:
     )
 
 
-def _finished(finished: FinishedReport | None) -> str:
+def _finished(finished: Finished | None) -> str:
     if finished is None:
         return ""
     said = (
@@ -112,7 +114,7 @@ def _remarks(screen: Screen, report: Report) -> None:
 
 
 def _changes(
-    screen: Screen, left_out: Sequence[Skipped], repaired: Sequence[RepairReport], remarks: Sequence[str] = ()
+    screen: Screen, left_out: Sequence[Skipped], repaired: Sequence[Repaired], remarks: Sequence[str] = ()
 ) -> None:
     """What is other than the restore point has it; repairs all of them, since each is a change."""
     if not (left_out or repaired or remarks):

@@ -10,7 +10,6 @@ from __future__ import annotations
 import threading
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
 from functools import partial
 from types import TracebackType
 from typing import Any, LiteralString, Protocol
@@ -25,6 +24,7 @@ from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, Progress
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.watch import Watch
+from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres import statistics
 from lastgood.postgres.pressure import Pressure
@@ -71,14 +71,14 @@ class Record(Protocol):
     def done(self, step: str, **result: Any) -> None: ...
 
 
-@dataclass(slots=True)
-class Finished:
-    """What was done: indexes built, foreign keys validated, tables analyzed; ``gone`` names what was dropped since."""
+class Finished(Frozen):
+    """What was done after the reopening: indexes built, foreign keys validated, tables analyzed. ``gone``: what was
+    dropped meanwhile and needed nothing more."""
 
-    indexes: int = 0
-    foreign_keys: int = 0
-    analyzed: int = 0
-    gone: list[str] = field(default_factory=list)
+    indexes: int
+    foreign_keys: int
+    analyzed: int
+    gone: tuple[str, ...]
 
     def __str__(self) -> str:
         return (
@@ -146,7 +146,8 @@ class _Worker:
         self._failures: list[str] = []
         self._what = ""
         self._progress = (0, 1)
-        self.finished = Finished()
+        self._indexes = self._foreign_keys = self._analyzed = 0
+        self._gone: list[str] = []
         self._connection = self._connect()
         self._watch = Watch(target, run, self._connection, cancelled, self._said)
 
@@ -227,7 +228,12 @@ class _Worker:
             )
         fault.point("finish.before_forget")
         self._attempts("drop the list", lambda: remainder.forget(self._connection, self._run))
-        return self.finished
+        return Finished(
+            indexes=self._indexes,
+            foreign_keys=self._foreign_keys,
+            analyzed=self._analyzed,
+            gone=tuple(self._gone),
+        )
 
     def _one(self, later: Later) -> None:
         """Does one thing. What the server refuses is noted, and the next one is done."""
@@ -253,7 +259,7 @@ class _Worker:
             self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(index))
         self._set_up(later)
         self._connection.execute(later.statements[0].encode())
-        self.finished.indexes += 1
+        self._indexes += 1
         fault.point("finish.after_index")
 
     def _analyze_expressions(self, later: Later) -> None:
@@ -267,7 +273,7 @@ class _Worker:
         if self._is_gone(later, state) or state == "done":
             return
         self._run_one(later, later.statements[0])
-        self.finished.foreign_keys += 1
+        self._foreign_keys += 1
 
     def _run_one(self, later: Later, statement: str) -> None:
         if remainder.state_of(self._connection, self._run, later) != "gone":
@@ -275,8 +281,8 @@ class _Worker:
             self._connection.execute(statement.encode())
 
     def _is_gone(self, later: Later, state: remainder.State) -> bool:
-        if state == "gone" and str(later) not in self.finished.gone:
-            self.finished.gone.append(str(later))
+        if state == "gone" and str(later) not in self._gone:
+            self._gone.append(str(later))
             self._emit(Note(f"{later} is not needed any more: it, or its table, was dropped or renamed meanwhile"))
         return state == "gone"
 
@@ -293,7 +299,7 @@ class _Worker:
             query = sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table))
             try:
                 self._attempts("analyze", partial(self._execute, query), tries=1)
-                self.finished.analyzed += 1
+                self._analyzed += 1
             except _Failed as failed:
                 # Autovacuum will do it.
                 self._emit(Note(f"{schema}.{table} was not analyzed: {failed}"))

@@ -286,7 +286,7 @@ class Commands:
         return None
 
     def _repaired(self, named: str, why: str, line: int) -> None:
-        if self.record.repair(Repaired(named, why, line)):
+        if self.record.repair(Repaired(what=named, why=why, line=line)):
             where = f"{named} (line {line}) is not loaded as it stands" if line else named
             self._emit(Caution(f"{where}: {why}"))
 

@@ -6,12 +6,12 @@ import threading
 from dataclasses import dataclass, field
 
 from lastgood.dump.statements import Command
+from lastgood.models import Frozen
 
 
-@dataclass(frozen=True, slots=True)
-class Repaired:
-    """A command that the server did not take as it stood, or rows that it did not: ``why``, and what was done. Line 0:
-    what no dump holds, and was put back."""
+class Repaired(Frozen):
+    """A command of the dump, at ``line``, that the server did not take as it stands, or rows that it did not: ``why``,
+    and what was done instead. Line 0: what no dump holds, and was put back."""
 
     what: str
     why: str

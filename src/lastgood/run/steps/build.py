@@ -4,31 +4,57 @@ from __future__ import annotations
 
 import os
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Literal
 
 from lastgood import fault
 from lastgood.checklist import EXTENSIONS
+from lastgood.dump.deferral import Division
 from lastgood.errors import Refused
 from lastgood.journal import person
+from lastgood.journal.reader import BUILD
+from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import rebuild, rules_for
 from lastgood.load.repairs import Rules
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Built(Result):
+    """The shadow, loaded by this process. ``division``: what of it is left for after the reopening, None when nothing
+    may be."""
+
+    oid: int
+    loaded: Loaded
+    division: Division | None
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"oid": self.oid, "rows": self.loaded.rows}
 
 
 class Build:
     """The shadow carries a mark that tells whose it is and how far it got, for whoever finds it."""
 
-    name = "build"
+    name = BUILD
     title = "build the restored database beside the live one"
     commits = False
     tidies = True
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> PlannedStep:
+        """The live database is only read."""
+        return PlannedStep(
+            name=self.name, title="Build the restored database beside the live one", effect="nobody notices"
+        )
+
+    def do(self, run: Run) -> Built:
         plan = run.plan
         with run.connected(plan.maintenance, "build") as connection:
             self._drop_leftover(run)
@@ -61,12 +87,14 @@ class Build:
                 live=partial(run.connected, plan.live, "reads rows of extensions"),
                 held=run.prepared.held,
             )
-            run.findings.division = run.prepared.division
-            run.findings.same = loaded.same
-            run.findings.skipped, run.findings.repaired = loaded.skipped, loaded.repaired
             fault.point("build.after_load")
             database.comment(connection, plan.shadow, mark_of(run, "shadow", stage="loaded").text())
-        return {"oid": made.oid, "rows": loaded.rows, "detail": f"{loaded.rows:,} rows in {plan.shadow}"}
+        return Built(
+            oid=made.oid,
+            loaded=loaded,
+            division=run.prepared.division,
+            detail=f"{loaded.rows:,} rows in {plan.shadow}",
+        )
 
     def _drop_leftover(self, run: Run) -> None:
         """A shadow of this very run that a stopped process left half-built is begun anew."""
@@ -85,7 +113,7 @@ class Build:
             if found.name == run.plan.shadow and mark.run == run.plan.run and mark.role == "shadow":
                 loaded = mark.options.get("stage") == "loaded" and not found.invalid
                 if run.prepared.request.keep_shadow and loaded and not run.interrupted:
-                    run.findings.shadow_kept = True
+                    run.shadow_kept = True
                 else:
                     database.drop(run.maintenance, found.name, found.oid)
         for left in leftovers(run.maintenance, run.plan.live):

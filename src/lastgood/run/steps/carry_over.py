@@ -4,6 +4,7 @@ without them. The state of the database itself (owner, settings, ACL, comment) i
 from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -13,10 +14,12 @@ from lastgood import fault
 from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.load.deferred import remainder
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import privileges
 from lastgood.postgres.apply import apply
 from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
 
 # Roles that can log in, are no superusers, and may read a table: whom the application could be.
 _READERS = """
@@ -35,6 +38,20 @@ ORDER BY 1, 2, 3
 """
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class CarriedOver(Result):
+    """What of the objects was carried over: how many owners and grants, which roles' reading was tried, and what the
+    operator should know of it."""
+
+    privileges: int
+    roles_tried: tuple[str, ...]
+    remarks: tuple[str, ...]
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"roles": self.roles_tried}
+
+
 class CarryOver:
     """After it, each role can do in the shadow exactly what it could do in the live database."""
 
@@ -42,36 +59,48 @@ class CarryOver:
     title = "carry over owners and grants"
     commits = False
 
-    def do(self, run: Run) -> Mapping[str, Any]:
-        plan, found = run.plan, run.findings.carried_over
+    def planned(self, request: Request) -> PlannedStep:
+        """The settings that it promises too come with the switch."""
+        return PlannedStep(name=self.name, title="Carry over owners, grants and settings", effect="nobody notices")
+
+    def do(self, run: Run) -> CarriedOver:
+        plan = run.plan
         with run.connected(plan.live, "reads grants") as live, run.connected(plan.shadow, "carry over") as shadow:
             # The shadow has its event triggers already.
             quiet_event_triggers(shadow)
             remainder.forget(shadow, plan.run)  # of an earlier try, cut off before its swap
-            if plan.carry_owners or plan.carry_acls:
-                carried = privileges.statements(
-                    privileges.read(live), privileges.read(shadow), owners=plan.carry_owners, acls=plan.carry_acls
-                )
-                refused = apply(shadow, carried.statements)
-                if refused:
-                    raise Failed(
-                        f"cannot carry over {len(refused)} of {len(carried.statements)} owners and grants: "
-                        f"{refused[0].message}",
-                        hint="Run the rollback as a superuser, or as the owner of the live database's objects.",
-                    )
-                found.privileges = len(carried.statements)
-                found.remarks = tuple(_remarks(carried))
+            carried = _carried(run, live, shadow) if plan.carry_owners or plan.carry_acls else None
             fault.point("carry_over.after_objects")
-            found.roles_tried, lost = _try_roles(run, live, shadow)
-            found.remarks += lost
-        tried = f"; {len(found.roles_tried)} roles can read" if found.roles_tried else ""
-        return {"detail": f"{found.privileges} owners and grants{tried}", "roles": found.roles_tried}
+            roles, lost = _try_roles(run, live, shadow)
+        count = len(carried.statements) if carried is not None else 0
+        tried = f"; {len(roles)} roles can read" if roles else ""
+        return CarriedOver(
+            privileges=count,
+            roles_tried=roles,
+            remarks=(*(_remarks(carried) if carried is not None else ()), *lost),
+            detail=f"{count} owners and grants{tried}",
+        )
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: the shadow goes as a whole."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # cheap, and safe to do twice
+
+
+def _carried(run: Run, live: Connection, shadow: Connection) -> privileges.CarryOver:
+    """What was done to the shadow's objects. Raises Failed when the server refused any of it."""
+    plan = run.plan
+    carried = privileges.statements(
+        privileges.read(live), privileges.read(shadow), owners=plan.carry_owners, acls=plan.carry_acls
+    )
+    refused = apply(shadow, carried.statements)
+    if refused:
+        raise Failed(
+            f"cannot carry over {len(refused)} of {len(carried.statements)} owners and grants: {refused[0].message}",
+            hint="Run the rollback as a superuser, or as the owner of the live database's objects.",
+        )
+    return carried
 
 
 def _remarks(carried: privileges.CarryOver) -> Iterator[str]:

@@ -8,6 +8,8 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
 from typing import Any
 
 import psycopg
@@ -15,10 +17,13 @@ import psycopg
 from lastgood.checklist import BACKUP
 from lastgood.errors import Failed
 from lastgood.events import Caution
+from lastgood.journal.reader import EMERGENCY
 from lastgood.load import history
 from lastgood.load.costs import Effort, Spent
+from lastgood.plan import PlannedStep, Request
 from lastgood.points import dump_point
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
 
 GO_ON = (
     "If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced database itself is "
@@ -26,19 +31,39 @@ GO_ON = (
 )
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class BackedUp(Result):
+    """The emergency backup. Without a ``path`` none was made: ``overridden`` is the reason that a person gave."""
+
+    path: Path | None = None
+    overridden: str = ""
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"path": str(self.path)} if self.path is not None else {"overridden": self.overridden}
+
+
 class Emergency:
     """Always taken unless overridden, always verified, beside the build. It goes only by an explicit prune."""
 
-    name = "emergency"
+    name = EMERGENCY
     title = "back up the live database as it is now"
     commits = False
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> PlannedStep:
+        """An override that leaves it out is shown too."""
+        if request.skips_backup:
+            return PlannedStep(name=self.name, title="Make no emergency backup", effect="as the override says")
+        return PlannedStep(
+            name=self.name, title="Back up the live database as it is now", effect="beside the next step"
+        )
+
+    def do(self, run: Run) -> BackedUp:
         override = run.plan.checklist.override(BACKUP)
         if override is not None:
             text = f"no emergency backup is made: overridden by {override.by} ({override.reason})"
             run.emit(Caution(f'{text}; the replaced database itself is kept as "{run.plan.kept}"'))
-            return {"overridden": override.reason, "detail": "none is made, as the override says"}
+            return BackedUp(overridden=override.reason, detail="none is made, as the override says")
         began = time.monotonic()
         try:
             point = dump_point.take(
@@ -52,9 +77,8 @@ class Emergency:
         except Failed as error:
             error.hint = f"{error.hint} {GO_ON}".strip()
             raise
-        run.findings.emergency = point.path
         _teach(run, time.monotonic() - began)
-        return {"path": str(point.path), "detail": f"{point.path.name}, verified"}
+        return BackedUp(path=point.path, detail=f"{point.path.name}, verified")
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: a complete backup stays (it is a restore point), an incomplete one removed itself."""

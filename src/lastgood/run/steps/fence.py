@@ -10,17 +10,36 @@ from __future__ import annotations
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from functools import partial
-from typing import Any
+from typing import Any, Literal
 
 import psycopg
 
 from lastgood import fault
 from lastgood.events import Caution
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.activity import writes
 from lastgood.postgres.table_locks import Guard, held, lock_all
-from lastgood.run.context import FenceProof, Run
+from lastgood.run.context import Run
+from lastgood.run.report import FenceReport
+from lastgood.run.runner import Result
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Fenced(Result):
+    """How writers are kept out: by locks on ``tables`` from ``began`` on; or, before the swap, not at all, then
+    ``baseline`` is how many rows the server had counted as written."""
+
+    kind: Literal["table locks", "at-swap"]
+    tables: int = 0
+    began: float | None = None
+    baseline: int = 0
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"tables": self.tables} if self.kind == "table locks" else {"baseline": self.baseline}
 
 
 class Fence:
@@ -30,11 +49,20 @@ class Fence:
     title = "keep writers out of the live database (readers go on)"
     commits = False
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> PlannedStep:
+        """From when on writers wait."""
+        if request.fence == "now":
+            return PlannedStep(name=self.name, title="Keep writers out", effect="writers wait, readers go on")
+        return PlannedStep(
+            name=self.name,
+            title="Leave writers alone until the switch",
+            effect="what they write until then stays in the kept database",
+        )
+
+    def do(self, run: Run) -> Fenced:
         if run.plan.fence == "at-swap":
             baseline = writes(run.maintenance, run.plan.live_oid)
-            run.findings.fence = FenceProof("at-swap", "", None)
-            return {"baseline": baseline, "detail": "at the swap: writers go on until then"}
+            return Fenced(kind="at-swap", baseline=baseline, detail="at the swap: writers go on until then")
         connection = run.target.connect(autocommit=False, application_name=f"lastgood fence {run.plan.run}")
         run.fence_connection = connection
         began = time.monotonic()
@@ -43,8 +71,7 @@ class Fence:
         guarding = partial(run.connected, run.plan.maintenance, "guards the fence of")
         Guard(guarding, live.oid, connection, run.fence_over, run.emit, run.cancelled, run.fence_used).start()
         fault.point("fence.after_lock")
-        run.findings.fence = FenceProof("table locks", f"SHARE locks on {tables} of {tables} tables", None, began)
-        return {"tables": tables, "detail": f"{tables} tables locked against writes"}
+        return Fenced(kind="table locks", tables=tables, began=began, detail=f"{tables} tables locked against writes")
 
     def undo(self, run: Run) -> None:
         release(run)
@@ -63,33 +90,34 @@ def release(run: Run) -> None:
             connection.close()
 
 
-def verify(run: Run) -> None:
-    """Just before the swap: the locks were held all the time, by the same session, on every table there is.
+def verify(run: Run) -> FenceReport | None:
+    """Just before the swap: the locks were held all the time, by the same session, on every table there is. None where
+    the swap itself is the fence: what got through is counted after it.
 
     A fence that broke does not stop the run (what was written lies in the kept database), but it is said.
     """
-    proof, connection = run.findings.fence, run.fence_connection
-    if proof is None or proof.kind != "table locks":
-        return
+    fenced, connection = run.result(Fenced), run.fence_connection
+    if fenced is None or fenced.kind != "table locks":
+        return None
     try:
         if connection is None:
             raise psycopg.OperationalError("the fence's session is gone")
         with run.fence_used:
             locked, there, large_objects = held(connection)
     except psycopg.Error as error:
-        proof.proof = f"the session that held the locks was lost: {error}"
         run.emit(
             Caution("the fence was lost during the run: writes may have been made since; the kept database has them")
         )
-        return
-    seconds = time.monotonic() - (proof.began or 0.0)
-    proof.proof = f"SHARE locks on {locked} of {there} tables, held by one session for {seconds:.1f} s until the swap"
+        return FenceReport(
+            kind=fenced.kind, proof=f"the session that held the locks was lost: {error}", writes_after=None
+        )
+    seconds = time.monotonic() - (fenced.began or 0.0)
+    proof = f"SHARE locks on {locked} of {there} tables, held by one session for {seconds:.1f} s until the swap"
     if large_objects:
-        proof.proof += "; large objects can't be locked"
+        proof += "; large objects can't be locked"
         run.emit(
             Caution("large objects may have been written behind the fence; the kept database has what was written")
         )
-    if locked == there:
-        proof.writes_after = None if large_objects else 0
-    else:
+    if locked != there:
         run.emit(Caution(f"{there - locked} tables were created behind the fence; the kept database has them"))
+    return FenceReport(kind=fenced.kind, proof=proof, writes_after=0 if locked == there and not large_objects else None)

@@ -6,6 +6,7 @@ import threading
 import time
 from collections.abc import Mapping
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -15,13 +16,22 @@ from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.work import Finished, finish, in_service
-from lastgood.plan import Request
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.mark import marked
 from lastgood.postgres.strain import Limits
 from lastgood.process import interrupts
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
+from lastgood.run.steps.swap import Switched
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Completed(Result):
+    """What was done after the reopening."""
+
+    finished: Finished
 
 
 class Finish:
@@ -35,15 +45,26 @@ class Finish:
         """Whether anything was put off."""
         return run.plan.reopen_when == "usable"
 
-    def do(self, run: Run) -> Mapping[str, Any]:
-        oid = run.findings.restored_oid or database.describe(run.maintenance, run.plan.live).oid
+    def planned(self, request: Request) -> PlannedStep | None:
+        """Only where the run reopens before everything is done."""
+        if request.reopen_when != "usable":
+            return None
+        return PlannedStep(
+            name=self.name,
+            title="Finish what could wait",
+            effect="the application works meanwhile; undo stays possible",
+        )
+
+    def do(self, run: Run) -> Completed:
+        switched = run.result(Switched)
+        oid = switched.oid if switched is not None else database.describe(run.maintenance, run.plan.live).oid
         # It may take hours, and an undo must be possible all the time. It has a lock of its own.
         unlock(run.maintenance)
         limits = Limits(max_wal_lag=run.prepared.request.pace.max_wal_lag)
-        run.findings.finished = finish(
+        done = finish(
             run.target, run.plan.run, oid=oid, limits=limits, emit=run.emit, cancelled=run.cancelled, record=run.journal
         )
-        return {"detail": str(run.findings.finished)}
+        return Completed(finished=done, detail=str(done))
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: never walked back, and what is done of it does no harm."""

@@ -3,14 +3,30 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from functools import partial
 from typing import Any
 
 from lastgood.dump.deferral import Deferrable
 from lastgood.events import Note
+from lastgood.facts.compare import Comparison
 from lastgood.load.deferred import choice, remainder
 from lastgood.load.rebuild import prove
+from lastgood.plan import PlannedStep, Request
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
+from lastgood.run.steps.build import Built
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Proved(Result):
+    """The shadow equals the restore point: table by table."""
+
+    comparison: Comparison
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"tables": len(self.comparison.tables)}
 
 
 class Prove:
@@ -20,10 +36,14 @@ class Prove:
     title = "prove that it equals the restore point"
     commits = False
 
-    def do(self, run: Run) -> Mapping[str, Any]:
-        name = run.plan.shadow
+    def planned(self, request: Request) -> PlannedStep:
+        """The last thing before the switch."""
+        return PlannedStep(name=self.name, title="Prove that it equals the restore point", effect="or stop here")
+
+    def do(self, run: Run) -> Proved:
+        name, built = run.plan.shadow, run.result(Built)
         with run.connected(name, "prove") as shadow:
-            division = run.findings.division
+            division = built.division if built is not None else None
             if division is None and run.plan.reopen_when == "usable":
                 # Another process built it.
                 division = choice.built(
@@ -37,7 +57,7 @@ class Prove:
                 run.cancelled,
                 connect=partial(run.connected, name),
                 pace=run.prepared.request.pace,
-                same=run.findings.same,
+                same=built.loaded.same if built is not None else {},
                 keys=run.prepared.summary.keys_before_rows,
                 unsure=run.prepared.summary.rows_for_extensions,
                 again=lambda: run.prepared.facts,
@@ -47,12 +67,11 @@ class Prove:
             # Not before the proof: it is no part of the restore point.
             with run.connected(name, "records what is left") as shadow:
                 remainder.write(shadow, run.plan.run, division.later)
-        run.findings.comparison = comparison
         for text in comparison.not_compared:
             run.emit(Note(text))
         tables = len(comparison.tables)
         rows = sum(table.rows for table in comparison.tables)
-        return {"tables": tables, "detail": f"{tables} tables, {rows:,} rows: all equal"}
+        return Proved(comparison=comparison, detail=f"{tables} tables, {rows:,} rows: all equal")
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: it only reads."""

@@ -4,15 +4,34 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from lastgood.errors import Stopped
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres.activity import writes
 from lastgood.run.context import Run
+from lastgood.run.report import FenceReport
+from lastgood.run.runner import Result
+from lastgood.run.steps.fence import Fenced
+from lastgood.run.steps.swap import Switched
 
 PATIENCE_SECONDS = 15.0
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Reopened(Result):
+    """The live name answers with the database of this ``oid``. ``fence``: what got through before a swap that was the
+    fence itself."""
+
+    oid: int
+    fence: FenceReport | None
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"oid": self.oid}
 
 
 class Reopen:
@@ -22,24 +41,32 @@ class Reopen:
     title = "verify that the live name answers with the restored database"
     commits = False
 
-    def do(self, run: Run) -> Mapping[str, Any]:
-        proof = run.findings.fence
-        if proof is not None and proof.kind == "at-swap":
-            baseline = int(run.journal.results().get("fence", {}).get("baseline", 0))
-            proof.writes_after = max(0, writes(run.maintenance, run.plan.live_oid) - baseline)
-            proof.proof = (
-                "every session of the old database was ended inside the swap; "
-                f"at most {proof.writes_after} rows were written since the run began, by the server's counters, "
-                "which count its own catalogs too"
-            )
+    def planned(self, request: Request) -> PlannedStep:
+        """The first thing after the switch."""
+        return PlannedStep(name=self.name, title="Verify that the live name answers", effect="undo stays possible")
+
+    def do(self, run: Run) -> Reopened:
+        fence, switched = self._written_meanwhile(run), run.result(Switched)
         found = self._answers(run)
-        if found == run.plan.live_oid or run.findings.restored_oid not in (None, found):
+        if found == run.plan.live_oid or (switched is not None and switched.oid != found):
             raise Stopped(
                 f'cannot confirm the switch: "{run.plan.live}" is not the database that was restored',
                 hint="Look at lastgood status, then run lastgood undo if the data is not what you expect.",
                 state=f'The name "{run.plan.live}" was switched; the previous database is kept as "{run.plan.kept}".',
             )
-        return {"oid": found, "detail": f'"{run.plan.live}" answers'}
+        return Reopened(oid=found, fence=fence, detail=f'"{run.plan.live}" answers')
+
+    def _written_meanwhile(self, run: Run) -> FenceReport | None:
+        fenced = run.result(Fenced)
+        if fenced is None or fenced.kind != "at-swap":
+            return None
+        written = max(0, writes(run.maintenance, run.plan.live_oid) - fenced.baseline)
+        proof = (
+            "every session of the old database was ended inside the swap; "
+            f"at most {written} rows were written since the run began, by the server's counters, "
+            "which count its own catalogs too"
+        )
+        return FenceReport(kind=fenced.kind, proof=proof, writes_after=written)
 
     def _answers(self, run: Run) -> int:
         deadline = time.monotonic() + PATIENCE_SECONDS

@@ -3,46 +3,38 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
-from contextlib import nullcontext, suppress
+from contextlib import suppress
+from dataclasses import dataclass
 from typing import Any
 
 from lastgood import fault
-from lastgood.application import health, hooks
-from lastgood.application.results import ApplicationReport, HealthResult, HookResult
-from lastgood.application.service import AGAIN, BEFORE, HookFailed, Service
+from lastgood.application import health
+from lastgood.application.results import ApplicationReport, HealthResult, WatchResult
+from lastgood.application.service import AGAIN, BEFORE, HookFailed
 from lastgood.errors import ChecksFailed, Failed
 from lastgood.events import Progress
-from lastgood.plan import Fence
+from lastgood.plan import Fence, PlannedStep, Request
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
+
+_ON_FAILURE = {
+    "undo": "the switch is undone",
+    "ask": "you are asked whether to undo the switch",
+    "keep": "the restored database stays, and undo is possible",
+}
 
 
-def facts_of(run: Run) -> dict[str, str]:
-    """What hooks find in their environment. Never a password: the point is a path, the rest are names."""
-    plan = run.plan
-    return hooks.environment(run=plan.run, live=plan.live, kept=plan.kept, shadow=plan.shadow, point=plan.point.path)
-
-
-def service_of(run: Run, *, whatever_the_disk_says: bool = True) -> Service:
-    """The application of a run; what its hooks give goes into the run's journal and report. Before the switch nothing
-    is done without a record; after it, and on the way back, users wait for the application, not for the record."""
-
-    def told(result: HookResult) -> None:
-        run.findings.hooks.append(result)
-        with suppress(OSError) if whatever_the_disk_says else nullcontext():
-            run.journal.write("hook", **result.model_dump(mode="json"))
-
-    return Service(run.application, run.target, run.prepared.request.state, facts_of(run), run.emit, told)
-
-
-def report_of(run: Run) -> ApplicationReport | None:
-    """What is known of the application so far; None where nothing was to be done about it."""
-    found = run.findings
-    if not found.hooks and found.health is None and found.watch is None:
+def application_report(run: Run, health: HealthResult | None, watch: WatchResult | None) -> ApplicationReport | None:
+    """What was done about the application, and how it is; None where nothing was to be done."""
+    hooks = run.service.results
+    if not hooks and health is None and watch is None:
         return None
-    return ApplicationReport(hooks=tuple(found.hooks), health=found.health, watch=found.watch)
+    return ApplicationReport(hooks=tuple(hooks), health=health, watch=watch)
 
 
-def checks_failed(run: Run, problem: str) -> ChecksFailed:
+def checks_failed(
+    run: Run, problem: str, health: HealthResult | None = None, watch: WatchResult | None = None
+) -> ChecksFailed:
     """The error for an application that does not work with the restored database."""
     plan = run.plan
     error = ChecksFailed(
@@ -52,7 +44,7 @@ def checks_failed(run: Run, problem: str) -> ChecksFailed:
         run=plan.run,
         problem=problem,
     )
-    report = report_of(run)
+    report = application_report(run, health, watch)
     error.details = {"run": plan.run, "application": report.model_dump(mode="json") if report is not None else None}
     return error
 
@@ -72,24 +64,34 @@ class Stop:
         """Whether this is the moment for it."""
         return run.application.stops and self._when == ("now" if run.stopped_before else run.plan.fence)
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> PlannedStep | None:
+        """At the moment that ``--fence`` chooses."""
+        if not request.application.stops or self._when != request.fence:
+            return None
+        return PlannedStep(
+            name=self.name,
+            title="Stop the application" if request.application.hooks.stop else "Turn maintenance mode on",
+            effect=f"{'' if self._when == 'now' else 'as late as can be: '}users notice from here on",
+        )
+
+    def do(self, run: Run) -> Result:
         try:
-            service_of(run, whatever_the_disk_says=False).stop(run.plan.run, "before the switch", run.cancelled)
+            run.service.stop(run.plan.run, "before the switch", run.cancelled)
         except HookFailed as error:
             raise Failed(
                 f"cannot stop the application: {error}",
                 hint="Mend the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
             ) from error
         fault.point("application.after_stop")
-        return {"detail": ", ".join(name for name in BEFORE if run.application.command(name) is not None)}
+        return Result(detail=", ".join(name for name in BEFORE if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
-        service = service_of(run)
-        if service.record is None or service.record.by != run.plan.run:
+        stopped = run.service.record
+        if stopped is None or stopped.by != run.plan.run:
             return
-        service.start_again("walking back")
-        service.well()
-        run.findings.started_again = True
+        run.service.start_again("walking back")
+        run.service.well()
+        run.started_again = True
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # somebody may have started it since; hooks may run twice
@@ -106,22 +108,38 @@ class Start:
         """Whether there is a hook for it, or something to remember that was stopped."""
         return run.application.starts or run.application.stops
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> PlannedStep | None:
+        """Only where there is a hook for it."""
+        if not request.application.starts:
+            return None
+        return PlannedStep(
+            name=self.name,
+            title="Start the application" if request.application.hooks.start else "Turn maintenance mode off",
+            effect="users are back",
+        )
+
+    def do(self, run: Run) -> Result:
         fault.point("application.before_start")
-        service = service_of(run)
         try:
-            service.start("after the switch", cancelled=run.cancelled)
+            run.service.start("after the switch", cancelled=run.cancelled)
         except HookFailed as error:
             raise checks_failed(run, f"it could not be started: {error}") from error
         if not run.application.checked:
-            service.well()
-        return {"detail": ", ".join(name for name in AGAIN.values() if run.application.command(name) is not None)}
+            run.service.well()
+        return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: never walked back."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
         return False  # hooks may run twice
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Checked(Result):
+    """The application works. ``health``: what it answered; None where it was not asked."""
+
+    health: HealthResult | None
 
 
 class Checks:
@@ -135,20 +153,34 @@ class Checks:
         """Whether there is anything to ask."""
         return run.application.checked
 
-    def do(self, run: Run) -> Mapping[str, Any]:
-        said = []
+    def planned(self, request: Request) -> PlannedStep | None:
+        """What is asked, and what follows when the answer is bad."""
+        application = request.application
+        if not application.checked:
+            return None
+        asked = [
+            *(["its health is asked"] if application.health is not None else []),
+            *(["the smoke command is run"] if application.hooks.smoke is not None else []),
+        ]
+        return PlannedStep(
+            name=self.name,
+            title="Ask the application whether it works",
+            effect=f"{' and '.join(asked)}; when it fails, {_ON_FAILURE[application.on_failure]}",
+        )
+
+    def do(self, run: Run) -> Checked:
+        said, found = [], None
         if run.application.health is not None:
             found = ask_health(run)
             said.append(f"healthy, {found.status} after {found.tries} tries" if found.tries > 1 else "healthy")
-        service = service_of(run)
         if run.application.hooks.smoke is not None:
             try:
-                service.hook("smoke", "after the switch", run.cancelled)
+                run.service.hook("smoke", "after the switch", run.cancelled)
             except HookFailed as error:
-                raise checks_failed(run, str(error)) from error
+                raise checks_failed(run, str(error), found) from error
             said.append("smoke command passed")
-        service.well()
-        return {"detail": ", ".join(said)}
+        run.service.well()
+        return Checked(health=found, detail=", ".join(said))
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: it only looks."""
@@ -157,16 +189,15 @@ class Checks:
         return False  # what was well in another process may not be so now
 
 
-def ask_health(run: Run) -> HealthResult:
-    """Raises ChecksFailed when the application is not well until the deadline."""
+def ask_health(run: Run, watch: WatchResult | None = None) -> HealthResult:
+    """Raises ChecksFailed when the application is not well until the deadline, with what a ``watch`` saw before."""
 
     def told(tries: int, last: HealthResult) -> None:
         run.emit(Progress("checks", tries, None, "tries", detail=last.problem))
 
     found = health.ask(run.application, run.cancelled, told)
-    run.findings.health = found
     with suppress(OSError):
         run.journal.write("health", **found.model_dump(mode="json"))
     if found.problem:
-        raise checks_failed(run, f"its health check {found.url} failed: {found.problem}")
+        raise checks_failed(run, f"its health check {found.url} failed: {found.problem}", found, watch)
     return found

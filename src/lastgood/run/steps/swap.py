@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
@@ -12,6 +13,8 @@ from psycopg import sql
 
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Stopped
+from lastgood.journal.reader import SWAP
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse
@@ -24,23 +27,49 @@ from lastgood.postgres.mark import DEPLOYMENT, marked
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.postgres.state import DatabaseState
 from lastgood.postgres.waits import bounded
+from lastgood.run import pause as pool
 from lastgood.run.context import Run
+from lastgood.run.pause import Pause
+from lastgood.run.report import FenceReport
+from lastgood.run.runner import Result
 from lastgood.run.steps import fence
-from lastgood.run.steps import pause as pool
 from lastgood.run.steps.build import mark_of
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Switched(Result):
+    """The live name means the database of this ``oid``, since ``at``. ``settings``: how many of the live database's it
+    got. ``fence``: how writers were kept out until then; None where nothing did."""
+
+    oid: int
+    exchanged: Exchanged
+    at: float
+    settings: int
+    fence: FenceReport | None
+    pause: Pause | None
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"outage": self.exchanged.outage, "ended": self.exchanged.ended}
 
 
 class Swap:
     """Everything that can fail is done before; what is left is one transaction of a few milliseconds."""
 
-    name = "swap"
+    name = SWAP
     title = "switch the names (readers reconnect)"
     commits = True
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> PlannedStep:
+        """What every session of the live database notices."""
+        held = "; PgBouncer holds its clients back meanwhile" if request.pgbouncer.admin else ""
+        return PlannedStep(
+            name=self.name, title="Switch the names", effect=f"all sessions are ended once, and reconnect{held}"
+        )
+
+    def do(self, run: Run) -> Switched:
         plan = run.plan
         shadow = database.describe(run.maintenance, plan.shadow)
-        run.findings.restored_oid = shadow.oid
         state = DatabaseState.read(run.maintenance, plan.live)
         statements = self._statements(run, state)
         # What came since the plan was made, or since the run that is resumed was planned.
@@ -52,7 +81,7 @@ class Swap:
         stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
         if stubborn and plan.checklist.override("sessions") is None:
             raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
-        fence.verify(run)
+        proof = fence.verify(run)
         fence_pid = run.fence_connection.info.backend_pid if run.fence_connection is not None else None
         fault.point("swap.before_transaction")
         with pool.paused(
@@ -65,19 +94,21 @@ class Swap:
             fence=fence_pid,
         ) as pause:
             exchanged = self._exchange(run, shadow, statements, state, fence_pid)
-            run.findings.exchanged, run.findings.switched, run.findings.pause = exchanged, time.monotonic(), pause
-        if exchanged.tries > 1 and run.findings.fence is not None:
+            at = time.monotonic()
+        if exchanged.tries > 1 and proof is not None:
             # A try that failed may have let the fence go already.
-            run.findings.fence.writes_after = None
-            run.findings.fence.proof += (
-                f"; the switch took {exchanged.tries} tries, and writers may have come in between"
-            )
-        return {
-            "outage": exchanged.outage,
-            "ended": exchanged.ended,
-            "detail": f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended"
+            more = f"; the switch took {exchanged.tries} tries, and writers may have come in between"
+            proof = proof.model_copy(update={"writes_after": None, "proof": proof.proof + more})
+        return Switched(
+            oid=shadow.oid,
+            exchanged=exchanged,
+            at=at,
+            settings=len(state.settings),
+            fence=proof,
+            pause=pause,
+            detail=f"{exchanged.outage * 1000:.0f} ms, {exchanged.ended} sessions ended"
             + (f"; {pause.said}" if pause is not None and pause.said else ""),
-        }
+        )
 
     def _exchange(
         self, run: Run, shadow: Database, statements: list[sql.Composed], state: DatabaseState, fence_pid: int | None
@@ -131,7 +162,6 @@ class Swap:
                 f'cannot carry over a setting or privilege of "{plan.live}" itself: {refused.message}',
                 hint="Run the rollback as a superuser, or as the role that made that setting.",
             )
-        run.findings.carried_over.settings = len(state.settings)
         kept = mark_of(run, "kept", original_comment=state.comment)
         deployment = read_deployment(database.describe(maintenance, plan.live).comment)
         if deployment is not None:

@@ -4,25 +4,41 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any
 
 import psycopg
 
 from lastgood.application import figures, sentry
-from lastgood.application.results import WatchResult
+from lastgood.application.results import HealthResult, WatchResult
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Note, Progress
+from lastgood.journal.reader import WATCH
+from lastgood.plan import PlannedStep, Request
 from lastgood.postgres.activity import Sample, sample
 from lastgood.postgres.exchange import names
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.server import Connection
 from lastgood.run.context import Run
+from lastgood.run.runner import Result
 from lastgood.run.steps.service import ask_health
 
 # A server's counters are up to a second old.
 LEAST_WINDOW = 1.0
 RECENT_SECONDS = 600.0
 INTERRUPTED = "ended early: interrupted"
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Noted(Result):
+    """The figures of before, and of how many ``seconds`` they are; None where there are none."""
+
+    figures: Mapping[str, float | None]
+    seconds: float | None
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return {"figures": self.figures, "seconds": self.seconds}
 
 
 class Before:
@@ -37,7 +53,10 @@ class Before:
         """Whether there will be a watch."""
         return run.application.watch is not None and run.application.watch.length > 0
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> None:
+        """Nobody notices, and the watch itself says what it compares with."""
+
+    def do(self, run: Run) -> Noted:
         found: dict[str, float | None] = {}
         seconds: float | None = None
         try:
@@ -49,17 +68,14 @@ class Before:
             if samples:
                 found, seconds = figures.of(samples), samples[-1].at - samples[0].at
         found["application_errors"] = _errors(run, RECENT_SECONDS)
-        run.findings.before = found
-        run.findings.before_seconds = seconds
         detail = f"figures of {seconds:.1f} s" if seconds is not None else "no figures"
-        return {"figures": found, "seconds": seconds, "detail": detail}
+        return Noted(figures=found, seconds=seconds, detail=detail)
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: it only looks."""
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
-        run.findings.before = dict(result.get("figures", {}))
-        run.findings.before_seconds = result.get("seconds")
+        run.keep(Noted(figures=dict(result.get("figures", {})), seconds=result.get("seconds")))
         return True
 
 
@@ -88,11 +104,23 @@ def _errors(run: Run, seconds: float) -> float | None:
         return None
 
 
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Watched(Result):
+    """What the watch saw. ``health``: what the application answered at its end; None when it was not asked."""
+
+    watch: WatchResult
+    health: HealthResult | None
+
+    @property
+    def entry(self) -> Mapping[str, Any]:
+        return self.watch.model_dump(mode="json")
+
+
 class Watch:
     """Looks for a while how the server does, with the figures of before. It changes nothing, and whatever it sees, the
     rollback is done; only an application that is not well any more ends like one that never was."""
 
-    name = "watch"
+    name = WATCH
     title = "watch the server"
     commits = False
 
@@ -100,11 +128,21 @@ class Watch:
         """Whether lastgood.toml or the command line asks for it."""
         return run.application.watch is not None and run.application.watch.length > 0
 
-    def do(self, run: Run) -> Mapping[str, Any]:
+    def planned(self, request: Request) -> PlannedStep | None:
+        """Only where the application's settings ask for it."""
+        watch = request.application.watch
+        if watch is None or not watch.length:
+            return None
+        return PlannedStep(
+            name=self.name,
+            title=f"Watch the server for {watch.length:g} s",
+            effect="against its figures of before; nobody notices, and it may be interrupted",
+        )
+
+    def do(self, run: Run) -> Watched:
         # Whoever sees trouble must be able to undo from another terminal.
         unlock(run.maintenance)
-        found = _watched(run)
-        run.findings.watch = found
+        found, health = _watched(run), None
         for figure in found.worse:
             after, before = (f"{_rounded(each)}{figure.unit}" for each in (figure.after, figure.before))
             run.emit(
@@ -115,13 +153,13 @@ class Watch:
             )
         if run.application.health is not None and not found.ended:
             try:
-                ask_health(run)
+                health = ask_health(run, found)
             except Interrupted:
-                found = run.findings.watch = found.model_copy(update={"ended": INTERRUPTED})
+                found = found.model_copy(update={"ended": INTERRUPTED})
         if run.cancelled():
             run.carry_on()  # Ctrl+C ended the watch, and nothing else
         detail = f"{len(found.worse)} of {len(found.figures)} figures worse" if found.worse else "nothing got worse"
-        return {**found.model_dump(mode="json"), "detail": found.ended or detail}
+        return Watched(watch=found, health=health, detail=found.ended or detail)
 
     def undo(self, run: Run) -> None:
         """Nothing to reverse: it only looks."""
@@ -164,11 +202,12 @@ def _watched(run: Run) -> WatchResult:
     after = figures.of(samples) if len(samples) > 1 else {}
     if not ended:
         after["application_errors"] = _errors(run, seconds)
+    noted = run.result(Noted)
     return WatchResult(
         seconds=round(seconds, 3),
         samples=len(samples),
-        before_seconds=run.findings.before_seconds,
-        figures=figures.compare(run.findings.before, after, watch.factor) if after else (),
+        before_seconds=noted.seconds if noted is not None else None,
+        figures=figures.compare(noted.figures if noted is not None else {}, after, watch.factor) if after else (),
         ended=ended,
     )
 

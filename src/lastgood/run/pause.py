@@ -30,7 +30,7 @@ from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, con
 from lastgood.postgres.pgbouncer.judge import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
-from lastgood.run.context import Pause
+from lastgood.run.report import PauseReport
 
 POLL_SECONDS = 0.02
 # How long a moment without a login to the server is waited for: a login that PAUSE meets counts as failed.
@@ -46,6 +46,30 @@ SELECT a.pid, a.usename, a.application_name, a.state, extract(epoch FROM clock_t
        pg_catalog.pg_blocking_pids(a.pid)
 FROM pg_catalog.pg_stat_activity a WHERE a.datname = %s
 """
+
+
+@dataclass(slots=True)
+class Pause:
+    """How clients are held back: of which ``databases`` of PgBouncer, whether all their transactions had ended before
+    the switch, and if not, whose had not (``cut``: the switch ends them). ``seconds``: from PAUSE to RESUME, known when
+    it is over."""
+
+    databases: tuple[str, ...]
+    quiet: bool = False
+    cut: tuple[str, ...] = ()
+    seconds: float = 0.0
+
+    @property
+    def said(self) -> str:
+        """For the detail of a stage."""
+        return f"clients of PgBouncer waited up to {self.seconds * 1000:.0f} ms" if self.databases else ""
+
+    @property
+    def report(self) -> PauseReport | None:
+        """As data, when it is over; None where nobody was held back."""
+        if not self.databases:
+            return None
+        return PauseReport(databases=self.databases, seconds=round(self.seconds, 3), quiet=self.quiet, cut=self.cut)
 
 
 @dataclass(slots=True)

@@ -1,0 +1,111 @@
+"""The only list of steps: what a step that is added there gets without another line anywhere."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Any
+
+import pytest
+
+from lastgood.plan import PlannedStep, Request
+from lastgood.postgres.embedded import EmbeddedServer
+from lastgood.run import steps
+from lastgood.run.context import Run
+from lastgood.run.runner import Result
+from tests.cli.conftest import Lastgood
+from tests.cli.conftest import clean_environment as clean_environment
+from tests.cli.conftest import database as database
+from tests.cli.conftest import lastgood as lastgood
+
+
+class Vacuum:
+    """A step of its own."""
+
+    name = "vacuum"
+    title = "vacuum the restored database"
+    commits = False
+
+    def __init__(self, fails: bool = False) -> None:
+        self._fails = fails
+        self.undone = 0
+
+    def planned(self, request: Request) -> PlannedStep:
+        return PlannedStep(name=self.name, title="Vacuum the restored database", effect="nobody notices")
+
+    def do(self, run: Run) -> Result:
+        if self._fails:
+            raise OSError(28, "No space left on device")
+        with run.connected(run.plan.shadow, "vacuum") as shadow:
+            shadow.execute("VACUUM")
+        return Result(detail="vacuumed")
+
+    def undo(self, run: Run) -> None:
+        self.undone += 1
+
+    def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
+        return False
+
+
+Added = Callable[[Vacuum], None]
+
+
+@pytest.fixture
+def added(monkeypatch: pytest.MonkeyPatch) -> Added:
+    """Adds a step before the swap: the one line that a new step needs."""
+
+    def add(step: Vacuum) -> None:
+        swap = next(at for at, lanes in enumerate(steps.STAGES) if lanes[0][0].name == "swap")
+        monkeypatch.setattr(steps, "STAGES", (*steps.STAGES[:swap], [[step]], *steps.STAGES[swap:]))
+
+    return add
+
+
+def test_a_new_step_is_planned_taken_and_reported(lastgood: Lastgood, database: str, added: Added) -> None:
+    added(Vacuum())
+    assert lastgood("backup").status == 0
+    planned = lastgood("rollback", "--latest", "--dry-run")
+    prove, own = "Prove that it equals the restore point: or stop here", "Vacuum the restored database: nobody notices"
+    assert f"  5  {prove}\n   6  {own}\n" in planned.out
+
+    report = lastgood("rollback", "--latest", "--yes", "--json").document
+
+    taken = ["fence", "emergency", "build", "carry_over", "prove", "vacuum", "swap", "reopen"]
+    assert list(report["seconds"]["steps"]) == taken
+    story = lastgood("explain", report["run"], "--json").document["run"]
+    assert ("vacuum", "vacuum the restored database", "done") in [
+        (each["name"], each["title"], each["state"]) for each in story["steps"]
+    ]
+    record = lastgood("report", report["run"])
+    assert "done vacuum the restored database: vacuumed" in record.out
+    assert "\n  Vacuum the restored database " in record.out.partition("\nFigures\n")[2]
+
+
+def test_a_new_step_that_fails_is_walked_back(
+    lastgood: Lastgood, database: str, server: EmbeddedServer, added: Added
+) -> None:
+    step = Vacuum(fails=True)
+    added(step)
+    assert lastgood("backup").status == 0
+
+    failed = lastgood("rollback", "--latest", "--yes")
+
+    assert (failed.status, step.undone) == (5, 1)
+    assert f'state: "{database}" was not touched and is open.' in failed.err
+    (run,) = lastgood("runs", "--json").document["runs"]
+    story = lastgood("explain", run["run"], "--json").document["run"]
+    assert (story["outcome"], story["failed_in"]) == ("walked_back", ["vacuum"])
+    with server.target("postgres").connect() as connection:
+        names = connection.execute("SELECT datname FROM pg_database WHERE starts_with(datname, %s)", [database])
+        assert names.fetchall() == [(database,)]
+
+
+def test_what_is_left_after_the_commit_point_is_all_that_stands_behind_it() -> None:
+    after = [step.name for lanes in steps.after_commit() for lane in lanes for step in lane]
+    assert after == ["reopen", "start", "checks", "watch", "finish"]
+    assert [step.name for step in steps.every() if step.commits] == ["swap"]
+
+
+def test_names_of_steps_mean_one_thing() -> None:
+    titles: dict[str, str] = {}
+    for step in steps.every():
+        assert titles.setdefault(step.name, step.title) == step.title
