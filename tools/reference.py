@@ -22,9 +22,10 @@ from lastgood import config, errors
 from lastgood.cli import exit_status, load
 from lastgood.cli.application import app
 from lastgood.command.check.check import CheckReport
-from lastgood.command.deploy import DeployReport, TrialReport
-from lastgood.command.drill import Sealed
-from lastgood.command.explain import Explained, RunStory, case
+from lastgood.command.deploy.deploy import DeployReport, TrialReport
+from lastgood.command.drill.drill import Sealed
+from lastgood.command.explain import case
+from lastgood.command.explain.explain import Explained, RunStory
 from lastgood.command.guide.report import GuideCheck, GuideReport
 from lastgood.command.init import example
 from lastgood.command.init.survey import Survey
@@ -32,8 +33,8 @@ from lastgood.command.maintenance.maintenance import Maintenance
 from lastgood.command.prune.prune import PrunePlan
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import Diagnosis
-from lastgood.command.report import RunRecord, Runs
-from lastgood.command.validate import Verdict
+from lastgood.command.report.report import RunRecord, Runs
+from lastgood.command.validate.validate import Verdict
 from lastgood.damaged.restore import SalvageReport
 from lastgood.events import Phase
 from lastgood.facts import Facts

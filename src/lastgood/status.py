@@ -13,8 +13,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.application import record
-from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.config.tables import Drill
+from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.journal.past_runs import DrillDue, drill_due

@@ -20,7 +20,7 @@ import psycopg
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
-from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal, person, recording

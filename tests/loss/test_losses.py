@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 
 from lastgood import loss, rollback
-from lastgood.command import recover
-from lastgood.command.recover import Inquiry, Wish
+from lastgood.command.recover import recover
+from lastgood.command.recover.recover import Inquiry, Wish
 from lastgood.config.tables import Check
 from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import dump_point

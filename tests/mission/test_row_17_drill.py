@@ -16,7 +16,8 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.drill import Sealed, news
+from lastgood.command.drill import news
+from lastgood.command.drill.drill import Sealed
 from lastgood.command.drill.evidence import Failure
 from tests.command.drill.drilled import Drilled, drilled
 from tests.commands import wrong

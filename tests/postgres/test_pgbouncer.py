@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood.config import PgBouncer as Config
+from lastgood.config.tables import PgBouncer as Config
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles, findings
 from lastgood.postgres.pgbouncer.console import Row

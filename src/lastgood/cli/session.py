@@ -17,6 +17,7 @@ import typer
 
 from lastgood import __version__, config
 from lastgood.application import Application
+from lastgood.config.settings import Settings, resolve
 from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
@@ -37,16 +38,19 @@ if TYPE_CHECKING:
 
 # What fails while a person wants it to stop was interrupted: it had not changed anything yet, or has taken that back.
 _CUT_SHORT = (Refused.exit_status, Failed.exit_status)
-# The options that make a Pace.
-PACE = ("jobs", "max_wal_lag", "throttle")
 
 
 class Session:
     """Made before the command line is read, completed by ``use`` when the settings are known."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str] = os.environ) -> None:
-        self.given: dict[str, config.Value] = {}
-        self.settings = config.Settings(json="--json" in arguments, state=_state(environment))
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str] = os.environ,
+        given: dict[str, config.Value] | None = None,
+    ) -> None:
+        self.given = given if given is not None else {}
+        self.settings = Settings(json="--json" in arguments, state=_state(environment))
         self.scrub = Scrubber()
         # What the command's document is put into, where one command does another's work.
         self.frame: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
@@ -57,7 +61,11 @@ class Session:
         self._learn(self.scrub)
         self.screen = Screen(scrub=self.scrub, no_color="--no-color" in arguments)
 
-    def use(self, settings: config.Settings) -> None:
+    def settle(self) -> None:
+        """Finds out the settings from what is ``given``, the environment and the file. Raises UsageError."""
+        self.use(resolve(self.given))
+
+    def use(self, settings: Settings) -> None:
         """Takes the settings of the command that is about to run."""
         self.settings = settings
         keywords = self.target.keywords
@@ -261,6 +269,10 @@ class Session:
         else:
             shown_errors.show(self.screen, error)
         return error.exit_status
+
+    def ended_by(self, error: BaseException) -> int:
+        """Show what ended the command and return its exit status."""
+        return self.failed(as_shown(error) or self.defect(error))
 
     def defect(self, error: BaseException) -> LastgoodError:
         """Writes a report of an error that nobody foresaw, and says where it lies."""

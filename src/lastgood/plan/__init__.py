@@ -14,8 +14,7 @@ from typing import Literal
 from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
-from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.config.tables import Check, Drill
+from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, PgBouncer
 from lastgood.dump.deferral import Division
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary

@@ -8,8 +8,8 @@ from collections import Counter
 
 import pytest
 
-from lastgood.command.explain import explain_text
 from lastgood.command.explain.case import Case, library
+from lastgood.command.explain.explain import explain_text
 from lastgood.command.explain.log import known_state
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.errors import RULES, Policy

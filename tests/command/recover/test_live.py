@@ -11,8 +11,8 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood.command.recover import Inquiry, Wish, gather, look
 from lastgood.command.recover.evidence import Evidence
+from lastgood.command.recover.recover import Inquiry, Wish, gather, look
 from lastgood.facts.objects import read_objects
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target

@@ -10,9 +10,9 @@ from contextlib import ExitStack
 import pytest
 from psycopg import sql
 
-from lastgood.command.validate import validate
 from lastgood.command.validate.crew import snapshot
 from lastgood.command.validate.look import Look
+from lastgood.command.validate.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, Refused, UsageError
 from lastgood.events import Caution, Event, Progress, StageDone, StageStarted

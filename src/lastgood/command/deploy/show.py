@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastgood.command.deploy import DeployReport, TrialReport
+from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.deploy.report import CommandReport, Looked, Worse
 from lastgood.command.deploy.trial_report import ChangedTable
 from lastgood.plan import TableLoss

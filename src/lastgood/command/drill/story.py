@@ -14,12 +14,12 @@ import psycopg
 
 from lastgood import restore, rollback, undo
 from lastgood.application import Application
-from lastgood.command import validate
 from lastgood.command.drill import by_hand, stand_in
 from lastgood.command.drill.evidence import Failure, Outages, Proof, Validated
 from lastgood.command.drill.phases import Phases
 from lastgood.command.drill.place import Place
 from lastgood.command.drill.scratch import LiveServer, Scratch
+from lastgood.command.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
 from lastgood.events import Emit

@@ -18,7 +18,7 @@ from dataclasses import dataclass, field
 import psycopg
 
 from lastgood import fault
-from lastgood.config import PgBouncer
+from lastgood.config.tables import PgBouncer
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
