@@ -29,7 +29,6 @@ from lastgood.postgres.database import NoSuchDatabase
 from lastgood.postgres.server import Target
 from lastgood.process import durable, interrupts
 from lastgood.screen import errors as shown_errors
-from lastgood.screen import progress
 from lastgood.screen.screen import Screen
 from lastgood.text.redact import Scrubber, secrets_within
 
@@ -161,6 +160,9 @@ class Session:
     @contextmanager
     def events(self) -> Iterator[Emit]:
         """An ``Emit`` for the length of a ``with`` block."""
+        # Here, because what only looks shows no progress, and rich's live display takes long to load.
+        from lastgood.screen import progress
+
         settings = self.settings
         with progress.events(self.screen, as_json=settings.json, quiet=settings.quiet) as emit:
             if settings.origins.get("db") == "--db" and self.target.keywords.get("password") and not self._warned:

@@ -9,24 +9,27 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from datetime import datetime
 from pathlib import Path
-from typing import Literal
+from typing import TYPE_CHECKING, Literal
 
 from lastgood.application import Application
 from lastgood.checklist import Attestation, Checklist, Override
 from lastgood.checklist import Finding as Finding
 from lastgood.config.tables import NO_PGBOUNCER, Check, Drill, PgBouncer
-from lastgood.dump.deferral import Division
-from lastgood.dump.formats import DumpSource
-from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Refused
-from lastgood.facts import Facts
 from lastgood.load.pace import AS_IT_FITS, Pace
 from lastgood.members import HeldRows, Survey
 from lastgood.models import Document, Frozen
-from lastgood.points import RestorePoint
 from lastgood.postgres.activity import Sample
 from lastgood.postgres.server import Target
 from lastgood.text import units
+
+# Types of fields alone; at run time they would load the reader of dumps, which `lastgood status` does without.
+if TYPE_CHECKING:
+    from lastgood.dump.deferral import Division
+    from lastgood.dump.formats import DumpSource
+    from lastgood.dump.summary import DumpSummary
+    from lastgood.facts import Facts
+    from lastgood.points import RestorePoint
 
 Fence = Literal["now", "at-swap"]
 ReopenWhen = Literal["full", "usable"]

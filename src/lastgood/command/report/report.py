@@ -5,7 +5,7 @@ from lastgood.command.report.answers import answer
 from lastgood.command.report.document import RunLine, RunRecord, Runs
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.listing import runs
-from lastgood.command.report.look import newest_incident, record_of, to_do
+from lastgood.command.report.look import newest_incident, record_of
 
 __all__ = [
     "TITLES",
@@ -17,5 +17,4 @@ __all__ = [
     "newest_incident",
     "record_of",
     "runs",
-    "to_do",
 ]
