@@ -19,7 +19,7 @@ import typer
 from pydantic import BaseModel
 
 from lastgood import config, errors
-from lastgood.cli import exit_status, load
+from lastgood.cli import exit_status
 from lastgood.cli.application import app
 from lastgood.command.check.check import CheckReport
 from lastgood.command.deploy.deploy import DeployReport, TrialReport
@@ -140,7 +140,6 @@ def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator
 
 def commands() -> str:
     """docs/reference/commands.md."""
-    load()
     root = typer.main.get_command(app)
     lines = ["# Commands", "", GENERATED, "", inspect.cleandoc(root.help or ""), "", "## Options of every command", ""]
     lines += ["They may stand before and after the command's name.", ""]

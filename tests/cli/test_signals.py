@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.cli.application import ORDER
+from lastgood.cli.commands import ORDER
 from tests import warm
 from tests.crash.test_crash import NEW, OLD, Scene
 from tests.crash.test_crash import scene as scene
