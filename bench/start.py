@@ -11,6 +11,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from bench import measure
+from bench.measure import Series
 from bench.results import Lines
 from lastgood.postgres.embedded import EmbeddedServer
 
@@ -56,15 +57,13 @@ def measured(major: int, rounds: int, say: Callable[[str], None]) -> Lines:
             for each in starts * RUNS:
                 found[each.what].append(measure.run(each.command, environment=each.environment).processor)
     return Lines(
-        how=f"Processor time of one start: the smallest of {rounds * RUNS} runs, and in brackets the greatest.",
+        how=f"Processor time of one start, {rounds * RUNS} runs of each; a goal is met when the smallest meets it.",
         rows=tuple(_row(each, found[each.what]) for each in starts),
     )
 
 
 def _row(start: Start, seconds: Sequence[float]) -> tuple[str, str, str]:
-    best, greatest = min(seconds), max(seconds)
-    if start.goal is None:
-        remark = ""
-    else:
-        remark = f"goal ≤ {start.goal:g} s" + (f", {MISSED}" if best > start.goal else "")
-    return start.what, f"{best:.3f} s ({greatest:.3f})", remark
+    remark = f"goal ≤ {start.goal:g} s" if start.goal is not None else ""
+    if start.goal is not None and min(seconds) > start.goal:
+        remark += f", {MISSED}"
+    return start.what, Series(tuple(seconds)).text("s", 3), remark
