@@ -35,7 +35,8 @@ from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, e
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked, server_clock
-from lastgood.postgres.pgbouncer import consoles, findings
+from lastgood.postgres.pgbouncer import consoles
+from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.process import interrupts

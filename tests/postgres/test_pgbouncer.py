@@ -10,9 +10,10 @@ from psycopg import sql
 
 from lastgood.config.tables import PgBouncer as Config
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles, findings
+from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.console import Row
 from lastgood.postgres.pgbouncer.deadman import Order, Watched, standing_by
+from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.pgbouncer.look import same_host
 from lastgood.postgres.server import Target
 from tests.pooler import PgBouncer

@@ -105,8 +105,12 @@ class _Lazy(_Group):
             self._listed = {}
 
 
+def _unchanged(text: str) -> str:
+    return text
+
+
 # Typer would load rich at each key press to take its markup out of summaries, which have none.
-_completion_classes._sanitize_help_text = str
+_completion_classes._sanitize_help_text = _unchanged
 # What the modules of commands have declared, by name.
 _declared: dict[str, typer.Typer] = {}
 app = typer.Typer(

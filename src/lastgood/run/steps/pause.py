@@ -27,7 +27,7 @@ from lastgood.postgres import database
 from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.deadman import Guardian, Order, Watched, standing_by
-from lastgood.postgres.pgbouncer.judge import psql
+from lastgood.postgres.pgbouncer.look import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
 from lastgood.run.context import Pause
