@@ -81,7 +81,7 @@ def loaded(arguments: Iterable[str], environment: dict[str, str], **more: str) -
         check=True,
     )
     names = done.stdout.split()
-    return {each for each in names if each.partition(".")[0] == "lastgood"}, HEAVY & set(names)
+    return {each for each in names if each.partition(".")[0] == "lastgood"}, set(HEAVY & set(names))
 
 
 def completing(*words: str, shell: str = "bash") -> dict[str, str]:
@@ -132,7 +132,10 @@ def test_status_loads_no_more_than_a_look_at_the_server_takes(
         "lastgood.command.status.show",
     }
     rooms = {each.split(".")[1] for each in ours if "." in each}
-    assert rooms.isdisjoint({"damaged", "dump", "facts", "loss", "notifications", "points", "rollback", "run", "undo"})
+    assert rooms.isdisjoint(
+        {"damaged", "dump", "facts", "loss", "members", "notifications", "points", "rollback", "run", "undo"}
+    )
+    assert "lastgood.plan.plan" not in ours
 
 
 def test_the_table_of_commands_agrees_with_their_help() -> None:

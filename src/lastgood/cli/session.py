@@ -22,7 +22,6 @@ from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, R
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.load.pace import Pace
-from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres import waits
 from lastgood.postgres.database import NoSuchDatabase
@@ -34,6 +33,7 @@ from lastgood.text.redact import Scrubber, secrets_within
 
 if TYPE_CHECKING:
     from lastgood.cli.news import News
+    from lastgood.plan import Request
 
 # What fails while a person wants it to stop was interrupted: it had not changed anything yet, or has taken that back.
 _CUT_SHORT = (Refused.exit_status, Failed.exit_status)
@@ -124,6 +124,9 @@ class Session:
     @property
     def request(self) -> Request:
         """What every request about the live database starts from."""
+        # Here, because `lastgood status` and what concerns restore points alone make none.
+        from lastgood.plan import Request
+
         settings = self.settings
         return Request(
             target=self.target,
