@@ -19,7 +19,7 @@ from lastgood.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.conftest import OURS, require
-from tests.twins import assert_same_text
+from tests.support.same_database import assert_same_text
 
 MAJOR = 15
 

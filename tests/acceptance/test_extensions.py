@@ -29,7 +29,7 @@ from lastgood.postgres.mark import REFERENCE, Mark, server_clock
 from lastgood.restore import restore
 from lastgood.run.report import Report
 from tests.acceptance.test_rollback import Stage
-from tests.twins import assert_same_text, dump
+from tests.support.same_database import assert_same_text, dump
 
 pytestmark = [pytest.mark.extended, pytest.mark.postgres(15, 18)]
 

@@ -23,8 +23,8 @@ from lastgood.points.dump_point import take
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
-from tests.odd import CASES, Odd, make
-from tests.twins import dump, normalised
+from tests.support.same_database import dump, normalised
+from tests.support.unusual_objects import CASES, Odd, make
 
 PARTS = 8
 # What pg_dump writes of the restored database is not what it wrote before, and can't be.

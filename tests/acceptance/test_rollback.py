@@ -28,7 +28,7 @@ from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.report import Report
 from lastgood.status import look
-from tests.waiting import until
+from tests.support.waiting import until
 
 MAJORS = (15, 16, 17, 18)
 

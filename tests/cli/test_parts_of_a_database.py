@@ -19,7 +19,7 @@ from lastgood.dump.formats import open_dump
 from lastgood.points.point import pg_restore_for
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
-from tests.twins import dump, normalised
+from tests.support.same_database import dump, normalised
 
 SOURCE = Path(__file__).parents[1] / "fixtures" / "parts.sql"
 NAME, COPY, REFERENCE = "parts", "parts_copy", "parts_by_psql"

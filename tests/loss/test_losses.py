@@ -17,7 +17,7 @@ from lastgood.plan import Choice, Request, TableLoss
 from lastgood.points import dump_point
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests.twins import dump
+from tests.support.same_database import dump
 
 SCHEMA = """
 CREATE TABLE contacts (id int PRIMARY KEY, name text, birthday date, valid_until timestamptz, scheduled_for timestamptz,

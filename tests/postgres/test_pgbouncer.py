@@ -16,7 +16,7 @@ from lastgood.postgres.pgbouncer.deadman import Order, Watched, standing_by
 from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.pgbouncer.look import same_host
 from lastgood.postgres.server import Target
-from tests.pooler import PgBouncer
+from tests.support.pooler import PgBouncer
 
 NewPooler = Callable[..., PgBouncer]
 

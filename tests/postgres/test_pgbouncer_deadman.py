@@ -16,8 +16,8 @@ from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.pgbouncer.deadman import QUIET_SECONDS, Order, Watched, let_go, standing_by
 from lastgood.postgres.server import Target
 from lastgood.process.companion import NotReady
-from tests.pooler import PgBouncer
-from tests.waiting import until
+from tests.support.pooler import PgBouncer
+from tests.support.waiting import until
 
 NewPooler = Callable[..., PgBouncer]
 

@@ -15,7 +15,7 @@ from lastgood.command.guide.guide import look
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.command.guide.by_hand import ByHand
-from tests.waiting import until
+from tests.support.waiting import until
 
 NewDatabase = Callable[..., str]
 RESTORED = ("create", "state", "restore", "expected", "compare", "files")

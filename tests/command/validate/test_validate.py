@@ -19,9 +19,9 @@ from lastgood.events import Caution, Event, Progress, StageDone, StageStarted
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
 from tests.command.validate.conftest import Stage
-from tests.pooler import PORT, PgBouncer
 from tests.postgres.test_pressure import standby
-from tests.waiting import until
+from tests.support.pooler import PORT, PgBouncer
+from tests.support.waiting import until
 
 TABLES = (
     "CREATE TABLE contacts (id int PRIMARY KEY, name text NOT NULL CHECK (name <> ''))",

@@ -21,7 +21,7 @@ from lastgood.load.deferred import remainder, work
 from lastgood.load.deferred.work import Finished, finish
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.strain import Limits
-from tests.waiting import until
+from tests.support.waiting import until
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 RUN = "20261123-020000-0123abcd"

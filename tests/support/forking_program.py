@@ -1,6 +1,6 @@
-"""Loads lastgood, and forks a process for each order that comes: see warm.py.
+"""Loads lastgood, and forks a process for each order that comes: see forked_cli.py.
 
-    python warm_program.py DESCRIPTOR
+    python forking_program.py DESCRIPTOR
 
 An order is a message of JSON with the descriptors of its stdin, stdout and stderr; before them one to answer on: the
 number of the process at once, its exit status when it ends (-9 for one that signal 9 ended).
