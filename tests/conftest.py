@@ -15,8 +15,8 @@ from hypothesis import HealthCheck, settings
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer, available
-from tests import memory, pooler, warm
-from tests.extended import extended_server
+from tests.support import forked_cli, memory, pooler
+from tests.support.extension_servers import extended_server
 
 # Shared machines are slow at times: how long an example takes says nothing here.
 settings.register_profile("lastgood", deadline=None, suppress_health_check=[HealthCheck.too_slow], print_blob=True)
@@ -113,7 +113,7 @@ class Servers:
 
 
 def pytest_sessionfinish() -> None:
-    warm.close()
+    forked_cli.close()
 
 
 @pytest.fixture(scope="session")

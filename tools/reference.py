@@ -19,12 +19,13 @@ import typer
 from pydantic import BaseModel
 
 from lastgood import config, errors
-from lastgood.cli import exit_status, load
+from lastgood.cli import exit_status
 from lastgood.cli.application import app
 from lastgood.command.check.check import CheckReport
-from lastgood.command.deploy import DeployReport, TrialReport
-from lastgood.command.drill import Sealed
-from lastgood.command.explain import Explained, RunStory, case
+from lastgood.command.deploy.deploy import DeployReport, TrialReport
+from lastgood.command.drill.drill import Sealed
+from lastgood.command.explain import case
+from lastgood.command.explain.explain import Explained, RunStory
 from lastgood.command.guide.report import GuideCheck, GuideReport
 from lastgood.command.init import example
 from lastgood.command.init.survey import Survey
@@ -32,15 +33,15 @@ from lastgood.command.maintenance.maintenance import Maintenance
 from lastgood.command.prune.prune import PrunePlan
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import Diagnosis
-from lastgood.command.report import RunRecord, Runs
-from lastgood.command.validate import Verdict
+from lastgood.command.report.report import RunRecord, Runs
+from lastgood.command.validate.validate import Verdict
 from lastgood.damaged.restore import SalvageReport
 from lastgood.events import Phase
 from lastgood.facts import Facts
 from lastgood.facts.compare import Comparison
 from lastgood.journal.past_runs import DrillDue
 from lastgood.notifications import Listing
-from lastgood.plan import Plan
+from lastgood.plan.plan import Plan
 from lastgood.restore import RestoreReport
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen.progress import NAMES
@@ -139,7 +140,6 @@ def _table(header: tuple[str, ...], rows: Iterator[tuple[str, ...]]) -> Iterator
 
 def commands() -> str:
     """docs/reference/commands.md."""
-    load()
     root = typer.main.get_command(app)
     lines = ["# Commands", "", GENERATED, "", inspect.cleandoc(root.help or ""), "", "## Options of every command", ""]
     lines += ["They may stand before and after the command's name.", ""]

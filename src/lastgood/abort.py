@@ -14,7 +14,7 @@ from lastgood.application.service import START_IT, HookFailed, Service
 from lastgood.errors import Blocked, ChecksFailed, ChecksFailedAfterSwap, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageStarted
 from lastgood.journal import Journal, caller, recording, run_names
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import leftover_of, refuse_abort, run_of, the_one
 from lastgood.postgres import clock, copying, database
 from lastgood.postgres.database import Database

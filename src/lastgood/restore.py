@@ -29,7 +29,7 @@ from lastgood.members import Survey
 from lastgood.members.parts import EARLY
 from lastgood.members.survey import of_extensions, survey
 from lastgood.models import Document
-from lastgood.plan import CodeRun, ReopenWhen
+from lastgood.plan.plan import CodeRun, ReopenWhen
 from lastgood.points import RestorePoint
 from lastgood.postgres import database
 from lastgood.postgres.cancel import cancelled_with

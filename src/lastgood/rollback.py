@@ -22,7 +22,7 @@ from lastgood.application import record
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit, Note, silent
 from lastgood.journal import Journal, recording
-from lastgood.plan import Prepared, Request
+from lastgood.plan.plan import Prepared, Request
 from lastgood.plan.unfinished import as_planned, still, unfinished
 from lastgood.postgres import database
 from lastgood.postgres.exchange import helper_session

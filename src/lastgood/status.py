@@ -13,14 +13,11 @@ import psycopg
 from psycopg import sql
 
 from lastgood.application import record
-from lastgood.config import NO_PGBOUNCER, PgBouncer
-from lastgood.config.tables import Drill
-from lastgood.dump.statements import Kind
+from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
 from lastgood.journal.past_runs import DrillDue, drill_due
-from lastgood.load.deferred import remainder
+from lastgood.load.deferred import lists
 from lastgood.load.deferred.watch import said
-from lastgood.load.deferred.work import lock_key
 from lastgood.models import Document, Frozen
 from lastgood.plan.unfinished import Unfinished, unfinished
 from lastgood.postgres import copying, database, lock, table_locks
@@ -29,7 +26,7 @@ from lastgood.postgres.deployment import Stage, read_deployment
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import DEPLOYMENT, Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles
-from lastgood.postgres.pgbouncer.judge import psql
+from lastgood.postgres.pgbouncer.look import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.table_locks import FenceStatus
 
@@ -321,24 +318,29 @@ def _finishing(target: Target, live: Database) -> tuple[Finishing, ...]:
     """What the live database has of lists; nothing where it does not let us in."""
     found = []
     with suppress(psycopg.Error, Refused), target.at(live.name).connect() as connection:
-        for run in remainder.runs(connection):
-            tasks = remainder.read(connection, run)
-            left = [task for task in tasks if task.state in ("open", "invalid")]
-            indexes = sum(task.later.kind is Kind.INDEX for task in left)
-            row = connection.execute(_AT_IT.format(lock_key(run))).fetchone()
-            found.append(
-                Finishing(
-                    run=run,
-                    tasks=len(tasks),
-                    left=len(left),
-                    indexes_left=indexes,
-                    foreign_keys_left=len(left) - indexes,
-                    working=f'"{row[2]}", as "{row[1]}", server process {row[0]}' if row is not None else "",
-                    doing=said(connection, row[0]).removeprefix(": ") if row is not None else "",
-                    commands=() if row is not None else (f"lastgood resume {run}",),
-                )
-            )
+        for run in lists.runs(connection):
+            found.append(_list_of(connection, run))
     return tuple(found)
+
+
+def _list_of(connection: Connection, run: str) -> Finishing:
+    # Here, because few databases have such a list: it is read with the parser of SQL, which takes long to load.
+    from lastgood.load.deferred import remainder
+
+    tasks = remainder.read(connection, run)
+    left = [task for task in tasks if task.state in ("open", "invalid")]
+    indexes = sum(task.later.kind == "index" for task in left)
+    row = connection.execute(_AT_IT.format(lists.lock_key(run))).fetchone()
+    return Finishing(
+        run=run,
+        tasks=len(tasks),
+        left=len(left),
+        indexes_left=indexes,
+        foreign_keys_left=len(left) - indexes,
+        working=f'"{row[2]}", as "{row[1]}", server process {row[0]}' if row is not None else "",
+        doing=said(connection, row[0]).removeprefix(": ") if row is not None else "",
+        commands=() if row is not None else (f"lastgood resume {run}",),
+    )
 
 
 def _origin(mark: Mark) -> str:

@@ -20,13 +20,13 @@ import psycopg
 from lastgood.application import Application, hooks
 from lastgood.application.results import ApplicationReport, HookResult
 from lastgood.application.service import Service
-from lastgood.config import NO_PGBOUNCER, PgBouncer
+from lastgood.config.tables import NO_PGBOUNCER, PgBouncer
 from lastgood.errors import NOT_REACHED, Failed, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, StageDone, StageStarted, silent
 from lastgood.journal import Journal, person, recording
 from lastgood.journal.run_names import new_run, suffix
 from lastgood.models import Document, Frozen
-from lastgood.plan import Finding, PlannedPause
+from lastgood.plan.plan import Finding, PlannedPause
 from lastgood.postgres import clock, database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.database import Database
@@ -35,7 +35,8 @@ from lastgood.postgres.exchange import NamesChanged, OutcomeUnknown, Renaming, e
 from lastgood.postgres.holders import holders
 from lastgood.postgres.lock import lock_live
 from lastgood.postgres.mark import Mark, marked, server_clock
-from lastgood.postgres.pgbouncer import consoles, findings
+from lastgood.postgres.pgbouncer import consoles
+from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.sessions import END_THEM, in_the_way
 from lastgood.process import interrupts

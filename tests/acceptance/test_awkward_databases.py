@@ -17,7 +17,7 @@ import pytest
 from lastgood import fault, rollback, undo
 from lastgood.command.prune import prune
 from lastgood.errors import Failed, Interrupted, Stopped
-from lastgood.plan import Choice
+from lastgood.plan.plan import Choice
 from lastgood.points.dump_point import take
 from lastgood.postgres import binaries
 from lastgood.postgres.embedded import EmbeddedServer, programs

@@ -15,11 +15,11 @@ from lastgood import rollback
 from lastgood.checklist import Override
 from lastgood.events import Caution, Event
 from lastgood.members.tables import member_tables
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.conftest import OURS, require
-from tests.twins import assert_same_text
+from tests.support.same_database import assert_same_text
 
 MAJOR = 15
 

@@ -13,10 +13,10 @@ from psycopg import sql
 
 from lastgood.postgres.database import find
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import standby, warm
 from tests.crash.test_crash import NEW, OLD, Scene, prepared
 from tests.crash.test_crash import scene as scene
-from tests.waiting import until
+from tests.support import forked_cli, standby
+from tests.support.waiting import until
 
 POINT = "cloud_backup_20251104_143000.sql"
 
@@ -39,7 +39,7 @@ def databases(scene: Scene) -> list[str]:
 
 
 @contextmanager
-def stopped_at(scene: Scene, point: str, *arguments: str) -> Iterator[warm.Process]:
+def stopped_at(scene: Scene, point: str, *arguments: str) -> Iterator[forked_cli.Process]:
     """lastgood at a fault point, where it has stopped itself; it goes on by SIGCONT."""
     process = scene.start(*arguments, fault_spec=f"{point}:stop")
     with process:

@@ -19,7 +19,7 @@ from lastgood.events import Caution, Event, Note
 from lastgood.members import reference
 from lastgood.members.parts import parts
 from lastgood.members.tables import member_tables
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.plan.unfinished import unfinished
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_path
@@ -29,7 +29,7 @@ from lastgood.postgres.mark import REFERENCE, Mark, server_clock
 from lastgood.restore import restore
 from lastgood.run.report import Report
 from tests.acceptance.test_rollback import Stage
-from tests.twins import assert_same_text, dump
+from tests.support.same_database import assert_same_text, dump
 
 pytestmark = [pytest.mark.extended, pytest.mark.postgres(15, 18)]
 

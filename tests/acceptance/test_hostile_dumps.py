@@ -10,8 +10,8 @@ import pytest
 
 from lastgood.damaged.restore import restore_readable
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
 from tests.dump import hostile
+from tests.support import forked_cli
 
 ENDS = pytest.mark.postgres(15, 18)
 SHARED = """
@@ -57,7 +57,7 @@ def test_each_command_refuses_it(
         ["restore", "hostile.sql", "--into", f"{live}_new"],
         ["rollback", "hostile.sql", "--dry-run"],
     ):
-        done = warm.run(*common, *command)
+        done = forked_cli.run(*common, *command)
         assert done.returncode == 4, (command, done.stdout, done.stderr)
         assert "unsafe" in done.stdout, command
     assert shared(server) == before
@@ -103,17 +103,17 @@ def test_code_is_named_with_its_rights(
     common = ["--db", server.url(live), "--store", str(store), "--state", str(tmp_path / "state")]
     counted = "1 check, 1 function, 1 materialized view"
     line = f'{counted}: can run as superuser "postgres" during the restore'
-    plan = warm.run(*common, "rollback", "code.sql", "--dry-run")
+    plan = forked_cli.run(*common, "rollback", "code.sql", "--dry-run")
     assert line in " ".join(plan.stdout.split())
-    document = json.loads(warm.run(*common, "--json", "rollback", "code.sql", "--dry-run").stdout)
+    document = json.loads(forked_cli.run(*common, "--json", "rollback", "code.sql", "--dry-run").stdout)
     expected = {
         "constructs": {"check": 1, "function": 1, "materialized view": 1},
         "role": "postgres",
         "superuser": True,
     }
     assert document["code"] == expected
-    done = warm.run(*common, "restore", "code.sql", "--into", f"{live}_code")
+    done = forked_cli.run(*common, "restore", "code.sql", "--into", f"{live}_code")
     said = " ".join((done.stdout + done.stderr).split())
     assert f"code in this dump ({counted}) can run as superuser" in said
-    plain = warm.run(*common, "--json", "restore", "plain.sql", "--into", f"{live}_plain")
+    plain = forked_cli.run(*common, "--json", "restore", "plain.sql", "--into", f"{live}_plain")
     assert json.loads(plain.stdout)["code"] is None

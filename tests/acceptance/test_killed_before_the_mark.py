@@ -13,7 +13,7 @@ from lastgood.command.prune import prune
 from lastgood.errors import Refused
 from lastgood.events import Event, Note
 from lastgood.journal import Journal
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer

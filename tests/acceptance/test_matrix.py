@@ -16,7 +16,7 @@ from lastgood.errors import Incomplete, LastgoodError, Refused
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.restore import RestoreReport, restore
 from tests.conftest import MAJORS, Servers
-from tests.rich import NAME, make_database
+from tests.support.real_dumps import NAME, make_database
 
 OPTIONS = {
     "plain": [],

@@ -18,13 +18,13 @@ from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.facts.settled import settled
-from lastgood.plan import Choice, Request
+from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
 from lastgood.points.point import RestorePoint, pg_restore_for
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
-from tests.odd import CASES, Odd, make
-from tests.twins import dump, normalised
+from tests.support.same_database import dump, normalised
+from tests.support.unusual_objects import CASES, Odd, make
 
 PARTS = 8
 # What pg_dump writes of the restored database is not what it wrote before, and can't be.

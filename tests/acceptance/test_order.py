@@ -14,8 +14,8 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import RestoreReport, restore
-from tests.rich import run
-from tests.twins import assert_same_text, assert_twins, dump
+from tests.support.real_dumps import run
+from tests.support.same_database import assert_same_text, assert_twins, dump
 
 BOTH = pytest.mark.postgres(15, 18)
 # How often a restore that might end in a deadlock is done again.

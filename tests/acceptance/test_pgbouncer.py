@@ -23,9 +23,9 @@ from psycopg.rows import TupleRow
 from lastgood.cli import main
 from lastgood.journal import Journal
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
-from tests.pooler import PgBouncer
-from tests.waiting import until
+from tests.support import forked_cli
+from tests.support.pooler import PgBouncer
+from tests.support.waiting import until
 
 CLIENTS = 16
 GENEROUS_SECONDS = 5.0  # test machines are slow at times; what was measured is printed
@@ -46,9 +46,9 @@ class Scene:
         lines = [f"{name} = {json.dumps(value)}" for name, value in settings.items()]
         (self.folder / "lastgood.toml").write_text("\n".join(["[pgbouncer]", f"admin = {admin}", *lines]) + "\n")
 
-    def start(self, *arguments: str, fault: str = "") -> warm.Process:
+    def start(self, *arguments: str, fault: str = "") -> forked_cli.Process:
         environment = {**os.environ, "LASTGOOD_FAULT": fault}
-        return warm.Process(*arguments, "--json", environment=environment, folder=self.folder)
+        return forked_cli.Process(*arguments, "--json", environment=environment, folder=self.folder)
 
     def run(self, *arguments: str, status: int = 0) -> tuple[dict[str, Any], list[dict[str, Any]]]:
         """Its document and its events; in this process, which is quicker."""

@@ -13,7 +13,7 @@ import pytest
 from lastgood import fault, rollback
 from lastgood.errors import Refused
 from lastgood.load.pace import Pace
-from lastgood.plan import Finding, Request
+from lastgood.plan.plan import Finding, Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 

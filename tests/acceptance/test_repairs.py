@@ -11,7 +11,7 @@ import pytest
 from lastgood import fault, rollback, undo
 from lastgood.errors import Failed
 from lastgood.events import silent
-from lastgood.plan import Choice
+from lastgood.plan.plan import Choice
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.run import prepare

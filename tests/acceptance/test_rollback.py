@@ -20,7 +20,7 @@ from lastgood.command.prune import prune
 from lastgood.errors import Refused
 from lastgood.events import Caution, Event
 from lastgood.load.rebuild import ProofFailed
-from lastgood.plan import Choice, Request
+from lastgood.plan.plan import Choice, Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.lock import lock_live, nothing
@@ -28,7 +28,7 @@ from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.report import Report
 from lastgood.status import look
-from tests.waiting import until
+from tests.support.waiting import until
 
 MAJORS = (15, 16, 17, 18)
 

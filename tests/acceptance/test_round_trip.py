@@ -1,7 +1,8 @@
 """pg_dump's round trip: what is dumped, restored and dumped again is the same text, in every version and form.
 
-What may differ between the two texts is listed in ``tests/twins.py``. The databases have been through pg_dump and
-psql once before: PostgreSQL writes some expressions otherwise once they were read back (``v IN ('a')`` of a varchar).
+What may differ between the two texts is listed in ``tests/support/same_database.py``. The databases have been through
+pg_dump and psql once before: PostgreSQL writes some expressions otherwise once they were read back (``v IN ('a')`` of a
+varchar).
 """
 
 from __future__ import annotations
@@ -18,8 +19,8 @@ from demo import crm
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
 from tests.conftest import MAJORS, NEWEST
-from tests.rich import run
-from tests.twins import assert_same_text, dump
+from tests.support.real_dumps import run
+from tests.support.same_database import assert_same_text, dump
 
 ALL = pytest.mark.postgres(*MAJORS)
 FIXTURES = Path(__file__).parent.parent / "fixtures"

@@ -10,7 +10,7 @@ import pytest
 
 from lastgood import rollback
 from lastgood.events import Caution, Event
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.sessions import shut_tables

@@ -12,7 +12,7 @@ from lastgood.dump.file_set import open_any
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
-from tests.rich import dumped, make_database
+from tests.support.real_dumps import dumped, make_database
 
 # Those of the rewritings that change what stands in the file; they work on lines.
 _SED = (

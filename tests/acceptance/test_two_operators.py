@@ -15,7 +15,7 @@ from lastgood.command.prune import prune
 from lastgood.errors import Refused
 from lastgood.events import Emit, Event, StageDone
 from lastgood.journal import Journal
-from lastgood.plan import Choice, Request
+from lastgood.plan.plan import Choice, Request
 from tests.crash.test_crash import NEW, OLD, Scene
 from tests.crash.test_crash import scene as scene
 

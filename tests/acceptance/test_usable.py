@@ -19,11 +19,11 @@ from lastgood.command.prune import prune
 from lastgood.errors import Interrupted, Refused, Stopped
 from lastgood.events import Event
 from lastgood.load.rebuild import ProofFailed
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.run.report import FinishReport, Report
 from lastgood.status import look
-from tests import shop, warm
+from tests.support import deferrable_objects, forked_cli
 
 MAJORS = (15, 16, 17, 18)
 WAITING = {
@@ -48,8 +48,8 @@ class Stage:
 
     def __init__(self, server: EmbeddedServer, live: str, store: Path, state: Path) -> None:
         self.server, self.live = server, live
-        shop.fill(server, live)
-        (store / "good.sql").write_bytes(shop.dump(server, live))
+        deferrable_objects.fill(server, live)
+        (store / "good.sql").write_bytes(deferrable_objects.dump(server, live))
         with self.connect() as connection:
             connection.execute("SET enable_seqscan = off")
             connection.execute("SELECT count(*) FROM shop.customer WHERE city = 'city 3'")
@@ -101,7 +101,7 @@ def test_what_is_finished_later_equals_what_is_restored_at_once(stage: Stage, ne
     assert report.finished is not None
     assert (report.finished.indexes, report.finished.foreign_keys) == (len(WAITING), len(stage.keys))
     with stage.connect() as live, stage.connect(into) as whole:
-        assert shop.catalogue(live) == shop.catalogue(whole)
+        assert deferrable_objects.catalogue(live) == deferrable_objects.catalogue(whole)
         assert live.execute("SELECT count(*) FROM shop.customer WHERE note = 'lost'").fetchone() == (0,)
         never = live.execute(
             "SELECT relname FROM pg_stat_user_tables WHERE last_analyze IS NULL AND last_autoanalyze IS NULL"
@@ -116,7 +116,7 @@ def lastgood(stage: Stage, *arguments: str, state: Path, faulty: str = "") -> su
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
     options = ["--db", stage.server.url(stage.live), "--store", str(stage.request.store), "--state", str(state)]
     environment |= {"LASTGOOD_FAULT": faulty} if faulty else {}
-    return warm.run(*options, *arguments, environment=environment)
+    return forked_cli.run(*options, *arguments, environment=environment)
 
 
 @pytest.mark.postgres(15, 18)
@@ -241,7 +241,7 @@ def test_rows_without_a_match_are_found_before_the_switch(
         connection.execute("CREATE TABLE p (id int PRIMARY KEY); CREATE TABLE c (id int PRIMARY KEY, p int)")
         connection.execute("ALTER TABLE c ADD CONSTRAINT c_p FOREIGN KEY (p) REFERENCES p")
         connection.execute("SET session_replication_role = replica; INSERT INTO c VALUES (1, 7), (2, 7), (3, NULL)")
-    (store / "bad.sql").write_bytes(shop.dump(server, live))
+    (store / "bad.sql").write_bytes(deferrable_objects.dump(server, live))
     request = Request(server.target(live), store, tmp_path / "state", reopen_when="usable")
     with pytest.raises(ProofFailed) as raised:
         rollback.run(rollback.plan(request))
@@ -289,8 +289,8 @@ def test_statistics_that_tell_nothing_let_nothing_wait_but_keys(
     server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
 ) -> None:
     live = new_database()
-    shop.fill(server, live)
-    (store / "good.sql").write_bytes(shop.dump(server, live))
+    deferrable_objects.fill(server, live)
+    (store / "good.sql").write_bytes(deferrable_objects.dump(server, live))
     with server.target(live).connect() as connection:
         connection.execute("SELECT pg_stat_reset()")
     plan = rollback.plan(Request(server.target(live), store, tmp_path / "state", reopen_when="usable")).plan
@@ -346,7 +346,7 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     assert raised.value.hint == f"Run: lastgood resume {left.run} with --db naming that database."
     rollback.resume(request)
     with stage.connect(into) as one, stage.connect(second) as other:
-        assert shop.catalogue(one) == shop.catalogue(other)
+        assert deferrable_objects.catalogue(one) == deferrable_objects.catalogue(other)
 
 
 @pytest.mark.postgres(15, 18)
@@ -367,7 +367,7 @@ def test_an_owner_who_is_no_superuser_can_do_all_of_it(
             connection.execute(
                 "INSERT INTO mine.p VALUES (1); INSERT INTO mine.c SELECT i, 1, i FROM generate_series(1, 9) i"
             )
-        (store / "good.sql").write_bytes(shop.dump(server, live))
+        (store / "good.sql").write_bytes(deferrable_objects.dump(server, live))
         with target.connect() as connection:
             connection.execute(
                 "SET enable_seqscan = off; SELECT FROM mine.c WHERE p = 1; DELETE FROM mine.c WHERE p = 1"

@@ -50,7 +50,14 @@ def test_the_short_form_restores(tmp_path: Path) -> None:
 
 
 def test_the_short_form_measures_the_rest(tmp_path: Path) -> None:
-    results = _short(tmp_path / "measurements.md", "growth", "service", "facts")
+    results = _short(tmp_path / "measurements.md", "start", "growth", "service", "facts")
+    assert [row[0] for row in results.other["Start of a command"].rows if "goal" in row[2]] == [
+        "`lastgood --version`",
+        "`lastgood --help`",
+        "Tab: `lastgood ro`",
+        "Tab: `lastgood rollback `, a restore point",
+        "`lastgood status`",
+    ]
     (smallest,) = results.growth[18]
     assert [*smallest.contestants] == [PSQL, LASTGOOD]
     assert [row[0] for row in results.other["Rollback and undo"].rows] == [

@@ -14,9 +14,9 @@ from psycopg import sql
 from lastgood.points.manifest import manifest_path
 from lastgood.postgres import binaries, exchange
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
 from tests.checks.conftest import Stage, item, said
-from tests.pooler import PgBouncer
+from tests.support import forked_cli
+from tests.support.pooler import PgBouncer
 
 MAJORS = (15, 16, 17, 18)
 NAMES = [
@@ -538,7 +538,7 @@ def test_a_damaged_live_database_goes_back_without_an_emergency_backup(
 def test_a_run_that_was_killed_goes_on_with_its_overrides(stage: Stage, child_environment: dict[str, str]) -> None:
     url = ("--db", stage.server.url(stage.live))
     arguments = ("rollback", "--yes", *url, "--override", "emergency_backup", "--reason", "the store is full")
-    killed = warm.run(*arguments, environment={**child_environment, "LASTGOOD_FAULT": "build.after_load:kill"})
+    killed = forked_cli.run(*arguments, environment={**child_environment, "LASTGOOD_FAULT": "build.after_load:kill"})
     assert killed.returncode < 0
     resumed = stage.lastgood("resume", "--yes", "--json", *url)
     assert resumed.status == 0, resumed.err

@@ -9,7 +9,7 @@ from psycopg import sql
 
 from lastgood import rollback
 from lastgood.errors import Refused
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.postgres import database as databases
 from lastgood.postgres.mark import marked
 from tests.crash.test_crash import Scene

@@ -21,8 +21,8 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points import verdict
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
-from tests.damage import damages
-from tests.twins import dump
+from tests.support.damage import damages
+from tests.support.same_database import dump
 
 TIMES = """
 CREATE TABLE public.t (id text, at timestamptz, x text, y text);

@@ -10,8 +10,8 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
-from tests.rich import run
-from tests.twins import dump
+from tests.support.real_dumps import run
+from tests.support.same_database import dump
 
 EMPTY = "the database is empty: no tables and no rows"
 ANOTHER = "Choose another restore point: lastgood points."

@@ -10,7 +10,7 @@ import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
-from tests.twins import assert_same_text, dump
+from tests.support.same_database import assert_same_text, dump
 
 # The keys refer forwards and backwards, so that no order of the tables alone helps.
 SHOP = """

@@ -131,27 +131,3 @@ def test_global_options_stand_before_and_after_the_command(lastgood: Lastgood) -
         assert lastgood(*arguments).err.startswith(message)
     # The later one wins: it stands nearer to the command.
     assert "from --db" not in lastgood("--db", bad, "status", "--db", "host=/nowhere dbname=x").err
-
-
-def test_what_a_command_does_not_need_is_not_loaded(child_environment: dict[str, str]) -> None:
-    """At three in the morning nobody waits for what writes guides."""
-    program = "import sys; from lastgood.cli import load; load('rollback'); print(*sys.modules)"
-    done = subprocess.run(
-        [sys.executable, "-c", program], capture_output=True, text=True, env=child_environment, check=True
-    )
-    loaded = set(done.stdout.split())
-    assert {"lastgood.command.rollback.command", "lastgood.rollback"} <= loaded
-    assert loaded.isdisjoint(
-        {"httpx", "lastgood.command.validate", "lastgood.command.guide", "lastgood.command.deploy.command"}
-    )
-
-
-def test_each_command_is_in_the_module_that_is_loaded_for_it(child_environment: dict[str, str]) -> None:
-    program = (
-        "from lastgood.cli import MODULES, app, load\n"
-        "import typer\n"
-        "for name in MODULES:\n"
-        "    load(name)\n"
-        "    assert name in typer.main.get_command(app).commands, name\n"
-    )
-    subprocess.run([sys.executable, "-c", program], env=child_environment, check=True)

@@ -14,7 +14,7 @@ from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood, command
-from tests.rich import run
+from tests.support.real_dumps import run
 
 
 def dumped(server: EmbeddedServer, database: str, name: str, *options: str, program: str = "pg_dump") -> Path:

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from lastgood import config, restore, rollback
+from lastgood import restore, rollback
 from lastgood.cli.session import Session
+from lastgood.config.settings import resolve
 from lastgood.errors import Refused
 from lastgood.load.pace import Pace
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from tests.cli.conftest import Lastgood
 
 GIVEN = ("--jobs", "3", "--max-wal-lag", "2.5 GB", "--throttle", "50MB/s")
@@ -19,7 +20,7 @@ PACE = Pace(jobs=3, max_wal_lag=5 << 29, throttle=50 << 20)
 
 def test_nothing_given(tmp_path: Path) -> None:
     session = Session([])
-    session.use(config.resolve({}, {}, tmp_path))
+    session.use(resolve({}, {}, tmp_path))
     assert session.pace == Pace(None, 1 << 30, None)
 
 

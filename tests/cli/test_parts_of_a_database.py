@@ -20,7 +20,7 @@ from lastgood.points.point import pg_restore_for
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
 from tests.conftest import NEWEST
-from tests.twins import dump, normalised
+from tests.support.same_database import dump, normalised
 
 SOURCE = Path(__file__).parents[1] / "fixtures" / "parts.sql"
 NAME, COPY, REFERENCE = "whole_of_parts", "whole_of_parts_copy", "whole_of_parts_by_psql"

@@ -8,7 +8,7 @@ import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
-from tests.twins import dump
+from tests.support.same_database import dump
 
 REFUSAL = "the restore point has no rows for {}: it cannot replace a whole database"
 

@@ -11,11 +11,11 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.cli.application import ORDER
-from tests import warm
+from lastgood.cli.commands import ORDER
 from tests.crash.test_crash import NEW, OLD, Scene
 from tests.crash.test_crash import scene as scene
-from tests.waiting import until
+from tests.support import forked_cli
+from tests.support.waiting import until
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
 DUMP = """--
@@ -82,7 +82,7 @@ def test_while_it_waits_for_the_server(
     db = f"postgresql://app@127.0.0.1:{silent_server.getsockname()[1]}/app?sslmode=disable&gssencmode=disable"
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
     arguments = [each.replace("{db}", db) for each in SERVER[command]]
-    with warm.Process(
+    with forked_cli.Process(
         "--db", db, "--store", str(tmp_path), "--state", str(tmp_path / "state"), command, *arguments,
         environment=environment, folder=tmp_path,
     ) as process:  # fmt: skip

@@ -15,8 +15,8 @@ import pytest
 
 from lastgood.cli import main
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
 from tests.cli.conftest import Lastgood, command
+from tests.support import forked_cli
 
 PATIENCE = 30.0
 ESCAPES = re.compile(r"\x1b\[[0-9;?]*[A-Za-z]")
@@ -28,13 +28,13 @@ class Terminal:
     def __init__(self, *arguments: str, environment: dict[str, str], cold: bool = False) -> None:
         self._master, slave = pty.openpty()
         environment = {**environment, "TERM": "xterm-256color", "COLUMNS": "80", "LINES": "40"}
-        self.process: warm.Process | subprocess.Popen[bytes]
+        self.process: forked_cli.Process | subprocess.Popen[bytes]
         if cold:
             self.process = subprocess.Popen(
                 command(*arguments), stdin=slave, stdout=slave, stderr=slave, env=environment, start_new_session=True
             )
         else:
-            self.process = warm.Process(*arguments, environment=environment, terminal=slave, session=True)
+            self.process = forked_cli.Process(*arguments, environment=environment, terminal=slave, session=True)
         os.close(slave)
         self.raw = ""
 
@@ -141,7 +141,7 @@ def test_a_backup_that_is_interrupted_leaves_nothing(
     database: str, child_environment: dict[str, str], how: str
 ) -> None:
     environment = {**child_environment, "LASTGOOD_FAULT": f"emergency.after_dump:{how}"}
-    done = warm.run("backup", "--json", environment=environment)
+    done = forked_cli.run("backup", "--json", environment=environment)
     assert done.returncode == 130, done.stderr
     assert '"code": "interrupted"' in done.stdout
     assert "stopping; press Ctrl+C again to stop at once" in done.stderr
@@ -180,7 +180,7 @@ def test_a_rollback_that_is_interrupted_walks_back(
     server: EmbeddedServer, database: str, broken: str, child_environment: dict[str, str]
 ) -> None:
     environment = {**child_environment, "LASTGOOD_FAULT": "build.after_load:interrupt"}
-    process = warm.run("rollback", "--yes", environment=environment)
+    process = forked_cli.run("rollback", "--yes", environment=environment)
     assert process.returncode == 130, process.stderr
     assert process.stderr.endswith(
         f'error: interrupted: everything was walked back\nstate: "{database}" was not touched and is open.\n'

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.validate import KINDS
+from lastgood.command.validate.validate import KINDS
 from tests.cli.conftest import Lastgood
 
 PAGE = (Path(__file__).parents[2] / "docs" / "validating.md").read_text(encoding="utf-8")

@@ -10,6 +10,8 @@ import pytest
 from lastgood import config
 from lastgood.config import file as configuration
 from lastgood.config.schema import schema
+from lastgood.config.settings import Settings, resolve
+from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
 
 NOTHING = "Nothing was looked at or changed."
@@ -23,19 +25,19 @@ def written(folder: Path, text: str) -> Path:
 
 def refused(given: dict[str, config.Value], environment: dict[str, str], folder: Path) -> tuple[str, str, str]:
     with pytest.raises(UsageError) as caught:
-        config.resolve(given, environment, folder)
+        resolve(given, environment, folder)
     return caught.value.message, caught.value.hint, caught.value.state
 
 
 def test_the_registry_and_the_settings_have_the_same_names() -> None:
-    fields = {field.name for field in dataclasses.fields(config.Settings)} - {"file", "origins", "tables"}
+    fields = {field.name for field in dataclasses.fields(Settings)} - {"file", "origins", "tables"}
     assert fields == {each.name for each in config.OPTIONS} - {"config"}
     with pytest.raises(LookupError, match="no option is called 'colour'"):
         config.option("colour")
 
 
 def test_without_anything_libpq_decides(tmp_path: Path) -> None:
-    settings = config.resolve({}, {}, tmp_path)
+    settings = resolve({}, {}, tmp_path)
     assert (settings.db, settings.store, settings.fence, settings.format) == ("", Path("backups"), "now", "plain")
     assert settings.origins["db"] == "libpq's own settings"
     assert settings.state.name == "lastgood"
@@ -45,12 +47,12 @@ def test_without_anything_libpq_decides(tmp_path: Path) -> None:
 def test_the_command_line_wins_over_the_environment_over_the_file(tmp_path: Path) -> None:
     file = written(tmp_path, 'db = "postgresql://file/x"\nstore = "points"\nfence = "at-swap"\n')
     environment = {"DATABASE_URL": "postgresql://url/x"}
-    assert config.resolve({}, {}, tmp_path).db == "postgresql://file/x"
-    assert config.resolve({}, {}, tmp_path).origins["db"] == str(file)
-    assert config.resolve({}, environment, tmp_path).db == "postgresql://url/x"
+    assert resolve({}, {}, tmp_path).db == "postgresql://file/x"
+    assert resolve({}, {}, tmp_path).origins["db"] == str(file)
+    assert resolve({}, environment, tmp_path).db == "postgresql://url/x"
     environment["LASTGOOD_DB"] = "postgresql://own/x"
-    assert config.resolve({}, environment, tmp_path).db == "postgresql://own/x"
-    settings = config.resolve({"db": "postgresql://given/x"}, environment, tmp_path)
+    assert resolve({}, environment, tmp_path).db == "postgresql://own/x"
+    settings = resolve({"db": "postgresql://given/x"}, environment, tmp_path)
     assert (settings.db, settings.origins["db"]) == ("postgresql://given/x", "--db")
     assert settings.fence == "at-swap"
 
@@ -59,7 +61,7 @@ def test_folders_in_the_file_start_where_the_file_lies(tmp_path: Path) -> None:
     written(tmp_path, 'store = "points"\n')
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
-    settings = config.resolve({}, {}, deep)
+    settings = resolve({}, {}, deep)
     assert settings.store == tmp_path / "points"
     assert settings.file == tmp_path / "lastgood.toml"
 
@@ -67,8 +69,8 @@ def test_folders_in_the_file_start_where_the_file_lies(tmp_path: Path) -> None:
 def test_a_file_can_be_named(tmp_path: Path) -> None:
     named = tmp_path / "other.toml"
     named.write_text('db = "host=named"\n')
-    assert config.resolve({"config": named}, {}, tmp_path).db == "host=named"
-    assert config.resolve({}, {"LASTGOOD_CONFIG": str(named)}, tmp_path).db == "host=named"
+    assert resolve({"config": named}, {}, tmp_path).db == "host=named"
+    assert resolve({}, {"LASTGOOD_CONFIG": str(named)}, tmp_path).db == "host=named"
     assert refused({"config": tmp_path / "none.toml"}, {}, tmp_path) == (
         f'cannot read "{tmp_path}/none.toml": no such file',
         "`lastgood init` writes a configuration file.",
@@ -124,12 +126,12 @@ def test_what_is_wrong_in_the_file_is_said(tmp_path: Path, text: str, message: s
 
 
 def test_how_hard_a_load_may_press(tmp_path: Path) -> None:
-    settings = config.resolve({}, {}, tmp_path)
+    settings = resolve({}, {}, tmp_path)
     assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (None, 1 << 30, None)
     written(tmp_path, 'jobs = 3\nmax_wal_lag = 268435456\nthrottle = "50MB/s"\n')
-    settings = config.resolve({}, {"LASTGOOD_MAX_WAL_LAG": "2.5 GB"}, tmp_path)
+    settings = resolve({}, {"LASTGOOD_MAX_WAL_LAG": "2.5 GB"}, tmp_path)
     assert (settings.jobs, settings.max_wal_lag, settings.throttle) == (3, 5 << 29, 50 << 20)
-    assert config.resolve({"jobs": "16"}, {}, tmp_path).jobs == 16
+    assert resolve({"jobs": "16"}, {}, tmp_path).jobs == 16
     assert refused({"jobs": "many"}, {}, tmp_path) == (
         "cannot use --jobs: it must be a whole number, 1 or more",
         "`lastgood --help` shows the options.",
@@ -166,7 +168,7 @@ def test_what_libpq_does_not_understand_is_refused_without_its_message(tmp_path:
 
 
 def test_settings_do_not_show_the_database_url() -> None:
-    assert "geheim" not in repr(config.resolve({"db": "postgresql://u:geheim@h/d"}, {}))
+    assert "geheim" not in repr(resolve({"db": "postgresql://u:geheim@h/d"}, {}))
 
 
 TABLES = """
@@ -202,7 +204,7 @@ folders = ["elsewhere"]
 
 def test_tables_of_the_file(tmp_path: Path) -> None:
     written(tmp_path, TABLES)
-    settings = config.resolve({}, {}, tmp_path)
+    settings = resolve({}, {}, tmp_path)
     tables = settings.tables
     assert settings.on_failure == "undo"
     assert tables.hooks.stop == ("systemctl", "stop", "crm")
@@ -218,8 +220,8 @@ def test_tables_of_the_file(tmp_path: Path) -> None:
 
 
 def test_without_a_file_the_tables_have_their_defaults(tmp_path: Path) -> None:
-    tables = config.resolve({}, {}, tmp_path).tables
-    assert tables == config.Tables()
+    tables = resolve({}, {}, tmp_path).tables
+    assert tables == Tables()
     assert (tables.health, tables.watch) == (None, None)
 
 
@@ -338,7 +340,7 @@ def test_what_is_wrong_in_a_table_is_said(tmp_path: Path, text: str, message: st
 def test_what_windows_writes(tmp_path: Path) -> None:
     file = tmp_path / "lastgood.toml"
     file.write_bytes('store = "d"\n'.encode("utf-8-sig"))
-    assert config.resolve({}, {}, tmp_path).store == tmp_path / "d"
+    assert resolve({}, {}, tmp_path).store == tmp_path / "d"
     file.write_bytes('store = "d"\n'.encode("utf-16"))
     assert refused({}, {}, tmp_path) == (
         f'cannot read "{file}": it is not in UTF-8',

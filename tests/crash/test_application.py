@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 
 from lastgood import fault
-from tests import warm
 from tests.crash.test_crash import NEW, OLD, Scene
 from tests.crash.test_crash import scene as scene
-from tests.waiting import until
+from tests.support import forked_cli
+from tests.support.waiting import until
 
 POINTS = [name for name in fault.POINTS if name.startswith("application.")]
 KINDS = ("kill", "enospc", "terminate", "cut")
@@ -213,7 +213,7 @@ def test_killed_while_a_hook_stops_the_application(scene: Scene, hooked: Callabl
     (tmp_path / "lastgood.toml").write_text("\n".join(lines) + "\n")
     log = tmp_path / "log"
     options = ["--db", scene.server.url(scene.live), "--store", str(scene.store), "--state", str(scene.state)]
-    with warm.Process(*options, "rollback", "--yes") as run:
+    with forked_cli.Process(*options, "rollback", "--yes") as run:
         until(lambda: log.exists() and log.read_text() == "stop begins\n", "the hook is at work")
         run.kill()
     aborted = scene.run("abort", "--yes")

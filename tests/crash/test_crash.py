@@ -19,7 +19,7 @@ from lastgood import fault
 from lastgood.postgres.embedded import EmbeddedServer, programs
 from lastgood.postgres.leftover import leftovers
 from lastgood.postgres.mark import marked
-from tests import warm
+from tests.support import forked_cli
 
 KINDS = ("kill", "terminate", "enospc", "cut")
 # What the short form runs: each phase once, the moments around the commit with every kind.
@@ -60,13 +60,13 @@ class Scene:
     state: Path
     options: tuple[str, ...] = ()
 
-    def start(self, *arguments: str, fault_spec: str = "") -> warm.Process:
+    def start(self, *arguments: str, fault_spec: str = "") -> forked_cli.Process:
         """The command line in a process of its own."""
         environment = {k: v for k, v in os.environ.items() if not k.startswith(("PG", "LASTGOOD"))}
         if fault_spec:
             environment["LASTGOOD_FAULT"] = fault_spec.replace(":cut", ":stop")
         options = ["--db", self.server.url(self.live), "--store", str(self.store), "--state", str(self.state)]
-        return warm.Process(*options, *self.options, *arguments, environment=environment)
+        return forked_cli.Process(*options, *self.options, *arguments, environment=environment)
 
     def run(self, *arguments: str, fault_spec: str = "") -> subprocess.CompletedProcess[str]:
         """The same, to its end. The fault ``POINT:cut`` ends all its sessions at that point."""
@@ -76,7 +76,7 @@ class Scene:
         said, errors = process.communicate(timeout=120)
         return subprocess.CompletedProcess(arguments, process.wait(), said, errors)
 
-    def wait_for_stop(self, process: warm.Process) -> None:
+    def wait_for_stop(self, process: forked_cli.Process) -> None:
         """Waits until the process has stopped itself at its fault point."""
         watched = psutil.Process(process.pid)
         deadline = time.monotonic() + 60
@@ -84,7 +84,7 @@ class Scene:
             assert time.monotonic() < deadline and watched.is_running(), "it never came to the fault point"
             time.sleep(0.01)
 
-    def cut(self, process: warm.Process) -> None:
+    def cut(self, process: forked_cli.Process) -> None:
         """Waits until the process has stopped itself, ends its sessions, and lets it go on."""
         self.wait_for_stop(process)
         with self.server.target("postgres").connect(application_name="the cutter") as connection:

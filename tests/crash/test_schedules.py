@@ -20,11 +20,11 @@ import pytest
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import standby, warm
 from tests.conftest import seeds
 from tests.crash.conftest import Tally
 from tests.crash.ledger import writing
 from tests.crash.test_crash import Scene, prepared
+from tests.support import forked_cli, standby
 
 POINT = "cloud_backup_20251104_143000.sql"
 # What is done to a command, and how often.
@@ -67,7 +67,7 @@ def _drop_all(connection: psycopg.Connection[tuple[object, ...]]) -> None:
         connection.execute(sql.SQL("DROP DATABASE {} WITH (FORCE)").format(sql.Identifier(str(name))))
 
 
-def strike(scene: Scene, process: warm.Process, blow: str, chance: random.Random) -> None:
+def strike(scene: Scene, process: forked_cli.Process, blow: str, chance: random.Random) -> None:
     """Does it to a command at a random moment."""
     time.sleep(chance.uniform(0.0, 2.5))  # the moment is what is random
     if process.poll() is not None:
@@ -90,7 +90,7 @@ def strike(scene: Scene, process: warm.Process, blow: str, chance: random.Random
         time.sleep(chance.uniform(0.0, 0.2) if len(numbers) > 1 else 0.0)
 
 
-def begin(scene: Scene, command: str, number: int) -> warm.Process:
+def begin(scene: Scene, command: str, number: int) -> forked_cli.Process:
     arguments = {
         "rollback": ("rollback", POINT, "--yes"),
         "restore": ("restore", POINT, "--into", f"app_copy{number}"),

@@ -21,7 +21,7 @@ from lastgood.points.dump_point import take
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests.rich import run
+from tests.support.real_dumps import run
 
 ENDS = pytest.mark.postgres(15, 18)
 ROWS = 30_000

@@ -8,7 +8,7 @@ from pathlib import Path
 from lastgood.deadman.migration import Order, standing_by
 from lastgood.journal import Journal
 from lastgood.process.supervised import Supervised, marked_processes
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def started(run: str) -> Supervised:

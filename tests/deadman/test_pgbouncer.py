@@ -16,8 +16,8 @@ from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.server import Target
 from lastgood.process.companion import NotReady
-from tests.pooler import PgBouncer
-from tests.waiting import until
+from tests.support.pooler import PgBouncer
+from tests.support.waiting import until
 
 NewPooler = Callable[..., PgBouncer]
 

@@ -24,7 +24,7 @@ from tests.docs.platforms import Rds, SelfHosted, Supabase
 from tests.docs.stage import Stage, create
 from tests.mission.deployments import alembic_project
 from tests.mission.site import Site
-from tests.web import Web
+from tests.support.web import Web
 
 
 class Readme(Stage):

@@ -7,9 +7,9 @@ import pytest
 from lastgood.dump.reader import read
 from lastgood.dump.rulings import rule
 from lastgood.dump.tokens import Statement
-from lastgood.plan import CodeRun
+from lastgood.plan.plan import CodeRun
 from tests.dump import hostile
-from tests.rich import Text
+from tests.support.real_dumps import Text
 
 
 @pytest.mark.parametrize(

@@ -12,8 +12,8 @@ from lastgood.dump.reader import read
 from lastgood.dump.script import Script, Step
 from lastgood.dump.statements import Kind
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import shop
-from tests.rich import Text, dumped
+from tests.support import deferrable_objects
+from tests.support.real_dumps import Text, dumped
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 HEAD = b"""--
@@ -59,8 +59,8 @@ def names(division: Division) -> list[str]:
 @pytest.fixture
 def dump(server: EmbeddedServer, new_database: Callable[..., str]) -> Callable[..., bytes]:
     name = new_database("shop")
-    shop.fill(server, name)
-    return lambda *options: shop.dump(server, name, *options)
+    deferrable_objects.fill(server, name)
+    return lambda *options: deferrable_objects.dump(server, name, *options)
 
 
 WORK = {

@@ -15,7 +15,7 @@ from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.test_formats import CUT_OFF, without_keys
-from tests.twins import dump
+from tests.support.same_database import dump
 
 # Tables and large objects without anything in them, too, and one row that looks like an end.
 CONTENT = """

@@ -15,7 +15,7 @@ from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Unsafe
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.rich import dumped
+from tests.support.real_dumps import dumped
 
 ROLES = b"""
 SET default_transaction_read_only = off;

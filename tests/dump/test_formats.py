@@ -26,7 +26,7 @@ from lastgood.dump.recognize import Archive
 from lastgood.dump.tokens import CopyEnd
 from lastgood.errors import BadPoint, Corrupt, Incomplete, Refused
 from lastgood.postgres.embedded import EmbeddedServer, programs
-from tests.rich import NAME, dumped, make_database, run
+from tests.support.real_dumps import NAME, dumped, make_database, run
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 ARCHIVES = {"custom": "c", "directory": "d", "tar": "t"}

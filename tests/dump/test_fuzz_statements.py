@@ -29,7 +29,7 @@ from lastgood.dump.tokens import (
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.reference_lexer import reference
 from tests.dump.statement_texts import Part, texts
-from tests.rich import dumped
+from tests.support.real_dumps import dumped
 
 LONG = os.environ.get("LASTGOOD_FUZZ") == "long"
 FUZZ = settings(

@@ -7,7 +7,7 @@ import pytest
 from lastgood.dump.reader import read
 from lastgood.errors import Foreign, Unsafe
 from tests.dump import hostile
-from tests.rich import Text
+from tests.support.real_dumps import Text
 
 
 def test_the_dump_around_them_is_right() -> None:

@@ -30,7 +30,7 @@ from lastgood.dump.tokens import (
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.dump.reference_lexer import Piece, reference
-from tests.rich import NAME, dumped, run
+from tests.support.real_dumps import NAME, dumped, run
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 NASTY = Path(__file__).parent.parent / "fixtures" / "nasty.sql"

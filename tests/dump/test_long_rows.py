@@ -12,7 +12,7 @@ from lastgood.dump.entries import RowPart, Rows
 from lastgood.dump.reader import read
 from lastgood.errors import Corrupt, Incomplete
 from lastgood.facts.of_dump import facts_of_dump
-from tests.rich import Text
+from tests.support.real_dumps import Text
 
 HEAD = (
     b"--\n-- PostgreSQL database dump\n--\n\nSET client_encoding = 'UTF8';\n\n"

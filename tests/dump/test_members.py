@@ -22,8 +22,8 @@ from lastgood.dump.members import Member, members
 from lastgood.dump.reader import read
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import rich
-from tests.rich import run
+from tests.support import real_dumps
+from tests.support.real_dumps import run
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 NAME = "member src"
@@ -138,9 +138,9 @@ def test_members_are_what_pg_restore_gives(server: EmbeddedServer, kind: str) ->
 @ALL
 @pytest.mark.parametrize("kind", KINDS)
 def test_members_of_the_rich_database_are_what_pg_restore_gives(server: EmbeddedServer, kind: str) -> None:
-    rich.make_database(server)
+    real_dumps.make_database(server)
     for options in ((), ("--load-via-partition-root",), ("--data-only", "--disable-triggers")):
-        source = opened(server, archive(server, kind, "1", *options, name=rich.NAME))
+        source = opened(server, archive(server, kind, "1", *options, name=real_dumps.NAME))
         assert contents(source.path) == as_restored(source), options
 
 

@@ -14,7 +14,7 @@ from lastgood.dump.readable import ReadableReading
 from lastgood.dump.reader import read
 from lastgood.dump.statements import Command
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.rich import Text, dumped
+from tests.support.real_dumps import Text, dumped
 
 DAMAGES = 10_000 if os.environ.get("LASTGOOD_FUZZ") == "long" else 25
 PIECES = (b"'", b'"', b"$$", b"(", b"\\", b"/*", b"\n\\.\n", b"COPY x FROM stdin;\n", b"pg_dump: x\n", b"\xef\xbb\xbf")

@@ -15,7 +15,7 @@ from lastgood.dump.reader import Reading, WhichDatabase, read
 from lastgood.dump.statements import Command, Kind, Verdict
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Unsafe
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.rich import NAME, Text, dumped
+from tests.support.real_dumps import NAME, Text, dumped
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 ENDS_EARLY = 'cannot use the dump: it ends without the line "-- PostgreSQL database dump complete"'

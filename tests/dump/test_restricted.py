@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from lastgood.dump.reader import read
-from tests.rich import Text
+from tests.support.real_dumps import Text
 
 KEY = "taFROqFHOLhmLD4HWjFhBLt0SQf3un5aakrPMx3H1nUoBfVY4ScZz5EJQlsEG9n"
 DUMP = r"""--

@@ -6,7 +6,7 @@ import pytest
 
 from lastgood.dump.reader import read
 from lastgood.errors import Corrupt
-from tests.rich import Text
+from tests.support.real_dumps import Text
 
 HEAD = b"--\n-- PostgreSQL database dump\n--\n\nSET client_encoding = 'UTF8';\n\n"
 FOOT = b"\n--\n-- PostgreSQL database dump complete\n--\n"

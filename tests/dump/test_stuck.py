@@ -13,8 +13,8 @@ from lastgood.errors import Corrupt
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.process import run
 from lastgood.process.run import ChildFailed
-from tests.damage import limit
 from tests.dump.test_formats import archive
+from tests.support.damage import limit
 
 
 def with_more_in_its_last_block(data: bytes) -> bytes:

@@ -14,7 +14,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from tests.conftest import MAJORS
 from tests.facts.conftest import facts
-from tests.twins import dump
+from tests.support.same_database import dump
 
 # What can be hung on members of an extension, or changed of them, or may depend on them; each alone.
 HUNG = {

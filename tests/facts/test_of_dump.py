@@ -19,7 +19,7 @@ from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 from lastgood.facts.of_database import facts_of_database
 from lastgood.facts.of_dump import facts_of_dump
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.rich import NAME, Text, dumped, run
+from tests.support.real_dumps import NAME, Text, dumped, run
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.report.afterwards import unwritten
+from lastgood.command.report.unwritten import unwritten
 from lastgood.config.tables import Record
 from lastgood.errors import Refused, UsageError
 from lastgood.journal import Journal, entry_of

@@ -21,7 +21,7 @@ from lastgood.load.pace import Pace
 from lastgood.load.tasks import Task
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
-from tests import twins
+from tests.support import same_database
 
 FIXTURES = Path(__file__).parent.parent / "fixtures"
 FIRST, *OTHERS = (FIXTURES / "odd_order.sql").read_text().split("\n-- # ")
@@ -56,7 +56,7 @@ def reordered(monkeypatch: pytest.MonkeyPatch, ranks: Callable[[list[Task]], Ite
 def load(server: EmbeddedServer, source: str, file: Path, into: str, jobs: int = 1, **options: Any) -> list[str]:
     """Restores a dump; what pg_dump says of the result."""
     restore(server.target(source), file.parent, str(file), into, pace=Pace(jobs=jobs), **options)
-    return twins.normalised(twins.dump(server, into, file.with_name(f"{into}.sql")).read_bytes())
+    return same_database.normalised(same_database.dump(server, into, file.with_name(f"{into}.sql")).read_bytes())
 
 
 def psql(server: EmbeddedServer, like: str, file: Path, into: str) -> None:
@@ -90,8 +90,8 @@ def test_any_order_of_a_whole_dump_loads_the_same(
     chapter: str,
 ) -> None:
     source = made(server, new_database("odd"), CHAPTERS[chapter])
-    file = twins.dump(server, source, tmp_path / "odd.sql")
-    expected = twins.normalised(file.read_bytes())
+    file = same_database.dump(server, source, tmp_path / "odd.sql")
+    expected = same_database.normalised(file.read_bytes())
     for order in ORDERS:
         reordered(monkeypatch, partial(numbered, order))
         assert load(server, source, file, f"{source}_{order}", jobs=4 if order == 0 else 1) == expected, order
@@ -108,10 +108,14 @@ def test_any_order_of_rows_behind_all_definitions_loads_the_same(
 ) -> None:
     """Keys and triggers are in force when the rows come: ``cat schema.sql data.sql``."""
     source = made(server, new_database("in_force"), IN_FORCE)
-    parts = [twins.dump(server, source, tmp_path / f"{which}.sql", f"--{which}-only") for which in ("schema", "data")]
+    parts = [
+        same_database.dump(server, source, tmp_path / f"{which}.sql", f"--{which}-only") for which in ("schema", "data")
+    ]
     file = tmp_path / "both.sql"
     file.write_bytes(b"".join(part.read_bytes() for part in parts))
     psql(server, source, file, f"{source}_psql")
-    expected = twins.normalised(twins.dump(server, f"{source}_psql", tmp_path / "psql.sql").read_bytes())
+    expected = same_database.normalised(
+        same_database.dump(server, f"{source}_psql", tmp_path / "psql.sql").read_bytes()
+    )
     reordered(monkeypatch, partial(numbered, order))
     assert load(server, source, file, f"{source}_r") == expected

@@ -16,7 +16,7 @@ from lastgood.events import Event, Progress
 from lastgood.load import history
 from lastgood.load.costs import Costs, Effort
 from lastgood.load.pace import Pace
-from lastgood.plan import Choice, Plan, Request
+from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
 from lastgood.screen.screen import Screen

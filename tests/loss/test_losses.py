@@ -10,14 +10,14 @@ from pathlib import Path
 import pytest
 
 from lastgood import loss, rollback
-from lastgood.command import recover
-from lastgood.command.recover import Inquiry, Wish
+from lastgood.command.recover import recover
+from lastgood.command.recover.recover import Inquiry, Wish
 from lastgood.config.tables import Check
-from lastgood.plan import Choice, Request, TableLoss
+from lastgood.plan.plan import Choice, Request, TableLoss
 from lastgood.points import dump_point
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests.twins import dump
+from tests.support.same_database import dump
 
 SCHEMA = """
 CREATE TABLE contacts (id int PRIMARY KEY, name text, birthday date, valid_until timestamptz, scheduled_for timestamptz,

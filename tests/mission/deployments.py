@@ -15,8 +15,8 @@ from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests import warm
 from tests.cli.conftest import Outcome
+from tests.support import forked_cli
 
 SCHEMA = """
 COMMENT ON DATABASE {name} IS 'The CRM of record';
@@ -92,12 +92,12 @@ class Site:
 
     def lastgood(self, *words: str, environment: Mapping[str, str] | None = None) -> Ended:
         """A call to its end."""
-        done = warm.run(*words, environment={**self.environment, **(environment or {})}, folder=self.folder)
+        done = forked_cli.run(*words, environment={**self.environment, **(environment or {})}, folder=self.folder)
         return Ended(done.returncode, done.stdout, done.stderr)
 
-    def started(self, *words: str) -> warm.Process:
+    def started(self, *words: str) -> forked_cli.Process:
         """A call that is at work, in a session of its own."""
-        return warm.Process(*words, environment=self.environment, folder=self.folder, session=True)
+        return forked_cli.Process(*words, environment=self.environment, folder=self.folder, session=True)
 
     def deploy(self, *migration: str, options: Sequence[str] = ()) -> Ended:
         """A deployment, as JSON."""

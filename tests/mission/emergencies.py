@@ -13,8 +13,8 @@ import pytest
 from psycopg import sql
 
 from lastgood.postgres.embedded import EmbeddedServer
+from tests.support.waiting import until
 from tests.traps.stage import Stage
-from tests.waiting import until
 
 
 def staged(

@@ -12,7 +12,7 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.web import Web
+from tests.support.web import Web
 
 
 class Site:

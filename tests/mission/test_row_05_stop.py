@@ -19,7 +19,6 @@ import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.lock import lock_live, nothing
-from tests import warm
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
@@ -28,7 +27,8 @@ from tests.cli.conftest import lastgood as lastgood
 from tests.mission.site import Site
 from tests.mission.site import broken as broken
 from tests.mission.site import site as site
-from tests.waiting import until
+from tests.support import forked_cli
+from tests.support.waiting import until
 
 PATIENCE = 30.0
 
@@ -315,7 +315,7 @@ def test_a_fence_by_itself_ends_with_the_tool(
     ended_by: str,
 ) -> None:
     site.configure()
-    process = warm.Process("maintenance", "on", "--fence", environment=child_environment)
+    process = forked_cli.Process("maintenance", "on", "--fence", environment=child_environment)
 
     def fenced() -> bool:
         return lastgood("status", "--json").document["fence"] is not None

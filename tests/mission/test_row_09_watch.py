@@ -17,7 +17,6 @@ import psycopg
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
 from tests.cli.conftest import clean_environment as clean_environment
@@ -26,7 +25,8 @@ from tests.cli.conftest import lastgood as lastgood
 from tests.mission.site import Site
 from tests.mission.site import broken as broken
 from tests.mission.site import site as site
-from tests.web import Web
+from tests.support import forked_cli
+from tests.support.web import Web
 
 WATCH = ("[watch]", 'length = "3s"', 'every = "0.5s"')
 BRIEFLY = ("[watch]", 'length = "1s"', 'every = "0.5s"')
@@ -184,9 +184,9 @@ def test_the_health_is_asked_again_at_the_end(
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (1,)
 
 
-def watching(environment: dict[str, str]) -> tuple[warm.Process, Iterator[dict[str, Any]]]:
+def watching(environment: dict[str, str]) -> tuple[forked_cli.Process, Iterator[dict[str, Any]]]:
     """A rollback that watches for long, and its events."""
-    process = warm.Process("rollback", "--yes", "--json", "--watch", "10min", environment=environment)
+    process = forked_cli.Process("rollback", "--yes", "--json", "--watch", "10min", environment=environment)
     assert process.stderr is not None
     return process, map(json.loads, process.stderr)
 

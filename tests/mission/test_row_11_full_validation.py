@@ -7,10 +7,10 @@ from collections.abc import Callable
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import rich
 from tests.cli.conftest import Lastgood
 from tests.mission import broken_crm
 from tests.mission.test_row_10_quick_validation import not_passed
+from tests.support import real_dumps
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 
@@ -32,8 +32,8 @@ def test_a_healthy_crm_is_a_go_without_a_false_alarm(
 def test_a_database_with_everything_is_a_go_without_a_false_alarm(
     lastgood: Lastgood, server: EmbeddedServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    rich.make_database(server)
-    monkeypatch.setenv("LASTGOOD_DB", server.url(rich.NAME))
+    real_dumps.make_database(server)
+    monkeypatch.setenv("LASTGOOD_DB", server.url(real_dumps.NAME))
     for mode, more in (("--quick", {}), ("--full", {"index_content": "SKIPPED"})):
         outcome = lastgood("validate", mode, "--json")
         assert (outcome.status, outcome.document["verdict"]) == (0, "GO")

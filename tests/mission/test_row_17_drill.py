@@ -16,12 +16,13 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.drill import Sealed, news
+from lastgood.command.drill import news
+from lastgood.command.drill.drill import Sealed
 from lastgood.command.drill.evidence import Failure
 from tests.command.drill.drilled import Drilled, drilled
-from tests.commands import wrong
 from tests.conftest import Servers
 from tests.docs.page import blocks
+from tests.support.commands import wrong
 
 # In the order in which an operator would do it.
 PHASES = ["point", "server", "stand_in", "break", "rollback", "validate", "undo", "compare", "guide", "clean"]

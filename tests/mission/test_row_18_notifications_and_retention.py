@@ -16,8 +16,8 @@ import pytest
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.lock import lock_live, nothing
 from tests.cli.conftest import Lastgood, command
-from tests.waiting import until
-from tests.web import Web
+from tests.support.waiting import until
+from tests.support.web import Web
 
 
 @pytest.fixture

@@ -15,9 +15,9 @@ from psycopg import sql
 
 from lastgood.journal import Journal, person
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
 from tests.cli.conftest import Lastgood
 from tests.cli.conftest import child_environment as child_environment
+from tests.support import forked_cli
 
 HOSTILE = "<script>alert(1)</script>|`x`\n# y"
 SECRET = "battery-staple"
@@ -291,7 +291,7 @@ def test_what_two_machines_did(
 ) -> None:
     assert lastgood("backup", "--quiet").status == 0
     fault = {"LASTGOOD_FAULT": "build.after_load:kill"}
-    with warm.Process("rollback", "--yes", environment={**child_environment, **fault}) as killed:
+    with forked_cli.Process("rollback", "--yes", environment={**child_environment, **fault}) as killed:
         killed.communicate(60)
     (journal,) = Journal.all(tmp_path / "state")
     there = ("--state", str(tmp_path / "elsewhere"))

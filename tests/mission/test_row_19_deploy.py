@@ -19,7 +19,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.mark import marked
 from tests.conftest import USUAL, Servers
 from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site, alembic_project
-from tests.waiting import until
+from tests.support.waiting import until
 
 AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
 

@@ -18,11 +18,11 @@ import pytest
 
 from demo import crm, evidence, naive
 from demo.evidence import Evidence
-from lastgood.command.guide import ROLLBACK
+from lastgood.command.guide.guide import ROLLBACK
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.cli.conftest import Lastgood
 from tests.command.guide.by_hand import ByHand
-from tests.commands import wrong
+from tests.support.commands import wrong
 
 SCALE = 0.02
 GUIDE = Path("manual-rollback-procedure.md")

@@ -18,8 +18,8 @@ from lastgood.config.tables import Recipient
 from lastgood.config.tables.notifying import Event, Kind
 from lastgood.notifications import Address, Message, Messenger
 from lastgood.process.companion import Companion
-from tests.waiting import until
-from tests.web import Web
+from tests.support.waiting import until
+from tests.support.web import Web
 
 SRC = Path(__file__).parents[2] / "src"
 

@@ -26,7 +26,7 @@ from lastgood.points.manifest import Form, manifest_of, manifest_path
 from lastgood.points.point import RestorePoint
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests.waiting import until
+from tests.support.waiting import until
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 DEADLINE = 30.0

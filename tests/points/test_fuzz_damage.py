@@ -38,8 +38,8 @@ from lastgood.points.store import look_at
 from lastgood.points.verdict import verify
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
-from tests.damage import Damage, Hangs, cuts, damages, limit, replaced
-from tests.twins import dump
+from tests.support.damage import Damage, Hangs, cuts, damages, limit, replaced
+from tests.support.same_database import dump
 
 LONG = os.environ.get("LASTGOOD_FUZZ") == "long"
 SECONDS = 20.0

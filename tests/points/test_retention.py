@@ -12,7 +12,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from lastgood import config
+from lastgood.config.settings import resolve
 from lastgood.config.tables import Keep
 from lastgood.errors import UsageError
 from lastgood.points.retention import kept_by
@@ -179,5 +179,5 @@ def test_what_can_not_be_a_policy_is_refused(tmp_path: Path, text: str, message:
     file = tmp_path / "lastgood.toml"
     file.write_text(f"[retention]\n{text}\n")
     with pytest.raises(UsageError) as caught:
-        config.resolve({}, {}, tmp_path)
+        resolve({}, {}, tmp_path)
     assert caught.value.message == "cannot use " + message.format(file=file)

@@ -12,7 +12,7 @@ from psycopg import sql
 from lastgood.errors import Failed
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
+from tests.support import forked_cli
 
 ROLE = "rows_owner"
 
@@ -37,7 +37,7 @@ def live(server: EmbeddedServer, new_database: Callable[[str], str]) -> Iterator
 
 
 def checked(server: EmbeddedServer, live: str, store: Path, state: Path) -> dict[str, str]:
-    done = warm.run(
+    done = forked_cli.run(
         *("check", "--json", "--db", server.url(live, user=ROLE), "--store", str(store), "--state", str(state))
     )
     items = json.loads(done.stdout)["checklist"]["items"]

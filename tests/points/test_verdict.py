@@ -17,7 +17,7 @@ from lastgood.points.dump_point import take
 from lastgood.points.manifest import Form, Manifest, manifest_of, manifest_path
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests.rich import run
+from tests.support.real_dumps import run
 
 Dump = Callable[..., Path]
 ALL = pytest.mark.postgres(15, 16, 17, 18)

@@ -11,7 +11,7 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood.cli.application import ORDER
+from lastgood.cli.commands import ORDER
 from lastgood.errors import Failed
 from lastgood.postgres.database import connect_maintenance
 from lastgood.postgres.embedded import EmbeddedServer

@@ -8,14 +8,15 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood.config import PgBouncer as Config
+from lastgood.config.tables import PgBouncer as Config
 from lastgood.deadman.pgbouncer import Order, Watched, standing_by
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles, findings
+from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
 from lastgood.postgres.pgbouncer.console import Row
+from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.pgbouncer.look import same_host
 from lastgood.postgres.server import Target
-from tests.pooler import PgBouncer
+from tests.support.pooler import PgBouncer
 
 NewPooler = Callable[..., PgBouncer]
 

@@ -24,7 +24,7 @@ from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection
 from lastgood.postgres.strain import Limits
 from lastgood.postgres.wal import Reader, wal
-from tests.waiting import until
+from tests.support.waiting import until
 
 MB = 1 << 20
 # The disk of the machine that tests run on is no matter here.

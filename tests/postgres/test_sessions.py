@@ -17,7 +17,7 @@ from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.holders import EXTENSIONS, Holder, holders
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import sessions, terminate_all, unkillable
-from tests.waiting import until
+from tests.support.waiting import until
 
 New = Callable[..., str]
 

@@ -12,7 +12,7 @@ from psycopg import sql
 from lastgood.errors import Blocked, Failed
 from lastgood.postgres import database, waits
 from lastgood.postgres.embedded import EmbeddedServer, available
-from tests import standby
+from tests.support import standby
 
 New = Callable[..., str]
 

@@ -9,7 +9,7 @@ import threading
 import pytest
 
 from lastgood.process import interrupts
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 def test_each_signal_calls_the_next_one_and_then_it_is_enough() -> None:

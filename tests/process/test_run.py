@@ -12,7 +12,7 @@ import psutil
 import pytest
 
 from lastgood.process.run import ChildFailed, run_foreign
-from tests.waiting import until
+from tests.support.waiting import until
 
 
 @pytest.mark.parametrize(

@@ -12,7 +12,7 @@ from pathlib import Path
 import pytest
 
 from lastgood.process.supervised import LINE_CHARACTERS, Supervised, end_all, lines_of, marked_processes
-from tests.waiting import until
+from tests.support.waiting import until
 
 MARK = ("LASTGOOD_DEPLOYMENT", f"test-{os.getpid()}")
 

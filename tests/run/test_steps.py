@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.run import steps
 from lastgood.run.context import Run

@@ -9,7 +9,7 @@ import pytest
 from lastgood.command.rollback import show as shown_report
 from lastgood.command.rollback import show_plan as shown_plan
 from lastgood.command.status import show as shown_status
-from lastgood.plan import Finding, PlannedPause
+from lastgood.plan.plan import Finding, PlannedPause
 from lastgood.run.report import PauseReport
 from lastgood.screen.screen import Screen
 from lastgood.status import LiveStatus, PoolStatus, Status

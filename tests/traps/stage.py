@@ -16,7 +16,7 @@ from demo.command import Answer, Lastgood
 from demo.evidence import Evidence
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests import warm
+from tests.support import forked_cli
 
 SCALE = 0.02
 SCRIPTS = Path(__file__).parent
@@ -30,7 +30,7 @@ class Quick(Lastgood):
     ) -> Answer:
         began = time.monotonic()
         environment = {**os.environ, **self.environment, **(environment or {})}
-        done = warm.run(*map(str, arguments), *(["--json"] if as_json else []), environment=environment)
+        done = forked_cli.run(*map(str, arguments), *(["--json"] if as_json else []), environment=environment)
         document = json.loads(done.stdout) if as_json and done.stdout.strip() else {}
         return Answer(done.returncode, document, done.stderr, time.monotonic() - began, done.stdout)
 

@@ -20,7 +20,7 @@ import pytest
 from psycopg import sql
 
 from demo import evidence, migration, naive
-from tests import commands
+from tests.support import commands
 from tests.traps.stage import SCRIPTS, Stage
 
 

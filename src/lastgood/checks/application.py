@@ -12,7 +12,7 @@ from lastgood.application import HOOKS
 from lastgood.application import health as asking
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
-from lastgood.postgres import pgbouncer
+from lastgood.postgres.pgbouncer.judge import findings
 
 # A health check is asked once, and not for long: the checklist is to be done in seconds.
 PATIENCE = 2.0
@@ -61,7 +61,7 @@ def health(s: Subject) -> Iterator[Finding | Seen]:
 def poolers(s: Subject) -> Iterator[Finding | Seen]:
     """The console of each PgBouncer was asked: may we hold its clients back, and which?"""
     fence_now = s.request.fence == "now"
-    for risk in pgbouncer.findings(s.pools, s.request.pgbouncer, s.database.name, fence_now=fence_now):
+    for risk in findings(s.pools, s.request.pgbouncer, s.database.name, fence_now=fence_now):
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known="tried")
     for pool in s.pools:
         if not pool.trouble:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from lastgood.dump.summary import DumpSummary
-from lastgood.plan import CodeRun
+from lastgood.plan.plan import CodeRun
 from lastgood.postgres.server import Connection
 
 

@@ -7,7 +7,7 @@ from collections.abc import Iterator, Sequence
 import psycopg
 
 from lastgood.checklist import BACKUP, Finding, Seen
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 
 SHOWN = 5
 

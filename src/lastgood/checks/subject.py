@@ -11,7 +11,7 @@ from lastgood.facts import Facts
 from lastgood.journal.past_runs import PastRun, past_runs
 from lastgood.members import Survey
 from lastgood.members.survey import of_extensions, survey
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.points import Lack, Orphans, RestorePoint
 from lastgood.postgres.database import Database
 from lastgood.postgres.mark import server_clock

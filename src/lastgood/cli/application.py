@@ -7,55 +7,115 @@ command's name: ``lastgood --db URL status`` and ``lastgood status --db URL`` ar
 from __future__ import annotations
 
 import inspect
-from collections.abc import Callable
-from typing import Annotated, Any
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
+from functools import partial
+from importlib import import_module
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from typer.core import TyperGroup
+from typer import _completion_classes
+from typer.core import TyperCommand, TyperGroup
 
 from lastgood import __version__, config
 from lastgood.cli import exit_status
-from lastgood.cli.session import Session
+from lastgood.cli.call import Call
+from lastgood.cli.commands import COMMANDS, MODULES, ORDER
 from lastgood.errors import UNKNOWN_STATE, Interrupted
 
-# In help: what one needs at night comes first.
-ORDER = (
-    "rollback",
-    "recover",
-    "undo",
-    "status",
-    "resume",
-    "abort",
-    "explain",
-    "runs",
-    "report",
-    "deploy",
-    "check",
-    "maintenance",
-    "backup",
-    "points",
-    "facts",
-    "restore",
-    "validate",
-    "drill",
-    "prune",
-    "guide",
-    "init",
-    "config",
-    "notify",
-)
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
-class _Ordered(TyperGroup):
-    """Lists commands in ORDER."""
+class _Command(TyperCommand):
+    """A command that converts only the parameters that are given."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _light(super().get_params(ctx))
+
+
+class _Group(TyperGroup):
+    """The same of a group."""
+
+    def get_params(self, ctx: Any) -> Any:
+        return _light(super().get_params(ctx))
+
+
+def _light(parameters: Iterable[Any]) -> Any:
+    """The same parameters. Typer loads pydantic and builds a validator for each of them, given or not: longer than a
+    key press may take, and a tenth of a second of every command."""
+    for each in parameters:
+        if not isinstance(each.process_value, partial):
+            each.process_value = partial(_processed, each, each.process_value)
+    return parameters
+
+
+def _processed(parameter: Any, convert: Callable[[Any, Any], Any], ctx: Any, value: Any) -> Any:
+    if ctx.resilient_parsing:  # completion: as it was typed
+        return value
+    left_out = value is None and not parameter.required and parameter.nargs == 1 and not parameter.multiple
+    return None if left_out else convert(ctx, value)
+
+
+class _Commands(Mapping[str, Any]):
+    """The commands by name, in the order of help; each is imported when it is asked for."""
+
+    def __getitem__(self, name: str) -> Any:
+        import_module(MODULES[name])
+        return typer.main.get_command(_declared[name])
+
+    def __iter__(self) -> Iterator[str]:
+        return iter(ORDER)
+
+    def __len__(self) -> int:
+        return len(ORDER)
+
+    def __contains__(self, name: object) -> bool:
+        return name in MODULES
+
+
+class _Lazy(_Group):
+    """Lists commands from the table, and imports only the one that is called."""
+
+    def __init__(self, **attributes: Any) -> None:
+        super().__init__(**{**attributes, "commands": _Commands()})
+        self._listed: dict[str, TyperCommand] = {}
 
     def list_commands(self, ctx: Any) -> list[str]:
-        return sorted(super().list_commands(ctx), key=ORDER.index)
+        return list(ORDER)
+
+    def get_command(self, ctx: Any, cmd_name: str) -> Any:
+        return self._listed.get(cmd_name) or super().get_command(ctx, cmd_name)
+
+    def format_commands(self, ctx: Any, formatter: Any) -> None:
+        with self._only_listed():
+            super().format_commands(ctx, formatter)
+
+    def shell_complete(self, ctx: Any, incomplete: str) -> Any:
+        with self._only_listed():
+            return super().shell_complete(ctx, incomplete)
+
+    @contextmanager
+    def _only_listed(self) -> Iterator[None]:
+        """Names and summaries are all that is wanted of commands."""
+        self._listed = {each.name: TyperCommand(each.name, short_help=each.summary) for each in COMMANDS}
+        try:
+            yield
+        finally:
+            self._listed = {}
 
 
+def _unchanged(text: str) -> str:
+    return text
+
+
+# Typer would load rich at each key press to take its markup out of summaries, which have none.
+_completion_classes._sanitize_help_text = _unchanged
+# What the modules of commands have declared, by name.
+_declared: dict[str, typer.Typer] = {}
 app = typer.Typer(
     name="lastgood",
-    cls=_Ordered,
+    cls=_Lazy,
     help="Puts a PostgreSQL database back to its last good state: plan, proof, swap, undo.",
     epilog="Start with `lastgood init`, then `lastgood backup`. In an emergency: `lastgood rollback --dry-run`.",
     rich_markup_mode=None,
@@ -99,10 +159,13 @@ def command(
     ``statuses`` are the exit statuses that it may end with besides 0, 1, 2 and 130; ``options`` those of the
     registry that it takes besides the global ones. It finds their values in the session's settings. It returns an
     exit status, or None for 0.
+
+    A command's module declares: help and completion import it. What the command does, its function imports.
     """
 
     def register(function: Callable[..., int | None]) -> Callable[..., int | None]:
-        _, *own = inspect.signature(function, eval_str=True).parameters.values()
+        # Only who runs a command loads the session: here its type is just a name.
+        _, *own = inspect.signature(function, locals={"Session": None}, eval_str=True).parameters.values()
 
         def invoke(ctx: typer.Context, **values: Any) -> int | None:
             return _run(ctx, function, values)
@@ -111,7 +174,12 @@ def command(
         parameters += [_from_registry(config.option(each)) for each in options]
         _with_signature(invoke, parameters, function.__doc__)
         summary = (function.__doc__ or "").partition("\n")[0].rstrip(".")
-        (into or app).command(name, short_help=summary, epilog=exit_status.section(statuses))(invoke)
+        place = into
+        if place is None:
+            place = _declared[name] = typer.Typer(
+                add_completion=False, rich_markup_mode=None, pretty_exceptions_enable=False
+            )
+        place.command(name, cls=_Command, short_help=summary, epilog=exit_status.section(statuses))(invoke)
         return function
 
     return register
@@ -120,7 +188,16 @@ def command(
 def group(name: str, doc: str, default: Callable[[Session], int | None]) -> typer.Typer:
     """A command that has commands of its own; without one of them it does what ``default`` does."""
     short = doc.partition("\n")[0].partition(". ")[0].rstrip(".")
-    made = typer.Typer(name=name, help=doc, short_help=short, epilog=exit_status.section(()), rich_markup_mode=None)
+    made = _declared[name] = typer.Typer(
+        name=name,
+        cls=_Group,
+        help=doc,
+        short_help=short,
+        epilog=exit_status.section(()),
+        add_completion=False,
+        rich_markup_mode=None,
+        pretty_exceptions_enable=False,
+    )
 
     def callback(ctx: typer.Context, **values: Any) -> int | None:
         if ctx.invoked_subcommand is None:
@@ -130,27 +207,26 @@ def group(name: str, doc: str, default: Callable[[Session], int | None]) -> type
 
     _with_signature(callback, [], None)
     made.callback(invoke_without_command=True)(callback)
-    app.add_typer(made)
     return made
 
 
 def _run(ctx: typer.Context, function: Callable[..., int | None], values: dict[str, Any]) -> int | None:
-    session = _remember(ctx, values)
+    session = _remember(ctx, values).session
     try:
-        session.use(config.resolve(session.given))
+        session.settle()
         return function(session, **values)
     except (KeyboardInterrupt, EOFError):  # of which Typer would make an empty line
         raise Interrupted("interrupted", state=UNKNOWN_STATE) from None
 
 
-def _remember(ctx: typer.Context, values: dict[str, Any]) -> Session:
+def _remember(ctx: typer.Context, values: dict[str, Any]) -> Call:
     """Takes what belongs to the settings out of ``values``."""
-    session = ctx.find_object(Session)
-    assert session is not None, "main() gives every call a session"
+    call = ctx.find_object(Call)
+    assert call is not None, "main() makes one"
     for each in config.OPTIONS:
         if (given := values.pop(each.name, None)) is not None:
-            session.given[each.name] = given
-    return session
+            call.given[each.name] = given
+    return call
 
 
 def _show_version(wanted: bool) -> None:

@@ -1,48 +1,15 @@
-"""Which restore point is meant, and what people answer for: what ``rollback`` and ``check`` take alike."""
+"""Which restore point is meant, and what people answer for: the values of the parameters in ``parameters``."""
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
 from datetime import UTC, datetime
-from typing import Annotated
-
-import typer
 
 from lastgood import config
 from lastgood.checklist import Attestation, Override, check_names
-from lastgood.cli.complete import points
 from lastgood.errors import UsageError
 from lastgood.journal import person
-from lastgood.plan import Choice
-
-Point = Annotated[
-    str | None, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
-]
-Latest = Annotated[bool, typer.Option("--latest", help="The newest valid restore point (the default).")]
-Before = Annotated[
-    str | None,
-    typer.Option(
-        "--before",
-        metavar="TIME",
-        help="The newest one made before this time, in ISO 8601; UTC unless it has a zone.",
-    ),
-]
-BeforeMigration = Annotated[
-    str | None,
-    typer.Option("--before-migration", metavar="VERSION", help="The newest one without this migration."),
-]
-Overrides = Annotated[
-    list[str] | None,
-    typer.Option("--override", metavar="ITEM", help="Go on in spite of this item of the checklist; needs --reason."),
-]
-Reasons = Annotated[
-    list[str] | None,
-    typer.Option("--reason", metavar="TEXT", help="Why: one for each --override in their order, or one for all."),
-]
-Attested = Annotated[
-    list[str] | None,
-    typer.Option("--attest", metavar="ITEM=NAME", help="Who answers for an item that can't be measured."),
-]
+from lastgood.plan.plan import Choice
 
 
 def choice_of(point: str | None, latest: bool, before: str | None, before_migration: str | None) -> Choice:

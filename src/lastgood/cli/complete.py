@@ -6,23 +6,23 @@ from pathlib import Path
 
 import typer
 
-from lastgood import config
+from lastgood.config.values import WrongInFile, folder
 from lastgood.errors import LastgoodError
 
 
-def _settings(ctx: typer.Context) -> config.Settings | None:
+def _folder(name: str, ctx: typer.Context) -> Path | None:
     before = ctx.parent.params if ctx.parent is not None else {}
-    given = {name: value for name, value in (*before.items(), *ctx.params.items()) if value is not None}
+    given = {key: value for key, value in (*before.items(), *ctx.params.items()) if value is not None}
     try:
-        return config.resolve(given)
-    except LastgoodError:
+        return folder(name, given)
+    except (LastgoodError, WrongInFile):
         return None
 
 
 def points(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of restore points in the store. Contents are not looked at: a key press must be answered at once."""
-    settings = _settings(ctx)
-    return _names(settings.store, incomplete) if settings is not None else []
+    store = _folder("store", ctx)
+    return _names(store, incomplete) if store is not None else []
 
 
 def _names(store: Path, incomplete: str) -> list[str]:
@@ -35,11 +35,11 @@ def _names(store: Path, incomplete: str) -> list[str]:
 
 def runs(ctx: typer.Context, incomplete: str) -> list[str]:
     """Names of the runs that this machine has journals of, newest first."""
-    settings = _settings(ctx)
-    if settings is None:
+    state = _folder("state", ctx)
+    if state is None:
         return []
     try:
-        found = sorted((each.name for each in (settings.state / "runs").iterdir()), reverse=True)
+        found = sorted((each.name for each in (state / "runs").iterdir()), reverse=True)
     except OSError:
         return []
     names = [name.removesuffix(".jsonl") for name in found if name.endswith(".jsonl")]

@@ -17,36 +17,39 @@ import typer
 
 from lastgood import __version__, config
 from lastgood.application import Application
+from lastgood.config.settings import Settings, resolve
 from lastgood.errors import UNKNOWN_STATE, Failed, Interrupted, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit
 from lastgood.journal import caller
 from lastgood.load.pace import Pace
-from lastgood.plan import Request
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres import waits
 from lastgood.postgres.database import NoSuchDatabase
 from lastgood.postgres.server import Target
 from lastgood.process import durable, interrupts
 from lastgood.screen import errors as shown_errors
-from lastgood.screen import progress
 from lastgood.screen.screen import Screen
 from lastgood.text.redact import Scrubber, secrets_within
 
 if TYPE_CHECKING:
     from lastgood.cli.news import News
+    from lastgood.plan.plan import Request
 
 # What fails while a person wants it to stop was interrupted: it had not changed anything yet, or has taken that back.
 _CUT_SHORT = (Refused.exit_status, Failed.exit_status)
-# The options that make a Pace.
-PACE = ("jobs", "max_wal_lag", "throttle")
 
 
 class Session:
     """Made before the command line is read, completed by ``use`` when the settings are known."""
 
-    def __init__(self, arguments: list[str], environment: Mapping[str, str] = os.environ) -> None:
-        self.given: dict[str, config.Value] = {}
-        self.settings = config.Settings(json="--json" in arguments, state=_state(environment))
+    def __init__(
+        self,
+        arguments: list[str],
+        environment: Mapping[str, str] = os.environ,
+        given: dict[str, config.Value] | None = None,
+    ) -> None:
+        self.given = given if given is not None else {}
+        self.settings = Settings(json="--json" in arguments, state=_state(environment))
         self.scrub = Scrubber()
         # What the command's document is put into, where one command does another's work.
         self.frame: Callable[[dict[str, Any]], dict[str, Any]] = lambda document: document
@@ -57,7 +60,11 @@ class Session:
         self._learn(self.scrub)
         self.screen = Screen(scrub=self.scrub, no_color="--no-color" in arguments)
 
-    def use(self, settings: config.Settings) -> None:
+    def settle(self) -> None:
+        """Finds out the settings from what is ``given``, the environment and the file. Raises UsageError."""
+        self.use(resolve(self.given))
+
+    def use(self, settings: Settings) -> None:
         """Takes the settings of the command that is about to run."""
         self.settings = settings
         keywords = self.target.keywords
@@ -117,6 +124,9 @@ class Session:
     @property
     def request(self) -> Request:
         """What every request about the live database starts from."""
+        # Here, because `lastgood status` and what concerns restore points alone make none.
+        from lastgood.plan.plan import Request
+
         settings = self.settings
         return Request(
             target=self.target,
@@ -153,6 +163,9 @@ class Session:
     @contextmanager
     def events(self) -> Iterator[Emit]:
         """An ``Emit`` for the length of a ``with`` block."""
+        # Here, because what only looks shows no progress, and rich's live display takes long to load.
+        from lastgood.screen import progress
+
         settings = self.settings
         with progress.events(self.screen, as_json=settings.json, quiet=settings.quiet) as emit:
             if settings.origins.get("db") == "--db" and self.target.keywords.get("password") and not self._warned:
@@ -261,6 +274,10 @@ class Session:
         else:
             shown_errors.show(self.screen, error)
         return error.exit_status
+
+    def ended_by(self, error: BaseException) -> int:
+        """Show what ended the command and return its exit status."""
+        return self.failed(as_shown(error) or self.defect(error))
 
     def defect(self, error: BaseException) -> LastgoodError:
         """Writes a report of an error that nobody foresaw, and says where it lies."""

@@ -1,22 +1,8 @@
-"""What one call of lastgood goes by: options, and the tables of ``lastgood.toml``."""
+"""What one call of lastgood goes by: options, and the tables of ``lastgood.toml``.
 
-from lastgood.config.file import NOTHING_LOOKED_AT
-from lastgood.config.options import FILE_NAME, OPTIONS, Option, Value, option
-from lastgood.config.settings import LIBPQ, Settings, check_database, resolve
-from lastgood.config.tables import NO_PGBOUNCER, PgBouncer, Tables
+Here are the options, which help and completion need; ``settings`` and ``tables`` are loaded by who works with them.
+"""
 
-__all__ = [
-    "FILE_NAME",
-    "LIBPQ",
-    "NOTHING_LOOKED_AT",
-    "NO_PGBOUNCER",
-    "OPTIONS",
-    "Option",
-    "PgBouncer",
-    "Settings",
-    "Tables",
-    "Value",
-    "check_database",
-    "option",
-    "resolve",
-]
+from lastgood.config.options import FILE_NAME, LIBPQ, NOTHING_LOOKED_AT, OPTIONS, Option, Value, option
+
+__all__ = ["FILE_NAME", "LIBPQ", "NOTHING_LOOKED_AT", "OPTIONS", "Option", "Value", "option"]

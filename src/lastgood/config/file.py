@@ -1,4 +1,4 @@
-"""``lastgood.toml``: where it lies, what it says, and what is wrong with it.
+"""What ``lastgood.toml`` says, and what is wrong with it.
 
 No message quotes a value of the file: it may be a password that is in the wrong place.
 """
@@ -6,7 +6,6 @@ No message quotes a value of the file: it may be a password that is in the wrong
 from __future__ import annotations
 
 import difflib
-import tomllib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -14,13 +13,12 @@ from typing import Any
 
 from pydantic import BaseModel, ValidationError
 
-from lastgood.config.options import FILE_NAME, OPTIONS, Value
+from lastgood.config.options import NOTHING_LOOKED_AT, OPTIONS, Value
+from lastgood.config.source import LOOK_UP, Problem, parsed
 from lastgood.config.tables import Tables
 from lastgood.errors import UsageError
 from lastgood.text import redact
 
-NOTHING_LOOKED_AT = "Nothing was looked at or changed."
-LOOK_UP = "docs/reference/configuration.md says what it may be."
 TABLES = tuple(each.alias or name for name, each in Tables.model_fields.items())
 
 
@@ -54,17 +52,6 @@ _SEVERAL = "it must be a number, a text, or true or false"
 
 
 @dataclass(frozen=True, slots=True)
-class Problem:
-    """One thing that is wrong in a file: ``message`` as an error says it when it is the only one, ``place`` and
-    ``why`` for a list; ``hint`` what to do about it."""
-
-    message: str
-    place: str
-    why: str
-    hint: str
-
-
-@dataclass(frozen=True, slots=True)
 class Found:
     """What a file says: its options, not yet converted, its tables, and everything that is wrong with it."""
 
@@ -85,51 +72,9 @@ def refusal(file: Path, problems: Sequence[Problem]) -> UsageError:
     )
 
 
-def find(named: Value | None, folder: Path) -> Path | None:
-    """The file that is ``named``, or the nearest one in ``folder`` and those above it. Raises UsageError."""
-    if named:
-        file = Path(str(named)).expanduser()
-        if not file.is_file():
-            raise UsageError(
-                f'cannot read "{file}": no such file',
-                hint="`lastgood init` writes a configuration file.",
-                state=NOTHING_LOOKED_AT,
-            )
-        return file
-    for place in (folder, *folder.parents):
-        file = place / FILE_NAME
-        if file.is_file():
-            return file
-        if file.is_symlink() and not file.exists():
-            # Somebody wants a file: to go by none would be to go without its hooks.
-            raise UsageError(
-                f'cannot read "{file}": it is a link to "{file.readlink()}", which is not there',
-                hint="Mend the link, or remove it to go on without a configuration file.",
-                state=NOTHING_LOOKED_AT,
-            )
-    return None
-
-
 def read(file: Path) -> Found:
     """What the file says. Raises UsageError when it can't be read at all."""
-    try:
-        # Editors of Windows begin a file with a byte order mark, which is no TOML.
-        found = tomllib.loads(file.read_text(encoding="utf-8-sig"))
-    except OSError as error:
-        raise UsageError(f'cannot read "{file}": {error.strerror}', state=NOTHING_LOOKED_AT) from error
-    except UnicodeDecodeError as error:
-        raise UsageError(
-            f'cannot read "{file}": it is not in UTF-8',
-            hint="Save it in that encoding. (What PowerShell writes with > is UTF-16.)",
-            state=NOTHING_LOOKED_AT,
-        ) from error
-    except tomllib.TOMLDecodeError as error:
-        # The parser quotes no more than one character of the file.
-        raise UsageError(
-            f'cannot read "{file}": {error}',
-            hint="Mend the file, or let `lastgood init --force` write a new one.",
-            state=NOTHING_LOOKED_AT,
-        ) from error
+    found = parsed(file)
     known = [each.name for each in OPTIONS if each.in_file]
     problems = [_unknown(file, key, (*known, *TABLES)) for key in found if key not in known and key not in TABLES]
     database = found.get("db")

@@ -12,6 +12,8 @@ from typing import Literal
 import platformdirs
 
 FILE_NAME = "lastgood.toml"
+LIBPQ = "libpq's own settings"  # who gives the database that nothing names
+NOTHING_LOOKED_AT = "Nothing was looked at or changed."
 
 Value = str | int | bool | Path
 

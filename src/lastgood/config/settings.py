@@ -1,7 +1,6 @@
 """The settings of one call, from everybody who may give one.
 
-An option's value is the first one given by: the command line, its environment variables in their order, the file, its
-default. Tables come from the file alone.
+``values`` says who gives an option's value; tables come from the file alone.
 """
 
 from __future__ import annotations
@@ -16,13 +15,12 @@ import psycopg
 from psycopg import conninfo
 
 from lastgood.config import file as configuration
-from lastgood.config.file import NOTHING_LOOKED_AT, Problem
-from lastgood.config.options import OPTIONS, Option, Value
+from lastgood.config.options import NOTHING_LOOKED_AT, OPTIONS, Value
+from lastgood.config.source import find
 from lastgood.config.tables import Tables
+from lastgood.config.values import WrongInFile, value_of
 from lastgood.errors import UsageError
-from lastgood.text import redact, units
-
-LIBPQ = "libpq's own settings"
+from lastgood.text import redact
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,14 +51,6 @@ class Settings:
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
-class _WrongInFile(Exception):
-    """An option that the file gives can't be used; what else is wrong in the file is to be said with it."""
-
-    def __init__(self, problem: Problem) -> None:
-        super().__init__(problem.message)
-        self.problem = problem
-
-
 def resolve(
     given: Mapping[str, Value], environment: Mapping[str, str] = os.environ, folder: Path | None = None
 ) -> Settings:
@@ -68,15 +58,15 @@ def resolve(
 
     Raises UsageError, whose text never contains a password.
     """
-    file = configuration.find(given.get("config") or environment.get("LASTGOOD_CONFIG"), folder or Path.cwd())
+    file = find(given.get("config") or environment.get("LASTGOOD_CONFIG"), folder or Path.cwd())
     found = configuration.read(file) if file is not None else configuration.Found({}, Tables(), ())
     problems = list(found.problems)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for each in OPTIONS:
         try:
-            values[each.name], origins[each.name] = _value(each, given, environment, found.options, file)
-        except _WrongInFile as wrong:
+            values[each.name], origins[each.name] = value_of(each, given, environment, found.options, file)
+        except WrongInFile as wrong:
             problems.append(wrong.problem)
     if file is not None and problems:
         raise configuration.refusal(file, problems)
@@ -85,65 +75,6 @@ def resolve(
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
     return Settings(**values, tables=found.tables, file=file, origins=origins)
-
-
-def _value(
-    each: Option, given: Mapping[str, Value], environment: Mapping[str, str], in_file: Mapping[str, Value], file: Any
-) -> tuple[Value | None, str]:
-    if given.get(each.name) is not None:
-        return _converted(each, given[each.name], each.flags[0]), each.flags[0]
-    for variable in each.environment:
-        if text := environment.get(variable):
-            # https://no-color.org: any value that is not empty.
-            return (True if each.type is bool else _converted(each, text, variable)), variable
-    if each.name in in_file:
-        origin = f'"{each.name}" in "{file}"'
-        try:
-            value = _converted(each, in_file[each.name], origin)
-        except UsageError as error:
-            why = error.message.removeprefix(f"cannot use {origin}: ")
-            raise _WrongInFile(Problem(error.message, f'"{each.name}"', why, configuration.LOOK_UP)) from error
-        if isinstance(value, Path):
-            value = file.parent / value.expanduser()
-        return value, str(file)
-    return each.default, LIBPQ if each.name == "db" else "default"
-
-
-def _converted(each: Option, value: Value, origin: str) -> Value:
-    if each.type is int:
-        number = _number(each, str(value)) if not isinstance(value, bool) else None
-        if number is not None:
-            return number
-        problem = _wanted(each)
-    elif each.choices and value not in each.choices:
-        problem = " or ".join(f'"{choice}"' for choice in each.choices)
-    elif each.type is Path and isinstance(value, str | Path):
-        return Path(value)
-    elif isinstance(value, each.type):
-        return value
-    else:
-        problem = {str: "a text", Path: "a text", bool: "true or false"}[each.type]
-    raise UsageError(
-        f"cannot use {origin}: it must be {problem}",
-        hint="`lastgood --help` shows the options.",
-        state=NOTHING_LOOKED_AT,
-    )
-
-
-def _number(each: Option, text: str) -> int | None:
-    """The number that the text means; None when it means none, or one that is too small."""
-    try:
-        number = units.read_size(text.strip().removesuffix("/s")) if each.unit else int(text)
-    except ValueError:
-        return None
-    return number if each.minimum is None or number >= each.minimum else None
-
-
-def _wanted(each: Option) -> str:
-    if each.unit and each.minimum is not None:
-        a_second = " a second" if each.unit == "bytes/s" else ""
-        return f"a size like 500MB or 2GB{a_second}, {units.size(each.minimum)} or more"
-    return f"a whole number, {each.minimum} or more" if each.minimum is not None else "a whole number"
 
 
 def check_database(text: str, origin: str) -> None:

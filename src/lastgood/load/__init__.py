@@ -4,12 +4,3 @@ Definitions go in first, in their order. Then each worker takes the task with th
 an index of one whose rows are in, a foreign key between two that have their indexes, and, where nothing else is to
 do, a table's rows back out, to see that they are the dump's.
 """
-
-from lastgood.load.costs import Effort, Known
-from lastgood.load.crew import Connect, load
-from lastgood.load.loaded import Loaded
-from lastgood.load.options import Options, Reading
-from lastgood.load.schedule import forecast
-from lastgood.load.supply import supply_for
-
-__all__ = ["Connect", "Effort", "Known", "Loaded", "Options", "Reading", "forecast", "load", "supply_for"]

@@ -24,11 +24,17 @@ from lastgood.facts import Facts, TableFacts, time_zone
 from lastgood.facts.compare import Comparison, compare
 from lastgood.facts.of_database import PINNED, facts_of_database
 from lastgood.facts.of_dump import ONLY_COUNTED
-from lastgood.load import Connect, Effort, Known, Loaded, Options, Reading, forecast, history, load, supply_for
+from lastgood.load import history
+from lastgood.load.costs import Effort, Known
+from lastgood.load.crew import Connect, load
+from lastgood.load.loaded import Loaded
+from lastgood.load.options import Options, Reading
 from lastgood.load.pace import Pace
 from lastgood.load.repairs import USUAL_PATH, Repaired, Rules
 from lastgood.load.repairs.accepted import accepted
 from lastgood.load.repairs.extensions import absent
+from lastgood.load.schedule import forecast
+from lastgood.load.supply import supply_for
 from lastgood.members import HeldRows
 from lastgood.members.carry import Carrier
 from lastgood.postgres import integrity

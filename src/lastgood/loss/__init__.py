@@ -17,7 +17,7 @@ from lastgood.loss.extensions import configuration, with_extensions
 from lastgood.loss.settled import settled
 from lastgood.loss.tables import LARGE_OBJECTS, Key, LiveTable, Then, counted, listing
 from lastgood.members import HeldRows
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables

@@ -8,18 +8,22 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from lastgood.application import record
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import Journal
 from lastgood.journal.reader import entries
-from lastgood.plan import Plan
+from lastgood.plan.plan import Plan
 from lastgood.postgres import copying, database
 from lastgood.postgres.database import Database
 from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.leftover import Leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, REFERENCE, Mark, marked, read_mark
 from lastgood.postgres.server import Connection, Target
+
+if TYPE_CHECKING:
+    from lastgood.plan.plan import Plan
 
 _STATUS = "Look at lastgood status."
 
@@ -223,6 +227,9 @@ def _by_record(target: Target, state: Path) -> Mark | None:
     plans = [each.plan for each in entries(journal, "begun", "resumed") if each.plan]
     if not plans or "point" not in plans[-1]:
         return None
+    # Here, because few machines have such a run: the classes of plans take longer to load than the rest of this.
+    from lastgood.plan.plan import Plan
+
     plan = Plan.model_validate(plans[-1])
     consent = {"strict": plan.strict, "allow_orphans": plan.allow_orphans}
     return Mark(

@@ -16,7 +16,7 @@ from lastgood.application.service import Service
 from lastgood.errors import Refused
 from lastgood.events import Caution, Emit
 from lastgood.journal import Journal
-from lastgood.plan import Plan, Prepared
+from lastgood.plan.plan import Plan, Prepared
 from lastgood.postgres.lock import lock_live, nothing, unlock
 from lastgood.postgres.server import Connection, Target
 from lastgood.run.runner import Result

@@ -18,16 +18,16 @@ from dataclasses import dataclass, field
 import psycopg
 
 from lastgood import fault
-from lastgood.config import PgBouncer
+from lastgood.config.tables import PgBouncer
 from lastgood.deadman.pgbouncer import Guardian, Order, Watched, standing_by
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Emit, Note
 from lastgood.journal import Journal
-from lastgood.plan import PlannedPause, Request
+from lastgood.plan.plan import PlannedPause, Request
 from lastgood.postgres import database
 from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.pgbouncer import Console, ConsoleError, ConsoleState, consoles
-from lastgood.postgres.pgbouncer.judge import psql
+from lastgood.postgres.pgbouncer.look import psql
 from lastgood.postgres.server import Connection, Target
 from lastgood.process.companion import NotReady
 from lastgood.run.report import PauseReport

@@ -24,7 +24,7 @@ from lastgood.journal.run_names import new_run, suffix
 from lastgood.load.deferred.choice import choose
 from lastgood.load.rebuild import expected_seconds
 from lastgood.members.survey import of_extensions
-from lastgood.plan import Choice, Plan, PlannedPoint, Prepared, Request
+from lastgood.plan.plan import Choice, Plan, PlannedPoint, Prepared, Request
 from lastgood.plan.unfinished import Unfinished, refuse_resume, the_one
 from lastgood.postgres import activity, clock, database
 from lastgood.postgres import errors as server_errors

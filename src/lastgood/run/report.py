@@ -13,7 +13,7 @@ from lastgood.facts.compare import Comparison
 from lastgood.load.deferred.work import Finished
 from lastgood.load.repairs import Repaired
 from lastgood.models import Document, Frozen
-from lastgood.plan import PlannedPoint, TableLoss
+from lastgood.plan.plan import PlannedPoint, TableLoss
 
 
 class ProvedTable(Frozen):

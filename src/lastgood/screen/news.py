@@ -23,7 +23,7 @@ from lastgood.errors import (
     TakenBack,
 )
 from lastgood.notifications import Message
-from lastgood.plan import Plan, TableLoss
+from lastgood.plan.plan import Plan, TableLoss
 from lastgood.run.report import FinishReport, Report
 from lastgood.screen import markdown
 from lastgood.text import units

@@ -10,7 +10,7 @@ from typing import Any
 import jsonschema
 import pytest
 
-from lastgood import config
+from lastgood.config.settings import resolve
 from tests.cli.conftest import Lastgood
 from tests.docs.page import blocks
 
@@ -28,7 +28,7 @@ def test_the_example_of_the_page_is_right(lastgood: Lastgood) -> None:
         "[hooks], [pgbouncer], [health], [watch], [check], [validate], [recover], [notifications], [retention], "
         "[drill]\n\nWho is told of runs\n"
     )
-    tables = config.resolve({}, {}, Path.cwd()).tables
+    tables = resolve({}, {}, Path.cwd()).tables
     assert tables.hooks.smoke == ("npm", "run", "smoke")
     assert tables.watch is not None and tables.watch.sentry is not None
     assert (tables.watch.length, tables.watch.sentry.project) == (600.0, "crm")

@@ -12,7 +12,7 @@ from pathlib import Path
 import psycopg
 import pytest
 
-from lastgood.command.deploy import accept
+from lastgood.command.deploy.deploy import accept
 from lastgood.errors import Failed, Refused
 from lastgood.postgres import database as databases
 from lastgood.postgres.deployment import DeploymentMark, find_deployment, mark_deployment

@@ -20,9 +20,9 @@ from lastgood.errors import Refused
 from lastgood.events import Caution, Event, Note, silent
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.identity import Identity
-from tests import warm
 from tests.cli.conftest import Lastgood
-from tests.waiting import until
+from tests.support import forked_cli
+from tests.support.waiting import until
 
 
 def running(folder: Path) -> list[str]:
@@ -38,9 +38,9 @@ def running(folder: Path) -> list[str]:
     return found
 
 
-def begun(environment: dict[str, str], *arguments: str) -> warm.Process:
+def begun(environment: dict[str, str], *arguments: str) -> forked_cli.Process:
     """A drill that has its server, and is at work in it."""
-    child = warm.Process("drill", *arguments, environment=environment)
+    child = forked_cli.Process("drill", *arguments, environment=environment)
     assert child.stderr is not None
     said = ""
     while "start   build crm" not in said:

@@ -8,13 +8,13 @@ from collections import Counter
 
 import pytest
 
-from lastgood.command.explain import explain_text
 from lastgood.command.explain.case import Case, library
+from lastgood.command.explain.explain import explain_text
 from lastgood.command.explain.log import known_state
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.errors import RULES, Policy
 from tests.command.explain import translations
-from tests.commands import wrong
+from tests.support.commands import wrong
 
 CASES = library().cases
 FILLED = {"%s": "x1", "%m": "Input/output error"}

@@ -11,8 +11,8 @@ from pathlib import Path
 import pytest
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests import warm
 from tests.cli.conftest import Lastgood, command
+from tests.support import forked_cli
 
 LOG = """\
 SET
@@ -261,7 +261,7 @@ class TestRuns:
     ) -> None:
         assert lastgood("backup").status == 0
         environment = {**child_environment, "LASTGOOD_FAULT": point}
-        done = warm.run("rollback", "--latest", "--yes", environment=environment)
+        done = forked_cli.run("rollback", "--latest", "--yes", environment=environment)
         assert done.returncode == -9, done.stderr
         (journal,) = (Path.cwd() / "state" / "runs").glob("*.jsonl")
 

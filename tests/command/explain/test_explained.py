@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.command.explain import Explained, explain, explain_text
+from lastgood.command.explain.explain import Explained, explain, explain_text
 
 
 def of(text: str | bytes) -> Explained:

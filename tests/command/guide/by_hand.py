@@ -6,7 +6,7 @@ import shutil
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
-from lastgood.command.guide import Block, Ran, blocks, chosen, run
+from lastgood.command.guide.guide import Block, Ran, blocks, chosen, run
 from lastgood.postgres.embedded import EmbeddedServer
 
 CLIENTS = ("psql", "pg_dump", "pg_restore")

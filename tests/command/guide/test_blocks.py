@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastgood.command.guide import ROLLBACK, blocks, chosen, run
+from lastgood.command.guide.guide import ROLLBACK, blocks, chosen, run
 
 TEXT = """# Title
 

@@ -10,8 +10,8 @@ from pathlib import Path
 import pytest
 from psycopg import sql
 
-from lastgood.command.guide import ROLLBACK, UNDO, executable, look
 from lastgood.command.guide import show as present
+from lastgood.command.guide.guide import ROLLBACK, UNDO, executable, look
 from lastgood.command.guide.writing import expected
 from lastgood.config.tables import Tables
 from lastgood.errors import Refused

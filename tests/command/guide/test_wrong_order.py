@@ -10,12 +10,12 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from lastgood.command.guide import look
 from lastgood.command.guide import show as present
+from lastgood.command.guide.guide import look
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.command.guide.by_hand import ByHand
-from tests.waiting import until
+from tests.support.waiting import until
 
 NewDatabase = Callable[..., str]
 RESTORED = ("create", "state", "restore", "expected", "compare", "files")

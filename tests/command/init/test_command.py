@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from psycopg import sql
 
-from lastgood import config
 from lastgood.command.init import example
 from lastgood.command.init.survey import survey
+from lastgood.config.settings import resolve
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 from tests.cli.conftest import Lastgood
@@ -66,7 +66,7 @@ def test_it_writes_what_it_found(
     written = tomllib.loads(text)
     assert (sorted(written), written["store"]) == (["db", "store"], "backups")
     assert stat.S_IMODE(FILE.stat().st_mode) == 0o644
-    assert Target.parse(config.resolve({}, {}, Path.cwd()).db) == server.target(database)
+    assert Target.parse(resolve({}, {}, Path.cwd()).db) == server.target(database)
 
 
 def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: str) -> None:
@@ -74,7 +74,7 @@ def test_every_key_that_it_comments_out_is_valid(lastgood: Lastgood, database: s
     options, _, _ = FILE.read_text().partition("# Tables:")
     keys = [line.removeprefix("# ") for line in options.splitlines() if line.startswith("# ") and " = " in line]
     FILE.write_text("\n".join(keys))
-    settings = config.resolve({}, {}, Path.cwd())
+    settings = resolve({}, {}, Path.cwd())
     assert {key.partition(" ")[0] for key in keys} == {
         "state",
         "format",
@@ -102,7 +102,7 @@ def test_every_table_that_it_comments_out_can_be_used_as_it_is(lastgood: Lastgoo
         FILE.write_text(text)
         outcome = lastgood("config", "check")
         assert (outcome.status, outcome.err) == (0, ""), text
-    written = config.resolve({}, {}, Path.cwd()).tables
+    written = resolve({}, {}, Path.cwd()).tables
     for name, model, _ in example.tables():
         found: Any = written.model_dump(by_alias=True, exclude_unset=True)
         for part in name.split("."):

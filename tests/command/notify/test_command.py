@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.cli.conftest import Lastgood
-from tests.web import Web
+from tests.support.web import Web
 
 FILE = """
 [notifications]

@@ -11,19 +11,19 @@ import psycopg
 import pytest
 from psycopg import sql
 
-from lastgood.command.recover import Inquiry, Wish, gather, look
 from lastgood.command.recover.evidence import Evidence
+from lastgood.command.recover.recover import Inquiry, Wish, gather, look
 from lastgood.facts.objects import read_objects
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
-from tests import shop
+from tests.support import deferrable_objects
 
 
 @pytest.fixture
 def target(server: EmbeddedServer, new_database: Callable[..., str]) -> Target:
     """A database with a table of each kind that matters here."""
     name = new_database("app")
-    shop.fill(server, name)
+    deferrable_objects.fill(server, name)
     with server.target(name).connect() as connection:
         connection.execute("CREATE TABLE public.notes (id int PRIMARY KEY, text text, created_at timestamptz)")
         connection.execute(

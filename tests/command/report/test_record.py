@@ -12,9 +12,9 @@ from typing import Any
 import pytest
 from markdown_it import MarkdownIt
 
-from lastgood.command import report
-from lastgood.command.report import Inquiry, RunRecord, parts, post_mortem
+from lastgood.command.report import parts, post_mortem, report
 from lastgood.command.report import show as shown
+from lastgood.command.report.report import Inquiry, RunRecord
 from lastgood.config.tables import Record, Tables
 from lastgood.errors import Refused, UsageError
 from lastgood.journal import incidents

@@ -8,7 +8,7 @@ from typing import Any
 
 import pytest
 
-from lastgood.command.validate import Mode, RuleResult, Verdict, validate
+from lastgood.command.validate.validate import Mode, RuleResult, Verdict, validate
 from lastgood.config.tables import Validate
 from lastgood.events import Emit, silent
 from lastgood.postgres.embedded import EmbeddedServer

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import io
 
-from lastgood.command.validate import RuleResult, Verdict, show
+from lastgood.command.validate import show
 from lastgood.command.validate.rule import Found, Rule, Why
+from lastgood.command.validate.validate import RuleResult, Verdict
 from lastgood.command.validate.verdict import conclude, result
 from lastgood.screen.screen import Screen
 

@@ -10,18 +10,18 @@ from contextlib import ExitStack
 import pytest
 from psycopg import sql
 
-from lastgood.command.validate import validate
 from lastgood.command.validate.crew import snapshot
 from lastgood.command.validate.look import Look
+from lastgood.command.validate.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, Refused, UsageError
 from lastgood.events import Caution, Event, Progress, StageDone, StageStarted
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection, Target
 from tests.command.validate.conftest import Stage
-from tests.pooler import PORT, PgBouncer
 from tests.postgres.test_pressure import standby
-from tests.waiting import until
+from tests.support.pooler import PORT, PgBouncer
+from tests.support.waiting import until
 
 TABLES = (
     "CREATE TABLE contacts (id int PRIMARY KEY, name text NOT NULL CHECK (name <> ''))",

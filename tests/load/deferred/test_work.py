@@ -17,11 +17,11 @@ from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, Refused, Stopped
 from lastgood.events import Event, Note, Progress
-from lastgood.load.deferred import remainder, work
+from lastgood.load.deferred import lists, remainder, work
 from lastgood.load.deferred.work import Finished, finish
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.strain import Limits
-from tests.waiting import until
+from tests.support.waiting import until
 
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 RUN = "20261123-020000-0123abcd"
@@ -304,7 +304,7 @@ def test_a_list_that_somebody_else_wrote_is_not_run(scene: Scene) -> None:
     with scene.connect() as connection:
         connection.execute(
             sql.SQL("UPDATE {}.unfinished SET statements = ARRAY['DROP TABLE public.t'] WHERE number = 2").format(
-                sql.Identifier(remainder.schema_of(RUN))
+                sql.Identifier(lists.schema_of(RUN))
             )
         )
     with pytest.raises(Refused) as raised:
@@ -342,7 +342,7 @@ def test_a_list_is_replaced_and_forgotten_with_nothing_else(scene: Scene) -> Non
         assert [task.later for task in remainder.read(connection, RUN)] == [KEY]
         connection.execute(
             sql.SQL("CREATE VIEW public.mine AS SELECT * FROM {}.unfinished").format(
-                sql.Identifier(remainder.schema_of(RUN))
+                sql.Identifier(lists.schema_of(RUN))
             )
         )
         with pytest.raises(psycopg.errors.DependentObjectsStillExist):

@@ -11,7 +11,9 @@ from lastgood.dump.formats import open_dump
 from lastgood.dump.reader import read
 from lastgood.errors import Failed
 from lastgood.events import Caution, Event
-from lastgood.load import Loaded, Options, load
+from lastgood.load.crew import load
+from lastgood.load.loaded import Loaded
+from lastgood.load.options import Options
 from lastgood.load.repairs import Rules
 from lastgood.load.supply import supply_for
 from lastgood.postgres.capacity import capacity

@@ -14,7 +14,7 @@ from lastgood.errors import BadPoint
 from lastgood.events import Emit, StageDone, StageStarted, silent
 from lastgood.load.rebuild import expected_seconds
 from lastgood.models import Document, Frozen
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.points import Glance, Whole
 from lastgood.postgres import database
 from lastgood.postgres.server import Connection

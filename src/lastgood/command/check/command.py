@@ -4,26 +4,16 @@ from __future__ import annotations
 
 from dataclasses import replace
 from datetime import UTC, datetime
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lastgood.checklist import Attestation
 from lastgood.cli.application import command
-from lastgood.cli.choice import (
-    Attested,
-    Before,
-    BeforeMigration,
-    Latest,
-    Overrides,
-    Point,
-    Reasons,
-    answers,
-    choice_of,
-)
-from lastgood.cli.session import PACE, Session
-from lastgood.command.check import show as shown
-from lastgood.command.check.check import check as look
+from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, Latest, Overrides, Point, Reasons
+
+if TYPE_CHECKING:
+    from lastgood.checklist import Attestation
+    from lastgood.cli.session import Session
 
 
 @command("check", 3, 5, options=("fence", *PACE))
@@ -46,6 +36,10 @@ def check(
     long it would take. Changes nothing. Says GO, GO WITH WARNINGS or NO-GO, which ends with 3. `lastgood rollback` does
     the same first.
     """
+    from lastgood.cli.choice import answers, choice_of
+    from lastgood.command.check import show as shown
+    from lastgood.command.check.check import check as look
+
     settings = session.settings
     people = settings.tables.check.attested
     overrides, attestations = answers(override, reason, attest, people)
@@ -64,6 +58,8 @@ def check(
 
 def _asked(session: Session, people: tuple[str, ...], answered: set[str]) -> list[Attestation]:
     """Asks at a terminal who answers for what can't be measured; nothing typed means nobody."""
+    from lastgood.checklist import Attestation
+
     found = []
     for item in people:
         if item in answered or not session.interactive:

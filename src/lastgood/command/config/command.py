@@ -4,16 +4,14 @@ from __future__ import annotations
 
 import json
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lastgood import config
 from lastgood.cli.application import command, group
-from lastgood.cli.session import Session
-from lastgood.command.config import show as shown
-from lastgood.command.notify import show as shown_targets
-from lastgood.config.schema import schema
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 def check(
@@ -25,9 +23,12 @@ def check(
     A key that is unknown, or a value that can't be, ends with 2 and says what was meant. Of the targets of
     [notifications] it says whether their addresses are there and make sense. Nothing is connected to or sent.
     """
+    from lastgood.command.config import show as shown
+    from lastgood.command.notify import show as shown_targets
+
     if file is not None:
         session.given["config"] = file
-        session.use(config.resolve(session.given))
+        session.settle()
     settings = session.settings
     told = session.news.look((), False)
 
@@ -47,4 +48,6 @@ command("check", into=group_)(check)
 @command("schema", into=group_)
 def print_schema(session: Session) -> None:
     """Print the JSON Schema of lastgood.toml, for editors."""
+    from lastgood.config.schema import schema
+
     session.screen.out.file.write(json.dumps(schema(), indent=2) + "\n")

@@ -5,7 +5,8 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-from lastgood.config import OPTIONS, Settings
+from lastgood.config import OPTIONS
+from lastgood.config.settings import Settings
 from lastgood.screen.screen import Column, Screen
 
 Scrub = Callable[[str], str]

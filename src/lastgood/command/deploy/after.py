@@ -9,11 +9,11 @@ import psycopg
 
 from lastgood.application import health
 from lastgood.application.service import HookFailed
-from lastgood.command import validate
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.keys import broken_since
 from lastgood.command.deploy.report import CommandReport, Looked, unseen_of, verdict_of, worse_of
-from lastgood.command.validate import Verdict
+from lastgood.command.validate import validate
+from lastgood.command.validate.validate import Verdict
 from lastgood.errors import Failed
 from lastgood.events import Progress, StageDone, StageFailed, StageStarted
 from lastgood.facts.of_database import migration_of

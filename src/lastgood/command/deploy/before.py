@@ -10,16 +10,16 @@ import psycopg
 from lastgood import rollback
 from lastgood.application import Application, health
 from lastgood.application.service import HookFailed
-from lastgood.command import validate
 from lastgood.command.deploy.around import of_the_server
 from lastgood.command.deploy.course import Course
 from lastgood.command.deploy.environment import resolved, tag
 from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.migration import Command, command_of
 from lastgood.command.deploy.report import Looked
+from lastgood.command.validate import validate
 from lastgood.errors import NOT_REACHED, Failed, Interrupted, LastgoodError, Refused
 from lastgood.events import Caution, Note, StageDone, StageStarted
-from lastgood.plan import Choice, Plan, Request
+from lastgood.plan.plan import Choice, Plan, Request
 from lastgood.points import RestorePoint, dump_point
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.mark import server_clock

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from dataclasses import replace
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli import lengths
 from lastgood.cli.application import command
-from lastgood.cli.choice import Overrides, Reasons, answers
-from lastgood.cli.session import PACE, Session
-from lastgood.command import deploy
-from lastgood.command.deploy import news
-from lastgood.command.deploy import show as shown
-from lastgood.config.tables import Deploy
+from lastgood.cli.parameters import PACE, Overrides, Reasons
 from lastgood.errors import Failed, LastgoodError, UsageError
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+    from lastgood.command.deploy.deploy import DeployReport, Wish
+    from lastgood.config.tables import Deploy
 
 DryRun = Annotated[
     bool, typer.Option("--dry-run", "-n", help="Migrate a clone, show what that changes, and remove it again.")
@@ -62,6 +62,10 @@ def deploy_(
     Ends with 5 when the migration failed and left nothing, with 6 when it was taken back, and with 7 when it could not
     be taken back: then `lastgood recover` goes on. A dry run ends with 5 when the migration would be taken back.
     """
+    from lastgood.cli.choice import answers
+    from lastgood.command.deploy import deploy, news
+    from lastgood.command.deploy import show as shown
+
     if accept is not None:
         if migration or dry_run:
             raise UsageError(
@@ -88,7 +92,7 @@ def deploy_(
     )
     if dry_run:
         return _tried(session, wish)
-    ended: list[deploy.DeployReport] = []
+    ended: list[DeployReport] = []
     with session.news.telling("deploy", session.target, unattended=True) as telling:
         try:
             with session.events() as emit:
@@ -115,7 +119,10 @@ def _reason(text: str | None) -> str:
     return (text or "").strip()
 
 
-def _tried(session: Session, wish: deploy.Wish) -> int:
+def _tried(session: Session, wish: Wish) -> int:
+    from lastgood.command.deploy import deploy
+    from lastgood.command.deploy import show as shown
+
     with session.events() as emit:
         report = deploy.trial(wish, emit)
     session.result(report.document(), lambda: shown.show_trial(session.screen, report))

@@ -17,7 +17,7 @@ from lastgood.command.deploy.hold import Hold
 from lastgood.command.deploy.keys import Declared
 from lastgood.command.deploy.report import DeployReport, Result
 from lastgood.command.deploy.wish import Wish
-from lastgood.command.validate import Verdict
+from lastgood.command.validate.validate import Verdict
 from lastgood.errors import Interrupted, LastgoodError
 from lastgood.events import Caution, Emit
 from lastgood.journal import Journal, recording

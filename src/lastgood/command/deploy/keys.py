@@ -11,8 +11,8 @@ import psycopg
 from psycopg import IsolationLevel, sql
 
 from lastgood.command.deploy.report import Worse
-from lastgood.command.validate import Verdict
 from lastgood.command.validate.rule import shown
+from lastgood.command.validate.validate import Verdict
 from lastgood.postgres import integrity
 from lastgood.postgres.integrity import Key
 from lastgood.postgres.server import Connection, Target

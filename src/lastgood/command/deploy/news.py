@@ -6,7 +6,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
-from lastgood.command.deploy import DeployReport
+from lastgood.command.deploy.deploy import DeployReport
 from lastgood.errors import LastgoodError
 from lastgood.postgres.server import Target
 from lastgood.screen import news

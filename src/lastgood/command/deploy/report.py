@@ -6,9 +6,9 @@ from datetime import datetime
 from typing import Literal
 
 from lastgood.application.results import ApplicationReport
-from lastgood.command.validate import RuleResult, Verdict
+from lastgood.command.validate.validate import RuleResult, Verdict
 from lastgood.models import Document, Frozen
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 from lastgood.run.report import Report
 from lastgood.text.units import counted
 

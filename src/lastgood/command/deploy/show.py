@@ -4,10 +4,10 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastgood.command.deploy import DeployReport, TrialReport
+from lastgood.command.deploy.deploy import DeployReport, TrialReport
 from lastgood.command.deploy.report import CommandReport, Looked, Worse
 from lastgood.command.deploy.trial_report import ChangedTable
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 

@@ -19,7 +19,6 @@ from pathlib import Path
 import psycopg
 
 from lastgood import restore
-from lastgood.command import validate
 from lastgood.command.deploy import migration
 from lastgood.command.deploy.environment import leads_to, resolved, tag
 from lastgood.command.deploy.keys import Declared, broken_since
@@ -29,7 +28,8 @@ from lastgood.command.deploy.report import Looked, Worse, verdict_of, worse_of
 from lastgood.command.deploy.trial_report import HeldLock, TrialReport, columns, objects_of, tables_of
 from lastgood.command.deploy.wish import Wish
 from lastgood.command.facts import account
-from lastgood.command.validate import Verdict
+from lastgood.command.validate import validate
+from lastgood.command.validate.validate import Verdict
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.facts import Facts

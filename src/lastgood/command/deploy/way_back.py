@@ -17,7 +17,7 @@ from lastgood.errors import NOT_REACHED, Failed, LastgoodError, Refused, first_l
 from lastgood.events import Caution, Emit, Note, StageDone, StageFailed, StageStarted
 from lastgood.facts import Facts, SequenceFacts
 from lastgood.facts.compare import compare
-from lastgood.plan import Choice, Request, TableLoss
+from lastgood.plan.plan import Choice, Request, TableLoss
 from lastgood.points import RestorePoint
 from lastgood.postgres import outlived
 from lastgood.postgres.errors import failed

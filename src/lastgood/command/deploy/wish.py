@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastgood.config.tables import Deploy, Validate
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.points.manifest import Form
 
 

@@ -7,7 +7,7 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Literal
 
-from lastgood.command import guide
+from lastgood.command.guide import guide
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.summary import DumpSummary
 from lastgood.errors import Failed, Interrupted, Refused

@@ -5,24 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli import complete
 from lastgood.cli.application import command
-from lastgood.cli.choice import Before, BeforeMigration, Latest, Point, choice_of
-from lastgood.cli.session import PACE, Session
-from lastgood.command import drill as rehearsal
-from lastgood.command.drill import DrillRequest, Evidence, Found, Sealed, Unreadable, news
-from lastgood.command.drill import show as shown
-from lastgood.command.drill.pages import files
-from lastgood.command.status.show import drill_due
+from lastgood.cli.parameters import PACE, Before, BeforeMigration, Latest, Point
 from lastgood.errors import BadPoint, Failed, UsageError
-from lastgood.journal import past_runs
-from lastgood.journal.past_runs import DRILLS
-from lastgood.postgres.server import Target
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+    from lastgood.command.drill.drill import DrillRequest, Found, Sealed, Unreadable
 
 
 @command("drill", 3, 4, 5, options=("strict", "allow_orphans", *PACE))
@@ -76,6 +71,13 @@ def drill(
 
     Ends with 4 when the restore point is not valid (with --all: when one of them is not), with 5 when the drill failed.
     """
+    from lastgood.cli.choice import choice_of
+    from lastgood.command.drill import drill as rehearsal
+    from lastgood.command.drill import news
+    from lastgood.command.drill import show as shown
+    from lastgood.command.drill.pages import files
+    from lastgood.journal.past_runs import DRILLS
+
     only = {
         "--list": history,
         "--show": show is not None,
@@ -109,6 +111,8 @@ def drill(
 
 
 def _status(sealed: Sealed) -> int | None:
+    from lastgood.command.drill.drill import Evidence
+
     found = sealed.evidence
     if found.status == "passed":
         return None
@@ -121,6 +125,8 @@ def _status(sealed: Sealed) -> int | None:
 
 
 def _show(session: Session, found: Found) -> int | None:
+    from lastgood.command.drill import show as shown
+
     session.result(_document(found), lambda: shown.show_found(session.screen, found))
     return 3 if found.problems else None
 
@@ -135,10 +141,15 @@ def _document(found: Found) -> dict[str, object]:
 
 
 def _listed(found: Found | Unreadable) -> dict[str, object]:
+    from lastgood.command.drill.drill import Found
+
     return _document(found) if isinstance(found, Found) else {"run": found.run, "unreadable": found.why}
 
 
 def _due(session: Session) -> int | None:
+    from lastgood.command.status.show import drill_due
+    from lastgood.journal import past_runs
+
     settings = session.settings
     live = session.target.dbname
     found = past_runs.drill_due(settings.state, live, settings.tables.drill.every, datetime.now(UTC))
@@ -148,10 +159,14 @@ def _due(session: Session) -> int | None:
 
 
 def _request(session: Session, server: str | None, folder: Path | None, signed_off_by: str | None) -> DrillRequest:
+    from lastgood.command.drill.drill import DrillRequest
+    from lastgood.config.settings import check_database
+    from lastgood.postgres.server import Target
+
     settings = session.settings
     target = None
     if server is not None:
-        config.check_database(server, "--server")
+        check_database(server, "--server")
         session.scrub.learn_from(server, {})
         target = Target.parse(server)
     return DrillRequest(

@@ -15,7 +15,7 @@ from lastgood.facts import CountedTable
 from lastgood.journal import caller, person
 from lastgood.journal.past_runs import DrillDue
 from lastgood.models import Document, Frozen
-from lastgood.plan import PlannedPoint
+from lastgood.plan.plan import PlannedPoint
 from lastgood.run.report import ProvedTable
 
 Outcome = Literal["done", "failed", "skipped"]

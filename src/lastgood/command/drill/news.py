@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from pathlib import Path
 
-from lastgood.command.drill import Evidence, Sealed, StoreEvidence
+from lastgood.command.drill.drill import Evidence, Sealed, StoreEvidence
 from lastgood.screen.news import Story
 from lastgood.text import units
 

@@ -21,7 +21,7 @@ from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
 from lastgood.journal import past_runs
 from lastgood.journal.past_runs import DrillDue
-from lastgood.plan import PlannedPoint
+from lastgood.plan.plan import PlannedPoint
 from lastgood.points import Whole
 from lastgood.process import durable
 

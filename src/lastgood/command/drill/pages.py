@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from pathlib import Path
 
-from lastgood.command.drill import Evidence, Sealed, StoreEvidence
+from lastgood.command.drill.drill import Evidence, Sealed, StoreEvidence
 from lastgood.command.rollback.show import VERDICTS
 from lastgood.screen import markdown as md
 from lastgood.screen.page import page

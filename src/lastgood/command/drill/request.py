@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from lastgood.config.tables import Validate
-from lastgood.plan import Request
+from lastgood.plan.plan import Request
 from lastgood.postgres.server import Target
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 
-from lastgood.command.drill import Evidence, Found, Sealed, StoreEvidence, Unreadable
+from lastgood.command.drill.drill import Evidence, Found, Sealed, StoreEvidence, Unreadable
 from lastgood.command.drill.evidence import DrillPhase
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units

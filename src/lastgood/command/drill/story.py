@@ -14,19 +14,19 @@ import psycopg
 
 from lastgood import restore, rollback, undo
 from lastgood.application import Application
-from lastgood.command import validate
 from lastgood.command.drill import by_hand, stand_in
 from lastgood.command.drill.evidence import Failure, Outages, Proof, Validated
 from lastgood.command.drill.phases import Phases
 from lastgood.command.drill.place import Place
 from lastgood.command.drill.scratch import LiveServer, Scratch
+from lastgood.command.validate import validate
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, LastgoodError, Stopped
 from lastgood.events import Emit
 from lastgood.facts import Facts
 from lastgood.facts.compare import compare
 from lastgood.facts.of_database import facts_at
-from lastgood.plan import Choice, Prepared, Request
+from lastgood.plan.plan import Choice, Prepared, Request
 from lastgood.points import Whole
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors

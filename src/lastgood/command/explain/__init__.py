@@ -1,7 +1,1 @@
-"""``lastgood explain``: what an error, a log or a run of ours means, and what to do next."""
-
-from lastgood.command.explain.explained import Explained, Kind, explain, explain_text
-from lastgood.command.explain.log import is_binary
-from lastgood.command.explain.run import RunStory, explain_run, newest
-
-__all__ = ["Explained", "Kind", "RunStory", "explain", "explain_run", "explain_text", "is_binary", "newest"]
+"""The command ``explain``: the cause of an error, a log or a run, and the next command."""

@@ -7,17 +7,17 @@ import sys
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated, BinaryIO
+from typing import TYPE_CHECKING, Annotated, BinaryIO
 
 import typer
 
 from lastgood import config
 from lastgood.cli.application import command
-from lastgood.cli.session import Session
-from lastgood.command import explain as explaining
-from lastgood.command.explain import show as shown
 from lastgood.errors import UsageError
 from lastgood.journal import run_names
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 # How much of a file is looked at to see what it is.
 SAMPLE = 1 << 13
@@ -42,6 +42,9 @@ def explain(
     Takes an error as it was printed, a SQLSTATE, a log of psql, pg_restore, the server or an application, or the name
     of a run of lastgood. Asks no server. Ends with 3 when nothing in it is known.
     """
+    from lastgood.command.explain import explain as explaining
+    from lastgood.command.explain import show as shown
+
     text = " ".join(what or ())
     name = text if run_names.is_run(text) else _newest(session, text)
     if name is not None:
@@ -59,6 +62,8 @@ def explain(
 
 def _newest(session: Session, text: str) -> str | None:
     """With nothing to read: the newest run."""
+    from lastgood.command.explain import explain as explaining
+
     if text or not _is_terminal():
         return None
     name = explaining.newest(session.settings.state)
@@ -104,6 +109,8 @@ def _opened(text: str) -> Iterator[tuple[BinaryIO, str]]:
 
 def _must_be_text(stream: object, name: str) -> None:
     """A log that is none: it has no lines, and looking at them would take minutes. Raises UsageError."""
+    from lastgood.command.explain import explain as explaining
+
     sample = stream.peek(SAMPLE)[:SAMPLE] if isinstance(stream, io.BufferedReader) else b""
     if explaining.is_binary(sample):
         raise UsageError(

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from lastgood.command.explain import Explained, Kind, RunStory
+from lastgood.command.explain.explain import Explained, Kind, RunStory
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from functools import partial
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -11,12 +11,11 @@ from lastgood import config
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, are_parts, operands
-from lastgood.cli.session import Session
-from lastgood.command.facts import account
-from lastgood.command.facts import show as shown
 from lastgood.errors import UsageError
-from lastgood.facts.compare import compare
 from lastgood.text import redact
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 LIVE = "the live database"
 
@@ -41,6 +40,11 @@ def facts(
     Rows and a content digest of every table, sequences, newest time stamps, the migration version and the number
     of objects. Without A: those of the live database. A comparison that finds a difference ends with 3.
     """
+    from lastgood.command.facts import account
+    from lastgood.command.facts import show as shown
+    from lastgood.config.settings import check_database
+    from lastgood.facts.compare import compare
+
     wanted = [given] if given and are_parts(given) else [[name] for name in given or ()]
     a, b = [*wanted, None, None][:2]
     if live and (a is None or b is not None):
@@ -51,7 +55,7 @@ def facts(
         )
     for name in given or ():
         if redact.is_url(name):
-            config.check_database(name, "the command line")
+            check_database(name, "the command line")
     store, screen = session.settings.store, session.screen
     with session.work() as (emit, cancelled), operands(given or [], store, emit) as names:
         named = partial(

@@ -4,20 +4,20 @@ from __future__ import annotations
 
 from datetime import UTC
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
-from lastgood.cli.session import Session
-from lastgood.command import guide
-from lastgood.command.guide import FILE, freshness, readme
-from lastgood.command.guide import show as shown
-from lastgood.command.guide.report import GuideCheck, GuideReport, GuideSection
+from lastgood.command.guide import FILE
 from lastgood.errors import UsageError
 from lastgood.process import durable
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+    from lastgood.command.guide.report import GuideSection
 
 
 @command("guide", 3, 4, 5)
@@ -45,6 +45,10 @@ def guide_(
     and its newest restore point. Every block of commands in it can be pasted as it is. It holds no password. Of the
     database it only reads the catalogue.
     """
+    from lastgood.command.guide import freshness, guide, readme
+    from lastgood.command.guide import show as shown
+    from lastgood.command.guide.report import GuideCheck, GuideReport
+
     to_stdout = str(output) == "-"
     if check and (html or section is not None or to_stdout):
         raise UsageError(
@@ -116,6 +120,9 @@ def guide_(
 
 
 def _sections(text: str) -> tuple[GuideSection, ...]:
+    from lastgood.command.guide import guide
+    from lastgood.command.guide.report import GuideSection
+
     found: dict[str, list[str]] = {}
     for block in guide.blocks(text):
         found.setdefault(block.section, []).append(block.id)

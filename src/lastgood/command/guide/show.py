@@ -10,7 +10,8 @@ from pathlib import Path
 from urllib.parse import quote
 
 from lastgood import __version__
-from lastgood.command.guide import FILE, Subject, body, freshness
+from lastgood.command.guide import FILE, freshness
+from lastgood.command.guide.guide import Subject, body
 from lastgood.command.guide.parts import part
 from lastgood.command.guide.report import GuideCheck, GuideReport
 from lastgood.facts import TableFacts

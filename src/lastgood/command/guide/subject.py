@@ -15,6 +15,7 @@ from typing import Any
 import psycopg
 
 from lastgood import points
+from lastgood.command.guide import FILE
 from lastgood.command.guide.parts import part
 from lastgood.command.recover.evidence import Platform
 from lastgood.command.recover.platform import recognise, roles_that_tell
@@ -30,7 +31,6 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.state import DatabaseState
 
 # What a guide is called unless somebody calls it otherwise.
-FILE = "manual-rollback-procedure.md"
 # From so many objects with locks of their own on, one transaction may not hold a restore (max_locks_per_transaction).
 MANY = 1000
 _TABLES = """

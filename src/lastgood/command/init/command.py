@@ -5,20 +5,20 @@ from __future__ import annotations
 import os
 import textwrap
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli.application import command
-from lastgood.cli.session import Session
-from lastgood.command.init import example
-from lastgood.command.init import show as shown_survey
-from lastgood.command.init.survey import Survey, survey
 from lastgood.errors import Refused, UsageError
-from lastgood.postgres.server import Target
 from lastgood.process import durable
 from lastgood.text.units import counted
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+    from lastgood.command.init.survey import Survey
+    from lastgood.postgres.server import Target
 
 
 @command("init", 3, 5)
@@ -31,6 +31,9 @@ def init(
     Finds the server's version, what the role may do, the owner, application roles and poolers, and says what would
     stand in the way of a rollback. A password is never written: it belongs into ~/.pgpass or PGPASSWORD.
     """
+    from lastgood.command.init import show as shown_survey
+    from lastgood.command.init.survey import survey
+
     place = Path(config.FILE_NAME)
     if place.exists() and not force:
         raise Refused(
@@ -57,12 +60,14 @@ def _ask(session: Session) -> Target:
     if unnamed and session.interactive:
         session.screen.say("The live database, as a URL (postgresql://user@host:5432/name):", stderr=True)
         session.given["db"] = session.answer()
-        session.use(config.resolve(session.given))
+        session.settle()
     return session.target
 
 
 def configuration(target: Target, store: Path, found: Survey) -> str:
     """The text of a lastgood.toml for this database, without a password."""
+    from lastgood.command.init import example
+
     lines = [
         f"# lastgood: how {_quoted(found.database)} is put back to its last good state.",
         f"# PostgreSQL {found.server_version}; owned by {_quoted(found.owner)}; seen as {_quoted(found.role)}.",

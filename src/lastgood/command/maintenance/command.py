@@ -2,19 +2,22 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood.cli.application import command, group
-from lastgood.cli.session import Session
-from lastgood.command.maintenance import maintenance
-from lastgood.command.maintenance import show as shown
 from lastgood.errors import LastgoodError
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 def look(session: Session) -> None:
     """Show whether the application is stopped, and who is connected to the live database and writes."""
+    from lastgood.command.maintenance import maintenance
+    from lastgood.command.maintenance import show as shown
+
     found = maintenance.look(session.target, session.settings.state)
     session.result(found.document(), lambda: shown.show(session.screen, found))
 
@@ -38,6 +41,9 @@ def turn_on(
     Says who is connected still, and whether anything is written all the same. With --fence writers wait at the database
     itself as long as this command runs, and readers go on; a fence never outlives it.
     """
+    from lastgood.command.maintenance import maintenance
+    from lastgood.command.maintenance import show as shown
+
     target, state = session.target, session.settings.state
     why = "the fence cannot be suspended: writers are waiting; press Ctrl+C to end it" if keep_out else ""
     with session.work(unsuspended=why) as (emit, cancelled):
@@ -60,6 +66,9 @@ def turn_off(session: Session) -> None:
     Whoever had stopped it: `lastgood maintenance on`, or a run that ended before it could start it again. A fence of
     `maintenance on --fence` is ended, wherever it runs.
     """
+    from lastgood.command.maintenance import maintenance
+    from lastgood.command.maintenance import show as shown
+
     with session.work() as (emit, _):
         done = maintenance.off(session.target, session.settings.state, session.application, emit)
     session.result(done.document(), lambda: shown.show(session.screen, done))

@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.session import Session
-from lastgood.command.notify import show as shown
 from lastgood.errors import UsageError
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 @command("notify", 5)
@@ -24,6 +25,8 @@ def notify(
     be. Nothing is sent without --test. Ends with 2 when an address is missing or is none, and with 5 when a test
     message was not accepted.
     """
+    from lastgood.command.notify import show as shown
+
     targets = session.settings.tables.notifications.targets
     unknown = sorted(set(names or ()) - {each.name for each in targets})
     if unknown:

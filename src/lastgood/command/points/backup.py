@@ -5,19 +5,17 @@ from __future__ import annotations
 from collections.abc import Sequence
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli.application import command
-from lastgood.cli.session import Session
-from lastgood.command.points import show as shown
-from lastgood.command.prune import prune
-from lastgood.command.prune import show as shown_prune
 from lastgood.errors import LastgoodError, UsageError
 from lastgood.events import Caution, Emit, StageDone, StageStarted
-from lastgood.points import dump_point, pins
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 @command("backup", 3, 4, 5, options=("format",))
@@ -36,6 +34,10 @@ def backup(
     databases go as `lastgood prune` would remove them, without asking; when that fails, the backup is made all the
     same.
     """
+    from lastgood.command.points import show as shown
+    from lastgood.command.prune import show as shown_prune
+    from lastgood.points import dump_point
+
     settings = session.settings
     if prune_too and (policy := settings.tables.retention).keep is None and policy.kept is None:
         raise UsageError(
@@ -69,6 +71,8 @@ def backup(
 
 
 def _pin(point: Path, reason: str, emit: Emit) -> None:
+    from lastgood.points import pins
+
     try:
         pins.pin(point, " ".join(reason.split()))
     except OSError as error:
@@ -77,6 +81,8 @@ def _pin(point: Path, reason: str, emit: Emit) -> None:
 
 def _pruned(session: Session, made: Path, emit: Emit) -> tuple[Sequence[str], int | None]:
     """What was removed; and the exit status when that failed. The backup is there in any case."""
+    from lastgood.command.prune import prune
+
     tables, settings = session.settings.tables, session.settings
     wish = prune.Wish(retention=tables.retention)
     within = tables.record.post_mortem_within

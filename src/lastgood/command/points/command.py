@@ -4,20 +4,19 @@ from __future__ import annotations
 
 from pathlib import Path
 from time import monotonic
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lastgood import points
 from lastgood.cli import complete
 from lastgood.cli.application import command, group
 from lastgood.cli.operands import DATABASE
-from lastgood.cli.session import Session
-from lastgood.command.points import show as shown
 from lastgood.config import NOTHING_LOOKED_AT
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.events import StageDone, StageStarted
-from lastgood.points import pins
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 def list_(session: Session) -> None:
@@ -26,6 +25,9 @@ def list_(session: Session) -> None:
     Those that lastgood made have a manifest. Of foreign ones only the beginning is read here; `lastgood points verify`
     reads them to the end.
     """
+    from lastgood import points
+    from lastgood.command.points import show as shown
+
     found = sorted(points.all_points(session.settings.store), key=lambda point: point.made_at, reverse=True)
     document = {"store": str(session.settings.store), "points": [shown.document(point) for point in found]}
     others = () if found else points.elsewhere(session.settings.store)
@@ -52,6 +54,9 @@ def verify(
     valid: it cannot replace a database. An export of another program is "foreign". Of a dump of a whole cluster every
     database is read.
     """
+    from lastgood import points
+    from lastgood.command.points import show as shown
+
     store = session.settings.store
     wanted = [points.find(store, name) for name in names] if names else points.all_points(store)
     verdicts = []
@@ -78,6 +83,10 @@ def pin(
     Neither a policy nor an age nor its name on the command line of `lastgood prune`. The pin lies beside it, for
     everybody who uses the store.
     """
+    from lastgood import points
+    from lastgood.command.points import show as shown
+    from lastgood.points import pins
+
     if not reason.strip():
         raise UsageError(
             f'cannot pin "{name}": no reason is given',
@@ -101,6 +110,10 @@ def unpin(
     name: Annotated[str, typer.Argument(metavar="POINT", help="Its name.", autocompletion=complete.points)],
 ) -> None:
     """Take the pin of a restore point away: it may be removed again."""
+    from lastgood import points
+    from lastgood.command.points import show as shown
+    from lastgood.points import pins
+
     point = points.find(session.settings.store, name)
     before = pins.pin_of(point.path)
     if before is None:

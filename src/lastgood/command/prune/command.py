@@ -4,18 +4,18 @@ from __future__ import annotations
 
 import re
 from datetime import timedelta
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
-from lastgood.cli.session import Session
-from lastgood.command.prune import prune
-from lastgood.command.prune import show as shown
-from lastgood.command.rollback.command import DryRun, Yes
+from lastgood.cli.parameters import DryRun, Yes
 from lastgood.errors import UsageError
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 _AGE = re.compile(r"(\d+)\s*([hdw])")
 _UNITS = {"h": "hours", "d": "days", "w": "weeks"}
@@ -43,6 +43,9 @@ def prune_(
     pinned and what an unfinished run needs; unless they are named, the kept database of the last run, what it went back
     to, and what a post-mortem that is not written refers to.
     """
+    from lastgood.command.prune import prune
+    from lastgood.command.prune import show as shown
+
     target, screen = session.target, session.screen
     age = _age(older_than) if older_than is not None else None
     tables = session.settings.tables

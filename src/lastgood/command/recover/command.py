@@ -5,22 +5,19 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import partial
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from lastgood.cli.application import command
-from lastgood.cli.choice import Attested, Before, BeforeMigration, Overrides, Reasons, choice_of, moment
-from lastgood.cli.session import PACE, Session
-from lastgood.command import recover
-from lastgood.command.recover import Diagnosis, Inquiry, Proposal, Wish, news
-from lastgood.command.recover import show as shown
-from lastgood.command.recover.reinstate import reinstate
-from lastgood.command.rollback.command import DryRun, Yes, roll_back
-from lastgood.command.rollback.undo import undo_
+from lastgood.cli.parameters import PACE, Attested, Before, BeforeMigration, DryRun, Overrides, Reasons, Yes
 from lastgood.errors import BadPoint, Interrupted, Refused
 from lastgood.events import Caution
-from lastgood.points import Verdict, state_of
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+    from lastgood.command.recover.recover import Diagnosis, Proposal
+    from lastgood.points import Verdict
 
 
 @command("recover", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
@@ -51,6 +48,11 @@ def recover_(
 
     Ends with 4 when there is nothing to go back to, and with 3 when what is to be done is not for it to do.
     """
+    from lastgood.cli.choice import choice_of, moment
+    from lastgood.command.recover import recover
+    from lastgood.command.recover import show as shown
+    from lastgood.command.recover.recover import Inquiry, Wish
+
     choice = choice_of(None, latest, before, before_migration)
     wish = Wish(
         before=choice.before,
@@ -95,6 +97,8 @@ def _framed(found: Diagnosis, report: dict[str, Any]) -> dict[str, Any]:
 def _choose(session: Session, found: Diagnosis, yes: bool, *, asked: bool) -> Proposal:
     """The proposal to carry out: with ``--yes``, and when it was ``asked`` for, the first one; at a terminal the one
     that is chosen by number. Raises Refused when it is not for us to do."""
+    from lastgood.command.recover.recover import Proposal
+
     first = found.proposals[0]
     numbered = {str(each.number): each for each in found.timeline if each.number is not None}
     choosing = found.emergency in ("older_state", "unknown_state", "corrupt_backup")
@@ -138,6 +142,12 @@ def _carry_out(
 ) -> int | None:
     """What the commands ``undo`` and ``rollback`` do, with their plans, questions and reports. ``answers``: to what
     rollback checks."""
+    from lastgood.command.recover import news
+    from lastgood.command.recover import show as shown
+    from lastgood.command.recover.reinstate import reinstate
+    from lastgood.command.rollback.command import roll_back
+    from lastgood.command.rollback.undo import undo_
+
     if proposal.kind == "undo":
         undo_(session, run=proposal.name, yes=yes)
         return None
@@ -162,6 +172,8 @@ def _carry_out(
 
 
 def _verdict(error: BadPoint) -> Verdict:
+    from lastgood.points import Verdict, state_of
+
     return Verdict(state_of(error), str(error), error.hint, error.line, error.offset)
 
 

@@ -11,7 +11,7 @@ from lastgood.command.recover.evidence import Candidate, Key, Live, Seen
 from lastgood.dump.names import quoted
 from lastgood.facts import Facts
 from lastgood.loss import table_losses
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 from lastgood.text.units import counted
 
 NAMED = 3

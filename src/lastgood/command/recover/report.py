@@ -6,7 +6,7 @@ from datetime import datetime
 from typing import Literal
 
 from lastgood.models import Document, Frozen
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 
 Emergency = Literal[
     "server_unreachable",

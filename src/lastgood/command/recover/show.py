@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 from lastgood.command.recover.reinstate import ReinstateReport
 from lastgood.command.recover.report import COUNTERS, Diagnosis, Left, LossScope, Proposal, TimelinePoint
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from lastgood.command.recover import damage
 from lastgood.command.recover.evidence import Candidate, Evidence
 from lastgood.command.recover.report import Proposal, TimelinePoint
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 
 # For so many of the newest it is counted what was written since.
 MOMENTS = 12

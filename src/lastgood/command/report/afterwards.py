@@ -2,8 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
-from contextlib import suppress
+from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import UTC, datetime
 from pathlib import Path
@@ -14,7 +13,7 @@ from lastgood.command.report.document import After, Holding, ItemAfter
 from lastgood.command.report.holdings import Server
 from lastgood.config.tables import Record
 from lastgood.errors import LastgoodError
-from lastgood.journal import incidents, past_runs
+from lastgood.journal import past_runs
 from lastgood.journal.incidents import POST_MORTEM, Incident
 from lastgood.text import units
 
@@ -147,16 +146,3 @@ def _backup(look: Look) -> Measured:
     if made is None:
         return Measured(False, f'none in "{look.store}"', "lastgood backup")
     return Measured(True, f"{made.path.name}, {units.moment(made.made_at)}")
-
-
-def unwritten(
-    state: Path, live: str, server: str | None, settings: Record
-) -> Iterator[tuple[Incident, datetime, bool]]:
-    """The incidents whose post-mortem is not written, the newest first: each with when it is due, and whether that is
-    over."""
-    now = datetime.now(UTC)
-    if settings.post_mortem_within:
-        for each in incidents.open_ones(state, live, server):
-            with suppress(OverflowError):  # a journal that says it ended at the end of time
-                due = each.due(settings.post_mortem_within)
-                yield each, due, now > due

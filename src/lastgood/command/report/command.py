@@ -6,21 +6,21 @@ import json
 import os
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli.application import command
 from lastgood.cli.complete import runs
-from lastgood.cli.session import Session
-from lastgood.command import report as record
-from lastgood.command.report import RunRecord, post_mortem
-from lastgood.command.report import show as shown
 from lastgood.errors import NOT_REACHED, Failed, Refused, UsageError
 from lastgood.journal import run_names
 from lastgood.process import durable
 from lastgood.text.redact import scrubbed
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
+    from lastgood.command.report.report import RunRecord
 
 
 class Format(StrEnum):
@@ -66,6 +66,9 @@ def report(
     changes nothing. Where another machine has the journal, it tells what the server's marks tell. With --done ITEM --by
     NAME, somebody's word that an item of the checklist after is done goes into the journal.
     """
+    from lastgood.command.report import report as record
+    from lastgood.command.report import show as shown
+
     settings = session.settings
     if run is not None and not run_names.is_run(run):
         raise UsageError(
@@ -100,6 +103,8 @@ def _guessed(session: Session, output: str | None) -> Format:
 
 
 def _write(session: Session, found: RunRecord, form: Format, output: str | None) -> None:
+    from lastgood.command.report import show as shown
+
     to_file = output not in (None, _TO_STDOUT)
     if form is Format.json and not to_file:
         session.screen.document(found.document())
@@ -121,6 +126,8 @@ def _write(session: Session, found: RunRecord, form: Format, output: str | None)
 
 
 def _text(session: Session, found: RunRecord, form: Format) -> str:
+    from lastgood.command.report import show as shown
+
     if form is Format.json:
         return json.dumps(scrubbed(found.document(), session.scrub), indent=2) + "\n"
     if form is Format.html:
@@ -131,6 +138,8 @@ def _text(session: Session, found: RunRecord, form: Format) -> str:
 
 
 def _write_draft(session: Session, found: RunRecord, output: str | None) -> None:
+    from lastgood.command.report import post_mortem
+
     text = session.scrub(post_mortem.draft(found))
     if output == _TO_STDOUT:
         session.screen.out.file.write(text)

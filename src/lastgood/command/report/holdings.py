@@ -11,7 +11,7 @@ import psycopg
 
 from lastgood import status
 from lastgood.command.report.document import Holding
-from lastgood.config import PgBouncer
+from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError, first_line
 from lastgood.postgres import database
 from lastgood.postgres.database import Database

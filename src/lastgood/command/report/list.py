@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli.application import command
-from lastgood.cli.session import Session
-from lastgood.command import report
-from lastgood.command.report import show as shown
 from lastgood.errors import UsageError
 from lastgood.journal.recording import KINDS
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 @command("runs")
@@ -26,6 +26,9 @@ def runs(
     Who did it and when, how it ended and how long it took, as the journals of this machine tell; validations only with
     --kind validate. Asks no server.
     """
+    from lastgood.command.report import report
+    from lastgood.command.report import show as shown
+
     if kind is not None and kind not in KINDS:
         raise UsageError(
             f'cannot list runs of the kind "{kind}": there is no such kind',

@@ -2,23 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
-from contextlib import suppress
-
 from lastgood.command.explain.run import newest
-from lastgood.command.report import afterwards
-from lastgood.command.report.document import ItemAfter, RunRecord
+from lastgood.command.report.document import RunRecord
 from lastgood.command.report.holdings import Server
 from lastgood.command.report.inquiry import Inquiry
 from lastgood.command.report.of_journal import of_journal
 from lastgood.command.report.of_marks import of_marks
-from lastgood.errors import NOT_REACHED, LastgoodError, Refused
+from lastgood.errors import NOT_REACHED, Refused
 from lastgood.journal import SENSELESS, Journal, incidents
 from lastgood.journal.reader import recorded
-from lastgood.status import PostMortemStatus, Status
-
-# Of so many it is measured what is open: somebody waits for the status.
-MEASURED = 3
 
 
 def record_of(inquiry: Inquiry, run: str | None, seen: Server | None = None) -> RunRecord:
@@ -58,25 +50,3 @@ def newest_incident(inquiry: Inquiry) -> str:
             state=NOT_REACHED,
         )
     return found[0].run
-
-
-def to_do(inquiry: Inquiry, status: Status) -> Iterator[PostMortemStatus]:
-    """The rollbacks of the live database whose post-mortem is not written yet, the newest first, the newest few with
-    what is open of their checklists; ``status`` is what the server has just shown. A record that can't be read is
-    passed over: whoever asks for the status has other worries."""
-    target = inquiry.target
-    if target is None:
-        return
-    unwritten = afterwards.unwritten(inquiry.state, target.dbname, target.place, inquiry.tables.record)
-    for number, (each, due, overdue) in enumerate(unwritten):
-        items: tuple[ItemAfter, ...] = ()
-        with suppress(LastgoodError, OSError):
-            found = record_of(inquiry, each.run, Server(status)) if number < MEASURED else None
-            items = found.after.open if found is not None and found.after is not None else ()
-        yield PostMortemStatus(
-            run=each.run,
-            due=due,
-            overdue=overdue,
-            open=tuple(item.item for item in items if item.item != incidents.POST_MORTEM),
-            command=f"lastgood report {each.run}",
-        )

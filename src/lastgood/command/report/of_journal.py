@@ -23,7 +23,7 @@ from lastgood.command.report.undone import undone_by
 from lastgood.journal import SENSELESS, Journal, incidents
 from lastgood.journal.reader import BUILD, EMERGENCY, WATCH, Recorded
 from lastgood.models import Frozen
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 from lastgood.run.report import ProvedTable
 
 T = TypeVar("T", bound=Frozen)

@@ -9,7 +9,7 @@ from datetime import UTC
 from lastgood.command.explain.run import titles
 from lastgood.command.report.document import After, ItemAfter, RunLine, RunRecord
 from lastgood.command.rollback.show import VERDICTS
-from lastgood.plan import TableLoss
+from lastgood.plan.plan import TableLoss
 from lastgood.screen.blocks import Block, Code, Items, Pairs, Paragraph, Picture, Rows, Tasks, Title
 from lastgood.screen.screen import Column
 from lastgood.text import units

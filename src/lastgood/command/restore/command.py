@@ -2,20 +2,19 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lastgood import restore
 from lastgood.cli.application import command
 from lastgood.cli.complete import points
 from lastgood.cli.operands import DATABASE, SHOWN, STDIN, operands
-from lastgood.cli.session import PACE, Session
-from lastgood.command.restore import show_damaged as shown_salvage
-from lastgood.command.rollback import show as shown
+from lastgood.cli.parameters import PACE
 from lastgood.config import NOTHING_LOOKED_AT
-from lastgood.damaged import restore as restore_readable
 from lastgood.errors import Corrupt, Incomplete, UsageError
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 @command("restore", 3, 4, 5, 7, options=("reopen_when", "strict", "allow_orphans", *PACE))
@@ -50,6 +49,11 @@ def restore_(
     With --salvage-readable nothing is proved: rows and commands that are damaged are left out and listed, table by
     table, and the status is 0 however much that is. Read the report, or with --json each table's `state`.
     """
+    from lastgood import restore
+    from lastgood.command.restore import show_damaged as shown_salvage
+    from lastgood.command.rollback import show as shown
+    from lastgood.damaged import restore as restore_readable
+
     if salvage and (no_owner or no_acl):
         raise UsageError(
             f"cannot combine --salvage-readable with {'--no-owner' if no_owner else '--no-acl'}: it leaves out and "

@@ -5,49 +5,39 @@ from __future__ import annotations
 from collections.abc import Callable
 from dataclasses import replace
 from functools import partial
-from typing import Annotated, TypeVar
+from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 
-from lastgood import rollback
-from lastgood.application import Application
-from lastgood.application.results import ApplicationReport
 from lastgood.cli import lengths
 from lastgood.cli.application import command
-from lastgood.cli.choice import (
+from lastgood.cli.parameters import (
+    PACE,
     Attested,
     Before,
     BeforeMigration,
+    DryRun,
     Latest,
     Overrides,
     Point,
     Reasons,
-    answers,
-    choice_of,
+    RunName,
+    Yes,
 )
-from lastgood.cli.complete import runs
-from lastgood.cli.news import Telling
-from lastgood.cli.session import PACE, Session
-from lastgood.command.rollback import show as shown_report
-from lastgood.command.rollback import show_plan as shown_plan
-from lastgood.config.tables import Watch
 from lastgood.errors import ChecksFailed, ChecksFailedAfterSwap
 from lastgood.events import Caution, Emit
-from lastgood.plan import Request
-from lastgood.run.report import FinishReport
-from lastgood.screen import application as shown_application
-from lastgood.screen import news
 
-RunName = Annotated[
-    str | None, typer.Argument(metavar="RUN", help="The run; the only unfinished one.", autocompletion=runs)
-]
-Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]
+if TYPE_CHECKING:
+    from lastgood.application import Application
+    from lastgood.cli.news import Telling
+    from lastgood.cli.session import Session
+    from lastgood.plan.plan import Request
+
 WatchFor = Annotated[
     str | None,
     typer.Option("--watch", metavar="LENGTH", help="Watch the server after the switch for so long (60s; 0: not)."),
 ]
 T = TypeVar("T")
-DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
 
 
 @command("rollback", 3, 4, 5, 6, 7, options=("fence", "reopen_when", "on_failure", "strict", "allow_orphans", *PACE))
@@ -76,6 +66,12 @@ def roll_back(
     The [hooks], [health] and [watch] of lastgood.toml say how the application is stopped before the switch, started
     after it, asked whether it works, and watched.
     """
+    from lastgood import rollback
+    from lastgood.cli.choice import answers, choice_of
+    from lastgood.command.rollback import show as shown_report
+    from lastgood.command.rollback import show_plan as shown_plan
+    from lastgood.screen import news
+
     choice = choice_of(point, latest, before, before_migration)
     settings, screen = session.settings, session.screen
     overrides, attestations = answers(override, reason, attest, settings.tables.check.attested)
@@ -114,6 +110,8 @@ def roll_back(
 def _resumed_instead(session: Session, request: Request, live: str, yes: bool) -> str | None:
     """Ask for consent to a rollback. Where another run could be resumed, show that, and return that run when the
     operator chooses to resume it."""
+    from lastgood import rollback
+
     other = rollback.resumable(request)
     if not other:
         session.confirm("do this", live, yes)
@@ -138,6 +136,11 @@ def resume(session: Session, run: RunName = None, watch: WatchFor = None, yes: Y
     the switch it finishes what --reopen-when usable left for later, and needs nothing but the server; and it starts the
     application, if that was left to do, and checks it again.
     """
+    from lastgood import rollback
+    from lastgood.command.rollback import show as shown_report
+    from lastgood.run.report import FinishReport
+    from lastgood.screen import news
+
     request = replace(session.request, run=run, application=_application(session, watch))
     session.confirm("go on", request.target.dbname, yes)
     with session.news.telling("rollback", request.target, unattended=yes) as telling:
@@ -166,6 +169,9 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
     Starts the application if the run had stopped it, and removes the database that it was building: that of a rollback,
     or what a killed restore, trial or recover left. The live database is not touched.
     """
+    from lastgood import rollback
+    from lastgood.screen import news
+
     request = replace(session.request, run=run)
     session.confirm("abort", request.target.dbname, yes)
     with session.news.telling("rollback", request.target, unattended=yes) as telling:
@@ -181,6 +187,8 @@ def abort(session: Session, run: RunName = None, yes: Yes = False) -> None:
 
 def _application(session: Session, watch: str | None) -> Application:
     """That of the settings, watched for as long as the command line says."""
+    from lastgood.config.tables import Watch
+
     found = session.application
     if watch is None:
         return found
@@ -193,6 +201,9 @@ def _application(session: Session, watch: str | None) -> Application:
 def _seen_through(session: Session, request: Request, telling: Telling, work: Callable[[Emit], T]) -> T:
     """Does ``work``; when the application's checks fail after the switch and nobody has decided beforehand what is to
     be done then, asks."""
+    from lastgood import rollback
+    from lastgood.screen import application as shown_application
+
     try:
         with session.events() as emit:
             return work(emit)
@@ -218,6 +229,9 @@ def _seen_through(session: Session, request: Request, telling: Telling, work: Ca
 
 def _tell(session: Session, error: ChecksFailed | ChecksFailedAfterSwap) -> None:
     """What the error's message has no room for."""
+    from lastgood.application.results import ApplicationReport
+    from lastgood.screen import application as shown_application
+
     if not session.settings.json and error.details.get("application"):
         found = ApplicationReport.model_validate(error.details["application"])
         shown_application.show(session.screen, found)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 from lastgood.checklist import BACKUP, Checklist, Finding
 from lastgood.command.check.show import counted
-from lastgood.plan import Plan, PlannedPause, TableLoss
+from lastgood.plan.plan import Plan, PlannedPause, TableLoss
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from lastgood import undo
 from lastgood.cli.application import command
 from lastgood.cli.complete import runs
-from lastgood.cli.session import Session
-from lastgood.command.rollback import show as shown
-from lastgood.command.rollback.command import DryRun, Yes
-from lastgood.screen import news
+from lastgood.cli.parameters import DryRun, Yes
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 @command("undo", 3, 5, 7)
@@ -29,6 +28,10 @@ def undo_(
 
     One transaction of milliseconds. What was written since is kept in its turn, so an undo can be undone.
     """
+    from lastgood import undo
+    from lastgood.command.rollback import show as shown
+    from lastgood.screen import news
+
     target, screen = session.target, session.screen
     pgbouncer = session.settings.tables.pgbouncer
     with session.news.telling("undo", target, unattended=yes and not dry_run) as telling:

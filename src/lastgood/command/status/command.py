@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from lastgood import status
+from typing import TYPE_CHECKING
+
 from lastgood.cli.application import command
-from lastgood.cli.session import Session
-from lastgood.command import report
-from lastgood.command.status import show as shown
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 @command("status", 3, 5, 7)
@@ -16,11 +17,14 @@ def look(session: Session) -> int | None:
     Needs nothing but the server: works on any machine, with or without the journal of a run. Ends with 7 when a run
     or a deployment stopped in between, or when PgBouncer holds clients back and no run is at work.
     """
+    from lastgood import status
+    from lastgood.command.report.inquiry import Inquiry
+    from lastgood.command.report.unwritten import to_do
+    from lastgood.command.status import show as shown
+
     tables = session.settings.tables
     found = status.look(session.target, tables.pgbouncer, session.settings.state, tables.drill)
-    found = found.model_copy(
-        update={"post_mortems": tuple(report.to_do(report.Inquiry.of(session.settings, session.target), found))}
-    )
+    found = found.model_copy(update={"post_mortems": tuple(to_do(Inquiry.of(session.settings, session.target), found))})
     session.result(found.document(), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)
     stopped = stopped or (found.deployment is not None and not found.deployment.working)

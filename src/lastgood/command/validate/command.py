@@ -2,18 +2,17 @@
 
 from __future__ import annotations
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from lastgood import config
 from lastgood.cli import lengths
 from lastgood.cli.application import command
-from lastgood.cli.session import Session
-from lastgood.command import validate
-from lastgood.command.validate import show as shown
 from lastgood.errors import UsageError
-from lastgood.journal import recording
+
+if TYPE_CHECKING:
+    from lastgood.cli.session import Session
 
 
 @command("validate", 3, 5)
@@ -40,6 +39,10 @@ def validate_(
     Rules come from the catalogue (foreign keys, required fields, unique keys, checks, sequences, indexes) and from
     [[validate.rules]] in lastgood.toml. Reads only, and hinders nobody. What did not fit into the time is listed.
     """
+    from lastgood.command.validate import show as shown
+    from lastgood.command.validate import validate
+    from lastgood.journal import recording
+
     if quick and full:
         raise UsageError(
             "cannot validate: --quick and --full contradict each other",

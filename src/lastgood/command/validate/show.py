@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Sequence
 
-from lastgood.command.validate import KINDS, RuleResult, Verdict
+from lastgood.command.validate.validate import KINDS, RuleResult, Verdict
 from lastgood.screen.screen import Column, Screen
 from lastgood.text import units
 

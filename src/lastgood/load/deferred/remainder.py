@@ -18,11 +18,10 @@ from lastgood.dump.deferral import Later, may_run
 from lastgood.dump.names import Relation
 from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
+from lastgood.load.deferred.lists import PREFIX as PREFIX
+from lastgood.load.deferred.lists import TABLE, schema_of
+from lastgood.load.deferred.lists import runs as runs
 from lastgood.postgres.server import Connection
-
-PREFIX = "lastgood_"
-_TABLE = "unfinished"
-_RUN = "[0-9]{8}-[0-9]{6}-[0-9a-f]{8}"  # nothing else comes near a terminal, or the name of a journal
 
 State = Literal["open", "invalid", "done", "gone"]
 """``invalid``: an index whose building was cut off. ``gone``: its table or constraint was dropped since."""
@@ -34,11 +33,6 @@ class Task:
 
     later: Later
     state: State
-
-
-def schema_of(run: str) -> str:
-    """The schema that holds the list of a run."""
-    return PREFIX + run
 
 
 def write(connection: Connection, run: str, items: Sequence[Later]) -> None:
@@ -63,11 +57,11 @@ def write(connection: Connection, run: str, items: Sequence[Later]) -> None:
             sql.SQL(
                 "CREATE TABLE {}.{} (number integer PRIMARY KEY, kind text NOT NULL, schema_name text NOT NULL,"
                 " table_name text NOT NULL, name text NOT NULL, settings text[] NOT NULL, statements text[] NOT NULL)"
-            ).format(schema, sql.Identifier(_TABLE))
+            ).format(schema, sql.Identifier(TABLE))
         )
         with connection.cursor() as cursor:
             cursor.executemany(
-                sql.SQL("INSERT INTO {}.{} VALUES (%s, %s, %s, %s, %s, %s, %s)").format(schema, sql.Identifier(_TABLE)),
+                sql.SQL("INSERT INTO {}.{} VALUES (%s, %s, %s, %s, %s, %s, %s)").format(schema, sql.Identifier(TABLE)),
                 [
                     (
                         number,
@@ -89,20 +83,8 @@ def forget(connection: Connection, run: str) -> None:
     with connection.transaction():
         found = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [schema_of(run)])
         if found.fetchone() is not None:
-            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}.{}").format(schema, sql.Identifier(_TABLE)))
+            connection.execute(sql.SQL("DROP TABLE IF EXISTS {}.{}").format(schema, sql.Identifier(TABLE)))
             connection.execute(sql.SQL("DROP SCHEMA {}").format(schema))
-
-
-def runs(connection: Connection) -> list[str]:
-    """The runs that left a list in the connection's database, the oldest first."""
-    return [
-        str(name).removeprefix(PREFIX)
-        for (name,) in connection.execute(
-            "SELECT n.nspname FROM pg_catalog.pg_namespace n JOIN pg_catalog.pg_class c ON c.relnamespace = n.oid"
-            " WHERE n.nspname ~ %s AND c.relname = %s AND c.relkind = 'r' ORDER BY 1",
-            [f"^{PREFIX}{_RUN}$", _TABLE],
-        )
-    ]
 
 
 _TASKS: LiteralString = """
@@ -128,7 +110,7 @@ def read(connection: Connection, run: str) -> tuple[Task, ...]:
     Raises Refused for a list that holds anything else than what lastgood puts into one: it came with a dump, perhaps.
     """
     schema = schema_of(run)
-    query = sql.SQL(_TASKS + "ORDER BY u.number").format(sql.Identifier(schema), sql.Identifier(_TABLE))
+    query = sql.SQL(_TASKS + "ORDER BY u.number").format(sql.Identifier(schema), sql.Identifier(TABLE))
     try:
         rows = connection.execute(query).fetchall()
     except psycopg.errors.InsufficientPrivilege as error:
@@ -141,7 +123,7 @@ def read(connection: Connection, run: str) -> tuple[Task, ...]:
     if None in tasks:
         raise Refused(
             f'cannot finish run "{run}": its list in "{connection.info.dbname}" holds what lastgood never writes',
-            hint=f'Look at the table "{schema}"."{_TABLE}"; when it is of no use: DROP SCHEMA "{schema}" CASCADE',
+            hint=f'Look at the table "{schema}"."{TABLE}"; when it is of no use: DROP SCHEMA "{schema}" CASCADE',
             state="Nothing was changed.",
         )
     return tuple(task for task in tasks if task is not None)
@@ -158,7 +140,7 @@ def _task(row: Sequence[Any]) -> Task | None:
 def state_of(connection: Connection, run: str, later: Later) -> State:
     """How one thing on the list stands now."""
     query = sql.SQL(_TASKS + "WHERE (u.kind, u.schema_name, u.table_name, u.name) = (%s, %s, %s, %s)").format(
-        sql.Identifier(schema_of(run)), sql.Identifier(_TABLE)
+        sql.Identifier(schema_of(run)), sql.Identifier(TABLE)
     )
     row = connection.execute(query, [str(later.kind), later.table.schema, later.table.name, later.name]).fetchone()
     return row[-1] if row is not None else "gone"

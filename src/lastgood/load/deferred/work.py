@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager, suppress
 from functools import partial
 from types import TracebackType
-from typing import Any, LiteralString, Protocol
+from typing import Any, Protocol
 
 import psycopg
 from psycopg import sql
@@ -23,6 +23,7 @@ from lastgood.dump.statements import Kind
 from lastgood.errors import Failed, Interrupted, LastgoodError, Refused, Stopped
 from lastgood.events import Caution, Emit, Note, Progress
 from lastgood.load.deferred import remainder
+from lastgood.load.deferred.lists import lock_key
 from lastgood.load.deferred.watch import Watch
 from lastgood.models import Frozen
 from lastgood.postgres import errors as server_errors
@@ -36,7 +37,6 @@ TRIES = 5
 # What waits for a lock only at its beginning gives up soon and comes back: nothing is lost by that. CREATE INDEX
 # CONCURRENTLY waits at its end, too, for transactions older than itself; giving up there would throw its work away.
 SHORT_WAIT = "2s"
-_KEY: LiteralString = "pg_catalog.hashtextextended({}, 0)"
 # The server is short of something, or damaged: going on would only make it worse.
 _GENERAL = ("53", "58", "XX001", "XX002")
 
@@ -85,11 +85,6 @@ class Finished(Frozen):
             f"{counted(self.indexes, 'index', 'indexes')} built, {counted(self.foreign_keys, 'foreign key')} "
             f"validated, {counted(self.analyzed, 'table')} analyzed"
         )
-
-
-def lock_key(run: str) -> sql.Composed:
-    """The advisory lock, in the database itself, of whoever finishes ``run``."""
-    return sql.SQL(_KEY).format(sql.Literal(f"lastgood finish {run}"))
 
 
 def finish(

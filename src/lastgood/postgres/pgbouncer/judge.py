@@ -2,11 +2,10 @@
 
 from __future__ import annotations
 
-import shlex
 from collections.abc import Iterator, Sequence
 from typing import TYPE_CHECKING
 
-from lastgood.postgres.pgbouncer.look import ConsoleState
+from lastgood.postgres.pgbouncer.look import ConsoleState, psql
 from lastgood.postgres.risks import Risk
 
 if TYPE_CHECKING:
@@ -15,11 +14,6 @@ if TYPE_CHECKING:
 # What a switch takes besides the waiting, with all its tries.
 SWITCH_SECONDS = 15.0
 RETRY_SECONDS = 1.0
-
-
-def psql(state: ConsoleState, command: str) -> str:
-    """The command line that gives a command to a console."""
-    return f"psql {shlex.quote(state.shown)} -c {shlex.quote(command)}"
 
 
 def findings(states: Sequence[ConsoleState], config: PgBouncer, live: str, *, fence_now: bool = False) -> list[Risk]:

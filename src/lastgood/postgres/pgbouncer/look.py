@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
@@ -160,3 +161,8 @@ def same_host(host: str | None, our_host: str, our_address: str, *, here: bool) 
     if host.startswith("/") or our_host.startswith("/"):
         return os.path.realpath(host) == os.path.realpath(our_host)
     return not our_host.startswith("@") and not host.startswith("@")
+
+
+def psql(state: ConsoleState, command: str) -> str:
+    """The command line that gives a command to a console."""
+    return f"psql {shlex.quote(state.shown)} -c {shlex.quote(command)}"

@@ -18,7 +18,7 @@ from lastgood.journal.reader import BUILD
 from lastgood.load.loaded import Loaded
 from lastgood.load.rebuild import rebuild, rules_for
 from lastgood.load.repairs import Rules
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.leftover import drop_leftover, leftovers
 from lastgood.postgres.mark import OVERRIDE, Mark, marked, server_clock

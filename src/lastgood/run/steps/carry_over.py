@@ -14,7 +14,7 @@ from lastgood import fault
 from lastgood.errors import Failed
 from lastgood.events import Caution
 from lastgood.load.deferred import remainder
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import privileges
 from lastgood.postgres.apply import apply
 from lastgood.postgres.server import Connection, quiet_event_triggers

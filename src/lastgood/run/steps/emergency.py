@@ -20,7 +20,7 @@ from lastgood.events import Caution
 from lastgood.journal.reader import EMERGENCY
 from lastgood.load import history
 from lastgood.load.costs import Effort, Spent
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.points import dump_point
 from lastgood.run.context import Run
 from lastgood.run.runner import Result

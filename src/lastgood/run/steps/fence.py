@@ -18,7 +18,7 @@ import psycopg
 
 from lastgood import fault
 from lastgood.events import Caution
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres.activity import writes
 from lastgood.postgres.table_locks import Guard, held, lock_all

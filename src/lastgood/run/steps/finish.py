@@ -16,7 +16,7 @@ from lastgood.events import Emit, StageDone, StageStarted
 from lastgood.journal import Journal, recording
 from lastgood.load.deferred import remainder
 from lastgood.load.deferred.work import Finished, finish, in_service
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import clock, database
 from lastgood.postgres.lock import unlock
 from lastgood.postgres.mark import marked

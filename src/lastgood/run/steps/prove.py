@@ -12,7 +12,7 @@ from lastgood.events import Note
 from lastgood.facts.compare import Comparison
 from lastgood.load.deferred import choice, remainder
 from lastgood.load.rebuild import prove
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
 from lastgood.run.steps.build import Built

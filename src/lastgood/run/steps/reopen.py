@@ -10,7 +10,7 @@ from typing import Any
 import psycopg
 
 from lastgood.errors import Stopped
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.activity import writes
 from lastgood.run.context import Run
 from lastgood.run.report import FenceReport

@@ -13,7 +13,7 @@ from lastgood.application.results import ApplicationReport, HealthResult, WatchR
 from lastgood.application.service import AGAIN, BEFORE, HookFailed
 from lastgood.errors import ChecksFailed, Failed
 from lastgood.events import Progress
-from lastgood.plan import Fence, PlannedStep, Request
+from lastgood.plan.plan import Fence, PlannedStep, Request
 from lastgood.run.context import Run
 from lastgood.run.runner import Result
 

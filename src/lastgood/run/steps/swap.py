@@ -14,7 +14,7 @@ from psycopg import sql
 from lastgood import fault
 from lastgood.errors import Failed, Interrupted, Stopped
 from lastgood.journal.reader import SWAP
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.apply import rehearse

@@ -14,7 +14,7 @@ from lastgood.application.results import HealthResult, WatchResult
 from lastgood.errors import Interrupted
 from lastgood.events import Caution, Note, Progress
 from lastgood.journal.reader import WATCH
-from lastgood.plan import PlannedStep, Request
+from lastgood.plan.plan import PlannedStep, Request
 from lastgood.postgres.activity import Sample, sample
 from lastgood.postgres.exchange import names
 from lastgood.postgres.lock import unlock

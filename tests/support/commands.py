@@ -7,10 +7,8 @@ from typing import Any
 
 import typer
 
-from lastgood import cli
 from lastgood.cli.application import app
 
-cli.load()
 ROOT: Any = typer.main.get_command(app)
 
 

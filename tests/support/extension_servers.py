@@ -10,7 +10,7 @@ from pathlib import Path
 
 from lastgood.postgres.embedded import EmbeddedServer, programs
 
-OURS = Path(__file__).parent / "fixtures" / "extensions"
+OURS = Path(__file__).parents[1] / "fixtures" / "extensions"
 
 
 @contextmanager

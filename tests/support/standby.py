@@ -9,7 +9,7 @@ from contextlib import contextmanager, suppress
 import psycopg
 
 from lastgood.postgres.embedded import EmbeddedServer
-from tests.waiting import until
+from tests.support.waiting import until
 
 # What a server needs before a commit waits for a standby at all.
 SETTINGS = {"wal_level": "replica", "max_wal_senders": "2", "synchronous_commit": "on"}

@@ -8,7 +8,7 @@ from pathlib import Path
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Connection
 
-_SHOP = Path(__file__).parent / "fixtures" / "shop.sql"
+_SHOP = Path(__file__).parents[1] / "fixtures" / "shop.sql"
 
 # Everything that could differ between a database that was finished later and one that was restored at once.
 _CATALOGUE = """

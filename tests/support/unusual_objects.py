@@ -13,7 +13,7 @@ from psycopg import sql
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.postgres.server import Target
 
-_FILE = Path(__file__).parent / "fixtures" / "odd.sql"
+_FILE = Path(__file__).parents[1] / "fixtures" / "odd.sql"
 _LINE = re.compile(r"-- (from|to|needs) (\S+)\n")
 ROLE = "odd_role"
 

@@ -1,6 +1,6 @@
-"""Loads lastgood, and forks a process for each order that comes: see warm.py.
+"""Loads lastgood, and forks a process for each order that comes: see forked_cli.py.
 
-    python warm_program.py DESCRIPTOR
+    python forking_program.py DESCRIPTOR
 
 An order is a message of JSON with the descriptors of its stdin, stdout and stderr; before them one to answer on: the
 number of the process at once, its exit status when it ends (-9 for one that signal 9 ended).
@@ -8,9 +8,11 @@ number of the process at once, its exit status when it ends (-9 for one that sig
 
 from __future__ import annotations
 
+import importlib
 import io
 import json
 import os
+import pkgutil
 import signal
 import socket
 import sys
@@ -19,14 +21,16 @@ from contextlib import suppress
 from typing import Any, NoReturn
 
 import lastgood.__main__
-import lastgood.cli
 
 LARGEST = 1 << 18
 
 
 def main() -> None:
     """Until nobody can send orders any more."""
-    lastgood.cli.load()  # all of it: that is what this program is for
+    # All of it: that is what this program is for. Commands import what they do only when they run.
+    for module in pkgutil.walk_packages(lastgood.__path__, "lastgood."):
+        if not module.name.endswith("__main__"):
+            importlib.import_module(module.name)
     signal.signal(signal.SIGINT, signal.SIG_IGN)  # Ctrl+C in the terminal of the tests is for them
     orders = socket.socket(fileno=int(sys.argv[1]))
     while True:

@@ -10,7 +10,7 @@ from pathlib import Path
 from lastgood.postgres.embedded import EmbeddedServer
 
 NAME = "rich src"
-_RICH = Path(__file__).parent / "fixtures" / "rich.sql"
+_RICH = Path(__file__).parents[1] / "fixtures" / "rich.sql"
 _made: dict[tuple[str, tuple[str, ...]], bytes] = {}
 
 

@@ -23,8 +23,8 @@ from pathlib import Path
 from types import TracebackType
 from typing import IO
 
-ROOT = Path(__file__).parents[1]
-PROGRAM = Path(__file__).with_name("warm_program.py")
+ROOT = Path(__file__).parents[2]
+PROGRAM = Path(__file__).with_name("forking_program.py")
 
 
 class Process:

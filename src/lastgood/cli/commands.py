@@ -1,0 +1,47 @@
+"""The table of commands: what each does in one line, and the module that declares it.
+
+Help and completion read this table and import no command; ``application`` imports the one that is called.
+"""
+
+from __future__ import annotations
+
+from typing import NamedTuple
+
+
+class Command(NamedTuple):
+    """One command. ``summary``: the first line of its help, without the full stop. ``module``: below
+    ``lastgood.command``."""
+
+    name: str
+    summary: str
+    module: str
+
+
+# In help: what an operator needs in an emergency comes first.
+COMMANDS = (
+    Command("rollback", "Put the live database back to a restore point", "rollback.command"),
+    Command("recover", "Say which emergency this is, and go back", "recover.command"),
+    Command("undo", "Take a rollback back: the kept database goes live again", "rollback.undo"),
+    Command("status", "Show what state the live database is in", "status.command"),
+    Command("resume", "Go on with a rollback that stopped in between", "rollback.command"),
+    Command("abort", "Walk a run that stopped in between back to where it began", "rollback.command"),
+    Command("explain", "Explain an error, a log or a run: cause, data, next command", "explain.command"),
+    Command("runs", "List what was done: rollbacks, undos, restores and the like", "report.runs"),
+    Command("report", "Tell what a run did, and what is left to do", "report.command"),
+    Command("deploy", "Run a migration, and take it back when it fails", "deploy.command"),
+    Command("check", "Go through the checklist before a rollback", "check.command"),
+    Command("maintenance", "Stop the application, or start it again", "maintenance.command"),
+    Command("backup", "Make a restore point of the live database, and verify it", "points.backup"),
+    Command("points", "List, verify and pin restore points", "points.command"),
+    Command("facts", "Show what restore points and databases contain, or compare two", "facts.command"),
+    Command("restore", "Restore into a new database beside the live one, and prove it", "restore.command"),
+    Command("validate", "Look whether the data is sound: GO or NO-GO", "validate.command"),
+    Command("drill", "Rehearse the whole procedure on a scratch server", "drill.command"),
+    Command("prune", "Remove kept databases and restore points for good", "prune.command"),
+    Command("guide", "Write the rollback procedure as plain commands", "guide.command"),
+    Command("init", "Look at the database and write lastgood.toml", "init.command"),
+    Command("config", "Check lastgood.toml, or print its JSON Schema", "config.command"),
+    Command("notify", "Show who is told of runs, or send them a test message", "notify.command"),
+)
+ORDER = tuple(each.name for each in COMMANDS)
+MODULES = {each.name: f"lastgood.command.{each.module}" for each in COMMANDS}

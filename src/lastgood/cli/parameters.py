@@ -1,0 +1,46 @@
+"""Arguments and options that several commands take alike. What their values mean: see ``choice``."""
+
+from __future__ import annotations
+
+from typing import Annotated
+
+import typer
+
+from lastgood.cli.complete import points, runs
+
+# The options of the registry that make a Pace.
+PACE = ("jobs", "max_wal_lag", "throttle")
+
+Point = Annotated[
+    str | None, typer.Argument(metavar="POINT", help="Its name in the store, or a path.", autocompletion=points)
+]
+Latest = Annotated[bool, typer.Option("--latest", help="The newest valid restore point (the default).")]
+Before = Annotated[
+    str | None,
+    typer.Option(
+        "--before",
+        metavar="TIME",
+        help="The newest one made before this time, in ISO 8601; UTC unless it has a zone.",
+    ),
+]
+BeforeMigration = Annotated[
+    str | None,
+    typer.Option("--before-migration", metavar="VERSION", help="The newest one without this migration."),
+]
+Overrides = Annotated[
+    list[str] | None,
+    typer.Option("--override", metavar="ITEM", help="Go on in spite of this item of the checklist; needs --reason."),
+]
+Reasons = Annotated[
+    list[str] | None,
+    typer.Option("--reason", metavar="TEXT", help="Why: one for each --override in their order, or one for all."),
+]
+Attested = Annotated[
+    list[str] | None,
+    typer.Option("--attest", metavar="ITEM=NAME", help="Who answers for an item that can't be measured."),
+]
+RunName = Annotated[
+    str | None, typer.Argument(metavar="RUN", help="The run; the only unfinished one.", autocompletion=runs)
+]
+DryRun = Annotated[bool, typer.Option("--dry-run", "-n", help="Show the plan and change nothing.")]
+Yes = Annotated[bool, typer.Option("--yes", "-y", help="Do it without asking.")]

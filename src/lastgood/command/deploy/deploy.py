@@ -1,0 +1,116 @@
+"""``lastgood deploy``: a migration with a way back.
+
+    hold ─ validate ─ restore point ─ plan of the way back ─ mark ─ MIGRATE ─ validate ─ checks ─ settle
+                                                                └ any failure: end its sessions ─ compare ┐
+                                                                       nothing left ◄─ or ─ roll back ◄───┘
+
+The way back is planned, and refused, before the migration begins. From the mark on the server knows of the deployment:
+whoever comes after a kill finds out what it was at, and which restore point it made.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from threading import Event
+
+import psycopg
+
+from lastgood.command.deploy import after, before, migration
+from lastgood.command.deploy.course import Course, words
+from lastgood.command.deploy.hold import accept, hold
+from lastgood.command.deploy.migration import STAGE, Command, Watcher
+from lastgood.command.deploy.report import DeployReport
+from lastgood.command.deploy.taken_back import taken_back
+from lastgood.command.deploy.trial import trial
+from lastgood.command.deploy.trial_report import TrialReport
+from lastgood.command.deploy.wish import Wish
+from lastgood.errors import LastgoodError
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.journal import recording
+from lastgood.postgres import clock
+from lastgood.process import interrupts
+
+__all__ = ["DeployReport", "TrialReport", "Wish", "accept", "deploy", "trial"]
+
+
+def deploy(
+    wish: Wish, emit: Emit = silent, ended: Callable[[DeployReport], None] = lambda report: None
+) -> DeployReport:
+    """Runs the migration and returns when the live database is migrated, and no worse than before.
+
+    Raises Refused, UsageError, Failed, BadPoint before anything was changed; Failed when the migration failed and left
+    nothing, TakenBack when the restore point took the live database's place, Interrupted when we were and either of
+    these is true, NotTakenBack when it could not be done. Of a migration that was begun, ``ended`` is given the report,
+    however it ended; the ``details`` of the error have it as a document.
+    """
+    migration.checked(wish.command)
+    stop = Event()
+
+    def stopping() -> None:
+        stop.set()
+        emit(Caution("stopping: the migration is ended and taken back"))
+
+    def patience() -> None:
+        emit(Caution("the migration is being ended and taken back; once more leaves everything as it is"))
+
+    def not_suspended() -> None:
+        emit(Caution("a deployment cannot be suspended: it holds the live database; press Ctrl+C to take it back"))
+
+    with hold(wish.request.target, wish.settings.wait_for_server, emit) as held:
+        journal = recording.begin(
+            wish.request.state,
+            held.run,
+            "deploy",
+            skew=clock.skew(held.connection()),
+            live=held.live,
+            label=wish.label,
+            program=wish.command[0],
+        )
+        with (
+            interrupts.calling(stopping, mark=stop.set, after=[patience], suspended=not_suspended),
+            recording.recording(journal, emit) as recorded,
+        ):
+            return _seen_through(Course(wish, held, journal, recorded, stop, ended))
+
+
+def _seen_through(course: Course) -> DeployReport:
+    command = before.made_ready(course)
+    of_migration = True
+    try:
+        problem = _migrated(course, command)
+        if not problem:
+            of_migration = False
+            problem = after.problem(course)
+        if course.stop.is_set() and not problem:
+            problem = "it was interrupted"
+        if not problem:
+            # The commit point: the migration was good, and from here on nothing takes it back.
+            course.hold.settle()
+            course.note_outcome("deployed")
+    except (LastgoodError, psycopg.Error, OSError, KeyboardInterrupt) as error:
+        problem = words(error)
+    if problem:
+        raise taken_back(course, problem, of_migration=of_migration)
+    return course.over("deployed")
+
+
+def _migrated(course: Course, command: Command) -> str:
+    """Runs the migration; returns what was wrong with it, nothing when it ended well."""
+    wish, hold, emit = course.wish, course.hold, course.emit
+    assert course.trace is not None
+    limit = wish.settings.time_limit
+    watcher = Watcher(hold.target.at(hold.maintenance), hold.oid, course.trace)
+    emit(StageStarted(STAGE, f"run the migration: {command.shown}"))
+    course.note("doing", step=STAGE)
+    with course.timed(STAGE):
+        outcome = migration.run(
+            command, hold.run, course.journal.path, watcher, emit, seconds=limit, cancelled=course.stop.is_set
+        )
+    course.seen = outcome.seen
+    course.found["command"] = outcome.report
+    course.note("done", step=STAGE, result=outcome.report.model_dump(mode="json"))
+    if outcome.problem:
+        emit(StageFailed(STAGE, outcome.report.seconds, outcome.problem))
+    else:
+        emit(StageDone(STAGE, outcome.report.seconds, "status 0"))
+    return outcome.problem

@@ -1,0 +1,27 @@
+"""Rehearsals: the whole procedure on a scratch server, and every restore point of a store really restored.
+
+``drill`` and ``prove_all`` leave evidence in the state folder; ``sign`` and ``show`` are about what lies there.
+"""
+
+from __future__ import annotations
+
+from lastgood.command.drill.all_points import prove_all
+from lastgood.command.drill.evidence import Evidence, StoreEvidence
+from lastgood.command.drill.one import drill
+from lastgood.command.drill.request import DrillRequest
+from lastgood.command.drill.seal import Found, Render, Sealed, Unreadable, every, read, sign
+
+__all__ = [
+    "DrillRequest",
+    "Evidence",
+    "Found",
+    "Render",
+    "Sealed",
+    "StoreEvidence",
+    "Unreadable",
+    "drill",
+    "every",
+    "prove_all",
+    "read",
+    "sign",
+]

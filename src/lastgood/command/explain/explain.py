@@ -1,0 +1,7 @@
+"""``lastgood explain``: what an error, a log or a run of ours means, and what to do next."""
+
+from lastgood.command.explain.explained import Explained, Kind, explain, explain_text
+from lastgood.command.explain.log import is_binary
+from lastgood.command.explain.run import RunStory, explain_run, newest
+
+__all__ = ["Explained", "Kind", "RunStory", "explain", "explain_run", "explain_text", "is_binary", "newest"]

@@ -1,0 +1,130 @@
+"""``lastgood recover``: looks at what is there, says which emergency this is, why it thinks so, and what to do.
+
+Evidence is gathered by one module a source, each content with what it is allowed to see; ``diagnosis`` makes a
+diagnosis of it without looking at anything. Nothing is changed anywhere: what is proposed is done by ``rollback``,
+``undo`` and ``reinstate``.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
+from datetime import UTC, datetime
+from pathlib import Path
+from time import monotonic
+
+import psycopg
+
+from lastgood.command.recover import audit, candidates, live, physical, platform, server, siblings
+from lastgood.command.recover.diagnosis import diagnose
+from lastgood.command.recover.evidence import Evidence, Key, Wish
+from lastgood.command.recover.report import Diagnosis, Proposal, TimelinePoint
+from lastgood.command.recover.timeline import MOMENTS
+from lastgood.config.tables import Tables
+from lastgood.errors import NOT_REACHED
+from lastgood.events import Emit, StageDone, StageStarted, silent
+from lastgood.loss import Then
+from lastgood.points import Verdict
+from lastgood.postgres.errors import failed
+from lastgood.postgres.server import Target
+
+__all__ = ["Diagnosis", "Inquiry", "Proposal", "TimelinePoint", "Wish", "gather", "look"]
+
+
+@dataclass(frozen=True, slots=True)
+class Inquiry:
+    """What is to be found out about which database. ``known``: what reading restore points whole has shown before.
+    ``home`` and ``here``: the folders around which dumps tend to lie."""
+
+    target: Target
+    store: Path
+    tables: Tables = field(default_factory=Tables)
+    wish: Wish = field(default_factory=Wish)
+    known: Mapping[Path, Verdict] = field(default_factory=dict)
+    home: Path = field(default_factory=Path.home)
+    here: Path = field(default_factory=Path.cwd)
+
+
+def look(inquiry: Inquiry, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Diagnosis:
+    """The diagnosis. Raises Failed when it can't even be known which database is meant, Interrupted."""
+    started = monotonic()
+    emit(StageStarted("recover", "look at what is there"))
+    evidence = gather(inquiry, cancelled)
+    found = diagnose(evidence, monotonic() - started)
+    emit(StageDone("recover", monotonic() - started, found.title))
+    return found
+
+
+def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> Evidence:
+    """All evidence. Changes nothing; waits for no lock."""
+    target, store, wish, recover = inquiry.target, inquiry.store, inquiry.wish, inquiry.tables.recover
+    unseen: list[str] = []
+    try:
+        name = target.dbname
+    except (OSError, psycopg.Error) as error:
+        about = error if isinstance(error, psycopg.Error) else psycopg.OperationalError(str(error))
+        raise failed(about, "find out which database is meant", context="connect", state=NOT_REACHED) from error
+    said = server.look(target, name, inquiry.tables.pgbouncer)
+    clock = said.clock or datetime.now(UTC)
+    points = candidates.look(store, name, wish, inquiry.known, unseen, cancelled)
+    evidence = Evidence(
+        name=name,
+        clock=clock,
+        wish=wish,
+        server=said,
+        store=store,
+        target=target.at(name),
+        candidates=points.candidates,
+        emergency_backups=points.emergency_backups,
+        of_others=points.of_others,
+        store_problem=points.problem,
+    )
+    # With a restore point to go back to, nothing else has to be looked for.
+    needed = not any(each.usable for each in points.candidates) or wish.thorough
+    looking = None
+    if not said.error and said.access == "open":
+        try:
+            looking = live.open_looking(lambda: server.connect(target, name))
+        except psycopg.Error as error:
+            unseen.append(f'"{name}": {server.said(error)}')
+    if looking is not None:
+        looking.unseen = unseen
+        with looking.connection:
+            then = [Then.of(each.point, each.facts) for each in points.candidates[:MOMENTS]]
+            compare = inquiry.tables.check.compare_limit
+            if not wish.thorough:
+                compare = min(compare, live.COMPARING_SECONDS)
+            evidence = replace(evidence, live=live.look(looking, then, compare=compare, thorough=wish.thorough))
+            if needed or wish.since is not None:
+                since = wish.since or max((each.point.made_at for each in points.candidates), default=None)
+                seconds = live.THOROUGH_SECONDS if wish.thorough else audit.SECONDS
+                evidence = replace(
+                    evidence,
+                    audit=audit.look(looking, recover.audit, since, seconds),
+                    counters=audit.counters(looking),
+                    last_commit=audit.last_commit(looking),
+                )
+    if needed:
+        places = candidates.usual_places(store, recover.folders, inquiry.home, inquiry.here)
+        folders = [*recover.physical, *recover.wal, *places, *(Path(each) for each in physical.USUAL)]
+        evidence = replace(
+            evidence,
+            places=places,
+            elsewhere=candidates.elsewhere(places, store, inquiry.here, name, unseen),
+            physical=physical.look(folders, unseen),
+            siblings=() if said.error else siblings.look(target, name, _expected(evidence), unseen),
+            platform=platform.recognise(
+                recover.platform, target.keywords, said.platform_roles, wish.before or wish.since
+            ),
+        )
+    return replace(evidence, unseen=tuple(unseen))
+
+
+def _expected(evidence: Evidence) -> Sequence[Key]:
+    """The tables that a copy of the database would have."""
+    keys: set[Key] = set(evidence.live.tables) if evidence.live is not None else set()
+    for candidate in evidence.candidates:
+        if candidate.facts is not None:
+            keys |= {(table.schema_name, table.name) for table in candidate.facts.tables}
+            break
+    return sorted(keys)

@@ -1,0 +1,139 @@
+"""Whether the data of a database is what its catalogue and its owner say: GO or NO-GO, and why.
+
+Reads only, in one snapshot, on several connections; holds a table's weakest lock for as long as it looks at it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from time import monotonic
+
+import psycopg
+
+from lastgood.command.validate import budget, catalogue, listing
+from lastgood.command.validate.crew import STAGE, Crew, Lost, snapshot
+from lastgood.command.validate.kinds import KINDS
+from lastgood.command.validate.rule import Mode
+from lastgood.command.validate.verdict import RuleResult, Verdict, conclude
+from lastgood.config.tables import Validate
+from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
+from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
+from lastgood.postgres import database
+from lastgood.postgres import errors as server_errors
+from lastgood.postgres.kept import to_look
+from lastgood.postgres.server import ClosedDatabase, Target
+
+__all__ = ["KINDS", "Mode", "RuleResult", "Verdict", "validate"]
+
+
+def validate(
+    target: Target,
+    settings: Validate,
+    mode: Mode,
+    emit: Emit = silent,
+    cancelled: Callable[[], bool] = lambda: False,
+    *,
+    only: Sequence[str] = (),
+    time_limit: float | None = None,
+    jobs: int | None = None,
+) -> Verdict:
+    """Looks at the database of ``target``. ``only``: names or kinds of rules, or patterns of names
+    (``unique:public.*``); none means all. ``time_limit`` in seconds; None means the settings' for quick, and no limit
+    for full.
+
+    Emits Progress of stage ``validate`` in rules. Raises UsageError for a name in ``only`` that no rule has,
+    Interrupted, and Failed when the server can't be reached or goes away.
+    """
+    title = f'validate "{target.dbname}"' if target.keywords.get("dbname") else "validate the database"
+    emit(StageStarted(STAGE, title))
+    began = monotonic()
+    limit = time_limit if time_limit is not None else settings.time_limit if mode == "quick" else None
+    try:
+        verdict = _validate(target, settings, mode, emit, cancelled, only, limit, jobs, began)
+    except Lost as lost:
+        emit(StageFailed(STAGE, monotonic() - began, "the connection was lost"))
+        doing = f'go on validating: the connection broke while "{lost.rule}" was looked at'
+        raise server_errors.failed(lost.error, doing, state=NOT_REACHED) from lost.error
+    except psycopg.Error as error:
+        emit(StageFailed(STAGE, monotonic() - began, "the server refused"))
+        raise _failed(target, error) from error
+    except BaseException as error:
+        emit(StageFailed(STAGE, monotonic() - began, "no such rule" if isinstance(error, UsageError) else str(error)))
+        raise
+    emit(StageDone(STAGE, verdict.seconds, f"{verdict.verdict}, {len(verdict.rules):,} rules"))
+    return verdict
+
+
+def _validate(
+    target: Target,
+    settings: Validate,
+    mode: Mode,
+    emit: Emit,
+    cancelled: Callable[[], bool],
+    only: Sequence[str],
+    limit: float | None,
+    jobs: int | None,
+    began: float,
+) -> Verdict:
+    deadline = began + limit if limit is not None else None
+    with snapshot(to_look(target), jobs) as shared:
+        with shared.first.transaction(force_rollback=True):
+            known = catalogue.read(shared.first, settings)
+        everything = listing.tasks(known, mode)
+        if mode == "full":
+            for name in listing.unknown(everything, settings.ignore):
+                emit(Caution(f'"{name}" in the list "ignore" of [validate] is no rule of this database'))
+        planned = budget.planned(listing.chosen(everything, only, settings.ignore), mode, limit or 0.0)
+        connections = shared.share(len(planned))
+        info = shared.first.info
+        version = ".".join(str(part) for part in (info.server_version // 10000, info.server_version % 10000))
+        role, name = info.user, info.dbname
+        crew = Crew(connections, shared.path, mode, deadline, emit, cancelled)
+        results = [each for group in crew.run(planned) for each in group]
+        count = len(connections)
+    order = {kind.name: number for number, kind in enumerate(KINDS)}
+    results.sort(key=lambda each: (order[each.kind], each.name if each.weight is None else ""))
+    return conclude(
+        results,
+        mode=mode,
+        database=name,
+        server_version=version,
+        role=role,
+        connections=count,
+        threshold=settings.threshold,
+        remarks=_remarks(results, mode),
+        seconds=monotonic() - began,
+    )
+
+
+def _failed(target: Target, error: psycopg.Error) -> LastgoodError:
+    if error.sqlstate is None and not isinstance(error, ClosedDatabase) and target.keywords.get("dbname"):
+        # libpq gives a refused login no SQLSTATE: the catalogue tells whether there is such a database.
+        try:
+            with database.connect_maintenance(target, target.dbname) as maintenance:
+                database.describe(maintenance, target.dbname)
+        except Refused as refused:
+            return refused
+        except (LastgoodError, psycopg.Error):
+            pass  # that one lets us in no more than the first
+    # Nothing told us that we were ever let in: a refused login is what it most likely is.
+    context: server_errors.Context = "connect" if error.sqlstate is None else "any"
+    return server_errors.failed(error, "validate the database", context=context, state=NOT_REACHED)
+
+
+def _remarks(results: Sequence[RuleResult], mode: Mode) -> list[str]:
+    remarks = []
+    sampled = [each.sampled for each in results if each.sampled is not None]
+    if sampled:
+        least = f"{min(sampled):g} %"
+        most = f"{max(sampled):g} %"
+        remarks.append(
+            f"{len(sampled):,} of {len(results):,} rules looked at a sample of a large table, "
+            + (f"{least} of it" if least == most else f"{least} to {most} of it")
+        )
+    if mode == "quick":
+        remarks.append(
+            "--full looks at all rows, and at what --quick leaves out: large unique keys, contents of indexes, "
+            "whether all data can be read"
+        )
+    return remarks

@@ -1,0 +1,95 @@
+"""The value of an option, from everybody who may give one.
+
+It is the first one given by: the command line, its environment variables in their order, the file, its default.
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Mapping
+from pathlib import Path
+
+from lastgood.config.options import LIBPQ, NOTHING_LOOKED_AT, Option, Value, option
+from lastgood.config.source import LOOK_UP, Problem, find, parsed
+from lastgood.errors import UsageError
+from lastgood.text import units
+
+
+class WrongInFile(Exception):
+    """An option that the file gives can't be used; what else is wrong in the file is to be said with it."""
+
+    def __init__(self, problem: Problem) -> None:
+        super().__init__(problem.message)
+        self.problem = problem
+
+
+def folder(name: str, given: Mapping[str, Value]) -> Path:
+    """The folder that the option of that name means here, by its value alone: whatever else may be wrong in the file
+    or the environment. Raises UsageError."""
+    file = find(given.get("config") or os.environ.get("LASTGOOD_CONFIG"), Path.cwd())
+    value, _ = value_of(option(name), given, os.environ, parsed(file) if file is not None else {}, file)
+    return Path(str(value)).expanduser()
+
+
+def value_of(
+    each: Option,
+    given: Mapping[str, Value],
+    environment: Mapping[str, str],
+    in_file: Mapping[str, Value],
+    file: Path | None,
+) -> tuple[Value | None, str]:
+    """Its value, and who gave it. Raises UsageError; WrongInFile where the file is the one who did."""
+    if given.get(each.name) is not None:
+        return _converted(each, given[each.name], each.flags[0]), each.flags[0]
+    for variable in each.environment:
+        if text := environment.get(variable):
+            # https://no-color.org: any value that is not empty.
+            return (True if each.type is bool else _converted(each, text, variable)), variable
+    if each.name in in_file:
+        origin = f'"{each.name}" in "{file}"'
+        try:
+            value = _converted(each, in_file[each.name], origin)
+        except UsageError as error:
+            why = error.message.removeprefix(f"cannot use {origin}: ")
+            raise WrongInFile(Problem(error.message, f'"{each.name}"', why, LOOK_UP)) from error
+        if isinstance(value, Path) and file is not None:
+            value = file.parent / value.expanduser()
+        return value, str(file)
+    return each.default, LIBPQ if each.name == "db" else "default"
+
+
+def _converted(each: Option, value: Value, origin: str) -> Value:
+    if each.type is int:
+        number = _number(each, str(value)) if not isinstance(value, bool) else None
+        if number is not None:
+            return number
+        problem = _wanted(each)
+    elif each.choices and value not in each.choices:
+        problem = " or ".join(f'"{choice}"' for choice in each.choices)
+    elif each.type is Path and isinstance(value, str | Path):
+        return Path(value)
+    elif isinstance(value, each.type):
+        return value
+    else:
+        problem = {str: "a text", Path: "a text", bool: "true or false"}[each.type]
+    raise UsageError(
+        f"cannot use {origin}: it must be {problem}",
+        hint="`lastgood --help` shows the options.",
+        state=NOTHING_LOOKED_AT,
+    )
+
+
+def _number(each: Option, text: str) -> int | None:
+    """The number that the text means; None when it means none, or one that is too small."""
+    try:
+        number = units.read_size(text.strip().removesuffix("/s")) if each.unit else int(text)
+    except ValueError:
+        return None
+    return number if each.minimum is None or number >= each.minimum else None
+
+
+def _wanted(each: Option) -> str:
+    if each.unit and each.minimum is not None:
+        a_second = " a second" if each.unit == "bytes/s" else ""
+        return f"a size like 500MB or 2GB{a_second}, {units.size(each.minimum)} or more"
+    return f"a whole number, {each.minimum} or more" if each.minimum is not None else "a whole number"
