@@ -357,7 +357,7 @@ def test_without_an_override_such_a_run_stops_and_the_live_database_is_as_it_was
         5,
         'cannot put back foreign key fk on public.mdata of extension "minimax": insert or update on table "mdata" '
         'violates foreign key constraint "fk"',
-        "Go back without it, and leave it in the kept database: --override extensions --reason TEXT",
+        "Roll back without it and leave it in the kept database: --override extensions --reason TEXT",
     )
     assert stage.names() == [stage.live]
     assert stage.value("SELECT v FROM public.mdata") == "later"

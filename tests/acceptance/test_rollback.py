@@ -364,7 +364,7 @@ def test_prune_keeps_the_last_undo_and_the_last_valid_point(stage: Stage) -> Non
     goes = [each.name for each in plan.going]
     assert stays[second.kept] == "the undo of the last run; name it to remove it"
     assert first.kept in goes
-    assert stays["good.sql"] == f"run {second.run} went back to it, and can be undone"
+    assert stays["good.sql"] == f"run {second.run} restored it and can be undone"
     done = prune.run(target, plan)
     assert done["removed"] == goes
     assert first.kept not in stage.names()

@@ -138,7 +138,7 @@ def test_a_foreign_restore_point_is_looked_at_and_read_when_that_is_asked_for(st
     manifest_path(point()).unlink()
     looked = said(stage.item("restore_point"), "PASS")
     assert looked[1] == (
-        "not read, as it has no manifest: it begins like a dump, and its end is there",
+        "not read, because it has no manifest: it begins like a dump, and its end is complete",
         "measured",
         "",
     )

@@ -76,7 +76,7 @@ class Stage:
         with database.connect_maintenance(self.live, self.live.dbname) as maintenance:
             made = database.describe(maintenance, self.into)
             assert made.comment is not None
-            assert made.comment.endswith(f"what could be read of the damaged {name}; not complete, not proved")
+            assert made.comment.endswith(f"readable part of the damaged {name}; not complete, not verified")
             database.drop(maintenance, made.name, made.oid)
         return report, tables
 
@@ -297,7 +297,7 @@ def test_never_into_the_live_name_and_nothing_is_left_of_nothing(stage: Stage) -
     with pytest.raises(Refused) as refused:
         restore_readable(stage.live, stage.store, ["whole.sql"], stage.live.dbname)
     assert str(refused.value) == (
-        f'cannot put what is left of a damaged dump into "{stage.live.dbname}": that is the live database\'s name'
+        f'cannot restore a damaged dump into "{stage.live.dbname}": that is the name of the live database'
     )
     (stage.store / "nothing.sql").write_bytes(b"\x01\x99 nothing; of it (" * 1000)
     with pytest.raises(BadPoint) as error:

@@ -97,7 +97,7 @@ def test_the_plan_and_recover_tell_the_same(target: Target, store: Path) -> None
 def test_what_there_was_no_time_for_is_named_and_not_equal(target: Target, store: Path) -> None:
     planned = rollback.plan(request(target, store, 0.0), lambda event: None).plan.loss
     by_name = {each.name: each for each in planned}
-    assert (by_name["prices"].content, by_name["prices"].why) == ("not compared", "comparing content is turned off")
+    assert (by_name["prices"].content, by_name["prices"].why) == ("not compared", "content comparison is turned off")
     assert (by_name["nothing"].content, by_name["wider"].content) == ("equal", "changed")
     assert not by_name["prices"].differs
 

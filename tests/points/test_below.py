@@ -80,7 +80,7 @@ def test_a_near_match_is_told(dump: Callable[[str], Path]) -> None:
     with pytest.raises(BadPoint) as error:
         points.find(Path("backups"), "cloud_backup_20251103_10000.sql")
     assert error.value.hint.startswith(
-        "Did you mean migrations/cloud_backup_20251103_100000.sql? There are: migrations/cloud_backup_20251103_"
+        "Did you mean migrations/cloud_backup_20251103_100000.sql? Available: migrations/cloud_backup_20251103_"
     )
 
 
@@ -99,5 +99,5 @@ def test_where_the_store_has_none_the_folders_that_have_some_are_told(dump: Call
     with pytest.raises(BadPoint) as error:
         points.find(Path("backups"), "crm.sql")
     assert error.value.hint == (
-        'There are none; name another folder with --store. Restore points lie in "db/dumps", "old".'
+        'The store is empty; name another folder with --store. Restore points exist in "db/dumps", "old".'
     )

@@ -60,8 +60,8 @@ def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None
     assert points.choose(store, emit=said.append).point.path == first
     cautions = [event.text for event in said if isinstance(event, Caution)]
     assert len(cautions) == 2
-    assert cautions[0].startswith(f"{third.name} is passed over: cannot ")
-    assert cautions[1].startswith(f"{second.name} is passed over: cannot ")
+    assert cautions[0].startswith(f"{third.name} was skipped: cannot ")
+    assert cautions[1].startswith(f"{second.name} was skipped: cannot ")
     assert points.find(store, third.name).path == third
     # Asked for by name, it is not passed over: what is wrong with it is said.
     with pytest.raises(Incomplete):
@@ -75,14 +75,14 @@ def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump, monkeypatch
     assert str(error.value) == f'cannot find a restore point in "{store}": there is none'
     assert error.value.hint == (
         "Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
-        "run lastgood recover: it searches for what is left."
+        "run lastgood recover: it searches for other copies of the data."
     )
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
     assert str(error.value) == f'cannot find the restore point "yesterday.sql": it is not in "{store}"'
-    assert error.value.hint == "There are none; name another folder with --store."
+    assert error.value.hint == "The store is empty; name another folder with --store."
     path = dump(crm, store / "app_20251101_130000.sql")
-    hint = f"There are: {path.name} (2025-11-01 13:00:00+00:00)."
+    hint = f"Available: {path.name} (2025-11-01 13:00:00+00:00)."
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
     assert error.value.hint == hint
@@ -138,8 +138,8 @@ def test_a_dump_of_the_schema_alone_is_passed_over(crm: Target, store: Path, dum
     said: list[Event] = []
     assert points.choose(store, emit=said.append).point.path == whole
     assert [event.text for event in said if isinstance(event, Caution)] == [
-        f"{rows.name} is passed over: it has no tables",
-        f"{schema.name} is passed over: it has no data",
+        f"{rows.name} was skipped: it has no tables",
+        f"{schema.name} was skipped: it has no data",
     ]
 
 
@@ -162,7 +162,7 @@ def test_a_complete_point_is_preferred_to_a_newer_one_that_lacks_rows(crm: Targe
     said: list[Event] = []
     assert points.choose(store, emit=said.append).point.path == whole
     assert sorted(event.text for event in said if isinstance(event, Caution)) == [
-        f"{path.name} is passed over: it has no rows for public.accounts" for path in (older, newer)
+        f"{path.name} was skipped: it has no rows for public.accounts" for path in (older, newer)
     ]
 
 
@@ -177,8 +177,8 @@ def test_where_no_point_is_complete_the_newest_that_only_lacks_rows_is_taken(
     assert chosen.lack is not None
     assert (chosen.lack.what, chosen.lack.message) == ("rows", "no rows for public.accounts")
     assert [event.text for event in said if isinstance(event, Caution)] == [
-        f"{schema.name} is passed over: it has no data",
-        f"{older.name} is passed over: it has no rows for public.accounts",
+        f"{schema.name} was skipped: it has no data",
+        f"{older.name} was skipped: it has no rows for public.accounts",
     ]
 
 

@@ -143,7 +143,7 @@ def test_a_killed_pg_dump_leaves_nothing(crm: Target, store: Path) -> None:
         with pytest.raises(Failed) as error:
             work.result(DEADLINE)
     assert str(error.value) == f'cannot back up database "{crm.dbname}": pg_dump ended with status -9'
-    assert error.value.hint == "Nothing is left behind. Make another one: lastgood backup."
+    assert error.value.hint == "Nothing is left behind. Create another one: lastgood backup."
     assert list(store.iterdir()) == []
 
 
@@ -207,7 +207,7 @@ def test_a_full_disk_leaves_nothing(
     assert passed == time_of_it
     assert str(error.value) == f'cannot back up database "{crm.dbname}" to "{store}": no space left on device'
     assert error.value.hint == (
-        "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
+        "Nothing is left behind. Free space there or name another folder with --store, then run the command again."
     )
     assert list(store.iterdir()) == []
 
@@ -220,7 +220,7 @@ def test_what_pg_dump_wrote_is_read_back(server: EmbeddedServer, crm: Target, st
     with fault.armed("emergency.after_dump", damage), pytest.raises(Failed) as error:
         take(crm, store)
     assert re.fullmatch(
-        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the database that it was made of: '
+        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the source database: '
         "content of public.contacts: digest [0-9a-f]{32} in the database, digest [0-9a-f]{32} in the dump",
         str(error.value),
     )
@@ -246,7 +246,7 @@ def test_a_backup_that_lacks_an_object_is_told_by_its_kind(crm: Target, store: P
     with fault.armed("emergency.after_dump", lose), pytest.raises(Failed) as error:
         take(crm, store)
     assert re.fullmatch(
-        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the database that it was made of: '
+        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the source database: '
         r"number of policies: \d+ \(with mine on public.contacts.*\) in the database, 0 in the dump",
         str(error.value),
     )

@@ -115,7 +115,7 @@ def test_while_a_drill_is_at_work_nothing_goes(made: Store) -> None:
         assert made.reasons(wish)["older.sql"] == "goes"
     drill = Journal.create(made.state, new_run(datetime.now(UTC)))
     drill.write("begun", kind="drill", live=made.target.dbname, **alive)
-    assert made.reasons(wish)["older.sql"] == f"drill {drill.run} is at work, and may read it"
+    assert made.reasons(wish)["older.sql"] == f"drill {drill.run} is running and may read it"
     drill.write("ended", status="done")
     assert made.reasons(wish)["older.sql"] == "goes"
 

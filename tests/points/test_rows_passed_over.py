@@ -103,7 +103,7 @@ def test_a_file_that_was_written_to_later_is_read_as_a_whole(live: Target, store
     said: list[Event] = []
     chosen = points.choose(store, database=live.dbname, owing=True, emit=said.append)
     assert chosen.point.path == older.path
-    assert [each.text.partition(" is passed over: ")[0] for each in said if isinstance(each, Caution)] == [
+    assert [each.text.partition(" was skipped: ")[0] for each in said if isinstance(each, Caution)] == [
         newer.path.name
     ]
 

@@ -149,7 +149,7 @@ def test_a_point_of_ours_that_is_damaged_is_seen(crm: Target, store: Path) -> No
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     (point,) = points.listing(store)
-    assert point.problem == f'cannot use "{path}": it has {len(whole) - 1} bytes, and had {len(whole)} when it was made'
+    assert point.problem == f'cannot use "{path}": it has {len(whole) - 1} bytes, but had {len(whole)} when it was made'
     path.write_bytes(b"")
     (point,) = points.listing(store)
     assert (point.size, point.problem) == (0, f'cannot use "{path}": it is empty')
@@ -184,7 +184,7 @@ def test_a_dump_that_is_damaged_at_its_head_is_seen(crm: Target, store: Path, du
     (store / "zeros.sql").write_bytes(bytes(5000) + whole[5000:])
     (store / "cut.sql.gz").write_bytes(gzip.compress(whole)[:5])
     assert {point.path.name: point.problem for point in points.listing(store)} == {
-        "app.sql": f'cannot use "{store}/app.sql": its beginning is not that of a dump',
+        "app.sql": f'cannot use "{store}/app.sql": it does not begin like a dump',
         "zeros.sql": f'cannot use "{store}/zeros.sql": it is nothing but NUL bytes, not a dump',
         "cut.sql.gz": f'cannot read "{store}/cut.sql.gz": its gzip data ends before its end, after 5 bytes',
     }

@@ -47,7 +47,7 @@ def test_a_changed_byte_outside_the_rows_is_told_by_the_sha_256(crm: Target, sto
         "differs",
         f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
     )
-    assert verdict.hint == "The file was changed, though not its rows. Choose another restore point: lastgood points."
+    assert verdict.hint == "The file was changed, but not its rows. Choose another restore point: lastgood points."
 
 
 def test_duplicate_rows_exchanged_do_not_cancel(crm: Target, store: Path) -> None:
@@ -120,7 +120,7 @@ def test_definitions_alone_and_rows_alone_are_partial(crm: Target, store: Path, 
     assert schema.hint == "Give the file with the rows too: lastgood restore SCHEMA DATA --into NAME."
     assert (data.state, data.message) == (
         "partial",
-        "it has no tables, only rows: there is nothing to put them into",
+        "it has no tables, only rows: no table exists to load them into",
     )
 
 
@@ -136,7 +136,7 @@ def test_every_database_of_a_cluster_dump_is_read(crm: Target, server: EmbeddedS
     told: list[Event] = []
     assert points.read_whole(point, emit=told.append).facts.rows == 552
     assert [event.text for event in told if isinstance(event, Note)] == [
-        f'it is a dump of a whole cluster, and "{crm.dbname}" the only database of an application in it'
+        f'it is a dump of a whole cluster; "{crm.dbname}" is its only application database'
     ]
     one = points.verify(point, database=crm.dbname)
     assert one.facts is not None and one.facts.rows == 552

@@ -108,7 +108,7 @@ class ReadableReading(Reading):
         self.maker = self.maker or self._strangers.maker
 
     @property
-    def tells_of_empty_tables(self) -> bool:
+    def has_empty_sections(self) -> bool:
         """Whether a table without rows would have an empty section of its own, as in pg_dump's own files."""
         return self.summary.marked and self.summary.has_data and self._strangers.behind is None
 

@@ -56,7 +56,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
         owing=True,
-        emit=points.overheard(emit, passed_over),
+        emit=points.collect_skipped(emit, passed_over),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
