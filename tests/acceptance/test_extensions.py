@@ -150,7 +150,7 @@ def test_rows_that_neither_a_file_nor_an_extension_has_a_table_for_are_left_out(
     rows, position = [each for each in report.skipped if "auth" in each.what]
     assert (rows.what, rows.why) == (
         "rows of auth.users",
-        "neither the files of the dump nor their extensions make this table",
+        "neither the files of the dump nor their extensions create this table",
     )
     assert position.what == "sequence position on auth.ids"
 

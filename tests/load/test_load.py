@@ -156,4 +156,4 @@ def test_only_a_table_that_nothing_else_has_to_do_with_is_emptied_for_frozen_row
         if made:
             connection.execute(made)
         with connection.transaction():
-            assert rows.untouched(connection, Relation("public", "t")) is untouched
+            assert rows.is_untouched(connection, Relation("public", "t")) is untouched

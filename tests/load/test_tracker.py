@@ -136,7 +136,7 @@ def test_a_whole_load(story: Story) -> None:
     assert told.seconds_left == pytest.approx(27, abs=1)
     story.tracker.begin([story.one(Work.INDEX)])
     story.now += 1.0
-    story.tracker.tell()
+    story.tracker.report()
     assert story.last.detail == "index public.a_idx"
     story.now += 2.0
     story.tracker.done([story.one(Work.INDEX)])
@@ -221,7 +221,7 @@ def test_rows_of_a_stream_take_no_time_before_they_come() -> None:
 
 def test_rows_that_were_not_read_back_teach_nothing_of_it(story: Story) -> None:
     story.do(story.one(Work.READ), 0.001)
-    story.tracker.tell(now=True)
+    story.tracker.report(now=True)
     assert Effort.READ not in story.tracker._estimate.lessons
     assert story.last.phases[3] == Phase("reading back", 3000, 4000, "bytes", story.last.phases[3].seconds_left)
 

@@ -103,9 +103,7 @@ def test_a_file_that_was_written_to_later_is_read_as_a_whole(live: Target, store
     said: list[Event] = []
     chosen = points.choose(store, database=live.dbname, owing=True, emit=said.append)
     assert chosen.point.path == older.path
-    assert [each.text.partition(" was skipped: ")[0] for each in said if isinstance(each, Caution)] == [
-        newer.path.name
-    ]
+    assert [each.text.partition(" was skipped: ")[0] for each in said if isinstance(each, Caution)] == [newer.path.name]
 
 
 def test_a_manifest_that_calls_a_command_rows_gets_the_whole_file_read(live: Target, store: Path) -> None:

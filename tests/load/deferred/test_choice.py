@@ -67,8 +67,8 @@ def test_what_waits(
             assert [name for _, name in chosen.division.unproved] == ["k"]
             if not looked_for:
                 assert chosen.remarks == (
-                    f'no index of "{live}" was used since its statistics began, so that they tell nothing: 2 that '
-                    f"could wait are built {'before' if replaces else 'after'} the reopening",
+                    f'no index of "{live}" has been used since its statistics were reset: 2 indexes that '
+                    f"could be deferred are built {'before' if replaces else 'after'} the reopening",
                 )
 
 

@@ -125,7 +125,7 @@ def test_nobody_has_to_wait_while_it_works_and_it_waits_for_nobody_for_long(scen
         other.execute("BEGIN")
         other.execute("UPDATE public.t SET a = a + 1 WHERE a = 5")
         working = pool.submit(scene.finish)
-        waits = f'index public.t_a: waits for process {other.info.backend_pid} of "postgres" (lastgood), in a trans'
+        waits = f'index public.t_a: waiting for process {other.info.backend_pid} of "postgres" (lastgood), in a trans'
         until(lambda: any(said.startswith(waits) for said in scene.said()))
         with scene.connect() as writer:
             writer.execute("SET lock_timeout = '2s'")
@@ -197,8 +197,8 @@ def test_only_one_can_be_at_it(scene: Scene) -> None:
             scene.finish()
         other.execute("COMMIT")
         working.result()
-    assert str(raised.value) == f'cannot finish run "{RUN}": somebody is at it already'
-    assert raised.value.hint == "Look at lastgood status to see how far it is."
+    assert str(raised.value) == f'cannot finish run "{RUN}": another session is already finishing it'
+    assert raised.value.hint == "Check its progress: lastgood status"
     assert raised.value.state == f'"{scene.name}" is open.'
 
 
@@ -228,8 +228,8 @@ def test_what_was_dropped_meanwhile_is_not_missed(scene: Scene) -> None:
     assert done.indexes == 1
     assert done.gone == ["index public.g", "foreign key t_p on public.t"]
     assert [event.text for event in scene.events if isinstance(event, Note)] == [
-        "index public.g is not needed any more: it, or its table, was dropped or renamed meanwhile",
-        "foreign key t_p on public.t is not needed any more: it, or its table, was dropped or renamed meanwhile",
+        "index public.g is no longer needed: it or its table was dropped or renamed",
+        "foreign key t_p on public.t is no longer needed: it or its table was dropped or renamed",
     ]
     assert scene.runs() == []
 
@@ -248,7 +248,7 @@ def test_what_the_server_refuses_is_told_and_the_rest_is_done(scene: Scene) -> N
         '  cannot validate foreign key t_p on public.t: insert or update on table "t" violates foreign key constraint '
         '"t_p"'
     )
-    assert raised.value.hint == f"When the cause is mended, run: lastgood resume {RUN}"
+    assert raised.value.hint == f"Fix the cause, then run: lastgood resume {RUN}"
     assert raised.value.state == f'"{scene.name}" is the restored database, open and complete in its data.'
     assert scene.states() == ["open", "done", "open"]
     with scene.connect() as connection:
@@ -284,7 +284,7 @@ def test_a_database_that_was_switched_away_is_left_alone(scene: Scene) -> None:
     other = scene.oid + 1
     with pytest.raises(Stopped) as raised:
         finish(scene.target, RUN, oid=other, emit=scene.events.append, cancelled=scene.stop.is_set)
-    assert str(raised.value) == f'cannot go on finishing run "{RUN}": "{scene.name}" is another database now'
+    assert str(raised.value) == f'cannot continue finishing run "{RUN}": "{scene.name}" is now another database'
     assert raised.value.state == f'"{scene.name}" is open.'
     assert scene.states() == ["open", "open", "open"]
 
@@ -310,10 +310,10 @@ def test_a_list_that_somebody_else_wrote_is_not_run(scene: Scene) -> None:
     with pytest.raises(Refused) as raised:
         scene.finish()
     assert str(raised.value) == (
-        f'cannot finish run "{RUN}": its list in "{scene.name}" holds what lastgood never writes'
+        f'cannot finish run "{RUN}": its list in "{scene.name}" has statements that lastgood does not write'
     )
     assert raised.value.hint == (
-        f'Look at the table "lastgood_{RUN}"."unfinished"; when it is of no use: DROP SCHEMA "lastgood_{RUN}" CASCADE'
+        f'Check the table "lastgood_{RUN}"."unfinished"; if it is not needed, run: DROP SCHEMA "lastgood_{RUN}" CASCADE'
     )
 
 
@@ -328,7 +328,7 @@ def test_a_list_of_somebody_elses_is_not_read(scene: Scene) -> None:
         ):
             remainder.read(connection, RUN)
         assert str(raised.value) == (
-            f'cannot read what run "{RUN}" left to do: permission denied for schema lastgood_{RUN}'
+            f'cannot read the deferred work of run "{RUN}": permission denied for schema lastgood_{RUN}'
         )
         assert raised.value.hint == "Connect as a superuser, or as the role that began the run."
     finally:

@@ -33,16 +33,13 @@ A
 """
 INDEX = "CREATE INDEX word_idx ON app.word USING btree (app.norm2(t));\n"
 REFRESH = "REFRESH MATERIALIZED VIEW app.words;\n"
-NEEDS = "a function that it calls names things without their schema; "
+NEEDS = "a function that it calls uses unqualified names; "
 
 
 def why(stage: Stage, path: str, *functions: str) -> str:
     if stage.server.major < 17:
         return f"{NEEDS}done with the search path {path}"
-    return (
-        f"{NEEDS}{', '.join(functions)} had the search path {path} for the length of this command, and has its own "
-        "definition again"
-    )
+    return f"{NEEDS}{', '.join(functions)} had the search path {path} for the duration of this command only"
 
 
 @pytest.mark.postgres(*MAJORS)
@@ -81,7 +78,7 @@ def test_strict_repairs_nothing(stage: Stage) -> None:
     _, hint = stage.fails(BODY + INDEX, Rules(strict=True, search_path="app, public"))
     assert hint == (
         "A table or view that the command needs does not exist. Run lastgood points to choose another restore point. "
-        "Without --strict it is repaired where that is possible, and the report tells how."
+        "Without --strict it is repaired if possible, and the report lists the repair."
     )
 
 
