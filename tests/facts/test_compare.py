@@ -297,7 +297,7 @@ def test_definitions_by_other_rules() -> None:
     comparison = compare(expected, found)
     assert comparison.differences == ()
     assert comparison.not_compared == (
-        "Definitions of objects were not compared: another version of lastgood made those of one side.",
+        "Definitions of objects were not compared: those of one side come from another version of lastgood.",
     )
     (difference,) = compare(expected, found.model_copy(update={"object_counts": {"view": 2}})).differences
     assert difference.of == "number of views"
@@ -339,5 +339,5 @@ def test_objects_known_of_one_side_only() -> None:
     known = Facts(origin="database", object_counts={"view": 1})
     comparison = compare(known, Facts(origin="dump"))
     assert comparison.differences == ()
-    assert comparison.not_compared == ("Schema objects were not compared: they are known of one side only.",)
+    assert comparison.not_compared == ("Schema objects were not compared: only one side has them.",)
     assert compare(Facts(origin="dump"), Facts(origin="database")).not_compared == ()

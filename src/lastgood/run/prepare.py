@@ -136,7 +136,7 @@ def prepare(request: Request, emit: Emit) -> Prepared:
             steps=_steps(request),
         )
     seconds = time.monotonic() - started
-    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.said}"))
+    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.summary}"))
     division = choice.division if choice is not None else None
     return Prepared(
         request,
