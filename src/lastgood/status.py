@@ -19,7 +19,7 @@ from lastgood.dump.statements import Kind
 from lastgood.errors import Refused
 from lastgood.journal.past_runs import DrillDue, drill_due
 from lastgood.load.deferred import remainder
-from lastgood.load.deferred.watch import said
+from lastgood.load.deferred.watch import activity
 from lastgood.load.deferred.work import lock_key
 from lastgood.models import Document, Frozen
 from lastgood.plan.unfinished import Unfinished, unfinished
@@ -334,7 +334,7 @@ def _finishing(target: Target, live: Database) -> tuple[Finishing, ...]:
                     indexes_left=indexes,
                     foreign_keys_left=len(left) - indexes,
                     working=f'"{row[2]}", as "{row[1]}", server process {row[0]}' if row is not None else "",
-                    doing=said(connection, row[0]).removeprefix(": ") if row is not None else "",
+                    doing=activity(connection, row[0]).removeprefix(": ") if row is not None else "",
                     commands=() if row is not None else (f"lastgood resume {run}",),
                 )
             )

@@ -256,8 +256,7 @@ def test_a_shadow_that_differs_in_one_row_is_never_switched_to(stage: Stage) -> 
         rollback.run(prepared)
     error = raised.value
     assert str(error).startswith(
-        f'cannot use "{prepared.plan.shadow}": 1 difference from the restore point\n'
-        "  public.account: expected digest "
+        f'cannot use "{prepared.plan.shadow}": 1 difference from the restore point\n  public.account: expected digest '
     )
     assert error.exit_status == 5
     assert error.state == f'"{stage.live}" was not touched and is open.'

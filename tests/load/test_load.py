@@ -1,4 +1,4 @@
-"""Loading small dumps into a real server: what the engine does beside the order of things."""
+"""Loads of small dumps into a real server: the engine's work apart from the order of tasks."""
 
 from __future__ import annotations
 

@@ -1,5 +1,4 @@
-"""Which column says when a row was written: by names in several languages and by defaults, never a time of another
-kind."""
+"""The column with the time of writing: by names in several languages and by defaults, never a time of another kind."""
 
 from __future__ import annotations
 
@@ -32,7 +31,7 @@ NOW = "now()"
         *("data_modifica", "gewijzigd_op", "atualizado_em"),
     ],
 )
-def test_a_name_tells(name: str) -> None:
+def test_a_name_decides(name: str) -> None:
     assert writing_column([Column("due_at", True), Column(name, True)]) == Column(name, True)
 
 
@@ -77,7 +76,7 @@ def test_a_name_tells(name: str) -> None:
 @pytest.mark.parametrize("default", ["", NOW])
 def test_a_time_of_another_kind_does_not(name: str, default: str) -> None:
     if default and name in ("date", "time", "at", "created_by", "last_login"):
-        return  # what has the present as its default was written then
+        return  # a default of the present is the time of writing
     assert writing_column([Column(name, True, default)]) is None
 
 
@@ -89,7 +88,7 @@ def test_a_time_of_another_kind_does_not(name: str, default: str) -> None:
         *("(now())::timestamp without time zone", "transaction_timestamp()", "('now'::text)::timestamp with time zone"),
     ],
 )
-def test_a_default_of_the_present_tells(default: str) -> None:
+def test_a_default_of_the_present_decides(default: str) -> None:
     assert writing_column([Column("noted", True, default)]) == Column("noted", True, default)
 
 

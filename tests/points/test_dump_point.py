@@ -1,4 +1,4 @@
-"""Making a restore point: one snapshot, nothing left when it fails, no secrets."""
+"""Creation of a restore point: one snapshot, nothing left after a failure, no secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEADLINE = 30.0
 
 @contextmanager
 def locked(target: Target, table: str) -> Iterator[None]:
-    """Nobody else can read the table."""
+    """Lock the table against readers."""
     with target.connect() as connection:
         connection.execute("BEGIN")
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier("public", table)))
@@ -43,7 +43,7 @@ def locked(target: Target, table: str) -> Iterator[None]:
 
 
 def our_pg_dump() -> psutil.Process | None:
-    """The pg_dump that this process has started."""
+    """The pg_dump process that this process has started."""
     for process in psutil.Process().children():
         if process.name() == "pg_dump":
             return process
@@ -236,7 +236,7 @@ def test_what_pg_dump_wrote_is_read_back(server: EmbeddedServer, crm: Target, st
     assert list(store.iterdir()) == []
 
 
-def test_a_backup_that_lacks_an_object_is_told_by_its_kind(crm: Target, store: Path) -> None:
+def test_a_backup_that_lacks_an_object_is_reported_with_its_kind(crm: Target, store: Path) -> None:
     def lose() -> None:
         (partial,) = store.iterdir()
         partial.write_bytes(re.sub(rb"CREATE POLICY .*?;\n", b"", partial.read_bytes(), flags=re.DOTALL))
@@ -259,20 +259,20 @@ def test_a_backup_that_lacks_an_object_is_told_by_its_kind(crm: Target, store: P
 def test_the_password_is_seen_nowhere(server: EmbeddedServer, crm: Target, store: Path) -> None:
     secret = "p@ss:w/rd%21"
     target = Target({**crm.keywords, "password": secret})
-    said: list[str] = []
+    texts: list[str] = []
     with locked(crm, "contacts"), in_background(lambda: take(target, store)) as work:
         until(lambda: our_pg_dump() is not None)
         process = our_pg_dump()
         assert process is not None
-        said.append(" ".join(process.cmdline()))
+        texts.append(" ".join(process.cmdline()))
         process.kill()
         with pytest.raises(Failed) as error:
             work.result(DEADLINE)
-        said += [str(error.value), repr(error.value), error.value.hint, str(error.value.__cause__)]
+        texts += [str(error.value), repr(error.value), error.value.hint, str(error.value.__cause__)]
     point = take(target, store)
-    said += [manifest_path(point.path).read_text(), point.path.read_text(), repr(point)]
-    assert "--dbname=" in said[0]
-    assert [text for text in said if secret in text or "p%40ss" in text] == []
+    texts += [manifest_path(point.path).read_text(), point.path.read_text(), repr(point)]
+    assert "--dbname=" in texts[0]
+    assert [text for text in texts if secret in text or "p%40ss" in text] == []
 
 
 def test_no_server_and_no_folder(server: EmbeddedServer, crm: Target, store: Path) -> None:

@@ -1,4 +1,4 @@
-"""What is found in a folder, and when each dump was made."""
+"""The restore points in a folder, and the time of each dump."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def test_nothing_and_no_folder(store: Path) -> None:
 
 
 @ALL
-def test_dumps_are_told_by_content(crm: Target, store: Path, dump: Dump) -> None:
+def test_dumps_are_recognized_by_content(crm: Target, store: Path, dump: Dump) -> None:
     plain = dump(crm, store / "plain.backup")
     dump(crm, store / "custom.sql", "-Fc")
     dump(crm, store / "folder", "-Fd")
@@ -111,14 +111,14 @@ def test_the_time_of_a_foreign_dump(
 
 @ALL
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Tokyo"])
-def test_the_header_of_a_verbose_dump_tells(berlin: None, crm: Target, store: Path, dump: Dump, zone: str) -> None:
+def test_the_header_of_a_verbose_dump_decides(berlin: None, crm: Target, store: Path, dump: Dump, zone: str) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     path = dump(crm, store / "app_20200101_000000.sql", "-v", zone=zone)
     after = datetime.now(UTC)
     point = look_at(path)
     assert point is not None
     if zone == "Asia/Tokyo":
-        # "JST" could be anybody's: the name is better evidence than a guess.
+        # "JST" is ambiguous: the name is better evidence than a guess.
         assert (point.made_at, point.time_source) == (datetime(2019, 12, 31, 23, tzinfo=UTC), "name")
     else:
         assert before <= point.made_at <= after
@@ -127,7 +127,7 @@ def test_the_header_of_a_verbose_dump_tells(berlin: None, crm: Target, store: Pa
 
 @ALL
 @pytest.mark.parametrize(("form", "compressed"), [("-Fc", False), ("-Ft", False), ("-Fd", False), ("-Fc", True)])
-def test_an_archives_header_tells(
+def test_an_archives_header_decides(
     berlin: None, crm: Target, store: Path, dump: Dump, form: str, compressed: bool
 ) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -186,7 +186,7 @@ def test_a_dump_that_is_damaged_at_its_head_is_seen(crm: Target, store: Path, du
     assert {point.path.name: point.problem for point in points.listing(store)} == {
         "app.sql": f'cannot use "{store}/app.sql": it does not begin like a dump',
         "zeros.sql": f'cannot use "{store}/zeros.sql": it is nothing but NUL bytes, not a dump',
-        "cut.sql.gz": f'cannot read "{store}/cut.sql.gz": its gzip data ends before its end, after 5 bytes',
+        "cut.sql.gz": f'cannot read "{store}/cut.sql.gz": unexpected end of gzip data after 5 bytes',
     }
     for point in points.listing(store):
         assert points.verify(point).state in ("corrupt", "incomplete")

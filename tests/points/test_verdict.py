@@ -1,4 +1,4 @@
-"""Valid, incomplete, corrupt, unsafe, or something else than was written down."""
+"""Valid, incomplete, corrupt, unsafe, or different from the manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Dump = Callable[..., Path]
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 
 
-def test_one_changed_value_is_told_with_its_table(crm: Target, store: Path) -> None:
+def test_one_changed_value_is_reported_with_its_table(crm: Target, store: Path) -> None:
     point = take(crm, store)
     whole = point.path.read_bytes()
     point.path.write_bytes(whole.replace(b"contact 77\t", b"contact 78\t"))
@@ -37,7 +37,7 @@ def test_one_changed_value_is_told_with_its_table(crm: Target, store: Path) -> N
     assert verdict.facts is not None
 
 
-def test_a_changed_byte_outside_the_rows_is_told_by_the_sha_256(crm: Target, store: Path) -> None:
+def test_a_changed_byte_outside_the_rows_is_detected_by_the_sha_256(crm: Target, store: Path) -> None:
     point = take(crm, store)
     whole = point.path.read_bytes()
     assert whole.count(b"-- Name: contacts; Type: TABLE;") == 1
@@ -73,14 +73,14 @@ def test_cut_off(crm: Target, store: Path, form: Form) -> None:
         assert verdict.state in ("incomplete", "corrupt"), share
         assert verdict.message
         assert verdict.facts is None
-    # A plain dump without its last byte is complete: only what was written down tells.
+    # A plain dump without its last byte is complete: only the manifest reveals the change.
     file.write_bytes(whole[:-1])
     assert points.verify(point).state == ("differs" if form == "plain" else verdict.state)
     file.unlink()
     assert not points.verify(point).valid
 
 
-def test_a_cut_in_the_rows_says_where(crm: Target, store: Path) -> None:
+def test_a_cut_in_the_rows_is_located(crm: Target, store: Path) -> None:
     point = take(crm, store)
     whole = point.path.read_bytes()
     start = whole.index(b"COPY public.contacts")
@@ -133,9 +133,9 @@ def test_every_database_of_a_cluster_dump_is_read(crm: Target, server: EmbeddedS
     connection_string, _ = crm.child()
     run(server, "pg_dumpall", "-d", connection_string, "-f", path, *leave_out)
     point = points.find(store, "cluster.sql")
-    told: list[Event] = []
-    assert points.read_whole(point, emit=told.append).facts.rows == 552
-    assert [event.text for event in told if isinstance(event, Note)] == [
+    events: list[Event] = []
+    assert points.read_whole(point, emit=events.append).facts.rows == 552
+    assert [event.text for event in events if isinstance(event, Note)] == [
         f'it is a dump of a whole cluster; "{crm.dbname}" is its only application database'
     ]
     one = points.verify(point, database=crm.dbname)

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lastgood.dump.ending import LOOK
+from lastgood.dump.ending import INSPECT
 from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.makers import maker_of_comment
@@ -54,7 +54,7 @@ def _glance(point: RestorePoint) -> Glance:
     plain = source.kind in ("plain", "set") and not source.compression
     if plain and not all(_ends_well(file) for file in files if file.suffix == ".sql" or len(files) == 1):
         if maker := _maker(files[0]):
-            raise Foreign(f'cannot use "{point.path}": it is an export of {maker}, not of pg_dump', hint=LOOK)
+            raise Foreign(f'cannot use "{point.path}": it is an export of {maker}, not of pg_dump', hint=INSPECT)
         raise Incomplete(
             f'cannot use "{point.path}": it ends without the line "-- PostgreSQL database dump complete"',
             hint="See which part of it is readable: lastgood points verify",

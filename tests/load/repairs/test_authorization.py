@@ -55,7 +55,7 @@ def test_a_member_grants_in_the_roles_name(roles: Stage) -> None:
 
 
 @pytest.mark.postgres(*MAJORS)
-def test_who_is_no_member_grants_in_his_own_name(roles: Stage) -> None:
+def test_a_role_without_membership_grants_in_its_own_name(roles: Stage) -> None:
     twice = f"{MEMBER};\nGRANT SELECT ON TABLE public.t TO {STRANGER};\nSET SESSION AUTHORIZATION {STRANGER}"
     text = GRANTS.format(member=MEMBER, by=twice, reader=READER)
     loaded = roles.load(text, user=OURS)

@@ -150,7 +150,7 @@ def test_an_object_that_no_extension_brought_is_not_left_out(stage: Stage) -> No
     )
 
 
-def test_an_index_on_an_altered_function_tells_what_to_run(stage: Stage) -> None:
+def test_an_index_on_an_altered_function_has_a_hint(stage: Stage) -> None:
     stage.execute(
         "CREATE FUNCTION public.fold(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",
         "CREATE FUNCTION public.fold(text, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",

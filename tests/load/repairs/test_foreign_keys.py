@@ -1,4 +1,4 @@
-"""Rows without a match: told with their number and keys, and let in where the operator allows it."""
+"""Rows without a match: reported with their number and keys, and accepted if the operator allows it."""
 
 from __future__ import annotations
 

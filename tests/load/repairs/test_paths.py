@@ -53,10 +53,10 @@ def test_an_index_and_a_view_get_the_live_databases_search_path(stage: Stage) ->
     assert stage.rows("SELECT indisvalid FROM pg_index WHERE indexrelid = 'app.word_idx'::regclass") == [(True,)]
     assert stage.rows("SELECT DISTINCT proconfig FROM pg_proc WHERE proname = 'norm2'") == [(None,)]
     with stage.connect() as connection:
-        told = analyze(connection, sql.Identifier("app", "word"))
-        assert told == 'relation "lookup" does not exist; ANALYZE fails there in the live database, too'
+        reason = analyze(connection, sql.Identifier("app", "word"))
+        assert reason == 'relation "lookup" does not exist; ANALYZE fails there in the live database, too'
         assert analyze(connection, sql.Identifier("app", "lookup")) is None
-    assert stage.cautions[-1] == Caution(f"the planner has no statistics of app.word: {told}")
+    assert stage.cautions[-1] == Caution(f"the planner has no statistics of app.word: {reason}")
 
 
 @pytest.mark.postgres(15, 18)
