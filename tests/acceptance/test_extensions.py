@@ -451,6 +451,6 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
         with pytest.raises(Failed) as raised:
             restore(stage.request.target, stage.request.store, point.path.name, f"{stage.live}_copy")
         assert raised.value.message == (
-            'cannot put back index public.my_idx of extension "minitab": the manifest has a command for it that '
+            'cannot put back index public.my_idx of extension "minitab": the manifest has a command that '
             f"lastgood does not write: {bad}"
         )

@@ -51,8 +51,8 @@ def test_rows_without_a_match_are_let_in_on_request(stage: Stage) -> None:
     assert [(each.what, each.why) for each in report.repaired] == [
         (
             "foreign key entry_account_fkey on public.entry",
-            "1 row has no match in public.account, 99999 for example; it was added NOT VALID, and holds for new rows "
-            "only",
+            "1 row has no match in public.account, 99999 for example; it was added NOT VALID, and applies to new "
+            "rows only",
         )
     ]
     assert report.not_compared == (

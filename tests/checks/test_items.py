@@ -117,8 +117,7 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
     assert outcome.document["point"]["path"] == str(old)
     assert said(item(outcome, "restore_point"), "WARN") == [
         (
-            f'a newer one is not valid: {new.name}: cannot use "{new}": its bytes are not those that were written '
-            "(SHA-256)",
+            f'a newer one is not valid: {new.name}: cannot use "{new}": its SHA-256 differs from that in its manifest',
             "measured",
             "What is wrong with it, and where: lastgood points verify",
         )

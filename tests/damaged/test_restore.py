@@ -279,7 +279,7 @@ def test_a_custom_archive_with_one_damaged_table(stage: Stage) -> None:
     assert tables["a_first"].state != "whole"
     assert (tables["b_second"].state, tables["b_second"].rows) == ("whole", ROWS)
     assert (tables["c_third"].state, tables["c_third"].rows) == ("whole", 1000)
-    assert "pg_restore stopped" in report.damage[0]
+    assert "pg_restore failed" in report.damage[0]
 
 
 def test_the_manifest_has_the_expected_rows(stage: Stage) -> None:
@@ -331,7 +331,7 @@ def test_files_of_one_dump_and_one_database_of_a_cluster(stage: Stage) -> None:
     with pytest.raises(BadPoint) as error:
         restore_readable(stage.live, stage.store, ["cluster.sql"], stage.into)
     assert str(error.value) == ("cannot use the dump: it is of a whole cluster, and no database was selected")
-    assert error.value.hint == "Name it with --database."
+    assert error.value.hint == "Select one with --database."
     report = restore_readable(stage.live, stage.store, ["cluster.sql"], stage.into, database_name=stage.live.dbname)
     assert [(table.name, table.state) for table in report.tables] == [
         ("a_first", "whole"),

@@ -65,7 +65,7 @@ def cuts_are_found(server: EmbeddedServer, folder: Path, whole: bytes) -> None:
             except Incomplete as error:
                 assert str(error) in (
                     f'cannot read "{folder}": its file "{path.name}" is truncated',
-                    *(f'cannot read "{folder}": it holds the large object "{name}", {NOT_NAMED}' for name in OBJECTS),
+                    *(f'cannot read "{folder}": it has the large object "{name}", {NOT_NAMED}' for name in OBJECTS),
                 )
                 assert error.hint == CUT_OFF
                 continue
@@ -104,7 +104,7 @@ def test_a_large_object_that_no_list_names_is_found(server: EmbeddedServer, made
     listed.write_bytes(b"".join(lines[:2]))
     with pytest.raises(Incomplete) as raised:
         text_of(server, folder)
-    assert str(raised.value) == (f'cannot read "{folder}": it holds the large object "blob_44", {NOT_NAMED}')
+    assert str(raised.value) == (f'cannot read "{folder}": it has the large object "blob_44", {NOT_NAMED}')
     assert raised.value.hint == CUT_OFF
 
 

@@ -399,16 +399,20 @@ FOREIGN = [
     (
         b"\x02\x21\x4c\x18\x64",
         "it is lz4 data of the old kind, not a dump",
-        'Decompress it with "lz4 -d", and use the result.',
+        'Decompress it with "lz4 -d" and use the result.',
     ),
     (b"SQLite format 3\0", "it is an SQLite database, not a dump", ANOTHER),
     (b"-- MySQL dump 10.13\n", "it is a dump of MySQL or MariaDB, not of PostgreSQL", ANOTHER),
     (b"age-encryption.org/v1\n", "it is encrypted with age, not a dump", "Decrypt it first."),
-    (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", 'Run "git lfs pull" where it lies.'),
+    (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", 'Run "git lfs pull" in its folder.'),
     ("\ufeff-- PostgreSQL".encode("utf-16-le"), f"it is {UTF16}, not a dump", ICONV),
     ("\ufeff-- PostgreSQL".encode("utf-16-be"), f"it is {UTF16}, not a dump", ICONV),
     ("-- PostgreSQL".encode("utf-16-le"), f"it is {UTF16}, not a dump", ICONV),
-    (bytes(5000), "it is nothing but NUL bytes, not a dump", "Its content was never written, or is lost"),
+    (
+        bytes(5000),
+        "it is nothing but NUL bytes, not a dump",
+        "Choose another restore point: its content was never written, or is lost",
+    ),
     (bytes(range(256)), "it is binary data of an unknown kind, not a dump", ANOTHER),
     (
         gzip.compress(b"<html>", mtime=0),

@@ -300,19 +300,19 @@ CORRUPT = [
     ),
     (
         b"SELECT 1;\nSELECT '\0a",
-        "it holds a NUL byte in line 2 (byte 18), which no dump contains",
+        "it has a NUL byte in line 2 (byte 18), which no dump contains",
         "The file is damaged, or not a plain dump: choose another restore point.",
         (2, 18),
     ),
     (
         b"COPY t FROM stdin;\n1\n2\0x\n\\.\n",
-        "it holds a NUL byte in line 3 (byte 22), which no dump contains",
+        "it has a NUL byte in line 3 (byte 22), which no dump contains",
         "The file is damaged, or not a plain dump: choose another restore point.",
         (3, 22),
     ),
     (
         b"SELECT 1;\n" + bytes(100),
-        "it holds NUL bytes from line 2 (byte 10) on, which is typical of a file whose end was never written",
+        "it has NUL bytes from line 2 (byte 10), which is typical of a file whose end was never written",
         "Choose another restore point.",
         (2, 10),
     ),

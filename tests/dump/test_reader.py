@@ -627,7 +627,7 @@ def test_noise_before_the_header_is_skipped() -> None:
 
 
 def test_nul_bytes() -> None:
-    assert str(refused(WHOLE.replace(b"one", b"o\0e"), Corrupt)).startswith("cannot read the dump: it holds a NUL byte")
+    assert str(refused(WHOLE.replace(b"one", b"o\0e"), Corrupt)).startswith("cannot read the dump: it has a NUL byte")
 
 
 # INSERTs -------------------------------------------------------------------------------------------------------

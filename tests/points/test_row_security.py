@@ -97,8 +97,8 @@ def test_a_backup_of_what_no_dump_may_hold(
         connection.execute("CREATE FUNCTION public.f(text) RETURNS text LANGUAGE internal AS 'pg_read_file_all'")
     with pytest.raises(Failed) as refused:
         take(server.target(name), store)
-    assert 'makes a function in the language "internal" outside an extension' in refused.value.message
+    assert 'creates a function in the language "internal" outside an extension' in refused.value.message
     assert refused.value.hint == (
-        "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump, "
-        "and pg_restore or psql."
+        "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump "
+        "with pg_restore or psql."
     )

@@ -137,7 +137,7 @@ def test_strict_stops_at_the_first_of_them(stage: Stage) -> None:
 def test_strict_stops_at_what_a_rule_leaves_out(stage: Stage) -> None:
     message, hint = stage.fails("DROP TABLE public.t;\n", Rules(strict=True))
     assert message == (
-        'cannot load line 13 of "good.sql" (byte 269, drop on public.t): it drops something, and a new database has '
+        'cannot load line 13 of "good.sql" (byte 269, drop on public.t): it drops an object, but a new database has '
         "nothing to drop"
     )
     assert hint == "Without --strict it is left out, and the report lists it."
