@@ -34,7 +34,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import Manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
-from lastgood.points.store import look_at
+from lastgood.points.store import point_at
 from lastgood.points.verdict import verify
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
@@ -268,7 +268,7 @@ def test_fuzz_a_damaged_foreign_dump_is_looked_at_and_read_or_refused(
         path = damaged(tmp_path, data, damage)
         outcome(path, damage)
         with limit(SECONDS):
-            look_at(path)
+            point_at(path)
 
 
 @pytest.mark.parametrize("form", ["plain", "inserts", "uncompressed"])

@@ -16,7 +16,7 @@ from lastgood.errors import BadPoint, Corrupt
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_of, manifest_path
 from lastgood.points.point import TimeSource
-from lastgood.points.store import look_at
+from lastgood.points.store import point_at
 from lastgood.postgres.server import Target
 
 Dump = Callable[..., Path]
@@ -104,7 +104,7 @@ def test_the_time_of_a_foreign_dump(
     assert b"Dumped from database version" in path.read_bytes()
     written = datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()
     os.utime(path, (written, written))
-    point = look_at(path)
+    point = point_at(path)
     assert point is not None
     assert (point.made_at, point.time_source, point.manifest) == (moment, source, None)
 
@@ -115,7 +115,7 @@ def test_the_header_of_a_verbose_dump_decides(berlin: None, crm: Target, store: 
     before = datetime.now(UTC) - timedelta(seconds=1)
     path = dump(crm, store / "app_20200101_000000.sql", "-v", zone=zone)
     after = datetime.now(UTC)
-    point = look_at(path)
+    point = point_at(path)
     assert point is not None
     if zone == "Asia/Tokyo":
         # "JST" is ambiguous: the name is better evidence than a guess.
@@ -135,7 +135,7 @@ def test_an_archives_header_decides(
     after = datetime.now(UTC)
     if compressed:
         path.write_bytes(gzip.compress(path.read_bytes()))
-    point = look_at(path)
+    point = point_at(path)
     assert point is not None
     if compressed:
         assert (point.made_at, point.time_source) == (datetime(2019, 12, 31, 23, tzinfo=UTC), "name")

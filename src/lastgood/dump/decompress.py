@@ -20,7 +20,7 @@ from lastgood.errors import Corrupt, Incomplete
 
 Compression = Literal["", "gzip", "zstd", "lz4", "xz", "bzip2"]
 Method = Literal[Compression, "zlib"]
-"""Includes zlib, which is only recognized inside other files, because two bytes of text may look like it."""
+"""With zlib, which is only recognized inside other files, because two bytes of text may look like it."""
 
 READ = 1 << 18
 _CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."

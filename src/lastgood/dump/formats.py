@@ -20,8 +20,8 @@ from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 from lastgood.process import run
 
 PgRestore = Callable[[tuple[int, int, int]], Path]
-"""Finds a pg_restore for an archive version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's. May raise
-Refused when none is installed."""
+"""A function that finds a pg_restore for an archive version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and
+18's. May raise Refused when none is installed."""
 
 # The number of bytes to hash at a time.
 HASHED = 1 << 20

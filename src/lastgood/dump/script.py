@@ -91,7 +91,7 @@ class Script:
 
 
 class Recorder:
-    """Converts entries to items. ``number`` is that of the section or bulk of the latest entry."""
+    """A converter from entries to items. ``number`` is that of the section or bulk of the latest entry."""
 
     def __init__(self, script: Script) -> None:
         self._script = script

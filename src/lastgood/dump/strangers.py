@@ -58,7 +58,7 @@ class Strangers:
 
     @property
     def error(self) -> Foreign | None:
-        """Why the text is no restore point; None if pg_dump wrote all of the text read so far."""
+        """The reason why the text is no restore point; None if pg_dump wrote all of the text read so far."""
         if self.maker:
             return Foreign(f"cannot use the dump: it is an export of {self.maker}, not of pg_dump", hint=INSPECT)
         return self._first

@@ -185,7 +185,7 @@ def _newest(expected: TableFacts, found: TableFacts, differences: list[Differenc
 
 
 def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules, other: DigestRules) -> str:
-    """Why unequal digests of these two would prove nothing; empty if they are comparable."""
+    """The reason why unequal digests of these two would prove nothing; empty if they are comparable."""
     for side in (expected, found):
         if side.digest is None:
             return side.why_no_digest or "its rows have no digest"

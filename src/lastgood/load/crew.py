@@ -24,7 +24,7 @@ from lastgood.load.work import Job, settle
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
-"""Opens a session in autocommit mode in the database that is loaded; its argument is the purpose."""
+"""A function that opens a session in autocommit mode in the database that is loaded; its argument is the purpose."""
 
 NO_CONNECTION_LEFT = "53300"
 

@@ -57,7 +57,7 @@ class Limit:
 
     @property
     def why(self) -> str:
-        """Why a table was not compared."""
+        """The reason why a table was not compared."""
         if not self.seconds:
             return "content comparison is turned off"
         return f"no time was left ({duration(self.seconds)})"
@@ -213,7 +213,7 @@ def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | N
 
 
 def _why(comparison: Comparison, key: Key) -> str:
-    """Why the digests of a table could not be compared, as reported by ``compare``."""
+    """The reason why the digests of a table could not be compared, as reported by ``compare``."""
     name = f'"{key[0]}.{key[1]}"'
     sentence = next((each for each in comparison.not_compared if name in each), "")
     return sentence.partition(": ")[2].rstrip(".") or "its digests cannot be compared"

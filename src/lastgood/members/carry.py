@@ -26,7 +26,7 @@ from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
 Report = Callable[[str, str], object]
-"""Gets the name of a part that was carried over, and how."""
+"""A function that gets the name of a part that was carried over, and how."""
 
 PUT_BACK = "no dump holds it: put back as it was"
 NOT_PUT_BACK = "no dump holds it, and it was not put back: it stays in the kept database only"

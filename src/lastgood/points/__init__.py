@@ -6,7 +6,7 @@ from lastgood.points.choosing import choose, collect_skipped, find, from_here, g
 from lastgood.points.glance import Glance, glanced
 from lastgood.points.partial import Lack, Orphans, Partial, check_restorable
 from lastgood.points.point import RestorePoint, source_of
-from lastgood.points.store import listing, look_at
+from lastgood.points.store import listing, point_at
 from lastgood.points.verdict import Verdict, Whole, read_whole, state_of, verify
 
 __all__ = [
@@ -29,10 +29,10 @@ __all__ = [
     "gather",
     "glanced",
     "listing",
-    "look_at",
     "may_lack",
     "name_in",
     "outside",
+    "point_at",
     "read_whole",
     "source_of",
     "state_of",

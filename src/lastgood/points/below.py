@@ -17,7 +17,7 @@ from time import monotonic
 from lastgood.dump.file_set import files_of_set
 from lastgood.errors import LastgoodError
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import listing, look_at, newest_first, plainly_a_dump
+from lastgood.points.store import listing, newest_first, plainly_a_dump, point_at
 
 DEPTH = 2
 FOLDERS = 400
@@ -86,7 +86,7 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
             together = files_of_set(folder) if depth and folder not in skip else ()
         except OSError:
             continue
-        if together and (point := _point_at(folder)) is not None:
+        if together and (point := _readable_point(folder)) is not None:
             yield point
         for entry in entries:
             if entry.name.startswith(".") or monotonic() > until or files > FILES:
@@ -95,17 +95,17 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     if (path / "toc.dat").exists():
-                        if folder not in skip and (point := _point_at(path)) is not None:
+                        if folder not in skip and (point := _readable_point(path)) is not None:
                             yield point
                     elif depth < DEPTH and entry.name not in _PASSED_BY:
                         waiting.append((path, depth + 1))
                 elif entry.is_file(follow_symlinks=False) and folder not in skip and path not in together:
                     files += 1
-                    if plainly_a_dump(path) and (point := _point_at(path)) is not None:
+                    if plainly_a_dump(path) and (point := _readable_point(path)) is not None:
                         yield point
 
 
-def _point_at(path: Path) -> RestorePoint | None:
+def _readable_point(path: Path) -> RestorePoint | None:
     with suppress(OSError, LastgoodError):
-        return look_at(path)
+        return point_at(path)
     return None

@@ -18,7 +18,7 @@ from lastgood.facts import Facts
 from lastgood.points.below import all_points, elsewhere, named
 from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import look_at
+from lastgood.points.store import point_at
 from lastgood.points.verdict import Whole, read_whole
 
 SHOWN = 10
@@ -71,7 +71,7 @@ def choose(
 
 @dataclass(frozen=True, slots=True)
 class Contents:
-    """What is known of a restore point: its facts, None where they are unknown, and what it lacks."""
+    """The known contents of a restore point: its facts, None where they are unknown, and what it lacks."""
 
     facts: Facts | None
     lack: Lack | None = None
@@ -177,7 +177,7 @@ def find(store: Path, name: str) -> RestorePoint:
         if in_store and links.leads_out(path, store):
             raise links.outside(path)
         if path.exists():
-            point = look_at(path, within=store if in_store else None)
+            point = point_at(path, within=store if in_store else None)
             # A file that does not look like a dump is still read when it is named, to report what is wrong with it.
             return point if point is not None else _unknown(path)
     there = all_points(store)

@@ -27,7 +27,7 @@ JOURNALS = 50
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Why a restore point is kept. ``always``: even when it is named."""
+    """The reason why a restore point is kept. ``always``: even when it is named."""
 
     why: str
     always: bool

@@ -1,5 +1,4 @@
-"""What a restore point lacks of its source database: a partial dump is a valid file, but can't replace a whole
-database.
+"""Detection of partial restore points: a partial dump is a valid file, but can't replace a whole database.
 
 Objects that a dump omits without a trace (comments, a table that nothing refers to) cannot be detected.
 """
@@ -35,7 +34,7 @@ class Partial(BadPoint):
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What a restore point lacks. ``short`` completes "it has no"; ``message`` is the whole sentence, with its
+    """The missing part of a restore point. ``short`` completes "it has no"; ``message`` is the whole sentence, with its
     ``hint``.
 
     A point without ``rows`` or ``data`` can be restored to a database without them; one without ``tables`` or
@@ -54,7 +53,7 @@ class Lack:
 
 
 def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
-    """What a restore point lacks to replace a whole database; None when nothing is known to be missing.
+    """The part that a restore point lacks to replace a whole database; None when nothing is known to be missing.
 
     A point made by lastgood always covers the whole database, even an empty one: its manifest records that.
     """

@@ -48,10 +48,10 @@ def listing(store: Path) -> list[RestorePoint]:
             f'cannot look for restore points in "{store}": {(error.strerror or str(error)).lower()}',
             hint="Name the folder with --store.",
         ) from error
-    found = [point for point in [look_at(store)] if point is not None] if together else []
+    found = [point for point in [point_at(store)] if point is not None] if together else []
     for path in entries:
         if path not in together and not path.name.startswith(".") and not path.name.endswith((SUFFIX, ".partial")):
-            point = look_at(path, within=store)
+            point = point_at(path, within=store)
             if point is not None:
                 found.append(point)
     return newest_first(found)
@@ -74,7 +74,7 @@ def plainly_a_dump(path: Path) -> bool:
     return _HEADER in head or head.startswith(_ARCHIVES) or path.suffix.lower() in _COMPRESSED
 
 
-def look_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
+def point_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
     """The restore point at ``path``, None for any other file. Reads its beginning and its manifest only.
 
     ``within``: the store that contains it. A symbolic link that leads out of the store is not followed.
@@ -83,12 +83,12 @@ def look_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
         if within is not None and links.leads_out(path, within):
             raise links.outside(path)
         with contained(path):
-            return _look_at(path)
+            return _point_at(path)
     except LastgoodError as error:
         return _damaged(path, str(error)) if _NAMED_SO.search(path.name) else None
 
 
-def _look_at(path: Path) -> RestorePoint | None:
+def _point_at(path: Path) -> RestorePoint | None:
     problem = remedy = ""
     manifest: Manifest | None = None
     with_manifest = has_manifest(path)

@@ -94,7 +94,7 @@ class Whole:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was skipped, or is absent by design, in sentences without a full stop."""
+        """Parts that were skipped, or are absent by design, in sentences without a full stop."""
         return (*self.source.notes, *self.summary.remarks, *self.summary.notes)
 
 

@@ -176,7 +176,7 @@ class Ruling:
 
 
 Handler = Callable[[Ruling, Any], Command]
-"""Rules on a statement of one class of the syntax tree."""
+"""A function that rules on a statement of one class of the syntax tree."""
 
 
 def role_names(roles: Iterable[Any]) -> tuple[str, ...]:

@@ -42,7 +42,7 @@ class Rules:
     lenient: bool = False
 
     def unwanted(self, kind: Kind) -> str:
-        """Why commands of this kind must not run; empty if they may."""
+        """The reason why commands of this kind must not run; empty if they may."""
         if self.no_owner and kind in OWNERS:
             return "owners are not restored (--no-owner)"
         if self.no_acl and kind in PRIVILEGES:
