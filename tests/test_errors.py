@@ -63,7 +63,7 @@ def test_only_what_has_just_looked_says_that_a_database_is_open() -> None:
         if isinstance(node, ast.ImportFrom) and node.module == "lastgood.errors"
         if {"untouched", "looked_at"} & {each.name for each in node.names}
     }
-    assert callers == {"plan/__init__.py", "run/outcome.py", "run/prepare.py"}
+    assert callers == {"plan/plan.py", "run/outcome.py", "run/prepare.py"}
 
 
 @pytest.mark.parametrize(

@@ -103,7 +103,7 @@ def restore(
     if chosen.lack is not None:
         emit(Note(f"partial: {chosen.lack.message}"))
     took["plan"] = time.monotonic() - started
-    emit(StageDone("plan", took["plan"], facts.said))
+    emit(StageDone("plan", took["plan"], facts.summary))
     live = live or target.dbname
     with database.connect_maintenance(target, live) as maintenance, ExitStack() as stack:
         wishes = Rules(strict=strict, allow_orphans=allow_orphans, no_owner=no_owner, no_acl=no_acl, copy=True)

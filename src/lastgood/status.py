@@ -17,7 +17,7 @@ from lastgood.config.tables import NO_PGBOUNCER, Drill, PgBouncer
 from lastgood.errors import Refused
 from lastgood.journal.past_runs import DrillDue, drill_due
 from lastgood.load.deferred import lists
-from lastgood.load.deferred.watch import said
+from lastgood.load.deferred.watch import activity
 from lastgood.models import Document, Frozen
 from lastgood.plan.unfinished import Unfinished, unfinished
 from lastgood.postgres import copying, database, lock, table_locks
@@ -338,7 +338,7 @@ def _list_of(connection: Connection, run: str) -> Finishing:
         indexes_left=indexes,
         foreign_keys_left=len(left) - indexes,
         working=f'"{row[2]}", as "{row[1]}", server process {row[0]}' if row is not None else "",
-        doing=said(connection, row[0]).removeprefix(": ") if row is not None else "",
+        doing=activity(connection, row[0]).removeprefix(": ") if row is not None else "",
         commands=() if row is not None else (f"lastgood resume {run}",),
     )
 

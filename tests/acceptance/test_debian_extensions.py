@@ -63,7 +63,7 @@ CASES = {
             "CREATE INDEX place_at ON place USING gist (at)",
             "CREATE INDEX place_box ON place (ST_X(at))",
         ),
-        ("table public.spatial_ref_sys (1 row, 2 rows of its own changed or deleted)",),
+        ("table public.spatial_ref_sys (1 row, 2 rows of its script changed or deleted)",),
         {
             "SELECT proj4text FROM spatial_ref_sys WHERE srid = 4326": "changed",
             "SELECT count(*) FROM spatial_ref_sys WHERE srid = 4267": 0,

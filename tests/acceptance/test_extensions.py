@@ -150,7 +150,7 @@ def test_rows_that_neither_a_file_nor_an_extension_has_a_table_for_are_left_out(
     rows, position = [each for each in report.skipped if "auth" in each.what]
     assert (rows.what, rows.why) == (
         "rows of auth.users",
-        "neither the files of the dump nor their extensions make this table",
+        "neither the files of the dump nor their extensions create this table",
     )
     assert position.what == "sequence position on auth.ids"
 
@@ -357,7 +357,7 @@ def test_without_an_override_such_a_run_stops_and_the_live_database_is_as_it_was
         5,
         'cannot put back foreign key fk on public.mdata of extension "minimax": insert or update on table "mdata" '
         'violates foreign key constraint "fk"',
-        "Go back without it, and leave it in the kept database: --override extensions --reason TEXT",
+        "Roll back without it and leave it in the kept database: --override extensions --reason TEXT",
     )
     assert stage.names() == [stage.live]
     assert stage.value("SELECT v FROM public.mdata") == "later"
@@ -451,6 +451,6 @@ def test_a_manifest_runs_no_command_that_no_survey_writes(stage: Stage) -> None:
         with pytest.raises(Failed) as raised:
             restore(stage.request.target, stage.request.store, point.path.name, f"{stage.live}_copy")
         assert raised.value.message == (
-            'cannot put back index public.my_idx of extension "minitab": the manifest has a command for it that '
+            'cannot put back index public.my_idx of extension "minitab": the manifest has a command that '
             f"lastgood does not write: {bad}"
         )

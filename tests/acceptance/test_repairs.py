@@ -51,12 +51,12 @@ def test_rows_without_a_match_are_let_in_on_request(stage: Stage) -> None:
     assert [(each.what, each.why) for each in report.repaired] == [
         (
             "foreign key entry_account_fkey on public.entry",
-            "1 row has no match in public.account, 99999 for example; it was added NOT VALID, and holds for new rows "
-            "only",
+            "1 row has no match in public.account, 99999 for example; it was added NOT VALID, and applies to new "
+            "rows only",
         )
     ]
     assert report.not_compared == (
-        "The foreign key entry_account_fkey on public.entry is NOT VALID here: rows of the restore point break it.",
+        "The foreign key entry_account_fkey on public.entry is NOT VALID here: rows of the restore point violate it.",
     )
     validated = "SELECT convalidated FROM pg_constraint WHERE conname = 'entry_account_fkey'"
     assert stage.value(validated) is False
@@ -113,8 +113,9 @@ def test_a_version_of_an_extension_that_the_server_no_longer_has(stage: Stage) -
     own_point(stage)
     report = stage.rollback()
     assert [each.why for each in report.repaired] == [
-        f"version 0.0 is not on this server; version {version}, its default, was installed"
+        f"version 0.0 is not available on this server; version {version}, its default, was installed"
     ]
     assert report.not_compared == (
-        f'The extension "amcheck" has version {version} here: version 0.0 of the restore point is not on this server.',
+        f'The extension "amcheck" has version {version} here: version 0.0 of the restore point is not '
+        "available on this server.",
     )

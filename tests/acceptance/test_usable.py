@@ -205,7 +205,7 @@ def test_an_undo_does_not_wait_for_the_one_who_finishes(stage: Stage) -> None:
 
     with fault.armed("finish.after_index", undo_it), pytest.raises(Stopped) as raised:
         stage.rollback()
-    assert str(raised.value).endswith(f'"{stage.live}" is another database now')
+    assert str(raised.value).endswith(f'"{stage.live}" is now another database')
     assert stage.missing() == (set(), set())
     with stage.connect() as live:
         assert live.execute("SELECT count(*) > 0 FROM shop.customer WHERE note = 'lost'").fetchone() == (True,)
@@ -246,7 +246,7 @@ def test_rows_without_a_match_are_found_before_the_switch(
     with pytest.raises(ProofFailed) as raised:
         rollback.run(rollback.plan(request))
     assert str(raised.value).endswith(
-        "it differs from the restore point in 1 thing\n"
+        "1 difference from the restore point\n"
         "  foreign key c_p of public.c: 2 rows have no match in public.p, 7 for example"
     )
     assert look(server.target(live)).kept == ()
@@ -298,8 +298,8 @@ def test_statistics_that_tell_nothing_let_nothing_wait_but_keys(
     (finding,) = [each for each in plan.findings if each.code == "deferral"]
     assert (finding.level, finding.text) == (
         "caution",
-        f'no index of "{live}" was used since its statistics began, so that they tell nothing: 11 that could wait '
-        "are built before the reopening",
+        f'no index of "{live}" has been used since its statistics were reset: 11 indexes '
+        "that could be deferred are built before the reopening",
     )
 
 
@@ -308,8 +308,8 @@ def test_young_statistics_are_used_and_said_to_be_young(stage: Stage) -> None:
     assert len(plan.deferred) == len(WAITING) + len(stage.keys)
     (finding,) = [each for each in plan.findings if each.code == "deferral"]
     assert finding.text == (
-        f'the statistics of "{stage.live}" are 0 hours old: an index that is used more seldom than that is built after '
-        "the reopening"
+        f'the statistics of "{stage.live}" cover only 0 hours: an index that is used less often than that is built '
+        "after the reopening"
     )
     assert plan.steps[-1].name == "finish"
 
@@ -339,7 +339,7 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     second = into + "_2"
     with fault.armed("finish.after_index", stop), pytest.raises(Stopped) as raised:
         restore.restore(stage.request.target, stage.request.store, "good.sql", second, reopen_when="usable")
-    assert str(raised.value) == "interrupted: something is left to finish"
+    assert str(raised.value) == "interrupted: work is left to finish"
     assert raised.value.state == f'"{second}" is restored, proved and open; only what could wait is missing.'
     request = replace(stage.request, target=stage.server.target(second))
     (left,) = look(request.target).finishing

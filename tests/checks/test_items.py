@@ -117,8 +117,7 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
     assert outcome.document["point"]["path"] == str(old)
     assert said(item(outcome, "restore_point"), "WARN") == [
         (
-            f'a newer one is not valid: {new.name}: cannot use "{new}": its bytes are not those that were written '
-            "(SHA-256)",
+            f'a newer one is not valid: {new.name}: cannot use "{new}": its SHA-256 differs from that in its manifest',
             "measured",
             "What is wrong with it, and where: lastgood points verify",
         )
@@ -138,7 +137,7 @@ def test_a_foreign_restore_point_is_looked_at_and_read_when_that_is_asked_for(st
     manifest_path(point()).unlink()
     looked = said(stage.item("restore_point"), "PASS")
     assert looked[1] == (
-        "not read, as it has no manifest: it begins like a dump, and its end is there",
+        "not read, because it has no manifest: it begins like a dump, and its end is complete",
         "measured",
         "",
     )

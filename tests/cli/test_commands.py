@@ -472,7 +472,7 @@ def test_orphans_are_let_in_when_they_are_allowed(lastgood: Lastgood, server: Em
     assert done.document["repaired"] == [
         {
             "what": 'foreign key "Of P" on public.c',
-            "why": "2 rows have no match in public.p, 7, 8 for example; it was added NOT VALID, and holds for new "
+            "why": "2 rows have no match in public.p, 7, 8 for example; it was added NOT VALID, and applies to new "
             "rows only",
             "line": 25,
         }

@@ -113,7 +113,7 @@ def test_upkeep_is_passed_over_with_a_note(
     word = command.split()[0].strip(";")
     base = ("--db", server.url(name), "--store", str(store))
     verified = lastgood(*base, "points", "verify", "c.sql")
-    note = f'line {line} has "{word}", which changes no data and was passed over'
+    note = f'line {line} has "{word}", which changes no data and was skipped'
     assert (verified.status, verified.out) == (0, f"valid: c.sql\n  note: {note}\n1 of 1 restore point valid.\n")
     facts = lastgood(*base, "facts", "c.sql", "--json")
     assert [event["text"] for event in facts.events if event["event"] == "note"] == [note]

@@ -25,7 +25,7 @@ from tests.support.same_database import dump, normalised
 SOURCE = Path(__file__).parents[1] / "fixtures" / "parts.sql"
 NAME, COPY, REFERENCE = "whole_of_parts", "whole_of_parts_copy", "whole_of_parts_by_psql"
 DATA = "it has no data, only definitions: a database restored from it would be empty"
-TABLES = "it has no tables, only rows: there is nothing to put them into"
+TABLES = "it has no tables, only rows: no table exists to load them into"
 
 
 @dataclass(frozen=True)

@@ -1,4 +1,4 @@
-"""What is read of damaged dumps: every way to damage one that people have met, and exactly the rows that are left."""
+"""Restore of damaged dumps: every known kind of damage, and exactly the remaining rows."""
 
 from __future__ import annotations
 
@@ -56,7 +56,7 @@ class Stage:
     def salvaged(
         self, data: bytes | None = None, name: str = "damaged.sql"
     ) -> tuple[SalvageReport, dict[str, SalvagedTable]]:
-        """Loads what is left, and checks that the report says of each table what is really there."""
+        """Load the readable part, and check that the report matches each table's real content."""
         if data is not None:
             (self.store / name).write_bytes(data)
         report = restore_readable(self.live, self.store, [name], self.into)
@@ -76,7 +76,7 @@ class Stage:
         with database.connect_maintenance(self.live, self.live.dbname) as maintenance:
             made = database.describe(maintenance, self.into)
             assert made.comment is not None
-            assert made.comment.endswith(f"what could be read of the damaged {name}; not complete, not proved")
+            assert made.comment.endswith(f"readable part of the damaged {name}; not complete, not verified")
             database.drop(maintenance, made.name, made.oid)
         return report, tables
 
@@ -104,7 +104,7 @@ def row(text: bytes, table: str, number: int) -> bytes:
 
 
 @ENDS
-def test_a_dump_that_is_whole_is_said_to_be(stage: Stage) -> None:
+def test_a_valid_dump_is_reported_as_whole(stage: Stage) -> None:
     report, tables = stage.salvaged(stage.text)
     assert report.complete
     assert (report.status, report.damage, report.commands) == ("salvaged", (), ())
@@ -156,7 +156,7 @@ def test_damaged_compressed_data_is_read_up_to_the_damage(stage: Stage, compress
     assert 0.5 * 2 * ROWS < read < 2 * ROWS + 1000, report.damage
     assert tables["a_first"].state == "whole"
     if way == "cut":
-        assert f"its {compression} data ends before its end" in report.damage[0]
+        assert f"unexpected end of {compression} data" in report.damage[0]
 
 
 @ENDS
@@ -185,9 +185,9 @@ def test_odd_rows_are_left_out_and_named(stage: Stage) -> None:
     assert (table.state, table.rows, table.left_out) == ("partial", ROWS - 7, 7)
     assert {missing.line: missing.why for missing in table.first} == lines
     assert tables["b_second"].state == "whole"
-    # The rows that are gone are missed by those that refer to them.
+    # Rows that reference the lost rows lack their match.
     assert report.not_valid == ("foreign key b_second_first_fkey on public.b_second",)
-    assert report.damage == ("it holds NUL bytes, which no dump does",)
+    assert report.damage == ("it has NUL bytes, which no dump contains",)
 
 
 @ENDS
@@ -265,7 +265,7 @@ def test_a_cut_archive(stage: Stage, form: str) -> None:
         assert 19_000 < tables["b_second"].rows < 20_000
         assert tables["b_second"].state == "partial"
         assert tables["c_third"].state == "missing"
-    # What stands behind the rows is made all the same.
+    # Objects after the rows are still created.
     assert not any(command.what.startswith("primary key") for command in report.commands)
 
 
@@ -279,10 +279,10 @@ def test_a_custom_archive_with_one_damaged_table(stage: Stage) -> None:
     assert tables["a_first"].state != "whole"
     assert (tables["b_second"].state, tables["b_second"].rows) == ("whole", ROWS)
     assert (tables["c_third"].state, tables["c_third"].rows) == ("whole", 1000)
-    assert "pg_restore stopped" in report.damage[0]
+    assert "pg_restore failed" in report.damage[0]
 
 
-def test_the_manifest_tells_how_many_rows_there_were(stage: Stage) -> None:
+def test_the_manifest_has_the_expected_rows(stage: Stage) -> None:
     point = take(stage.live, stage.store)
     text = point.path.read_bytes()
     start = text.index(b"COPY public.c_third")
@@ -297,7 +297,7 @@ def test_never_into_the_live_name_and_nothing_is_left_of_nothing(stage: Stage) -
     with pytest.raises(Refused) as refused:
         restore_readable(stage.live, stage.store, ["whole.sql"], stage.live.dbname)
     assert str(refused.value) == (
-        f'cannot put what is left of a damaged dump into "{stage.live.dbname}": that is the live database\'s name'
+        f'cannot restore a damaged dump into "{stage.live.dbname}": that is the name of the live database'
     )
     (stage.store / "nothing.sql").write_bytes(b"\x01\x99 nothing; of it (" * 1000)
     with pytest.raises(BadPoint) as error:
@@ -330,10 +330,8 @@ def test_files_of_one_dump_and_one_database_of_a_cluster(stage: Stage) -> None:
     path.write_bytes(path.read_bytes()[:-400])
     with pytest.raises(BadPoint) as error:
         restore_readable(stage.live, stage.store, ["cluster.sql"], stage.into)
-    assert str(error.value) == (
-        "cannot use the dump: it is of a whole cluster, and nothing says which database is meant"
-    )
-    assert error.value.hint == "Name it with --database."
+    assert str(error.value) == ("cannot use the dump: it is of a whole cluster, and no database was selected")
+    assert error.value.hint == "Select one with --database."
     report = restore_readable(stage.live, stage.store, ["cluster.sql"], stage.into, database_name=stage.live.dbname)
     assert [(table.name, table.state) for table in report.tables] == [
         ("a_first", "whole"),

@@ -1,6 +1,6 @@
 """Texts like those that pg_dump writes, made of statements whose ends are known because they were put together here.
 
-What a statement says is nonsense; that it is *one* statement is certain by PostgreSQL's rules for tokens.
+The content of a statement is nonsense; that it is *one* statement is certain by PostgreSQL's rules for tokens.
 """
 
 from __future__ import annotations

@@ -74,7 +74,7 @@ def test_it_is_counted() -> None:
     assert dict(reading.summary.code) == {"function": 1, "check": 2}
 
 
-def test_how_it_is_told() -> None:
+def test_the_summary_in_words() -> None:
     code = CodeRun(constructs={"check": 2, "function": 1, "index": 3}, role="postgres", superuser=True)
     assert code.said == (
         'code in this dump (2 checks, 1 function, 3 indexes) can run as superuser "postgres" during the restore'

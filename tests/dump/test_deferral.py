@@ -130,7 +130,7 @@ def test_since_18_keys_of_partitioned_tables_wait_too(dump: Callable[..., bytes]
 
 
 @ALL
-def test_an_index_in_use_does_not_wait_nor_does_what_is_said_of_it(dump: Callable[..., bytes]) -> None:
+def test_an_index_in_use_does_not_wait_nor_do_commands_about_it(dump: Callable[..., bytes]) -> None:
     script = script_of(dump())
     division = Deferrable.of(script).divide([Relation("shop", "customer_city"), Relation("shop", "customer_upper")])
     assert set(names(division)) == set(WORK) - {"index shop.customer_city", "index shop.customer_upper"}
@@ -204,7 +204,7 @@ def test_partitioned_indexes_and_their_parts_never_wait() -> None:
         "COMMENT ON INDEX i IS 'which schema?'",
     ],
 )
-def test_an_index_of_which_something_else_is_said_does_not_wait(statement: str) -> None:
+def test_an_index_with_other_commands_does_not_wait(statement: str) -> None:
     assert names(of("CREATE INDEX i ON public.t USING btree (q);")) == ["index public.i"]
     assert names(of(f"CREATE INDEX i ON public.t USING btree (q); {statement};")) == []
 
@@ -222,7 +222,7 @@ KEY = "ALTER TABLE ONLY public.t ADD CONSTRAINT k FOREIGN KEY (p) REFERENCES pub
         (["(abs(p))", "(p, abs(q))"], {"i1"}),
     ],
 )
-def test_what_a_foreign_key_is_looked_up_by_does_not_wait(indexes: list[str], kept: set[str]) -> None:
+def test_the_index_of_a_foreign_key_does_not_wait(indexes: list[str], kept: set[str]) -> None:
     made = "".join(f"CREATE INDEX i{n} ON public.t USING btree {each};" for n, each in enumerate(indexes))
     division = of(made + KEY)
     assert {f"i{n}" for n in range(len(indexes))} - {index.name for index in division.indexes} == kept

@@ -28,7 +28,7 @@ SELECT lo_from_bytea(42, 'abcdefghijkl'); SELECT lo_create(43); SELECT lo_create
 PLAIN_WAYS = [(), ("-Z0",), ("--inserts",), ("-Z0", "--inserts")]
 PACKED_WAYS = [("-Zlz4",), ("-Zzstd",), ("-Zlz4:12", "--inserts"), ("-Zzstd:19",), ("-Zzstd:long",)]
 OBJECTS = ("blob_42", "blob_43", "blob_44")
-NOT_NAMED = "which no list of large objects names"
+NOT_NAMED = "which is in no list of large objects"
 Made = Callable[..., tuple[Path, bytes]]
 
 
@@ -52,7 +52,7 @@ def text_of(server: EmbeddedServer, folder: Path) -> bytes:
 
 
 def cuts_are_found(server: EmbeddedServer, folder: Path, whole: bytes) -> None:
-    """Each file cut at every byte is refused, or is of a large object of which nothing tells where it ends."""
+    """Each file cut at every byte is refused, or is a large object without an end marker."""
     check_whole(folder)
     assert text_of(server, folder) == without_keys(whole)
     for path in sorted(folder.iterdir()):
@@ -64,13 +64,13 @@ def cuts_are_found(server: EmbeddedServer, folder: Path, whole: bytes) -> None:
                 check_whole(folder)
             except Incomplete as error:
                 assert str(error) in (
-                    f'cannot read "{folder}": its file "{path.name}" ends before its end',
-                    *(f'cannot read "{folder}": it holds the large object "{name}", {NOT_NAMED}' for name in OBJECTS),
+                    f'cannot read "{folder}": its file "{path.name}" is truncated',
+                    *(f'cannot read "{folder}": it has the large object "{name}", {NOT_NAMED}' for name in OBJECTS),
                 )
                 assert error.hint == CUT_OFF
                 continue
             if path.suffix == ".gz":
-                # pg_restore is asked for some of them: it finds all that are not too short.
+                # Some are passed to pg_restore, which detects all that are not too short.
                 assert cut >= 20
                 if cut % 29 == 0:
                     with pytest.raises(BadPoint):
@@ -104,12 +104,12 @@ def test_a_large_object_that_no_list_names_is_found(server: EmbeddedServer, made
     listed.write_bytes(b"".join(lines[:2]))
     with pytest.raises(Incomplete) as raised:
         text_of(server, folder)
-    assert str(raised.value) == (f'cannot read "{folder}": it holds the large object "blob_44", {NOT_NAMED}')
+    assert str(raised.value) == (f'cannot read "{folder}": it has the large object "blob_44", {NOT_NAMED}')
     assert raised.value.hint == CUT_OFF
 
 
 @pytest.mark.parametrize(("name", "what"), [("1.dat.gz", "gzip"), ("1.dat.lz4", "lz4"), ("blob_1.dat.zst", "zstd")])
-def test_a_data_file_of_another_kind_is_told(tmp_path: Path, name: str, what: str) -> None:
+def test_a_data_file_of_another_kind_is_reported(tmp_path: Path, name: str, what: str) -> None:
     (tmp_path / name).write_bytes(b"1\tone row of uncompressed data\n\\.\n\n\n")
     with pytest.raises(Corrupt) as raised:
         check_whole(tmp_path)

@@ -129,12 +129,12 @@ def test_the_three_files_of_supabase_are_one_dump(folder: Path) -> None:
     assert summary.roles == {"app_owner", "anon", "readers", "postgres"}
     skipped = [(e.kind, e.reason) for e in entries if isinstance(e, Command) and e.verdict is Verdict.SKIP]
     assert skipped.count((Kind.ROLE, "names a role of the whole server, which a rollback never changes")) == 4
-    assert (Kind.SEQUENCE_POSITION, "is about something that none of the files makes") in skipped
+    assert (Kind.SEQUENCE_POSITION, "refers to an object that none of the files creates") in skipped
     assert list(map(str, summary.rows_without_table)) == ["auth.users"]
     assert summary.notes == [
         "schema.sql: it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the "
         "schemas that the platform maintains",
-        "none of the files makes auth.users: rows of it were left out",
+        "none of the files creates auth.users: its rows were left out",
     ]
     facts, _ = facts_of_dump(source)
     assert [(table.name, table.rows) for table in facts.tables] == [("t", 2)]
@@ -187,7 +187,7 @@ def test_a_file_that_is_cut_off_is_incomplete(folder: Path, name: str) -> None:
     for cut in (text.rindex(b"RESET ALL"), len(text) // 2):
         (folder / name).write_bytes(text[:cut])
         if name == "data.sql" and cut > len(text) // 2:
-            everything(folder)  # its footer says that it is complete
+            everything(folder)  # its footer marks it as complete
             continue
         error = error_of(folder)
         assert type(error) in (Incomplete, Corrupt), (cut, error)
@@ -198,7 +198,7 @@ def test_a_file_of_roles_makes_nothing_else(folder: Path) -> None:
     (folder / "roles.sql").write_bytes(ROLES.replace(b"GRANT", b"CREATE TABLE x (a int);\nGRANT"))
     line = ROLES[: ROLES.index(b"GRANT")].count(b"\n") + 1
     assert str(error_of(folder)) == (
-        f'cannot use "roles.sql": line {line} makes no role, in a file that begins as one of roles'
+        f'cannot use "roles.sql": line {line} does not create a role, but the file begins as a file of roles'
     )
     (folder / "roles.sql").write_bytes(ROLES.replace(b"GRANT", b"\\! true\nGRANT"))
     assert type(error_of(folder)) is Unsafe

@@ -40,7 +40,7 @@ COMPRESS: dict[str, Callable[[bytes], bytes]] = {
     "bzip2": lambda data: bz2.compress(data, 1),
 }
 COMPRESSED = [name for name in COMPRESS if name]
-CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
+CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 TEXT = b"--\n-- PostgreSQL database dump\n--\n\nCOPY t FROM stdin;\n" + b"1\tsome text\n" * 50_000 + b"\\.\n"
 
 _archives: dict[tuple[str, str], bytes] = {}
@@ -187,7 +187,7 @@ def test_compressed_data_cut_anywhere_is_incomplete(tmp_path: Path, compression:
         error = error_of(path)
         assert type(error) is Incomplete
         assert error.message in (
-            f'cannot read "{path}": its {compression} data ends before its end, after {cut} bytes',
+            f'cannot read "{path}": unexpected end of {compression} data after {cut} bytes',
             f'cannot use "{path}": it ends after {cut} bytes',
         )
         assert error.hint == CUT_OFF
@@ -241,7 +241,7 @@ def test_what_follows_compressed_data_is_left_out_with_a_note(tmp_path: Path, co
     for _ in range(2):
         assert text_of(source) == TEXT
         assert source.notes == (
-            f"700000 bytes behind the end of the {compression} data are not part of it and were left out",
+            f"700000 bytes after the end of the {compression} data are not part of it and were left out",
         )
     padded = open_dump(written(tmp_path, data + bytes(1_000_000)))
     assert text_of(padded) == TEXT
@@ -283,7 +283,7 @@ def test_a_cut_archive_is_incomplete(server: EmbeddedServer, tmp_path: Path, kin
         )
     else:
         assert error.message == (
-            f'cannot read "{path}": pg_restore stopped: could not read from input file: end of file'
+            f'cannot read "{path}": pg_restore failed: could not read from input file: end of file'
         )
 
 
@@ -292,7 +292,7 @@ def test_an_archive_in_cut_compressed_data_is_incomplete(server: EmbeddedServer,
     whole = gzip.compress(archive(server, kind), mtime=0)
     for cut in (len(whole) // 2, len(whole) - 4):
         path = written(tmp_path, whole[:cut])
-        assert error_of(path).message == (f'cannot read "{path}": its gzip data ends before its end, after {cut} bytes')
+        assert error_of(path).message == (f'cannot read "{path}": unexpected end of gzip data after {cut} bytes')
 
 
 def test_a_directory_archive_without_one_of_its_files_is_incomplete(server: EmbeddedServer, tmp_path: Path) -> None:
@@ -303,7 +303,7 @@ def test_a_directory_archive_without_one_of_its_files_is_incomplete(server: Embe
     error = error_of(folder)
     assert type(error) is Incomplete
     assert error.message == (
-        f'cannot read "{folder}": pg_restore stopped: could not open input file "{folder}/{gone.stem}": '
+        f'cannot read "{folder}": pg_restore failed: could not open input file "{folder}/{gone.stem}": '
         "No such file or directory"
     )
 
@@ -315,7 +315,7 @@ def test_a_damaged_archive_is_corrupt(server: EmbeddedServer, tmp_path: Path) ->
     path = written(tmp_path, bytes(data))
     error = error_of(path)
     assert type(error) is Corrupt
-    assert error.message.startswith(f'cannot read "{path}": pg_restore stopped: could not uncompress data: ')
+    assert error.message.startswith(f'cannot read "{path}": pg_restore failed: could not uncompress data: ')
     assert error.hint == "Choose another restore point."
 
 
@@ -328,7 +328,7 @@ def test_an_archive_that_went_through_a_terminal_says_so(
     assert type(error) is Corrupt
     assert error.hint == (
         "Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
-        'Make it anew without "docker exec -t", or remove each CR that stands before an LF in a copy.'
+        'Make it again without "docker exec -t", or remove each CR before an LF in a copy.'
     )
 
 
@@ -341,9 +341,7 @@ def test_an_archive_without_a_pg_restore_can_be_opened_but_not_read(server: Embe
     assert source.kind == "custom"
     with pytest.raises(Refused) as caught:
         text_of(source)
-    assert caught.value.message == (
-        f'cannot read "{path}": it is an archive, and there is no pg_restore to read it with'
-    )
+    assert caught.value.message == (f'cannot read "{path}": it is an archive, and pg_restore is not available')
     missing = tmp_path / "pg_restore"
     with pytest.raises(Refused) as caught:
         text_of(open_dump(path, pg_restore=lambda _: missing))
@@ -357,9 +355,7 @@ def test_an_archive_that_is_too_new_for_pg_restore(server: EmbeddedServer, tmp_p
     assert folder is not None
     with pytest.raises(BadPoint) as caught:
         text_of(open_dump(path, pg_restore=lambda _: folder / "pg_restore"))
-    assert (
-        caught.value.message == f'cannot read "{path}": pg_restore stopped: unsupported version (1.16) in file header'
-    )
+    assert caught.value.message == f'cannot read "{path}": pg_restore failed: unsupported version (1.16) in file header'
     assert caught.value.hint == "Install the client programs of the PostgreSQL version that made the dump."
 
 
@@ -400,21 +396,25 @@ FOREIGN = [
     (b'{"message": "not found"}', "it is a JSON document, not a dump", STORE),
     (b"\x89PNG\r\n\x1a\n\0\0\0\rIHDR", "it is a picture, not a dump", ANOTHER),
     (b"%PDF-1.7", "it is a PDF document, not a dump", ANOTHER),
-    (b"PK\x03\x04\x14\0", "it is a zip file, not a dump", 'Take the dump out of it with "unzip", and use that.'),
+    (b"PK\x03\x04\x14\0", "it is a zip file, not a dump", 'Extract the dump with "unzip" and use that.'),
     (
         b"\x02\x21\x4c\x18\x64",
         "it is lz4 data of the old kind, not a dump",
-        'Decompress it with "lz4 -d", and use the result.',
+        'Decompress it with "lz4 -d" and use the result.',
     ),
     (b"SQLite format 3\0", "it is an SQLite database, not a dump", ANOTHER),
     (b"-- MySQL dump 10.13\n", "it is a dump of MySQL or MariaDB, not of PostgreSQL", ANOTHER),
     (b"age-encryption.org/v1\n", "it is encrypted with age, not a dump", "Decrypt it first."),
-    (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", 'Run "git lfs pull" where it lies.'),
+    (b"version https://git-lfs.github.com/spec/v1\n", "it is a Git LFS pointer", 'Run "git lfs pull" in its folder.'),
     ("\ufeff-- PostgreSQL".encode("utf-16-le"), f"it is {UTF16}, not a dump", ICONV),
     ("\ufeff-- PostgreSQL".encode("utf-16-be"), f"it is {UTF16}, not a dump", ICONV),
     ("-- PostgreSQL".encode("utf-16-le"), f"it is {UTF16}, not a dump", ICONV),
-    (bytes(5000), "it is nothing but NUL bytes, not a dump", "Its content was never written, or is lost"),
-    (bytes(range(256)), "it is binary data of a kind that is not known here, not a dump", ANOTHER),
+    (
+        bytes(5000),
+        "it is nothing but NUL bytes, not a dump",
+        "Choose another restore point: its content was never written, or is lost",
+    ),
+    (bytes(range(256)), "it is binary data of an unknown kind, not a dump", ANOTHER),
     (
         gzip.compress(b"<html>", mtime=0),
         "it is gzip data of a web page, not a dump",
@@ -436,7 +436,7 @@ FOREIGN = [
 
 
 @pytest.mark.parametrize(("data", "what", "hint"), FOREIGN, ids=[what for _, what, _ in FOREIGN])
-def test_a_file_that_is_no_dump_is_told_by_what_it_is(tmp_path: Path, data: bytes, what: str, hint: str) -> None:
+def test_a_file_that_is_no_dump_is_named(tmp_path: Path, data: bytes, what: str, hint: str) -> None:
     path = written(tmp_path, data, "backup.sql")
     with pytest.raises(BadPoint) as caught:
         open_dump(path)
@@ -460,7 +460,7 @@ def test_nothing_at_all(tmp_path: Path) -> None:
         path = written(tmp_path, COMPRESS[compression](b""), f"x.{compression}")
         with pytest.raises(Incomplete) as incomplete:
             open_dump(path)
-        assert incomplete.value.message == f'cannot use "{path}": it is {compression} data of nothing'
+        assert incomplete.value.message == f'cannot use "{path}": the {compression} data is empty'
     (tmp_path / "toc.dat").write_bytes(b"no")
     with pytest.raises(Corrupt) as corrupt:
         open_dump(tmp_path)

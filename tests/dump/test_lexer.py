@@ -35,7 +35,7 @@ from tests.support.real_dumps import NAME, dumped, run
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 NASTY = Path(__file__).parent.parent / "fixtures" / "nasty.sql"
 KINDS = {Statement: "command", Comment: "comment", MetaCommand: "meta", CopyStart: "copy", Noise: "noise"}
-CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
+CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 DAMAGED = "The file is damaged, or was not written by pg_dump: choose another restore point."
 
 
@@ -300,26 +300,27 @@ CORRUPT = [
     ),
     (
         b"SELECT 1;\nSELECT '\0a",
-        "it holds a NUL byte in line 2 (byte 18), which no dump does",
+        "it has a NUL byte in line 2 (byte 18), which no dump contains",
         "The file is damaged, or not a plain dump: choose another restore point.",
         (2, 18),
     ),
     (
         b"COPY t FROM stdin;\n1\n2\0x\n\\.\n",
-        "it holds a NUL byte in line 3 (byte 22), which no dump does",
+        "it has a NUL byte in line 3 (byte 22), which no dump contains",
         "The file is damaged, or not a plain dump: choose another restore point.",
         (3, 22),
     ),
     (
         b"SELECT 1;\n" + bytes(100),
-        "it holds NUL bytes from line 2 (byte 10) on, as a file does whose end was never written",
+        "it has NUL bytes from line 2 (byte 10), which is typical of a file whose end was never written",
         "Choose another restore point.",
         (2, 10),
     ),
     *(
         (
             text,
-            f"it is UTF-16 text, as PowerShell's > writes it, which no dump is (NUL byte in line 1 (byte {byte}))",
+            "it is UTF-16 text, as PowerShell's > writes it; no dump has that encoding "
+            f"(NUL byte in line 1 (byte {byte}))",
             'Convert a copy with "iconv -f UTF-16 -t UTF-8", or choose another restore point.',
             (1, byte),
         )
@@ -349,7 +350,7 @@ def test_an_encoding_with_ambiguous_backslashes_is_refused(name: str) -> None:
     plain = name.strip("'")
     assert type(error) is BadPoint
     assert str(error) == (
-        f"cannot read the dump: line 2 says that it is written in {plain}, where a backslash may be half of a character"
+        f"cannot read the dump: line 2 declares the encoding {plain}, in which a backslash may be part of a character"
     )
     assert error.hint == "Dump again with pg_dump --encoding=UTF8, or choose another restore point."
 
@@ -570,8 +571,8 @@ def test_fuzz_against_the_reference_in_any_chunks(text: bytes, sizes: list[int],
             assert error.offset is not None and error.line == text.count(b"\n", 0, error.offset) + 1
         else:
             assert type(error) is Corrupt
-            says = {"nul": "NUL", "backslash": "backslash", "text follows": "text follows"}
-            assert says[how] in str(error)
+            words = {"nul": "NUL", "backslash": "backslash", "text follows": "text follows"}
+            assert words[how] in str(error)
 
 
 @FUZZ

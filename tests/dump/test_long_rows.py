@@ -107,7 +107,8 @@ def test_a_row_that_no_server_takes_is_refused(monkeypatch: pytest.MonkeyPatch, 
         with pytest.raises(Corrupt) as refused:
             list(read(Text(HEAD + COPY + LONG_ROW + FOOT, 64), skim=skim))
         assert refused.value.message == (
-            "cannot read the dump: line 10 has more than 1 GB, and no server takes such a row, in the rows of public.t"
+            "cannot read the dump: line 10 has more than 1 GB, which no server accepts in a row, "
+            "in the rows of public.t"
         )
 
 
@@ -152,5 +153,7 @@ def test_what_is_no_row_has_a_limit(before: bytes, behind: bytes, monkeypatch: p
     source = Endless(HEAD + before, b"x" * (1 << 18), 400, behind + FOOT)
     with pytest.raises(Corrupt) as refused:
         peak(source)
-    assert refused.value.message.startswith("cannot read the dump: what begins on line 9 has no end within 4194304")
-    assert refused.value.hint == "If it is one INSERT with a very large value, make the dump again without --inserts."
+    assert refused.value.message.startswith(
+        "cannot read the dump: the command or comment that begins on line 9 exceeds 4194304"
+    )
+    assert refused.value.hint == "If it is an INSERT with a very large value, make the dump again without --inserts."

@@ -29,7 +29,7 @@ ALL = pytest.mark.postgres(15, 16, 17, 18)
 NAME = "member src"
 KINDS = {"custom": "c", "directory": "d", "tar": "t"}
 ANOTHER = "Choose another restore point."
-CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
+CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 SMALL = ("--schema=small",)
 TABLES = r"""SET search_path = public;
 CREATE TABLE dots (line text);
@@ -114,8 +114,8 @@ def compressions(server: EmbeddedServer, kind: str) -> list[str]:
         return ["0", "1", "9"]
     known = ["none", "gzip", "gzip:1", "lz4", "zstd", "zstd:long"]
     made: list[str | Path] = [server.bin / "pg_dump", "-Fc", "-d", "host=/nonexistent"]
-    said = {z: subprocess.run([*made, f"-Z{z}"], capture_output=True, text=True).stderr for z in known}
-    return [z for z in known if "compression" not in said[z]]
+    output = {z: subprocess.run([*made, f"-Z{z}"], capture_output=True, text=True).stderr for z in known}
+    return [z for z in known if "compression" not in output[z]]
 
 
 # Whole archives -----------------------------------------------------------------------------------------------------
@@ -320,11 +320,12 @@ def test_damage_of_a_custom_archive_is_named(server: EmbeddedServer, tmp_path: P
     assert message(first + 6, b"\x01") == f"{start} {first + 11} of the file: a length is negative"
     row = data.index(b"\\.\n\n\n", first)
     assert message(row + 3, b"x") == (
-        f'cannot read small.a in "{path}": its rows do not end where they seem to, before byte {row + 10} of the file'
+        f'cannot read small.a in "{path}": unexpected data follows the end of its rows, before byte {row + 10} of '
+        "the file"
     )
     assert message(row, b"/") == (
-        f'cannot read small.a in "{path}": its rows have no end: the line "\\." and two empty ones, before byte '
-        f"{row + 10} of the file"
+        f'cannot read small.a in "{path}": the end of its rows (the line "\\." and two empty lines) is missing before '
+        f"byte {row + 10} of the file"
     )
     path.write_bytes(data[:row])
     assert error_of(path).message.startswith(f'cannot read small.b in "{path}": its data begins at byte ')
@@ -360,14 +361,13 @@ def test_files_of_a_directory_that_are_not_there_are_named(server: EmbeddedServe
     error = error_of(folder)
     assert type(error) is Corrupt
     assert error.message == (
-        f'cannot read {relation} in "{file}": something that is no gzip data follows its gzip data, before byte '
-        f"{len(data) + 7} of the file"
+        f'cannot read {relation} in "{file}": other data follows its gzip data, before byte {len(data) + 7} of the file'
     )
     file.write_bytes(data[:-2])
     error = error_of(folder)
     assert type(error) is Incomplete
     assert error.message == (
-        f'cannot read {relation} in "{file}": its gzip data ends before its end, after {len(data) - 2} bytes'
+        f'cannot read {relation} in "{file}": unexpected end of gzip data after {len(data) - 2} bytes'
     )
     file.unlink()
     error = error_of(folder)

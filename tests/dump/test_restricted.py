@@ -42,8 +42,8 @@ last');
 
 """.replace("KEY", KEY)
 CUT = (
-    "the file is cut off behind the end of the dump: the dump is complete, its last lines are not; compare the size of "
-    "the file with that of the original"
+    "the file is truncated after the end of the dump: the dump is complete, its last lines are not; compare the size "
+    "of the file with that of the original"
 )
 COMMENTED = r"a tool commented \restrict out (line 5): the file is not as pg_dump wrote it"
 
@@ -65,7 +65,7 @@ def test_a_dump_cut_anywhere_behind_its_end_is_complete_with_a_caution() -> None
         assert cautions(DUMP[:at]) == [CUT], DUMP[end:at]
 
 
-def test_without_restrict_the_line_behind_the_end_tells() -> None:
+def test_without_restrict_the_line_after_the_end_decides() -> None:
     text = "".join(line for line in DUMP.splitlines(keepends=True) if "restrict " + KEY not in line)
     assert cautions(text) == []
     assert cautions(text.rstrip()) == []
@@ -73,14 +73,14 @@ def test_without_restrict_the_line_behind_the_end_tells() -> None:
 
 
 @pytest.mark.parametrize(
-    ("before", "after", "told"),
+    ("before", "after", "caution"),
     [
         (rf"\unrestrict {KEY}", r"\unrestrict abc", r"line 31 has \unrestrict with another key than \restrict"),
         (rf"\restrict {KEY}", "", r"line 31 has \unrestrict without \restrict before it"),
     ],
 )
-def test_keys_that_do_not_fit(before: str, after: str, told: str) -> None:
-    assert cautions(DUMP.replace("\n" + before, "\n" + after, 1)) == [f"{told}: a tool changed the file"]
+def test_keys_that_do_not_fit(before: str, after: str, caution: str) -> None:
+    assert cautions(DUMP.replace("\n" + before, "\n" + after, 1)) == [f"{caution}: a tool changed the file"]
 
 
 def test_a_tool_that_commented_restrict_out() -> None:

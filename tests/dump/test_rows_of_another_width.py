@@ -13,7 +13,7 @@ FOOT = b"\n--\n-- PostgreSQL database dump complete\n--\n"
 TABLE = b"CREATE TABLE public.t (\n    id integer,\n    at timestamp with time zone,\n    x text\n);\n\n"
 HEADING = b"--\n-- Data for Name: t; Type: TABLE DATA; Schema: public; Owner: -\n--\n\n"
 COPY = b"COPY public.t (id, at, x) FROM stdin;\n%s\\.\n"
-HINT = "The file is damaged, or something else was written into it."
+HINT = "The file is damaged, or other text was written into it."
 
 
 def refused(body: bytes) -> str:
@@ -63,5 +63,5 @@ def test_a_row_of_insert_is_counted_by_itself(insert: bytes, line: int, values: 
     assert refused(insert) == f"cannot use the dump: line {line}, a row of public.t, has {values} instead of 3"
 
 
-def test_where_nothing_says_that_pg_dump_wrote_it_an_insert_may_leave_out_the_last_columns() -> None:
+def test_an_insert_of_another_program_may_leave_out_the_last_columns() -> None:
     assert list(read(Text(HEAD + TABLE + b"INSERT INTO public.t VALUES (1, NULL);\n" + FOOT)))

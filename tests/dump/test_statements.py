@@ -155,7 +155,7 @@ def test_what_pg_dump_writes_is_run(text: str, kind: Kind, created: list[str]) -
         for kind, reason, texts in [
             (
                 Kind.DATABASE,
-                "names a database; what belongs to the database itself is carried over from the live one",
+                "names a database; properties of the database itself are carried over from the live one",
                 [
                     "CREATE DATABASE src WITH TEMPLATE = template0",
                     "DROP DATABASE IF EXISTS src",
@@ -198,7 +198,7 @@ def test_what_pg_dump_writes_is_run(text: str, kind: Kind, created: list[str]) -
             ),
             (
                 Kind.DROP,
-                "drops something, and a new database has nothing to drop",
+                "drops an object, but a new database has nothing to drop",
                 [
                     "DROP TABLE IF EXISTS s1.t",
                     "DROP SCHEMA s1",
@@ -214,12 +214,12 @@ def test_what_pg_dump_writes_is_run(text: str, kind: Kind, created: list[str]) -
             (Kind.SETTING, "resets the session, which ends anyway", ["RESET ALL"]),
             (
                 Kind.SETTING,
-                "limits how long a command may take; a restore takes as long as it takes",
+                "limits the duration of commands, which a restore must not do",
                 ["SET statement_timeout = 1", "SET lock_timeout = '5s'"],
             ),
             (
                 Kind.SETTING,
-                "makes the session read-only, and nothing could be restored",
+                "makes the session read-only, which would prevent the restore",
                 ["SET default_transaction_read_only = on"],
             ),
         ]
@@ -285,7 +285,7 @@ def test_everything_else_is_refused_without_quoting_it(text: str, reason: str) -
         ("SELECT setval('s', 1, true)", 'has a "SELECT", which pg_dump never writes'),
         ("INSERT INTO t SELECT 1", 'has an "INSERT" from a query, which pg_dump never writes'),
         ("INSERT INTO t VALUES (1) RETURNING a", 'has an "INSERT" from a query, which pg_dump never writes'),
-        ("SET default_with_oids = true", "makes tables with OIDs, which no supported server has"),
+        ("SET default_with_oids = true", "creates tables with OIDs, which no supported server has"),
     ],
 )
 def test_what_only_other_programs_write_is_foreign(text: str, reason: str) -> None:
@@ -518,9 +518,9 @@ def test_psql_commands_that_only_other_programs_write(text: str, detail: PsqlCom
         (r"\copy t from program 'x'", r'has the psql command "\copy", which would run on the operator' + "'s machine"),
         (r"\i /etc/passwd", r'has the psql command "\i", which would run on the operator' + "'s machine"),
         (r"\g |sh", r'has the psql command "\g", which would run on the operator' + "'s machine"),
-        ("\\restrict `touch /tmp/p`", r'has a "\restrict" whose key is not one, which is an attack on psql'),
-        (r"\unrestrict", r'has a "\unrestrict" whose key is not one, which is an attack on psql'),
-        (r"\restrict " + "a" * 64, r'has a "\restrict" whose key is not one, which is an attack on psql'),
+        ("\\restrict `touch /tmp/p`", r'has a "\restrict" with an invalid key, which is an attack on psql'),
+        (r"\unrestrict", r'has a "\unrestrict" with an invalid key, which is an attack on psql'),
+        (r"\restrict " + "a" * 64, r'has a "\restrict" with an invalid key, which is an attack on psql'),
         ("\\connect `touch /tmp/p`", r'has a "\connect" that can' + "'t be read"),
         ("\\connect src `x`", r'has a "\connect" that can' + "'t be read"),
     ],

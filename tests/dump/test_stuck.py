@@ -26,7 +26,7 @@ def with_more_in_its_last_block(data: bytes) -> bytes:
 
 
 @pytest.mark.postgres(15, 16, 17, 18)
-def test_an_archive_that_pg_restore_never_gets_on_with_is_corrupt(
+def test_an_archive_on_which_pg_restore_hangs_is_corrupt(
     server: EmbeddedServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(formats, "STUCK_SECONDS", 0.5)
@@ -35,10 +35,7 @@ def test_an_archive_that_pg_restore_never_gets_on_with_is_corrupt(
     with limit(60), pytest.raises(Corrupt) as raised:
         for _ in open_dump(path, pg_restore=lambda _: server.bin / "pg_restore").chunks():
             pass
-    assert str(raised.value) == (
-        f'cannot read "{path}": pg_restore does not get on with it: it computed for 0.5 s and neither read nor wrote '
-        "anything"
-    )
+    assert str(raised.value) == (f'cannot read "{path}": pg_restore made no progress for 0.5 s')
     assert raised.value.hint == "Choose another restore point."
 
 
@@ -52,7 +49,7 @@ def test_a_program_that_computes_for_ever_is_killed() -> None:
     assert str(raised.value) == "sh ran out of time"
 
 
-def test_a_program_that_goes_on_is_not() -> None:
+def test_a_program_that_makes_progress_is_not() -> None:
     """However long it computes between what it writes, as long as that is shorter."""
     script = "i=0; while [ $i -lt 400000 ]; do i=$((i+1)); echo some text that is long enough to fill a pipe; done"
     with limit(60), run.stream(["sh", "-c", script], stuck_seconds=0.5) as output:

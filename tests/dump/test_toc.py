@@ -67,7 +67,7 @@ def test_offsets_are_read(size: int) -> None:
 def test_a_version_that_is_not_known_is_not_read() -> None:
     with pytest.raises(BadPoint) as caught:
         read(header(17, 3, 0))
-    assert caught.value.message == 'cannot read "dump": it is an archive of version 1.17, which is not known here'
+    assert caught.value.message == 'cannot read "dump": archive version 1.17 is not supported'
 
 
 @pytest.mark.parametrize(
@@ -86,16 +86,16 @@ def test_a_version_that_is_not_known_is_not_read() -> None:
         ),
         (header(16, 3, 1) + entry(16, ROWS, text(b"../7.dat")), "byte 255: entry 7 does not have its data in 7.dat"),
         (header(16, 3, 1) + entry(16, ROWS, text(b"8.dat")), "byte 252: entry 7 does not have its data in 7.dat"),
-        (header(16, 3, 1) + entry(16, ROWS, text(b"")), "byte 247: entry 7 does not say clearly whether it has data"),
+        (header(16, 3, 1) + entry(16, ROWS, text(b"")), "byte 247: entry 7 is inconsistent about whether it has data"),
         (
             header(16, 3, 1) + entry(16, ROWS, text(b"7.dat"), 0),
-            "byte 252: entry 7 does not say clearly whether it has data",
+            "byte 252: entry 7 is inconsistent about whether it has data",
         ),
         (
             header(16, 1, 1) + entry(16, ROWS, b"\4" + bytes(8)),
-            "byte 251: an entry says in no known way where its data is",
+            "byte 251: an entry has an unknown state of its data position",
         ),
-        (header(16, 3, 0) + b"x", "byte 73: more follows its last entry"),
+        (header(16, 3, 0) + b"x", "byte 73: other data follows its last entry"),
         (
             header(16, 3, 1) + entry(16, replace(ROWS, copy=bytes(1_048_577)), text(b"7.dat")),
             "byte 143: it has a name or COPY command of 1048577 bytes",
@@ -109,14 +109,14 @@ def test_damage_is_named(data: bytes, why: str) -> None:
     assert caught.value.hint == ANOTHER
 
 
-def test_a_long_text_that_is_not_needed_is_passed_over() -> None:
+def test_a_long_text_that_is_not_needed_is_skipped() -> None:
     whole = header(16, 3, 1) + entry(16, ROWS, text(b"7.dat")).replace(text(b"owner"), text(bytes(5_000_000)))
     assert read(whole) == [ROWS]
     with pytest.raises(Incomplete):
         read(whole[:-60])
 
 
-def test_no_length_is_believed_that_the_file_does_not_have() -> None:
+def test_a_length_beyond_the_end_of_the_file_is_refused() -> None:
     whole = header(16, 3, 1) + entry(16, ROWS, text(b"7.dat"))
     huge = whole.replace(text(b"heap"), integer(4_294_967_295) + b"heap")
     for data in (huge, *(whole[:cut] for cut in range(5, len(whole)))):

@@ -1,4 +1,4 @@
-"""What counts as a difference, and what is said where nothing can be compared."""
+"""Differences between facts, and the remarks about facts that can't be compared."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def facts(*tables: TableFacts, zone: str | None = "UTC", major: int | None = 18,
     return Facts(origin="database", tables=tables, rules=rules)
 
 
-def told(comparison: Comparison) -> list[tuple[str, str, str, str]]:
+def listed(comparison: Comparison) -> list[tuple[str, str, str, str]]:
     return [(one.kind, one.what, one.expected, one.found) for one in comparison.differences]
 
 
@@ -204,14 +204,14 @@ def test_tables(
     equal: list[bool | None],
 ) -> None:
     comparison = compare(expected, found)
-    assert told(comparison) == differences
+    assert listed(comparison) == differences
     assert list(comparison.not_compared) == not_compared
     assert [one.equal for one in comparison.tables] == equal
     assert comparison.equal == (not differences)
     assert comparison.exact == (not differences and all(equal))
 
 
-def test_a_table_tells_both_sides() -> None:
+def test_a_table_shows_both_sides() -> None:
     (one,) = compare(facts(table()), facts(table(rows=3, digest=OTHER))).tables
     assert one.model_dump() == {
         "schema_name": "s",
@@ -251,7 +251,7 @@ def test_everything_else() -> None:
     )
     comparison = compare(expected, found)
     assert comparison.not_compared == ()
-    assert told(comparison) == [
+    assert listed(comparison) == [
         ("sequence", "s.a", "last value 5", "next value 5"),
         ("sequence", "s.b", "last value 5", "missing"),
         ("sequence", "s.c", "absent", "next value 1"),
@@ -264,7 +264,7 @@ def test_everything_else() -> None:
         ("object", "number of views", "1 (with s.v)", "0"),
     ]
     other = found.model_copy(update={"large_objects": LargeObjectFacts(count=1, digest=OTHER), "migration": None})
-    differences = told(compare(expected, other))
+    differences = listed(compare(expected, other))
     assert ("large objects", "large objects", f"digest {ONE}", f"digest {OTHER}") in differences
     migration = ("migration", "migrations table", "public.schema_migrations", "no migrations table")
     assert migration in differences
@@ -283,8 +283,8 @@ def test_definitions_only_within_one_major() -> None:
     assert across.differences == ()
     assert across.not_compared == ("Definitions of objects were not compared: the servers' major versions differ.",)
     more = ObjectFacts(kind="view", identity="s.w", digest=ONE)
-    assert told(compare(side(18, ONE, more), side(18, ONE))) == [("object", "view s.w", "present", "missing")]
-    assert told(compare(side(18, ONE), side(18, ONE, more))) == [("object", "view s.w", "absent", "present")]
+    assert listed(compare(side(18, ONE, more), side(18, ONE))) == [("object", "view s.w", "present", "missing")]
+    assert listed(compare(side(18, ONE), side(18, ONE, more))) == [("object", "view s.w", "absent", "present")]
 
 
 def test_definitions_by_other_rules() -> None:
@@ -297,7 +297,7 @@ def test_definitions_by_other_rules() -> None:
     comparison = compare(expected, found)
     assert comparison.differences == ()
     assert comparison.not_compared == (
-        "Definitions of objects were not compared: another version of lastgood made those of one side.",
+        "Definitions of objects were not compared: those of one side come from another version of lastgood.",
     )
     (difference,) = compare(expected, found.model_copy(update={"object_counts": {"view": 2}})).differences
     assert difference.of == "number of views"
@@ -313,7 +313,7 @@ def test_a_language_that_a_dump_names_alone_is_no_extension() -> None:
     assert compare(database, dump).equal
     assert compare(dump, database).equal
     extension = Facts(origin="dump", object_counts={"table": 0}, extensions=(ExtensionFacts(name="Pl Foo"),))
-    assert told(compare(database, extension)) == [
+    assert listed(compare(database, extension)) == [
         ("extension", "Pl Foo", "absent", "installed"),
         ("object", "number of languages", '1 (with "Pl Foo")', "0"),
     ]
@@ -339,5 +339,5 @@ def test_objects_known_of_one_side_only() -> None:
     known = Facts(origin="database", object_counts={"view": 1})
     comparison = compare(known, Facts(origin="dump"))
     assert comparison.differences == ()
-    assert comparison.not_compared == ("Schema objects were not compared: they are known of one side only.",)
+    assert comparison.not_compared == ("Schema objects were not compared: only one side has them.",)
     assert compare(Facts(origin="dump"), Facts(origin="database")).not_compared == ()

@@ -43,7 +43,7 @@ def test_an_instant_is_the_same_in_each_offset(when: datetime, offset: int) -> N
         ("01.02.2024", "01.02.2024", True),
     ],
 )
-def test_what_two_texts_say(one: str, other: str, equal: bool | None) -> None:
+def test_two_texts_are_compared(one: str, other: str, equal: bool | None) -> None:
     assert same(one, other) is equal
     assert same(other, one) is equal
 

@@ -588,7 +588,7 @@ def test_interrupted_while_reading(database: Make) -> None:
     with snapshot(target) as connection:
         with pytest.raises(Interrupted) as error:
             facts_of_database(connection, emit=seen.append, cancelled=lambda: len(seen) > 3)
-        assert str(error.value) == "cannot go on reading the database: interrupted"
+        assert str(error.value) == "cannot continue reading the database: interrupted"
         connection.execute("ROLLBACK")
         assert connection.execute("SELECT count(*) FROM public.t").fetchone() == (100000,)
         connection.execute("BEGIN")

@@ -322,7 +322,7 @@ def test_progress_and_cancelling() -> None:
     assert steps[-1].rows == 300_000 and steps[-1].detail == "public.t"
     with pytest.raises(Interrupted) as caught:
         facts_of_dump(Text(HEAD + text + FOOT), cancelled=lambda: True)
-    assert str(caught.value) == "stopped reading the dump: interrupted"
+    assert str(caught.value) == "cannot continue reading the dump: interrupted"
 
 
 @ALL

@@ -54,7 +54,7 @@ def reordered(monkeypatch: pytest.MonkeyPatch, ranks: Callable[[list[Task]], Ite
 
 
 def load(server: EmbeddedServer, source: str, file: Path, into: str, jobs: int = 1, **options: Any) -> list[str]:
-    """Restores a dump; what pg_dump says of the result."""
+    """Restore a dump; return pg_dump's output of the result."""
     restore(server.target(source), file.parent, str(file), into, pace=Pace(jobs=jobs), **options)
     return same_database.normalised(same_database.dump(server, into, file.with_name(f"{into}.sql")).read_bytes())
 

@@ -78,7 +78,7 @@ def test_a_table_is_loaded_and_read_back_in_parts_by_other_processes(live: Targe
     assert one(live.at(f"{live.dbname}_r"), "SELECT count(DISTINCT xmin::text) FROM public.giant") == 4
 
 
-def test_a_row_that_the_server_refuses_is_told_as_always(live: Target, dump: Path, done: Done) -> None:
+def test_a_row_that_the_server_refuses_is_reported_as_always(live: Target, dump: Path, done: Done) -> None:
     dump.write_bytes(dump.read_bytes().replace(b"\n19000\t", b"\nmany\t", 1))
     line = dump.read_bytes().partition(b"COPY public.giant")[0].count(b"\n") + 1
     with pytest.raises(Failed) as caught:
@@ -121,7 +121,7 @@ def test_the_settings_of_the_session_are_those_of_its_stand_in(live: Target) -> 
     assert wanted == found
 
 
-def test_it_ends_when_nobody_answers(live: Target, dump: Path) -> None:
+def test_it_ends_when_the_parent_is_gone(live: Target, dump: Path) -> None:
     with live.connect() as connection:
         request = apart._like(connection) | {
             "copy": "COPY (SELECT repeat('x', 1000) FROM generate_series(1, 100000)) TO STDOUT",

@@ -37,7 +37,7 @@ def test_what_was_known_counts_half_from_load_to_load() -> None:
     assert not again.learned
 
 
-def test_a_server_that_has_changed_is_believed_after_a_few_loads() -> None:
+def test_a_changed_server_is_reflected_after_a_few_loads() -> None:
     known = Known(Costs(load_byte=1e-9), {Effort.ROWS: 600.0})
     for _ in range(8):
         size = 1e9
@@ -53,7 +53,7 @@ def test_a_server_that_has_changed_is_believed_after_a_few_loads() -> None:
         (Spent(actual=6.0, expected=0.0), LARGE),
     ],
 )
-def test_too_little_teaches_nothing(spent: Spent, size: int) -> None:
+def test_small_samples_are_ignored(spent: Spent, size: int) -> None:
     assert learn(Known(), {Effort.ROWS: spent}, size) == Known()
 
 
@@ -64,7 +64,7 @@ def test_what_was_learned_comes_back(tmp_path: Path) -> None:
     assert history.read(file) == known
 
 
-def test_threads_that_teach_at_once_do_not_undo_each_other(tmp_path: Path) -> None:
+def test_threads_that_update_at_once_do_not_undo_each_other(tmp_path: Path) -> None:
     file = tmp_path / "1.json"
     efforts = (Effort.ROWS, Effort.INDEX, Effort.KEY, Effort.BACKUP)
     threads = [

@@ -26,8 +26,8 @@ def side_by_side(*costs: float) -> list[Task]:
 
 
 def played(tasks: list[Task], workers: int, *, really: float, step: float = 0.1) -> Iterator[tuple[float, float]]:
-    """Plays a load in which each task takes ``really`` times its cost: for each moment what is said to be left and what
-    is left in truth."""
+    """Simulate a load in which each task takes ``really`` times its cost: for each moment the estimated and the true
+    remaining seconds."""
     estimate = Estimate(tasks, workers, in_order=False, now=0.0)
     schedule = Schedule(tasks)
     running: list[tuple[float, Task]] = []
@@ -45,31 +45,31 @@ def played(tasks: list[Task], workers: int, *, really: float, step: float = 0.1)
             break
         moments.append((now, estimate.left(now).seconds))
         now += step
-    for moment, said in moments:
-        yield said, now - moment
+    for moment, shown in moments:
+        yield shown, now - moment
 
 
 @pytest.mark.parametrize("workers", [1, 2, 3])
 def test_what_goes_as_expected_is_counted_down(workers: int) -> None:
-    for said, true in played(side_by_side(*[2.0] * 12), workers, really=1.0):
-        assert said == pytest.approx(true, abs=0.7)  # each task is seen to end up to 0.1 s late
+    for shown, true in played(side_by_side(*[2.0] * 12), workers, really=1.0):
+        assert shown == pytest.approx(true, abs=0.7)  # each task is seen to end up to 0.1 s late
 
 
 @pytest.mark.parametrize("really", [0.3, 3.0])
 def test_what_goes_otherwise_is_believed_step_by_step(really: float) -> None:
     found = list(played(side_by_side(*[1.0] * 60), 2, really=really))
-    for said, true in found[len(found) // 2 :]:
-        assert said == pytest.approx(true, rel=0.25, abs=1.0)
-    # No jump: from one moment to the next at most a tenth of what is said, but for the last moments.
+    for shown, true in found[len(found) // 2 :]:
+        assert shown == pytest.approx(true, rel=0.25, abs=1.0)
+    # No jump: from one moment to the next at most a tenth of the estimate, except for the last moments.
     for (before, _), (after, _) in pairwise(found):
         assert abs(after - before) < max(0.5, before / 10)
 
 
 @pytest.mark.parametrize("really", [0.5, 1.0, 2.0])
-def test_of_thousands_of_tasks_the_sum_tells_as_much(really: float) -> None:
+def test_for_thousands_of_tasks_the_sum_is_as_accurate(really: float) -> None:
     found = list(played(side_by_side(*[0.2] * 3000), 3, really=really, step=really / 5))
-    for said, true in found[len(found) // 3 :]:
-        assert said == pytest.approx(true, rel=0.1, abs=1.0)
+    for shown, true in found[len(found) // 3 :]:
+        assert shown == pytest.approx(true, rel=0.1, abs=1.0)
 
 
 def test_a_long_chain_among_thousands_of_tasks_counts() -> None:
@@ -92,7 +92,7 @@ def test_a_chain_takes_its_length_however_many_workers_there_are() -> None:
     assert left.share == 0.0
 
 
-def test_how_far_the_rows_are_tells_how_long_they_take() -> None:
+def test_the_progress_of_rows_shows_their_duration() -> None:
     tasks = load_of((Work.ROWS, 10.0), (Work.INDEX, 10.0))
     estimate = Estimate(tasks, 1, in_order=False, now=0.0)
     estimate.begin(tasks[0], 0.0)
@@ -133,7 +133,7 @@ def test_the_share_never_falls_and_ends_with_one() -> None:
     assert (left.seconds, left.share) == (0.0, 1.0)
 
 
-def test_what_is_no_lesson_is_not_learned() -> None:
+def test_unrepresentative_work_is_not_learned() -> None:
     tasks = side_by_side(1.0, 2.0, 1.0)
     estimate = Estimate(tasks, 1, in_order=False, now=0.0)
     estimate.begin(tasks[0], 0.0)

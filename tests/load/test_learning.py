@@ -1,4 +1,4 @@
-"""A real load teaches what work costs on its server, and the next plan tells it."""
+"""Costs learned from a real load appear in the next plan."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ from lastgood.restore import restore
 from lastgood.screen.screen import Screen
 
 TWO = Pace(jobs=2)
-# Beyond the size from which on a load tells something.
+# Above the minimum size for learning.
 FILL = """
 CREATE TABLE public.parent (id integer, t text);
 INSERT INTO public.parent SELECT i, repeat('x', 200) || i FROM generate_series(1, 100000) i;
@@ -45,8 +45,8 @@ def a_point(server: EmbeddedServer, database: str, store: Path) -> Path:
     return path
 
 
-def said(plan: Plan, *, build: float, backup: float | None = None) -> str:
-    """What the plan says of the time it takes."""
+def text(plan: Plan, *, build: float, backup: float | None = None) -> str:
+    """The plan's text about its duration."""
     stream = io.StringIO()
     expected = {"expected_seconds": build, "expected_backup_seconds": backup}
     shown.show(Screen(stdout=stream, width=100), plan.model_copy(update=expected))
@@ -55,7 +55,7 @@ def said(plan: Plan, *, build: float, backup: float | None = None) -> str:
 
 
 @pytest.mark.postgres(15, 18)
-def test_the_first_restore_teaches_the_second(
+def test_the_second_restore_uses_the_costs_of_the_first(
     server: EmbeddedServer, new_database: Callable[..., str], store: Path, tmp_path: Path
 ) -> None:
     database, state = new_database(), tmp_path / "state"
@@ -63,18 +63,18 @@ def test_the_first_restore_teaches_the_second(
     request = Request(server.target(database), store, state, Choice(point=point.name))
     plan = rollback.plan(request).plan
     assert plan.expected_seconds is None
-    told: list[Event] = []
+    events: list[Event] = []
 
     def once(pace: Pace = TWO) -> list[Progress]:
-        told.clear()
+        events.clear()
         into = f"{database}_again"
-        restore(server.target(database), store, point.name, into, told.append, pace, state=state)
+        restore(server.target(database), store, point.name, into, events.append, pace, state=state)
         with server.target("postgres").connect() as connection:
             connection.execute(sql.SQL("DROP DATABASE {}").format(sql.Identifier(into)))
-        return [event for event in told if isinstance(event, Progress) and event.stage == "build"]
+        return [event for event in events if isinstance(event, Progress) and event.stage == "build"]
 
     once(Pace(throttle=1 << 30))
-    assert not (state / history.FOLDER).exists()  # what was slowed down tells nothing
+    assert not (state / history.FOLDER).exists()  # a throttled load is not learned
     once()
     with server.target(database).connect() as connection:
         file = history.place(state, connection)
@@ -87,7 +87,7 @@ def test_the_first_restore_teaches_the_second(
 
     found = once()
     first, last = found[0], found[-1]
-    # From the first moment on it is told how long it will take, phase by phase.
+    # The remaining time of each phase is shown from the beginning.
     assert first.seconds_left is not None
     assert first.seconds_left > 0
     assert [(phase.name, phase.done, phase.unit) for phase in first.phases] == [
@@ -113,14 +113,14 @@ def test_the_first_restore_teaches_the_second(
     assert plan.expected_seconds is not None
     assert plan.expected_backup_seconds is None
     assert 0.05 < plan.expected_seconds < 120
-    assert said(plan, build=40.2) == "about 40 s to build and prove it, by earlier runs on this server"
+    assert text(plan, build=40.2) == "about 40 s to build and prove it, by earlier runs on this server"
 
     rollback.run(prepared)
     plan = rollback.plan(request).plan
     assert plan.expected_backup_seconds is not None
     assert 0.05 < plan.expected_backup_seconds < 120
-    assert said(plan, build=40.2, backup=12.0) == "about 40 s until the switch, by earlier runs on this server"
-    assert said(plan, build=40.2, backup=80.0) == "about 1 min 20 s until the switch, by earlier runs on this server"
+    assert text(plan, build=40.2, backup=12.0) == "about 40 s until the switch, by earlier runs on this server"
+    assert text(plan, build=40.2, backup=80.0) == "about 1 min 20 s until the switch, by earlier runs on this server"
 
     file.write_text("damaged")
     assert rollback.plan(request).plan.expected_seconds is None

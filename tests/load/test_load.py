@@ -1,4 +1,4 @@
-"""Loading small dumps into a real server: what the engine does beside the order of things."""
+"""Loads of small dumps into a real server: the engine's work apart from the order of tasks."""
 
 from __future__ import annotations
 
@@ -157,4 +157,4 @@ def test_only_a_table_that_nothing_else_has_to_do_with_is_emptied_for_frozen_row
         if made:
             connection.execute(made)
         with connection.transaction():
-            assert rows.untouched(connection, Relation("public", "t")) is untouched
+            assert rows.is_untouched(connection, Relation("public", "t")) is untouched

@@ -53,7 +53,7 @@ def tasks(body: str, *, read_back: bool = False) -> list[Task]:
     return tasks_of(summary.script.items, summary, read_back=read_back)
 
 
-def said(task: Task) -> str:
+def name_of(task: Task) -> str:
     item = task.items[0]
     if isinstance(item, Section):
         return f"{task.work.value} {item.start.relation}"
@@ -64,7 +64,7 @@ def said(task: Task) -> str:
 
 def before(found: list[Task]) -> dict[str, set[str]]:
     """Each task and those that it waits for, in words."""
-    return {said(task): {said(found[number]) for number in task.after} for task in found}
+    return {name_of(task): {name_of(found[number]) for number in task.after} for task in found}
 
 
 def test_rows_wait_for_definitions_and_indexes_for_rows_of_their_own_table() -> None:
@@ -174,7 +174,7 @@ def test_rows_through_a_partitioned_table_make_what_follows_wait() -> None:
     assert "rows public.p" in found["CREATE INDEX p1i ON public.p1 USING btree (id)"]
 
 
-def test_large_objects_are_one_task_beside_the_rows() -> None:
+def test_large_objects_are_one_task_next_to_the_rows() -> None:
     found = tasks(
         "CREATE TABLE public.a (id integer);\n"
         "SELECT pg_catalog.lo_create('4242');\nALTER LARGE OBJECT 4242 OWNER TO postgres;\n"
@@ -190,7 +190,7 @@ def test_large_objects_are_one_task_beside_the_rows() -> None:
 
 def test_only_ordinary_tables_of_one_section_are_read_back() -> None:
     found = tasks(TWO_TABLES + "COPY public.b (id) FROM stdin;\n2\n\\.\n\n", read_back=True)
-    assert [said(task) for task in found if task.work is Work.READ] == ["read back public.a"]
+    assert [name_of(task) for task in found if task.work is Work.READ] == ["read back public.a"]
 
 
 def test_the_state_in_force_goes_with_each_command() -> None:
@@ -210,14 +210,14 @@ def test_the_state_in_force_goes_with_each_command() -> None:
 
 def test_the_greatest_work_comes_first() -> None:
     found = tasks(TWO_TABLES)
-    rows = {said(task): task for task in found}
+    rows = {name_of(task): task for task in found}
     assert rows["rows public.a"].rank > rows["rows public.b"].rank
     schedule = Schedule(found)
     first = schedule.take()
     assert first is not None
     assert schedule.take() is None  # all wait for the definitions
     schedule.done(first)
-    assert [said(task) for task in iter(schedule.take, None)] == ["rows public.a", "rows public.b"]
+    assert [name_of(task) for task in iter(schedule.take, None)] == ["rows public.a", "rows public.b"]
 
 
 def test_two_foreign_keys_of_one_table_never_run_at_once() -> None:
@@ -260,7 +260,7 @@ def test_sections_of_a_stream_begin_in_their_order() -> None:
     definitions = schedule.take()
     assert definitions is not None
     schedule.done(definitions)
-    assert [said(task) for task in iter(schedule.take, None)] == [f"rows public.t{n}" for n in range(6)]
+    assert [name_of(task) for task in iter(schedule.take, None)] == [f"rows public.t{n}" for n in range(6)]
 
 
 def test_a_schedule_of_thousands_of_tables_takes_time_in_proportion() -> None:
@@ -316,8 +316,8 @@ def test_a_table_that_dominates_is_loaded_by_several() -> None:
     assert [task.parts for task in alone if task.work is Work.ROWS] == [1, 1]
     assert [task.parts for task in tasks_of(items, summary, workers=3) if task.work is Work.ROWS] == [1, 1]
     shared = [task for task in tasks_of(items, summary, workers=4) if task.work is Work.ROWS]
-    assert [(said(task), task.parts) for task in shared] == [("rows public.a", 4)] * 4 + [("rows public.b", 1)]
-    read = [task for task in tasks_of(items, summary, workers=4) if said(task) == "read back public.a"]
+    assert [(name_of(task), task.parts) for task in shared] == [("rows public.a", 4)] * 4 + [("rows public.b", 1)]
+    read = [task for task in tasks_of(items, summary, workers=4) if name_of(task) == "read back public.a"]
     assert [(task.parts, task.after) for task in read] == [(4, {t.number for t in shared if t.parts == 4})] * 4
 
 

@@ -1,4 +1,4 @@
-"""What is told of a load while it goes on, by a scripted clock."""
+"""The progress of a running load, with a scripted clock."""
 
 from __future__ import annotations
 
@@ -64,13 +64,13 @@ class Story:
 
     def __init__(self, known: Known, *, in_order: bool = False, after: float = 0.0) -> None:
         self.now = 1000.0
-        self.told: list[Event] = []
+        self.events: list[Event] = []
         _, summary = facts_of_dump(Text())
         self.tasks = tasks_of(summary.script.items, summary, costs=known.costs)
         self.tracker = Tracker(
             self.tasks,
             1,
-            self.told.append,
+            self.events.append,
             known=known,
             in_order=in_order,
             after=after,
@@ -91,7 +91,7 @@ class Story:
 
     @property
     def last(self) -> Progress:
-        progress = self.told[-1]
+        progress = self.events[-1]
         assert isinstance(progress, Progress)
         return progress
 
@@ -101,11 +101,11 @@ def story() -> Story:
     return Story(Known(COSTS, {Effort.ROWS: 60.0}))
 
 
-def test_each_phase_is_told_from_the_beginning_where_costs_are_known(story: Story) -> None:
+def test_each_phase_is_reported_from_the_beginning_where_costs_are_known(story: Story) -> None:
     story.tracker.begin([story.one(Work.COMMANDS)])
     # 40 s of rows, then the longest first: 15 and 5 of reading back, 1 of the index that the key waits for, 3 of the
     # other, 3 of the key.
-    assert story.told == [
+    assert story.events == [
         Progress(
             "build",
             0,
@@ -127,16 +127,16 @@ def test_each_phase_is_told_from_the_beginning_where_costs_are_known(story: Stor
 def test_a_whole_load(story: Story) -> None:
     story.do(story.one(Work.COMMANDS), 0.0)
     story.do(story.one(Work.ROWS), 30.0, *[300] * 10)
-    told = story.last
-    assert (told.done, told.total, told.rows, told.rate) == (3000, 4000, 30, 100)
-    assert told.seconds_left == pytest.approx(37, abs=2)
+    progress = story.last
+    assert (progress.done, progress.total, progress.rows, progress.rate) == (3000, 4000, 30, 100)
+    assert progress.seconds_left == pytest.approx(37, abs=2)
     story.do(story.one(Work.ROWS, 1), 10.0, *[100] * 10)
-    told = story.last
-    assert (told.done, told.total, told.rows, told.rate) == (4000, 4000, 40, None)
-    assert told.seconds_left == pytest.approx(27, abs=1)
+    progress = story.last
+    assert (progress.done, progress.total, progress.rows, progress.rate) == (4000, 4000, 40, None)
+    assert progress.seconds_left == pytest.approx(27, abs=1)
     story.tracker.begin([story.one(Work.INDEX)])
     story.now += 1.0
-    story.tracker.tell()
+    story.tracker.report()
     assert story.last.detail == "index public.a_idx"
     story.now += 2.0
     story.tracker.done([story.one(Work.INDEX)])
@@ -196,11 +196,11 @@ def test_ten_times_a_second_is_enough(story: Story) -> None:
     rows = story.one(Work.ROWS)
     story.do(story.one(Work.COMMANDS), 0.0)
     story.tracker.begin([rows])
-    story.told.clear()
+    story.events.clear()
     for _ in range(3000):
         story.now += 0.001
         story.tracker.move(rows, 1)
-    assert 25 <= len(story.told) <= 30
+    assert 25 <= len(story.events) <= 30
 
 
 def test_rows_of_a_stream_take_no_time_before_they_come() -> None:
@@ -219,9 +219,9 @@ def test_rows_of_a_stream_take_no_time_before_they_come() -> None:
     assert (spent.actual, spent.expected) == pytest.approx((27.0 + 9.0, 40.0))
 
 
-def test_rows_that_were_not_read_back_teach_nothing_of_it(story: Story) -> None:
+def test_rows_that_were_not_read_back_are_not_learned(story: Story) -> None:
     story.do(story.one(Work.READ), 0.001)
-    story.tracker.tell(now=True)
+    story.tracker.report(now=True)
     assert Effort.READ not in story.tracker._estimate.lessons
     assert story.last.phases[3] == Phase("reading back", 3000, 4000, "bytes", story.last.phases[3].seconds_left)
 
@@ -235,7 +235,7 @@ def test_of_several_tasks_at_once_each_has_its_share(story: Story) -> None:
     assert (lessons[Effort.INDEX].actual, lessons[Effort.KEY].actual) == pytest.approx((6.0, 6.0))
 
 
-def test_small_tasks_are_no_lesson_of_what_a_row_costs() -> None:
+def test_small_tasks_do_not_show_what_a_row_costs() -> None:
     story = Story(Known())
     story.do(story.one(Work.COMMANDS), 0.5)
     story.do(story.one(Work.ROWS), 0.5, 3000)

@@ -1,5 +1,5 @@
-"""What a rollback takes away, on a real server: rows changed in place, rows written since, and what was not compared.
-``recover`` tells the same of the same restore point."""
+"""The losses of a rollback on a real server: rows changed in place, rows written since, and tables not compared.
+``recover`` reports the same for the same restore point."""
 
 from __future__ import annotations
 
@@ -52,7 +52,9 @@ def request(target: Target, store: Path, seconds: float = 10.0) -> Request:
     return Request(target=target, store=store, state=store.parent / "state", check=Check(compare_limit=seconds))
 
 
-def told(losses: tuple[TableLoss, ...]) -> dict[str, tuple[int | None, int | None, int | None, str | None, str | None]]:
+def rows_by_name(
+    losses: tuple[TableLoss, ...],
+) -> dict[str, tuple[int | None, int | None, int | None, str | None, str | None]]:
     return {
         each.name: (each.live_rows, each.point_rows, each.written_since, each.by, each.content)
         for each in losses
@@ -61,7 +63,7 @@ def told(losses: tuple[TableLoss, ...]) -> dict[str, tuple[int | None, int | Non
 
 @pytest.fixture
 def target(server: EmbeddedServer, new_database: Callable[..., str], store: Path) -> Target:
-    """A database with a restore point, and what was done to it since."""
+    """A database with a restore point, and later changes."""
     target = server.target(new_database("app"))
     with target.connect() as connection:
         connection.execute("SET search_path = public")
@@ -84,27 +86,27 @@ EXPECTED = {
 
 
 @pytest.mark.postgres(16, 18)
-def test_the_plan_and_recover_tell_the_same(target: Target, store: Path) -> None:
+def test_the_plan_and_recover_report_the_same(target: Target, store: Path) -> None:
     planned = rollback.plan(request(target, store), lambda event: None).plan.loss
-    assert told(planned) == EXPECTED
+    assert rows_by_name(planned) == EXPECTED
 
     found = recover.look(Inquiry(target, store, wish=Wish(thorough=True), home=store, here=store))
     (point,) = [each for each in found.timeline if each.kind == "dump"]
     assert point.loss is not None
-    assert told(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}
+    assert rows_by_name(point.loss) == {name: each for name, each in EXPECTED.items() if each[4] != "equal"}
 
 
 def test_what_there_was_no_time_for_is_named_and_not_equal(target: Target, store: Path) -> None:
     planned = rollback.plan(request(target, store, 0.0), lambda event: None).plan.loss
     by_name = {each.name: each for each in planned}
-    assert (by_name["prices"].content, by_name["prices"].why) == ("not compared", "comparing content is turned off")
+    assert (by_name["prices"].content, by_name["prices"].why) == ("not compared", "content comparison is turned off")
     assert (by_name["nothing"].content, by_name["wider"].content) == ("equal", "changed")
     assert not by_name["prices"].differs
 
 
 def test_the_report_compares_what_the_plan_had_no_time_for(target: Target, store: Path) -> None:
     report = rollback.run(rollback.plan(request(target, store, 0.0), lambda event: None), lambda event: None)
-    assert {name: each[4] for name, each in told(report.loss).items()} == {
+    assert {name: each[4] for name, each in rows_by_name(report.loss).items()} == {
         name: each[4] for name, each in EXPECTED.items()
     }
     with target.connect() as connection:

@@ -1,11 +1,10 @@
-"""Which column says when a row was written: by names in several languages and by defaults, never a time of another
-kind."""
+"""The column with the time of writing: by names in several languages and by defaults, never a time of another kind."""
 
 from __future__ import annotations
 
 import pytest
 
-from lastgood.loss.written import Column, telling
+from lastgood.loss.written import Column, writing_column
 
 NOW = "now()"
 
@@ -32,8 +31,8 @@ NOW = "now()"
         *("data_modifica", "gewijzigd_op", "atualizado_em"),
     ],
 )
-def test_a_name_tells(name: str) -> None:
-    assert telling([Column("due_at", True), Column(name, True)]) == Column(name, True)
+def test_a_name_decides(name: str) -> None:
+    assert writing_column([Column("due_at", True), Column(name, True)]) == Column(name, True)
 
 
 @pytest.mark.parametrize(
@@ -77,8 +76,8 @@ def test_a_name_tells(name: str) -> None:
 @pytest.mark.parametrize("default", ["", NOW])
 def test_a_time_of_another_kind_does_not(name: str, default: str) -> None:
     if default and name in ("date", "time", "at", "created_by", "last_login"):
-        return  # what has the present as its default was written then
-    assert telling([Column(name, True, default)]) is None
+        return  # a default of the present is the time of writing
+    assert writing_column([Column(name, True, default)]) is None
 
 
 @pytest.mark.parametrize(
@@ -89,8 +88,8 @@ def test_a_time_of_another_kind_does_not(name: str, default: str) -> None:
         *("(now())::timestamp without time zone", "transaction_timestamp()", "('now'::text)::timestamp with time zone"),
     ],
 )
-def test_a_default_of_the_present_tells(default: str) -> None:
-    assert telling([Column("noted", True, default)]) == Column("noted", True, default)
+def test_a_default_of_the_present_decides(default: str) -> None:
+    assert writing_column([Column("noted", True, default)]) == Column("noted", True, default)
 
 
 @pytest.mark.parametrize(
@@ -103,7 +102,7 @@ def test_a_default_of_the_present_tells(default: str) -> None:
     ],
 )
 def test_another_default_does_not(default: str) -> None:
-    assert telling([Column("noted", True, default)]) is None
+    assert writing_column([Column("noted", True, default)]) is None
 
 
 def test_when_a_row_was_made_comes_before_when_it_was_changed() -> None:
@@ -114,7 +113,7 @@ def test_when_a_row_was_made_comes_before_when_it_was_changed() -> None:
         Column("created_at", True, NOW),
     ]
     chosen = []
-    while best := telling(columns):
+    while best := writing_column(columns):
         chosen.append(best.name)
         columns.remove(best)
     assert chosen == ["created_at", "inserted_at", "noted", "updated_at"]

@@ -28,8 +28,7 @@ def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, 
     text = re.sub(r"\d+(\.\d+)? (bytes|kB|MB|GB|TB)", "SIZE", outcome.out)
     for line in (
         f"        {name}, made 20",
-        "        its SHA-256 is that of its manifest, so it is the file whose content was proved when it was made "
-        "[measured]\n",
+        "        its SHA-256 matches its manifest: its content was verified when it was made [measured]\n",
         "        the server's disk has SIZE free; about SIZE are needed [measured]\n",
         '        the store "backups" has SIZE free; it may need SIZE [measured]\n',
         f'        superuser "postgres" may make a database like "{database}", and rename this one [tried]\n',

@@ -70,9 +70,9 @@ def test_without_it_nothing_is_switched(lastgood: Lastgood, server: EmbeddedServ
     assert outcome.err.partition("\nerror: ")[2] == (
         f'cannot back up database "{database}" to "backups": no space left on device\n'
         f'state: "{database}" was not touched and is open.\n'
-        "next:  Nothing is left behind. Make room there, or name another folder with --store, and run it again. If it "
-        "can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced database itself is "
-        "kept.\n"
+        "next:  Nothing is left behind. Free space there or name another folder with --store, then run the command "
+        "again. If it can't be made, go on without it: --override emergency_backup --reason TEXT; the replaced "
+        "database itself is kept.\n"
     )
     with server.target(database).connect() as connection:
         assert connection.execute("SELECT id, phone FROM public.contacts").fetchall() == [(1, None)]

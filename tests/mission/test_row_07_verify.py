@@ -122,10 +122,10 @@ def test_what_differs_in_one_value_is_never_switched_to(lastgood: Lastgood, serv
 
     assert outcome.status == 5
     assert re.search(
-        rf'^error: cannot use "{live}_shadow_\w+": it differs from the restore point in 1 thing\n'
+        rf'^error: cannot use "{live}_shadow_\w+": 1 difference from the restore point\n'
         r" +public\.contacts: expected digest \w{32}, found digest \w{32}\n"
         rf'state: "{live}" was not touched and is open\.\n'
-        r"next:  Run it again with --keep-shadow to look at the restored database, or choose another restore point: "
+        r"next:  Run it again with --keep-shadow to inspect the restored database, or choose another restore point: "
         r"lastgood points\n\Z",
         outcome.err,
         re.MULTILINE,

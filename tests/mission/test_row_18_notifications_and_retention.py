@@ -187,7 +187,7 @@ def test_retention_removes_what_nobody_needs_and_nothing_else(
         days[3]: "goes",
         days[4]: "goes",
         days[5]: post_mortem(first["run"]),
-        days[6]: f"run {second['run']} went back to it, and can be undone",
+        days[6]: f"run {second['run']} restored it and can be undone",
         days[7]: "pinned by root: the audit of Q3" if os.getuid() == 0 else found[days[7]],
         days[8]: "goes",
         "from_elsewhere.sql": "not made by lastgood: goes by name, or with foreign = true in [retention]",

@@ -60,7 +60,7 @@ def test_links_are_not_followed(dump: Callable[[str], Path], tmp_path: Path) -> 
     assert names(points.all_points(Path("backups"))) == ["backups/crm_20251101_100000.sql"]
 
 
-def test_looking_ends_after_so_many_files(dump: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_search_ends_after_so_many_files(dump: Callable[[str], Path], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lastgood.points.below.FILES", 3)
     for number in range(9):
         dump(f"backups/sub/crm_2025110{number + 1}_100000.sql")
@@ -74,17 +74,17 @@ def test_one_is_named_by_its_place_or_its_file_name(dump: Callable[[str], Path])
         assert points.find(store, name).path == path
 
 
-def test_a_near_match_is_told(dump: Callable[[str], Path]) -> None:
+def test_a_near_match_is_suggested(dump: Callable[[str], Path]) -> None:
     dump("backups/migrations/cloud_backup_20251103_100000.sql")
     dump("backups/crm_20240101_000000.sql")
     with pytest.raises(BadPoint) as error:
         points.find(Path("backups"), "cloud_backup_20251103_10000.sql")
     assert error.value.hint.startswith(
-        "Did you mean migrations/cloud_backup_20251103_100000.sql? There are: migrations/cloud_backup_20251103_"
+        "Did you mean migrations/cloud_backup_20251103_100000.sql? Available: migrations/cloud_backup_20251103_"
     )
 
 
-def test_where_the_store_has_none_the_folders_that_have_some_are_told(dump: Callable[[str], Path]) -> None:
+def test_where_the_store_has_none_the_folders_that_have_some_are_named(dump: Callable[[str], Path]) -> None:
     dump("db/dumps/crm_20251101_100000.sql")
     dump("db/dumps/crm_20251102_100000.sql")
     dump("old/crm_20241102_100000.sql")
@@ -99,5 +99,5 @@ def test_where_the_store_has_none_the_folders_that_have_some_are_told(dump: Call
     with pytest.raises(BadPoint) as error:
         points.find(Path("backups"), "crm.sql")
     assert error.value.hint == (
-        'There are none; name another folder with --store. Restore points lie in "db/dumps", "old".'
+        'The store is empty; name another folder with --store. Restore points exist in "db/dumps", "old".'
     )

@@ -1,4 +1,4 @@
-"""Which restore point is meant."""
+"""The choice of a restore point."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def test_by_name_by_path_the_newest_and_before(crm: Target, store: Path, dump: D
     assert points.choose(store, before=noon, before_migration="20251109000000").point.path == second
 
 
-def test_a_manifest_tells_the_migration(crm: Target, store: Path) -> None:
+def test_a_manifest_has_the_migration(crm: Target, store: Path) -> None:
     older = take(crm, store)
     with crm.connect() as connection:
         connection.execute("INSERT INTO supabase_migrations.schema_migrations VALUES ('20251122000000', 'bad')")
@@ -56,33 +56,33 @@ def test_the_newest_valid_one_wins(crm: Target, store: Path, dump: Dump) -> None
     first, second, third = three(crm, store, dump)
     third.write_bytes(third.read_bytes()[:-200])
     second.write_bytes(second.read_bytes().replace(b"contact 7\t", b"contact \xff\t"))
-    said: list[Event] = []
-    assert points.choose(store, emit=said.append).point.path == first
-    cautions = [event.text for event in said if isinstance(event, Caution)]
+    events: list[Event] = []
+    assert points.choose(store, emit=events.append).point.path == first
+    cautions = [event.text for event in events if isinstance(event, Caution)]
     assert len(cautions) == 2
-    assert cautions[0].startswith(f"{third.name} is passed over: cannot ")
-    assert cautions[1].startswith(f"{second.name} is passed over: cannot ")
+    assert cautions[0].startswith(f"{third.name} was skipped: cannot ")
+    assert cautions[1].startswith(f"{second.name} was skipped: cannot ")
     assert points.find(store, third.name).path == third
-    # Asked for by name, it is not passed over: what is wrong with it is said.
+    # Named explicitly, it is not skipped: its fault is reported.
     with pytest.raises(Incomplete):
         points.choose(store, name=third.name)
 
 
-def test_what_there_is_is_told(crm: Target, store: Path, dump: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_the_available_points_are_listed(crm: Target, store: Path, dump: Dump, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(store)
     with pytest.raises(BadPoint) as error:
         points.choose(store)
     assert str(error.value) == f'cannot find a restore point in "{store}": there is none'
     assert error.value.hint == (
         "Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
-        "run lastgood recover: it searches for what is left."
+        "run lastgood recover: it searches for other copies of the data."
     )
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
     assert str(error.value) == f'cannot find the restore point "yesterday.sql": it is not in "{store}"'
-    assert error.value.hint == "There are none; name another folder with --store."
+    assert error.value.hint == "The store is empty; name another folder with --store."
     path = dump(crm, store / "app_20251101_130000.sql")
-    hint = f"There are: {path.name} (2025-11-01 13:00:00+00:00)."
+    hint = f"Available: {path.name} (2025-11-01 13:00:00+00:00)."
     with pytest.raises(BadPoint) as error:
         points.choose(store, name="yesterday.sql")
     assert error.value.hint == hint
@@ -116,7 +116,7 @@ def test_a_shared_folder_holds_backups_of_other_databases(
     theirs = take(neighbour, store)
     archive = dump(neighbour, store / "newest.sql", "--create")
     assert points.choose(store, database=crm.dbname).point.path == ours.path
-    # By its name it can still be had: a staging copy is put back to production's backup.
+    # It can still be named: a staging copy is put back to production's backup.
     assert points.choose(store, name=theirs.path.name, database=crm.dbname).point.path == theirs.path
     ours.path.unlink()
     with pytest.raises(BadPoint) as error:
@@ -131,20 +131,20 @@ def test_a_shared_folder_holds_backups_of_other_databases(
     )
 
 
-def test_a_dump_of_the_schema_alone_is_passed_over(crm: Target, store: Path, dump: Dump) -> None:
+def test_a_dump_of_the_schema_alone_is_skipped(crm: Target, store: Path, dump: Dump) -> None:
     whole = dump(crm, store / "cloud_backup_20251101_130000.sql")
     schema = dump(crm, store / "cloud_backup_20251102_130000.sql", "--schema-only")
     rows = dump(crm, store / "cloud_backup_20251103_130000.sql", "--data-only")
-    said: list[Event] = []
-    assert points.choose(store, emit=said.append).point.path == whole
-    assert [event.text for event in said if isinstance(event, Caution)] == [
-        f"{rows.name} is passed over: it has no tables",
-        f"{schema.name} is passed over: it has no data",
+    events: list[Event] = []
+    assert points.choose(store, emit=events.append).point.path == whole
+    assert [event.text for event in events if isinstance(event, Caution)] == [
+        f"{rows.name} was skipped: it has no tables",
+        f"{schema.name} was skipped: it has no data",
     ]
 
 
 def test_an_emergency_backup_that_lost_its_manifest_is_not_taken_for_a_good_state(store: Path) -> None:
-    """It is written first, its manifest after it: a tool killed in between leaves it alone."""
+    """The manifest is written after the backup: a tool killed in between leaves none."""
     now = datetime.now(UTC)
     assert RestorePoint(store / "app_20251104_143000_emergency.sql", now, "name", 1).is_emergency
     assert RestorePoint(store / "emergency_20251104_143000.sql", now, "name", 1).is_emergency
@@ -159,10 +159,10 @@ def in_part(crm: Target, store: Path, dump: Dump, day: int) -> Path:
 def test_a_complete_point_is_preferred_to_a_newer_one_that_lacks_rows(crm: Target, store: Path, dump: Dump) -> None:
     whole = dump(crm, store / "cloud_backup_20251101_130000.sql")
     older, newer = (in_part(crm, store, dump, day) for day in (2, 3))
-    said: list[Event] = []
-    assert points.choose(store, emit=said.append).point.path == whole
-    assert sorted(event.text for event in said if isinstance(event, Caution)) == [
-        f"{path.name} is passed over: it has no rows for public.accounts" for path in (older, newer)
+    events: list[Event] = []
+    assert points.choose(store, emit=events.append).point.path == whole
+    assert sorted(event.text for event in events if isinstance(event, Caution)) == [
+        f"{path.name} was skipped: it has no rows for public.accounts" for path in (older, newer)
     ]
 
 
@@ -171,14 +171,14 @@ def test_where_no_point_is_complete_the_newest_that_only_lacks_rows_is_taken(
 ) -> None:
     older, newer = (in_part(crm, store, dump, day) for day in (1, 2))
     schema = dump(crm, store / "cloud_backup_20251103_130000.sql", "--schema-only")
-    said: list[Event] = []
-    chosen = points.choose(store, emit=said.append)
+    events: list[Event] = []
+    chosen = points.choose(store, emit=events.append)
     assert chosen.point.path == newer
     assert chosen.lack is not None
     assert (chosen.lack.what, chosen.lack.message) == ("rows", "no rows for public.accounts")
-    assert [event.text for event in said if isinstance(event, Caution)] == [
-        f"{schema.name} is passed over: it has no data",
-        f"{older.name} is passed over: it has no rows for public.accounts",
+    assert [event.text for event in events if isinstance(event, Caution)] == [
+        f"{schema.name} was skipped: it has no data",
+        f"{older.name} was skipped: it has no rows for public.accounts",
     ]
 
 

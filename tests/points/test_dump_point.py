@@ -1,4 +1,4 @@
-"""Making a restore point: one snapshot, nothing left when it fails, no secrets."""
+"""Creation of a restore point: one snapshot, nothing left after a failure, no secrets."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ DEADLINE = 30.0
 
 @contextmanager
 def locked(target: Target, table: str) -> Iterator[None]:
-    """Nobody else can read the table."""
+    """Lock the table against readers."""
     with target.connect() as connection:
         connection.execute("BEGIN")
         connection.execute(sql.SQL("LOCK TABLE {} IN ACCESS EXCLUSIVE MODE").format(sql.Identifier("public", table)))
@@ -43,7 +43,7 @@ def locked(target: Target, table: str) -> Iterator[None]:
 
 
 def our_pg_dump() -> psutil.Process | None:
-    """The pg_dump that this process has started."""
+    """The pg_dump process that this process has started."""
     for process in psutil.Process().children():
         if process.name() == "pg_dump":
             return process
@@ -143,7 +143,7 @@ def test_a_killed_pg_dump_leaves_nothing(crm: Target, store: Path) -> None:
         with pytest.raises(Failed) as error:
             work.result(DEADLINE)
     assert str(error.value) == f'cannot back up database "{crm.dbname}": pg_dump ended with status -9'
-    assert error.value.hint == "Nothing is left behind. Make another one: lastgood backup."
+    assert error.value.hint == "Nothing is left behind. Create another one: lastgood backup."
     assert list(store.iterdir()) == []
 
 
@@ -207,7 +207,7 @@ def test_a_full_disk_leaves_nothing(
     assert passed == time_of_it
     assert str(error.value) == f'cannot back up database "{crm.dbname}" to "{store}": no space left on device'
     assert error.value.hint == (
-        "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
+        "Nothing is left behind. Free space there or name another folder with --store, then run the command again."
     )
     assert list(store.iterdir()) == []
 
@@ -220,7 +220,7 @@ def test_what_pg_dump_wrote_is_read_back(server: EmbeddedServer, crm: Target, st
     with fault.armed("emergency.after_dump", damage), pytest.raises(Failed) as error:
         take(crm, store)
     assert re.fullmatch(
-        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the database that it was made of: '
+        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the source database: '
         "content of public.contacts: digest [0-9a-f]{32} in the database, digest [0-9a-f]{32} in the dump",
         str(error.value),
     )
@@ -236,7 +236,7 @@ def test_what_pg_dump_wrote_is_read_back(server: EmbeddedServer, crm: Target, st
     assert list(store.iterdir()) == []
 
 
-def test_a_backup_that_lacks_an_object_is_told_by_its_kind(crm: Target, store: Path) -> None:
+def test_a_backup_that_lacks_an_object_is_reported_with_its_kind(crm: Target, store: Path) -> None:
     def lose() -> None:
         (partial,) = store.iterdir()
         partial.write_bytes(re.sub(rb"CREATE POLICY .*?;\n", b"", partial.read_bytes(), flags=re.DOTALL))
@@ -246,7 +246,7 @@ def test_a_backup_that_lacks_an_object_is_told_by_its_kind(crm: Target, store: P
     with fault.armed("emergency.after_dump", lose), pytest.raises(Failed) as error:
         take(crm, store)
     assert re.fullmatch(
-        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the database that it was made of: '
+        rf'cannot use the backup "{crm.dbname}_\d{{8}}_\d{{6}}.sql": it differs from the source database: '
         r"number of policies: \d+ \(with mine on public.contacts.*\) in the database, 0 in the dump",
         str(error.value),
     )
@@ -259,20 +259,20 @@ def test_a_backup_that_lacks_an_object_is_told_by_its_kind(crm: Target, store: P
 def test_the_password_is_seen_nowhere(server: EmbeddedServer, crm: Target, store: Path) -> None:
     secret = "p@ss:w/rd%21"
     target = Target({**crm.keywords, "password": secret})
-    said: list[str] = []
+    texts: list[str] = []
     with locked(crm, "contacts"), in_background(lambda: take(target, store)) as work:
         until(lambda: our_pg_dump() is not None)
         process = our_pg_dump()
         assert process is not None
-        said.append(" ".join(process.cmdline()))
+        texts.append(" ".join(process.cmdline()))
         process.kill()
         with pytest.raises(Failed) as error:
             work.result(DEADLINE)
-        said += [str(error.value), repr(error.value), error.value.hint, str(error.value.__cause__)]
+        texts += [str(error.value), repr(error.value), error.value.hint, str(error.value.__cause__)]
     point = take(target, store)
-    said += [manifest_path(point.path).read_text(), point.path.read_text(), repr(point)]
-    assert "--dbname=" in said[0]
-    assert [text for text in said if secret in text or "p%40ss" in text] == []
+    texts += [manifest_path(point.path).read_text(), point.path.read_text(), repr(point)]
+    assert "--dbname=" in texts[0]
+    assert [text for text in texts if secret in text or "p%40ss" in text] == []
 
 
 def test_no_server_and_no_folder(server: EmbeddedServer, crm: Target, store: Path) -> None:

@@ -1,10 +1,10 @@
 r"""Damaged dumps of every format and compression: refused, or read exactly. Never a wrong success, a hang or a crash.
 
-What can be known depends on what the file tells about itself, so there are four promises:
+The guarantees depend on the checks in a file, so there are four:
 
 - cut anywhere: refused, unless all that is missing follows the footer (blank lines, ``\unrestrict``, padding);
 - data with checksums (gzip, xz, bzip2, zstd as its own program writes it): refused, or the very same text;
-- rows of a plain dump: refused, or the facts of the table differ (there is no checksum: the file says what it says);
+- rows of a plain dump: refused, or the facts of the table differ (there is no checksum to detect more);
 - with a manifest: never valid, whatever the damage; and the error is always one of ours.
 """
 
@@ -34,7 +34,7 @@ from lastgood.facts.of_dump import facts_of_dump
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import Manifest
 from lastgood.points.point import RestorePoint, pg_restore_for
-from lastgood.points.store import look_at
+from lastgood.points.store import point_at
 from lastgood.points.verdict import verify
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.restore import restore
@@ -192,7 +192,7 @@ def _of_one_byte(at: int) -> Iterator[Damage]:
 
 
 def noted(path: Path, manifest: Manifest) -> RestorePoint:
-    """The dump as a point of our own, with what is written down of it."""
+    """The dump as a point of our own, with a manifest."""
     source = open_dump(path, pg_restore=pg_restore_for)
     manifest = manifest.model_copy(update={"size": source.size, "sha256": source.sha256()})
     return RestorePoint(path, manifest.made_at, "manifest", manifest.size, manifest)
@@ -212,7 +212,7 @@ def never_valid(point: RestorePoint, damage: str) -> None:
 
 @pytest.fixture
 def manifest(server: EmbeddedServer, small: Callable[[str], Path], store: Path) -> Manifest:
-    """What is written down of the small database, whatever the form of its dump."""
+    """The manifest of the small database, for any form of its dump."""
     small("plain")
     made = take(server.target("small"), store).manifest
     assert made is not None
@@ -268,14 +268,14 @@ def test_fuzz_a_damaged_foreign_dump_is_looked_at_and_read_or_refused(
         path = damaged(tmp_path, data, damage)
         outcome(path, damage)
         with limit(SECONDS):
-            look_at(path)
+            point_at(path)
 
 
 @pytest.mark.parametrize("form", ["plain", "inserts", "uncompressed"])
-def test_fuzz_what_can_be_read_of_a_damaged_dump_is_restored_as_it_says_or_not_at_all(
+def test_fuzz_the_readable_part_of_a_damaged_dump_is_restored_as_reported_or_not_at_all(
     server: EmbeddedServer, small: Callable[[str], Path], tmp_path: Path, form: str
 ) -> None:
-    """Without a manifest nobody can know what it said before."""
+    """Without a manifest the original content is unknown."""
     data = small(form).read_bytes()
     whole = read(small(form))
     tried = 0

@@ -1,4 +1,4 @@
-"""What somebody still needs is not removed, whatever else says that it goes."""
+"""Restore points that are still needed are not removed, regardless of other rules."""
 
 from __future__ import annotations
 
@@ -62,10 +62,10 @@ def made(server: EmbeddedServer, new_database: Callable[..., str], store: Path) 
     return Store(server.target(new_database("crm")), store)
 
 
-def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
+def test_unfinished_or_running_work_keeps_its_restore_point(
     made: Store, server: EmbeddedServer, tmp_path: Path
 ) -> None:
-    made.add("newest.sql", NOW + timedelta(days=1))  # for there must be one that is valid
+    made.add("newest.sql", NOW + timedelta(days=1))  # because a valid one must exist
     for number, name in enumerate(("deployed", "restoring", "free")):
         made.add(f"{name}.sql", NOW - timedelta(days=number))
     live = made.target.dbname
@@ -98,7 +98,7 @@ def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
     assert set(made.reasons(EVERYTHING).values()) == {"goes", "the last valid restore point"}
 
 
-def test_while_a_drill_is_at_work_nothing_goes(made: Store) -> None:
+def test_while_a_drill_is_running_nothing_is_removed(made: Store) -> None:
     made.add("newest.sql", NOW)
     made.add("older.sql", NOW - timedelta(days=1))
     with subprocess.Popen(["true"]) as gone:
@@ -115,7 +115,7 @@ def test_while_a_drill_is_at_work_nothing_goes(made: Store) -> None:
         assert made.reasons(wish)["older.sql"] == "goes"
     drill = Journal.create(made.state, new_run(datetime.now(UTC)))
     drill.write("begun", kind="drill", live=made.target.dbname, **alive)
-    assert made.reasons(wish)["older.sql"] == f"drill {drill.run} is at work, and may read it"
+    assert made.reasons(wish)["older.sql"] == f"drill {drill.run} is running and may read it"
     drill.write("ended", status="done")
     assert made.reasons(wish)["older.sql"] == "goes"
 
@@ -132,18 +132,18 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     }
     plan = prune.plan(made.target, made.folder, wish)
     pins.pin(good, "wait")
-    said: list[Event] = []
-    assert prune.run(made.target, plan, said.append)["removed"] == []
+    events: list[Event] = []
+    assert prune.run(made.target, plan, events.append)["removed"] == []
     pin = pins.pin_of(good)
     assert pin is not None
-    assert Note(f'"good.sql" is needed now, and left alone: pinned by {pin.by}: wait') in said
+    assert Note(f'"good.sql" is needed now, and left alone: pinned by {pin.by}: wait') in events
     assert good.exists() and manifest_path(good).exists()
     assert pins.unpin(good) and not pins.unpin(good)
     assert prune.run(made.target, plan)["removed"] == ["good.sql"]
 
 
 def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
-    """An emergency backup, a damaged one or somebody else's dump must not take the place of a backup."""
+    """An emergency backup, a damaged one or a foreign dump must not replace a backup."""
     policy = prune.Wish(retention=Retention(keep=Keep(daily=1)))
     made.add("new.sql", NOW)
     made.add("old.sql", NOW - timedelta(days=40))
@@ -168,12 +168,12 @@ def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
     assert made.reasons(also_foreign)["foreign.sql"].startswith("daily ")
     only_kept = replace(policy, retention=Retention(kept=Keep(last=1)))
     assert made.reasons(only_kept)["old.sql"] == "[retention] says nothing of restore points"
-    # The age counts back from the newest one that is sound: what is damaged or lies in the future tells nothing.
+    # The age counts back from the newest valid one: damaged ones and those in the future are ignored.
     within = replace(policy, retention=Retention(keep=Keep(within=30 * 86400)))
     assert made.reasons(within)["new.sql"] == "within 30 days"
 
 
-def test_an_emergency_backup_stays_until_its_post_mortem_is_due_whoever_knows_of_it(made: Store) -> None:
+def test_an_emergency_backup_stays_while_a_post_mortem_is_due_on_any_machine(made: Store) -> None:
     """The rollback may have been run from another machine, which has its journal."""
     now = datetime.now(UTC)
     made.add("newest.sql", now)
@@ -198,7 +198,7 @@ def test_when_only_a_damaged_one_would_stay_the_last_valid_one_stays_too(made: S
 
 
 def test_what_does_not_stand_in_for_the_last_valid_one(made: Store) -> None:
-    """A dump of nobody knows what, and links to files that go."""
+    """A dump of an unknown database, and links to files that are removed."""
     made.add("ours.sql", NOW - timedelta(days=3))
     cut = made.add("cut.sql", NOW)
     cut.write_bytes(b" " * cut.stat().st_size)

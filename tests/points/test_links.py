@@ -44,7 +44,7 @@ def test_a_link_within_the_store_and_a_named_one_are_followed(store: Path, tmp_p
     assert points.find(store, str(tmp_path / "mine.sql")).problem == ""
 
 
-def test_what_lies_beside_a_dump_is_not_followed_either(store: Path, tmp_path: Path) -> None:
+def test_files_next_to_a_dump_are_not_followed_either(store: Path, tmp_path: Path) -> None:
     (store / "app.sql").write_bytes(DUMP)
     (tmp_path / "elsewhere").write_text("{}")
     manifest_path(store / "app.sql").symlink_to(tmp_path / "elsewhere")

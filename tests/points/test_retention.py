@@ -1,4 +1,4 @@
-"""What a policy keeps: restic's rules, against a second way to say them, and what must hold of any policy."""
+"""Retention: restic's rules compared with a second implementation, and invariants of any policy."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ def period(rule: str, moment: datetime) -> tuple[int, ...]:
 
 
 def expected(keep: Keep, moments: Sequence[datetime], zone: ZoneInfo, reference: datetime) -> set[datetime]:
-    """The same rules, said of sets: of the periods with any moment the newest ones, of each its newest moment."""
+    """The same rules as sets: of the periods with any moment the newest ones, of each its newest moment."""
     kept = set(sorted(moments)[-keep.last :]) if keep.last else set()
     for rule in RULES:
         number = getattr(keep, rule)
@@ -98,7 +98,7 @@ def test_it_never_removes_the_newest(parts: Parts, history: list[datetime], zone
 
 @given(policies, histories, st.sampled_from(ZONES), st.sets(st.integers(0, 39)))
 def test_twice_removes_nothing_more(parts: Parts, history: list[datetime], zone: ZoneInfo, pinned: set[int]) -> None:
-    """Also where some stay for other reasons: they are there the second time too."""
+    """Also if some are kept for other reasons: they exist the second time too."""
     keep = policy(parts)
     stay = {moment for place, moment in enumerate(history) if place in pinned}
     once = sorted(keeps(keep, history, zone) | stay)
@@ -126,7 +126,7 @@ def why(keep: Keep, *moments: str, zone: ZoneInfo | None = None) -> list[str]:
     return [", ".join(each) for each in reasons]
 
 
-def test_each_reason_says_which_rule_and_which_period() -> None:
+def test_each_reason_names_the_rule_and_the_period() -> None:
     keep = Keep(last=2, hourly=1, daily=2, weekly=2, monthly=2, yearly=1, within=3 * 86400)
     moments = ("2026-11-23T10:30", "2026-11-23T10:10", "2026-11-22T23:00", "2026-11-20T01:00", "2026-10-31T01:00")
     assert why(keep, *moments, "2026-10-30T01:00") == [

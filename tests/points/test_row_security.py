@@ -1,4 +1,5 @@
-"""Tables whose rows are hidden from the role that makes a backup: told beforehand, with a next step that works."""
+"""Tables whose rows are hidden from the role that makes a backup: reported before the backup, with a next step that
+works."""
 
 from __future__ import annotations
 
@@ -46,7 +47,7 @@ def checked(server: EmbeddedServer, live: str, store: Path, state: Path) -> dict
 
 
 @pytest.mark.postgres(15, 18)
-def test_forced_row_security_is_told_and_can_be_helped(
+def test_forced_row_security_is_reported_with_a_remedy(
     server: EmbeddedServer, live: str, store: Path, tmp_path: Path
 ) -> None:
     with pytest.raises(Failed) as refused:
@@ -67,7 +68,7 @@ def test_forced_row_security_is_told_and_can_be_helped(
     assert take(server.target(live, user=ROLE), store).manifest is not None
 
 
-def test_rows_of_a_table_of_somebody_else(server: EmbeddedServer, live: str, store: Path) -> None:
+def test_rows_of_a_table_of_another_owner(server: EmbeddedServer, live: str, store: Path) -> None:
     with server.target(live).connect() as connection:
         connection.execute('ALTER TABLE s."T" NO FORCE ROW LEVEL SECURITY')
         connection.execute("ALTER TABLE s.plain OWNER TO postgres; GRANT SELECT ON s.plain TO rows_owner")
@@ -96,8 +97,8 @@ def test_a_backup_of_what_no_dump_may_hold(
         connection.execute("CREATE FUNCTION public.f(text) RETURNS text LANGUAGE internal AS 'pg_read_file_all'")
     with pytest.raises(Failed) as refused:
         take(server.target(name), store)
-    assert 'makes a function in the language "internal" outside an extension' in refused.value.message
+    assert 'creates a function in the language "internal" outside an extension' in refused.value.message
     assert refused.value.hint == (
-        "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump, "
-        "and pg_restore or psql."
+        "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump "
+        "with pg_restore or psql."
     )

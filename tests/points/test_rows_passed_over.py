@@ -1,4 +1,4 @@
-"""A plan of a point of our own passes its rows over; what is loaded is verified all the same."""
+"""A plan of a point of our own skips its rows; the loaded rows are still verified."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ def found(store: Path) -> RestorePoint:
 
 
 def changed(point: RestorePoint, old: bytes, new: bytes, *, at: float | None = None) -> None:
-    """Other bytes, as many; as a disk changes them, which leaves the file's times alone, or ``at`` a time."""
+    """Replace bytes without a change of the file's times, as a disk fault does, or set the time ``at``."""
     assert len(old) == len(new)
     text, before = point.path.read_bytes(), point.path.stat()
     assert text.count(old) == 1
@@ -52,7 +52,7 @@ def changed(point: RestorePoint, old: bytes, new: bytes, *, at: float | None = N
 
 
 @pytest.mark.postgres(15, 18)
-def test_a_reading_without_the_rows_tells_the_same(live: Target, store: Path) -> None:
+def test_a_reading_without_the_rows_gives_the_same(live: Target, store: Path) -> None:
     point = take(live, store)
     whole = points.read_whole(point, skim=True)
     passed = points.read_whole(point, skim=True, owing=True)
@@ -89,7 +89,7 @@ def test_what_was_changed_is_never_restored(live: Target, store: Path, old: byte
     assert row == (0,)
 
 
-def test_a_changed_row_is_told_while_it_is_loaded(live: Target, store: Path) -> None:
+def test_a_changed_row_is_reported_while_it_is_loaded(live: Target, store: Path) -> None:
     point = take(live, store)
     changed(point, b"\\\\. text 15000\n", b"\\\\. test 15000\n")
     with pytest.raises(Corrupt) as caught:
@@ -100,10 +100,10 @@ def test_a_changed_row_is_told_while_it_is_loaded(live: Target, store: Path) -> 
 def test_a_file_that_was_written_to_later_is_read_as_a_whole(live: Target, store: Path) -> None:
     older, newer = take(live, store), take(live, store)
     changed(newer, b"\\\\. text 15000\n", b"\\\\. test 15000\n", at=time.time() + 60)
-    said: list[Event] = []
-    chosen = points.choose(store, database=live.dbname, owing=True, emit=said.append)
+    events: list[Event] = []
+    chosen = points.choose(store, database=live.dbname, owing=True, emit=events.append)
     assert chosen.point.path == older.path
-    assert [each.text.partition(" is passed over: ")[0] for each in said if isinstance(each, Caution)] == [
+    assert [each.text.partition(" was skipped: ")[0] for each in events if isinstance(each, Caution)] == [
         newer.path.name
     ]
 

@@ -1,4 +1,4 @@
-"""What is found in a folder, and when each dump was made."""
+"""The restore points in a folder, and the time of each dump."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lastgood.errors import BadPoint, Corrupt
 from lastgood.points.dump_point import take
 from lastgood.points.manifest import manifest_of, manifest_path
 from lastgood.points.point import TimeSource
-from lastgood.points.store import look_at
+from lastgood.points.store import point_at
 from lastgood.postgres.server import Target
 
 Dump = Callable[..., Path]
@@ -47,7 +47,7 @@ def test_nothing_and_no_folder(store: Path) -> None:
 
 
 @ALL
-def test_dumps_are_told_by_content(crm: Target, store: Path, dump: Dump) -> None:
+def test_dumps_are_recognized_by_content(crm: Target, store: Path, dump: Dump) -> None:
     plain = dump(crm, store / "plain.backup")
     dump(crm, store / "custom.sql", "-Fc")
     dump(crm, store / "folder", "-Fd")
@@ -104,21 +104,21 @@ def test_the_time_of_a_foreign_dump(
     assert b"Dumped from database version" in path.read_bytes()
     written = datetime(2024, 2, 3, 4, 5, 6, tzinfo=UTC).timestamp()
     os.utime(path, (written, written))
-    point = look_at(path)
+    point = point_at(path)
     assert point is not None
     assert (point.made_at, point.time_source, point.manifest) == (moment, source, None)
 
 
 @ALL
 @pytest.mark.parametrize("zone", ["UTC", "Europe/Berlin", "Asia/Tokyo"])
-def test_the_header_of_a_verbose_dump_tells(berlin: None, crm: Target, store: Path, dump: Dump, zone: str) -> None:
+def test_the_header_of_a_verbose_dump_decides(berlin: None, crm: Target, store: Path, dump: Dump, zone: str) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
     path = dump(crm, store / "app_20200101_000000.sql", "-v", zone=zone)
     after = datetime.now(UTC)
-    point = look_at(path)
+    point = point_at(path)
     assert point is not None
     if zone == "Asia/Tokyo":
-        # "JST" could be anybody's: the name is better evidence than a guess.
+        # "JST" is ambiguous: the name is better evidence than a guess.
         assert (point.made_at, point.time_source) == (datetime(2019, 12, 31, 23, tzinfo=UTC), "name")
     else:
         assert before <= point.made_at <= after
@@ -127,7 +127,7 @@ def test_the_header_of_a_verbose_dump_tells(berlin: None, crm: Target, store: Pa
 
 @ALL
 @pytest.mark.parametrize(("form", "compressed"), [("-Fc", False), ("-Ft", False), ("-Fd", False), ("-Fc", True)])
-def test_an_archives_header_tells(
+def test_an_archives_header_decides(
     berlin: None, crm: Target, store: Path, dump: Dump, form: str, compressed: bool
 ) -> None:
     before = datetime.now(UTC) - timedelta(seconds=1)
@@ -135,7 +135,7 @@ def test_an_archives_header_tells(
     after = datetime.now(UTC)
     if compressed:
         path.write_bytes(gzip.compress(path.read_bytes()))
-    point = look_at(path)
+    point = point_at(path)
     assert point is not None
     if compressed:
         assert (point.made_at, point.time_source) == (datetime(2019, 12, 31, 23, tzinfo=UTC), "name")
@@ -149,7 +149,7 @@ def test_a_point_of_ours_that_is_damaged_is_seen(crm: Target, store: Path) -> No
     whole = path.read_bytes()
     path.write_bytes(whole[:-1])
     (point,) = points.listing(store)
-    assert point.problem == f'cannot use "{path}": it has {len(whole) - 1} bytes, and had {len(whole)} when it was made'
+    assert point.problem == f'cannot use "{path}": it has {len(whole) - 1} bytes, but had {len(whole)} when it was made'
     path.write_bytes(b"")
     (point,) = points.listing(store)
     assert (point.size, point.problem) == (0, f'cannot use "{path}": it is empty')
@@ -184,9 +184,9 @@ def test_a_dump_that_is_damaged_at_its_head_is_seen(crm: Target, store: Path, du
     (store / "zeros.sql").write_bytes(bytes(5000) + whole[5000:])
     (store / "cut.sql.gz").write_bytes(gzip.compress(whole)[:5])
     assert {point.path.name: point.problem for point in points.listing(store)} == {
-        "app.sql": f'cannot use "{store}/app.sql": its beginning is not that of a dump',
+        "app.sql": f'cannot use "{store}/app.sql": it does not begin like a dump',
         "zeros.sql": f'cannot use "{store}/zeros.sql": it is nothing but NUL bytes, not a dump',
-        "cut.sql.gz": f'cannot read "{store}/cut.sql.gz": its gzip data ends before its end, after 5 bytes',
+        "cut.sql.gz": f'cannot read "{store}/cut.sql.gz": unexpected end of gzip data after 5 bytes',
     }
     for point in points.listing(store):
         assert points.verify(point).state in ("corrupt", "incomplete")

@@ -1,4 +1,4 @@
-"""Valid, incomplete, corrupt, unsafe, or something else than was written down."""
+"""Valid, incomplete, corrupt, unsafe, or different from the manifest."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ Dump = Callable[..., Path]
 ALL = pytest.mark.postgres(15, 16, 17, 18)
 
 
-def test_one_changed_value_is_told_with_its_table(crm: Target, store: Path) -> None:
+def test_one_changed_value_is_reported_with_its_table(crm: Target, store: Path) -> None:
     point = take(crm, store)
     whole = point.path.read_bytes()
     point.path.write_bytes(whole.replace(b"contact 77\t", b"contact 78\t"))
@@ -37,7 +37,7 @@ def test_one_changed_value_is_told_with_its_table(crm: Target, store: Path) -> N
     assert verdict.facts is not None
 
 
-def test_a_changed_byte_outside_the_rows_is_told_by_the_sha_256(crm: Target, store: Path) -> None:
+def test_a_changed_byte_outside_the_rows_is_detected_by_the_sha_256(crm: Target, store: Path) -> None:
     point = take(crm, store)
     whole = point.path.read_bytes()
     assert whole.count(b"-- Name: contacts; Type: TABLE;") == 1
@@ -47,7 +47,7 @@ def test_a_changed_byte_outside_the_rows_is_told_by_the_sha_256(crm: Target, sto
         "differs",
         f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
     )
-    assert verdict.hint == "The file was changed, though not its rows. Choose another restore point: lastgood points."
+    assert verdict.hint == "The file was changed, but not its rows. Choose another restore point: lastgood points."
 
 
 def test_duplicate_rows_exchanged_do_not_cancel(crm: Target, store: Path) -> None:
@@ -73,14 +73,14 @@ def test_cut_off(crm: Target, store: Path, form: Form) -> None:
         assert verdict.state in ("incomplete", "corrupt"), share
         assert verdict.message
         assert verdict.facts is None
-    # A plain dump without its last byte is complete: only what was written down tells.
+    # A plain dump without its last byte is complete: only the manifest reveals the change.
     file.write_bytes(whole[:-1])
     assert points.verify(point).state == ("differs" if form == "plain" else verdict.state)
     file.unlink()
     assert not points.verify(point).valid
 
 
-def test_a_cut_in_the_rows_says_where(crm: Target, store: Path) -> None:
+def test_a_cut_in_the_rows_is_located(crm: Target, store: Path) -> None:
     point = take(crm, store)
     whole = point.path.read_bytes()
     start = whole.index(b"COPY public.contacts")
@@ -120,7 +120,7 @@ def test_definitions_alone_and_rows_alone_are_partial(crm: Target, store: Path, 
     assert schema.hint == "Give the file with the rows too: lastgood restore SCHEMA DATA --into NAME."
     assert (data.state, data.message) == (
         "partial",
-        "it has no tables, only rows: there is nothing to put them into",
+        "it has no tables, only rows: no table exists to load them into",
     )
 
 
@@ -133,10 +133,10 @@ def test_every_database_of_a_cluster_dump_is_read(crm: Target, server: EmbeddedS
     connection_string, _ = crm.child()
     run(server, "pg_dumpall", "-d", connection_string, "-f", path, *leave_out)
     point = points.find(store, "cluster.sql")
-    told: list[Event] = []
-    assert points.read_whole(point, emit=told.append).facts.rows == 552
-    assert [event.text for event in told if isinstance(event, Note)] == [
-        f'it is a dump of a whole cluster, and "{crm.dbname}" the only database of an application in it'
+    events: list[Event] = []
+    assert points.read_whole(point, emit=events.append).facts.rows == 552
+    assert [event.text for event in events if isinstance(event, Note)] == [
+        f'it is a dump of a whole cluster; "{crm.dbname}" is its only application database'
     ]
     one = points.verify(point, database=crm.dbname)
     assert one.facts is not None and one.facts.rows == 552

@@ -108,7 +108,7 @@ class TestTrap2TheBackupIsCutOff:
             "code": "incomplete_point",
             "message": "cannot read the dump: it ends inside the rows of COPY public.contacts, "
             f"which began at line {line} (byte {begins})",
-            "hint": "The file was cut off, or its maker was stopped: choose another restore point.",
+            "hint": "The file is truncated, or pg_dump was interrupted: choose another restore point.",
             "state": f'"{stage.database}" was not touched and is open.',
             "exit_status": 4,
             "line": line,

@@ -12,14 +12,14 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
     """Members of extensions that were altered, and what hangs on them."""
     survey = s.to_put_back
     for name in survey.extensions:
-        if lost := survey.said(name, carried=False):
+        if lost := survey.summary(name, carried=False):
             yield Finding(
                 level="refusal",
                 code="stays_in_kept",
                 text=f'no dump holds the changes to extension "{name}", and lastgood cannot put them back: {lost}',
                 hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
-        if carried := survey.said(name, carried=True, rows=False):
+        if carried := survey.summary(name, carried=True, rows=False):
             whence = "from the manifest" if survey is not s.members and _own(s) else "from the live database"
             yield Finding(
                 level="caution",

@@ -27,9 +27,9 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
     )
     if s.facts is not None and s.summary is not None:
         yield Seen(
-            text=f"its definitions were read: {s.facts.said} by its manifest; SHA-256 verified while loading"
+            text=f"its definitions were read: {s.facts.summary} by its manifest; SHA-256 verified while loading"
             if s.reading.owing
-            else f"read from end to end: {s.facts.said}"
+            else f"read from end to end: {s.facts.summary}"
             + ("; it is what was written down when it was made" if s.point.manifest is not None else ""),
             known="measured",
         )

@@ -1,1 +1,1 @@
-"""What can still be read of a damaged dump."""
+"""Restore of the readable part of a damaged dump."""

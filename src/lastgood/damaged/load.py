@@ -1,6 +1,6 @@
-"""Loads what can be read of a damaged dump, row by row where it must be: what the server refuses is left out and noted.
+"""Load the readable part of a damaged dump, row by row if necessary. What the server refuses is left out and recorded.
 
-Nothing here is frozen, proved or fast; ``load`` is for dumps that are whole.
+This load is neither frozen, verified nor fast; the package ``load`` is for valid dumps.
 """
 
 from __future__ import annotations
@@ -21,21 +21,22 @@ from lastgood.load.repairs import what
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 
-# So many rows refused one by one, and the rest of the table is left out too: each costs a command of its own.
+# After so many refused rows the rest of the table is left out too: each row costs a command of its own.
 MOST_REFUSED = 10_000
-# Data that does not fit its type, and rows that a constraint refuses. Any other error is not about a row.
+# Classes of SQLSTATE: invalid data, and constraint violations. No other error is about a row.
 _ABOUT_A_ROW = ("22", "23")
-# The connection, the machine, the server: nothing can be loaded any more.
+# Classes of SQLSTATE: failures of the connection, the machine or the server; the load cannot continue.
 _FATAL = ("08", "53", "57", "58")
 _LATE = frozenset({Kind.REFRESH, Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE})
 _FOREIGN_KEY_VIOLATION = "23503"
-# How dates are read is the server's own matter, as in a session of psql.
+# Dates are read under the server's own settings, as in a session of psql.
 _AS_PSQL = "RESET DateStyle; RESET IntervalStyle"
 
 
 @dataclass(slots=True)
 class TableLoad:
-    """``refused`` rows, the first few of them, and why none or no more were taken, if that is so."""
+    """The result for one table: ``refused`` rows, the first few of them, and ``given_up``: why the rest was left out,
+    or empty."""
 
     rows: int = 0
     refused: int = 0
@@ -44,7 +45,8 @@ class TableLoad:
 
 
 class ReadableLoader:
-    """One load. ``connection`` is to the new database, in autocommit mode. ``progress`` tells (read, in all)."""
+    """One load. ``connection`` is to the new database, in autocommit mode. ``progress`` returns (bytes read, bytes in
+    total)."""
 
     def __init__(
         self,
@@ -65,11 +67,11 @@ class ReadableLoader:
         self.not_valid: list[str] = []
 
     def load(self, entries: Iterator[Entry]) -> None:
-        """Runs everything that the server takes. Raises Failed when it takes nothing more, Interrupted."""
+        """Run every command that the server accepts. Raises Failed when the load cannot continue, Interrupted."""
         self._connection.execute(_AS_PSQL)
         start: RowsStart | None = None
         for entry in entries:
-            self._look_up()
+            self._check_cancelled()
             match entry:
                 case RowsStart():
                     start = entry
@@ -91,7 +93,7 @@ class ReadableLoader:
         if self._changed:
             self._count()
 
-    def _look_up(self) -> None:
+    def _check_cancelled(self) -> None:
         if self._cancelled():
             raise Interrupted("interrupted while the dump was loaded")
 
@@ -117,13 +119,13 @@ class ReadableLoader:
             self._refuse(table, command.statement.line, error)
 
     def _follow(self, command: Command) -> None:
-        """Rows that were loaded may be gone, or be found under another name."""
+        """Follow a DROP or a rename: loaded rows may be removed, or be in a table with another name."""
         self._changed = True
         if isinstance(command.detail, Relation) and command.relations[0] in self.tables:
             self.tables[command.detail] = self.tables.pop(command.relations[0])
 
     def _count(self) -> None:
-        """Counts what there is, where more was done than loading rows."""
+        """Count the rows of each table, after commands other than loads may have changed them."""
         for relation, table in list(self.tables.items()):
             name = sql.Identifier(relation.schema, relation.name) if relation.schema else sql.Identifier(relation.name)
             row = self._connection.execute("SELECT pg_catalog.to_regclass(%s)", [name.as_string()]).fetchone()
@@ -135,8 +137,8 @@ class ReadableLoader:
             table.rows = row[0] if row is not None else 0
 
     def _check(self, error: psycopg.Error, doing: str) -> None:
-        """Raises what ends everything."""
-        self._look_up()
+        """Raise errors that end the whole load."""
+        self._check_cancelled()
         if self._connection.closed or (error.sqlstate or "08").startswith(_FATAL):
             raise server_errors.failed(error, doing) from error
 
@@ -148,10 +150,10 @@ class ReadableLoader:
         if without_match and self._run(command, command.statement.text + b" NOT VALID") is None:
             self.not_valid.append(what(command))
             return
-        self.commands.append(LeftOut(command.statement.line, _said(error), what(command)))
+        self.commands.append(LeftOut(command.statement.line, _reason(error), what(command)))
 
     def _rest(self) -> None:
-        """Views are filled as long as one more of them can be; event triggers come last, or they would fire."""
+        """Populate views until no other can be populated; create event triggers last, because they would fire."""
         views = [command for command in self._late if command.kind is Kind.REFRESH]
         while views:
             failed = [(view, error) for view in views if (error := self._run(view, view.statement.text)) is not None]
@@ -169,17 +171,17 @@ class ReadableLoader:
     def _rows(self, start: RowsStart, table: TableLoad, entry: Rows) -> None:
         waiting = [(_lines(entry.data), entry.line)]
         while waiting and not table.given_up:
-            self._look_up()
+            self._check_cancelled()
             rows, line = waiting.pop()
             error = self._copy(start, rows)
             if error is None:
                 table.rows += len(rows)
             elif not (error.sqlstate or "").startswith(_ABOUT_A_ROW):
-                table.given_up = _said(error)
+                table.given_up = _reason(error)
             elif len(rows) == 1:
                 self._refuse(table, line, error)
             else:
-                # The server's line where it can be understood, otherwise the middle: the culprit is found by halving.
+                # Split at the line that the server reports, otherwise in the middle, until the bad row is found.
                 at = server_errors.row_in(error)
                 cut = at - 1 if 1 < at <= len(rows) else 1 if at == 1 else len(rows) // 2
                 waiting += [(rows[cut:], line + cut), (rows[:cut], line)]
@@ -199,7 +201,7 @@ class ReadableLoader:
     def _refuse(self, table: TableLoad, line: int, error: psycopg.Error) -> None:
         table.refused += 1
         if len(table.first) < SHOWN:
-            table.first.append(LeftOut(line, _said(error)))
+            table.first.append(LeftOut(line, _reason(error)))
         if table.refused >= MOST_REFUSED:
             table.given_up = f"the server refused {MOST_REFUSED:,} of its rows"
 
@@ -208,5 +210,5 @@ def _lines(data: bytes) -> list[bytes]:
     return [row + b"\n" for row in data.split(b"\n")[:-1]]
 
 
-def _said(error: psycopg.Error) -> str:
+def _reason(error: psycopg.Error) -> str:
     return error.diag.message_primary or type(error).__name__

@@ -1,6 +1,6 @@
-"""Builds a database of what can still be read of a damaged restore point, and says table by table what is missing.
+"""Build a database from the readable part of a damaged restore point, and report table by table what is missing.
 
-It proves nothing: its result is for a look, and for rows to be taken out of by hand. It never has the live name.
+The result is not verified: it is for inspection, and for copying rows by hand. It never gets the live name.
 """
 
 from __future__ import annotations
@@ -40,9 +40,9 @@ class Missing(Frozen):
 
 
 class SalvagedTable(Frozen):
-    """``rows`` are loaded. ``expected`` is the number that the manifest tells, None without one; ``left_out`` the
-    number of rows that were seen and not loaded, ``first`` the first few of them. ``whole``: nothing is known to be
-    missing. ``why`` says what else is known of rows that are missing.
+    """A table of the result. ``rows`` are loaded. ``expected`` is the number in the manifest, None without one;
+    ``left_out`` the number of rows that were read but not loaded, ``first`` the first few of them. State ``whole``:
+    nothing is known to be missing. ``why``: what else is known about missing rows.
     """
 
     schema_name: str
@@ -56,9 +56,9 @@ class SalvagedTable(Frozen):
 
 
 class SalvageReport(Document):
-    """What was read of a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
-    foreign keys that were made NOT VALID because rows lack their match. ``maker``: the program that wrote the file,
-    where that is known and not pg_dump.
+    """The report on a damaged restore point. ``damage`` are sentences; ``commands`` were left out. ``not_valid``:
+    foreign keys that were added NOT VALID because referenced rows are missing. ``maker``: the program that wrote the
+    file, if it is known and not pg_dump.
     """
 
     run: str
@@ -75,7 +75,7 @@ class SalvageReport(Document):
 
     @property
     def complete(self) -> bool:
-        """Whether nothing at all is known to be missing."""
+        """Whether nothing is known to be missing."""
         whole = all(table.state == "whole" for table in self.tables)
         return whole and not (self.damage or self.commands or self.not_valid)
 
@@ -90,16 +90,16 @@ def restore_readable(
     database_name: str | None = None,
     state: Path | None = None,
 ) -> SalvageReport:
-    """Makes the database ``into`` (which must not exist, nor be the live one's name) of what can be read of the
-    restore point ``names``. Its comment says what it is; only its owner and superusers may connect. It is removed
-    again when this is interrupted or the server takes nothing more. ``state``: the folder of the record.
+    """Create the database ``into`` (a new name, not the live one) from the readable part of the restore point
+    ``names``. Its comment describes it; only its owner and superusers may connect. It is removed again when this is
+    interrupted or fails. ``state``: the folder of the record.
 
-    Raises BadPoint when nothing at all can be read, Refused, Failed, Interrupted.
+    Raises BadPoint when nothing can be read, Refused, Failed, Interrupted.
     """
     if into == target.dbname:
         raise Refused(
-            f'cannot put what is left of a damaged dump into "{into}": that is the live database\'s name',
-            hint="Give another name with --into.",
+            f'cannot restore a damaged dump into "{into}": that is the name of the live database',
+            hint="Choose another name with --into.",
             state=NOT_REACHED,
         )
     started = time.monotonic()
@@ -111,9 +111,7 @@ def restore_readable(
         model = database.describe(maintenance, target.dbname)
         run, kept = made_beside.begun(maintenance, target.dbname, into, point.path, state, emit)
         emit = stack.enter_context(recording.recording(kept, emit))
-        comment = (
-            f"lastgood salvage {run}: what could be read of the damaged {point.path.name}; not complete, not proved"
-        )
+        comment = f"lastgood salvage {run}: readable part of the damaged {point.path.name}; not complete, not verified"
         stop = threading.Event()
         with (
             made_beside.made(
@@ -131,7 +129,7 @@ def restore_readable(
             interrupts.calling(stop.set),
             cancelled_with(stop, target.at(into), f"lastgood salvage {run}") as connection,
         ):
-            emit(StageStarted("build", f"read what can be read into {into}"))
+            emit(StageStarted("build", f"load the readable part into {into}"))
             loader = ReadableLoader(
                 connection,
                 progress=lambda: (source.position, source.size),
@@ -164,7 +162,7 @@ def _source(point: RestorePoint) -> DumpSource:
     try:
         return points.source_of(point)
     except Corrupt:
-        # A plain dump whose beginning is destroyed is not known for one; nothing else begins like nothing at all.
+        # A plain dump whose beginning is destroyed is not recognized; other formats are, so it can only be a plain one.
         if point.files or not point.path.is_file():
             raise
         return DumpSource(point.path, "plain", "", None, None)
@@ -175,7 +173,7 @@ def _missing(left_out: LeftOut) -> Missing:
 
 
 def _tables(point: RestorePoint, reading: ReadableReading, loader: ReadableLoader) -> tuple[SalvagedTable, ...]:
-    """Every table that the dump makes or has rows of, and every one that the manifest knows."""
+    """Every table that the dump creates or has rows of, and every table in the manifest."""
     expected: dict[Relation, int] = {}
     if point.manifest is not None:
         expected = {Relation(table.schema_name, table.name): table.rows for table in point.manifest.facts.tables}
@@ -189,16 +187,16 @@ def _tables(point: RestorePoint, reading: ReadableReading, loader: ReadableLoade
 def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader, expected: int | None) -> SalvagedTable:
     loaded = loader.tables.get(relation)
     damage = reading.tables.get(relation)
-    told = [each for each in (damage.cut if damage else "", loaded.given_up if loaded else "") if each]
+    reasons = [each for each in (damage.cut if damage else "", loaded.given_up if loaded else "") if each]
     if loaded is None:
         loaded = TableLoad()
         if reading.damage and expected != 0:
-            told.append("none of its rows could be read")
-        elif expected or (expected is None and reading.tells_of_empty_tables):
-            told.append("the dump has no rows section for it")
+            reasons.append("none of its rows could be read")
+        elif expected or (expected is None and reading.has_empty_sections):
+            reasons.append("the dump has no rows section for it")
     left_out = loaded.refused + (damage.left_out if damage else 0)
     first = sorted([*loaded.first, *(damage.first if damage else ())], key=lambda each: each.line)[:SHOWN]
-    short = left_out or told or (expected is not None and expected != loaded.rows)
+    short = left_out or reasons or (expected is not None and expected != loaded.rows)
     return SalvagedTable(
         schema_name=relation.schema,
         name=relation.name,
@@ -207,5 +205,5 @@ def _table(relation: Relation, reading: ReadableReading, loader: ReadableLoader,
         expected=expected,
         left_out=left_out,
         first=tuple(map(_missing, first)),
-        why="; ".join(told),
+        why="; ".join(reasons),
     )

@@ -1,1 +1,1 @@
-"""Understanding pg_dump's output; knows nothing of servers."""
+"""Parser for pg_dump's output; independent of servers."""

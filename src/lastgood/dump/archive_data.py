@@ -1,4 +1,4 @@
-"""The bytes of one entry of an archive, where they lie among those of others: read as if they were a file."""
+"""The data of one entry of an archive, read from its place in the archive like a file."""
 
 from __future__ import annotations
 
@@ -10,15 +10,15 @@ from lastgood.dump.toc import INTEGER
 from lastgood.errors import Corrupt, Incomplete
 
 _ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
+_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 _BLOCK_OF_DATA = 1
 _INTEGER_AT = struct.Struct("<BI").unpack_from
 
 
 class Block:
-    """The data of an entry: the chunks joined. Each is an integer, its length, and as many bytes; 0 is the end.
+    """The data of an entry: a sequence of chunks. Each has an integer, its length, and as many bytes; 0 is the end.
 
-    A chunk may be a row, or what a compressor gave at once: there may be many millions of them.
+    A chunk may be a row, or one block of a compressor's output: there may be many millions of them.
     """
 
     def __init__(self, what: str, dump_id: int, offset: int, size: int, file: BinaryIO) -> None:
@@ -27,9 +27,9 @@ class Block:
         self._buffer = b""
         self._at = 0
         self._base = offset  # where in the file the buffer begins
-        self._left = 0  # of the chunk that is being read
+        self._left = 0  # bytes left of the current chunk
         self._ended = False
-        self._portion = min(size, READ)  # reading on into the next one's data would be in vain
+        self._portion = min(size, READ)  # to read into the next entry's data would be useless
         file.seek(offset)
         kind, number = self._take(1)[0], self._integer()
         if (kind, number) != (_BLOCK_OF_DATA, dump_id):
@@ -58,7 +58,7 @@ class Block:
         return b"".join(parts)
 
     def _whole_chunks(self) -> bytes:
-        """Those that lie in the buffer as a whole: the one place where time goes."""
+        """All chunks that are complete in the buffer. Most of the time is spent here."""
         buffer, at, parts = self._buffer, self._at, []
         end = len(buffer)
         while at + INTEGER <= end:
@@ -109,7 +109,7 @@ class Block:
 
 
 class Range:
-    """Some bytes of a file."""
+    """A range of bytes of a file."""
 
     def __init__(self, what: str, offset: int, size: int, file: BinaryIO) -> None:
         self._file = file

@@ -1,4 +1,4 @@
-"""The texts that a damaged dump still has: of an archive each section by itself, and the rows behind damaged ones."""
+"""The readable texts of a damaged dump: each section of an archive by itself, and the rows after damaged ones."""
 
 from __future__ import annotations
 
@@ -25,9 +25,10 @@ class _Text:
 
 
 def texts(source: DumpSource, note: Note) -> Iterator[Text]:
-    """Each is to be read to its end before the next one is asked for; where one ends early, ``note`` is told why.
+    """The texts of a dump. Read each to its end before requesting the next one; ``note`` gets the reason if one ends
+    early.
 
-    The section of an archive that holds the rows is given in as many texts as it has damaged tables, and one more.
+    The data section of an archive is split into several texts: one up to each damaged table, and one for the rest.
     """
     if isinstance(source, FileSet):
         for part in source.parts:
@@ -46,28 +47,29 @@ def _noted(source: DumpSource, options: list[str], note: Note) -> Iterator[bytes
     try:
         yield from source.chunks(*options, damage=damage)
     except BadPoint as error:
-        # Cut compressed data makes pg_restore complain, too: the first error is the cause.
+        # Truncated compressed data makes pg_restore fail, too: the first error is the cause.
         damage.append(error)
     if damage:
         note(damage[0])
 
 
 def _rows(source: DumpSource, note: Note) -> Iterator[Text]:
-    """The rows, table after table. pg_restore ends at the first that is damaged: it is asked again for those behind."""
+    """The rows, table by table. pg_restore stops at the first damaged table, so it is run again for the tables after
+    it."""
     entries = b"".join(_noted(source, ["--list"], lambda error: None)).splitlines(keepends=True)
     with tempfile.TemporaryDirectory(prefix="lastgood-") as folder:
         wanted = Path(folder) / "list"
         while entries:
             wanted.write_bytes(b"".join(entries))
-            counted = _Counted(lambda told: _noted(source, ["--section=data", f"--use-list={wanted}"], told), note)
+            counted = _Counted(lambda report: _noted(source, ["--section=data", f"--use-list={wanted}"], report), note)
             yield counted
-            # A file that is cut has nothing behind the cut; a folder has the other tables' files.
-            go_on = source.kind == "directory" or any(type(error) is Corrupt for error in counted.failed)
-            entries = _behind(entries, counted.begun) if counted.failed and go_on else []
+            # A truncated file has nothing more; a folder has the other tables' files.
+            has_more = source.kind == "directory" or any(type(error) is Corrupt for error in counted.failed)
+            entries = _behind(entries, counted.begun) if counted.failed and has_more else []
 
 
 class _Counted:
-    """A text of rows; ``begun`` is the number of the tables in it so far, ``failed`` what ended it early."""
+    """A text of rows; ``begun``: the number of tables so far; ``failed``: the errors that ended it early."""
 
     def __init__(self, make: Callable[[Note], Iterator[bytes]], note: Note) -> None:
         self._make = make
@@ -89,7 +91,7 @@ class _Counted:
 
 
 def _behind(entries: list[bytes], number: int) -> list[bytes]:
-    """The entries of a table of contents behind the ``number``-th that has data."""
+    """The entries of a table of contents after the ``number``-th entry with data."""
     seen = 0
     for place, entry in enumerate(entries):
         if not entry.startswith(b";") and (b" TABLE DATA " in entry or b" BLOBS " in entry):

@@ -1,4 +1,4 @@
-"""BEGIN and COMMIT in a dump: each command is committed by itself, but for the calls that write large objects."""
+"""BEGIN and COMMIT in a dump: each command is committed by itself, except calls that write large objects."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ class Brackets:
         self._kept = False
 
     def note(self, command: Command) -> Iterator[Command]:
-        """Take a BEGIN or COMMIT; yield it where it is to be run now."""
+        """Process a BEGIN or COMMIT; yield it if it must run now."""
         self.open = _ENDS.match(command.statement.text) is None
         self._begun = command if self.open else None
         if self._kept and not self.open:
@@ -27,7 +27,7 @@ class Brackets:
             yield command
 
     def before(self, command: Command) -> Iterator[Command]:
-        """The BEGIN that another command needs before it, if any."""
+        """The BEGIN that ``command`` needs before it, if any."""
         begun, self._begun = self._begun, None
         if begun is not None and isinstance(command.detail, LargeObjectCall):
             self._kept = True

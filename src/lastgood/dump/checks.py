@@ -13,12 +13,13 @@ from lastgood.dump.tokens import CopyData, CopyPart, Statement
 from lastgood.errors import Corrupt
 
 _MESSAGE = re.compile(rb"pg_dump(?:all)?: ")
-# All bytes but those that end a value or a row.
+# All bytes except the ends of values and rows.
 _CONTENT = bytes(byte for byte in range(256) if byte not in b"\t\n")
 
 
 def check_encoding(text: bytes, offset: int, line: int, *, encoding: str, codec: str) -> None:
-    """Every byte is valid in the dump's encoding (PostgreSQL's name, Python's name), or Corrupt says where not."""
+    """Check that the text is valid in the dump's encoding (PostgreSQL's name, Python's name). Raises Corrupt with the
+    place."""
     at = encodings.first_bad_byte(text, codec)
     if at is None:
         return
@@ -28,10 +29,12 @@ def check_encoding(text: bytes, offset: int, line: int, *, encoding: str, codec:
 
 
 def _not_valid(line: int, offset: int, column: int, encoding: str) -> Corrupt:
-    said = "UTF-8 (the dump is from a SQL_ASCII database, which says nothing)" if encoding == "SQL_ASCII" else encoding
+    named = (
+        "UTF-8 (the dump is from a SQL_ASCII database, which has no encoding)" if encoding == "SQL_ASCII" else encoding
+    )
     return Corrupt(
-        f"cannot use the dump: line {line} (byte {column} of it) is not valid {shown(said)}",
-        hint="The file is damaged, or its rows are in another encoding than it says.",
+        f"cannot use the dump: line {line} (byte {column} of it) is not valid {shown(named)}",
+        hint="The file is damaged, or its rows do not have the encoding that it declares.",
         line=line,
         offset=offset,
     )
@@ -40,14 +43,14 @@ def _not_valid(line: int, offset: int, column: int, encoding: str) -> Corrupt:
 def _bare_carriage_return(line: int, offset: int, relation: Relation) -> Corrupt:
     return Corrupt(
         f"cannot use the dump: line {line}, a row of {shown(relation)}, has a bare carriage return",
-        hint="Something changed the line ends of a part of the file; fetch it again in binary mode.",
+        hint="Transfer the file again in binary mode: the line ends of a part of it were changed.",
         line=line,
         offset=offset,
     )
 
 
 def check_rows(start: RowsStart, token: CopyData) -> None:
-    """No bare carriage return, and as many columns in every row as its section says; else Corrupt names the line."""
+    """Check that no row has a bare carriage return or a wrong number of columns. Raises Corrupt with the line."""
     data = token.data
     at = data.find(b"\r")
     if at >= 0:
@@ -56,26 +59,26 @@ def check_rows(start: RowsStart, token: CopyData) -> None:
     columns = start.columns
     # Where the number of columns is unknown, each row must have as many values as the first one.
     tabs = data.count(b"\t", 0, data.find(b"\n")) if columns is None else max(len(columns) - 1, 0)
-    # What separates the values of the whole batch is compared at once: rows are looked at one by one only where it is
-    # wrong. A sum would miss a row with too few values beside one with too many.
+    # The separators of the whole batch are compared at once; single rows are checked only after a mismatch. A sum would
+    # miss a row with too few values together with one with too many.
     separators = data.translate(None, _CONTENT)
     if separators != (b"\t" * tabs + b"\n") * token.rows or (columns == () and len(data) != token.rows):
         _find_odd_row(start, token, tabs)
 
 
 class LongRow:
-    """One row that comes in parts, checked as ``check_encoding`` and ``check_rows`` check others."""
+    """A row that arrives in parts, with the same checks as in ``check_encoding`` and ``check_rows``."""
 
     def __init__(self, start: RowsStart, *, encoding: str, codec: str) -> None:
         self._start = start
         self._encoding = encoding
         self._decoder = codecs.getincrementaldecoder(codec)()
         self._size = 0
-        self._cut = b""  # the beginning of a character whose end is in the next part
+        self._cut = b""  # the first bytes of a character that continues in the next part
         self._tabs = 0
 
     def add(self, part: CopyPart) -> None:
-        """Raises Corrupt."""
+        """Check the next part. Raises Corrupt."""
         data = part.data
         if self._cut or not data.isascii():
             try:
@@ -98,7 +101,7 @@ class LongRow:
             raise Corrupt(
                 f"cannot use the dump: line {part.line}, a row of {shown(self._start.relation)}, has {more}{values} "
                 f"instead of {expected}",
-                hint="The file is damaged, or something else was written into it.",
+                hint="The file is damaged, or other text was written into it.",
                 line=part.line,
                 offset=part.offset,
             )
@@ -114,7 +117,7 @@ def _find_odd_row(start: RowsStart, token: CopyData, tabs: int) -> None:
                 raise Corrupt(
                     f"cannot use the dump: line {line}, among the rows of {shown(start.relation)}, is a message of "
                     "pg_dump",
-                    hint="It was made with stderr sent to the same file; make it again without 2>&1.",
+                    hint="Make the dump again without 2>&1: stderr went into the same file.",
                     line=line,
                     offset=offset,
                 )
@@ -123,10 +126,10 @@ def _find_odd_row(start: RowsStart, token: CopyData, tabs: int) -> None:
 
 
 def check_inserted(target: InsertTarget, statement: Statement, known: int | None, *, all_columns: bool) -> None:
-    """As many values in each row of an INSERT as it needs; else Corrupt names the line.
+    """Check the number of values in each row of an INSERT. Raises Corrupt with the line.
 
-    ``known``: how many columns the table has, None where that is unknown. ``all_columns``: an INSERT without a list
-    gives every one of them, as pg_dump writes it; SQL itself lets it leave out the last ones.
+    ``known``: the number of the table's columns, None if unknown. ``all_columns``: an INSERT without a column list has
+    all of them, as pg_dump writes it; in SQL it may omit the last ones.
     """
     wanted = target.columns if target.columns is not None else known
     if wanted is None and target.rows:
@@ -142,7 +145,7 @@ def _odd_row(relation: Relation, line: int, offset: int, has: int, wanted: int) 
     values = _counted(has)
     return Corrupt(
         f"cannot use the dump: line {line}, a row of {shown(relation)}, has {values} instead of {wanted}",
-        hint="The file is damaged, or something else was written into it.",
+        hint="The file is damaged, or other text was written into it.",
         line=line,
         offset=offset,
     )

@@ -1,4 +1,4 @@
-r"""psql's variables and ``\if``, as far as exports use them: which part of a file psql would pass over."""
+r"""psql's variables and ``\if``, as far as exports use them, to find the parts of a file that psql would skip."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ _VARIABLE = re.compile(r":\{\?(\w+)\}|:'?\"?(\w+)'?\"?")
 
 
 class Conditions:
-    r"""Track psql's ``\if`` through the psql commands of a text. ``active``: psql would run what follows."""
+    r"""Track psql's ``\if`` through the psql commands of a text. ``active``: psql would run the next command."""
 
     def __init__(self) -> None:
         self._variables: dict[str, str] = {}
-        # Of each \if that is open: whether its present branch is taken, and whether one was taken before.
+        # For each open \if: whether its current branch is taken, and whether one was taken before.
         self._open: list[tuple[bool, bool]] = []
 
     @property
@@ -23,7 +23,7 @@ class Conditions:
         return all(taken for taken, _ in self._open)
 
     def note(self, command: PsqlCommand) -> None:
-        """Take the next psql command."""
+        """Process the next psql command."""
         name, argument = command.name[1:], command.argument
         if name == "if":
             taken = self._holds(argument)

@@ -1,7 +1,7 @@
-"""The forms in which COPY takes rows besides that of pg_dump: other delimiters, other words for NULL, CSV.
+"""Formats of COPY other than that of pg_dump: other delimiters, other NULL strings, CSV.
 
-Rows are turned into pg_dump's form, value by value: the same data gives the same rows, and the same digest. The rules
-are those of PostgreSQL's copyfromparse.c.
+Rows are converted to pg_dump's format, value by value: the same data gives the same rows, and the same digest. The
+rules are those of PostgreSQL's copyfromparse.c.
 """
 
 from __future__ import annotations
@@ -29,13 +29,13 @@ _NULL = b"\\N"
 
 
 def escaped(value: bytes) -> bytes:
-    """A value as COPY's text has it."""
+    """A value in COPY's text format."""
     return SPECIAL.sub(lambda found: _COPY_ESCAPES[found[0]], value)
 
 
 @dataclass(frozen=True, slots=True)
 class CopyForm:
-    """How rows are written, each of the characters one byte. The default is pg_dump's."""
+    """The format of rows; each of the characters is one byte. The default is pg_dump's."""
 
     csv: bool = False
     delimiter: bytes = b"\t"
@@ -46,13 +46,13 @@ class CopyForm:
 
     @property
     def usual(self) -> bool:
-        """Whether this form is pg_dump's own, so that no conversion is needed."""
+        """Whether this is pg_dump's own format, so that no conversion is needed."""
         return self == CopyForm()
 
 
 def form_of(options: Iterable[Any], encoding: str) -> CopyForm | None:
-    """The form that the options of a COPY ask for; None for an unknown option, and for one that changes which rows go
-    in. ``encoding``: the codec that the text is in."""
+    """The format from the options of a COPY; None for an unknown option, and for an option that excludes rows.
+    ``encoding``: the codec of the text."""
     given: dict[str, str | None] = {}
     for option in options:
         name = option.defname
@@ -62,7 +62,7 @@ def form_of(options: Iterable[Any], encoding: str) -> CopyForm | None:
     kind = _word(given, "format", "text")
     if kind not in ("text", "csv"):
         return None
-    given.pop("freeze", None)  # about storage, not about the text
+    given.pop("freeze", None)  # affects storage, not the text
     if (named := given.pop("encoding", None)) is not None and encodings.codec(named) != encoding:
         return None
     if _word(given, "on_error", "stop") != "stop":
@@ -87,7 +87,7 @@ def _word(given: dict[str, str | None], name: str, default: str) -> str:
 
 
 def _text(node: Any) -> str | None:
-    """An option's value; "true" for one that is only named, None for a list."""
+    """An option's value; "true" for an option without one, None for a list."""
     if node is None:
         return "true"
     if isinstance(node, tuple):
@@ -102,23 +102,23 @@ def _text(node: Any) -> str | None:
 
 
 class Converter:
-    """Convert rows of one section into pg_dump's form. A row of CSV may have several lines, and continue in the next
-    portion; ``open``: the last one is incomplete."""
+    """Convert rows of one section to pg_dump's format. A row of CSV may have several lines, and continue in the next
+    portion; ``open``: the last row is incomplete."""
 
     def __init__(self, form: CopyForm) -> None:
         self._form = form
         self._header = form.header
         self._held: list[bytes] = []
-        # A delimiter behind a backslash is part of a value.
+        # A delimiter after a backslash is part of a value.
         self._marks = re.compile(rb"\\.|" + re.escape(form.delimiter), re.DOTALL)
 
     @property
     def open(self) -> bool:
-        """Whether a row has begun and not ended."""
+        """Whether a row is incomplete."""
         return bool(self._held)
 
     def rows(self, data: bytes) -> list[bytes]:
-        """The rows that are complete with these whole lines, without line ends."""
+        """The rows that these whole lines complete, without line ends."""
         found = []
         for line in data.split(b"\n")[:-1]:
             if not self._form.csv:
@@ -179,7 +179,7 @@ class Converter:
         return fields
 
     def _quoted(self, row: bytes, position: int, value: bytearray) -> int:
-        """Add the quoted text to ``value``. Returns the place behind the closing quote, -1 where there is none."""
+        """Add the quoted text to ``value``. Returns the position after the closing quote, -1 without one."""
         form = self._form
         while position < len(row):
             byte = row[position : position + 1]

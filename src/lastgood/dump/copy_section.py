@@ -1,4 +1,4 @@
-"""The rows of one COPY of a dump: turned into pg_dump's form, checked, and counted."""
+"""The rows of one COPY of a dump: converted to pg_dump's format, checked, and counted."""
 
 from __future__ import annotations
 
@@ -14,10 +14,10 @@ from lastgood.errors import Corrupt
 
 
 class CopySection:
-    """Give it the tokens behind the COPY in their order, up to its CopyEnd.
+    """A section of rows; its input is the tokens after the COPY in their order, up to its CopyEnd.
 
-    ``start`` is the entry that begins the section, ``rows`` how many were given out. ``encoding`` is the server's name
-    of the text's encoding, ``codec`` Python's. ``form``: that of the rows, None for pg_dump's own.
+    ``start`` is the entry that begins the section, ``rows`` the number of rows returned so far. ``encoding`` is the
+    server's name of the text's encoding, ``codec`` Python's. ``form``: the format of the rows, None for pg_dump's own.
     """
 
     def __init__(self, start: RowsStart, form: CopyForm | None, *, encoding: str, codec: str) -> None:
@@ -30,11 +30,11 @@ class CopySection:
 
     @property
     def converts(self) -> bool:
-        """Whether rows are turned into another form: each is needed as a whole then."""
+        """Whether rows are converted, for which each is needed as a whole."""
         return self._converter is not None
 
     def converted(self, token: CopyData) -> CopyData:
-        """The rows in pg_dump's form."""
+        """The rows in pg_dump's format."""
         if self._converter is None:
             return token
         rows = self._converter.rows(token.data)
@@ -68,7 +68,7 @@ class CopySection:
             raise Corrupt(
                 f"cannot use the dump: the rows of {shown(self.start.relation)} end within a quoted value, at line "
                 f"{token.line}",
-                hint="The file is damaged, or something else was written into it.",
+                hint="The file is damaged, or other text was written into it.",
                 line=token.line,
                 offset=token.offset,
             )

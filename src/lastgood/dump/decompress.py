@@ -1,8 +1,8 @@
-"""Compressed files to their content, in constant memory, with nothing lost in silence.
+"""Decompression in constant memory, without silent loss of data.
 
-A file may be several compressed members (frames, streams) one behind the other, as ``cat`` or ``pigz`` make them.
-Each must come to its own end: libraries that stop after the first one, or that take a cut one for a whole one, are
-driven member by member here.
+A file may be a sequence of several compressed members (frames, streams), as made by ``cat`` or ``pigz``. Each must
+reach its own end: libraries that stop after the first one, or that accept a truncated one, are driven member by member
+here.
 """
 
 from __future__ import annotations
@@ -20,17 +20,17 @@ from lastgood.errors import Corrupt, Incomplete
 
 Compression = Literal["", "gzip", "zstd", "lz4", "xz", "bzip2"]
 Method = Literal[Compression, "zlib"]
-"""With the one that is only met inside other files, since two bytes of text may look like it."""
+"""With zlib, which is only recognized inside other files, because two bytes of text may look like it."""
 
 READ = 1 << 18
-_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
+_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 _GIVE = 1 << 18
 _FINE = 1 << 9
-# zstd gives all that its input makes at once, and 4 bytes can stand for 128 KiB: it gets little at a time, less after
-# it made much of it.
+# zstd returns the whole output of its input at once, and 4 bytes can represent 128 KiB: it gets little input at a time,
+# and less after a large output.
 _ZSTD_LEAST, _ZSTD_MOST = 1 << 6, 1 << 12
 
-# A frame to be skipped, which pzstd and others put in front or between; lz4 has the same.
+# Skippable frames, which pzstd and others write before or between frames; lz4 has the same.
 _SKIPPED = tuple(bytes([n]) + b"\x2a\x4d\x18" for n in range(0x50, 0x60))
 _MAGIC: dict[Compression, tuple[bytes, ...]] = {
     "gzip": (b"\x1f\x8b",),
@@ -39,17 +39,17 @@ _MAGIC: dict[Compression, tuple[bytes, ...]] = {
     "xz": (b"\xfd7zXZ\x00",),
     "bzip2": (b"BZh",),
 }
-# "xz -9" asks for 65 MB; a file can ask for 4 GB. zstd by itself takes nothing that asks for more than 128 MB.
+# "xz -9" needs 65 MB; a file can require 4 GB. zstd itself refuses more than 128 MB.
 _XZ_MEMORY = 1 << 28
 _ZLIB = (b"\x78",)
-# isal's type information takes this class for an instance of it.
+# isal's type information declares this class as an instance.
 _GZIP_DAMAGE = cast("type[Exception]", isal_zlib.error)
 # RuntimeError is lz4's.
 _DAMAGE: tuple[type[Exception], ...] = (_GZIP_DAMAGE, zstandard.ZstdError, lzma.LZMAError, OSError, RuntimeError)
 
 
 def compression_of(head: bytes) -> Compression:
-    """How a file that begins so is compressed; empty when it is not, or not in a way that we read."""
+    """The compression of a file that begins with ``head``; empty for none, and for an unsupported one."""
     behind = head
     while behind.startswith(_SKIPPED) and len(behind) >= 8:
         behind = behind[8 + int.from_bytes(behind[4:8], "little") :]
@@ -62,20 +62,21 @@ def compression_of(head: bytes) -> Compression:
 
 
 def may_become_compressed(start: bytes) -> bool:
-    """Whether a file cut after ``start`` may have been one that we read."""
+    """Whether ``start`` may be the beginning of a truncated compressed file."""
     return any(magic.startswith(start) for magics in _MAGIC.values() for magic in magics)
 
 
 class Readable(Protocol):
-    """The compressed data; nothing read means its end. ``tell`` gives the byte of the file on disk, for messages."""
+    """The compressed data; an empty read is its end. ``tell`` returns the position in the file on disk, for
+    messages."""
 
     def read(self, size: int, /) -> bytes: ...
     def tell(self) -> int: ...
 
 
 class _Member(Protocol):
-    """One compressed member. ``take`` gives what some more input contains, all of it, a little at a time; input
-    behind the end is kept in ``unused``."""
+    """One compressed member. ``take`` yields the complete output of some more input, in small pieces; input after the
+    end is kept in ``unused``."""
 
     unused: bytes
 
@@ -108,7 +109,7 @@ class _Gzip:
 
 
 class _KeepsInput(Protocol):
-    """What a decompressor of the standard library looks like, and lz4's."""
+    """The interface of decompressors of the standard library and of lz4."""
 
     @property
     def needs_input(self) -> bool: ...
@@ -120,7 +121,7 @@ class _KeepsInput(Protocol):
 
 
 class _Buffered:
-    """bzip2, xz and lz4: the libraries keep input that was too much."""
+    """bzip2, xz and lz4: the libraries keep surplus input."""
 
     def __init__(self, inner: _KeepsInput) -> None:
         self._inner = inner
@@ -130,7 +131,7 @@ class _Buffered:
         yield self._inner.decompress(data, _GIVE)
         while not self.ended and not self._inner.needs_input:
             yield self._inner.decompress(b"", _GIVE)
-        # lz4 says None where there is nothing.
+        # lz4 returns None for no data.
         self.unused = self._inner.unused_data or b""
 
     @property
@@ -164,7 +165,7 @@ class _Zstd:
 
 
 def _fine(member: _Member, data: bytes) -> Iterator[bytes]:
-    """The same a few bytes of input at a time: what an error takes with it is what these make."""
+    """The same, a few bytes of input at a time, so that an error loses only their output."""
     for at in range(0, len(data), _FINE):
         yield from member.take(data[at : at + _FINE])
         if member.ended:
@@ -185,11 +186,12 @@ _MEMBERS: dict[Method, Callable[[], _Member]] = {
 def decompressed(
     file: Readable, compression: Method, what: str, note: Callable[[str], None], *, fine: bool = False
 ) -> Iterator[bytes]:
-    """The content of ``file`` in portions of about 256 KiB; ``what`` it is, for messages (``"/backups/x.gz"``, quoted).
+    """The content of ``file`` in portions of about 256 KiB; ``what`` names it in messages (``"/backups/x.gz"``,
+    quoted).
 
-    What follows the last complete member and is no other member is left out, and ``note`` is told; zeros there are
-    padding. Raises Incomplete when a member ends too early, Corrupt when one is damaged, after giving all that came
-    before; ``fine`` loses less of that, and is slower.
+    Other data after the last complete member is left out, and reported to ``note``; zeros are padding. Raises
+    Incomplete for a truncated member, Corrupt for a damaged one, after all preceding content; ``fine`` loses less of
+    it, but is slower.
     """
     gathered: list[bytes] = []
     size = 0
@@ -214,17 +216,17 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
     data = b""
     first = True
     while True:
-        # Between members, where zeros are padding.
+        # Between members zeros are padding.
         data = data.lstrip(b"\0")
         while len(data) < longest and (more := file.read(READ)):
             data = (data + more).lstrip(b"\0")
         if not data:
             if not first:
                 return
-            raise Incomplete(f"cannot read {what}: there is no {compression} data in it", hint=_CUT_OFF)
+            raise Incomplete(f"cannot read {what}: it has no {compression} data", hint=_CUT_OFF)
         if not data.startswith(magics) and not any(magic.startswith(data) for magic in magics):
             rest = len(data) + sum(map(len, iter(lambda: file.read(READ), b"")))
-            note(f"{rest} bytes behind the end of the {compression} data are not part of it and were left out")
+            note(f"{rest} bytes after the end of the {compression} data are not part of it and were left out")
             return
         first = False
         member = _MEMBERS[compression]()
@@ -242,7 +244,7 @@ def _pieces(file: Readable, compression: Method, what: str, note: Callable[[str]
             data = file.read(READ)
             if not data:
                 raise Incomplete(
-                    f"cannot read {what}: its {compression} data ends before its end, after {file.tell()} bytes",
+                    f"cannot read {what}: unexpected end of {compression} data after {file.tell()} bytes",
                     hint=_CUT_OFF,
                 )
         data = member.unused

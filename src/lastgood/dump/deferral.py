@@ -1,9 +1,9 @@
-"""What of a dump can wait until the application is back, and in what form it is then done.
+"""The deferrable part of a dump: work that can wait until the application is available, and its later form.
 
-Two things take long and are not needed for the first query: an index that nothing uses, and the server's own look at
-every row of a foreign key. Primary keys, unique and exclusion constraints and unique indexes never wait: they are what
-keeps the data right, and ON CONFLICT, foreign keys and replica identities stand on them. Partitioned indexes and their
-parts never wait either: the whole is only valid when all parts are.
+Two kinds of work take long and are not needed for the first query: an unused index, and the server's check of every row
+of a foreign key. Primary keys, unique and exclusion constraints and unique indexes are never deferred: they keep the
+data consistent, and ON CONFLICT, foreign keys and replica identities depend on them. Partitioned indexes and their
+partitions are never deferred either: the whole is only valid when all partitions are.
 """
 
 from __future__ import annotations
@@ -25,22 +25,22 @@ from lastgood.dump.statements import Command, Kind, Setting, TableDefinition, Ve
 from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
 _Text = Statement | CopyStart | MetaCommand
-# Settings that change what CREATE INDEX means.
+# Settings that change the meaning of CREATE INDEX.
 _MEANINGFUL = frozenset({"search_path", "default_tablespace", "standard_conforming_strings", "xmloption"})
 _ON_INDEX = re.compile(rb"COMMENT\s+ON\s+INDEX\b", re.IGNORECASE)
 _DEPENDS = re.compile(rb"ALTER\s+INDEX\b", re.IGNORECASE)
 _STATISTICS_OF = re.compile(rb"'schemaname',\s*'((?:[^']|'')*)',\s*'relname',\s*'((?:[^']|'')*)'")
-# What may follow an index that is built later: it only says something of it, or is only about its own upkeep.
+# Commands that may follow a deferred index: they affect only the index itself.
 _FOLLOWING = frozenset({"AT_ClusterOn", "AT_SetStatistics"})
 
 
 @dataclass(frozen=True, slots=True)
 class Later:
-    """One thing that is done after the reopening. ``kind`` is INDEX (it is built) or FOREIGN_KEY (it is validated);
-    ``table`` its table, ``name`` its own name, without the schema.
+    """A task after the reopening. ``kind`` is INDEX (to be built) or FOREIGN_KEY (to be validated); ``table`` is its
+    table, ``name`` its own name, without the schema.
 
     ``settings`` are statements that set up the session as the dump does; ``statements`` do the work, in this order,
-    each by itself and outside of a transaction.
+    each by itself and outside a transaction.
     """
 
     kind: Kind
@@ -57,13 +57,13 @@ class Later:
 
 @dataclass(frozen=True, slots=True)
 class Division:
-    """What is done before the reopening, and what after it. ``later`` is in the order in which it is to be done."""
+    """The division of a dump into work before and after the reopening. ``later`` is in the order of execution."""
 
     later: tuple[Later, ...] = ()
     _instead: Mapping[_Text, bytes | None] = field(default_factory=dict)
 
     def now(self, script: Script) -> Script:
-        """What is left to do before the reopening."""
+        """The script without the deferred work."""
         return replace(script, items=[kept for item in script.items if (kept := self._now(item)) is not None])
 
     def _now(self, item: Item) -> Item | None:
@@ -77,18 +77,18 @@ class Division:
 
     @property
     def indexes(self) -> tuple[Relation, ...]:
-        """The indexes that are built later."""
+        """The deferred indexes."""
         return tuple(Relation(each.table.schema, each.name) for each in self.later if each.kind is Kind.INDEX)
 
     @property
     def unproved(self) -> frozenset[tuple[Relation, str]]:
-        """The foreign keys, by table and name, that enter without the server's look at their rows."""
+        """The foreign keys, by table and name, that are added NOT VALID."""
         return frozenset((each.table, each.name) for each in self.later if each.kind is Kind.FOREIGN_KEY)
 
 
 @dataclass(frozen=True, slots=True)
 class _Noted:
-    """A command that may have to do with it, and what was set when it came."""
+    """A command that may be deferred or affect deferred ones, with the settings in force."""
 
     command: Command
     settings: tuple[str, ...]
@@ -101,7 +101,7 @@ class _Noted:
 
 @dataclass(slots=True)
 class Deferrable:
-    """Those commands of a dump that may have to do with what can wait."""
+    """The commands of a dump that may be deferred or affect deferred ones."""
 
     _settings: dict[str, str] = field(default_factory=dict)
     _codec: str = "utf-8"
@@ -112,7 +112,7 @@ class Deferrable:
 
     @classmethod
     def of(cls, script: Script) -> Deferrable:
-        """Those of a script."""
+        """The commands of a script."""
         found = cls()
         for item in script.items:
             if isinstance(item, Step):
@@ -120,7 +120,7 @@ class Deferrable:
         return found
 
     def note(self, command: Command) -> None:
-        """Takes in the next command of the dump; those that a restore leaves out don't count."""
+        """Record the next command of the dump, unless a restore leaves it out."""
         if command.verdict is not Verdict.RUN:
             return
         match command.detail:
@@ -129,7 +129,7 @@ class Deferrable:
                     self._codec = encodings.codec(value or "") or self._codec
                 elif name in _MEANINGFUL:
                     self._settings[name] = command.statement.text.decode(self._codec)
-            # Without its schema nobody could find it later.
+            # Without its schema it could not be found later.
             case TableDefinition(relation=relation, partitioned=partitioned, foreign=False) if relation.schema:
                 self._tables.add(relation)
                 if partitioned:
@@ -149,7 +149,7 @@ class Deferrable:
         if command.kind is Kind.COMMENT:
             return _ON_INDEX.match(text) is not None
         if command.kind is Kind.STATISTICS_CALL:
-            # Those of tables hold histograms of every column: a great deal, and they don't concern us.
+            # Statistics of tables are large (histograms of every column) and irrelevant here.
             return self._statistics_of(text) in self._named
         return command.kind in (
             Kind.FOREIGN_KEY,
@@ -167,11 +167,11 @@ class Deferrable:
         return schema, name
 
     def divide(self, in_use: Collection[Relation], *, server_major: int = 0, keys_too: bool = True) -> Division:
-        """What can wait, when the indexes ``in_use`` can't. Only what is fully understood is put off; no foreign key
-        without ``keys_too``.
+        """Divide the dump; indexes ``in_use`` are not deferred. Only commands that are fully understood are deferred;
+        foreign keys only with ``keys_too``.
 
-        Before 18 (``server_major``) a partitioned table takes no foreign key that is not valid, and one that points to
-        such a table forgets its parts when it is validated: those do not wait.
+        Before 18 (``server_major``) a partitioned table can't have a NOT VALID foreign key, and validating a key that
+        references such a table skips its partitions: these keys are not deferred.
         """
         instead: dict[_Text, bytes | None] = {}
         indexes: dict[Relation, _Index] = {}
@@ -225,19 +225,19 @@ class Deferrable:
 
 
 class _Index:
-    """A CREATE INDEX. ``columns`` are its leading plain columns, empty where its first is an expression."""
+    """A CREATE INDEX. ``columns`` are its leading plain columns, empty if the first one is an expression."""
 
     def __init__(self, noted: _Noted, node: Any) -> None:
         self.noted = noted
         self.table = noted.command.relations[0]
         self.relation = Relation(self.table.schema, node.idxname)
-        self.only = not node.relation.inh  # ON ONLY: of a partitioned table
+        self.only = not node.relation.inh  # ON ONLY: on a partitioned table
         self.partial = node.whereClause is not None
         self.method = node.accessMethod or "btree"
         plain = [element.name for element in node.indexParams]
         self.columns: tuple[str, ...] = tuple(plain[: plain.index(None)] if None in plain else plain)
         self.followers: list[_Noted] = []
-        self.statistics: list[_Noted] = []  # not run at all: building it and ANALYZE make better ones
+        self.statistics: list[_Noted] = []  # never run: building the index and ANALYZE create better ones
 
 
 class _Key:
@@ -255,14 +255,14 @@ class _Key:
 def _follow(
     gathered: Deferrable, noted: _Noted, node: Any, indexes: dict[Relation, _Index], needed: set[Relation]
 ) -> None:
-    """Statements that name an index: they come after it, or it can't wait."""
+    """Process a statement that names an index: it runs after the index, or the index is not deferred."""
     command = noted.command
     if node.tag == "CommentStmt":
         schema = command.relations[0].schema if command.relations else ""
         found = indexes.get(names.of_list(node.object, schema))
         if found is not None:
             found.followers.append(noted)
-        elif len(node.object) == 1:  # by the search path: an old dump
+        elif len(node.object) == 1:  # unqualified: an old dump
             needed.update(relation for relation in indexes if relation.name == node.object[0].sval)
         return
     if command.kind is Kind.STATISTICS_CALL:
@@ -285,8 +285,8 @@ def _follow(
 
 
 def _mentioned(command: Command, node: Any) -> Iterator[Relation]:
-    """The relations that an ALTER TABLE or ALTER INDEX names, and the indexes that it names without their schema,
-    which is their table's."""
+    """The relations that an ALTER TABLE or ALTER INDEX names, and the indexes that it names without a schema, which
+    have that of their table."""
     yield from command.relations
     for each in node.cmds:
         if each.subtype == "AT_ClusterOn":
@@ -298,8 +298,8 @@ def _mentioned(command: Command, node: Any) -> Iterator[Relation]:
 def _for_keys(
     keys: list[_Key], covered: list[tuple[Relation, tuple[str, ...]]], indexes: dict[Relation, _Index]
 ) -> Iterator[Relation]:
-    """For each foreign key the smallest index by which its rows are found when a referenced row goes, unless a unique
-    one does it anyway."""
+    """For each foreign key, the smallest index for finding its rows when a referenced row is deleted, unless a unique
+    index serves that purpose."""
     leading: defaultdict[Relation, list[tuple[str, ...]]] = defaultdict(list)
     for table, columns in covered:
         leading[table].append(columns)
@@ -320,7 +320,7 @@ def _leads(columns: tuple[str, ...], wanted: tuple[str, ...]) -> bool:
 
 
 def _calls_users(tree: Any) -> bool:
-    """Whether a function of the user's own is called: what that needs, a restore may have to repair first."""
+    """Whether a user-defined function is called, which a restore may have to repair first."""
     if isinstance(tree, dict):
         name = tree.get("FuncCall", {}).get("funcname", ())
         if len(name) > 1 and name[0]["String"].get("sval") != "pg_catalog":
@@ -330,14 +330,14 @@ def _calls_users(tree: Any) -> bool:
 
 
 def _not_valid(text: str) -> str | None:
-    """An ADD FOREIGN KEY with NOT VALID behind its last word; None where that would mean anything else."""
+    """An ADD FOREIGN KEY with NOT VALID appended; None if the result would have another meaning."""
     words = [token for token in scan(text) if "COMMENT" not in token.name]
     end = words[-1].end + 1
     rewritten = f"{text[:end]} NOT VALID{text[end:]}"
     wanted = shape(text)
     try:
         given = wanted[0]["AlterTableStmt"]["cmds"][0]["AlterTableCmd"]["def"]["Constraint"]
-        # One that is NOT ENFORCED (18) is never looked at.
+        # A NOT ENFORCED key (18) is never checked.
         if given.get("skip_validation") or not given.get("is_enforced") or not given.get("conname"):
             return None
         given["skip_validation"] = True
@@ -348,7 +348,7 @@ def _not_valid(text: str) -> str | None:
 
 
 def _concurrently(text: str) -> str | None:
-    """A CREATE INDEX with CONCURRENTLY behind the word INDEX; None where that would mean anything else."""
+    """A CREATE INDEX with CONCURRENTLY after the word INDEX; None if the result would have another meaning."""
     words = (token for token in scan(text) if token.name == "INDEX")
     end = next(words).end + 1
     rewritten = f"{text[:end]} CONCURRENTLY{text[end:]}"
@@ -361,8 +361,8 @@ def _concurrently(text: str) -> str | None:
 
 
 def may_run(later: Later) -> bool:
-    """Whether a list that was found on a server holds only what ``divide`` puts into one. The list travels with the
-    database, and so through dumps: its text is data from outside too."""
+    """Whether a task from a list on a server has only statements that ``divide`` writes. The list is part of the
+    database, and so of dumps: its text is untrusted, too."""
     return all(_is_setting(text) for text in later.settings) and all(_finishes(text) for text in later.statements)
 
 

@@ -1,11 +1,11 @@
-r"""Is a directory archive whole? What pg_restore takes for whole, and is not (seen with 15 to 18).
+r"""Check for truncated directory archives that pg_restore accepts (observed with 15 to 18).
 
-It reads a data file to its end, wherever that is: an uncompressed one, an lz4 or zstd one that is cut off anywhere, and
-a gzip one of no bytes at all, give fewer rows without an error. What a table's file lacks then is its last line
-``\.``, and the commands that follow are taken for rows; what the list of large objects lacks is not restored.
+pg_restore reads a data file to its end, wherever that is. A truncated file without compression or with lz4 or zstd, and
+an empty gzip file, give fewer rows without an error. A table's file then lacks its last line ``\.``, and the following
+commands are read as rows; objects missing in the list of large objects are not restored.
 
-Of an uncompressed large object nothing tells where it should end, and an empty one is a file of no bytes with lz4 and
-zstd, too: that such a one was cut is known by a manifest alone.
+An uncompressed large object has no end marker, and an empty one is an empty file with lz4 and zstd, too: only a
+manifest can reveal their truncation.
 """
 
 from __future__ import annotations
@@ -23,22 +23,22 @@ from lastgood.errors import BadPoint, Corrupt, Incomplete
 
 _DATA = re.compile(r"(?:\d+|(?P<object>blob_\d+))\.dat(?P<packing>\.gz|\.lz4|\.zst|)")
 _LIST = re.compile(r"blobs(?:_\d+)?\.toc")
-_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
-# What pg_dump writes behind the rows of a table (dumpTableData_copy, dumpTableData_insert).
+_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
+# The text that pg_dump writes after the rows of a table (dumpTableData_copy, dumpTableData_insert).
 _END_OF_ROWS, _END_OF_INSERTS, _NO_INSERTS = b"\\.\n\n\n", b"\n\n\n", b"\n\n"
-# Bytes: room for more than ten million large objects.
+# Bytes: enough for more than ten million large objects.
 _LONGEST_LIST = 1 << 28
 _INSERT = b"INSERT INTO "
 _GZIP = b"\x1f\x8b"
-# Ten bytes of header, eight of checksum and length, and no less than two for the end of the data between them.
+# Ten bytes of header, eight of checksum and length, and at least two for the data between them.
 _SMALLEST_GZIP = 20
 _LZ4 = b"\x04\x22\x4d\x18"
 
 
 def check_whole(folder: Path) -> None:
-    """Looks at the ends of the data files, and at the blocks of the compressed ones without decompressing them.
+    """Check the ends of the data files, and the blocks of compressed ones without decompressing them.
 
-    Raises Incomplete or Corrupt with the name of the first file that is not whole, OSError when one can't be read.
+    Raises Incomplete or Corrupt with the name of the first truncated file, OSError when a file can't be read.
     """
     objects: set[str] = set()
     listed: set[str] = set()
@@ -52,13 +52,13 @@ def check_whole(folder: Path) -> None:
             listed.update(_objects(path))
     for name in sorted(objects - listed):
         raise Incomplete(
-            f'cannot read "{folder}": it holds the large object "{name}", which no list of large objects names',
+            f'cannot read "{folder}": it has the large object "{name}", which is in no list of large objects',
             hint=_CUT_OFF,
         )
 
 
 def _objects(path: Path) -> Iterator[str]:
-    """The names, without their extension, of a list: a line each, of an OID and a name."""
+    """The names in a list, without their extension; each line has an OID and a name."""
     with path.open("rb") as file:
         text = file.read(_LONGEST_LIST + 1)
     if len(text) > _LONGEST_LIST:
@@ -76,7 +76,7 @@ def _check_data(file: BinaryIO, path: Path, packing: str, *, of_table: bool) -> 
     size = file.seek(0, os.SEEK_END)
     file.seek(0)
     if packing == ".gz":
-        # What begins otherwise is taken for uncompressed data; what is damaged behind that, pg_restore finds.
+        # pg_restore reads other data as uncompressed; it detects damage after the header itself.
         if size < _SMALLEST_GZIP:
             raise _ends_early(path)
         if file.read(len(_GZIP)) != _GZIP:
@@ -95,7 +95,7 @@ def _check_data(file: BinaryIO, path: Path, packing: str, *, of_table: bool) -> 
 
 
 def _lz4_ends(file: BinaryIO, path: Path) -> Iterator[int]:
-    """Where each part of the one frame ends (lz4_Frame_format.md); the last is the end of the file."""
+    """The end of each part of the frame (lz4_Frame_format.md); the last one is the end of the file."""
     head = file.read(6)
     yield 7
     if not head.startswith(_LZ4):
@@ -127,7 +127,7 @@ def _zstd_ends(file: BinaryIO, path: Path) -> Iterator[int]:
         yield at + 3
         file.seek(at)
         block = int.from_bytes(file.read(3), "little")
-        repeated = block >> 1 & 3 == 1  # one byte stands for all of the block
+        repeated = block >> 1 & 3 == 1  # one byte represents the whole block
         at += 3 + (1 if repeated else block >> 3)
         if block & 1:
             yield at + checksum
@@ -135,7 +135,7 @@ def _zstd_ends(file: BinaryIO, path: Path) -> Iterator[int]:
 
 
 def _ends_early(path: Path) -> BadPoint:
-    return Incomplete(f'cannot read "{path.parent}": its file "{path.name}" ends before its end', hint=_CUT_OFF)
+    return Incomplete(f'cannot read "{path.parent}": its file "{path.name}" is truncated', hint=_CUT_OFF)
 
 
 def _damaged(path: Path, packing: str) -> BadPoint:

@@ -1,10 +1,10 @@
-"""Checking a dump's bytes against the encoding that it says it is in. Nothing is ever converted."""
+"""Check of a dump's bytes against its declared encoding. No text is converted."""
 
 from __future__ import annotations
 
 import codecs
 
-# PostgreSQL's names of encodings → Python's codecs. SQL_ASCII means "unknown"; we hold it to be UTF-8 or nothing.
+# PostgreSQL's names of encodings → Python's codecs. SQL_ASCII means "unknown"; only UTF-8 is accepted for it.
 _CODECS = {
     "UTF8": "utf-8",
     "UNICODE": "utf-8",
@@ -28,10 +28,10 @@ _CODECS = {
 
 
 def codec(encoding: str) -> str | None:
-    """Python's codec for one of PostgreSQL's encodings, in normal form; None for one that a dump can't be read in.
+    """Python's codec for one of PostgreSQL's encodings, in normal form; None if a dump in it can't be read.
 
-    Those are the encodings whose characters may hold a backslash byte (SJIS, BIG5, GBK, UHC, GB18030, JOHAB): no
-    server stores them, only ``pg_dump --encoding`` makes such a file.
+    These are the encodings whose characters may contain a backslash byte (SJIS, BIG5, GBK, UHC, GB18030, JOHAB): no
+    server stores them, only ``pg_dump --encoding`` writes such a file.
     """
     name = encoding.upper().replace("-", "").replace(" ", "")
     found = _CODECS.get(name) or _CODECS.get(encoding.upper())
@@ -39,7 +39,8 @@ def codec(encoding: str) -> str | None:
 
 
 def first_bad_byte(data: bytes, name: str) -> int | None:
-    """Where ``data`` is not valid in the codec ``name``; None when all of it is. ASCII costs next to nothing."""
+    """The first position where ``data`` is not valid in the codec ``name``; None if it is valid. ASCII costs almost
+    nothing."""
     if data.isascii():
         return None
     try:

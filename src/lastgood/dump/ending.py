@@ -1,4 +1,4 @@
-"""Whether a dump's text ends where its maker ended it, and how one knows."""
+"""Check that a dump's text is complete."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete
 
 CHOOSE_ANOTHER = "Choose another restore point: lastgood points."
-LOOK = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME."
+INSPECT = "Load it into a separate database to inspect it: lastgood restore FILE --salvage-readable --into NAME."
 _BY_SUPABASE = (
     "it was made by supabase db dump, which leaves out event triggers, comments on extensions, and the schemas that "
     "the platform maintains"
@@ -20,7 +20,7 @@ _BY_SUPABASE = (
 
 
 class WhichDatabase(BadPoint):
-    """The restore point is of a whole cluster, and nothing says which of its ``databases`` is meant."""
+    """The restore point is of a whole cluster, and none of its ``databases`` was selected."""
 
     code = "which_database"
 
@@ -39,11 +39,11 @@ def check_end(
     last: Command | None,
     anything: bool,
 ) -> None:
-    """Verify that one text is complete, and pg_dump's. Raises Incomplete, Corrupt, WhichDatabase, or ``foreign``.
+    """Verify that a text is complete and written by pg_dump. Raises Incomplete, Corrupt, WhichDatabase, or ``foreign``.
 
-    ``wanted`` is the database to take from a cluster dump; ``cut_off``: a header had no footer; ``complete``: there
-    were header and footer (of a cluster dump, its own), or the operator vouches for it; ``last`` is the last command of
-    a file that ``supabase db dump`` made; ``anything``: there was SQL in it.
+    ``wanted`` is the database to restore from a cluster dump; ``cut_off``: a header had no footer; ``complete``: it has
+    header and footer (those of the cluster for a cluster dump), or the operator confirmed it; ``last`` is the last
+    command of a file of ``supabase db dump``; ``anything``: the text has SQL.
     """
     if summary.cluster:
         if not complete:
@@ -67,10 +67,10 @@ def check_end(
                 summary.notes.append(_BY_SUPABASE)
             return  # It strips all comments and ends its files with this command.
         if not anything:
-            raise Corrupt("cannot use the file: there is no SQL in it", hint=CHOOSE_ANOTHER)
+            raise Corrupt("cannot use the file: it contains no SQL", hint=CHOOSE_ANOTHER)
         raise Incomplete(
-            "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so nothing tells "
-            "whether it is complete",
+            "cannot use the dump: it has neither the header nor the footer that pg_dump writes, so "
+            "its completeness is unknown",
             hint="Make the dump with pg_dump and keep its comments.",
         )
 
@@ -78,7 +78,7 @@ def check_end(
 def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
     if not summary.databases:
         raise BadPoint(
-            "cannot use the dump: it holds roles and tablespaces of a whole cluster, and no database",
+            "cannot use the dump: it has roles and tablespaces of a whole cluster, but no database",
             hint=CHOOSE_ANOTHER,
         )
     listed = ", ".join(f'"{shown(name)}"' for name in summary.databases)
@@ -88,19 +88,18 @@ def _check_choice(summary: DumpSummary, wanted: str | None) -> None:
         )
     if wanted not in summary.databases:
         raise WhichDatabase(
-            "cannot use the dump: it is of a whole cluster, in which there is no database "
-            f'"{shown(wanted)}", only {listed}',
+            f'cannot use the dump: it is of a whole cluster without the database "{shown(wanted)}", only {listed}',
             databases=summary.databases,
         )
 
 
 def made_by_supabase_cli(command: Command) -> bool:
-    """Whether it is one of the commands by which one knows a file of ``supabase db dump``."""
+    """Whether the command is typical of a file of ``supabase db dump``."""
     return command.detail == Setting("session_replication_role", "replica") or (
         bool(command.creates) and b' IF NOT EXISTS "' in command.statement.text[:80]
     )
 
 
 def resets(token: Statement | CopyStart | MetaCommand) -> bool:
-    """Whether it is RESET ALL, which ends a file of ``supabase db dump``."""
+    """Whether the command is RESET ALL, the last one in a file of ``supabase db dump``."""
     return re.fullmatch(rb"(?i)reset\s+all", token.text) is not None

@@ -1,4 +1,4 @@
-"""What a reading of a dump consists of: commands, and sections of rows."""
+"""The entries of a dump: commands, and sections of rows."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from lastgood.dump.statements import Command
 
 @dataclass(frozen=True, slots=True)
 class RowsStart:
-    """Rows of one table follow, up to ``RowsEnd``. One table may have several such sections.
+    """The beginning of rows of one table, up to ``RowsEnd``. A table may have several such sections.
 
-    ``columns``: those that each row has, in order; None when the dump does not tell. ``copy`` is the COPY command to
-    send, made up where the dump has INSERTs. ``in_place``: the rows stand in the dump's text as COPY takes them.
+    ``columns``: the columns of each row, in order; None if unknown. ``copy`` is the COPY command to send, constructed
+    if the dump has INSERTs. ``in_place``: the dump's text has the rows in COPY's format.
     """
 
     relation: Relation
@@ -35,13 +35,13 @@ class Rows:
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return len(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class RowPart:
-    """A part of one row that is too long to be held; the ``last`` one has the line end. ``line`` is the row's."""
+    """A part of a row that is too long for memory; the ``last`` part has the line end. ``line`` is the row's."""
 
     data: bytes
     last: bool
@@ -50,18 +50,18 @@ class RowPart:
 
     @property
     def rows(self) -> int:
-        """How many rows end here."""
+        """The number of rows that end in this part."""
         return int(self.last)
 
     @property
     def size(self) -> int:
-        """Bytes."""
+        """The size in bytes."""
         return len(self.data)
 
 
 @dataclass(frozen=True, slots=True)
 class Skimmed:
-    """Whole rows that were passed over: ``size`` bytes, of which only the ``first`` row is given, without line end."""
+    """Whole rows that were skipped: ``size`` bytes, of which only the ``first`` row is included, without line end."""
 
     first: bytes
     size: int
@@ -72,15 +72,15 @@ class Skimmed:
 
 @dataclass(frozen=True, slots=True)
 class RowsEnd:
-    """The section is complete."""
+    """The end of a section."""
 
     rows: int
 
 
 @dataclass(frozen=True, slots=True)
 class SegmentStart:
-    """Another dump of the same database follows, in the same text from ``offset`` on or in the next file (None): such
-    as the rows after the definitions.
+    """The beginning of another dump of the same database, such as the rows after the definitions: at ``offset`` of the
+    same text, or in the next file (None).
     """
 
     offset: int | None

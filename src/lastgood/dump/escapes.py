@@ -1,5 +1,5 @@
-"""Strings in which a backslash escapes (``standard_conforming_strings`` is off), written so that they mean the same
-whatever is set."""
+"""Conversion of strings with backslash escapes (``standard_conforming_strings`` is off) to a form that is independent
+of that setting."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ _PIECE = re.compile(
 
 
 def with_escapes(text: bytes) -> bytes:
-    r"""The same command, each ordinary string that has a backslash as ``E'…'``."""
+    r"""The same command, with each ordinary string that contains a backslash as ``E'…'``."""
 
     def replace(found: re.Match[bytes]) -> bytes:
         return found[0] if found[2] is None or b"\\" not in found[2] else b" E" + found[2]

@@ -13,10 +13,10 @@ from lastgood.dump.parts import Part
 from lastgood.errors import BadPoint, Incomplete
 
 _ENDING = r"\.sql(?:\.(?:gz|zst|lz4|xz|bz2))?"
-# As Supabase's guide names them, in the order in which they are to be read.
+# The names in Supabase's guide, in the order for reading.
 _NAMES = ("roles", "schema", "history_schema", "data", "history_data")
 _ROLES, _SCHEMA, _DATA, _POST_DATA = range(4)
-# The first command that is no setting tells what a file is for.
+# The first command that is not a setting shows a file's purpose.
 _FIRST = re.compile(
     rb"^(?:(?P<roles>(?:CREATE|ALTER) ROLE )"
     rb"|(?P<data>COPY |INSERT INTO |SELECT pg_catalog\.(?:setval|lo_)|SET session_replication_role = replica)"
@@ -27,7 +27,7 @@ _FIRST = re.compile(
 
 
 class FileSet(DumpSource):
-    """Several files that are one dump. ``kind`` is ``set``; ``parts`` are to be read one after the other."""
+    """Several files that form one dump. ``kind`` is ``set``; ``parts`` must be read in sequence."""
 
     def __init__(self, path: Path, files: Sequence[Path], pg_restore: PgRestore | None) -> None:
         opened = [open_dump(file, pg_restore=pg_restore) for file in files]
@@ -57,15 +57,15 @@ class FileSet(DumpSource):
         return "" if cancelled() else whole.hexdigest()
 
     def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
-        """The text of all its files. Whoever reads it as SQL takes the ``parts`` instead: each is a text of its own."""
+        """The text of all files. To read them as SQL use ``parts``: each is a text of its own."""
         for source in self.sources:
             yield from source.chunks(*options, damage=damage)
             yield b"\n"
 
 
 def files_of_set(folder: Path) -> list[Path]:
-    """The files in ``folder`` that make a set, in their order: schema.sql and data.sql, perhaps roles.sql and those of
-    the migrations' history, compressed or not; none when they are not both there. Raises OSError.
+    """The files in ``folder`` that form a set, in their order: schema.sql and data.sql, optionally roles.sql and those
+    of the migration history, compressed or not; empty unless both exist. Raises OSError.
     """
     if (folder / "toc.dat").exists():
         return []
@@ -78,14 +78,14 @@ def files_of_set(folder: Path) -> list[Path]:
 
 
 def open_any(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
-    """The dump at ``path``: a file, an archive's folder, or a folder that holds a set. Raises BadPoint."""
+    """The dump at ``path``: a file, an archive's folder, or a folder with a set. Raises BadPoint."""
     if path.is_dir():
         try:
             files = files_of_set(path)
         except OSError as error:
             raise BadPoint(
                 f'cannot read "{path}": {(error.strerror or str(error)).lower()}',
-                hint="Find out why, or choose another one.",
+                hint="Fix the cause, or choose another restore point.",
             ) from error
         if files:
             return FileSet(path, files, pg_restore)
@@ -97,7 +97,7 @@ def _purpose(source: DumpSource) -> int:
     try:
         head = next(chunks, b"")
     except Incomplete:
-        head = b""  # reading the whole says so again
+        head = b""  # a complete read will report it
     finally:
         if isinstance(chunks, Generator):
             chunks.close()

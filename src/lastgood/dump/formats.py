@@ -1,4 +1,4 @@
-"""Dumps of every format and compression, told by their content, as one stream of plain SQL."""
+"""Dumps of every format and compression, recognized by content, as a stream of plain SQL."""
 
 from __future__ import annotations
 
@@ -20,28 +20,28 @@ from lastgood.errors import BadPoint, Corrupt, Foreign, Incomplete, Refused
 from lastgood.process import run
 
 PgRestore = Callable[[tuple[int, int, int]], Path]
-"""Finds the pg_restore that reads archives of a version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's.
-May raise Refused when there is none."""
+"""A function that finds a pg_restore for an archive version: 1.14 is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and
+18's. May raise Refused when none is installed."""
 
-# Bytes that are hashed at a time.
+# The number of bytes to hash at a time.
 HASHED = 1 << 20
 
-# pg_restore turns in circles over some damaged data (15 to 18: compressed data that ends before its block does).
+# pg_restore loops endlessly on some damaged data (15 to 18: compressed data that ends before its block does).
 STUCK_SECONDS = 10.0
 _ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
-# What pg_restore says when the file ends too early (pg_backup_*.c, compress_*.c); English, as we run it.
+_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
+# Messages of pg_restore for a truncated file (pg_backup_*.c, compress_*.c); in English, as we run it.
 _ENDS_EARLY = ("end of file", "could not read from input file", "short tar header", "no such file or directory")
 
 
 class DumpSource:
-    """A dump on disk. Made by ``open_dump``; holds no file open between calls.
+    """A dump on disk, created by ``open_dump``; it keeps no file open between calls.
 
     ``kind`` is ``plain``, ``custom``, ``directory``, ``tar`` or ``set`` (of several files: ``FileSet``);
     ``compression`` is that of the file as a whole (``""``, ``gzip``, ``zstd``, ``lz4``, ``xz``, ``bzip2``),
-    ``archive_compression`` that of the data inside an archive (``""``, ``gzip``, ``lz4``, ``zstd``), which its
-    pg_restore must have been built with. ``archive_version`` is None for plain dumps. ``size`` is in bytes on disk, of
-    a directory the sum of its files.
+    ``archive_compression`` that of the data inside an archive (``""``, ``gzip``, ``lz4``, ``zstd``), which pg_restore
+    must support. ``archive_version`` is None for plain dumps. ``size`` is in bytes on disk; for a directory, the sum of
+    its files.
     """
 
     def __init__(
@@ -65,7 +65,7 @@ class DumpSource:
         self.owed: Owed | None = None
 
     def pass_over(self, spans: Iterable[RowSpan], owed: Owed) -> None:
-        """From now on readings pass over these rows; what is loaded is still to be compared with what is ``owed``."""
+        """Let further reads skip these rows; the loaded file must still be compared with what is ``owed``."""
         self.row_index = RowIndex({span.begin: span for span in spans if span.size}, self._text_from)
         self.owed = owed
 
@@ -76,19 +76,19 @@ class DumpSource:
 
     @property
     def position(self) -> int:
-        """How many bytes of the file on disk the latest ``chunks()`` has read, from 0 to ``size``.
+        """The number of bytes of the file on disk that the latest ``chunks()`` has read, from 0 to ``size``.
 
-        Of a directory archive only the end is known: 0, then ``size``. May be read from any thread.
+        For a directory archive only the end is known: 0, then ``size``. Thread-safe.
         """
         return self._position()
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was odd, but not fatal, in the latest ``chunks()`` so far, in sentences without a full stop."""
+        """Non-fatal anomalies in the latest ``chunks()`` so far, in sentences without a full stop."""
         return tuple(self._notes)
 
     def fingerprint(self) -> tuple[tuple[str, int, int, int], ...]:
-        """Name, size, modification time in ns and inode of each file: equal unless something was written meanwhile.
+        """Name, size, modification time in ns and inode of each file: equal unless a file was changed meanwhile.
 
         Raises BadPoint when the dump is gone.
         """
@@ -100,7 +100,7 @@ class DumpSource:
             )
 
     def sha256(self, cancelled: Callable[[], bool] = lambda: False) -> str:
-        """64 hex digits: of the file's bytes, or of a directory the digest of its lines ``name NUL digest LF``, sorted.
+        """The SHA-256 of the file as 64 hex digits; for a directory, of its sorted lines ``name NUL digest LF``.
 
         Empty once ``cancelled`` turned true. Raises BadPoint when it can't be read.
         """
@@ -115,10 +115,10 @@ class DumpSource:
     def chunks(self, *options: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
         r"""The dump as plain SQL, from its beginning at each call, in portions of up to about 256 KiB.
 
-        Archives go through pg_restore, which makes up a new key for ``\restrict`` each time. Raises Incomplete or
-        Corrupt where the dump is cut or damaged, BadPoint when it can't be read, and Refused when there is no
-        pg_restore for it. ``options`` are for pg_restore. With ``damage`` all that can be read is given, and what is
-        wrong with the rest is added there instead of being raised.
+        Archives go through pg_restore, which generates a new key for ``\restrict`` each time. Raises Incomplete or
+        Corrupt if the dump is truncated or damaged, BadPoint when it can't be read, and Refused when no pg_restore for
+        it is installed. ``options`` are for pg_restore. With ``damage``, all readable text is yielded, and errors are
+        added to that list instead of being raised.
         """
         self._notes.clear()
         with explained(self.path):
@@ -129,7 +129,7 @@ class DumpSource:
                 yield from self._restored([*options, self.path], subprocess.DEVNULL)
             else:
                 yield from self._file_chunks(options, damage)
-        # Padding at the end of a tar, and whatever else pg_restore had no need of, counts as read.
+        # Padding at the end of a tar, and other data that pg_restore did not need, counts as read.
         self._position = lambda: self.size
 
     def _file_chunks(self, options: Sequence[str], damage: list[BadPoint] | None) -> Iterator[bytes]:
@@ -140,7 +140,7 @@ class DumpSource:
                 try:
                     return min(os.lseek(file.fileno(), 0, os.SEEK_CUR), self.size)
                 except (ValueError, OSError):
-                    return last  # another thread asked, and the file is closed meanwhile
+                    return last  # called from another thread after the file was closed
 
             self._position = position
             try:
@@ -158,7 +158,7 @@ class DumpSource:
                 elif self.compression:
                     yield from self._restored(options, content)
                 else:
-                    # pg_restore gets a file that it can seek in, and shares its position with us.
+                    # pg_restore gets a seekable file, and shares its position with us.
                     yield from self._restored(options, file.fileno())
             except (Corrupt, Incomplete) as error:
                 raise _with_its_cause(error, self.path) from error
@@ -166,11 +166,11 @@ class DumpSource:
                 last = position()
 
     def _restored(self, arguments: Sequence[str | Path], stdin: int | Iterator[bytes]) -> Iterator[bytes]:
-        """What pg_restore makes of the archive."""
+        """The output of pg_restore for the archive."""
         assert self.archive_version is not None
         if self._pg_restore is None:
             raise Refused(
-                f'cannot read "{self.path}": it is an archive, and there is no pg_restore to read it with',
+                f'cannot read "{self.path}": it is an archive, and pg_restore is not available',
                 hint="Install PostgreSQL's client programs.",
             )
         program = self._program(self._pg_restore)
@@ -196,24 +196,23 @@ class DumpSource:
         except Refused as error:
             if self.archive_version[:2] <= VERSIONS[-1]:
                 raise
-            # Newer than every pg_dump known here, or a damaged header: the error is about this file only.
+            # Newer than every known pg_dump, or a damaged header: the error is about this file only.
             raise BadPoint(error.message, hint=error.hint) from error
 
     def _explain(self, error: run.ChildFailed) -> BadPoint:
         if error.status is None:
             return Corrupt(
-                f'cannot read "{self.path}": pg_restore does not get on with it: it computed for {STUCK_SECONDS:g} s '
-                "and neither read nor wrote anything",
+                f'cannot read "{self.path}": pg_restore made no progress for {STUCK_SECONDS:g} s',
                 hint=_ANOTHER,
             )
         lines = error.tail.strip().splitlines()
-        said = lines[-1].removeprefix("pg_restore: ").removeprefix("error: ") if lines else f"status {error.status}"
+        reason = lines[-1].removeprefix("pg_restore: ").removeprefix("error: ") if lines else f"status {error.status}"
         if not lines and error.status is not None and error.status < 0:
-            said = f"it crashed over it (signal {-error.status})"
-        message = f'cannot read "{self.path}": pg_restore stopped: {said}'
-        if "unsupported version" in said or "does not support compression" in said:
+            reason = f"it crashed (signal {-error.status})"
+        message = f'cannot read "{self.path}": pg_restore failed: {reason}'
+        if "unsupported version" in reason or "does not support compression" in reason:
             return BadPoint(message, hint="Install the client programs of the PostgreSQL version that made the dump.")
-        if any(words in said.lower() for words in _ENDS_EARLY):
+        if any(words in reason.lower() for words in _ENDS_EARLY):
             return Incomplete(message, hint=_CUT_OFF)
         return Corrupt(message, hint=_ANOTHER)
 
@@ -224,10 +223,10 @@ class DumpSource:
 
 
 def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
-    """The dump at ``path``, recognised by its content and not by its name; only its beginning is read.
+    """The dump at ``path``, recognized by its content and not by its name; only its beginning is read.
 
-    ``pg_restore`` is asked when an archive is read. Raises BadPoint (Incomplete, Corrupt) with what it is instead, when
-    it is no dump: nothing at all, an empty file, a web page, something encrypted …
+    ``pg_restore`` is called when an archive is read. Raises BadPoint (Incomplete, Corrupt) for any other path, and
+    names what it is: missing, an empty file, a web page, an encrypted file …
     """
     with explained(path):
         mode = path.stat().st_mode
@@ -242,7 +241,7 @@ def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
             head = file.read(HEAD)
             if not head:
                 raise Incomplete(
-                    f'cannot use "{path}": it is empty', hint="Its maker failed, or was stopped: choose another one."
+                    f'cannot use "{path}": it is empty', hint="pg_dump failed or was interrupted: choose another one."
                 )
             compression = compression_of(head)
             if compression:
@@ -252,7 +251,7 @@ def open_dump(path: Path, *, pg_restore: PgRestore | None = None) -> DumpSource:
     if archive is not None and archive.kind == "directory":
         raise BadPoint(
             f'cannot use "{path}": it is only the table of contents of a directory archive',
-            hint=f'Give the folder: "{path.parent}".',
+            hint=f'Name the folder: "{path.parent}".',
         )
     if archive is not None:
         return DumpSource(path, archive.kind, compression, archive, pg_restore)
@@ -268,7 +267,7 @@ def _open_directory(path: Path, pg_restore: PgRestore | None) -> DumpSource:
     if not contents.is_file():
         raise BadPoint(
             f'cannot use "{path}": it is a folder without a toc.dat, so not a directory archive of pg_dump',
-            hint=f'Give one dump: lastgood points "{path}" lists those that lie there.',
+            hint=f'Name one of its dumps; lastgood points "{path}" lists them.',
         )
     with contents.open("rb") as file:
         archive = recognize.archive(file.read(HEAD))
@@ -285,19 +284,19 @@ def _decompressed_head(file: BinaryIO, compression: Compression, path: Path) -> 
             if len(head) >= HEAD:
                 break
     except (Corrupt, Incomplete) as error:
-        # Otherwise reading the whole will say so again, and where.
+        # Otherwise a complete read will report it, with the place.
         if not head:
             raise _with_its_cause(error, path) from error
     if not head:
         raise Incomplete(
-            f'cannot use "{path}": it is {compression} data of nothing',
+            f'cannot use "{path}": the {compression} data is empty',
             hint="pg_dump failed while its output was compressed: choose another restore point.",
         )
     return head[:HEAD]
 
 
 def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
-    """Raises for content that is neither an archive nor perhaps a plain dump."""
+    """Raise BadPoint for content that is neither an archive nor possibly a plain dump."""
     within = f"{compression} data of " if compression else ""
     if head.startswith((b"PGDMP", b"toc.dat\0")):
         raise Incomplete(f'cannot use "{path}": it is {within}an archive that ends within its header', hint=_CUT_OFF)
@@ -311,11 +310,11 @@ def _refuse_others(path: Path, head: bytes, compression: Compression) -> None:
     if recognize.is_tar(head):
         names = recognize.tar_members(head)
         if any(name.endswith(b"/toc.dat") for name in names):
-            hint = "It seems to hold a directory archive: unpack it with tar, and give the folder."
+            hint = "It seems to hold a directory archive: unpack it with tar, and name the folder."
         elif any(name.rpartition(b"/")[2] in (b"backup_label", b"PG_VERSION", b"base") for name in names):
             hint = "It seems to be a physical backup, which is restored with a server of its own, not from a dump."
         else:
-            hint = "If a dump is in it, unpack it with tar and give that."
+            hint = "If it contains a dump, unpack it with tar and name the dump."
         raise BadPoint(f'cannot use "{path}": it is {within}a tar file that pg_dump did not write', hint=hint)
     if server := makers.other_server(head):
         raise Foreign(f'cannot use "{path}": it is {within}a dump of {server}, not of PostgreSQL', hint=_ANOTHER)
@@ -334,16 +333,18 @@ def _until_the_damage(content: Iterator[bytes], damage: list[BadPoint]) -> Itera
 
 @contextmanager
 def explained(path: Path) -> Iterator[None]:
-    """Turns an OSError into a BadPoint that says what is the matter with the file."""
+    """Turn an OSError into a BadPoint with the reason."""
     try:
         yield
     except FileNotFoundError as error:
         raise BadPoint(
-            f'cannot find "{path}": there is no such file', hint="Look for others: lastgood points."
+            f'cannot find "{path}": there is no such file', hint="List the restore points: lastgood points."
         ) from error
     except OSError as error:
         reason = (error.strerror or str(error)).lower()
-        raise BadPoint(f'cannot read "{path}": {reason}', hint="Find out why, or choose another one.") from error
+        raise BadPoint(
+            f'cannot read "{path}": {reason}', hint="Fix the cause, or choose another restore point."
+        ) from error
 
 
 def _sha256(path: Path, cancelled: Callable[[], bool]) -> str:
@@ -358,9 +359,9 @@ def _sha256(path: Path, cancelled: Callable[[], bool]) -> str:
 
 
 def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:
-    """The error for an archive or compressed data; with what ruined it, when each LF of the file follows a CR.
+    """The error for an archive or compressed data; with the cause, if each LF of the file follows a CR.
 
-    In binary data of some length that is no accident. Plain text raises no such error.
+    In binary data of some length this is no coincidence. Plain text raises no such error.
     """
     line_feeds = pairs = 0
     before = b""
@@ -374,5 +375,5 @@ def _with_its_cause(error: BadPoint, path: Path) -> BadPoint:
     return Corrupt(
         error.message,
         hint="Every LF in the file follows a CR: it went through a terminal or a transfer in text mode. "
-        'Make it anew without "docker exec -t", or remove each CR that stands before an LF in a copy.',
+        'Make it again without "docker exec -t", or remove each CR before an LF in a copy.',
     )

@@ -1,7 +1,7 @@
-"""INSERT commands of plain literals, turned into the text that COPY takes.
+"""Conversion of INSERT commands with plain literals to COPY text.
 
-``pg_dump --inserts`` writes each value as its type's output function does, which is what COPY writes too: only the
-quoting differs. So the same data gives the same rows, and the same digest, from either form of dump.
+``pg_dump --inserts`` writes each value as its type's output function does, like COPY: only the quoting differs. The
+same data gives the same rows, and the same digest, from either form of dump.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lastgood.dump.names import Relation, quoted
 from lastgood.dump.tokens import Statement
 
 BATCH = 1 << 18
-"""Rows are given in portions of about this many bytes."""
+"""The approximate number of bytes in a batch of rows."""
 _AT_ONCE = 1000
 
 _IDENTIFIER = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
@@ -48,7 +48,7 @@ _LETTERS = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t"}
 
 @dataclass(frozen=True, slots=True)
 class Head:
-    """Where an INSERT goes: the table's name as written, its column list (None without one), where its values begin.
+    """The head of an INSERT: the table's name as written, its column list (None without one), the start of its values.
 
     ``values`` is None for DEFAULT VALUES.
     """
@@ -62,7 +62,7 @@ class Head:
 class Values:
     """The rows of one INSERT in COPY text form, without the columns at ``defaults`` (positions from 0).
 
-    ``width`` is how many values each row had, those included.
+    ``width`` is the number of values in each row, including those.
     """
 
     lines: list[bytes]
@@ -71,7 +71,7 @@ class Values:
 
 
 def head(text: bytes) -> Head | None:
-    """The beginning of an INSERT, or None when it is not one that pg_dump writes."""
+    """The head of an INSERT, or None if it is not in a form that pg_dump writes."""
     found = _HEAD.match(text)
     if found is None:
         return None
@@ -82,10 +82,10 @@ def head(text: bytes) -> Head | None:
 
 
 def values(text: bytes, start: int, *, escapes_in_strings: bool = False, plain_numbers: bool = False) -> Values | None:
-    """The rows of an INSERT whose values begin at ``start``; None unless all are plain literals of one shape.
+    """The rows of an INSERT whose values begin at ``start``; None unless all are plain literals with the same shape.
 
-    ``escapes_in_strings``: ``standard_conforming_strings`` is off. ``plain_numbers``: only those whose text is that of
-    their value; pg_dump gives others to columns of numbers alone, where it makes no difference.
+    ``escapes_in_strings``: ``standard_conforming_strings`` is off. ``plain_numbers``: accept only numbers in their
+    normal form; pg_dump writes others only for numeric columns, where the form is irrelevant.
     """
     lines: list[bytes] = []
     shape: tuple[int, tuple[int, ...]] | None = None
@@ -144,7 +144,7 @@ def values(text: bytes, start: int, *, escapes_in_strings: bool = False, plain_n
 
 
 def _unescaped(value: bytes) -> bytes | None:
-    r"""The text that an E'' string means; None where that depends on the server."""
+    r"""The value of an E'' string; None if it depends on the server."""
     plain = True
 
     def replace(found: re.Match[bytes]) -> bytes:
@@ -164,15 +164,15 @@ def _unescaped(value: bytes) -> bytes | None:
 
 
 def copy_command(relation: Relation, columns: tuple[str, ...] | None) -> str:
-    """The COPY command that takes rows with these columns; without a list where there are none, or they are unknown."""
+    """The COPY command for rows with these columns; without a list if there are none or they are unknown."""
     listed = f" ({', '.join(map(quoted, columns))})" if columns else ""
     return f"COPY {relation}{listed} FROM stdin"
 
 
 @dataclass(slots=True)
 class Target:
-    """What INSERTs that begin with ``prefix`` are about. ``columns`` are those of each row, None when nothing tells;
-    ``may_default`` those that a row may leave to the server; ``values`` where the values begin, None without any.
+    """The target of INSERTs that begin with ``prefix``. ``columns``: the columns of each row, None if unknown;
+    ``may_default``: columns that a row may leave to the server; ``values``: the start of the values, None without any.
     """
 
     prefix: bytes
@@ -184,7 +184,7 @@ class Target:
     _copies: dict[tuple[str, ...] | None, bytes] = field(default_factory=dict)
 
     def start(self, columns: tuple[str, ...] | None, at: Statement) -> RowsStart:
-        """The beginning of a section of rows with these columns."""
+        """The start of a section of rows with these columns."""
         copy = self._copies.get(columns)
         if copy is None:
             copy = self._copies[columns] = copy_command(self.relation, columns).encode(self.codec)
@@ -192,7 +192,7 @@ class Target:
 
 
 class Section:
-    """Rows of consecutive INSERTs into one table, gathered into batches."""
+    """Rows of consecutive INSERTs into one table, collected in batches."""
 
     def __init__(self, start: RowsStart) -> None:
         self.start = start
@@ -203,7 +203,7 @@ class Section:
         self._line = 0
 
     def add(self, lines: list[bytes], offset: int, line: int) -> Iterator[Rows]:
-        """Adds the rows of one INSERT, which may be many: gives a portion whenever one is full."""
+        """Add the rows of one INSERT; yield each batch that is full."""
         for start in range(0, len(lines), _AT_ONCE):
             some = lines[start : start + _AT_ONCE]
             if not self._lines:

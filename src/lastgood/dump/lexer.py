@@ -1,14 +1,14 @@
-r"""Plain pg_dump SQL, as bytes, to commands, comments and rows.
+r"""The lexer: splits plain SQL of pg_dump, as bytes, into commands, comments and rows.
 
-The rules are those of psql's lexer (src/fe_utils/psqlscan.l), so that a file is split here where psql splits it, with
-three differences, all on the safe side:
+The rules are those of psql's lexer (src/fe_utils/psqlscan.l), so that a file is split exactly as in psql, with three
+differences, all on the safe side:
 
-- rows of ``COPY … FROM stdin`` are never read as SQL, whatever becomes of the command itself;
-- psql takes the word BEGIN in a function's header for the start of its body, even where it is the function's name;
+- rows of ``COPY … FROM stdin`` are never read as SQL, regardless of the command's fate;
+- psql reads the word BEGIN in a function's header as the start of its body, even if it is the function's name;
   here only BEGIN ATOMIC is one;
 - a backslash in the middle of a command is an error instead of a psql command.
 
-Memory is bounded by the longest command, which has a limit (see window.py), not by the length of the dump or of a row.
+Memory is bounded by the longest command, which has a limit (see window.py), not by the size of the dump or of a row.
 """
 
 from __future__ import annotations
@@ -35,9 +35,9 @@ from lastgood.dump.window import Window
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
 _BOM = b"\xef\xbb\xbf"
-# A few bytes more than the longest word that tells SQL from noise.
+# Slightly more than the longest word that distinguishes SQL from noise.
 _LONGEST_WORD = 16
-_CUT_OFF_HINT = "The file was cut off, or its maker was stopped: choose another restore point."
+_CUT_OFF_HINT = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 _DAMAGED_HINT = "The file is damaged, or was not written by pg_dump: choose another restore point."
 _ENCODING = re.compile(
     rb"(?i:set\s+(?:session\s+|local\s+)?(?:client_encoding\s*(?:=|\sto\s)|names)\s*'?([\w-]+)'?\s*\Z)"
@@ -48,40 +48,40 @@ _AMBIGUOUS = frozenset(
     b"windows949 gb18030 johab".split()
 )
 
-# Rows at least this wide, on average, are counted faster by jumping from line end to line end than by looking at each
-# byte; wider ones faster one by one. (Measured: 160, 70 and 400 ns for a row of 250 bytes.)
+# Rows at least this wide, on average, are counted faster by jumps between line ends than by a test of each byte; wider
+# ones faster one by one. (Measured: 160, 70 and 400 ns for a row of 250 bytes.)
 _MIDDLING = 100
 _WIDE = 700
 
 LONG = 1 << 23
-"""Rows that have more bytes than about that are given in parts."""
+"""Rows with more bytes than about this are returned in parts."""
 ROW_LIMIT = (1 << 30) - 1
-"""No server sends or takes a row with more bytes (MaxAllocSize)."""
+"""The maximum size of a row on any server (MaxAllocSize)."""
 
 
 def tokens(chunks: Iterable[bytes], *, skim: bool = False) -> Iterator[Token]:
-    r"""The tokens of a plain dump, in order; how the text is cut into ``chunks`` makes no difference, except that
-    neighbouring ``CopyData`` may be cut elsewhere. With ``skim``, ``CopySpan`` takes its place.
+    r"""The tokens of a plain dump, in order. The division of the text into ``chunks`` only affects the boundaries
+    between neighbouring ``CopyData``. With ``skim``, ``CopySpan`` replaces these.
 
-    Offsets count from the first byte, a UTF-8 byte order mark included. The text of a command is without its
-    semicolon. Empty commands (a semicolon alone) are left out. A block of rows ends with a line that is exactly
-    ``\.``, or ``\.`` and a carriage return. standard_conforming_strings is on until the text turns it off. Messages of
-    pg_dump and byte order marks between commands are Noise; inside commands and rows they are what they are.
+    Offsets count from the first byte, including a UTF-8 byte order mark. The text of a command excludes its semicolon.
+    Empty commands (a semicolon alone) are left out. A block of rows ends with a line that is exactly ``\.``, or ``\.``
+    and a carriage return. standard_conforming_strings is on until the text turns it off. Messages of pg_dump and byte
+    order marks are Noise between commands, but ordinary text inside commands and rows.
 
-    Raises Incomplete when the text ends inside rows or a command (line and offset are those of what is open, the
-    innermost), and Corrupt for a NUL byte, for a backslash in the middle of a command and for text after ``COPY …
-    FROM stdin;`` on its line. Tokens given before that are sound. Raises BadPoint for a client encoding in which
-    backslashes can't be told from halves of characters.
+    Raises Incomplete when the text ends inside rows or a command (line and offset are those of the innermost open
+    construct), and Corrupt for a NUL byte, for a backslash in the middle of a command and for text after ``COPY … FROM
+    stdin;`` on its line. Earlier tokens are valid. Raises BadPoint for a client encoding in which a backslash may be
+    part of a character.
     """
     return Lexer(chunks, skim=skim).tokens()
 
 
 class Lexer(Window):
-    """See ``tokens``. ``start`` is the first byte of the token being read.
+    """The lexer; see ``tokens``. ``start`` is the first byte of the current token.
 
-    ``whole_rows`` gives every row as a whole, as far as ``limit`` allows. ``index``: rows whose place it has are passed
-    over unread. ``ended`` may be set between two tokens, by the reader once the dump is complete: lines that do not
-    look like SQL are then Noise.
+    ``whole_rows``: return every row as a whole, up to ``limit``. ``index``: skip rows with a known position unread.
+    ``ended`` may be set between two tokens, by the reader once the dump is complete: lines that do not look like SQL
+    are then Noise.
     """
 
     def __init__(self, chunks: Iterable[bytes], *, skim: bool = False, index: RowIndex | None = None) -> None:
@@ -93,8 +93,8 @@ class Lexer(Window):
         self._escapes = False  # standard_conforming_strings is off
 
     def restarted(self, text: bytes, line: int, behind: int) -> Lexer:
-        """Another one that goes on with ``text``, which begins on ``line``, and then with the buffer from the index
-        ``behind`` on. For damaged dumps: this one took what it should not. Offsets are then only about right.
+        """A lexer that continues with ``text``, which begins on ``line``, and then with the buffer from the index
+        ``behind``. For damaged dumps, if this lexer consumed too much. Its offsets are approximate.
         """
         again = Lexer(itertools.chain([text, self.cut(behind, len(self.buffer))], self._chunks))
         again.whole_rows = self.whole_rows
@@ -151,10 +151,10 @@ class Lexer(Window):
             raise self.found_nul()
 
     def _skip_space(self) -> bool:
-        """Sets ``start`` and ``pos`` to the next byte that is no white space; False at the end of the text."""
+        """Set ``start`` and ``pos`` to the next byte that is not white space; False at the end of the text."""
         while True:
             match = patterns.SPACE.match(self.buffer, self.pos)
-            assert match is not None  # it matches nothing, too
+            assert match is not None  # it also matches an empty text
             self.start = self.pos = match.end()
             if self.pos < len(self.buffer):
                 return True
@@ -162,7 +162,7 @@ class Lexer(Window):
                 return False
 
     def _comment(self) -> Comment | None:
-        """The comment at ``pos``, if there is one."""
+        """The comment at ``pos``, None without one."""
         opening = self.cut(self.pos, self.pos + 2) if self.has(2) else b""
         if opening == b"--":
             self._to_line_end()
@@ -173,14 +173,14 @@ class Lexer(Window):
         return Comment(self.cut(self.start, self.pos), self.base + self.start, self.line())
 
     def _mark(self) -> bool:
-        """Passes a byte order mark at ``pos``: one stands where texts were put one behind the other."""
+        """Skip a byte order mark at ``pos``, which occurs where texts were concatenated."""
         if self.buffer[self.pos] != _BOM[0] or not self.has(len(_BOM)) or not self.buffer.startswith(_BOM, self.pos):
             return False
         self.pos += len(_BOM)
         return True
 
     def _noise(self) -> bool:
-        """Whether the line at ``pos`` is no part of the dump."""
+        """Whether the line at ``pos`` is not part of the dump."""
         if self.buffer[self.pos] == 0x70 or self.ended:  # p
             self.has(_LONGEST_WORD)
             found = patterns.MESSAGE.match(self.buffer, self.pos)
@@ -188,7 +188,7 @@ class Lexer(Window):
         return False
 
     def _rest_of_line(self) -> tuple[bytes, int, int]:
-        """The text up to the end of the line, which is passed; its offset and line."""
+        """Skip to the end of the line; return the text, its offset and line."""
         while (end := self.buffer.find(b"\n", self.pos)) < 0:
             self.pos = len(self.buffer)
             if not self.more():
@@ -198,13 +198,13 @@ class Lexer(Window):
         return self.cut(self.start, end).rstrip(), self.base + self.start, self.line()
 
     def _follow(self, text: bytes, line: int, offset: int) -> None:
-        """Takes note of settings that change how the text is to be read."""
+        """Apply settings that change how the text is read."""
         if (match := patterns.CONFORMING.match(text)) is not None:
             self._escapes = (match["value"] or b"on").lower() in patterns.OFF
         elif (match := _ENCODING.match(text)) is not None and re.sub(rb"[_-]", b"", match[1].lower()) in _AMBIGUOUS:
             raise BadPoint(
-                f"cannot read the dump: line {line} says that it is written in {match[1].decode('ascii')}, "
-                "where a backslash may be half of a character",
+                f"cannot read the dump: line {line} declares the encoding {match[1].decode('ascii')}, in which a "
+                "backslash may be part of a character",
                 hint="Dump again with pg_dump --encoding=UTF8, or choose another restore point.",
                 line=line,
                 offset=offset,
@@ -222,7 +222,7 @@ class Lexer(Window):
                 return match[0][: _LONGEST_WORD + 1].lower()
 
     def _command(self, *, keywords: bool) -> bytes:
-        """The text of the command at ``pos``, which is left behind its semicolon."""
+        """The text of the command at ``pos``; ``pos`` is then after its semicolon."""
         run = patterns.RUNS[self._escapes, keywords]
         depth = 0  # of parentheses
         opened = 0  # the offset of the outermost
@@ -230,7 +230,7 @@ class Lexer(Window):
         began = -1  # the offset of the last BEGIN
         while True:
             match = run.match(self.buffer, self.pos)
-            assert match is not None  # it matches nothing, too
+            assert match is not None  # it also matches an empty text
             self.pos = pos = match.end()
             byte = self.buffer[pos] if pos < len(self.buffer) else -1
             if byte == 0x3B:  # ;
@@ -258,7 +258,7 @@ class Lexer(Window):
                 self.pos = found.end()
                 word = found[0].lower()
                 if depth or self.buffer[pos - 1] == 0x2E:
-                    continue  # behind a period it is the name of a column
+                    continue  # after a period it is the name of a column
                 if word == b"begin" and body == 0:
                     began = self.base + pos
                 elif word == b"atomic" and body == 0 and began >= 0:
@@ -275,7 +275,7 @@ class Lexer(Window):
                 raise self._cut_off("a command", self.base + self.start)
 
     def _opens_body(self, begin: int, atomic: int) -> bool:
-        """Whether the words at ``begin`` and ``atomic`` open the body of a function or procedure."""
+        """Whether the words at ``begin`` and ``atomic`` begin the body of a function or procedure."""
         if _behind_gap(self.buffer, begin + len(b"begin")) != atomic:
             return False
         header: list[bytes] = []
@@ -288,7 +288,7 @@ class Lexer(Window):
         return header[1:2] in ([b"function"], [b"procedure"])
 
     def _step(self, byte: int) -> bool:
-        """Passes the token at ``pos`` whose end the run did not find. False when the text ends before it."""
+        """Skip the token at ``pos`` whose end the run did not find. False when the text ends first."""
         if (string := patterns.STRING.match(self.buffer, self.pos)) is not None:
             opened = self.base + self.pos
             self.pos = string.end()
@@ -306,7 +306,7 @@ class Lexer(Window):
             return True
         if byte == 0x24:  # $
             dollar = patterns.DOLLAR.match(self.buffer, self.pos)
-            assert dollar is not None  # it matches a single $, too
+            assert dollar is not None  # it also matches a single $
             if dollar[1] is not None:
                 opened = self.base + self.pos
                 self.pos = dollar.end()
@@ -316,7 +316,7 @@ class Lexer(Window):
                 self.pos += 1
                 return True
         elif byte in (0x2D, 0x2F) and self.pos + 1 < len(self.buffer):
-            # The run passes operators: what is left are comments.
+            # The run skips operators: only comments are left.
             if byte == 0x2D:
                 self._to_line_end()
             else:
@@ -325,7 +325,7 @@ class Lexer(Window):
         return self.more()
 
     def _behind(self, needle: bytes, what: str, opened: int) -> None:
-        """Sets ``pos`` behind the next ``needle``."""
+        """Set ``pos`` after the next ``needle``."""
         while (found := self.buffer.find(needle, self.pos)) < 0:
             self.pos = max(self.pos, len(self.buffer) - len(needle) + 1)
             if not self.more():
@@ -333,10 +333,10 @@ class Lexer(Window):
         self.pos = found + len(needle)
 
     def _escaped_string(self, opened: int) -> None:
-        """Sets ``pos`` behind a string in which a backslash escapes, and behind those that continue it."""
+        """Set ``pos`` after a string with backslash escapes and after its continuations."""
         while True:
             match = patterns.ESCAPED.match(self.buffer, self.pos)
-            assert match is not None  # it matches nothing, too
+            assert match is not None  # it also matches an empty text
             self.pos = match.end()
             # Now at the end of the buffer, before a backslash or quote that is its last byte, or before a single quote.
             if self.pos + 1 < len(self.buffer):
@@ -350,9 +350,10 @@ class Lexer(Window):
                 return
 
     def _unescaped_string(self, opened: int, *, doubles: bool) -> None:
-        """The same where no backslash escapes. It matters only where it would in the ordinary string that could follow.
+        """The same for a string without escapes. Only relevant if a continuation could be an ordinary string with
+        escapes.
 
-        ``doubles``: two quotes stand for one.
+        ``doubles``: two quotes represent one.
         """
         while True:
             self._behind(b"'", "a string", opened)
@@ -362,10 +363,10 @@ class Lexer(Window):
                 return
 
     def _continued(self) -> bool:
-        """Whether a quote continues the string just ended, a line end lying between; ``pos`` is then behind it."""
+        """Whether a quote after a line end continues the string that just ended; ``pos`` is then after it."""
         while True:
             match = patterns.SPACE_AND_LINE_COMMENTS.match(self.buffer, self.pos)
-            assert match is not None  # it matches nothing, too
+            assert match is not None  # it also matches an empty text
             end = match.end()
             if self.cut(end, end + 2) not in (b"", b"-", b"--"):
                 if self.buffer[end] != 0x27 or patterns.LINE_END.search(self.buffer, self.pos, end) is None:
@@ -401,7 +402,7 @@ class Lexer(Window):
     # Rows ---------------------------------------------------------------------------------------------------------
 
     def _rows(self, target: bytes, line: int, offset: int) -> Iterator[CopyData | CopyPart | CopySpan | CopyEnd]:
-        """The rows that follow a COPY command into ``target``, which began at ``line`` and ``offset``."""
+        """The rows after a COPY command into ``target``, which began at ``line`` and ``offset``."""
         self.start = self.pos
         cut_off = f"the rows of COPY {_shown(target)}", offset, line
         while (rest := patterns.REST_OF_LINE.match(self.buffer, self.pos)) is None:
@@ -414,7 +415,7 @@ class Lexer(Window):
                 line=line,
                 offset=offset,
             )
-        # From here on ``start`` is the line end before the rows that were not given yet.
+        # From here on, ``start`` is the line end before the rows that were not returned yet.
         self.start = self.pos = rest.end()
         if self._index is not None and (known := self._index.spans.get(self.base + self.start + 1)) is not None:
             begin, end_of_copy = self.base + self.start + 1, self.line()
@@ -445,7 +446,8 @@ class Lexer(Window):
                 raise self._cut_off(*cut_off)
 
     def _long_row(self, cut_off: tuple[str, int, int]) -> Iterator[CopyPart | CopySpan]:
-        """The row behind the line end ``start``, whose own is not in the buffer; ``start`` is then that one."""
+        """The row after the line end ``start``, whose own line end is not in the buffer; ``start`` is then that line
+        end."""
         self.start += 1
         line, begun, size = self.line(), self.base + self.start, 0
         while True:
@@ -455,7 +457,7 @@ class Lexer(Window):
             size += len(part)
             if size - last > ROW_LIMIT:
                 raise Corrupt(
-                    f"cannot read the dump: line {line} has more than 1 GB, and no server takes such a row",
+                    f"cannot read the dump: line {line} has more than 1 GB, which no server accepts in a row",
                     hint=_DAMAGED_HINT,
                     line=line,
                     offset=begun,
@@ -472,10 +474,10 @@ class Lexer(Window):
                 raise self._cut_off(*cut_off)
 
     def _line_ends(self, last: int, width: int) -> int:
-        """How many line ends lie between ``start`` and ``last``, where lines are about ``width`` bytes long."""
+        """The number of line ends between ``start`` and ``last``, with lines about ``width`` bytes long."""
         if width < _MIDDLING:
             return self.buffer.count(b"\n", self.start, last)
-        # count() looks at each byte; replace() jumps from one to the next.
+        # count() tests each byte; replace() jumps from match to match.
         text = self.cut(self.start, last)
         return len(text) - len(text.replace(b"\n", b""))
 
@@ -493,13 +495,13 @@ class Lexer(Window):
         return taken
 
     def _wide_rows(self) -> tuple[int, int]:
-        r"""The line end and the number of the rows from ``start`` to before one that may be the end of rows."""
+        r"""The last line end, and the number of rows, from ``start`` up to a possible end of rows."""
         buffer = self.buffer
         limit = len(buffer) - 2
         find = buffer.find
         last = self.start
         rows = 0
-        pos = max(self.start + 1, self.pos)  # the beginning of a very long row was looked at before
+        pos = max(self.start + 1, self.pos)  # the beginning of a very long row was searched before
         while (at := find(b"\n", pos, limit)) >= 0:
             last = at
             pos = at + 1
@@ -520,13 +522,13 @@ class Lexer(Window):
                     continue
                 if self.cut(self.pos + 3, len(self.buffer)) in (b"", b"\r"):
                     return self.pos
-            # A row that only begins like the end: what it means is for the server to say.
+            # A row that only begins like the end: the server decides about it.
             self.pos += 1
         return None
 
 
 def _copied_to(text: bytes) -> bytes | None:
-    """What a COPY command loads the rows into that follow it, as it is written; None if no rows follow it."""
+    """The target of a COPY command as written; None if no rows follow the command."""
     depth = 0
     pos = first = _behind_gap(text, len(b"copy"))
     name_end = 0
@@ -535,10 +537,10 @@ def _copied_to(text: bytes) -> bytes | None:
     while (match := patterns.COPY_PIECE.match(text, pos)) is not None:
         word = (match[1] or b"").lower() if previous != b"." else b""
         if after_from:
-            # PostgreSQL takes either word for the client, whatever the direction.
+            # PostgreSQL accepts either word for the client, in both directions.
             return text[first:name_end].rstrip() if word in (b"stdin", b"stdout") else None
         if (match[2] is not None and previous != b"uescape") or (match[0] == b"(" and pos == first):
-            return None  # no string may stand here; COPY (query) TO …
+            return None  # no string is allowed here; COPY (query) TO …
         if match[0] == b"(":
             name_end = name_end or pos
             depth += 1
@@ -555,10 +557,10 @@ def _copied_to(text: bytes) -> bytes | None:
 
 
 def _behind_gap(text: bytes | bytearray, pos: int) -> int:
-    """The next index at which there is neither white space nor a comment."""
+    """The next index without white space or a comment."""
     while True:
         match = patterns.GAP.match(text, pos)
-        assert match is not None  # it matches nothing, too
+        assert match is not None  # it also matches an empty text
         pos = match.end()
         if not text.startswith(b"/*", pos):
             return pos
@@ -571,7 +573,7 @@ def _behind_gap(text: bytes | bytearray, pos: int) -> int:
 
 
 def _shown(name: bytes) -> str:
-    """A name from the dump for a message: one line, not too long."""
+    """A name from the dump for a message: on one line, truncated."""
     text = name.decode("utf-8", "backslashreplace")
     text = "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in text)
     return text if len(text) <= 120 else text[:120] + "…"

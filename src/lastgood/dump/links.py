@@ -1,4 +1,4 @@
-"""Symbolic links among restore points. A store may be written to by others: what leads out of it is not read."""
+"""Symbolic links among restore points. Other users may write to a store: links that lead out of it are not followed."""
 
 from __future__ import annotations
 
@@ -10,11 +10,11 @@ _COPY = "Put a copy of the file in its place, or name the file itself if you tru
 
 
 def leads_out(path: Path, folder: Path) -> bool:
-    """Whether ``path`` is a symbolic link to something outside of ``folder``, or goes through one below it."""
+    """Whether ``path`` is a symbolic link to a place outside ``folder``, or passes through such a link below it."""
     try:
         return not path.resolve().is_relative_to(folder.resolve())
     except (OSError, RuntimeError):
-        return True  # a circle
+        return True  # a cycle
 
 
 def outside(path: Path) -> BadPoint:

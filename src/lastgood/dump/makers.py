@@ -1,10 +1,10 @@
-"""Programs other than pg_dump whose exports people keep, and how each is known. One row is a program."""
+"""Recognition of programs other than pg_dump that write exports. Each row is a program."""
 
 from __future__ import annotations
 
 import re
 
-# Texts in their comments.
+# Their comments.
 _COMMENTS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
@@ -32,7 +32,7 @@ _COMMENTS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
         (rb"-- Redshift database dump$", "Amazon Redshift"),
     )
 )
-# What only their definitions have, where they write no such comment. PostgreSQL would refuse it.
+# Syntax that only their definitions have, for programs without such a comment. PostgreSQL would refuse it.
 _DEFINITIONS: tuple[tuple[re.Pattern[bytes], str], ...] = tuple(
     (re.compile(pattern), name)
     for pattern, name in (
@@ -68,12 +68,13 @@ def maker_of_comment(text: bytes) -> str:
 
 
 def maker_of_definition(text: bytes) -> str:
-    """The program that writes such a CREATE command, which is none of PostgreSQL's; empty for any other."""
+    """The program that writes such a CREATE command, which PostgreSQL does not have; empty for any other."""
     return next((name for pattern, name in _DEFINITIONS if pattern.search(text)), "")
 
 
 def other_server(head: bytes) -> str:
-    """The database server, not PostgreSQL, that a text which begins so was dumped from; empty if it may be ours."""
+    """The database server other than PostgreSQL from which a text was dumped, by its beginning; empty if it may be
+    PostgreSQL."""
     if _POSTGRESQL.search(head):
         return ""
     return next((name for pattern, name in _SERVERS if pattern.search(head)), "")

@@ -1,9 +1,9 @@
-"""The rows of each table of an archive, by themselves: read directly, in any order, several at once.
+"""Direct access to the rows of each table in an archive: in any order, several tables at once.
 
-``pg_restore -f -`` gives all of an archive in one stream, through one process. Here each table's rows are sought where
-the table of contents says that they are, in PostgreSQL's own formats (pg_backup_custom.c, pg_backup_directory.c,
-pg_backup_tar.c). That they end where pg_dump ended them is always proved; their content is as good as the archive:
-where that is not compressed, or with lz4 or zstd as pg_dump uses them, no checksum tells of changed bytes.
+``pg_restore -f -`` writes a whole archive in one stream, through one process. Here each table's rows are read at the
+position in the table of contents, in PostgreSQL's own formats (pg_backup_custom.c, pg_backup_directory.c,
+pg_backup_tar.c). The end of the rows is always verified. Changed bytes in the content are not always detected: without
+compression, or with lz4 or zstd as used by pg_dump, there is no checksum.
 """
 
 from __future__ import annotations
@@ -27,8 +27,8 @@ from lastgood.dump.toc import LARGE_OBJECTS, TABLE_DATA, VERSIONS, TocEntry, ent
 from lastgood.errors import Corrupt, Incomplete
 
 _ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
-# pg_dump writes the end of the rows as psql needs it, and so into archives too (pg_dump.c, dumpTableData_copy).
+_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
+# pg_dump writes the end of rows for psql, and so also into archives (pg_dump.c, dumpTableData_copy).
 _END, _BEHIND_END = b"\n\\.\n", b"\n\n"
 _SUFFIXES: tuple[tuple[str, Method], ...] = (("", ""), (".gz", "gzip"), (".lz4", "lz4"), (".zst", "zstd"))
 _INSIDE_CUSTOM: dict[ArchiveCompression, Method] = {"": "", "gzip": "zlib", "lz4": "lz4", "zstd": "zstd"}
@@ -36,10 +36,10 @@ _INSIDE_CUSTOM: dict[ArchiveCompression, Method] = {"": "", "gzip": "zlib", "lz4
 
 @dataclass(frozen=True, slots=True)
 class Member:
-    """The rows of one table, or of one part of it.
+    """The rows of one table, or of a part of it.
 
-    ``copy`` is the COPY command that takes them, without a semicolon, the same bytes as in what ``pg_restore -f -``
-    writes and so in ``RowsStart.copy``; ``size`` is what they take up on disk, in bytes. ``relation`` is for messages.
+    ``copy`` is their COPY command, without a semicolon: the same bytes as in the output of ``pg_restore -f -`` and in
+    ``RowsStart.copy``; ``size`` is their size on disk in bytes. ``relation`` is for messages.
     """
 
     copy: bytes
@@ -50,20 +50,19 @@ class Member:
     def blocks(self) -> Iterator[bytes]:
         r"""The rows as COPY text, in portions of about 256 KiB that end anywhere, without the line ``\.``.
 
-        May be called by several threads, and again: each call reads the file anew. Raises Incomplete or Corrupt, with
-        the byte of the file on disk, where the rows are cut or damaged, at the latest when all that is good was given;
-        BadPoint when the file can't be read.
+        Thread-safe; each call reads the file again. Raises Incomplete or Corrupt, with the position in the file on
+        disk, if the rows are truncated or damaged, at the latest after all valid rows; BadPoint when the file can't be
+        read.
         """
         return self._content()
 
 
 def members(source: DumpSource) -> tuple[Member, ...] | None:
-    """The members of an archive that hold rows, in the order in which pg_restore gives them; memory: what they take.
+    """The members of an archive with rows, in pg_restore's order. They are all kept in memory, without their content.
 
-    None when the rows can't be had this way: the dump is no archive, or itself compressed, or holds INSERT commands, or
-    was written to a pipe, so that it does not say where its data is; or it is of a version that is not known here.
-    Raises Incomplete or Corrupt when its table of contents is damaged or a file that it names is missing, BadPoint when
-    it can't be read.
+    None if the rows can't be read this way: the dump is no archive, is itself compressed, has INSERT commands, was
+    written to a pipe (without the positions of its data), or has an unknown version. Raises Incomplete or Corrupt if
+    its table of contents is damaged or a file that it names is missing, BadPoint when it can't be read.
     """
     version = source.archive_version
     if version is None or version[:2] not in VERSIONS or source.compression:
@@ -86,7 +85,7 @@ def _of_custom(source: DumpSource) -> tuple[Member, ...] | None:
     wanted = _tables(entries)
     if wanted is None or any(entry.offset is None for entry in entries):
         return None
-    # Each block ends where the next one, of whatever kind, begins.
+    # Each block ends at the beginning of the next one, of any kind.
     bounds = sorted({entry.offset for entry in entries if entry.offset is not None} | {source.size})
     if bounds[0] != begin:
         raise Corrupt(
@@ -149,22 +148,22 @@ def _of_tar(source: DumpSource) -> tuple[Member, ...] | None:
         headers = _headers(file, source)
         name, offset, size = next(headers, ("", 0, 0))
         if name != "toc.dat":
-            raise Corrupt(f'cannot read "{source.path}": it has no table of contents any more', hint=_ANOTHER)
+            raise Corrupt(f'cannot read "{source.path}": it has no table of contents', hint=_ANOTHER)
         file.seek(offset)
         entries = list(entries_with_data(file, str(source.path), offset + size))
         wanted = _tables(entries)
         if wanted is None:
             return None
-        lying = {entry.file: (0, -1) for entry in wanted}
-        missing = set(lying)
+        positions = {entry.file: (0, -1) for entry in wanted}
+        missing = set(positions)
         while missing and (header := next(headers, None)):
             name, offset, size = header
             if name in missing:
-                lying[name] = (offset, size)
+                positions[name] = (offset, size)
                 missing.remove(name)
     found = []
     for entry in wanted:
-        (offset, size), what = lying[entry.file], _named(entry, source.path)
+        (offset, size), what = positions[entry.file], _named(entry, source.path)
         if size < 0:
             raise Incomplete(f'cannot read {what}: the tar archive has no "{entry.file}"', hint=_CUT_OFF)
         found.append(_member(entry, size, source.path, "", partial(Range, what, offset, size)))
@@ -199,7 +198,7 @@ def _headers(file: BinaryIO, source: DumpSource) -> Iterator[tuple[str, int, int
 
 
 def _tables(entries: list[TocEntry]) -> list[TocEntry] | None:
-    """Those with rows; None when some have no COPY command, or there is data of a kind that is not known here."""
+    """The entries with rows; None if some have no COPY command, or if there is data of an unknown kind."""
     if any(entry.desc not in (TABLE_DATA, LARGE_OBJECTS) for entry in entries):
         return None
     wanted = [entry for entry in entries if entry.desc == TABLE_DATA]
@@ -209,18 +208,17 @@ def _tables(entries: list[TocEntry]) -> list[TocEntry] | None:
 def _member(entry: TocEntry, size: int, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]) -> Member:
     what = _named(entry, path)
     if not entry.copy.endswith(b";\n"):
-        raise Corrupt(f"cannot read {what}: its COPY command has no end", hint=_ANOTHER)
+        raise Corrupt(f"cannot read {what}: its COPY command is incomplete", hint=_ANOTHER)
     content = partial(_content, what, path, method, opened)
     return Member(entry.copy[:-2], size, entry.relation, content)
 
 
 def _content(what: str, path: Path, method: Method, opened: Callable[[BinaryIO], Readable]) -> Iterator[bytes]:
-    """The rows in the file that is opened anew."""
+    """The rows in the file, which is opened again."""
 
     def surplus(_: str) -> NoReturn:
         raise Corrupt(
-            f"cannot read {what}: something that is no {method} data follows its {method} data, before byte "
-            f"{data.tell()} of the file",
+            f"cannot read {what}: other data follows its {method} data, before byte {data.tell()} of the file",
             hint=_ANOTHER,
         )
 
@@ -231,8 +229,9 @@ def _content(what: str, path: Path, method: Method, opened: Callable[[BinaryIO],
 
 
 def _without_end(pieces: Iterator[bytes], what: str, data: Readable) -> Iterator[bytes]:
-    """Raises Incomplete when the rows have no end, Corrupt when more follows it than what pg_dump writes."""
-    # The first byte of what is held back was given already; at the beginning it stands for one.
+    """The rows without their end marker. Raises Incomplete without the marker, Corrupt if other data follows it than
+    pg_dump writes."""
+    # The first byte of the held text was yielded already; at the beginning it is a placeholder.
     held = b"\n"
     for piece in pieces:
         text = held + piece
@@ -247,8 +246,8 @@ def _without_end(pieces: Iterator[bytes], what: str, data: Readable) -> Iterator
                 return
             if not _BEHIND_END.startswith(behind):
                 raise Corrupt(
-                    f"cannot read {what}: its rows do not end where they seem to, before byte {data.tell()} of the "
-                    "file",
+                    f"cannot read {what}: unexpected data follows the end of its rows, before byte {data.tell()} of "
+                    "the file",
                     hint=_ANOTHER,
                 )
             break
@@ -257,12 +256,12 @@ def _without_end(pieces: Iterator[bytes], what: str, data: Readable) -> Iterator
             yield text[1:cut]
         held = text[cut - 1 :]
     raise Incomplete(
-        rf'cannot read {what}: its rows have no end: the line "\." and two empty ones, before byte {data.tell()} of '
-        "the file",
+        rf'cannot read {what}: the end of its rows (the line "\." and two empty lines) is missing before '
+        f"byte {data.tell()} of the file",
         hint=_CUT_OFF,
     )
 
 
 def _named(entry: TocEntry, path: Path) -> str:
-    """For messages."""
+    """The name of an entry for messages."""
     return f'{entry.relation} in "{path}"'

@@ -1,4 +1,4 @@
-"""Names as PostgreSQL writes them: quoting, and the identity texts of types and functions."""
+"""Names in PostgreSQL's notation: quoting, and the identity texts of types and functions."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ _PLAIN = re.compile(r"[a-z_][a-z0-9_]*\Z")
 # quote_ident() quotes every keyword that is not unreserved.
 _QUOTED_KEYWORDS = frozenset(keywords.RESERVED_KEYWORDS | keywords.COL_NAME_KEYWORDS | keywords.TYPE_FUNC_NAME_KEYWORDS)
 
-# pg_type's internal names of the types that format_type() spells in SQL's words, which it never quotes.
+# pg_type's internal names of types for which format_type() uses the SQL name, which it never quotes.
 _SQL_NAMES = {
     "bit": "bit",
     "interval": "interval",
@@ -43,13 +43,13 @@ def quoted(name: str) -> str:
 
 
 def shown(name: object) -> str:
-    """A name from a dump for a message: on one line, without anything that a terminal would obey."""
+    """A name from a dump for a message: on one line, without control sequences for a terminal."""
     return "".join(c if c.isprintable() else c.encode("unicode_escape").decode("ascii") for c in str(name))
 
 
 @dataclass(frozen=True, slots=True, order=True)
 class Relation:
-    """A schema-qualified name; ``schema`` is empty where a dump leaves it to the search path and that is unknown."""
+    """A schema-qualified name; ``schema`` is empty if the name is unqualified and the search path is unknown."""
 
     schema: str
     name: str
@@ -59,7 +59,7 @@ class Relation:
 
 
 def of_range_var(node: Any, schema: str) -> Relation:
-    """The name in a RangeVar; ``schema`` is the one that unqualified names mean."""
+    """The name in a RangeVar; ``schema`` is that of unqualified names."""
     return Relation(node.schemaname or schema, node.relname)
 
 
@@ -83,7 +83,8 @@ def type_identity(node: Any) -> str:
 
 
 def function_identity(name: Sequence[Any], parameters: Sequence[Any] | None, schema: str) -> str:
-    """A function as the catalogue's functions write it: ``s1.f(integer, text)``. Output parameters do not count."""
+    """A function in the notation of the catalogue functions: ``s1.f(integer, text)``. Output parameters do not
+    count."""
     taken = [type_identity(p.argType) for p in parameters or () if p.mode not in ("FUNC_PARAM_OUT", "FUNC_PARAM_TABLE")]
     return f"{of_list(name, schema)}({', '.join(taken)})"
 
@@ -92,7 +93,7 @@ _PART = re.compile(r'\s*(?:"((?:[^"]|"")+)"|([^\s."]+))\s*(\.|\Z)')
 
 
 def parse(text: str, schema: str) -> Relation | None:
-    """A qualified name written as in SQL (``s1."we""ird"``), or None when it is none; folds unquoted letters."""
+    """A qualified name in SQL notation (``s1."we""ird"``), or None for other text; unquoted letters are folded."""
     parts: list[str] = []
     position = 0
     while True:

@@ -1,7 +1,7 @@
-"""Objects that the commands of a dump name and none of them creates: in a dump of some tables or sections only.
+"""Objects that a dump's commands need but do not create: in a dump of some tables or sections only.
 
-pg_dump writes names with their schema, so a missing object can be found without a server, unless it may belong to an
-extension: a dump does not list its members.
+pg_dump writes qualified names, so a missing object can be found without a server, unless it may belong to an extension,
+whose members a dump does not list.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lastgood.dump.summary import DumpSummary
 
 _SYSTEM = re.compile(r"pg_catalog|information_schema|pg_toast|pg_temp.*|")
 _BUILT_IN = "plpgsql"
-# Commands that fail where what they name is not there.
+# Commands that fail if an object that they name does not exist.
 _STRUCTURAL = frozenset(
     {
         Kind.CHECK,
@@ -48,24 +48,24 @@ _STRUCTURAL = frozenset(
 _IN_SCHEMA = frozenset({Kind.DOMAIN, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE, Kind.TABLE, Kind.TYPE, Kind.VIEW})
 _NAME = rb'(?:"(?:[^"]|"")+"|[A-Za-z_\x80-\xff][A-Za-z0-9_$\x80-\xff]*)'
 _QUALIFIED = re.compile(rb"(%s)\.(%s)" % (_NAME, _NAME))
-# The server makes these beside the type or function that the dump makes.
+# The server creates these together with a type that the dump creates.
 _MADE_ALONG = re.compile(r"_.*|.*multirange")
 
 
 @dataclass(frozen=True, slots=True)
 class Missing:
-    """Something that the dump does not make, and the first command that needs it, in words."""
+    """An object that the dump does not create, and the first command that needs it, in words."""
 
     name: str
     needed_by: str
 
 
 def missing(summary: DumpSummary) -> tuple[Missing, ...]:
-    """What is certainly missing, each once, in the order in which it is needed."""
+    """The objects that are certainly missing, each once, in the order in which they are needed."""
     names = _Names(summary)
     found: dict[Relation, Missing] = {}
     for made in summary.created:
-        # A dump of chosen tables does not make the schemas that they are in.
+        # A dump of selected tables does not create their schemas.
         relation = parse(made.identity, "") if made.kind in _IN_SCHEMA else None
         if relation is not None and names.schemas.absent(relation.schema):
             named = f"schema {Relation('', relation.schema)}"
@@ -78,18 +78,18 @@ def missing(summary: DumpSummary) -> tuple[Missing, ...]:
         elif isinstance(item, Step) and item.command.verdict is Verdict.RUN and item.command.kind in _STRUCTURAL:
             command = item.command
             for name in names.of(command):
-                found.setdefault(name, Missing(str(name), _told(command)))
+                found.setdefault(name, Missing(str(name), _named(command)))
     return tuple(found.values())
 
 
-def _told(command: Command) -> str:
+def _named(command: Command) -> str:
     if command.creates:
         return f"{command.creates[0].kind} {command.creates[0].identity}"
     return f"{command.kind} of {command.relations[0]}" if command.relations else str(command.kind)
 
 
 class _Schemas:
-    """The schemas of which a dump has every object."""
+    """The schemas that a dump covers completely."""
 
     def __init__(self, summary: DumpSummary) -> None:
         extensions = [each for name, each in summary.extensions.items() if name != _BUILT_IN]
@@ -98,8 +98,7 @@ class _Schemas:
         self._made = {"public", *(made.identity for made in summary.created if made.kind is Kind.SCHEMA)}
 
     def certain(self, schema: str) -> bool:
-        """Whether an object that the dump does not create in it cannot exist. An extension may create schemas of its
-        own."""
+        """Whether the dump creates every object in the schema. An extension may create schemas of its own."""
         if _SYSTEM.fullmatch(schema):
             return False
         return self._all or (None not in self._theirs and schema not in self._theirs and self._makes(schema))
@@ -129,7 +128,7 @@ def _made(summary: DumpSummary) -> Iterator[Relation]:
 
 
 class _Names:
-    """The names in a dump's commands; each is looked at once."""
+    """The names in a dump's commands; each is resolved once."""
 
     def __init__(self, summary: DumpSummary) -> None:
         self._made = set(_made(summary))
@@ -138,12 +137,12 @@ class _Names:
         self._open: dict[tuple[bytes, bytes], Relation | None] = {}
 
     def open(self, relation: Relation) -> bool:
-        """Whether neither the dump nor one of its extensions creates it."""
+        """Whether neither the dump nor one of its extensions creates the relation."""
         return relation not in self._made and self.schemas.certain(relation.schema)
 
     def of(self, command: Command) -> Iterator[Relation]:
-        """Objects that a command names and no command creates. A search in its text comes first: few commands need
-        more."""
+        """Objects that a command names but no command creates. A search in its text comes first: few commands need a
+        parse."""
         yield from filter(self.open, command.relations)
         pairs = {self._of_pair(pair) for pair in _QUALIFIED.findall(command.statement.text)} - {None}
         if pairs:

@@ -1,4 +1,4 @@
-"""A dump in several files: what each is for, and how what is said of one of them names it."""
+"""A dump in several files: the purpose of each, and its name in errors and notes."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ class Text(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """One file of a set. ``is_roles``: it makes roles, which are looked at and never made."""
+    """A file of a set. ``is_roles``: it creates roles, which are checked but never created."""
 
     name: str
     is_roles: bool
@@ -31,7 +31,7 @@ class Part:
 
 @runtime_checkable
 class Parted(Protocol):
-    """A source of several files, to be read one after the other. Lines and offsets are those in each file."""
+    """A source of several files, to be read in sequence. Lines and offsets count in each file."""
 
     @property
     def parts(self) -> Sequence[Part]: ...
@@ -39,7 +39,7 @@ class Parted(Protocol):
 
 @contextmanager
 def naming(name: str, notes: list[str]) -> Iterator[None]:
-    """Errors and new ``notes`` of the block say which file they are about."""
+    """Put the file's name into errors and new ``notes`` of the block."""
     before = len(notes)
     try:
         yield
@@ -58,9 +58,9 @@ def _escaped(name: str) -> str:
 def rows_first(
     entries: Iterator[Entry], held: list[Command], *, alone: bool, of_pg_dump: Callable[[], bool]
 ) -> Iterator[Entry]:
-    """The entries of one text, without what goes behind the rows that may follow, here or in another file: keys,
-    indexes, triggers, and everything behind them. That is added to ``held``. ``alone``: no other text follows.
-    ``of_pg_dump``: whether pg_dump wrote what is being read; where another program did, its own order holds.
+    """The entries of a text, without those that must come after all rows, of this or of another file: keys, indexes,
+    triggers, and everything after them. These are added to ``held``. ``alone``: no other text follows. ``of_pg_dump``:
+    whether pg_dump wrote the current text; the order of other programs is kept.
     """
     behind: list[Command] = []
     settings: dict[str, Command] = {}
@@ -71,7 +71,7 @@ def rows_first(
         late = isinstance(entry, Command) and entry.verdict is Verdict.RUN and entry.kind in POST_DATA
         if isinstance(entry, Command) and (behind or (late and of_pg_dump())):
             if entry.kind is Kind.TABLE:
-                # pg_dump makes all tables before the first key; where somebody else wrote it, its own order holds.
+                # pg_dump creates all tables before the first key; the order of other programs is kept.
                 yield from behind
                 behind.clear()
                 yield entry
@@ -81,6 +81,6 @@ def rows_first(
             others = others or bool(behind)
             yield entry
     if others and behind:
-        # They are written for these, and run after another text has set its own.
+        # The held commands need these settings, and run after another text has changed them.
         held += settings.values()
     held += behind

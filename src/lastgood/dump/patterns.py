@@ -1,8 +1,8 @@
 r"""Regular expressions for PostgreSQL's tokens, in bytes; they follow psqlscan.l.
 
-Quantifiers are possessive wherever they can be: nothing is tried twice, so that time is linear in the text. Groups
-are repeated as ``(?>(?:…)*)`` and not as ``(?:…)*+``, which is the same, but Python 3.11.0 to 3.11.4 get the second
-wrong (gh-106052): a dump would be split in the wrong place.
+Quantifiers are possessive wherever possible, without backtracking, so that time is linear in the text. Groups are
+repeated as ``(?>(?:…)*)`` and not as the equivalent ``(?:…)*+``, which is broken in Python 3.11.0 to 3.11.4
+(gh-106052): a dump would be split in the wrong place.
 """
 
 from __future__ import annotations
@@ -21,17 +21,17 @@ GAP = re.compile(rb"(?>(?:[ \t\n\r\f\v]++|--[^\n\r]*+)*)")
 COMMENT_MARK = re.compile(rb"/\*|\*/")
 BODY_WORD = re.compile(rb"(?i:begin|atomic|case|end)(?=[^\w$\x80-\xff])")
 MESSAGE = re.compile(rb"pg_(?:dump|dumpall|restore): ")
-"""How a message of PostgreSQL's programs begins, in every language: no command does."""
+"""The beginning of a message of PostgreSQL's programs, in every language: no command begins so."""
 SQL = re.compile(
     rb"(?i:alter|analyze|begin|call|cluster|comment|commit|copy|create|declare|delete|discard|do|drop|end|execute"
     rb"|grant|import|insert|lock|merge|refresh|reindex|reset|revoke|rollback|security|select|set|start|table|truncate"
     rb"|update|vacuum|values|with)(?![\w$\x80-\xff])|[(;]"
 )
-"""How a command begins."""
+"""The beginning of a command."""
 END_OF_ROWS = re.compile(rb"\r?\n")
 # A fifth faster than find().
 MAYBE_END_OF_ROWS = re.compile(rb"\n\\\.")
-# What may stand between COPY and FROM stdin: 1 is a word, 2 the escape character of the U&"name" before it.
+# A token between COPY and FROM stdin: 1 is a word, 2 the escape character of the preceding U&"name".
 COPY_PIECE = re.compile(
     rb"(?!(?:[eEbBxX]|[uU]&)')([A-Za-z_\x80-\xff][\w$\x80-\xff]*+)|\"(?>(?:[^\"]++|\"\")*)\"|('[^']')|[.,()&]"
 )
@@ -40,14 +40,14 @@ COPY_PIECE = re.compile(
 def _run(*, escapes: bool, keywords: bool) -> bytes:
     r"""A pattern for as many complete tokens as possible that can't end a command.
 
-    It stops before what takes more thought: an unbalanced parenthesis, a semicolon, a backslash, a dollar quote, and
-    anything whose end is not in the buffer. ``escapes``: a backslash escapes in ordinary strings too
-    (standard_conforming_strings is off). ``keywords``: it also stops before the words that bracket a function's body.
+    It stops before tokens that need more work: an unbalanced parenthesis, a semicolon, a backslash, a dollar quote, and
+    any token whose end is not in the buffer. ``escapes``: a backslash escapes in ordinary strings too
+    (standard_conforming_strings is off). ``keywords``: it also stops before the words that delimit a function's body.
     """
-    # A word that touches the end of the buffer may go on behind it, or be the prefix of a string.
+    # A word at the end of the buffer may continue after it, or be the prefix of a string.
     ahead = rb"(?=[\s\S])"
     word = rb"[A-Za-z_\x80-\xff][\w$\x80-\xff]*+"
-    # What a line end may follow is left out: the string may be continued on another line.
+    # A string before a line end is excluded: it may continue on another line.
     escaped = rb"'(?>(?:[^'\\]++|\\[\s\S]|'')*)'(?=[^'\s\-])"
     if escapes:
         no_prefix = rb"(?!(?:[eEbBxX]|[uU]&)')(?![uU]&\Z)"
@@ -90,7 +90,7 @@ SIMPLE = {
     for escapes in (False, True)
 }
 
-# The commands that say whether a backslash escapes in an ordinary string, in the forms that are recognised.
+# The commands that control backslash escapes in ordinary strings, in the recognized forms.
 CONFORMING = re.compile(
     rb"(?i:set\s+(?:session\s+|local\s+)?standard_conforming_strings\s*(?:=|\sto\s)\s*'?(?P<value>\w+)'?\s*\Z"
     rb"|reset\s+(?:standard_conforming_strings|all)\s*\Z|discard\s+all\s*\Z)"

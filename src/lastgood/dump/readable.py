@@ -1,8 +1,8 @@
-"""What can still be read of a damaged dump: a reading that leaves out what is damaged, and says what that was.
+"""A read of a damaged dump that omits the damaged parts, and reports them.
 
-It reads on where ``reader`` would stop: a row that is odd is left out, a command that is none too, and where an end is
-missing the reading goes on at the next of the headers that pg_dump writes before everything. It is for a database
-beside the live one, never for one that takes its place.
+It continues where ``reader`` would stop: invalid rows and commands are left out, and after a missing end it continues
+at the next header, which pg_dump writes before each object. It is for a separate database, never for one that replaces
+the live one.
 """
 
 from __future__ import annotations
@@ -29,9 +29,9 @@ from lastgood.errors import BadPoint, Corrupt, Foreign, Unsafe
 
 SHOWN = 10
 LIMIT = 1 << 26
-# Without pg_dump's headers there is no place to go on at: what another program wrote may be as long as a value can be.
+# Without pg_dump's headers there is no place to continue, so a text of another program may be as long as a value.
 LIMIT_OF_OTHERS = 1 << 30
-# Stands for a NUL byte: in no encoding do these two occur in a row of pg_dump's.
+# Represents a NUL byte: these two bytes occur in no valid row of any encoding.
 _NUL = b"\xff\r"
 _HEADER = re.compile(rb"^-- (?:Name|Data for Name|Statistics for Name): .*; Type: .*; Schema: ", re.MULTILINE)
 _SKIPPED_AHEAD = 1 << 9
@@ -49,25 +49,25 @@ class LeftOut:
 
 @dataclass(slots=True)
 class TableDamage:
-    """What of a table's rows was left out: how many, the first few, and why there may be more that nobody saw."""
+    """The rows of a table that were left out: their number, the first few, and in ``cut`` why more may be missing."""
 
     left_out: int = 0
     first: list[LeftOut] = field(default_factory=list)
     cut: str = ""
 
     def add(self, line: int, why: str) -> None:
-        """One row."""
+        """Record one row."""
         self.left_out += 1
         if len(self.first) < SHOWN:
             self.first.append(LeftOut(line, why))
 
 
 class ReadableReading(Reading):
-    """Iterate to the end, then ask ``summary``, ``damage`` (sentences), ``commands``, ``tables`` and ``maker`` (the
-    program that wrote it, where that is known and not pg_dump).
+    """A read of a damaged dump. Iterate to the end, then use ``summary``, ``damage`` (sentences), ``commands``,
+    ``tables`` and ``maker`` (the program that wrote it, if known and not pg_dump).
 
-    ``database`` chooses one from a cluster dump. Raises BadPoint only where several databases could be meant, or where
-    the dump can't be opened at all.
+    ``database`` selects one from a cluster dump. Raises BadPoint only if no database was selected, or if the dump can't
+    be opened at all.
     """
 
     def __init__(self, source: DumpSource, *, database: str | None = None) -> None:
@@ -93,14 +93,14 @@ class ReadableReading(Reading):
         for token in self._tokens(source):
             if self.summary.cluster and self._wanted is None:
                 raise BadPoint(
-                    "cannot use the dump: it is of a whole cluster, and nothing says which database is meant",
-                    hint="Name it with --database.",
+                    "cannot use the dump: it is of a whole cluster, and no database was selected",
+                    hint="Select one with --database.",
                 )
             yield from self._guarded(token)
         if self._section is not None:
             yield from self._end_rows("the dump ends within its rows")
         if self._open or len(self.damage) > known:
-            self._empty = None  # its heading was there: whether it had rows, nobody knows
+            self._empty = None  # only its heading was read: whether it had rows is unknown
         yield from self._flush()
         if self._open and not isinstance(self._dump, FileSet) and self._dump.kind == "plain":
             self._note_damage(Corrupt("it ends without its footer"))
@@ -108,8 +108,8 @@ class ReadableReading(Reading):
         self.maker = self.maker or self._strangers.maker
 
     @property
-    def tells_of_empty_tables(self) -> bool:
-        """Whether a table without rows would have an empty section of its own, as in pg_dump's own files."""
+    def has_empty_sections(self) -> bool:
+        """Whether a table without rows has an empty section, as in pg_dump's own files."""
         return self.summary.marked and self.summary.has_data and self._strangers.behind is None
 
     def _note_damage(self, error: BadPoint) -> None:
@@ -132,13 +132,13 @@ class ReadableReading(Reading):
                     if self._again is not None:
                         again, line = self._again
                         self._again = None
-                        # Rows are given up to the line end before the next one.
+                        # Rows are returned up to the line end before the next row.
                         behind = lexer.start + 1 if isinstance(token, CopyData) else lexer.pos
                         following = lexer.restarted(again, line, behind)
                         break
             except BadPoint as error:
                 if self._section is None and self._entry:
-                    # It began to read this command, and found no end of it.
+                    # The end of this command was not found.
                     self.commands.append(LeftOut(lexer.line(), _plain(error), self._entry))
                 else:
                     self._note_damage(error)
@@ -166,17 +166,17 @@ class ReadableReading(Reading):
         if not isinstance(token, Comment | Noise | CopyEnd):
             self.commands.append(LeftOut(line, _plain(error), self._entry))
         if isinstance(token, Statement) and (found := _HEADER.search(token.text, 1)) is not None:
-            # A quote that was lost took what follows for a part of the command.
+            # After a lost quote, the following commands were read as part of this one.
             self._again = token.text[found.start() :] + b";", token.line + token.text.count(b"\n", 0, found.start())
 
-    # What other programs write ------------------------------------------------------------------------------------
+    # Commands of other programs ------------------------------------------------------------------------------------
 
     @property
     def _of_others(self) -> bool:
         return not self._marked
 
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
-        """It is sent, as far as it is harmless: the new database is the only one that it can change."""
+        """Run a harmless command of another program: it can only change the new database."""
         if command.kind is Kind.COPY:
             self.tables.setdefault(command.relations[0], TableDamage()).cut = f"line {command.statement.line} {reason}"
             raise Foreign(f"cannot restore the dump: line {command.statement.line} {reason}")
@@ -189,7 +189,7 @@ class ReadableReading(Reading):
         return replace(command, verdict=Verdict.RUN)
 
     def _makes_function(self, command: Command) -> bool:
-        """Whether the file itself made what a call of an extension's function would call."""
+        """Whether the file itself creates the function that a call of an extension's function would call."""
         assert isinstance(command.detail, Relation)
         name = re.compile(rf'(?:.*\.)?"?{re.escape(command.detail.name)}"?\(', re.IGNORECASE)
         return any(each.kind is Kind.FUNCTION and name.match(each.identity) for each in self.summary.created)
@@ -197,7 +197,7 @@ class ReadableReading(Reading):
     def _follow(self, command: Command) -> None:
         super()._follow(command)
         if command.kind in (Kind.CHANGE, Kind.DROP) and _REDEFINES.match(command.statement.text) is not None:
-            # What columns it has from here on, the server knows.
+            # From here on, only the server knows its columns.
             for relation in command.relations:
                 self.summary.tables.pop(relation, None)
                 if command.kind is Kind.DROP:
@@ -217,7 +217,7 @@ class ReadableReading(Reading):
 
     def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
         found = super()._insert(token)
-        # One that names no columns need not give them all.
+        # Without a column list it need not have all columns.
         unsure = found is not None and found[0].columns is None and not self._marked
         return None if unsure else found
 
@@ -230,7 +230,7 @@ class ReadableReading(Reading):
         yield RowsEnd(section.rows)
 
     def _sound_rows(self, token: CopyData) -> Iterator[Entry]:
-        """The rows that are as they should be, those that lie together in one entry; the others are noted."""
+        """The valid rows, adjacent ones in one entry; the others are recorded."""
         section = self._section
         if section is None or not (token := section.converted(token)).rows:
             return
@@ -254,7 +254,7 @@ class ReadableReading(Reading):
             else:
                 yield from self._together(section, together, offset, line)
                 if _HEADER.match(row) is not None:
-                    # The end of its rows was lost, and these are no rows any more.
+                    # The end of the rows was lost, and these lines are no rows.
                     self._again = b"\n".join(lines[number:]) + b"\n", line
                     yield from self._end_rows("the end of its rows is damaged")
                     return
@@ -279,7 +279,7 @@ class ReadableReading(Reading):
         )
 
     def _odd(self, row: bytes, tabs: int | None, empty: bool) -> str:
-        """What is the matter with a row; empty when nothing is."""
+        """The fault of a row; empty if it is valid."""
         if _NUL in row:
             return "holds NUL bytes"
         if b"\r" in row:
@@ -299,13 +299,13 @@ def _plain(error: BadPoint) -> str:
 
 
 def _readable(chunks: Iterator[bytes], note: Callable[[BadPoint], None]) -> Iterator[bytes]:
-    """The text up to where it can't be read any further, NUL bytes replaced by what makes their row or command odd."""
+    """The readable text; NUL bytes are replaced by a text that makes their row or command invalid."""
     seen = False
     try:
         for chunk in chunks:
             if b"\0" in chunk:
                 if not seen:
-                    note(Corrupt("it holds NUL bytes, which no dump does"))
+                    note(Corrupt("it has NUL bytes, which no dump contains"))
                 seen = True
                 chunk = chunk.replace(b"\0", _NUL)
             yield chunk
@@ -314,14 +314,14 @@ def _readable(chunks: Iterator[bytes], note: Callable[[BadPoint], None]) -> Iter
 
 
 def _at_next_header(lexer: Lexer) -> Lexer | None:
-    """A lexer that goes on at the next header of an entry behind what could not be read; None at the end."""
-    look_from = lexer.start + 1
-    while (found := _HEADER.search(lexer.buffer, look_from)) is None:
+    """A lexer that continues at the next header of an entry after the unreadable text; None at the end."""
+    search_from = lexer.start + 1
+    while (found := _HEADER.search(lexer.buffer, search_from)) is None:
         lexer.line()
         lexer.start = lexer.pos = max(lexer.start, len(lexer.buffer) - _SKIPPED_AHEAD)
-        look_from = lexer.start
+        search_from = lexer.start
         if not lexer.more():
             return None
-        look_from = lexer.start
+        search_from = lexer.start
     line = lexer.line_of(lexer.base + found.start())
     return lexer.restarted(b"", line, found.start())

@@ -1,7 +1,7 @@
-"""One reading of a dump: the stream that the facts and the loader both consume, so that they always agree.
+"""The reader of a dump: the facts and the loader both consume its stream, so that they always agree.
 
-Everything that makes a dump unfit is found here: whatever a restore must not do (``Unsafe``), bytes that are not what
-was written (``Corrupt``), and an end that is not the end (``Incomplete``).
+All faults of a dump are found here: commands that a restore must not run (``Unsafe``), changed bytes (``Corrupt``), and
+a premature end (``Incomplete``).
 """
 
 from __future__ import annotations
@@ -74,16 +74,16 @@ def read(
     accept_partial: bool = False,
     skim: bool = False,
 ) -> Reading:
-    """Reads a dump from its beginning. Iterate over the result to its end, then ask its ``summary``.
+    """Read a dump from its beginning. Iterate over the result to its end, then use its ``summary``.
 
-    A refused statement never comes out: it raises. A skipped one does, with its reason. ``database`` chooses one from
-    a cluster dump (pg_dumpall) and means nothing otherwise. ``accept_unmarked``: the operator vouches for a file
-    without pg_dump's header and footer, whose completeness can't be known. ``accept_partial``: the same for a dump
-    made under row security. ``skim``: rows are counted, not looked at; ``Skimmed`` takes the place of ``Rows``, except
-    for INSERTs. A source that is ``Parted`` is read file by file, lines and offsets counted in each.
+    A refused statement raises. A skipped one is yielded with its reason. ``database`` selects one from a cluster dump
+    (pg_dumpall) and is ignored otherwise. ``accept_unmarked``: the operator accepts a file without pg_dump's header and
+    footer, whose completeness is unknown. ``accept_partial``: the same for a dump made under row-level security.
+    ``skim``: rows are only counted; ``Skimmed`` replaces ``Rows``, except for INSERTs. A ``Parted`` source is read file
+    by file, with lines and offsets counted in each.
 
-    The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end: nothing that was read is to
-    be trusted before that.
+    The iteration raises Incomplete, Corrupt, Unsafe or BadPoint, at the latest at its end: no entry is trustworthy
+    before that.
     """
     return Reading(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
 
@@ -95,18 +95,18 @@ _DATA_FOR = re.compile(rb"-- Data for Name: (.*); Type: TABLE DATA; Schema: (.*?
 _HEADING = re.compile(r"-- (?:Data for |Statistics for )?Name: (.*); Type: (.*?); Schema: ", re.DOTALL)
 _VIA_ROOT = b"-- load via partition root "
 _ENTRY = (b"-- Name: ", b"-- Data for Name: ", b"-- Statistics for Name: ")
-_NOT_MADE = "is about something that none of the files makes"
+_NOT_MADE = "refers to an object that none of the files creates"
 # undefined_table, invalid_schema_name
 _NO_SUCH_RELATION = frozenset({"42P01", "3F000"})
 _OF_A_SESSION = frozenset({Kind.SETTING, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 _RELATIONS = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
 _LATE_DROP = "drops an object after the dump has created others"
 _NO_TRANSACTION = "sets a parameter for one transaction, outside a transaction"
-_AFTER_END = 'Look at the end of the file; what stands after the line "-- PostgreSQL database dump complete"?'
+_AFTER_END = 'Check the text after the line "-- PostgreSQL database dump complete" at the end of the file.'
 
 
 class Reading:
-    """See ``read``. ``summary`` is complete when the iteration has ended."""
+    """A read of a dump; see ``read``. ``summary`` is complete when the iteration has ended."""
 
     def __init__(
         self, source: Source, *, database: str | None, accept_unmarked: bool, accept_partial: bool, skim: bool
@@ -124,9 +124,9 @@ class Reading:
         self._begin_text()
 
     def _begin_text(self) -> None:
-        """What holds for one text: nothing of it goes over to the next file of a set."""
+        """Reset the state of one text, which does not carry over to the next file of a set."""
         self._codec = "utf-8"
-        self._missing_schema = ""  # the path's first, where nothing made it and pg_catalog would take its place
+        self._missing_schema = ""  # the first schema of the path, if it does not exist and pg_catalog would replace it
         self._escapes_in_strings = False
         self._begin_session()
         self._connected: str | None = None
@@ -152,7 +152,7 @@ class Reading:
         self._noise = noise.Seen()
 
     def _begin_session(self) -> None:
-        """What holds from the beginning of a session, as psql opens one for a file and at each connect."""
+        """Reset the state of a session, which psql opens for a file and at each connect."""
         self._path = path_of(None, self._made)
         self._path_given = False
         self._brackets = Brackets()
@@ -174,7 +174,7 @@ class Reading:
                     yield from self._text(part.source)
         if self.summary.rows_without_table:
             named = ", ".join(shown(relation) for relation in self.summary.rows_without_table)
-            self.summary.notes.append(f"none of the files makes {named}: rows of it were left out")
+            self.summary.notes.append(f"none of the files creates {named}: its rows were left out")
 
     def _text(self, source: Source) -> Iterator[Entry]:
         """One file, from its beginning to its end."""
@@ -185,7 +185,7 @@ class Reading:
         except BadPoint as error:
             foreign = self._strangers.error if self._strangers.maker else None
             if foreign is not None and not isinstance(error, Unsafe | Foreign | WhichDatabase):
-                # What another program writes need not be what is understood here.
+                # The syntax of another program may be unknown here.
                 raise foreign from error
             raise
         yield from self._flush()
@@ -205,7 +205,7 @@ class Reading:
         try:
             return next(tokens, None)
         except (Corrupt, Incomplete) as error:
-            # Bytes alone tell nobody what was lost.
+            # A position alone does not show what was lost.
             relation = self._section.start.relation if self._section is not None else None
             within = f"the rows of {shown(relation)}" if relation is not None else self._entry
             named = str(relation) if relation is not None else self._entry
@@ -220,7 +220,8 @@ class Reading:
         for token in lexer.tokens():
             yield token
             lexer.ended = self._ended
-            # Rows in another form are counted only when they are turned into pg_dump's, each as a whole.
+            # Rows in another format are only counted after conversion to pg_dump's, for which each is needed as a
+            # whole.
             lexer.whole_rows = self._section is not None and self._section.converts
             lexer.skim = self._skim and not lexer.whole_rows
 
@@ -257,7 +258,7 @@ class Reading:
     # Statements ------------------------------------------------------------------------------------------------
 
     def _active(self, token: Statement | CopyStart) -> bool:
-        """Whether this part of the file is the one to restore."""
+        """Whether this part of the file is to be restored."""
         if self._ended and not self.summary.cluster and not resets(token) and not UPKEEP.match(token.text):
             self._strangers.behind_the_end(token)
         if not self.summary.cluster:
@@ -277,7 +278,7 @@ class Reading:
                 return
         self._target = None
         yield from self._flush(keep_empty=True)
-        command = self._made_here(self._placed(self._settled(self._ruled(token))))
+        command = self._made_here(self._placed(self._without_local(self._ruled(token))))
         if command.kind is Kind.TRANSACTION:
             self._last = command
             yield from self._brackets.note(command)
@@ -312,7 +313,7 @@ class Reading:
         if command.verdict is Verdict.REFUSE:
             if command.not_sql_at is not None and self._strangers.behind is not None:
                 raise Corrupt(
-                    f"cannot use the dump: line {token.line} has text after the dump's end",
+                    f"cannot use the dump: line {token.line} has text after the end of the dump",
                     hint=_AFTER_END,
                     line=token.line,
                     offset=token.offset,
@@ -323,18 +324,19 @@ class Reading:
         return command
 
     def _of_a_stranger(self, command: Command, reason: str) -> Command:
-        """What becomes of a command that no pg_dump writes, and that is harmless: here it is left out, and the dump
-        refused at its end, unless something worse comes."""
+        """Handle a harmless command that pg_dump never writes: leave it out, and refuse the dump at its end, unless a
+        worse fault follows."""
         self._strangers.command(command, reason)
         return replace(command, verdict=Verdict.SKIP, reason=reason, creates=(), detail=None)
 
     @property
     def _of_others(self) -> bool:
-        """Whether the file is read as another program's: then it is no restore point, and what is read is what runs."""
+        """Whether the file is read as that of another program: then it is no restore point, and the text that is read
+        will run."""
         return bool(self._strangers.maker)
 
-    def _settled(self, command: Command) -> Command:
-        """The same command; a setting that ends with the transaction is left out where there is none."""
+    def _without_local(self, command: Command) -> Command:
+        """The command, but a transaction-local setting is left out outside a transaction."""
         if not isinstance(command.detail, Setting) or not command.detail.local or command.verdict is not Verdict.RUN:
             return command
         if not self._brackets.open:
@@ -343,8 +345,8 @@ class Reading:
         return self._of_a_stranger(command, reason)
 
     def _default_path(self, token: Statement | CopyStart) -> Iterator[Entry]:
-        """The command that sets the search path of a session in which the file sets none, as psql has it: before the
-        first command that may depend on it."""
+        """The command that sets psql's default search path if the file sets none, before the first command that may
+        depend on it."""
         if not self._path_given:
             self._path_given = True
             yield Command(
@@ -354,14 +356,14 @@ class Reading:
             )
 
     def _placed(self, command: Command) -> Command:
-        """The same command, ruled on with regard to where it stands: the section that ``--clean`` writes."""
+        """The command, with a ruling that considers its position: the section that ``--clean`` writes."""
         if command.verdict is Verdict.SKIP and command.kind is Kind.DROP:
             if self._entries:
                 return self._of_a_stranger(command, _LATE_DROP)
             self.summary.clean = True
         elif command.dummy and not self._entries and (self.summary.clean or (self._marked and not self._headed)):
-            # Among the drops pg_dump --clean replaces a view by one without references: unguarded, it fails where
-            # there is no such view.
+            # In its drops, pg_dump --clean replaces a view by one without references, which fails if the view does not
+            # exist.
             self.summary.clean = True
             return replace(
                 command, verdict=Verdict.SKIP, reason="replaces a view before it is dropped", creates=(), dummy=False
@@ -371,7 +373,7 @@ class Reading:
         return command
 
     def _is_made(self, schema: str) -> bool:
-        """Whether a schema exists where the dump stands: it made it, or an extension of its did."""
+        """Whether a schema exists at this point of the dump: the dump or one of its extensions created it."""
         made = Created(Kind.SCHEMA, names.quoted(schema)) in self.summary.created
         by_extension = any(schema in (each.schema, each.name) for each in self.summary.extensions.values())
         return schema == "public" or made or by_extension
@@ -393,15 +395,15 @@ class Reading:
             self.summary.row_security = command.detail.value not in ("off", "false")
             if self.summary.row_security and not self._accept_partial:
                 raise Incomplete(
-                    f'cannot use the dump: line {line} says "SET row_security = on", so it holds only those rows that '
-                    "the role which made it may see",
-                    hint="Make a dump without --enable-row-security, as a role that bypasses row security.",
+                    f'cannot use the dump: line {line} has "SET row_security = on", so it has only those rows that '
+                    "were visible to the role that made it",
+                    hint="Make a dump without --enable-row-security, as a role that bypasses row-level security.",
                     line=line,
                     offset=offset,
                 )
         if command.kind is Kind.TABLE and command.relations[0] in self._made_before:
             raise BadPoint(
-                f"cannot use the file: it holds several dumps, and line {line} makes "
+                f"cannot use the file: it holds several dumps, and line {line} creates "
                 f"{shown(command.relations[0])} again",
                 hint="Split the file at its headers, and choose one of the parts.",
                 line=line,
@@ -409,7 +411,7 @@ class Reading:
             )
 
     def _follow(self, command: Command) -> None:
-        """Keeps track of what says how the rest is to be read: settings, and the tables that there are."""
+        """Track the state that affects further reading: settings, and the existing tables."""
         if command.kind in _RELATIONS:
             self._made.add(command.relations[0])
         match command.detail:
@@ -430,7 +432,7 @@ class Reading:
                 if codec is None:
                     line = command.statement.line
                     raise BadPoint(
-                        f'cannot read the dump: line {line} says that it is in the encoding "{shown(value)}"',
+                        f'cannot read the dump: line {line} declares the unsupported encoding "{shown(value)}"',
                         hint="Make the dump again with pg_dump --encoding=UTF8.",
                         line=line,
                         offset=command.statement.offset,
@@ -454,7 +456,7 @@ class Reading:
         yield command
 
     def _connect(self, name: str, token: MetaCommand) -> None:
-        """Another session begins; with no ``name`` in the same database."""
+        """Begin another session; without a ``name``, in the same database."""
         if not self.summary.cluster and name:
             self._enter(name, token)
         self._begin_session()
@@ -468,7 +470,7 @@ class Reading:
         self._entries = self._headed = False
 
     def _enter(self, name: str, token: MetaCommand) -> None:
-        """Another database begins in a file that is no cluster dump."""
+        """Begin another database in a file that is no cluster dump."""
         if self._connected not in (None, name):
             raise BadPoint(
                 f'cannot use the file: it holds dumps of several databases, "{shown(self._connected)}" and '
@@ -525,22 +527,23 @@ class Reading:
                 self._empty = self._start_of(root, None, token)
 
     def _named(self, text: bytes) -> Relation | None:
-        """The relation of that name as SQL has it; None when it is no name."""
+        """The relation with a name in SQL notation; None if it is not a name."""
         found = names.parse(text.decode(self._codec, "replace"), "")
         if found is None or found.schema:
             return found
         return Relation(self._path.schema_of(found.name), found.name)
 
     def _check_header(self) -> None:
-        """The line after an entry's header is ``--``, unless a name with a line end has broken out of its comment."""
+        """Check that the line after an entry's header is ``--``: otherwise a name with a line end has broken out of its
+        comment."""
         if self._comment is not None and self._comment.text.startswith(_ENTRY):
             raise self._broken_out(self._comment)
 
     def _broken_out(self, comment: Comment) -> Unsafe:
-        by = f", which pg_dump {shown(self.summary.pg_dump_version)} lets happen" * self.summary.names_can_break_out
+        by = f", which pg_dump {shown(self.summary.pg_dump_version)} permits" * self.summary.names_can_break_out
         return Unsafe(
             f"cannot restore the dump: a name with a line end breaks out of the comment in line {comment.line}{by}",
-            hint="This is how an attack through an object's name looks (CVE-2025-8715). " + CHOOSE_ANOTHER,
+            hint="This is the pattern of an attack through an object's name (CVE-2025-8715). " + CHOOSE_ANOTHER,
             line=comment.line,
             offset=comment.offset,
         )
@@ -558,10 +561,10 @@ class Reading:
         self._made_before = frozenset(self.summary.tables)
 
     def _data_section(self, token: Comment) -> None:
-        """With --inserts, all that an empty table has is this comment: remember it until something follows.
+        """Remember a data comment until its rows follow: with --inserts, an empty table has nothing else.
 
-        The comment shows a name's line ends as blanks: only a table that the dump makes is recognised, or one that an
-        extension of the dump may make.
+        The comment shows a name's line ends as blanks: only a table that the dump creates is recognized, or one that an
+        extension of the dump may create.
         """
         found = _DATA_FOR.match(token.text)
         if found is None or not self._active_comment():
@@ -593,8 +596,9 @@ class Reading:
         return RowsStart(relation, columns, copy, at.offset, at.line, in_place=isinstance(at, CopyStart))
 
     def _without_table(self, relation: Relation) -> bool:
-        """Whether rows belong to a table that none of several files makes: ``supabase db dump`` gives rows of auth and
-        storage, and leaves these schemas to the platform. An extension may make it: its rows are left to the load.
+        """Whether rows belong to a table that none of several files creates: ``supabase db dump`` writes rows of auth
+        and storage, but leaves these schemas to the platform. If an extension may create the table, its rows are left
+        to the load.
         """
         if not isinstance(self._source, Parted) or not self.summary.tables or relation in self.summary.tables:
             return False
@@ -604,13 +608,13 @@ class Reading:
         return True
 
     def _perhaps_of_extension(self, relation: Relation) -> bool:
-        """Whether an extension that the files make may bring a table or sequence along."""
+        """Whether an extension in the files may create a table or sequence."""
         if self.summary.makes_extensions:
             self.summary.rows_for_extensions[relation] = None
         return self.summary.makes_extensions
 
     def _made_here(self, command: Command) -> Command:
-        """The same command, left out where it gives rows or a position to what none of several files makes."""
+        """The command, left out if it has rows or a position for an object that none of several files creates."""
         if command.verdict is not Verdict.RUN:
             return command
         if command.kind is Kind.SEQUENCE_POSITION and isinstance(self._source, Parted) and self.summary.tables:
@@ -628,7 +632,7 @@ class Reading:
         self._empty = None
         command = self._ruled(token)
         if not isinstance(command.detail, CopyTarget) or self._without_table(command.detail.relation):
-            return  # its rows are passed over
+            return  # its rows are skipped
         self._entries = True
         self._check_target(command.detail.relation, token)
         yield from self._default_path(token)
@@ -656,7 +660,7 @@ class Reading:
     def _insert(self, token: Statement) -> tuple[RowsStart, list[bytes]] | None:
         """The section that an INSERT of plain literals belongs to, and its rows; None for any other."""
         self._check_encoding(token.text, token.offset, token.line)
-        # INSERTs into one table begin with the same bytes: what they mean is found out once.
+        # INSERTs into one table begin with the same bytes, which are parsed once.
         if self._target is None or not token.text.startswith(self._target.prefix):
             self._target = self._find_target(token)
             if self._target is None:
@@ -673,7 +677,7 @@ class Reading:
             return None if found.defaults else (target.start(None, token), found.lines)
         if not found.defaults:
             return target.start(target.columns, token), found.lines
-        # Leaving out a column means its default: but rows must give what the table holds, unless it is computed.
+        # A missing column gets its default: but rows must have the table's values, unless these are computed.
         if any(target.columns[i] not in target.may_default for i in found.defaults):
             return None
         columns = tuple(name for i, name in enumerate(target.columns) if i not in found.defaults)
@@ -693,7 +697,7 @@ class Reading:
         elif known is not None:
             columns = tuple(column.name for column in known)
         if head.values is None and known != ():
-            # A row of a table with columns has their defaults, which no text tells.
+            # A row of DEFAULT VALUES has defaults that the text does not show.
             return None
         may_default = columns or () if known is None else (column.name for column in known if column.generated)
         return inserts.Target(
@@ -711,7 +715,7 @@ class Reading:
         yield from group.add(lines, token.offset, token.line)
 
     def _flush(self, *, keep_empty: bool = False) -> Iterator[Entry]:
-        """Ends the section of INSERTs that is open, and gives the empty one that was announced."""
+        """End the open section of INSERTs, and yield the announced empty one."""
         if self._group is not None:
             group, self._group = self._group, None
             yield from group.end()

@@ -1,4 +1,5 @@
-"""What a file is, from its first bytes: names lie (a ``.sql`` may be compressed, a ``.dump`` may be plain)."""
+"""Recognition of files from their first bytes: names are unreliable (a ``.sql`` may be compressed, a ``.dump`` may be
+plain)."""
 
 from __future__ import annotations
 
@@ -14,30 +15,30 @@ Kind = Literal["plain", "custom", "directory", "tar", "set"]
 ArchiveCompression = Literal["", "gzip", "lz4", "zstd"]
 
 HEAD = 1 << 12
-"""So many bytes are enough for everything here."""
+"""The number of first bytes that suffices for all functions here."""
 
 TAR_BLOCK = 512
 _FILL = 1 << 18
 _CUSTOM, _TAR, _DIRECTORY = 1, 3, 5
 _ALGORITHMS: tuple[ArchiveCompression, ...] = ("", "gzip", "lz4", "zstd")
 
-# What people have had in a file named like a dump, and what to do about it.
+# Other files that are named like a dump, and hints.
 _OTHERS: tuple[tuple[re.Pattern[bytes], str, str], ...] = tuple(
     (re.compile(pattern), what, hint)
     for pattern, what, hint in (
-        (rb"\x02\x21\x4c\x18", "lz4 data of the old kind", 'Decompress it with "lz4 -d", and use the result.'),
-        (rb"PK\x03\x04", "a zip file", 'Take the dump out of it with "unzip", and use that.'),
-        (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip file", 'Take the dump out of it with "7z x", and use that.'),
-        (rb"Rar!\x1a\x07", "a RAR file", "Take the dump out of it, and use that."),
+        (rb"\x02\x21\x4c\x18", "lz4 data of the old kind", 'Decompress it with "lz4 -d" and use the result.'),
+        (rb"PK\x03\x04", "a zip file", 'Extract the dump with "unzip" and use that.'),
+        (rb"7z\xbc\xaf\x27\x1c", "a 7-Zip file", 'Extract the dump with "7z x" and use that.'),
+        (rb"Rar!\x1a\x07", "a RAR file", "Extract the dump and use that."),
         (
             rb"\x1f[\x9d\xa0]",
             "data of the old compress program",
-            'Decompress it with "uncompress", and use the result.',
+            'Decompress it with "uncompress" and use the result.',
         ),
         (rb"age-encryption\.org/v1|-----BEGIN AGE ENCRYPTED FILE", "encrypted with age", "Decrypt it first."),
         (rb"-----BEGIN PGP MESSAGE|[\x84\x85\x8c]..?[\x03\x04]", "encrypted with PGP", "Decrypt it first."),
         (rb"Salted__", "encrypted with OpenSSL", "Decrypt it first."),
-        (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", 'Run "git lfs pull" where it lies.'),
+        (rb"version https://git-lfs", "a Git LFS pointer, not the file itself", 'Run "git lfs pull" in its folder.'),
         (rb"(?i:\s*<(?:!doctype|html))", "a web page", "Download the dump again: this may be a login or error page."),
         (rb"\s*<\?xml|\s*<Error>", "an XML document", "Download the dump again: this may be a store's error message."),
         (rb"\s*\{\s*\"", "a JSON document", "Download the dump again: this may be a store's error message."),
@@ -52,7 +53,7 @@ _CONTROLS = frozenset(range(1, 32)) - frozenset(b"\t\n\v\f\r\x1b")
 
 @dataclass(frozen=True, slots=True)
 class Archive:
-    """What the header of an archive of pg_dump says. ``compression`` is that of the data inside."""
+    """The header of an archive of pg_dump. ``compression`` is that of the data inside."""
 
     kind: Kind
     version: tuple[int, int, int]
@@ -60,10 +61,10 @@ class Archive:
 
 
 def archive(head: bytes) -> Archive | None:
-    """The archive that begins so; None if it is none, or cut within its header.
+    """The archive that begins with ``head``; None for other data, and if it is truncated within its header.
 
-    The format is that of pg_backup_archiver.c, ``ReadHead``. A tar has it as its first member, toc.dat; the toc.dat of
-    a directory says that it is of a tar.
+    The format is that of pg_backup_archiver.c, ``ReadHead``. A tar has it in its first member, toc.dat; the toc.dat of
+    a directory declares the format tar.
     """
     kind: Kind = "directory"
     if is_tar(head) and head.startswith(b"toc.dat\0"):
@@ -77,19 +78,19 @@ def archive(head: bytes) -> Archive | None:
     if version >= (1, 15, 0):
         compression = _ALGORITHMS[head[11]] if head[11] < len(_ALGORITHMS) else ""
     else:
-        # Until version 1.14 a level: a sign, and as many bytes as the header says.
+        # Until version 1.14 a level: a sign, and as many bytes as the header declares.
         (level,) = struct.unpack_from("<I", head, 12)
         compression = "gzip" if level else ""
     return Archive(kind, version, compression)
 
 
 def is_tar(head: bytes) -> bool:
-    """Whether the file is a tar, pg_dump's or not."""
+    """Whether the file is a tar, of pg_dump or any other program."""
     return head[257:262] == b"ustar"
 
 
 def tar_members(head: bytes) -> list[bytes]:
-    """The names of the members of a tar whose headers lie in ``head``; the first at least."""
+    """The names of the members of a tar whose headers are in ``head``; at least the first one."""
     names = []
     at = 0
     while at + TAR_BLOCK <= len(head) and is_tar(head[at : at + TAR_BLOCK]):
@@ -99,8 +100,8 @@ def tar_members(head: bytes) -> list[bytes]:
 
 
 def whole_tar(content: Iterable[bytes], name: str, damage: list[BadPoint] | None = None) -> Iterator[bytes]:
-    """The same bytes. Raises Incomplete when they end inside a member: pg_restore (15 to 18) would wait for ever. With
-    ``damage`` the member is filled up with NUL bytes and the archive ended, and the error added there.
+    """The same bytes. Raises Incomplete when they end inside a member: pg_restore (15 to 18) would hang. With
+    ``damage``, the member is padded with NUL bytes, the archive is ended, and the error is added there.
     """
     header = b""
     member = ""
@@ -124,7 +125,7 @@ def whole_tar(content: Iterable[bytes], name: str, damage: list[BadPoint] | None
         where = f'its member "{member}"' if left else "the header of a member"
         error = Incomplete(
             f'cannot read "{name}": the tar archive ends inside {where}',
-            hint="The file was cut off, or its maker was stopped: choose another restore point.",
+            hint="The file is truncated, or pg_dump was interrupted: choose another restore point.",
         )
         if damage is None:
             raise error
@@ -135,7 +136,7 @@ def whole_tar(content: Iterable[bytes], name: str, damage: list[BadPoint] | None
 
 
 def tar_size(header: bytes) -> int:
-    """The size of a member's data; 0 where its header does not tell."""
+    """The size of a member's data; 0 if its header has none."""
     field = header[124:136]
     if field[0] & 0x80:
         return int.from_bytes(field[1:], "big")  # of 8 GB and more
@@ -144,24 +145,24 @@ def tar_size(header: bytes) -> int:
 
 
 def padded(size: int) -> int:
-    """What data of that size takes up in a tar: whole blocks."""
+    """The space of data of that size in a tar: whole blocks."""
     return -(-size // TAR_BLOCK) * TAR_BLOCK
 
 
 def something_else(head: bytes) -> tuple[str, str] | None:
-    """What a file that begins so is instead of a dump (``a web page``), and a hint; None if it may be a plain dump.
+    """The description of a file that is no dump (``a web page``), and a hint; None if it may be a plain dump.
 
-    A stray NUL byte in text is for the lexer to explain.
+    The lexer reports a stray NUL byte in text.
     """
     for pattern, what, hint in _OTHERS:
         if pattern.match(head):
             return what, hint
     if not any(head):
-        return "nothing but NUL bytes", "Its content was never written, or is lost: choose another restore point."
+        return "nothing but NUL bytes", "Choose another restore point: its content was never written, or is lost."
     ascii_pairs = not any(head[1:64:2]) or not any(head[:64:2])
     if head.startswith((b"\xff\xfe", b"\xfe\xff")) or (ascii_pairs and len(head) > 1):
         return "UTF-16 text, as PowerShell's > writes it", 'Convert a copy with "iconv -f UTF-16 -t UTF-8".'
-    # Text with a stray NUL has no such choice of control characters.
+    # Text with a stray NUL does not have so many different control characters.
     if 0 in head and len(_CONTROLS.intersection(head)) >= 8:
-        return "binary data of a kind that is not known here", ""
+        return "binary data of an unknown kind", ""
     return None

@@ -1,4 +1,4 @@
-"""The error for a command of a dump that a restore does not run: an attack, damage, or something that got mixed in."""
+"""The error for a command that a restore does not run: an attack, damage, or text of another program."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lastgood.errors import BadPoint, Corrupt, Unsafe
 
 
 def refusal(command: Command, seen: Seen, *, codec: str, entry: str) -> BadPoint:
-    """Why ``command``, whose verdict is REFUSE, is not run. ``entry`` names what the heading before it is about."""
+    """The error for ``command``, whose verdict is REFUSE. ``entry`` names the object in the heading before it."""
     line, offset, text = command.statement.line, command.statement.offset, command.statement.text
     if (mixed := seen.within(command.statement)) is not None:
         return mixed
@@ -21,7 +21,7 @@ def refusal(command: Command, seen: Seen, *, codec: str, entry: str) -> BadPoint
         line += before.count("\n")
         return Corrupt(
             f"cannot read the dump: line {line} (byte {at}) is not SQL{within}",
-            hint="The file is damaged there, or something else was written into it. " + CHOOSE_ANOTHER,
+            hint="The file is damaged there, or other text was written into it. " + CHOOSE_ANOTHER,
             line=line,
             offset=at,
         )

@@ -1,6 +1,6 @@
-"""Damage from outside that can be undone exactly, undone in the stream: CR LF line ends, noise before the header.
+"""Repair of damage that can be undone exactly in the stream: CR LF line ends, noise before the header.
 
-Whatever can't be undone without guessing is refused.
+Damage that could only be repaired by a guess is refused.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lastgood.errors import Corrupt
 
 HEAD = 1 << 16
 _HEADER = re.compile(rb"^--\r?\n-- PostgreSQL database (?:cluster )?dump\r?$", re.MULTILINE)
-# A line that psql would take for SQL, a comment or one of its commands.
+# A line that psql would read as SQL, a comment or one of its commands.
 _SENSIBLE = re.compile(
     rb"\s*(?:--.*|/\*.*|\\[a-z]+ .*|(?:SET|SELECT|CREATE|DROP|ALTER|COMMENT|INSERT|COPY|BEGIN)\b.*)?\r?\Z"
 )
@@ -20,13 +20,13 @@ _BOM = b"\xef\xbb\xbf"
 
 
 def repaired(chunks: Iterable[bytes], notes: list[str], *, of_pg_dump: bool = False) -> Iterator[bytes]:
-    """The same text with LF line ends and without what stands before its header; ``notes`` tells what was done.
+    """The same text with LF line ends and without text before its header; repairs are recorded in ``notes``.
 
     - When the first line ends with CR LF, every line must (a terminal between pg_dump and the file does that, or a
       transfer in text mode), and every CR LF becomes LF. Offsets are then those of the repaired text.
     - Lines before the header that are neither SQL nor comments (a script's banner) become blanks of equal length.
 
-    ``of_pg_dump``: only of a text with pg_dump's header; others may have both line ends, in their values too.
+    ``of_pg_dump``: only repair a text with pg_dump's header; others may have both line ends, even in values.
 
     Raises Corrupt when a file mixes both line ends.
     """
@@ -59,7 +59,7 @@ def _without_noise(head: bytes, notes: list[str]) -> bytes:
     if all(_SENSIBLE.match(line) for line in lines):
         return head
     shown = next(number for number, line in enumerate(lines, 1) if not _SENSIBLE.match(line))
-    notes.append(f"line {shown} and others before the header are not part of the dump and were passed over")
+    notes.append(f"line {shown} and others before the header are not part of the dump and were skipped")
     return re.sub(rb"[^\n]", b" ", before) + head[header.start() :]
 
 
@@ -69,7 +69,7 @@ def _without_carriage_returns(head: bytes, rest: Iterator[bytes]) -> Iterator[by
     chunk: bytes | None = head
     while chunk is not None:
         text = held + chunk
-        # A CR at the end may be the first half of a line end.
+        # A CR at the end may be the first byte of a line end.
         held = b"\r" if text.endswith(b"\r") else b""
         text = text[: len(text) - len(held)]
         ends = text.count(b"\r\n")
@@ -78,7 +78,7 @@ def _without_carriage_returns(head: bytes, rest: Iterator[bytes]) -> Iterator[by
             at = line + (text.count(b"\n", 0, lone.start()) if lone else 0)
             raise Corrupt(
                 f"cannot read the dump: line {at} ends with LF, the lines before it with CR LF",
-                hint="Something changed the line ends of a part of the file; fetch it again in binary mode.",
+                hint="Transfer the file again in binary mode: the line ends of a part of it were changed.",
                 line=at,
             )
         line += ends

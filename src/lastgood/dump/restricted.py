@@ -1,4 +1,4 @@
-r"""Signs that a file was cut or changed by a tool: ``\restrict``, and the lines behind the dump's end."""
+r"""Signs that a file was truncated or changed by a tool: ``\restrict``, and the lines after the dump's end."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ _WITHIN = re.compile(rb"\n--\s*\\(?:un)?restrict\b")
 
 
 class Restricted:
-    """Takes the tokens of one text; ``cautions`` are complete at its end."""
+    """The state of ``\\restrict`` in one text; ``cautions`` are complete at its end."""
 
     def __init__(self) -> None:
         self._key: bytes | None = None
@@ -21,7 +21,7 @@ class Restricted:
         self._found: list[str] = []
 
     def end_marker(self) -> None:
-        """The comment that the dump is complete was read; ``--`` and the end of ``\\restrict`` follow."""
+        """Record the comment that the dump is complete; ``--`` and the end of ``\\restrict`` follow."""
         self._unclosed = True
 
     def comment(self, token: Comment) -> None:
@@ -35,14 +35,14 @@ class Restricted:
             self._within = token.line + token.text.count(b"\n", 0, found.start() + 1)
 
     def cut_off(self, token: MetaCommand) -> bool:
-        r"""Whether a psql command is the beginning of the ``\unrestrict`` that is due, cut off within it."""
+        r"""Whether a psql command is the truncated beginning of the expected ``\unrestrict``."""
         if self._key is None:
             return False
         due = rb"\unrestrict " + self._key
         return token.text != due and due.startswith(token.text)
 
     def psql(self, name: str, key: str, line: int) -> None:
-        r"""A ``\restrict`` or ``\unrestrict`` was read."""
+        r"""Record a ``\restrict`` or ``\unrestrict``."""
         if name == r"\restrict":
             self._key = key.encode()
         elif name == r"\unrestrict":
@@ -55,11 +55,11 @@ class Restricted:
             self._key = None
 
     def cautions(self) -> list[str]:
-        """Sentences without a full stop. To be asked of a text that is complete."""
+        """Sentences without a full stop; only valid for a complete text."""
         found = list(self._found)
         if self._key is not None or self._unclosed:
             found.append(
-                "the file is cut off behind the end of the dump: the dump is complete, its last lines are not; "
+                "the file is truncated after the end of the dump: the dump is complete, its last lines are not; "
                 "compare the size of the file with that of the original"
             )
         if self._within:

@@ -1,4 +1,4 @@
-"""A file of roles (``pg_dumpall --roles-only``, ``supabase db dump --role-only``): looked at, never run."""
+"""A file of roles (``pg_dumpall --roles-only``, ``supabase db dump --role-only``): checked, but never run."""
 
 from __future__ import annotations
 
@@ -20,9 +20,9 @@ _CHOOSE = "Choose another restore point: lastgood points."
 
 
 def role_commands(source: Text, notes: list[str]) -> Iterator[Command]:
-    """The commands that make or change roles, each with the verdict SKIP and the names of its ``roles``.
+    """The commands that create or change roles, each with the verdict SKIP and the names of its ``roles``.
 
-    Raises Incomplete when the file does not end as such files do, Unsafe or BadPoint when something else is in it.
+    Raises Incomplete when the usual end of such a file is missing, Unsafe or BadPoint for other commands.
     """
     complete = False
     seen = noise.Seen()
@@ -51,7 +51,7 @@ def role_commands(source: Text, notes: list[str]) -> Iterator[Command]:
     if not complete:
         raise Incomplete(
             'cannot use the dump: it ends without "RESET ALL" and without the footer that pg_dumpall writes',
-            hint="The file was cut off, or its maker was stopped: choose another restore point.",
+            hint="The file is truncated, or pg_dumpall was interrupted: choose another restore point.",
         )
 
 
@@ -67,8 +67,8 @@ def _unsafe(command: Command) -> Unsafe:
 
 def _no_role(token: Statement | CopyStart) -> BadPoint:
     return Corrupt(
-        f"cannot use the dump: line {token.line} makes no role, in a file that begins as one of roles",
-        hint="Put what it holds beside the roles into a file of its own.",
+        f"cannot use the dump: line {token.line} does not create a role, but the file begins as a file of roles",
+        hint="Move all commands except those for roles into another file.",
         line=token.line,
         offset=token.offset,
     )

@@ -1,4 +1,4 @@
-"""The positions of the rows in a plain dump, recorded when it was made, so that a reading can pass over them."""
+"""The positions of the rows in a plain dump, recorded when it was made, so that a read can skip them."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class RowSpan(Frozen):
 class RowIndex:
     """``spans`` by the offsets at which they begin; ``text_from`` gives the dump's text from an offset on.
 
-    An index decides nothing but what is rows: every byte outside of its spans is read, and ruled on, from the file.
+    An index only marks rows: every byte outside its spans is read from the file and ruled on.
     """
 
     spans: Mapping[int, RowSpan]
@@ -29,8 +29,8 @@ class RowIndex:
 
 @dataclass(frozen=True, slots=True)
 class Owed:
-    """What is still to be verified of a dump whose rows were passed over: the SHA-256 of the whole file, as it was when
-    ``fingerprint`` was taken, before the first byte was read."""
+    """The pending verification of a dump whose rows were skipped: the SHA-256 of the whole file in the state of
+    ``fingerprint``, which was taken before the first byte was read."""
 
     sha256: str
     fingerprint: tuple[tuple[str, int, int, int], ...]

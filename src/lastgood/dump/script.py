@@ -1,7 +1,7 @@
-"""A dump's commands and sections of rows in their order, each with the session state in force: what a restore runs.
+"""The script of a restore: a dump's commands and sections of rows in their order, each with the session state in force.
 
-Rows stay in the dump: a section says where they are. So do the bytes of large objects, and whatever else is as long as
-the data is: the script of a dump of any size is as long as its definitions are.
+Rows stay in the dump: a section has only their position. The same applies to large objects and other bulk data: the
+size of a script depends only on the dump's definitions.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ _ON_LARGE_OBJECT = re.compile(rb"(?:ALTER|COMMENT\s+ON|(?:GRANT|REVOKE)\s[^;]*?\
 
 @dataclass(frozen=True, slots=True)
 class Step:
-    """One command, to be run in a session of this ``state``."""
+    """A command, to be run in a session with this ``state``."""
 
     command: Command
     state: State
@@ -30,8 +30,8 @@ class Step:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Rows of one table: ``rows`` of them, ``size`` bytes of COPY text, which stand from offset ``begin`` on in the
-    dump's text if ``start.in_place``. ``number`` counts the script's sections and bulks from 0.
+    """Rows of one table: ``rows`` of them, ``size`` bytes of COPY text, at offset ``begin`` of the dump's text if
+    ``start.in_place``. ``number`` counts the script's sections and bulks from 0.
     """
 
     number: int
@@ -44,9 +44,9 @@ class Section:
 
 @dataclass(frozen=True, slots=True)
 class Bulk:
-    """Commands that are data (large objects, INSERTs of computed values), to be read from the dump again and run in one
-    session, in order: from offset ``begin`` up to ``end`` of the text (None: to its end). ``inserts``: some are not
-    about large objects.
+    """Commands that are data (large objects, INSERTs with computed values), to be read from the dump again and run in
+    order in one session: from offset ``begin`` to ``end`` of the text (None: to its end). ``inserts``: some are not for
+    large objects.
     """
 
     number: int
@@ -73,8 +73,9 @@ def is_data(command: Command) -> bool:
 
 @dataclass(slots=True)
 class Script:
-    """``items`` in the dump's order; of a dump in several segments what makes tables first, then all rows, then keys,
-    indexes and the like. ``in_place``: every section's rows are in the text as COPY takes them."""
+    """A script. ``items`` are in the dump's order; for a dump in several segments, table definitions come first, then
+    all rows, then keys, indexes and similar objects. ``in_place``: the text has every section's rows in COPY's
+    format."""
 
     items: list[Item] = field(default_factory=list)
     in_place: bool = True
@@ -85,12 +86,12 @@ class Script:
         return (item for item in self.items if isinstance(item, Section))
 
     def recording(self, entries: Iterable[Entry]) -> Iterator[Entry]:
-        """Passes the entries of one reading on, and notes them down."""
+        """Yield the entries of a read unchanged, and record them."""
         return Recorder(self).pass_on(entries)
 
 
 class Recorder:
-    """Turns entries into items. ``number`` is that of the section or bulk that the latest entry belongs to."""
+    """A converter from entries to items. ``number`` is that of the section or bulk of the latest entry."""
 
     def __init__(self, script: Script) -> None:
         self._script = script
@@ -113,7 +114,7 @@ class Recorder:
             self._script.items = rows_between(self._script.items, self._segments)
 
     def note(self, entry: Entry) -> None:
-        """Takes one more entry."""
+        """Record one entry."""
         match entry:
             case Rows() | RowPart() | Skimmed():
                 if not self._size:
@@ -136,7 +137,7 @@ class Recorder:
                 self._segments.append(len(self._script.items))
 
     def close(self, offset: int | None = None) -> None:
-        """Ends the bulk that is open, before the text at ``offset``."""
+        """End the open bulk, before the text at ``offset``."""
         if self._bulk is not None:
             begun = self._bulk.statement
             self._script.items.append(Bulk(self.number, begun.offset, offset, begun.line, self._now(), self._inserts))
@@ -163,11 +164,11 @@ class Recorder:
 
 
 def rows_between(items: Sequence[Item], starts: Sequence[int]) -> list[Item]:
-    """The items of a dump in several segments (files that belong together, or what ``cat schema.sql data.sql`` makes of
-    them) in an order in which they can be run: ``starts`` are the numbers of the items with which segments begin.
+    """The items of a dump in several segments (a set of files, or the output of ``cat schema.sql data.sql``) in an
+    executable order; ``starts`` are the numbers of the first items of segments.
 
-    Each segment is in pg_dump's order by itself. In the order of the whole, rows would meet keys that are there
-    already, or lack tables that are not there yet.
+    Each segment by itself is in pg_dump's order. In the order of the whole, rows could come after keys, or before their
+    tables.
     """
     before: list[Item] = []
     rows: list[Item] = []
@@ -182,11 +183,11 @@ def rows_between(items: Sequence[Item], starts: Sequence[int]) -> list[Item]:
 
 
 def _rows_in(segment: Sequence[Item]) -> tuple[int, int]:
-    """Where in a segment the rows begin, with all that belongs to them, and where they end."""
+    """The range of a segment's rows, including all items that belong to them."""
     made = [i for i, item in enumerate(segment) if isinstance(item, Step) and item.command.creates]
     tables = [i for i in made if _is(segment[i], Kind.TABLE)]
     keys = [i for i, item in enumerate(segment) if _is(item, *POST_DATA)]
-    # pg_dump makes all tables before the first key; another program's file keeps its own order.
+    # pg_dump creates all tables before the first key; another program's file keeps its own order.
     stop = next((i for i in keys if not tables or i > tables[-1]), len(segment))
     if not any(i < stop for i in made):
         return 0, stop

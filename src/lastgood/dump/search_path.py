@@ -1,4 +1,4 @@
-"""Which schema an unqualified name means at a place of a dump: the search path in force, read as the server does."""
+"""Resolution of unqualified names in a dump with the current search path, as on the server."""
 
 from __future__ import annotations
 
@@ -10,18 +10,18 @@ from lastgood.dump import system
 from lastgood.dump.names import Relation
 
 SERVERS_DEFAULT = '"$user", public'
-"""The path of a session in which nothing sets one, as of psql."""
+"""The default path of a session, as in psql."""
 
 _LISTED = re.compile(r'\s*(?:"((?:[^"]|"")*)"|([^,"\s]+))\s*(?:,|\Z)')
-# What holds no relation of a dump: the role's own schema is not known here, the others are the server's.
+# Schemas without relations of a dump: the role's own schema is unknown here, the others are the server's.
 _NOT_A_DUMPS = frozenset({"", "$user", "pg_catalog", "pg_temp", "information_schema"})
 
 
 @dataclass(frozen=True, slots=True)
 class SearchPath:
-    """``schemas`` in their order, without those in which no dump makes anything. ``made``: the relations that exist so
-    far; the reader adds to it. ``before_catalogue``: those before pg_catalog where the path names it; None where it
-    does not, so that the server looks there before all others.
+    """A search path. ``schemas`` are in their order, without those in which no dump creates objects. ``made``: the
+    relations that exist so far; the reader adds to it. ``before_catalogue``: the schemas before pg_catalog if the path
+    names it; None if it does not, so that the server searches pg_catalog first.
     """
 
     schemas: tuple[str, ...] = ()
@@ -30,13 +30,14 @@ class SearchPath:
 
     @property
     def first(self) -> str:
-        """The schema in which something without one is made; empty where the path has none."""
+        """The schema for new unqualified objects; empty if the path has none."""
         if self.before_catalogue == ():
             return system.PG_CATALOG
         return self.schemas[0] if self.schemas else ""
 
     def schema_of(self, name: str) -> str:
-        """The schema of an existing relation: the first that has it; where none has, the one where it would be made."""
+        """The schema of an existing relation: the first one that has it; without one, the schema where it would be
+        created."""
         if name in system.RELATIONS:
             before = self.before_catalogue or ()
             return next((schema for schema in before if Relation(schema, name) in self.made), system.PG_CATALOG)
@@ -46,12 +47,12 @@ class SearchPath:
 
 
 def schemas_of(value: str | None) -> tuple[str, ...]:
-    """The schemas of a setting's text (``"$user", public``), which is None where the default holds."""
+    """The schemas in a setting's text (``"$user", public``), which is None for the default."""
     return tuple(schema for schema in _listed(value) if schema not in _NOT_A_DUMPS)
 
 
 def path_of(value: str | None, made: Collection[Relation]) -> SearchPath:
-    """The path that a setting's text means."""
+    """The path from a setting's text."""
     listed = _listed(value)
     before = None
     if system.PG_CATALOG in listed:
@@ -60,8 +61,8 @@ def path_of(value: str | None, made: Collection[Relation]) -> SearchPath:
 
 
 def system_schema_in(value: str | None) -> str:
-    """A schema of PostgreSQL's that a setting's text names, other than pg_catalog, which old versions of pg_dump name;
-    empty when there is none."""
+    """A system schema in a setting's text; empty without one. pg_catalog is permitted, because old versions of pg_dump
+    name it."""
     return next(
         (schema for schema in _listed(value) if system.is_system_schema(schema) and schema != system.PG_CATALOG), ""
     )

@@ -1,7 +1,7 @@
-"""Understanding one statement of a dump: what it is about, and whether a restore may run it.
+"""The classification of a dump's statement: its kind and objects, and whether a restore may run it.
 
-The rule is an allow-list of what pg_dump 10 to 18 writes; ``rulings`` holds it. Whatever is not on it is refused,
-since a dump's text is data from outside.
+The rules in ``rulings`` are an allow-list of statements that pg_dump 10 to 18 writes. All others are refused, because a
+dump's text is untrusted.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ from lastgood.dump.tokens import CopyStart, MetaCommand, Statement
 
 
 class Kind(StrEnum):
-    """What a statement is about, in PostgreSQL's words. What can be created keeps its catalogue name."""
+    """The kind of a statement, in PostgreSQL's terms. Kinds of objects have their catalogue name."""
 
     SCHEMA = "schema"
     EXTENSION = "extension"
@@ -97,7 +97,7 @@ class Kind(StrEnum):
     UNKNOWN = "unknown"
 
 
-# What pg_dump writes behind all rows.
+# Kinds that pg_dump writes after all rows.
 POST_DATA = frozenset(
     {
         Kind.INDEX,
@@ -116,8 +116,9 @@ POST_DATA = frozenset(
 
 
 class Verdict(StrEnum):
-    """RUN: send it. SKIP: leave it out and say so. FOREIGN: no pg_dump writes it, so the dump is no restore point; it
-    is harmless, and sent where a file of another program is loaded for a look. REFUSE: never send it."""
+    """The verdict on a command. RUN: run it. SKIP: leave it out and report that. FOREIGN: pg_dump never writes it, so
+    the dump is no restore point; it is harmless, and runs when a file of another program is loaded for inspection.
+    REFUSE: never run it."""
 
     RUN = "run"
     SKIP = "skip"
@@ -127,7 +128,8 @@ class Verdict(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Created:
-    """An object that a statement creates. ``identity`` is ``pg_identify_object``'s, or as near as a dump tells."""
+    """An object that a statement creates. ``identity`` is the name from ``pg_identify_object``, or as close to it as a
+    dump allows."""
 
     kind: Kind
     identity: str
@@ -152,10 +154,10 @@ class SequenceDefinition:
 
 @dataclass(frozen=True, slots=True)
 class TableDefinition:
-    """A table as CREATE TABLE declares it: its own columns, the tables it inherits from, the type it is made of.
+    """A table as CREATE TABLE declares it: its own columns, its parents, and its type.
 
-    A composite type is described the same way, so that a table made ``OF`` it gets its columns. ``sequences``: those of
-    its serial and identity columns, by the names that the server gives them.
+    A composite type is described in the same way, so that a table ``OF`` it gets its columns. ``sequences``: those of
+    its serial and identity columns, with the names that the server chooses.
     """
 
     relation: Relation
@@ -187,7 +189,7 @@ class SequencePosition:
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key that ALTER TABLE adds: columns of ``table`` that refer to ``references``."""
+    """A foreign key that ALTER TABLE adds: columns of ``table`` that reference ``references``."""
 
     table: Relation
     columns: tuple[str, ...]
@@ -205,7 +207,7 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class Extension:
-    """A CREATE EXTENSION; or a CREATE LANGUAGE without a handler (``as_language``), which servers take for one."""
+    """A CREATE EXTENSION; or a CREATE LANGUAGE without a handler (``as_language``), which servers treat as one."""
 
     name: str
     schema: str | None
@@ -215,7 +217,7 @@ class Extension:
 
 @dataclass(frozen=True, slots=True)
 class LargeObjectCall:
-    """``lo_create``, ``lo_open``, ``lowrite`` or ``lo_close``, with the OID or the bytes where it has them."""
+    """``lo_create``, ``lo_open``, ``lowrite`` or ``lo_close``, with its OID or bytes, if any."""
 
     function: str
     oid: int | None = None
@@ -224,7 +226,7 @@ class LargeObjectCall:
 
 @dataclass(frozen=True, slots=True)
 class CopyTarget:
-    """A ``COPY … FROM stdin``: ``columns`` is None where the statement has no list, ``form`` without options."""
+    """A ``COPY … FROM stdin``: ``columns`` is None without a column list, ``form`` is None without options."""
 
     relation: Relation
     columns: tuple[str, ...] | None
@@ -233,7 +235,7 @@ class CopyTarget:
 
 @dataclass(frozen=True, slots=True)
 class InsertTarget:
-    """An ``INSERT … VALUES``: ``columns`` is the length of its list, None without one; ``rows`` are the number of
+    """An ``INSERT … VALUES``: ``columns`` is the length of its list, None without one; ``rows`` has the number of
     values of each row and the byte of the statement at which they begin.
     """
 
@@ -268,15 +270,15 @@ Detail = (
 
 @dataclass(frozen=True, slots=True)
 class Command:
-    """A statement that was understood.
+    """A classified statement.
 
-    ``relations``: those that it names, the one it is about first; what it locks is among them. ``optional_sqlstates``:
-    server errors that a restore records and passes over. ``reason`` goes with SKIP and REFUSE and reads after
-    "line 7 " (``names a role, …``); it never quotes values. ``roles``: those it needs. ``revoked_from``: a role
-    whose absence makes a REVOKE empty. ``dummy``: a view all of whose columns are NULL, which pg_dump writes to break a
-    circle. ``not_sql_at``: the character at which it stops to be SQL. ``reads``: what a view shows; ``writes``: what a
-    rule, or a function whose body is part of the command, changes. ``code``: the kinds of what it makes that
-    can run as code.
+    ``relations``: the relations that it names, its main object first; those that it locks are included.
+    ``optional_sqlstates``: server errors that a restore records and ignores. ``reason`` belongs to SKIP and REFUSE, and
+    completes "line 7 " (``names a role, …``); it never quotes values. ``roles``: the roles that it needs.
+    ``revoked_from``: roles without which a REVOKE has no effect. ``dummy``: a view with only NULL columns, which
+    pg_dump writes to break a dependency cycle. ``not_sql_at``: the character at which the syntax error is. ``reads``:
+    relations that a view reads; ``writes``: relations that a rule, or a function with its body in the command, changes.
+    ``code``: the kinds of created objects that can run as code.
     """
 
     statement: Statement | CopyStart | MetaCommand
@@ -302,25 +304,25 @@ _CONNECT = re.compile(
 )
 # Database ("-": the same), role, host, port.
 _AS_ROLE = re.compile(r'(-|"[^"]+"|[\w.-]+)(?:\s+[\w.-]+){1,3}\Z')
-# They print, or set variables of psql; a backquote in one would start a program.
+# Commands that print or set variables of psql; a backquote in one would start a program.
 _PRINTING = "a echo elif else endif errverbose if pset qecho set t timing unset warn x"
 _HARMLESS = frozenset(_PRINTING.split())
 _ENCODING = re.compile(r"[A-Za-z0-9_-]{1,30}\Z")
 
 
 def understand_psql(token: MetaCommand) -> Command:
-    r"""A psql command of a dump. ``\restrict`` and its like do nothing; every other one is refused, never run.
+    r"""Classify a psql command of a dump. Commands such as ``\restrict`` have no effect here; all others are refused.
 
-    ``token.text`` is the whole line from the backslash on.
+    ``token.text`` is the rest of the line from the backslash.
     """
     name, _, rest = token.text.decode("utf-8", "replace").rstrip("\r").partition(" ")
     argument = rest.strip()
     if name in (r"\connect", r"\c", r"\encoding"):
-        argument = argument.rstrip("; \t")  # psql takes no notice of them
+        argument = argument.rstrip("; \t")  # psql ignores these
     if name in (r"\restrict", r"\unrestrict"):
         if _KEY.match(argument):
             return _psql(token, name, argument)
-        return _refused_psql(token, f'has a "{name}" whose key is not one, which is an attack on psql')
+        return _refused_psql(token, f'has a "{name}" with an invalid key, which is an attack on psql')
     if name in (r"\connect", r"\c"):
         found = _CONNECT.match(argument)
         if found:

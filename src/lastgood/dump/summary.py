@@ -1,4 +1,4 @@
-"""What a dump is, apart from its rows: where it comes from, what it holds, and what it needs."""
+"""The properties of a dump without its rows: its origin, contents and requirements."""
 
 from __future__ import annotations
 
@@ -22,14 +22,14 @@ from lastgood.dump.statements import (
     TableDefinition,
 )
 
-# Every database has these, made by the server: a dump that names them makes nothing.
+# Every database has these from the server: a dump that names them creates nothing.
 BUILT_IN_EXTENSIONS = frozenset({"plpgsql"})
 _AFFECTED = {13: 22, 14: 19, 15: 14, 16: 10, 17: 6}
 
 
 @dataclass(frozen=True, slots=True)
 class Skipped:
-    """A statement that a restore leaves out, and why; ``reason`` reads after "line 7 "."""
+    """A statement that a restore leaves out, and why; ``reason`` completes "line 7 "."""
 
     line: int
     kind: Kind
@@ -38,20 +38,19 @@ class Skipped:
 
 @dataclass(slots=True)
 class DumpSummary:
-    """What was learnt by reading a dump to its end.
+    """The result of reading a dump to its end.
 
     ``server_version`` is that of the dumped server, ``pg_dump_version`` that of the program; ``started_on`` the text of
-    its comment (``pg_dump -v`` only). ``database`` is the dumped database's name where the dump has it; ``databases``
-    all that a cluster dump holds. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
-    pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are what the
-    target server must have; ``named_roles`` has the kinds of commands that need each role, ``revoked_from`` the roles
-    from which something is only revoked. ``with_heading``: tables under a heading of pg_dump's. ``plain_types``: enums,
-    whose text depends on nothing. ``created`` is every object that is made, once, in the dump's order. ``script`` is
-    what a restore runs. ``code``: what can run as code while it is restored, how many of each kind. ``cautions``: signs
-    that the file was cut or changed, in sentences without a full stop. ``rows_without_table``: tables of which a set of
-    files has rows that were left out since none of the files makes the table. ``rows_for_extensions``: tables and
-    sequences that no file makes, but perhaps one of the extensions that the files make: whether they are there is known
-    when these are.
+    its comment (``pg_dump -v`` only). ``database`` is the dumped database's name if the dump has it; ``databases``: all
+    databases of a cluster dump. ``encoding`` is PostgreSQL's name of the dump's encoding. ``marked``: it carries
+    pg_dump's own header and footer. ``roles``, ``tablespaces``, ``access_methods`` and ``extensions`` are required on
+    the target server; ``named_roles`` has the kinds of commands that need each role, ``revoked_from`` the roles that
+    occur only in REVOKE. ``with_heading``: tables under a heading of pg_dump. ``plain_types``: enums, whose text
+    depends on no setting. ``created``: every created object, once, in the dump's order. ``script`` is what a restore
+    runs. ``code``: the number of objects of each kind that can run as code during a restore. ``cautions``: signs that
+    the file was truncated or changed, in sentences without a full stop. ``rows_without_table``: tables whose rows were
+    left out because none of a set of files creates the table. ``rows_for_extensions``: tables and sequences that no
+    file creates, but possibly one of the extensions: whether they exist is known after the extensions were created.
     """
 
     server_version: str | None = None
@@ -101,27 +100,27 @@ class DumpSummary:
 
     @property
     def roles(self) -> frozenset[str]:
-        """Every role that some command needs."""
+        """All roles that commands need."""
         return frozenset(self.named_roles)
 
     @property
     def names_can_break_out(self) -> bool:
-        """Whether its pg_dump is one that lets a line end in a name break out of a comment (CVE-2025-8715)."""
+        """Whether its version of pg_dump lets a line end in a name break out of a comment (CVE-2025-8715)."""
         found = re.match(r"(\d+)\.(\d+)", self.pg_dump_version or "")
         return found is not None and int(found[1]) >= 11 and int(found[2]) < _AFFECTED.get(int(found[1]), 0)
 
     @property
     def remarks(self) -> list[str]:
-        """What was passed over and is not pg_dump's, in sentences without a full stop."""
+        """Skipped commands that pg_dump does not write, in sentences without a full stop."""
         upkeep = [each for each in self.skipped if each.kind is Kind.UPKEEP]
         if not upkeep:
             return []
         more = f", and {len(upkeep) - 1} more such commands follow" if len(upkeep) > 1 else ""
-        return [f"line {upkeep[0].line} {upkeep[0].reason} and was passed over{more}"]
+        return [f"line {upkeep[0].line} {upkeep[0].reason} and was skipped{more}"]
 
     @property
     def tables_without_section(self) -> tuple[Relation, ...]:
-        """Tables that get no rows; partitioned tables and foreign tables carry none, and so are not among them."""
+        """Tables that get no rows; without partitioned and foreign tables, which have no rows of their own."""
         return tuple(
             relation
             for relation, definition in self.tables.items()
@@ -130,19 +129,19 @@ class DumpSummary:
 
     @property
     def tables_without_data(self) -> tuple[Relation, ...]:
-        """Those of them that the dump does not mark as empty: pg_dump writes a section, or the heading of one, for each
-        table whose rows it dumps, other programs do not. None for a file without any data."""
-        told = self.with_heading if self.has_data else self.tables
-        return tuple(relation for relation in self.tables_without_section if relation in told)
+        """The tables whose rows were not dumped: pg_dump writes a section, or its heading, for each table whose rows it
+        dumps; other programs do not. In a file without any data, all tables."""
+        expected = self.with_heading if self.has_data else self.tables
+        return tuple(relation for relation in self.tables_without_section if relation in expected)
 
     @property
     def makes_extensions(self) -> bool:
-        """Whether it makes extensions, which may bring tables along that the dump does not make itself."""
+        """Whether it creates extensions, which may have tables that the dump itself does not create."""
         return bool(self.extensions.keys() - BUILT_IN_EXTENSIONS)
 
     @property
     def keys_before_rows(self) -> bool:
-        """Whether the server may not have looked at every foreign key: made before its rows were, or passed over."""
+        """Whether the server may not check every foreign key: created before its rows, or disabled."""
         seen = False
         for item in self.script.items:
             if isinstance(item, Step):
@@ -152,7 +151,7 @@ class DumpSummary:
         return self.replica_role
 
     def columns_of(self, relation: Relation) -> tuple[Column, ...] | None:
-        """A table's columns in the server's order, inherited ones first; None when the dump does not make it."""
+        """A table's columns in the server's order, inherited ones first; None if the dump does not create it."""
         definition = self.tables.get(relation)
         if definition is None:
             return None
@@ -173,8 +172,8 @@ class DumpSummary:
         self.revoked_from.update(command.revoked_from)
 
     def declared_columns(self, relation: Relation) -> tuple[str, ...]:
-        """The names of a table's columns as far as the dump declares them: without those that it inherits from a table
-        of an extension, or has of such a type."""
+        """The names of a table's columns that the dump declares: without those from a parent or type that belongs to an
+        extension."""
         definition = self.tables.get(relation)
         if definition is None or (definition.of_type is not None and definition.of_type not in self.tables):
             return ()
@@ -183,13 +182,13 @@ class DumpSummary:
         return tuple(dict.fromkeys([*found, *of_type, *(column.name for column in definition.columns)]))
 
     def note_command(self, command: Command) -> None:
-        """Learns from a command that will run."""
+        """Record a command that will run."""
         self.note_roles(command)
         self.code.update(command.code)
         self.created.update(dict.fromkeys(command.creates))
         self.has_schema = self.has_schema or bool(command.creates)
         self.has_post_data = self.has_post_data or command.kind in POST_DATA
-        # With --use-set-session-authorization objects are made by their owners.
+        # With --use-set-session-authorization objects are created by their owners.
         self.has_owners = self.has_owners or command.kind is Kind.OWNER or bool(self._made_as and command.creates)
         self.has_acls = self.has_acls or command.kind in (Kind.GRANT, Kind.DEFAULT_PRIVILEGES)
         match command.detail:

@@ -1,4 +1,4 @@
-"""What belongs to PostgreSQL itself: its schemas, and the relations that a name without a schema means first."""
+"""PostgreSQL's own schemas, and the system relations to which an unqualified name refers first."""
 
 from __future__ import annotations
 

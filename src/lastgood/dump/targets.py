@@ -1,7 +1,7 @@
-"""What a dump's rows may go into: tables of its own or of extensions, and nothing that passes them on.
+"""The permitted targets of a dump's rows: its own tables or those of extensions, but no relation that forwards them.
 
-Rows for a view change whatever the view shows, which may be a system catalogue; rows for a foreign table are written to
-another server. pg_dump writes neither, but for ``--include-foreign-data``.
+Rows for a view change its underlying relation, which may be a system catalogue; rows for a foreign table are written to
+another server. pg_dump writes neither, except with ``--include-foreign-data``.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from lastgood.errors import Unsafe
 
 
 class RowTargets:
-    """Of one dump. Both methods raise Unsafe."""
+    """The targets of one dump. Both methods raise Unsafe."""
 
     def __init__(self) -> None:
         self._filled: set[Relation] = set()
@@ -33,7 +33,7 @@ class RowTargets:
             if any(system.is_system_schema(each.schema) or each in self._over_catalogues for each in command.reads):
                 self._over_catalogues.add(view)
             if view in self._filled:
-                raise _unsafe(statement, f"makes a view of {shown(view)}, for which the dump has rows")
+                raise _unsafe(statement, f"creates {shown(view)} as a view, but the dump has rows for it")
         elif isinstance(command.detail, TableDefinition) and command.kind in (Kind.TABLE, Kind.FOREIGN_TABLE):
             if command.detail.foreign:
                 self._foreign.add(command.detail.relation)
@@ -56,7 +56,7 @@ class RowTargets:
                 known.add(after)
 
     def check(self, relation: Relation, definition: TableDefinition | None, at: Statement | CopyStart) -> None:
-        """Rows for ``relation``, of which the dump has this ``definition``, begin here."""
+        """Check ``relation``, with this ``definition`` in the dump, as the target of rows that begin at ``at``."""
         self._filled.add(relation)
         if system.is_system_schema(relation.schema):
             raise _unsafe(at, f'changes "{shown(relation)}", which belongs to PostgreSQL itself')

@@ -1,8 +1,8 @@
-"""The table of contents of pg_dump's archives: which tables' rows are where.
+"""The table of contents of pg_dump's archives, with the positions of each table's rows.
 
-The format is that of PostgreSQL's pg_backup_archiver.c (``ReadHead``, ``ReadToc``) and, for what each entry ends with,
-pg_backup_custom.c, pg_backup_directory.c and pg_backup_tar.c (``_ReadExtraToc``). It is read as data from outside: no
-length in it is believed before the file is known to be that long, and what is not needed is not kept.
+The format is that of PostgreSQL's pg_backup_archiver.c (``ReadHead``, ``ReadToc``) and, for the end of each entry,
+pg_backup_custom.c, pg_backup_directory.c and pg_backup_tar.c (``_ReadExtraToc``). It is untrusted: each length is
+checked against the file's size, and unneeded data is not kept.
 """
 
 from __future__ import annotations
@@ -16,29 +16,29 @@ from lastgood.dump.names import Relation, shown
 from lastgood.errors import BadPoint, Corrupt, Incomplete
 
 VERSIONS = ((1, 14), (1, 15), (1, 16))
-"""The archive versions that are understood: those of pg_dump 12 to 15, 16, and 17 and 18."""
+"""The supported archive versions: those of pg_dump 12 to 15, 16, and 17 and 18."""
 
 TABLE_DATA, LARGE_OBJECTS = b"TABLE DATA", b"BLOBS"
-"""What entries with data are."""
+"""The types of entries with data."""
 
 INTEGER = 5
-"""So many bytes is an integer long: a sign, and four bytes, the lowest first."""
+"""The size of an integer in bytes: a sign, and four bytes, the lowest first."""
 
 # A COPY command names at most 1600 columns of 63 bytes; the longest tag is a function's, with 100 arguments.
 _LONGEST = 1 << 20
 _CUSTOM, _TAR = 1, 3
 _NOT_SET, _SET, _NO_DATA = 1, 2, 3
 _ANOTHER = "Choose another restore point."
-_CUT_OFF = "The file was cut off, or its maker was stopped: choose another restore point."
+_CUT_OFF = "The file is truncated, or pg_dump was interrupted: choose another restore point."
 
 
 @dataclass(frozen=True, slots=True)
 class TocEntry:
-    """An entry that has data.
+    """An entry with data.
 
-    ``copy`` is the command that goes before the rows, as in the archive; empty when they are INSERT commands. Of a
-    custom archive ``offset`` is the byte at which the data begins, None when its maker could not go back to note it. Of
-    a directory or tar ``file`` names the file or member, without what a compression adds to it.
+    ``copy`` is the command before the rows, as in the archive; empty for INSERT commands. ``offset`` is the start of
+    the data in a custom archive, None if pg_dump could not seek back to record it. ``file`` is the file or member in a
+    directory or tar, without a suffix for compression.
     """
 
     dump_id: int
@@ -57,10 +57,10 @@ class TocEntry:
 
 
 def entries_with_data(file: BinaryIO, name: str, end: int) -> Iterator[TocEntry]:
-    """The entries that have data, in their order, of the table of contents that begins where ``file`` stands.
+    """The entries with data, in their order, of the table of contents that begins at the position of ``file``.
 
-    ``end`` is the byte of the file at which it ends at the latest, ``name`` is for messages. Raises Incomplete,
-    Corrupt, or BadPoint for versions that are not understood.
+    ``end`` is the latest possible end of it in the file, ``name`` is for messages. Raises Incomplete, Corrupt, or
+    BadPoint for unsupported versions.
     """
     contents = _Contents(file, name, end)
     contents.read_header()
@@ -87,23 +87,23 @@ class _Contents:
         self._version = (major, minor)
         if self._version not in VERSIONS:
             raise BadPoint(
-                f'cannot read "{self._name}": it is an archive of version {major}.{minor}, which is not known here',
+                f'cannot read "{self._name}": archive version {major}.{minor} is not supported',
                 hint=_ANOTHER,
             )
         if integer_bytes != INTEGER - 1 or self._offset_bytes not in (4, 8) or form not in (_CUSTOM, _TAR):
             raise self._corrupt("its header is not one that pg_dump writes")
         self._custom = form == _CUSTOM
         if self._version >= (1, 15):
-            self._bytes(1)  # how the data is compressed
+            self._bytes(1)  # the compression of the data
         else:
             self.integer()
-        for _ in range(7):  # when it was made
+        for _ in range(7):  # the time of the dump
             self.integer()
         for _ in range(3):  # the database, the server's version, pg_dump's version
             self._skip()
 
     def entry(self) -> TocEntry | None:
-        """The next entry, or None when it has no data."""
+        """Read the next entry; None if it has no data."""
         dump_id = self.integer()
         if dump_id <= 0:
             raise self._corrupt(f"an entry has the number {dump_id}")
@@ -115,7 +115,7 @@ class _Contents:
         section = self.integer()
         if has_data not in (0, 1) or not 1 <= section <= 4:
             raise self._corrupt(f"entry {dump_id} is not one that pg_dump writes")
-        self._skip()  # the commands that make it and drop it
+        self._skip()  # the commands that create and drop it
         self._skip()
         copy = self._text()
         namespace = self._text()
@@ -124,13 +124,13 @@ class _Contents:
         if self._version >= (1, 16):
             self.integer()  # relkind
         self._skip()  # owner
-        self._skip()  # WITH OIDS, once
-        while self._skip():  # what it depends on
+        self._skip()  # formerly WITH OIDS
+        while self._skip():  # its dependencies
             pass
         state, offset = self._offset() if self._custom else (_SET, None)
         file = b"" if self._custom else self._text()
         if bool(has_data) != (state != _NO_DATA if self._custom else bool(file)):
-            raise self._corrupt(f"entry {dump_id} does not say clearly whether it has data")
+            raise self._corrupt(f"entry {dump_id} is inconsistent about whether it has data")
         if not has_data:
             return None
         if file and desc == TABLE_DATA and file != b"%d.dat" % dump_id:
@@ -138,9 +138,9 @@ class _Contents:
         return TocEntry(dump_id, desc, tag, namespace, copy, offset, file.decode("ascii", "backslashreplace"))
 
     def check_end(self) -> None:
-        """Nothing may follow the last entry, where the table of contents is a file or member of its own."""
+        """Check that nothing follows the last entry, if the table of contents is a file or member of its own."""
         if not self._custom and self._file.tell() != self._end:
-            raise self._corrupt("more follows its last entry")
+            raise self._corrupt("other data follows its last entry")
 
     def integer(self) -> int:
         """``ReadInt``."""
@@ -149,14 +149,14 @@ class _Contents:
         return -value if data[0] else value
 
     def _text(self) -> bytes:
-        """``ReadStr``; of nothing and of an empty text alike."""
+        """``ReadStr``; empty for NULL, too."""
         length = self._length()
         if length > _LONGEST:
             raise self._corrupt(f"it has a name or COPY command of {length} bytes")
         return self._bytes(max(length, 0))
 
     def _skip(self) -> bool:
-        """Passes over a text; False if it is none (``NULL``)."""
+        """Skip a text; False if it is ``NULL``."""
         length = self._length()
         if length > _LONGEST:
             self._file.seek(length, os.SEEK_CUR)
@@ -174,7 +174,7 @@ class _Contents:
         """``ReadOffset``."""
         state, *data = self._bytes(1 + self._offset_bytes)
         if state not in (_NOT_SET, _SET, _NO_DATA):
-            raise self._corrupt("an entry says in no known way where its data is")
+            raise self._corrupt("an entry has an unknown state of its data position")
         return state, int.from_bytes(data, "little") if state == _SET else None
 
     def _bytes(self, count: int) -> bytes:

@@ -1,4 +1,4 @@
-"""What the lexer makes of a dump's bytes. Everything is bytes: a dump is never decoded as a whole."""
+"""The lexer's tokens. All texts are bytes: a dump is never decoded as a whole."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Statement:
-    """One SQL command: its text without surrounding white space, comments before it, and the semicolon.
+    """An SQL command: its text without surrounding white space, preceding comments, and the semicolon.
 
     ``offset`` (bytes from 0, decompressed) and ``line`` (from 1) are those of its first byte.
     """
@@ -46,7 +46,7 @@ class CopyStart:
 
 @dataclass(frozen=True, slots=True)
 class CopyData:
-    r"""Whole rows of a COPY block, each with its line end; never the ``\.`` line. ``rows`` of them.
+    r"""Whole rows of a COPY block, each with its line end, without the ``\.`` line; ``rows`` is their number.
 
     ``offset`` and ``line`` are those of the first row.
     """
@@ -59,7 +59,7 @@ class CopyData:
 
 @dataclass(frozen=True, slots=True)
 class CopyPart:
-    """A part of one row that is too long to be held; the ``last`` one has the line end. ``line`` is the row's."""
+    """A part of a row that is too long for memory; the ``last`` part has the line end. ``line`` is the row's."""
 
     data: bytes
     last: bool
@@ -69,8 +69,8 @@ class CopyPart:
 
 @dataclass(frozen=True, slots=True)
 class CopySpan:
-    """The same, passed over: ``size`` bytes, ``rows`` of them; only the first is given, without its line end;
-    of a row that is too long to be held, nothing."""
+    """Skipped rows of a COPY block: ``size`` bytes, ``rows`` of them; only the ``first`` row is included, without its
+    line end; it is empty for a row that is too long for memory."""
 
     first: bytes
     size: int
@@ -81,7 +81,7 @@ class CopySpan:
 
 @dataclass(frozen=True, slots=True)
 class CopyEnd:
-    r"""The ``\.`` line was read."""
+    r"""The ``\.`` line."""
 
     offset: int
     line: int
@@ -89,8 +89,8 @@ class CopyEnd:
 
 @dataclass(frozen=True, slots=True)
 class Noise:
-    """What is no part of a dump and stands between its commands: a line that is a message of pg_dump, a byte order
-    mark between two texts, and behind the end any line that is not SQL. Line end not included.
+    """Text between commands that is not part of a dump: a message of pg_dump, a byte order mark between two texts, and
+    after the end any line that is not SQL. The line end is not included.
     """
 
     text: bytes

@@ -1,4 +1,4 @@
-"""The part of a text that is being read: bytes that come in portions, counted by line and offset."""
+"""The current part of a text: bytes that arrive in portions, with line and offset."""
 
 from __future__ import annotations
 
@@ -7,17 +7,17 @@ from collections.abc import Callable, Iterable, Iterator
 from lastgood.errors import Corrupt
 
 PORTION = 1 << 18
-"""The text is taken in portions of at least this many bytes and less than twice as many; the last may be shorter."""
+"""The text is read in portions of at least this many bytes and less than twice as many; the last may be shorter."""
 
 LONGEST = 1 << 28
-"""So many bytes may one command or comment have: it is held as a whole. (Rows may be longer, see lexer.py.)"""
+"""The maximum size of a command or comment, which is kept in memory as a whole. (Rows may be longer, see lexer.py.)"""
 
 _BYTE_ORDER_MARKS = (b"\xff\xfe", b"\xfe\xff")
 _SHOWN_BEHIND_NUL = 16
 
 
 def _portions(chunks: Iterable[bytes]) -> Iterator[bytes]:
-    """A regular expression's memory grows with what it is let loose on."""
+    """Split chunks, because the memory of a regular expression grows with its input."""
     return (
         chunk[at : at + PORTION] if len(chunk) > PORTION else chunk
         for chunk in chunks
@@ -26,11 +26,11 @@ def _portions(chunks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 class Window:
-    """``buffer`` holds the text from offset ``base`` on. ``start`` is the first byte that is still needed and ``pos``
-    the first that was not looked at yet, both as indexes of ``buffer``; ``more`` may move them.
+    """A window on a text. ``buffer`` has the text from offset ``base``. ``start`` is the first byte that is still
+    needed and ``pos`` the first unprocessed one, both as indexes of ``buffer``; ``more`` may move them.
 
-    The text ends at a NUL byte, if it has one: ``found_nul()`` is the error to raise there. ``limit``: so many bytes
-    may be needed at once; more raises Corrupt.
+    The text ends at a NUL byte, if it has one: ``found_nul()`` is the error to raise there. ``limit``: the maximum
+    number of needed bytes; more raises Corrupt.
     """
 
     limit = LONGEST
@@ -47,7 +47,7 @@ class Window:
         self._counted = 0  # the index up to which line ends are counted in _line
 
     def more(self) -> bool:
-        """Appends a portion, or all that is left, and forgets what lies before ``start``. False at the end."""
+        """Append a portion, or the rest, and discard the text before ``start``. False at the end."""
         if self._ended:
             return False
         if self.start:
@@ -59,8 +59,9 @@ class Window:
         before = len(self.buffer)
         if before > self.limit:
             raise Corrupt(
-                f"cannot read the dump: what begins on line {self.line()} has no end within {self.limit} bytes",
-                hint="If it is one INSERT with a very large value, make the dump again without --inserts.",
+                f"cannot read the dump: the command or comment that begins on line {self.line()} exceeds "
+                f"{self.limit} bytes",
+                hint="If it is an INSERT with a very large value, make the dump again without --inserts.",
                 line=self.line(),
                 offset=self.base,
             )
@@ -92,20 +93,20 @@ class Window:
             return bytes(view[start:end])
 
     def line(self) -> int:
-        """The number of the line, from 1, in which ``start`` lies."""
+        """The number of the line, from 1, that contains ``start``."""
         if self.start > self._counted:
             self._line += self.buffer.count(b"\n", self._counted, self.start)
             self._counted = self.start
         return self._line
 
     def advance(self, start: int, lines: int) -> None:
-        """Sets ``start`` further on, where the caller has counted the line ends in between."""
+        """Move ``start`` forward; the caller has counted the line ends in between."""
         self._line = self.line() + lines
         self._counted = self.start = start
 
     def jump(self, offset: int, lines: int, chunks: Callable[[int], Iterable[bytes]]) -> None:
-        """Set ``start`` and ``pos`` to a byte further on, before which lie so many line ends. ``chunks`` gives the text
-        from an offset on, where it lies beyond the buffer."""
+        """Move ``start`` and ``pos`` forward to ``offset``, over ``lines`` line ends. ``chunks`` returns the text from
+        an offset, if that is beyond the buffer."""
         if offset < self.base + len(self.buffer):
             self.advance(offset - self.base, lines)
             self.pos = self.start
@@ -118,7 +119,7 @@ class Window:
         self.more()
 
     def line_of(self, offset: int) -> int:
-        """The number of the line in which a byte behind ``start`` lies."""
+        """The number of the line of a byte after ``start``."""
         return self.line() + self.buffer.count(b"\n", self.start, offset - self.base)
 
     @property
@@ -127,7 +128,7 @@ class Window:
         return self._behind_nul is not None
 
     def found_nul(self) -> Corrupt:
-        """The error for the NUL byte, with the likeliest reason."""
+        """The error for the NUL byte, with the most likely reason."""
         assert self._behind_nul is not None
         offset = self.base + len(self.buffer)
         line = self.line_of(offset)
@@ -135,12 +136,12 @@ class Window:
         marked = self.base == 0 and self.buffer.startswith(_BYTE_ORDER_MARKS)
         every_other = not any(self._behind_nul[::2]) and len(self._behind_nul) > 1 and all(self._behind_nul[1::2])
         if marked or (offset < 2 and every_other):
-            why = f"it is UTF-16 text, as PowerShell's > writes it, which no dump is (NUL byte in {where})"
+            why = f"it is UTF-16 text, as PowerShell's > writes it; no dump has that encoding (NUL byte in {where})"
             hint = 'Convert a copy with "iconv -f UTF-16 -t UTF-8", or choose another restore point.'
         elif not any(self._behind_nul):
-            why = f"it holds NUL bytes from {where} on, as a file does whose end was never written"
+            why = f"it has NUL bytes from {where}, which is typical of a file whose end was never written"
             hint = "Choose another restore point."
         else:
-            why = f"it holds a NUL byte in {where}, which no dump does"
+            why = f"it has a NUL byte in {where}, which no dump contains"
             hint = "The file is damaged, or not a plain dump: choose another restore point."
         return Corrupt(f"cannot read the dump: {why}", hint=hint, line=line, offset=offset)

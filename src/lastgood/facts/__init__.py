@@ -1,6 +1,6 @@
-"""What a restore point or a database contains, exactly, and how two such accounts differ.
+"""Facts: the exact content of a restore point or a database, and the differences between two sets of facts.
 
-Facts are made from a dump without restoring it (``of_dump``) and from a database (``of_database``), under the same
+Facts are read from a dump without restoring it (``of_dump``) and from a database (``of_database``), under the same
 rules, so that equal facts mean equal content. They are data: frozen, and stored as JSON in manifests and journals.
 """
 
@@ -15,10 +15,10 @@ from lastgood.text import units
 
 
 class DigestRules(Frozen):
-    """Under which settings row text was made. Digests are comparable only when these are equal.
+    """The settings under which the text of rows was written. Digests are comparable only when these are equal.
 
-    ``time_zone`` is None where a dump made elsewhere does not record it; ``server_major`` wrote the text.
-    ``definitions`` is the version of the rules for digests of definitions.
+    ``time_zone`` is None where a foreign dump does not record it; ``server_major`` wrote the text. ``definitions`` is
+    the version of the rules for digests of definitions.
     """
 
     version: int = 1
@@ -29,7 +29,7 @@ class DigestRules(Frozen):
 
 
 class CountedTable(Protocol):
-    """A table's rows and content, whichever document tells them: facts, a comparison, a report."""
+    """A table's rows and content, from any document: facts, a comparison, a report."""
 
     @property
     def schema_name(self) -> str: ...
@@ -45,11 +45,10 @@ class TableFacts(Frozen):
     """One relation that carries rows of its own: an ordinary table, a leaf partition, or a partition root through
     which a dump loads its leaves.
 
-    ``digest``: 32 hex digits, the sum modulo 2^128 of the XXH3-128 of each line of the COPY text output of
-    ``columns`` (line end not included); None when the dump's rows can't be put into that form (``why_no_digest``).
-    ``newest``: column name → greatest time stamp as COPY text, for columns of a time stamp or date type.
-    ``zoned``: the text of the rows depends on the time zone (a column is or contains a timestamptz); True also where
-    that is not known.
+    ``digest``: 32 hex digits, the sum modulo 2^128 of the XXH3-128 of each line of the COPY text output of ``columns``
+    (line end not included); None if the dump's rows can't be converted to that form (``why_no_digest``). ``newest``:
+    column name → greatest time stamp as COPY text, for columns of a time stamp or date type. ``zoned``: the text of the
+    rows depends on the time zone (a column is or contains a timestamptz); True also where that is unknown.
     """
 
     schema_name: str
@@ -63,7 +62,7 @@ class TableFacts(Frozen):
 
 
 class SequenceFacts(Frozen):
-    """A sequence's position, as ``setval`` takes it."""
+    """A sequence's position, in the form of ``setval``."""
 
     schema_name: str
     name: str
@@ -72,7 +71,7 @@ class SequenceFacts(Frozen):
 
 
 class LargeObjectFacts(Frozen):
-    """All large objects together: how many, and a digest over (OID, content)."""
+    """All large objects together: their number, and a digest over (OID, content)."""
 
     count: int = 0
     digest: str = "0" * 32
@@ -80,7 +79,7 @@ class LargeObjectFacts(Frozen):
 
 class ExtensionFacts(Frozen):
     """An extension; ``version`` is None where a dump does not record it. ``as_language``: a dump names it as a language
-    without a handler, which servers since 13 take for an extension.
+    without a handler, which servers since 13 treat as an extension.
     """
 
     name: str
@@ -89,8 +88,8 @@ class ExtensionFacts(Frozen):
 
 
 class LanguageFacts(Frozen):
-    """A language that belongs to no extension and whose functions are the server's own, so that pg_dump writes its name
-    alone. Functions are (schema, name).
+    """A language that belongs to no extension and whose functions are built in, so that pg_dump writes only its name.
+    Functions are (schema, name).
     """
 
     name: str
@@ -101,7 +100,8 @@ class LanguageFacts(Frozen):
 
 
 class MigrationFacts(Frozen):
-    """What the migration tool's own table says: its qualified name, the newest version, how many are applied."""
+    """The content of the migration tool's own table: its qualified name, the newest version, the number of applied
+    migrations."""
 
     tool: str
     table: str
@@ -111,8 +111,8 @@ class MigrationFacts(Frozen):
 
 class ObjectFacts(Frozen):
     """A schema object. ``kind`` uses PostgreSQL's words in lower case (``table``, ``materialized view``, ``index``,
-    ``foreign key``, ``check constraint``, ``policy`` …); ``identity`` is what ``pg_identify_object`` would call
-    it, or as near as a dump tells; ``digest`` (32 hex digits) covers its definition, None from a dump.
+    ``foreign key``, ``check constraint``, ``policy`` …); ``identity`` is the name from ``pg_identify_object``, or as
+    close to it as a dump allows; ``digest`` (32 hex digits) covers its definition, None from a dump.
     """
 
     kind: str
@@ -121,13 +121,13 @@ class ObjectFacts(Frozen):
 
 
 class Facts(Frozen):
-    """Everything known of a restore point's or a database's content.
+    """All known facts of a restore point's or a database's content.
 
-    ``origin`` is ``dump`` or ``database``; ``database`` the name of the database it was taken from, when known.
-    ``server_version`` is the dumped server's. ``object_counts`` has a number for each kind that was counted.
-    ``zone_samples``: time stamps as a dump writes them, at least one for each offset of each table, by which the time
-    zone that it was made in is recognised. ``not_recorded``: tables and sequences that a dump makes without saying
-    what they hold, by their names; the numbers that stand here are those of a database restored from it.
+    ``origin`` is ``dump`` or ``database``; ``database`` the name of the source database, if known. ``server_version``
+    is the dumped server's. ``object_counts`` has a number for each kind that was counted. ``zone_samples``: time stamps
+    as a dump writes them, at least one for each offset of each table, from which the dump's time zone is recognized.
+    ``not_recorded``: names of tables and sequences that a dump creates without their content; the numbers here are
+    those of a database restored from it.
     """
 
     origin: str
@@ -151,13 +151,14 @@ class Facts(Frozen):
         return sum(table.rows for table in self.tables)
 
     @property
-    def said(self) -> str:
+    def summary(self) -> str:
         """``1,200 rows in 1 table``."""
         return f"{units.counted(self.rows, 'row')} in {units.counted(len(self.tables), 'table')}"
 
 
 class Difference(Frozen):
-    """One thing in which two accounts differ: ``what`` names it, ``expected`` and ``found`` are short texts."""
+    """One difference between two sets of facts: ``what`` names the object, ``expected`` and ``found`` are short
+    texts."""
 
     kind: str
     what: str

@@ -1,4 +1,4 @@
-"""How two accounts of content differ; and what could not be compared, in words."""
+"""Comparison of two sets of facts: their differences, and what could not be compared, in words."""
 
 from __future__ import annotations
 
@@ -36,8 +36,8 @@ class TableComparison(Frozen):
 
 
 class Comparison(Frozen):
-    """``differences`` is empty when all that was compared is equal. ``tables`` has one entry for each expected table,
-    in its order. ``not_compared`` says what was left out and why, a sentence each.
+    """``differences`` is empty if all compared facts are equal. ``tables`` has one entry for each expected table, in
+    its order. ``not_compared``: omissions and their reasons, a sentence each.
     """
 
     differences: tuple[Difference, ...]
@@ -46,19 +46,20 @@ class Comparison(Frozen):
 
     @property
     def equal(self) -> bool:
-        """Is everything that was compared equal?"""
+        """Whether all compared facts are equal."""
         return not self.differences
 
     @property
     def exact(self) -> bool:
-        """Is everything equal, the content of each table included?"""
+        """Whether all facts are equal, including the content of each table."""
         return self.equal and all(table.equal for table in self.tables)
 
 
 def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -> Comparison:
-    """Compares what both sides know. Kinds of differences: ``table``, ``columns``, ``rows``, ``content``, ``newest``,
-    ``sequence``, ``large objects``, ``extension``, ``migration``, ``object`` (only on one side, or their number),
-    ``definition`` (the same object, defined otherwise). ``same``: tables whose rows were compared byte for byte.
+    """Compare the facts that both sides have. Kinds of differences: ``table``, ``columns``, ``rows``, ``content``,
+    ``newest``, ``sequence``, ``large objects``, ``extension``, ``migration``, ``object`` (only on one side, or their
+    number), ``definition`` (the same object with another definition). ``same``: tables whose rows were compared byte
+    for byte.
     """
     bare = {language.name for side in (expected, found) for language in side.languages}
     expected, found = (_with_languages(side, bare) for side in (expected, found))
@@ -99,7 +100,7 @@ def compare(expected: Facts, found: Facts, *, same: Collection[Relation] = ()) -
 
 
 def _with_languages(facts: Facts, bare: Collection[str]) -> Facts:
-    """A dump's account with those of its extensions as languages that the other side knows to be such."""
+    """Facts of a dump in which extensions become languages if the other side has them as languages."""
     named = {each.name for each in facts.extensions if each.as_language and each.name in bare}
     if not named:
         return facts
@@ -135,7 +136,7 @@ def _table(
         differences.append(Difference(kind="rows", what=name, expected=_rows(expected.rows), found=_rows(found.rows)))
     if found is not None and not differences:
         reason = _not_comparable(expected, found, rules, other_rules)
-        # Equal digests prove equal content under any rules; it is unequal ones that need the same rules.
+        # Equal digests prove equal content under any rules; only unequal ones need the same rules.
         if same or (expected.digest is not None and expected.digest == found.digest):
             equal = True
         elif not reason:
@@ -165,8 +166,8 @@ def _table(
 
 
 def _newest(expected: TableFacts, found: TableFacts, differences: list[Difference]) -> tuple[list[str], list[str]]:
-    """Compare the newest time stamps: those with offsets as instants. Returns the columns that were compared, and a
-    sentence for each that could not be."""
+    """Compare the newest time stamps, those with offsets as instants. Returns the compared columns, and a sentence for
+    each one that could not be compared."""
     compared, incomparable = [], []
     for column, one in expected.newest.items():
         other = found.newest.get(column)
@@ -184,7 +185,7 @@ def _newest(expected: TableFacts, found: TableFacts, differences: list[Differenc
 
 
 def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules, other: DigestRules) -> str:
-    """Why unequal digests of these two would mean nothing; empty when they are comparable."""
+    """The reason why unequal digests of these two would prove nothing; empty if they are comparable."""
     for side in (expected, found):
         if side.digest is None:
             return side.why_no_digest or "its rows have no digest"
@@ -207,7 +208,7 @@ def _not_comparable(expected: TableFacts, found: TableFacts, rules: DigestRules,
 def _pairs(
     expected: Iterable[tuple[str, _Value]], found: Iterable[tuple[str, _Value]]
 ) -> Iterator[tuple[str, _Value | None, _Value | None]]:
-    """Joins two named lists: each name once, expected ones first."""
+    """Join two named lists: each name once, expected ones first."""
     others = dict(found)
     for name, value in expected:
         yield name, value, others.pop(name, None)
@@ -275,14 +276,14 @@ def _migration(expected: Facts, found: Facts) -> Iterator[Difference]:
 def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]]:
     differences: list[Difference] = []
     why: list[str] = []
-    # A dump names objects only as exactly as its statements do, and other rules may name them otherwise: where one side
-    # is a dump or was made by them, numbers are compared.
+    # A dump's names are only as exact as its statements, and other rules may produce other names: in these cases
+    # numbers are compared.
     definitions = (expected.rules.definitions, found.rules.definitions)
     exactly = expected.origin == found.origin == "database" and definitions[0] == definitions[1]
     counts = [_counts(facts) for facts in (expected, found)]
     if not counts[0] or not counts[1]:
-        return [], ["Schema objects were not compared: they are known of one side only."] if any(counts) else []
-    # A kind that a dump's counts do not mention is one that it creates none of.
+        return [], ["Schema objects were not compared: only one side has them."] if any(counts) else []
+    # A kind without a count in a dump has no objects in it.
     counted = sorted(set(counts[0]) | set(counts[1])) if not exactly else sorted(set(counts[0]) & set(counts[1]))
     missing = sorted(set(counts[0]) ^ set(counts[1]))
     if missing and exactly:
@@ -313,7 +314,7 @@ def _objects(expected: Facts, found: Facts) -> tuple[list[Difference], list[str]
         if exactly and len(majors) == 1:
             differences += _definitions(kind, objects[0], objects[1])
     if expected.origin == found.origin == "database" and not exactly:
-        why.append("Definitions of objects were not compared: another version of lastgood made those of one side.")
+        why.append("Definitions of objects were not compared: those of one side come from another version of lastgood.")
     if exactly and len(majors) > 1:
         why.append("Definitions of objects were not compared: the servers' major versions differ.")
     return differences, why
@@ -333,7 +334,7 @@ def _by_kind(facts: Facts) -> dict[str, dict[str, ObjectFacts]]:
     return found
 
 
-# What a dump writes that has no place in the catalogue's account: an identity belongs to its column, for one.
+# Kinds that only dumps have.
 _DUMP_ONLY = frozenset({"subscription"})
 
 

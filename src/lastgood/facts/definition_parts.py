@@ -1,10 +1,10 @@
-"""Parts of definitions that several kinds of objects have, as SQL: members of a ``json_build_array``.
+"""Parts of definitions that several kinds of objects share, as SQL: members of a ``json_build_array``.
 
-What few objects have is behind a CASE: there are tens of thousands of columns.
+Rare properties are inside a CASE, because there may be tens of thousands of columns.
 
-The queries of ``lastgood.facts.objects`` name them in braces, and give their own names to what they speak of: ``r`` is
-a relation, ``a`` one of its columns, ``i`` the pg_index of an index ``r``, ``q`` the pg_sequence of a sequence, ``p`` a
-routine, ``t`` a trigger, ``o`` an operator class, ``f`` an operator family.
+The queries of ``lastgood.facts.objects`` refer to them in braces, and use these aliases: ``r`` is a relation, ``a`` one
+of its columns, ``i`` the pg_index of an index ``r``, ``q`` the pg_sequence of a sequence, ``p`` a routine, ``t`` a
+trigger, ``o`` an operator class, ``f`` an operator family.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ def _depends(catalogue: LiteralString, oid: LiteralString) -> sql.Composed:
 
 
 def _members(catalogue: LiteralString, oid: LiteralString) -> sql.Composed:
-    """Operators and functions that belong to an operator class, or to a family without being of one of its classes."""
+    """Operators and functions of an operator class, or of a family but of none of its classes."""
     return sql.SQL(
         """
         (SELECT json_agg(json_build_array(m.amopstrategy, m.amopopr::regoperator, m.amoppurpose, s.opfname)
@@ -48,15 +48,15 @@ def _members(catalogue: LiteralString, oid: LiteralString) -> sql.Composed:
 
 
 PARTS: dict[str, sql.Composable] = {
-    # In no order, and without those that the server keeps there for itself.
+    # Sorted, and without the server's internal options.
     "options": sql.SQL(
         """
         CASE WHEN r.reloptions IS NOT NULL THEN
           (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(r.reloptions) x WHERE x !~ '^pg_') END
         """
     ),
-    # A table that lost its long columns keeps the side table for them, whose options pg_dump writes; a restore has
-    # nowhere to put these.
+    # A table whose long columns were dropped keeps its TOAST table, whose options pg_dump writes; a restore creates no
+    # such table.
     "toast": sql.SQL(
         """
         CASE WHEN r.reltoastrelid <> 0 THEN
@@ -75,7 +75,7 @@ PARTS: dict[str, sql.Composable] = {
           (SELECT json_agg(x ORDER BY x COLLATE "C") FROM unnest(a.attoptions) x WHERE x !~ '^pg_') END
         """
     ),
-    # What is not in the command that creates an index, or the constraint before it.
+    # Properties that are not in the command that creates an index or its constraint.
     "of_index": sql.SQL(
         """
         i.indisreplident, i.indisclustered, i.indisvalid,

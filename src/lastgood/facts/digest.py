@@ -1,4 +1,5 @@
-"""A content digest: how many lines, and the sum modulo 2^128 of the XXH3-128 of each, whatever their order."""
+"""A content digest: the number of lines, and the sum modulo 2^128 of the XXH3-128 of each, independent of their
+order."""
 
 from __future__ import annotations
 
@@ -9,22 +10,22 @@ from dataclasses import dataclass
 from xxhash import xxh3_128_intdigest
 
 MODULUS = 1 << 128
-# From this length of a line on, searching for line ends is faster than looking at each byte.
+# From this length of a line, a search for line ends is faster than a test of each byte.
 _LONG = 500
 
 
 @dataclass
 class RowsDigest:
-    """Adds up lines. ``rows`` counts them; ``total`` is the sum of their XXH3-128."""
+    """The digest of added lines. ``rows`` is their number; ``total`` is the sum of their XXH3-128."""
 
     rows: int = 0
     total: int = 0
 
     def add(self, batch: bytes) -> None:
-        """Adds whole lines, each with its line end (LF or CR LF), which is not hashed."""
+        """Add whole lines, each with its line end (LF or CR LF), which is not hashed."""
         if batch:
             if batch.find(b"\n", _LONG) == len(batch) - 1 and batch.find(b"\n", 0, _LONG) < 0:
-                # One line, and perhaps a very long one: without a copy of it.
+                # One line, possibly very long: avoid a copy of it.
                 self.add_hashed(xxh3_128_intdigest(memoryview(batch)[: -2 if batch.endswith(b"\r\n") else -1]))
                 return
             lines = split_lines(batch)
@@ -33,7 +34,7 @@ class RowsDigest:
             self.add_lines(lines)
 
     def add_lines(self, lines: Sequence[bytes]) -> None:
-        """Adds lines that have no line ends."""
+        """Add lines without line ends."""
         self.rows += len(lines)
         self.total = (self.total + sum(map(xxh3_128_intdigest, lines))) % MODULUS
 
@@ -43,7 +44,7 @@ class RowsDigest:
         self.total = (self.total + line) % MODULUS
 
     def hexdigest(self) -> str:
-        """32 hex digits."""
+        """The sum as 32 hex digits."""
         return f"{self.total % MODULUS:032x}"
 
 
@@ -57,7 +58,7 @@ def split_lines(batch: bytes) -> list[bytes]:
 
 
 def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
-    """The same bytes, cut at line ends only; the last line may lack its own."""
+    """The same bytes, split only at line ends; the last line may lack its line end."""
     rest: list[bytes] = []
     for block in blocks:
         end = block.rfind(b"\n") + 1
@@ -71,5 +72,5 @@ def whole_lines(blocks: Iterable[bytes]) -> Iterator[bytes]:
 
 
 def large_object_line(oid: int, content: str) -> bytes:
-    """The line that stands for a large object: its OID, a tab, the XXH3-128 of its bytes as hex digits."""
+    """The line for a large object: its OID, a tab, the XXH3-128 of its bytes as hex digits."""
     return b"%d\t%s\n" % (oid, content.encode())

@@ -1,6 +1,6 @@
-"""Which table tells a database's migration version: one line for each tool that is known.
+"""The tables with a database's migration version: one line for each known tool.
 
-Used for dumps and databases alike: both hand over the rows of ``Tool.columns`` as text.
+Used for dumps and databases: both provide the rows of ``Tool.columns`` as text.
 """
 
 from __future__ import annotations
@@ -12,7 +12,7 @@ from lastgood.facts import MigrationFacts
 
 Row = Sequence[str | None]
 
-# Schemas of hosted platforms whose own services keep a table of their own migrations there.
+# Schemas of hosted platforms in which their services keep their own migration tables.
 _OF_PLATFORMS = frozenset(
     {"auth", "storage", "realtime", "_realtime", "supabase_functions", "graphql", "vault", "cron"}
 )
@@ -21,9 +21,10 @@ _PREFERRED = ("supabase_migrations", "public")
 
 @dataclass(frozen=True, slots=True)
 class Tool:
-    """``table`` holds one row for each applied migration: ``version`` names it, the greatest ``order`` is the newest.
+    """A migration tool. ``table`` has one row for each applied migration: ``version`` names it, the greatest ``order``
+    is the newest.
 
-    ``applied``: a column and the values with which a row counts (None is NULL); empty when every row does.
+    ``applied``: columns, and the values with which a row counts (None is NULL); empty if every row counts.
     """
 
     name: str
@@ -34,11 +35,11 @@ class Tool:
 
     @property
     def columns(self) -> tuple[str, ...]:
-        """The columns that ``newest`` needs, in the order in which it takes their values."""
+        """The columns that ``newest`` needs, in its order."""
         return tuple(dict.fromkeys((self.version, self.order, *(column for column, _ in self.applied))))
 
     def newest(self, rows: Iterable[Row]) -> tuple[str | None, int]:
-        """The newest version, and how many migrations are applied. Numbers are compared as numbers."""
+        """The newest version, and the number of applied migrations. Numbers are compared as numbers."""
         places = {column: place for place, column in enumerate(self.columns)}
         count = 0
         best: tuple[tuple[int, str], str] | None = None
@@ -62,7 +63,7 @@ _NULL: frozenset[str | None] = frozenset({None})
 
 TOOLS = (
     Tool("golang-migrate", "schema_migrations", "version", "version", (("dirty", frozenset({"f", "false"})),)),
-    # Rails, Supabase, dbmate, Ecto and others: one column "version" is all that they have in common.
+    # Rails, Supabase, dbmate, Ecto and others: they have only the column "version" in common.
     Tool("schema_migrations", "schema_migrations", "version", "version"),
     Tool("Django", "django_migrations", "name", "id"),
     Tool("Flyway", "flyway_schema_history", "version", "installed_rank", (("success", _TRUE),)),
@@ -89,7 +90,7 @@ TOOLS = (
 
 
 def recognise(schema: str, table: str, columns: Collection[str]) -> Tool | None:
-    """The tool that keeps its migrations in this table; None for any other table, and for a platform's own."""
+    """The tool that keeps its migrations in this table; None for other tables, and for those of platforms."""
     if schema in _OF_PLATFORMS or (table == "changes" and schema != "sqitch"):
         return None
     for tool in TOOLS:
@@ -99,13 +100,14 @@ def recognise(schema: str, table: str, columns: Collection[str]) -> Tool | None:
 
 
 def preference(schema: str, table: str) -> tuple[int, str, str]:
-    """Sorts tables of which several tell a version: the one to believe comes first."""
+    """A sort key for several tables with a version: the most relevant one comes first."""
     rank = _PREFERRED.index(schema) if schema in _PREFERRED else len(_PREFERRED)
     return rank, schema, table
 
 
 def facts(tool: Tool, schema: str, table: str, rows: Iterable[Row]) -> MigrationFacts:
-    """What the table says. ``tool`` is named after the product, but for tables that several share."""
+    """The facts from the table's rows. ``tool`` is the product's name, except for tables that several products
+    share."""
     version, applied = tool.newest(rows)
     name = "Supabase" if schema == "supabase_migrations" else tool.name
     return MigrationFacts(tool=name, table=f"{schema}.{table}", version=version, applied=applied)

@@ -1,4 +1,4 @@
-"""Time stamps and dates as COPY writes them: which of them comes later, and whether two name the same instant."""
+"""Time stamps and dates as COPY writes them: their order, and whether two are the same instant."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ _SECOND = 1_000_000
 
 @dataclass(frozen=True, slots=True)
 class Moment:
-    """``microseconds`` since 1970: of UTC where the text has an offset (``zoned``), else of no time zone."""
+    """``microseconds`` since 1970: in UTC if the text has an offset (``zoned``), otherwise without a time zone."""
 
     microseconds: int
     zoned: bool
@@ -40,8 +40,8 @@ def moment(text: str) -> Moment | None:
 
 
 def same(one: str, other: str) -> bool | None:
-    """Do two texts name the same instant, or the same time of no zone? None where only one has an offset, or one is not
-    a time stamp."""
+    """Whether two texts are the same instant, or the same time without a zone. None if only one has an offset, or if
+    one is not a time stamp."""
     if one == other:
         return True
     first, second = moment(one), moment(other)
@@ -51,7 +51,7 @@ def same(one: str, other: str) -> bool | None:
 
 
 def latest(texts: Iterable[str]) -> str:
-    """The one that comes last, whatever their offsets. ``texts`` must not be empty."""
+    """The latest time, regardless of offsets. ``texts`` must not be empty."""
     return max(texts, key=_order)
 
 
@@ -61,7 +61,7 @@ def _order(text: str) -> tuple[int, str]:
 
 
 def _days(year: int, month: int, day: int) -> int:
-    """Days since 1970-01-01 in the proleptic Gregorian calendar, of years before 1 and after 9999 too."""
+    """Days since 1970-01-01 in the proleptic Gregorian calendar, including years before 1 and after 9999."""
     # The year begins in March, so that the leap day is its last one; 400 years have 146097 days.
     year -= month < 3
     era, of_era = divmod(year, 400)

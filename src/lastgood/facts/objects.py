@@ -1,7 +1,7 @@
-"""Schema objects of a database: what pg_dump would write a CREATE for, each with a digest of its definition.
+"""Schema objects of a database: objects for which pg_dump would write a CREATE, each with a digest of its definition.
 
-Left out on purpose: members of extensions (the extension's version stands for them), what belongs to another object
-(a serial's array type, an index behind a constraint, a partition's copy of a trigger or foreign key), and owners,
+Left out on purpose: members of extensions (the extension's version represents them), objects that belong to another
+object (an array type, the index of a constraint, a partition's copy of a trigger or foreign key), and owners,
 privileges and comments, which are not schema.
 """
 
@@ -17,8 +17,8 @@ from lastgood.facts.definition_parts import PARTS
 from lastgood.facts.settled import settled
 from lastgood.postgres.server import Connection
 
-# For WITH RECURSIVE: which schemas pg_dump takes objects from. public always exists and is never created by an ordinary
-# dump. What belongs to a relation of an extension is not among what belongs to a ``relation``.
+# For WITH RECURSIVE: the schemas from which pg_dump dumps objects. public always exists and is never created by an
+# ordinary dump. ``relation`` excludes relations of extensions, and so their dependent objects.
 SCHEMAS: LiteralString = """
   user_schema AS (
     SELECT oid, nspname FROM pg_catalog.pg_namespace
@@ -37,11 +37,11 @@ SCHEMAS: LiteralString = """
 """
 
 
-# Raised whenever a definition gets another digest than before: digests made under other rules are not compared.
+# Incremented whenever the digest of a definition changes: digests under different rules are not compared.
 DEFINITIONS = 2
-# Each gives kind, identity, definition: what pg_dump writes of it, never a catalogue's raw text, where a server may
-# keep things of its own, or in an order of its own. Definitions of several parts are JSON, since a part that is missing
-# must not look like another one; those of checks and foreign keys are the server's own text.
+# Each returns kind, identity, definition: what pg_dump writes, never raw text of a catalogue, which may have internal
+# values, or an order of its own. Definitions of several parts are JSON, so that a missing part can't be mistaken for
+# another; those of checks and foreign keys are the server's own text.
 _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT 'schema', format('%I', nspname), ''
@@ -64,8 +64,8 @@ _QUERIES: tuple[LiteralString, ...] = (
               WHERE f.ftrelid = r.oid))::text
     FROM relation r WHERE relkind IN ('r', 'p', 'f')
     """,
-    # Before 18 a child's column that is declared nothing is NOT NULL where a parent's is, once it was dumped; since 18
-    # NOT NULL has a name, and pg_dump writes it where the table itself declares it, or where no parent's is valid.
+    # Before 18, a child's column without a declaration becomes NOT NULL after a dump if a parent's column is. Since 18,
+    # NOT NULL has a name, and pg_dump writes it if the table itself declares it, or if no parent's is valid.
     """
     SELECT 'column', format('%s.%I', r.identity, a.attname),
            json_build_array(pg_catalog.format_type(a.atttypid, a.atttypmod),
@@ -102,7 +102,7 @@ _QUERIES: tuple[LiteralString, ...] = (
         JOIN pg_catalog.pg_attribute declared ON declared.attrelid = p.oid AND declared.attname = a.attname
         WHERE s.child = r.oid AND declared.attislocal))
     """,
-    # Invalid indexes are not dumped, except a partitioned one, which is invalid until its last part is attached.
+    # Invalid indexes are not dumped, except partitioned ones, which are invalid until their last partition is attached.
     """
     SELECT 'index', r.identity,
            json_build_array(pg_catalog.pg_get_indexdef(r.oid),
@@ -113,7 +113,7 @@ _QUERIES: tuple[LiteralString, ...] = (
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_constraint c
                       WHERE c.conindid = r.oid AND c.conrelid = i.indrelid AND c.contype IN ('p', 'u', 'x'))
     """,
-    # contype n (18): a column's NOT NULL, which the column tells; t: a constraint trigger, which is a trigger.
+    # contype n (18): a column's NOT NULL, which is part of the column; t: a constraint trigger, which is a trigger.
     """
     SELECT CASE c.contype WHEN 'p' THEN 'primary key' WHEN 'u' THEN 'unique constraint'
              WHEN 'x' THEN 'exclusion constraint' WHEN 'f' THEN 'foreign key' ELSE 'check constraint' END,
@@ -217,8 +217,8 @@ _QUERIES: tuple[LiteralString, ...] = (
     JOIN relation r ON r.oid = s.stxrelid
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_statistic_ext'::regclass AND objid = s.oid)
     """,
-    # Options of servers and foreign-data wrappers may hold secrets; a digest does not show them. Those of user
-    # mappings can be read by few, so they are left out: they would differ with the reader's privileges.
+    # Options of servers and foreign-data wrappers may contain secrets; a digest does not show them. Those of user
+    # mappings are left out: they would depend on the reader's privileges.
     """
     SELECT 'foreign-data wrapper', format('%I', f.fdwname),
            json_build_array(nullif(f.fdwhandler, 0)::regprocedure, nullif(f.fdwvalidator, 0)::regprocedure,
@@ -245,7 +245,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     *types_and_routines.QUERIES,
 )
 
-# What the queries may find: that there is none of a kind is known, too.
+# The kinds that the queries may find: 0 objects of a kind is a fact, too.
 KINDS = (
     "schema", "table", "foreign table", "column", "index", "primary key", "unique constraint", "exclusion constraint",
     "foreign key", "check constraint", "trigger", "policy", "rule", "view", "materialized view", "sequence", "function",
@@ -259,8 +259,8 @@ KINDS = (
 def read_objects(connection: Connection) -> tuple[ObjectFacts, ...]:
     """Every schema object, sorted by kind and identity. ``search_path`` must be empty, so that names are qualified.
 
-    Digests are comparable between databases of servers of one major version, and of a database with the one that
-    was restored from its dump. Raises psycopg.Error.
+    Digests are comparable between databases of servers of one major version, and between a database and one restored
+    from its dump. Raises psycopg.Error.
     """
     found: list[ObjectFacts] = []
     for query in _QUERIES:

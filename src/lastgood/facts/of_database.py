@@ -1,4 +1,4 @@
-"""The facts of a database, read in one snapshot under the settings that pg_dump writes rows with."""
+"""The facts of a database, read in one snapshot under pg_dump's settings."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ from lastgood.facts.row_stream import digest_rows
 from lastgood.postgres.kept import to_look
 from lastgood.postgres.server import Connection, Target
 
-# What pg_dump pins (setup_connection). The time zone and the encoding are those of the rules.
+# The settings that pg_dump pins (setup_connection). The time zone and the encoding come from the rules.
 PINNED: tuple[tuple[LiteralString, str], ...] = (
     ("search_path", ""),
     ("DateStyle", "ISO, MDY"),
@@ -47,7 +47,7 @@ PINNED: tuple[tuple[LiteralString, str], ...] = (
     ("xmloption", "content"),
     ("quote_all_identifiers", "off"),
     ("synchronize_seqscans", "off"),
-    # Rows hidden by row level security: an error, not a smaller number.
+    # Rows hidden by row-level security cause an error instead of a smaller count.
     ("row_security", "off"),
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -70,17 +70,17 @@ def facts_of_database(
     cancelled: Callable[[], bool] = lambda: False,
     stage: str = "facts",
 ) -> Facts:
-    """What the database that ``connection`` is connected to contains, in the caller's transaction, which must be
-    REPEATABLE READ (or SERIALIZABLE). Settings are changed for the length of that transaction only.
+    """The facts of the database of ``connection``, in the caller's transaction, which must be REPEATABLE READ (or
+    SERIALIZABLE). Settings change only for that transaction.
 
     Without ``like``: the tables that pg_dump would write, in UTC and UTF-8. With it: the same tables, columns, time
-    zone and encoding, so that ``compare`` can compare contents (a dump's time zone that is not known is recognised by
-    its ``zone_samples``, which the result then has too); ``beyond_like`` adds the tables and sequences that
-    ``like`` does not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` leaves
-    out the schema objects. Tables in ``known`` are not read: their rows are these.
+    zone and encoding, so that ``compare`` can compare contents. A dump's unknown time zone is recognized from its
+    ``zone_samples``, which the result then has too. ``beyond_like`` adds the tables and sequences that ``like`` does
+    not have. ``digests=False`` counts rows and reads newest time stamps only; ``objects=False`` omits the schema
+    objects. Tables in ``known`` are not read: their facts are used.
 
     Emits Progress of ``stage`` in rows. Raises Failed when the role may not read everything, Interrupted when
-    ``cancelled`` turned true, psycopg.Error for anything else that the server refuses.
+    ``cancelled`` turned true, psycopg.Error for any other error of the server.
     """
     _require_snapshot(connection)
     zone = like.rules.time_zone if like is not None else None
@@ -102,7 +102,7 @@ def facts_of_database(
         return found.model_copy(update={"zone_samples": samples})
     except errors.QueryCanceled as error:
         if cancelled():
-            raise Interrupted("cannot go on reading the database: interrupted") from error
+            raise Interrupted("cannot continue reading the database: interrupted") from error
         raise
     except errors.InsufficientPrivilege as error:
         why = error.diag.message_primary or "a permission is missing"
@@ -121,8 +121,8 @@ def facts_at(
     cancelled: Callable[[], bool] = lambda: False,
     stage: str = "facts",
 ) -> Facts:
-    """The same of the database of ``target``, in a snapshot and a session of its own. With ``like`` what that does not
-    have is told too."""
+    """The facts of the database of ``target``, in a session and a snapshot of its own. With ``like``, tables and
+    sequences that ``like`` does not have are included."""
     with to_look(target).connect(application_name="lastgood facts") as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
@@ -140,13 +140,13 @@ def facts_at(
 
 @contextlib.contextmanager
 def _stoppable(connection: Connection, cancelled: Callable[[], bool]) -> Iterator[None]:
-    """Cancels what the server does for ``connection`` when ``cancelled`` turns true: it may wait hours for a lock."""
+    """Cancel the query of ``connection`` when ``cancelled`` turns true: it may wait for a lock for hours."""
     done = threading.Event()
 
     def watch() -> None:
         while not done.wait(0.25):
             if cancelled():
-                # Again and again: between two queries there is nothing to cancel.
+                # Repeatedly: between two queries a cancel request has no effect.
                 with contextlib.suppress(psycopg.Error):
                     connection.cancel_safe(timeout=5)
 
@@ -197,7 +197,7 @@ def _read(
 
     copies = {part.oid: part.copy().as_string(connection) for source in sources for part in source.parts}
     connection.execute(sql.SQL("SET LOCAL client_encoding = {}").format(sql.Literal(rules.client_encoding)))
-    # Under SQL_ASCII bytes pass as they are, those of names in the command, too.
+    # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
     codec = "utf-8" if rules.client_encoding == "SQL_ASCII" else connection.info.encoding
     tables = []
     before = 0
@@ -212,12 +212,12 @@ def _read(
         rows, stamps = newest[source.schema_name, source.name]
         digest = RowsDigest(rows)
         if digests:
-            said = f"{source.schema_name}.{source.name} ({number} of {total})"
+            detail = f"{source.schema_name}.{source.name} ({number} of {total})"
             for part in source.parts:
                 done = before + digest.rows
 
-                def progress(rows: int, size: int, done: int = done, said: str = said) -> None:
-                    emit(Progress(stage, done + rows, expected, "rows", rows=done + rows, detail=said))
+                def progress(rows: int, size: int, done: int = done, detail: str = detail) -> None:
+                    emit(Progress(stage, done + rows, expected, "rows", rows=done + rows, detail=detail))
 
                 one = digest_rows(connection, copies[part.oid].encode(codec), cancelled=cancelled, progress=progress)
                 digest.rows += one.rows
@@ -255,7 +255,7 @@ def _read(
 
 
 def _newest(connection: Connection, source: Source, *, count: bool) -> tuple[int, dict[str, str]]:
-    """Rows (0 when not counted) and the greatest finite value of each date or time stamp column."""
+    """The number of rows (0 if not counted) and the greatest finite value of each date or time stamp column."""
     rows = 0
     stamps: dict[str, list[str]] = {}
     for part in source.parts:
@@ -277,7 +277,7 @@ def _extensions(connection: Connection) -> tuple[ExtensionFacts, ...]:
     return tuple(ExtensionFacts(name=name, version=version) for name, version in found)
 
 
-# pg_dump's choice (dumpProcLang): the functions of a language are written with it only where all of them are dumped.
+# As in pg_dump (dumpProcLang): the functions of a language are written with it only if all of them are dumped.
 _LANGUAGES: LiteralString = """
 WITH used AS (
   SELECT p.oid, ARRAY[n.nspname::text, p.proname::text] AS name,
@@ -335,7 +335,7 @@ def _sequences(connection: Connection, like: Facts | None) -> tuple[SequenceFact
 
 
 def _migration(connection: Connection, sources: Sequence[Source]) -> MigrationFacts | None:
-    """What the migration tool's table says; of several such tables, the one to believe."""
+    """The facts of the migration tool's table; of several such tables, the most relevant one."""
     for source in sorted(sources, key=lambda one: migrations.preference(one.schema_name, one.name)):
         tool = migrations.recognise(source.schema_name, source.name, source.columns)
         if tool is None:
@@ -355,10 +355,10 @@ def migration_of(connection: Connection) -> MigrationFacts | None:
 
 
 def _large_objects(connection: Connection) -> LargeObjectFacts:
-    """Reads every large object in pieces; holes read as zeros, as pg_dump reads them."""
+    """Read every large object in pieces; holes read as zeros, as in pg_dump."""
     oids = [row[0] for row in connection.execute("SELECT oid FROM pg_catalog.pg_largeobject_metadata ORDER BY oid")]
     digest = RowsDigest()
-    # Most are smaller than a piece: one query for many. Those that are not are read on, one by one.
+    # Most are smaller than a piece: one query reads many. Larger ones are continued one by one.
     first = "SELECT oid::bigint, pg_catalog.lo_get(oid, 0, %s::int) FROM unnest(%s::oid[]) oid"
     following = "SELECT pg_catalog.lo_get(%s::oid, %s::bigint, %s::int)"
     larger: list[tuple[int, xxh3_128]] = []

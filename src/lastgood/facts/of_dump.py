@@ -39,7 +39,7 @@ from lastgood.facts.digest import RowsDigest, large_object_line, split_lines
 
 ZONE_SAMPLES = 100
 ONLY_COUNTED = "its rows were only counted"
-# Of a field of a very long row so many bytes are looked at: time stamps and versions of migrations are shorter.
+# The bytes of a field that are kept from a very long row: time stamps and migration versions are shorter.
 _BEGINNING = 1 << 12
 _TIMES = frozenset({"date", "timestamp without time zone", "timestamp with time zone"})
 _ZONED = frozenset({"timestamp with time zone", "tstzrange", "tstzmultirange"})
@@ -58,16 +58,16 @@ def facts_of_dump(
     stage: str = "facts",
     measure: Callable[[], tuple[int, int]] | None = None,
 ) -> tuple[Facts, DumpSummary]:
-    """What a dump contains, exactly, and what else was learnt by reading it.
+    """The facts of a dump, and the summary of reading it.
 
-    ``time_zone`` is that of the session which made the dump, when known (a point of our own: UTC). ``database`` and the
-    two consents are those of ``lastgood.dump.reader.read``, and so are the errors: Incomplete, Corrupt, Unsafe,
-    BadPoint. Emits Progress of ``stage`` in bytes: as ``measure`` gives them (read so far, in all), otherwise of the
-    dump's text. ``skim`` counts rows and does not look at them: there are no digests, newest time stamps and migrations
-    then. Raises Interrupted when ``cancelled`` turns true.
+    ``time_zone`` is that of the session that made the dump, if known (a point of our own: UTC). ``database``,
+    ``accept_unmarked``, ``accept_partial`` and the errors (Incomplete, Corrupt, Unsafe, BadPoint) are those of
+    ``lastgood.dump.reader.read``. Emits Progress of ``stage`` in bytes: from ``measure`` (read so far, in total),
+    otherwise of the dump's text. ``skim`` only counts rows: the result has no digests, newest time stamps and
+    migrations. Raises Interrupted when ``cancelled`` turns true.
 
-    Newest time stamps are compared as text within one time zone offset, which is their order until the year 9999, and
-    as instants where there are several; infinite ones are left out.
+    Newest time stamps with the same offset are compared as text, which is correct until the year 9999, and otherwise as
+    instants; infinite ones are left out.
     """
     reading = read(source, database=database, accept_unmarked=accept_unmarked, accept_partial=accept_partial, skim=skim)
     gathered = _Gathered(reading.summary)
@@ -89,7 +89,7 @@ def facts_of_dump(
                 done, size = measure() if measure is not None else (entry.offset + entry.size, None)
                 emit(Progress(stage, done, size, "bytes", rows=rows, detail=name))
                 if cancelled():
-                    raise Interrupted("stopped reading the dump: interrupted")
+                    raise Interrupted("cannot continue reading the dump: interrupted")
             case RowsStart():
                 gathered.start(entry)
             case RowsEnd():
@@ -100,7 +100,7 @@ def facts_of_dump(
 
 
 class _Table:
-    """What is added up for one relation, over all its sections."""
+    """The facts of one relation, collected from all its sections."""
 
     def __init__(self, start: RowsStart, summary: DumpSummary) -> None:
         self.relation = start.relation
@@ -121,7 +121,7 @@ class _Table:
     def add(self, data: bytes) -> None:
         lines = split_lines(data)
         self.digest.add_lines(lines)
-        self._look_at(lines)
+        self._collect(lines)
 
     def add_part(self, part: RowPart) -> None:
         """Add a part of a row that is never held as a whole."""
@@ -130,10 +130,10 @@ class _Table:
         self._long.add(part.data.removesuffix(b"\n") if part.last else part.data)
         if part.last:
             self.digest.add_hashed(self._long.digest.intdigest())
-            self._look_at([b"\t".join(self._long.fields)])
+            self._collect([b"\t".join(self._long.fields)])
             self._long = None
 
-    def _look_at(self, lines: Sequence[bytes]) -> None:
+    def _collect(self, lines: Sequence[bytes]) -> None:
         if self.times:
             self._note_times(lines)
         if self.tool is not None and self.columns is not None:
@@ -143,7 +143,7 @@ class _Table:
                 self.migrations.append([_value(fields[place]) for place in places])
 
     def skim(self, rows: Skimmed) -> None:
-        """Counts them; one row of each portion tells the time zone, perhaps."""
+        """Count rows; one row of each portion may show the time zone."""
         self.digest.rows += rows.rows
         self.why_no_digest = self.why_no_digest or ONLY_COUNTED
         fields = rows.first.split(b"\t")
@@ -158,7 +158,7 @@ class _Table:
         if self.times == (width - 1,):
             self._note_newest(width - 1, [line.rpartition(b"\t")[2] for line in lines])
             return
-        # Split from the side that is nearer, and no further than needed.
+        # Split from the nearer side, and no further than needed.
         from_left, from_right = self.times[-1] + 1, width - self.times[0]
         if from_left <= from_right:
             fields = [line.split(b"\t", from_left) for line in lines]
@@ -179,7 +179,7 @@ class _Table:
             self.newest[name] = stamps.latest(best) if place in self.with_offset else stamps.newest(best) or best[0]
 
     def _by_offset(self, values: Sequence[bytes]) -> Iterable[Sequence[bytes]]:
-        """The same values, apart by the offset that they end with: +01, +05:30. Notes a sample of each new one."""
+        """The values, grouped by the offset at their end: +01, +05:30. Keeps a sample of each new offset."""
         ending = stamps.only_offset(values)
         groups: Mapping[bytes, Sequence[bytes]] = {ending: values} if ending is not None else stamps.grouped(values)
         for offset in groups.keys() - self.zone_samples.keys() - {b""}:
@@ -200,7 +200,7 @@ class _Table:
 
 
 class _LongRow:
-    """One row that comes in parts: its digest, and the beginning of each of its fields."""
+    """A row that arrives in parts: its digest, and the beginning of each of its fields."""
 
     def __init__(self) -> None:
         self.digest = xxh3_128()
@@ -223,7 +223,7 @@ def _empty(relation: Relation, summary: DumpSummary) -> RowsStart:
 
 
 def _zoned(type_name: str | None, summary: DumpSummary, depth: int = 0) -> bool:
-    """Whether a type's text depends on the time zone; True where the dump does not show it."""
+    """Whether a type's text depends on the time zone; True if the dump does not show it."""
     if type_name is None or depth > 8:
         return True
     name = type_name.removesuffix("[]")
@@ -248,7 +248,7 @@ _ESCAPES = {b"b": b"\b", b"f": b"\f", b"n": b"\n", b"r": b"\r", b"t": b"\t", b"v
 
 
 class _Gathered:
-    """Everything that is added up while a dump is read."""
+    """The facts that are collected while a dump is read."""
 
     def __init__(self, summary: DumpSummary) -> None:
         self._summary = summary
@@ -274,7 +274,7 @@ class _Gathered:
         self.table.add(data)
 
     def end(self) -> None:
-        """A section has ended; nothing is to be done before the dump has."""
+        """Handle the end of a section: nothing to do before the end of the dump."""
 
     def command(self, command: Command) -> None:
         match command.detail:
@@ -311,7 +311,7 @@ class _Gathered:
             large_objects.add(large_object_line(oid, content.hexdigest()))
         created = [*self._objects(), *self._columns()]
         for relation in summary.tables_without_section:
-            # Made, and nothing put into it (--exclude-table-data): a database restored from it has none.
+            # Created without data (--exclude-table-data): empty in a database restored from the dump.
             self._tables.setdefault(relation, _Table(_empty(relation, summary), summary))
         unrecorded = [sequence for sequence in self._starts if sequence not in self._sequences]
         positions = {sequence: SequencePosition(sequence, self._starts[sequence], False) for sequence in unrecorded}
@@ -351,7 +351,8 @@ class _Gathered:
         return tuple(value.decode("ascii") for value in samples[:: max(1, len(samples) // ZONE_SAMPLES)])
 
     def _objects(self) -> list[ObjectFacts]:
-        """What was created, without what a database does not count either: extensions, and the schema public."""
+        """The created objects, without extensions and the schema public, which the facts of a database do not count
+        either."""
         left_out = {Created(Kind.SCHEMA, "public")}
         return [
             ObjectFacts(kind=str(one.kind), identity=one.identity)
@@ -370,9 +371,9 @@ class _Gathered:
         return found
 
     def _migration(self) -> MigrationFacts | None:
-        telling = [table for table in self._tables.values() if table.tool is not None]
-        telling.sort(key=lambda table: migrations.preference(table.relation.schema, table.relation.name))
-        for table in telling:
+        candidates = [table for table in self._tables.values() if table.tool is not None]
+        candidates.sort(key=lambda table: migrations.preference(table.relation.schema, table.relation.name))
+        for table in candidates:
             if table.tool is not None and table.why_no_digest != ONLY_COUNTED:
                 return migrations.facts(table.tool, table.relation.schema, table.relation.name, table.migrations)
         return None

@@ -1,4 +1,4 @@
-"""Which relations of a database carry rows that pg_dump would write, and how to read the same rows with COPY."""
+"""The relations of a database with rows that pg_dump would write, and the COPY commands that read the same rows."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from psycopg import sql
 from lastgood.facts import Facts
 from lastgood.postgres.server import Connection
 
-# pg_dump's choice (selectDumpableTable, getTableData): no system or temporary tables, no members of extensions
-# other than configuration tables, those with their filter.
+# As in pg_dump (selectDumpableTable, getTableData): no system or temporary tables, and no members of extensions except
+# configuration tables with their filter.
 _RELATIONS = """
 WITH RECURSIVE
   zoned(oid) AS (
@@ -63,12 +63,12 @@ ORDER BY n.nspname, c.relname
 
 @dataclass(frozen=True, slots=True)
 class Relation:
-    """A table, a partition or a partition root: what its rows are read by.
+    """A table, a partition or a partition root, with the properties for reading its rows.
 
-    ``columns`` in COPY's order, generated ones left out; ``dated`` those of a date or time stamp type. ``zoned``: the
-    text of its rows depends on the session's time zone. ``condition``: an extension's own WHERE clause. ``root``: the
-    partition root through which pg_dump loads this partition. ``configuration``: an extension made it, and its rows are
-    part of a dump. ``without``: partitions whose rows are not to be read.
+    ``columns`` are in COPY's order, without generated ones; ``dated`` are those of a date or time stamp type.
+    ``zoned``: the text of its rows depends on the session's time zone. ``condition``: an extension's own WHERE clause.
+    ``root``: the partition root through which pg_dump loads this partition. ``configuration``: an extension created it,
+    and its rows are part of a dump. ``without``: partitions whose rows must not be read.
     """
 
     oid: int
@@ -86,19 +86,19 @@ class Relation:
 
     @property
     def qualified(self) -> sql.Identifier:
-        """Its name as SQL."""
+        """The name as SQL."""
         return sql.Identifier(self.schema_name, self.name)
 
     def copy(self) -> sql.Composed:
-        """The command that writes its rows as pg_dump would."""
+        """The command that writes the rows as pg_dump would."""
         if self.kind == "r" and not self.condition and self.columns:
             return sql.SQL("COPY {} ({}) TO STDOUT").format(self.qualified, self._columns())
         select = sql.SQL("SELECT {} FROM ").format(self._columns())
         return sql.SQL("COPY ({}) TO STDOUT").format(select + self.rows())
 
     def aggregate(self, *, count: bool) -> sql.Composed | None:
-        """A query for one row: the greatest finite value of each of ``dated`` as text, and ``count(*)`` before them
-        when asked for. None when there is nothing to ask.
+        """A query for one row: the greatest finite value of each of ``dated`` as text, preceded by ``count(*)`` with
+        ``count``. None if the row would be empty.
         """
         wanted: list[sql.Composable] = [sql.SQL("count(*)")] if count else []
         wanted += [
@@ -110,12 +110,12 @@ class Relation:
         return sql.SQL(", ").join(sql.Identifier(column) for column in self.columns)
 
     def rows(self) -> sql.Composed:
-        """What comes after FROM."""
-        # A parent's children, and a root's partitions, are relations of their own; only a root that stands for its
-        # partitions is read with them.
+        """The text after FROM."""
+        # Children and partitions are relations of their own; only a root that represents its partitions is read with
+        # them.
         rows = sql.SQL("{} {}").format(sql.SQL("ONLY" if self.kind == "r" else ""), self.qualified)
         if self.condition:
-            # The extension's own text, from the catalogue: pg_dump puts it there in the same way.
+            # The extension's own text, from the catalogue: pg_dump uses it in the same way.
             rows += sql.SQL(" ") + sql.SQL(self.condition)
         elif self.without:
             rows += sql.SQL(" WHERE tableoid <> ALL ({})").format(sql.Literal(list(self.without)))
@@ -124,7 +124,7 @@ class Relation:
 
 @dataclass(frozen=True, slots=True)
 class Source:
-    """One entry of ``Facts.tables``: under which name and columns, and the relations whose rows it adds up."""
+    """One entry of ``Facts.tables``: its name and columns, and the relations with its rows."""
 
     schema_name: str
     name: str
@@ -133,7 +133,7 @@ class Source:
 
     @property
     def zoned(self) -> bool:
-        """Does the text of its rows depend on the session's time zone?"""
+        """Whether the text of the rows depends on the session's time zone."""
         return any(part.zoned for part in self.parts)
 
 
@@ -159,10 +159,10 @@ def as_dumped(connection: Connection) -> list[Source]:
 
 
 def as_in(connection: Connection, like: Facts, *, beyond: bool) -> list[Source]:
-    """The tables that ``like`` has and this database too, with the columns that ``like`` has.
+    """The tables that both ``like`` and this database have, with the columns of ``like``.
 
-    A table that lacks one of these columns is read with its own. With ``beyond``, also the tables that ``like`` does
-    not have; but where that is a dump, which need not list an extension's table, none of those.
+    A table that lacks one of these columns is read with its own. ``beyond`` adds the tables that ``like`` does not
+    have; but if ``like`` is a dump, without tables of extensions, which a dump need not list.
     """
     by_name = {(relation.schema_name, relation.name): relation for relation in _relations(connection)}
     listed = {(table.schema_name, table.name) for table in like.tables}
@@ -207,9 +207,9 @@ def _partitions_of(connection: Connection, roots: set[int]) -> set[int]:
 
 
 def lock(connection: Connection, sources: Sequence[Source]) -> None:
-    """Locks the relations against being dropped or truncated for the length of the transaction, as pg_dump does.
+    """Lock the relations against DROP and TRUNCATE for the duration of the transaction, as pg_dump does.
 
-    TRUNCATE empties a table for older snapshots, too. Readers and writers are not hindered. Raises psycopg.Error.
+    TRUNCATE affects older snapshots, too. Readers and writers are not blocked. Raises psycopg.Error.
     """
     names = [part.qualified for source in sources for part in source.parts]
     for start in range(0, len(names), 500):

@@ -24,14 +24,14 @@ def digest_rows(
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[int, int], None] = lambda rows, size: None,
 ) -> RowsDigest:
-    """Runs ``copy``, a ``COPY … TO STDOUT`` in text format, to its end, in constant memory.
+    """Run ``copy``, a ``COPY … TO STDOUT`` in text format, to its end, in constant memory.
 
     ``progress`` gets rows and bytes so far, at most as often as the socket is read. Raises psycopg.Error as the
     server reports it, and Interrupted when ``cancelled`` turns true; the transaction is then aborted, the
     connection stays usable.
     """
-    # psycopg's Copy object costs about twice as much for each row: measured 24 against 100 MB/s with rows of 70
-    # bytes. libpq hands out a row a time, so this loop is the price of a row; nothing else belongs in it.
+    # psycopg's Copy object costs about twice as much for each row: measured 24 against 100 MB/s with rows of 70 bytes.
+    # libpq returns one row at a time, so this loop determines the cost of a row and must stay minimal.
     out = _CopyOut(connection, copy, cancelled)
     rows = total = size = 0
     if out.began:
@@ -67,8 +67,8 @@ def digest_stream(
     cancelled: Callable[[], bool] = lambda: False,
     progress: Callable[[int], None] = lambda size: None,
 ) -> StreamDigest:
-    """The same for the text as a whole: about twice as fast, for rows that must come in one order. ``progress`` gets
-    the bytes so far."""
+    """Digest the output of ``copy`` as a whole: about twice as fast, for rows in a fixed order. ``progress`` gets the
+    bytes so far."""
     out = _CopyOut(connection, copy, cancelled)
     digest = xxh3_128()
     size = 0
@@ -89,7 +89,7 @@ def digest_stream(
 
 
 class _CopyOut:
-    """A COPY … TO STDOUT under way; ``began``: rows follow."""
+    """A running COPY … TO STDOUT; ``began``: rows follow."""
 
     def __init__(self, connection: Connection, copy: bytes, cancelled: Callable[[], bool]) -> None:
         self._pgconn = connection.pgconn
@@ -106,7 +106,7 @@ class _CopyOut:
             self._first = None
 
     def wait(self) -> None:
-        """Waits for more to arrive."""
+        """Wait for more data."""
         if not self._stopped and self._cancelled():
             self._stopped = True
             self._pgconn.get_cancel().cancel()
@@ -114,7 +114,7 @@ class _CopyOut:
             self._pgconn.consume_input()
 
     def end(self) -> None:
-        """Takes what comes behind the rows. Raises psycopg.Error, Interrupted."""
+        """Read the results after the rows. Raises psycopg.Error, Interrupted."""
         failed: psycopg.Error | None = None
         result = self._first or self._result()
         while result is not None:
@@ -122,7 +122,7 @@ class _CopyOut:
                 failed = failed or errors.error_from_result(result, self._encoding)
             result = self._result()
         if self._stopped:
-            raise Interrupted("cannot go on reading the database: interrupted")
+            raise Interrupted("cannot continue reading the database: interrupted")
         if failed is not None:
             raise failed
 

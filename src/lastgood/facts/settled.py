@@ -1,4 +1,4 @@
-"""Definitions as the server shows them, made independent of whether they went through a dump."""
+"""Normal form of definitions: the same before and after a dump and restore."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ _TO_ARRAY = re.compile(r"::([a-z][a-z0-9_ ]*(?:\([0-9, ]+\))?)\[\]")
 _NAMED_CONSTANT = re.compile(
     r"""((?:'(?:[^']|'')*'|\bNULL)::[a-z][a-z0-9_ ]*(?:\([0-9, ]+\))?(?:\[\])*) AS (?:\\?")?([a-z0-9_]+)(?:\\?")?"""
 )
-# What a column is called that is a constant of a type, where that is not the type's own name in SQL.
+# The default name of a column with a constant of a type, if it differs from the type's SQL name.
 _INTERNAL = {
     "bigint": "int8",
     "boolean": "bool",
@@ -29,11 +29,11 @@ _INTERNAL = {
 def settled(definition: str) -> str:
     """The definition as it looks after it was dumped and restored once.
 
-    PostgreSQL shows ``v IN ('a', 'b')`` on a varchar as a cast of the whole array,
-    ``((ARRAY['a'::character varying, 'b'::character varying])::text[])``; read again, that becomes an array of
-    casts, ``(ARRAY[('a'::character varying)::text, ('b'::character varying)::text])``. Both mean the same. So does
-    ``( VALUES (1))``, which a view AS VALUES makes of ``(VALUES (1))``; and in a query inside of another a constant
-    without a name, ``'x'::text``, gets that of its type: ``'x'::text AS text``.
+    PostgreSQL shows ``v IN ('a', 'b')`` on a varchar as a cast of the whole array, ``((ARRAY['a'::character varying,
+    'b'::character varying])::text[])``; read again, that becomes an array of casts, ``(ARRAY[('a'::character
+    varying)::text, ('b'::character varying)::text])``. Both mean the same. Likewise, a view AS VALUES turns ``(VALUES
+    (1))`` into ``( VALUES (1))``, and in a subquery an unnamed constant ``'x'::text`` gets the name of its type:
+    ``'x'::text AS text``.
     """
     definition = _NAMED_CONSTANT.sub(_nameless, definition.replace("( VALUES (", "(VALUES ("))
     position = 0
@@ -42,7 +42,7 @@ def settled(definition: str) -> str:
         items, end = _items(definition, match.end())
         if not items or not items[0] or definition[end] != "]":
             continue
-        # With as few parentheses as possible (statistics objects) or, everywhere else, with all of them.
+        # With minimal parentheses in statistics objects, with all parentheses everywhere else.
         begin, after, item = match.start(), end + 1, "{}::{}"
         in_parentheses = definition[max(begin - 1, 0)] == "(" and definition[after : after + 1] == ")"
         if in_parentheses:
@@ -52,7 +52,7 @@ def settled(definition: str) -> str:
             continue
         after = cast.end()
         array = f"ARRAY[{', '.join(item.format(each, cast[1]) for each in items)}]"
-        # The cast array stands in parentheses of its own; the array of casts does not.
+        # The cast array has parentheses of its own; the array of casts does not.
         if in_parentheses and definition[max(begin - 1, 0)] == "(" and definition[after : after + 1] == ")":
             begin, after, array = begin - 1, after + 1, f"({array})"
         definition = definition[:begin] + array + definition[after:]
@@ -65,7 +65,7 @@ def _nameless(found: re.Match[str]) -> str:
 
 
 def _items(text: str, start: int) -> tuple[list[str], int]:
-    """Splits at top-level commas from ``start`` to the closing bracket; returns the items and where it stands."""
+    """Split at top-level commas from ``start`` to the closing bracket; return the items and the bracket's position."""
     items: list[str] = []
     depth = 0
     begin = at = start

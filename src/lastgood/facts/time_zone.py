@@ -1,4 +1,5 @@
-"""In which time zone was a dump made that does not say so? In the one in which its time stamps read as they stand."""
+"""Recognition of the time zone of a dump that does not record it: the zone in which the server writes its time stamps
+identically."""
 
 from __future__ import annotations
 
@@ -10,10 +11,10 @@ from lastgood.postgres.server import Connection
 
 
 def recognise(connection: Connection, samples: Sequence[str]) -> str | None:
-    """The time zone in which the server writes every sample just as the dump has it; None when there is none, or
-    nothing to tell it by. The server's own comes first (pg_dump most likely ran in it), then UTC, then all others.
+    """The time zone in which the server writes every sample exactly as in the dump; None without such a zone or without
+    samples. The server's own zone is tried first (pg_dump most likely ran in it), then UTC, then all others.
 
-    For use inside a transaction; its setting of TimeZone is changed for its length.
+    For use inside a transaction; it changes the transaction's TimeZone.
     """
     if not samples:
         return None

@@ -1,6 +1,7 @@
-"""Types, routines and what is made of them (casts, operators, collations, text search, languages): what defines each.
+"""Definitions of types, routines and related objects (casts, operators, collations, text search, languages).
 
-A query gives kind, identity and definition of the objects of one kind. See ``lastgood.facts.objects`` for the rules.
+Each query returns kind, identity and definition of the objects of one kind. See ``lastgood.facts.objects`` for the
+rules.
 """
 
 from __future__ import annotations
@@ -8,7 +9,7 @@ from __future__ import annotations
 from typing import LiteralString
 
 QUERIES: tuple[LiteralString, ...] = (
-    # The constructors of a range type, and its cast to the multirange, come with the type.
+    # The constructors of a range type, and its cast to the multirange, are created with the type.
     """
     SELECT CASE p.prokind WHEN 'a' THEN 'aggregate' WHEN 'p' THEN 'procedure' ELSE 'function' END,
            format('%I.%I(%s)', n.nspname, p.proname, pg_catalog.oidvectortypes(p.proargtypes)),
@@ -28,8 +29,8 @@ QUERIES: tuple[LiteralString, ...] = (
     WHERE NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                       WHERE d.classid = 'pg_catalog.pg_proc'::regclass AND d.objid = p.oid AND d.deptype IN ('e', 'i'))
     """,
-    # A domain's NOT NULL has a name since 17; pg_dump writes it since 18. The text of a default is as old as the type:
-    # what it names may have another name now.
+    # A domain's NOT NULL has a name since 17; pg_dump writes it since 18. typdefault is not updated after renames, so
+    # the stored expression is used.
     """
     SELECT CASE t.typtype WHEN 'd' THEN 'domain' ELSE 'type' END, format('%I.%I', n.nspname, t.typname),
            json_build_array(t.typtype, t.typisdefined,
@@ -78,8 +79,8 @@ QUERIES: tuple[LiteralString, ...] = (
       AND NOT EXISTS (SELECT FROM pg_catalog.pg_depend d
                       WHERE d.classid = 'pg_catalog.pg_cast'::regclass AND d.objid = c.oid AND d.deptype IN ('e', 'i'))
     """,
-    # An operator that was only named as the commutator or negator of another one has no function; the other one makes
-    # it again.
+    # An operator that is only named as the commutator or negator of another one has no function; the other one creates
+    # it.
     """
     SELECT 'operator', format('%I.%s(%s,%s)', n.nspname, o.oprname,
                               coalesce(nullif(o.oprleft, 0)::regtype::text, 'NONE'), o.oprright::regtype),
@@ -107,8 +108,8 @@ QUERIES: tuple[LiteralString, ...] = (
     JOIN pg_catalog.pg_am a ON a.oid = f.opfmethod
     WHERE NOT EXISTS (SELECT FROM member WHERE classid = 'pg_catalog.pg_opfamily'::regclass AND objid = f.oid)
     """,
-    # Its version is that of the library that it was made with, its encoding that of the database: neither is dumped.
-    # The locale has another column since 17, rules came with 16.
+    # The version (of the library) and the encoding (of the database) are not dumped. The locale has another column
+    # since 17; rules exist since 16.
     """
     SELECT 'collation', format('%I.%I', n.nspname, c.collname),
            json_build_array(c.collprovider, c.collisdeterministic, c.collcollate, c.collctype,

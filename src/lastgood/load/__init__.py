@@ -1,6 +1,6 @@
-"""The restore engine: runs a dump's script in an empty database, on several sessions at once.
+"""The restore engine: run a dump's script in an empty database, in several sessions at once.
 
-Definitions go in first, in their order. Then each worker takes the task with the most work behind it: rows of a table,
-an index of one whose rows are in, a foreign key between two that have their indexes, and, where nothing else is to
-do, a table's rows back out, to see that they are the dump's.
+Definitions come first, in their order. Then each worker takes the task with the most work behind it: the rows of a
+table, an index of a loaded table, a foreign key between two indexed tables. When nothing else is left, it reads a
+table's rows back and verifies that they match the dump.
 """

@@ -1,9 +1,9 @@
-"""Parts of tables in processes of their own, where one process would hold back a server of many cores.
+"""Parts of tables in processes of their own, where one process would limit a server with many cores.
 
-Python lets one thread of a process work at a time, and digesting lines takes about a microsecond a row. So on a machine
-with processors to spare a large part is loaded, or read back, by a program of ours (``part``) with a session of its own
-that is set up like the one it stands in for. Everything that is decided stays here: when to wait, when to stop, what an
-error means. Where it can't begin (no connection left, another role in force), the session does the work itself.
+Python runs one thread of a process at a time, and digesting lines takes about a microsecond a row. On a machine with
+idle processors, the program ``part`` therefore loads a large part, or reads it back. It has a session of its own with
+the settings of the session that it replaces. All decisions stay here: when to wait, when to stop, what an error means.
+If the program can't begin (no connection left, another role in force), the session does the work itself.
 """
 
 from __future__ import annotations
@@ -24,9 +24,9 @@ from lastgood.postgres.server import Connection
 from lastgood.process.companion import Companion, talking
 
 PROGRAM = Path(__file__).with_name("part.py")
-# Starting one takes half a second, of a processor that others could use.
+# A start takes half a second of processor time.
 APART_FROM = 128 << 20
-# With fewer processors there is none to spare.
+# With fewer processors none is idle.
 PROCESSORS = 4
 HEAR_SECONDS = 0.25
 
@@ -40,19 +40,19 @@ FROM pg_catalog.pg_settings WHERE source = 'session' AND name NOT IN ('role', 's
 
 
 class Unable(Exception):
-    """No process could begin: the session has to do it."""
+    """No process could begin: the session has to do the work."""
 
 
 def pays(size: int) -> bool:
-    """Whether so many bytes of rows are worth a process, on this machine."""
+    """Whether ``size`` bytes of rows justify a process on this machine."""
     return size >= APART_FROM and (os.cpu_count() or 1) >= PROCESSORS
 
 
 def load(
     connection: Connection, copy: bytes, path: Path, span: range, *, cancelled: Callable[[], bool], moved: Moved
 ) -> Mapping[str, Any]:
-    """Loads the bytes ``span`` of a file, whole lines, by the COPY command ``copy``: ``rows`` as the server counted
-    them, ``lines`` and ``total`` of their RowsDigest. Raises Unable, psycopg.Error, Failed, Interrupted."""
+    """Load the bytes ``span`` of a file, whole lines, with the COPY command ``copy``. Returns ``rows`` as the server
+    counted them, and ``lines`` and ``total`` of their RowsDigest. Raises Unable, psycopg.Error, Failed, Interrupted."""
     request = {"copy": copy.decode("latin-1"), "path": str(path), "begin": span.start, "end": span.stop}
     return _done(connection, request, cancelled, moved)
 
@@ -60,7 +60,7 @@ def load(
 def read(
     connection: Connection, copy: bytes, *, whole: bool, cancelled: Callable[[], bool], moved: Moved
 ) -> Mapping[str, Any]:
-    """Reads what ``copy`` gives: the ``digest`` of the text as a ``whole``, or ``lines`` and ``total`` of its
+    """Read the output of ``copy``. Returns the ``digest`` of the text as a ``whole``, or ``lines`` and ``total`` of its
     RowsDigest. Raises as ``load`` does."""
     return _done(connection, {"copy": copy.decode("latin-1"), "whole": whole}, cancelled, moved)
 
@@ -69,10 +69,10 @@ def _done(
     connection: Connection, request: dict[str, Any], cancelled: Callable[[], bool], moved: Moved
 ) -> Mapping[str, Any]:
     request |= _like(connection)
-    # The package that runs here, wherever it lies; and not the folder of the program, whose names are too common.
+    # The package that runs here, wherever it is installed; not the program's folder, whose module names are too common.
     environment = {"PYTHONPATH": str(Path(lastgood.__file__).parents[1])}
     with talking([sys.executable, "-P", PROGRAM], environment=environment) as talk:
-        _say(talk, json.dumps(request))
+        _send(talk, json.dumps(request))
         while True:
             line = talk.hear(HEAR_SECONDS)
             if cancelled():
@@ -80,13 +80,13 @@ def _done(
             if line is None:
                 continue
             if not line:
-                raise Failed("cannot go on: a process that loads or reads rows has ended")
+                raise Failed("cannot continue: a process that loads or reads rows exited unexpectedly")
             answer: dict[str, Any] = json.loads(line)
             if "moved" in answer:
                 moved(answer["moved"])
-                _say(talk, "")
+                _send(talk, "")
             elif "failed" in answer:
-                # Of a program of ours, which wrote it just now.
+                # Safe to unpickle: our own program has just written it.
                 raise pickle.loads(base64.b64decode(answer["failed"]))
             elif "broken" in answer:
                 raise Failed(f"cannot read the restore point: {answer['broken']}")
@@ -96,13 +96,14 @@ def _done(
                 return answer
 
 
-def _say(talk: Companion, line: str) -> None:
-    with suppress(OSError):  # it has ended: what it said last tells why
+def _send(talk: Companion, line: str) -> None:
+    with suppress(OSError):  # it exited: its last line has the reason
         talk.say(line)
 
 
 def _like(connection: Connection) -> dict[str, Any]:
-    """How to open a session like this one. Raises Unable when it works as somebody else than it came."""
+    """The parameters for a session like this one. Raises Unable when another role than the connected one is in
+    force."""
     row = connection.execute(_SETTINGS, [connection.info.user]).fetchone()
     if row is None or not row[1]:
         raise Unable("another role is in force")

@@ -1,4 +1,4 @@
-"""Which of a dump's statements run functions of the dump's own: those may read any table, so the rows come first."""
+"""Detection of statements that run functions of the dump itself: these may read any table, so the rows come first."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _ROUTINES = frozenset({Kind.FUNCTION, Kind.AGGREGATE})
 
 
 class Code:
-    """Takes a script's commands in their order. ``strict``: checks stay in force while rows are loaded; otherwise the
-    load takes those away that call functions, unless a type holds them."""
+    """The functions of a script, collected from its commands in their order. ``strict``: checks stay in force while
+    rows are loaded; otherwise the load drops checks that call functions, unless a type holds them."""
 
     def __init__(self, *, strict: bool = False) -> None:
         self._strict = strict
@@ -28,9 +28,9 @@ class Code:
         self._operators: set[str] = set()
         self._generated: set[Relation] = set()  # tables that compute a column by such a function
         self._checked: set[Relation] = set()  # tables with a check that calls one
-        self._columns: dict[Relation, frozenset[str]] = {}  # of which types, as far as these are among the next
-        self._types: set[str] = set()  # types that call one when a value comes in
-        self._stuck: set[str] = set()  # those of them whose check the server can't add later
+        self._columns: dict[Relation, frozenset[str]] = {}  # their types, as far as these are in ``_types``
+        self._types: set[str] = set()  # types that call one for each value
+        self._stuck: set[str] = set()  # those types whose check the server can't add later
         self._parents: defaultdict[Relation, tuple[Relation, ...]] = defaultdict(tuple)
 
     def note(self, command: Command) -> None:
@@ -58,7 +58,7 @@ class Code:
         return self._mentioned(command) and self._runs(_tree(command))
 
     def runs_with_rows_of(self, relation: Relation) -> bool:
-        """Whether such a function is called for each row that comes into a table."""
+        """Whether such a function is called for each row that is loaded into a table."""
         return (
             relation in self._generated
             or (self._strict and relation in self._checked)
@@ -80,7 +80,7 @@ class Code:
                     (self._generated if generated else self._checked).add(relation)
 
     def _held(self, definition: TableDefinition) -> frozenset[str]:
-        """The types of its columns that call functions."""
+        """The types among its columns that call functions."""
         return frozenset(each.type.removesuffix("[]") for each in definition.columns) & self._types
 
     def _domain(self, command: Command) -> None:
@@ -93,7 +93,7 @@ class Code:
                 self._stuck.update(over)
 
     def _mentioned(self, command: Command) -> bool:
-        """Whether the text may name a function: a quick test without parsing."""
+        """Whether the text may name a function: a fast test without parsing."""
         text = command.statement.text
         words = _WORD.findall(text)
         return (
@@ -118,14 +118,14 @@ class Code:
 
 
 def _bare(identity: str) -> bytes:
-    """The last part of a name, as it is in a syntax tree."""
+    """The last part of a name, as in a syntax tree."""
     name = parse(identity, "")
     return (identity if name is None else name.name).encode()
 
 
 def _tree(command: Command) -> Any:
     try:
-        # A name that this changes is none that has to do with it, but by a rare chance.
+        # A name that this decoding changes is very unlikely to be one of these functions.
         return shape(command.statement.text.decode("utf-8", "replace"))
     except ParseError:
         return []

@@ -1,4 +1,4 @@
-"""What work costs on a server: defaults, and what finished loads taught."""
+"""The costs of work on a server: defaults, and values learned from finished loads."""
 
 from __future__ import annotations
 
@@ -6,20 +6,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from enum import StrEnum
 
-# Less tells more of the server's mood than of its speed: bytes of rows of a load, seconds of one kind of effort.
-TELLING_BYTES = 20_000_000
-TELLING_SECONDS = 0.1
+# Smaller samples are mostly noise: bytes of rows of a load, seconds of one kind of effort.
+SIGNIFICANT_BYTES = 20_000_000
+SIGNIFICANT_SECONDS = 0.1
 CHEAP = 0.005
-SMALL_STATISTICS = 1.0  # of a command: many go in one
+SMALL_STATISTICS = 1.0  # times the cost of a command: one command covers many tables
 
 
 @dataclass(frozen=True, slots=True)
 class Costs:
-    """Seconds that one worker of a load takes: for a byte of rows loaded and read back, a row and a byte of a table
-    that is indexed, a row of a foreign key's table, a command, a byte of commands that are data (large objects,
-    INSERTs), a view that is filled, the statistics of a table; and for a byte of a database that is backed up and
-    verified meanwhile. The defaults were measured with ``python -m bench`` on 2 processors; their ratios matter more
-    than they do.
+    """Seconds of one worker for: a byte of rows loaded and read back, a row and a byte of an indexed table, a row of a
+    foreign key's table, a command, a byte of commands that are data (large objects, INSERTs), a refreshed view, the
+    statistics of a table; and a byte of a database that is backed up and verified at the same time. The defaults were
+    measured with ``python -m bench`` on 2 processors; their ratios matter more than their values.
     """
 
     load_byte: float = 11e-9
@@ -35,16 +34,17 @@ class Costs:
 
     @property
     def cheap(self) -> float:
-        """What costs no more is mostly the cost of asking for it: a server far away makes much cheap."""
+        """The limit below which a task costs mostly its round trip to the server: with a distant server many tasks are
+        cheap."""
         return max(CHEAP, 10 * self.command)
 
     def analyzed(self, small: int, others: int) -> float:
-        """Seconds for the statistics of so many tables."""
+        """Seconds for the statistics of ``small`` and ``others`` tables."""
         return small * SMALL_STATISTICS * self.command + others * self.statistics
 
 
 class Effort(StrEnum):
-    """Kinds of work whose costs are learned apart from each other."""
+    """Kinds of work whose costs are learned separately."""
 
     ROWS = "rows"
     READ = "read back"
@@ -72,42 +72,42 @@ _COSTS_OF: Mapping[Effort, tuple[str, ...]] = {
 
 @dataclass(slots=True)
 class Spent:
-    """Seconds of one kind of effort: as they were and as the costs had it."""
+    """Seconds of one kind of effort: actual, and expected from the costs."""
 
     actual: float = 0.0
     expected: float = 0.0
 
     def add(self, actual: float, expected: float) -> None:
-        """Adds one piece of work."""
+        """Add one piece of work."""
         self.actual += actual
         self.expected += expected
 
 
 @dataclass(frozen=True, slots=True)
 class Known:
-    """What is known of a server: the costs, and how many seconds of each effort they were learned from (older ones
-    count less)."""
+    """The known costs of a server, and the seconds of each effort from which they were learned (older ones count
+    less)."""
 
     costs: Costs = Costs()
     learned_from: Mapping[Effort, float] = field(default_factory=dict)
 
     @property
     def learned(self) -> bool:
-        """Whether a load on this server has taught anything of rows: otherwise these are the defaults."""
+        """Whether the costs of rows were learned from a load on this server; otherwise these are the defaults."""
         return Effort.ROWS in self.learned_from
 
 
 def learn(known: Known, spent: Mapping[Effort, Spent], size: int) -> Known:
-    """What is known after work on ``size`` bytes of rows, a load or a backup: of each cost the mean of what was known
-    and what was seen, weighted by the seconds that each comes from. What was known counts half from time to time, so
-    that a server that has changed is believed after a few. What is too small to tell teaches nothing.
+    """The costs after work on ``size`` bytes of rows, a load or a backup: for each the mean of the known and the
+    measured value, weighted by their seconds. The weight of the known value is halved each time, so that a changed
+    server is reflected after a few loads. Samples that are too small are ignored.
     """
-    if size < TELLING_BYTES:
+    if size < SIGNIFICANT_BYTES:
         return known
     changed: dict[str, float] = {}
     weights = dict(known.learned_from)
     for effort, seconds in spent.items():
-        if seconds.actual < TELLING_SECONDS or seconds.expected <= 0:
+        if seconds.actual < SIGNIFICANT_SECONDS or seconds.expected <= 0:
             continue
         before = weights.get(effort, 0.0) / 2
         factor = (before + seconds.actual * seconds.actual / seconds.expected) / (before + seconds.actual)

@@ -1,4 +1,4 @@
-"""The workers: threads with a session each, that take tasks until none is left or one has failed."""
+"""The workers: threads with a session each, which take tasks until none is left or one has failed."""
 
 from __future__ import annotations
 
@@ -24,14 +24,14 @@ from lastgood.load.work import Job, settle
 from lastgood.postgres.server import Connection
 
 Connect = Callable[[str], AbstractContextManager[Connection]]
-"""Opens a session in the database that is filled, in autocommit mode; its argument says what for."""
+"""A function that opens a session in autocommit mode in the database that is loaded; its argument is the purpose."""
 
 NO_CONNECTION_LEFT = "53300"
 
 
 def load(connect: Connect, script: Script, summary: DumpSummary, supply: Supply, options: Options) -> Loaded:
-    """Runs the whole script. Raises Failed at the first error that no rule allows, Interrupted when cancelled, and
-    whatever reading the dump raises; all sessions are ended then.
+    """Run the whole script. Raises Failed at the first error that no rule allows, Interrupted when cancelled, and
+    errors of reading the dump; all sessions are closed then.
     """
     crew = _Crew(connect, script, summary, supply, options)
     crew.run()
@@ -82,7 +82,7 @@ class _Crew:
                 except psycopg.OperationalError as error:
                     if not self._sessions or error.sqlstate not in (None, NO_CONNECTION_LEFT):
                         raise
-                    break  # the server has no more to give: fewer will do
+                    break  # no connection left on the server: continue with fewer workers
                 self._sessions.append(self._session(connection))
             self.job.tracker.start(len(self._sessions))
             threads = [
@@ -95,7 +95,7 @@ class _Crew:
                 for thread in threads:
                     while thread.is_alive():
                         thread.join(0.2)  # signals are handled in between
-                        self.job.tracker.tell()
+                        self.job.tracker.report()
                         if self._options.cancelled():
                             self._fail(Interrupted("interrupted while the dump was loaded"))
             finally:
@@ -111,7 +111,7 @@ class _Crew:
             self.job.finish(self._sessions[0])
             self.job.tracker.end()
             for session in self._sessions:
-                # So that whoever looks at the server's counters next sees what went in.
+                # So that the server's counters include the loaded rows.
                 session.connection.execute("SELECT pg_catalog.pg_stat_force_next_flush()")
 
     def _session(self, connection: Connection) -> Session:
@@ -120,7 +120,7 @@ class _Crew:
         return session
 
     def parallel(self) -> int:
-        """How many more processes the server may use for what a worker does now."""
+        """The number of additional processes that the server may use for the worker's task."""
         with self._changed:
             return self._options.capacity.parallel_workers(self._busy)
 
@@ -153,7 +153,7 @@ class _Crew:
             yield tasks
 
     def _fail(self, error: BaseException, *, only_stop: bool = False) -> None:
-        """The first error counts: it ends what the others do."""
+        """Record the first error, and stop the other workers."""
         with self._changed:
             if self._failed is not None or (only_stop and self._schedule.finished):
                 return

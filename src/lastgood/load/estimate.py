@@ -1,4 +1,4 @@
-"""How long a load will go on: what is left is simulated with what each kind of effort really took so far."""
+"""The remaining time of a load: a simulation of the remaining tasks with the actual costs so far."""
 
 from __future__ import annotations
 
@@ -12,22 +12,22 @@ from lastgood.load.schedule import simulate
 from lastgood.load.tasks import Task, Work, effort_of
 
 EVERY_SECONDS = 0.5
-# A simulation takes some 25 µs for a task: with so many it costs a twentieth of one processor at the most. More tasks
-# than that keep all workers busy to the end: their sum tells as much.
+# A simulation takes some 25 µs for a task: with so many it costs a twentieth of one processor at the most. With more
+# tasks all workers are busy to the end, so the sum is as accurate.
 MOST_SIMULATED = 1000
-# How much work counts as if it had been as expected, so that the first tasks do not upset everything.
+# The share of the work that counts as having taken the expected time, so that the first tasks do not dominate.
 TRUST = 0.05
 LEAST_TRUST = 0.2
 NOT_YET_ALL = 0.999
 _BY_SIZE = frozenset({Effort.ROWS, Effort.READ, Effort.INDEX, Effort.KEY})
-# Of a task that has done all of its known work, something may be left (the statistics of a table, say).
+# A task with all of its known work done may have more to do (the statistics of a table, for example).
 NEARLY_DONE = 0.97
 
 
 @dataclass(frozen=True, slots=True)
 class Left:
-    """Seconds to the end, and to the end of each kind of task, as far as it is known. ``share``: of the whole, how much
-    has passed."""
+    """The remaining seconds, in total and for each kind of task where known. ``share``: the elapsed share of the total
+    time."""
 
     seconds: float
     until: Mapping[Work, float]
@@ -37,11 +37,11 @@ class Left:
 @dataclass(slots=True)
 class _Running:
     since: float
-    part: float | None = None  # of its work that is done, where that is known
+    part: float | None = None  # the finished share of its work, if known
 
 
 class Estimate:
-    """Is told what happens, when, and says what is left. Moments are seconds of any clock that goes forward. Not
+    """An estimate of the remaining time, updated by events. Moments are seconds of any monotonic clock. Not
     thread-safe."""
 
     def __init__(
@@ -50,7 +50,7 @@ class Estimate:
         self._cheap = cheap
         self._left = {task.number: task for task in tasks}
         self._efforts = {task.number: effort_of(task) for task in self._left.values()}
-        self._expected: defaultdict[Effort, float] = defaultdict(float)  # in seconds, of all that is left
+        self._expected: defaultdict[Effort, float] = defaultdict(float)  # seconds of all remaining tasks
         for task in self._left.values():
             self._expected[self._efforts[task.number]] += task.cost
         self._workers = workers
@@ -67,58 +67,58 @@ class Estimate:
         self.lessons: defaultdict[Effort, Spent] = defaultdict(Spent)
 
     def start(self, workers: int, now: float) -> None:
-        """The work begins only now, with so many workers."""
+        """Start the clock, with ``workers`` workers."""
         self._workers = workers
         self._begun = self._last = self._next = now
 
     def begin(self, task: Task, now: float) -> None:
-        """A worker has something to do for a task."""
+        """Record that a worker began a task."""
         self._running[task.number] = _Running(now)
 
     def move(self, task: Task, part: float) -> None:
-        """So much of a running task is done, between 0 and 1."""
+        """Record the finished part of a running task, between 0 and 1."""
         self._running[task.number].part = min(NEARLY_DONE, part)
 
     def done(self, task: Task, now: float, part: float = 1.0, share: float = 1.0) -> None:
-        """A task is done. ``part``: how much of its expected work it turned out to be; 0 tells nothing of costs.
-        ``share``: how much of the time since it was begun was spent on it."""
+        """Record that a task is done. ``part``: its actual work as a share of the expected work; 0 means unknown.
+        ``share``: the share of the time since its begin that was spent on it."""
         running = self._running.pop(task.number, None)
         if running is not None and part:
             effort, took = self._efforts[task.number], share * (now - running.since)
             self.spent[effort].add(took, task.cost * part)
-            # Of a small task most is spent on what comes with any task, which is no lesson of what a row costs.
+            # The overhead dominates a small task, so it does not show what a row costs.
             if task.cost > self._cheap or effort not in _BY_SIZE:
                 self.lessons[effort].add(took, task.cost * part)
         self._expected[self._efforts[task.number]] -= task.cost
         del self._left[task.number]
 
     def after(self, seconds: float) -> None:
-        """What is still to come when all tasks are done, as expected."""
+        """Set the expected seconds of work after all tasks."""
         self._after = seconds
 
     def end(self) -> None:
-        """Nothing is left."""
+        """Record that nothing is left."""
         self._after, self._next, self._shown = 0.0, math.inf, 0.0
         self._forecast = (self._last, 0.0, {})
         self._most = 1.0
 
     def left(self, now: float) -> Left:
-        """What is left. It counts down, and turns towards what is found out without a jump."""
+        """The remaining time. It counts down, and approaches each new forecast without a jump."""
         if now >= self._next:
             self._simulate(now)
         when, seconds, until = self._forecast
-        found = max(0.0, seconds - (now - when)) + self._after * self._after_factor
+        forecast = max(0.0, seconds - (now - when)) + self._after * self._after_factor
         passed, self._last = now - self._last, now
         if self._shown is None:
-            self._shown = found
+            self._shown = forecast
         else:
             self._shown = max(0.0, self._shown - passed)
-            # The farther away, the slower: what is said for an hour need not follow each second.
+            # The longer the remaining time, the slower the change: an estimate of hours need not change every second.
             patience = min(30.0, max(0.3, self._shown / 20))
-            self._shown += (found - self._shown) * (1 - math.exp(-passed / patience))
+            self._shown += (forecast - self._shown) * (1 - math.exp(-passed / patience))
         whole = now - self._begun + self._shown
         self._share = min(self._most, max(self._share, (now - self._begun) / whole if whole > 0 else self._most))
-        scale = self._shown / found if found > 0 else 1.0
+        scale = self._shown / forecast if forecast > 0 else 1.0
         return Left(
             self._shown, {work: max(0.0, end - (now - when)) * scale for work, end in until.items()}, self._share
         )
@@ -135,7 +135,8 @@ class Estimate:
         self._forecast = now, forecast.seconds, forecast.ends
 
     def _summed(self, factors: Mapping[Effort, float], now: float) -> float:
-        """The least that the schedule can take: all work shared out, the longest chain, or what comes one by one."""
+        """The lower bound of the schedule: all work divided among the workers, the longest chain, or the sequential
+        work."""
         left = {effort: expected * factors[effort] for effort, expected in self._expected.items()}
         slower = sum(left.values()) / max(sum(self._expected.values()), 1e-9)
         gone: dict[int, float] = {}
@@ -154,14 +155,14 @@ class Estimate:
         if running is None:
             return replace(task, after=after, cost=task.cost * factor)
         took = now - running.since
-        # What took longer than it was to take will still take a little.
+        # A task that exceeded its cost still needs a little time.
         rest = max(task.cost * factor - took, took / 10)
         if running.part is not None:
             rest = task.cost * factor * (1 - running.part)
-        return replace(task, after=after, cost=rest, rank=math.inf)  # those that run are taken first
+        return replace(task, after=after, cost=rest, rank=math.inf)  # running tasks come first
 
     def _factors(self, now: float) -> Mapping[Effort, float]:
-        """Actual seconds for an expected one: of each kind of effort as far as it was seen, otherwise of all."""
+        """Actual seconds per expected second: for each kind of effort if it was measured, otherwise for all."""
         seen = {effort: Spent(spent.actual, spent.expected) for effort, spent in self.spent.items()}
         for number, running in self._running.items():
             if running.part is not None:

@@ -1,4 +1,4 @@
-"""Which tables of a script are parts of which: partitions, and tables that inherit."""
+"""Relationships of a script's tables: partitions and inheritance."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from lastgood.dump.summary import DumpSummary
 
 
 class Family:
-    """The tables of a whole script, as they are related when it has run."""
+    """The relationships of tables after a whole script has run."""
 
     def __init__(self, items: Iterable[Item], summary: DumpSummary) -> None:
         self._children: defaultdict[Relation, list[Relation]] = defaultdict(list)
@@ -33,11 +33,11 @@ class Family:
         self._parents[child].append(parent)
 
     def below(self, relation: Relation) -> list[Relation]:
-        """All tables that are parts of one, itself not among them."""
+        """All children of a table, directly or indirectly."""
         return _reached(relation, self._children) if relation in self._children else []
 
     def around(self, relation: Relation) -> list[Relation]:
-        """A table, those that it is a part of, and its parts: whose triggers and keys concern its rows."""
+        """A table with its parents and children: all tables whose triggers and keys affect its rows."""
         return [relation, *_reached(relation, self._parents), *self.below(relation)]
 
 

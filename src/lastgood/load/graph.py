@@ -1,12 +1,12 @@
-"""Which task must come before which: a script's items as tasks.
+"""The dependency graph of a load: a script's items as tasks with their order.
 
-A plain dump has no graph of dependencies. What is known is made of the statements themselves: rows, indexes and keys
-of ordinary tables, and what belongs to one table, are ordered by the tables that they name. Whatever is not recognised
-is a barrier: everything before it comes first, everything after it comes later.
+A plain dump has no graph of dependencies, so it is derived from the statements. Rows, indexes and keys of ordinary
+tables, and objects of one table, are ordered by the tables that they name. Any other statement is a barrier: everything
+before it comes first, everything after it comes later.
 
-Each order that a dump relies on is an edge here: costs only choose among the orders that are left. So a task waits for
-whatever came before it in the dump and may change what it does, in whichever way it does: through parts of a table, a
-key or a trigger that is there already, or a function that reads other tables.
+Each order that a dump relies on is an edge here: costs only choose among the remaining orders. A task waits for every
+earlier statement of the dump that may change its effect: through partitions, through existing keys and triggers, or
+through a function that reads other tables.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _BUILDS = {
     Kind.UNIQUE: Lock.ALONE,
     Kind.EXCLUSION: Lock.ALONE,
 }
-# What belongs to the tables (or views) that the command names, and to nothing else.
+# Objects that belong only to the tables (or views) that the command names.
 _OF_RELATIONS = frozenset(
     {
         Kind.CHECK,
@@ -46,21 +46,21 @@ _OF_RELATIONS = frozenset(
         Kind.TRIGGER,
     }
 )
-# They reach the parts of a table, too, unless they say ONLY.
+# Without ONLY they also affect the children of a table.
 _REACHES_PARTS = frozenset({Kind.CHECK, Kind.NOT_NULL, Kind.TABLE_PROPERTY, Kind.TRIGGER})
 _MAKES = frozenset({Kind.TABLE, Kind.FOREIGN_TABLE, Kind.VIEW, Kind.MATERIALIZED_VIEW, Kind.SEQUENCE})
 # On a partitioned table alone: its partitions have indexes of their own, which are attached later.
 _ONLY = re.compile(rb"ALTER\s+TABLE\s+ONLY\s|CREATE\s+(?:UNIQUE\s+)?INDEX\s.*?\sON\s+ONLY\s", re.DOTALL | re.IGNORECASE)
-# ALTER TABLE alone: parts of indexes are attached to indexes.
+# ALTER TABLE only: partitions of indexes are attached with ALTER INDEX.
 _OF_TABLE = re.compile(rb"ALTER\s+TABLE\s", re.IGNORECASE)
-# Of the query of a rule or a policy: it may depend on a key that is named nowhere else in it.
-_STANDS_ON_KEY = re.compile(rb"\bGROUP\s+BY\b|\bON\s+CONFLICT\b", re.IGNORECASE)
+# In the query of a rule or a policy: it may depend on a key that the query does not name.
+_MAY_NEED_KEY = re.compile(rb"\bGROUP\s+BY\b|\bON\s+CONFLICT\b", re.IGNORECASE)
 _USES_INDEX = re.compile(rb"\bUSING\s+INDEX\s+(?!TABLESPACE\b)", re.IGNORECASE)
-# Nothing depends on these: they wait for the next barrier, so that none of them is one.
+# Nothing depends on these: they wait for the next barrier instead of being one.
 _TRAILING = frozenset({Kind.COMMENT, Kind.SECURITY_LABEL, Kind.PARTITION, Kind.SEQUENCE_POSITION, Kind.STATISTICS_CALL})
 
 
-# To wait for more than so many tasks takes one that has nothing else to do.
+# To wait for more tasks than this, an empty task joins them.
 JOINED = 4
 
 
@@ -73,11 +73,11 @@ def tasks_of(
     costs: Costs | None = None,
     strict: bool = False,
 ) -> list[Task]:
-    """The tasks of a script, in an order in which they could be done one by one; each with its ``rank``.
+    """The tasks of a script in a valid sequential order, each with its ``rank``.
 
     ``strict``: checks that call functions stay in force while rows are loaded. ``read_back`` adds READ tasks for each
-    ordinary table whose rows are one section. A section that would keep one of ``workers`` busy when the others have
-    nothing left to do is several tasks.
+    ordinary table whose rows are one section. A section that would keep one of ``workers`` busy while the others are
+    idle becomes several tasks.
     """
     items = list(items)
     costs = costs or Costs()
@@ -98,8 +98,8 @@ def tasks_of(
 
 
 def _divided(tasks: Sequence[Task], workers: int, costs: Costs) -> dict[int, int]:
-    """Into how many parts to divide which sections: those on whose way to the end more lies than a worker's share of
-    all work."""
+    """The number of parts for each section to divide: sections whose path to the end is longer than one worker's share
+    of all work."""
     share = sum(task.cost for task in tasks) / workers
     return {
         item.number: min(workers, math.ceil(task.cost / max(share - (task.rank - task.cost), share / 4)))
@@ -115,7 +115,7 @@ def _divided(tasks: Sequence[Task], workers: int, costs: Costs) -> dict[int, int
 
 
 def _index_of(command: Command) -> tuple[Relation, ...]:
-    """The index that a command makes, as a relation: that of a constraint has the constraint's name."""
+    """The index that a command creates, as a relation: the index of a constraint has the constraint's name."""
     schema = command.relations[0].schema
     # An index's identity is qualified; a constraint's is its name, then the table's: ``a_pkey on public.a``.
     names = (one.identity.rpartition(" on ")[0] or one.identity for one in command.creates)
@@ -140,23 +140,23 @@ class _Graph:
         self._workers = workers
         self._family = family
         self._code = code
-        self._barrier: Task | None = None  # the last one, still open while nothing follows it
+        self._barrier: Task | None = None  # the last barrier, open until a task follows it
         self._open = False
         self._since: list[Task] = []
         self._on: defaultdict[Relation, list[Task]] = defaultdict(list)
         self._keys_on: defaultdict[Relation, list[Task]] = defaultdict(list)
         self._loads: list[int] = []  # of rows, since the barrier
         self._large: Task | None = None  # the last one of large objects
-        self._brought: Task | None = None  # the last one of rows for a table that the dump does not make
+        self._brought: Task | None = None  # the last one of rows for a table that the dump does not create
         self._trailing: list[Item] = []
         self._bytes: defaultdict[Relation, int] = defaultdict(int)
         self._rows: defaultdict[Relation, int] = defaultdict(int)
         self._sections: defaultdict[Relation, list[Task]] = defaultdict(list)
-        self._empty: set[Relation] = set()  # materialized views: they are filled at the end
-        self._there: set[Relation] = set()  # tables, views and indexes that are made
-        self._fired: set[Relation] = set()  # tables that have a trigger
-        self._keys: defaultdict[Relation, list[Relation]] = defaultdict(list)  # tables, and those that they refer to
-        self._whole = False  # rows went in through a partitioned table: which tables they are in is not known
+        self._empty: set[Relation] = set()  # materialized views: they are populated at the end
+        self._there: set[Relation] = set()  # tables, views and indexes that exist
+        self._fired: set[Relation] = set()  # tables with a trigger
+        self._keys: defaultdict[Relation, list[Relation]] = defaultdict(list)  # table → tables that it references
+        self._whole = False  # rows were loaded through a partitioned table: their tables are unknown
 
     def add(self, item: Item) -> None:
         match item:
@@ -171,12 +171,13 @@ class _Graph:
                 self._step(item)
 
     def finish(self) -> None:
-        """Nothing follows: what trails comes now."""
+        """Complete the graph: trailing items become a barrier."""
         if self._trailing:
             self._begin_barrier()
 
     def _large_objects(self, bulk: Bulk) -> None:
-        """They have no part in anything else; but one bulk may fill, or give away, what an earlier one makes."""
+        """Add large objects, which are independent of tables; but a bulk may fill, or change the owner of, an earlier
+        bulk's objects."""
         task = self._new(Work.DATA, bulk, cost=self._cost_of(bulk))
         if self._large is not None:
             task.after.add(self._large.number)
@@ -186,7 +187,7 @@ class _Graph:
         command = step.command
         kind, relations = command.kind, command.relations
         if command.verdict is Verdict.SKIP or kind in (Kind.SETTING, Kind.SESSION_AUTHORIZATION):
-            return  # what is set is part of the state of what follows
+            return  # settings are part of the state of the following items
         if kind is Kind.MATERIALIZED_VIEW:
             self._empty.update(relations[:1])
         if kind in _MAKES:
@@ -207,7 +208,7 @@ class _Graph:
         self._arm(command)
 
     def _arm(self, command: Command) -> None:
-        """Record what is in force for rows that are still to come."""
+        """Record triggers and keys that apply to later rows."""
         relations = command.relations
         if command.kind is Kind.TRIGGER:
             self._fired.update(relations[:1])
@@ -217,13 +218,13 @@ class _Graph:
             self._keys[relations[0]].extend(set(relations[1:]) - set(command.detail.inherits))
 
     def _of_relations(self, command: Command) -> bool:
-        """Whether a command is about the relations that it names, which are there, and about nothing else."""
+        """Whether a command affects only the relations that it names, and these exist."""
         return (
             command.kind in _OF_RELATIONS
             and bool(command.relations)
             and self._there.issuperset(command.relations)
             and not (
-                command.kind in (Kind.RULE, Kind.POLICY) and _STANDS_ON_KEY.search(command.statement.text) is not None
+                command.kind in (Kind.RULE, Kind.POLICY) and _MAY_NEED_KEY.search(command.statement.text) is not None
             )
         )
 
@@ -243,7 +244,7 @@ class _Graph:
         self._note(task, *relations, *_index_of(command))
 
     def _without_rows(self, step: Step) -> bool:
-        """Whether an index or key is of something that has no rows: a partitioned table alone, a view to be filled."""
+        """Whether an index or key is on a relation without rows: a partitioned table itself, an unpopulated view."""
         relations = step.command.relations
         definition = self._summary.tables.get(relations[0]) if len(relations) == 1 else None
         if definition is not None:
@@ -260,7 +261,7 @@ class _Graph:
         parts = 1 if (alone := not self._fired.isdisjoint(family)) else self._parts.get(section.number, 1)
         cost = section.size * self._costs.load_byte / parts + self._costs.command
         if alone:
-            # What a trigger does is not known.
+            # The effect of a trigger is unknown.
             if self._trailing:
                 self._begin_barrier()
             self._begin_barrier(Task(len(self.tasks), Work.ROWS, (section,), cost=cost))
@@ -284,16 +285,16 @@ class _Graph:
             self._brought = loads[-1]
 
     def _before_rows(self, relation: Relation, family: Collection[Relation]) -> set[int]:
-        """What must be done before a table's rows come in."""
+        """The tasks that must be done before a table's rows are loaded."""
         earlier = {task.number for task in self._all_on(relation)}
         for other in {other for each in family for other in self._keys.get(each, ())}:
-            # A key that is there already wants the rows that it refers to.
+            # An existing key needs the referenced rows.
             for each in self._family.around(other):
                 earlier.update(task.number for task in self._on.get(each, ()))
         if self._code.runs_with_rows_of(relation):
             earlier.update(self._all_loads())
         if relation not in self._summary.tables and self._brought is not None:
-            # What it has besides rows is not known, but it is there: an extension has made it.
+            # An extension created the table, with unknown keys and triggers.
             earlier.add(self._brought.number)
         return earlier
 
@@ -323,7 +324,7 @@ class _Graph:
         task = self._new(Work.KEY, step, cost=self._rows[table] * self._costs.key_row + self._costs.command)
         for relation in (table, other):
             task.locks[relation] = Lock.KEY
-            # It looks up rows in a unique index of the other table, which the statement need not name.
+            # It needs a unique index of the other table, which the statement need not name.
             task.after.update(
                 each.number for each in self._on[relation] if each.work is not Work.INDEX or relation == other
             )
@@ -332,14 +333,14 @@ class _Graph:
     def _barred(self, item: Item) -> None:
         if not self._open:
             self._begin_barrier()
-        assert self._barrier is not None  # it was just begun
+        assert self._barrier is not None  # it was begun above
         items = self._barrier.items
         assert isinstance(items, list)
         items.append(item)
         self._barrier.cost += self._cost_of(item)
 
     def _cost_of(self, item: Item) -> float:
-        """The needs of an item that is run unchanged."""
+        """The cost of an item that is run unchanged."""
         if isinstance(item, Bulk):
             return self._costs.command + (item.end - item.begin if item.end else 0) * self._costs.data_byte
         if isinstance(item, Step) and item.command.kind is Kind.REFRESH:
@@ -347,7 +348,7 @@ class _Graph:
         return self._costs.command
 
     def _begin_barrier(self, task: Task | None = None) -> None:
-        """All that was added comes before what follows, with what trails in between; or with ``task`` in between."""
+        """Separate all earlier items from later ones by a barrier: the trailing items, or ``task``."""
         if task is None:
             task = Task(len(self.tasks), Work.COMMANDS, list(self._trailing), serial=True)
             task.cost = self._costs.command * len(self._trailing)
@@ -370,7 +371,7 @@ class _Graph:
         return task
 
     def _all_loads(self) -> list[int]:
-        """What to wait for where all rows must be in that came so far. Of many, one task waits for all the others."""
+        """The tasks to wait for until all earlier rows are loaded. If there are many, one task joins them."""
         if len(self._loads) > JOINED:
             joint = self._new(Work.COMMANDS, cost=self._costs.command)
             joint.after.update(self._loads)
@@ -378,19 +379,19 @@ class _Graph:
         return self._loads
 
     def _all_on(self, relation: Relation) -> Iterator[Task]:
-        """What is to be done with a relation, since the barrier."""
+        """The tasks on a relation since the barrier."""
         yield from self._on.get(relation, ())
         yield from self._keys_on.get(relation, ())
 
     def _note(self, task: Task, *relations: Relation) -> None:
         self._there.update(relations)
-        # Keys to one table may be thousands, and none of them waits for another.
+        # One table may have thousands of keys, which do not wait for each other.
         on = self._keys_on if task.work is Work.KEY else self._on
         for relation in dict.fromkeys(relations):
             on[relation].append(task)
 
     def read_back(self, whole: Collection[Relation]) -> None:
-        """A table that several sessions loaded is read back by as many, each so many of its pages."""
+        """Add the READ tasks. As many sessions read a table as loaded it, each a range of its pages."""
         for relation, loads in self._sections.items():
             if relation in whole:
                 after = {load.number for load in loads}

@@ -1,4 +1,4 @@
-"""What earlier loads taught about a server, in a small file of the state folder."""
+"""Costs learned from earlier loads on a server, in a small file of the state folder."""
 
 from __future__ import annotations
 
@@ -19,12 +19,12 @@ from lastgood.process import durable
 
 FOLDER = "costs"
 FORMAT = 1
-_TEACHING = threading.Lock()
+_UPDATING = threading.Lock()
 
 
 def place(state: Path, connection: Connection) -> Path:
-    """The file of the server that ``connection`` leads to: named by the identifier that the server was given when it
-    was made; where we may not ask for it, by where we found it. Needs autocommit."""
+    """The file for the server of ``connection``, named by its system identifier; without the privilege to read that, by
+    its address. Needs autocommit."""
     try:
         row = connection.execute("SELECT system_identifier FROM pg_catalog.pg_control_system()").fetchone()
     except psycopg.errors.InsufficientPrivilege:
@@ -36,7 +36,7 @@ def place(state: Path, connection: Connection) -> Path:
 
 
 def read(file: Path) -> Known:
-    """What the file says; the defaults where there is none, or where it makes no sense."""
+    """The content of the file; the defaults if it is missing or invalid."""
     try:
         found = json.loads(file.read_bytes())
         if found["format"] != FORMAT:
@@ -57,8 +57,8 @@ def _positive(value: object) -> float:
 
 
 def teach(file: Path, spent: Mapping[Effort, Spent], size: int) -> None:
-    """Adds what work on so many bytes took, next to what the other threads of this process add."""
-    with _TEACHING:
+    """Add the measured costs of work on ``size`` bytes. Threads of this process may do so at the same time."""
+    with _UPDATING:
         before = read(file)
         after = learn(before, spent, size)
         if after != before:
@@ -66,7 +66,8 @@ def teach(file: Path, spent: Mapping[Effort, Spent], size: int) -> None:
 
 
 def write(file: Path, known: Known) -> None:
-    """Keeps it for the next load. A failure is passed over: the load itself is done, and nothing depends on this."""
+    """Save the costs for the next load. A failure is ignored: the load itself is done, and nothing depends on the
+    file."""
     body = {"format": FORMAT, "costs": asdict(known.costs), "learned_from": dict(known.learned_from)}
     with suppress(OSError):
         durable.write_private(file, json.dumps(body, indent=1).encode() + b"\n")

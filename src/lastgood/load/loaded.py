@@ -1,4 +1,4 @@
-"""What a load did, added up by several threads."""
+"""The result of a load, collected by several threads."""
 
 from __future__ import annotations
 
@@ -13,10 +13,10 @@ from lastgood.load.repairs import Repaired
 
 @dataclass(slots=True)
 class Loaded:
-    """``skipped``: (what, why) → (first line, how many) of commands left out by rule, or that the server may refuse and
-    did. ``repaired``: what is there in another way than the dump has it. ``same``: tables that were read back and are,
-    byte for byte, what the dump holds, with their rows. ``spent``: seconds of each kind
-    of effort on ``size`` bytes of rows; empty where they tell nothing of the server's speed.
+    """``skipped``: (what, why) → (first line, how many) of commands that a rule left out, or that the server refused as
+    a rule permits. ``repaired``: objects that differ from the dump. ``same``: tables that were read back and match the
+    dump byte for byte, with their row counts. ``spent``: seconds of each kind of effort on ``size`` bytes of rows;
+    empty if they do not reflect the server's speed.
     """
 
     commands: int = 0
@@ -29,7 +29,7 @@ class Loaded:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def count(self, *, commands: int = 0, rows: int = 0) -> None:
-        """Adds what was done."""
+        """Add commands and rows."""
         with self._lock:
             self.commands += commands
             self.rows += rows

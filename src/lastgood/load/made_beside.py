@@ -1,8 +1,8 @@
-"""A new database made from a restore point: recorded, and removed again unless it is completed.
+"""A new database created from a restore point: recorded, and removed again unless it is completed.
 
-Until it is complete it carries a mark, and only its owner and superusers may connect. The process that makes it shares
-the lock of its name (``postgres.copying``). So what a killed process leaves is known to ``status``, ``abort`` and
-``prune``.
+Until it is complete it carries a mark, and only its owner and superusers may connect. The process that creates it
+shares the lock of its name (``postgres.copying``). ``status``, ``abort`` and ``prune`` therefore recognize the remains
+of a killed process.
 """
 
 from __future__ import annotations
@@ -32,12 +32,12 @@ UNTOUCHED = "No other database was touched."
 def begun(
     maintenance: Connection, live: str, into: str, point: Path, state: Path | None, emit: Emit
 ) -> tuple[str, Journal | None]:
-    """The run that makes ``into``, and its record in the folder ``state``, if there is to be one. Raises Refused for a
-    name that no database can have."""
+    """Begin the run that creates ``into``, and its record in the folder ``state``, None without a folder. Raises
+    Refused for a name that is too long."""
     if into != database.fit_name(into, ""):
         raise Refused(
             f'cannot create the database "{into}": the name has more than 63 bytes',
-            hint="Give a shorter one with --into.",
+            hint="Choose a shorter name with --into.",
             state=UNTOUCHED,
         )
     run, skew = new_run(server_clock(maintenance)), clock.skew(maintenance)
@@ -45,7 +45,7 @@ def begun(
 
 
 def opened(into: str) -> list[sql.Composed]:
-    """What makes a complete copy a database like any other: no mark, and everybody may connect."""
+    """The statements that turn a complete copy into an ordinary database: no mark, and CONNECT for PUBLIC."""
     return [
         database.comment_statement(into, None),
         sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(into)),
@@ -66,8 +66,8 @@ def made(
     stop: threading.Event,
     complete: Sequence[sql.Composed],
 ) -> Iterator[Database]:
-    """``into``, empty and like ``model``, for the length of a block. When that ends well the statements ``complete``
-    are executed in one transaction; without any it stays marked. When it ends with an error ``into`` is removed.
+    """Create ``into``, empty and like ``model``, for a block. When the block succeeds, the statements ``complete`` are
+    executed in one transaction; without any, the database stays marked. When the block fails, ``into`` is removed.
 
     ``live``: the live database whose ``status`` lists it; ``kind``: what the copy is for, in one word. Raises
     Interrupted when the block ends with an error because ``stop`` was set, Stopped when ``into`` could not be removed.
@@ -101,7 +101,7 @@ def made(
 
 
 def _complete(maintenance: Connection, into: str, statements: Sequence[sql.Composed]) -> None:
-    # The commit point: before it, the copy is known as incomplete to everybody; after it, it is a database like others.
+    # The commit point: before it the copy is marked as incomplete; after it, it is an ordinary database.
     try:
         with maintenance.transaction():
             for statement in statements:
@@ -111,7 +111,7 @@ def _complete(maintenance: Connection, into: str, statements: Sequence[sql.Compo
 
 
 def _removed(target: Target, maintenance: Connection, found: Database, run: str, error: BaseException) -> None:
-    """Remove it, in a new session where the old one was lost. Raises Stopped."""
+    """Remove the database, in a new session if the old one was lost. Raises Stopped."""
     try:
         try:
             database.drop(maintenance, found.name, found.oid)

@@ -1,4 +1,4 @@
-"""How a load is done: what it is called, how much of the server it may take, how rows are read back."""
+"""Options: a load's name, its share of the server, how rows are read back."""
 
 from __future__ import annotations
 
@@ -15,8 +15,8 @@ from lastgood.postgres.pressure import Pressure
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """How rows are read back: under ``settings``, those that the dump's text was written with. Tables in ``left_out``
-    are not: their text depends on a time zone that is not known."""
+    """The options for reading rows back: under ``settings``, with which the dump's text was written. Tables in
+    ``left_out`` are not read: their text depends on an unknown time zone."""
 
     settings: tuple[tuple[str, str], ...]
     left_out: frozenset[Relation] = frozenset()
@@ -24,10 +24,10 @@ class Reading:
 
 @dataclass(frozen=True, slots=True)
 class Options:
-    """How a dump is loaded. ``name`` is the dump's, for messages. ``capacity`` says how much of the server may be
-    taken, ``pressure`` when to slow down, ``rules`` what may be left out or repaired. ``reading`` says how rows are
-    read back; None leaves them unread. ``large_only``: statistics of small tables, of whole trees and of statistics
-    objects are left for later. ``known``: what work costs on this server, as far as that is known.
+    """The options of a load. ``name`` is the dump's, for messages. ``capacity`` limits the use of the server,
+    ``pressure`` slows the load down, ``rules`` allow omissions and repairs. ``reading``: how rows are read back; None
+    leaves them unread. ``large_only``: statistics of small tables, of inheritance trees and of statistics objects are
+    deferred. ``known``: the known costs of this server.
     """
 
     name: str

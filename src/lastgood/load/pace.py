@@ -1,4 +1,4 @@
-"""How hard a load may press on the server."""
+"""Limits of the strain that a load may put on the server."""
 
 from __future__ import annotations
 
@@ -7,8 +7,8 @@ from dataclasses import dataclass
 
 @dataclass(frozen=True, slots=True)
 class Pace:
-    """How hard a load may press on the server: connections (None: as many as fit), bytes that readers of WAL may fall
-    behind, bytes a second (None: no limit). See the options of these names."""
+    """Limits of a load: connections (None: as many as fit), the lag of WAL consumers in bytes, bytes per second (None:
+    no limit). See the options of these names."""
 
     jobs: int | None = None
     max_wal_lag: int = 1 << 30

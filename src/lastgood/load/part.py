@@ -1,8 +1,9 @@
-"""A program: a part of a table's rows, in or out, in a process of its own. See ``apart`` for who runs it.
+"""A program that loads or reads a part of a table's rows in a process of its own. ``apart`` runs it.
 
-Digesting lines holds Python's lock for about a microsecond a row: one process can't keep up with a server of many
-cores. The request comes as one line of JSON, so that no password stands in a list of processes. What was done is told
-every few megabytes, and answered with a line: whoever asked may let it wait. It ends when nobody answers.
+Digesting lines holds Python's lock for about a microsecond a row, so one process can't keep up with a server with many
+cores. The request is one line of JSON on stdin, so that no password appears in a process list. The program reports its
+progress every few megabytes and waits for a line in reply, which the parent may delay. It exits when the parent is
+gone.
 """
 
 from __future__ import annotations
@@ -23,13 +24,13 @@ from lastgood.facts.digest import RowsDigest, whole_lines
 from lastgood.facts.row_stream import digest_rows, digest_stream
 
 BLOCK = 1 << 18
-TELL_BYTES = 4 << 20
+REPORT_BYTES = 4 << 20
 
 Moved = Callable[[int], None]
 
 
 def main() -> int:
-    """Does what the first line of stdin asks for; the last line of stdout is the result."""
+    """Execute the request in the first line of stdin; the last line of stdout is the result."""
     request = json.loads(sys.stdin.readline())
     try:
         connection = psycopg.connect(**request["conninfo"], autocommit=True, cursor_factory=ClientCursor)
@@ -39,20 +40,20 @@ def main() -> int:
             [list(names), list(values)],
         )
     except psycopg.Error as error:
-        _say(unable=str(error).strip())
+        _send(unable=str(error).strip())
         return 0
     with connection:
         try:
-            _say(**(_load if "path" in request else _read)(connection, request))
+            _send(**(_load if "path" in request else _read)(connection, request))
         except psycopg.Error as error:
-            _say(failed=base64.b64encode(pickle.dumps(error)).decode())
+            _send(failed=base64.b64encode(pickle.dumps(error)).decode())
         except OSError as error:
-            _say(broken=error.strerror or str(error))
+            _send(broken=error.strerror or str(error))
     return 0
 
 
 def _load(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
-    digest, moved = RowsDigest(), _teller()
+    digest, moved = RowsDigest(), _reporter()
     with connection.cursor() as cursor:
         with cursor.copy(request["copy"].encode("latin-1")) as stream:
             for lines in whole_lines(_blocks(request["path"], request["begin"], request["end"])):
@@ -74,7 +75,7 @@ def _blocks(path: str, begin: int, end: int) -> Iterator[bytes]:
 
 
 def _read(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
-    copy, moved = request["copy"].encode("latin-1"), _teller()
+    copy, moved = request["copy"].encode("latin-1"), _reporter()
     before = 0
 
     def came(size: int) -> None:
@@ -88,23 +89,23 @@ def _read(connection: psycopg.Connection[Any], request: Any) -> dict[str, Any]:
     return {"lines": found.rows, "total": f"{found.total:x}"}
 
 
-def _teller() -> Moved:
-    """Tells how much more was done, and waits for the answer."""
+def _reporter() -> Moved:
+    """A callback that reports progress and waits for the reply."""
     waiting = 0
 
     def moved(size: int) -> None:
         nonlocal waiting
         waiting += size
-        if waiting >= TELL_BYTES:
-            _say(moved=waiting)
+        if waiting >= REPORT_BYTES:
+            _send(moved=waiting)
             waiting = 0
             if not sys.stdin.readline():
-                os._exit(1)  # whoever asked is gone; the server notices that we are
+                os._exit(1)  # the parent is gone; the server ends our session
 
     return moved
 
 
-def _say(**what: object) -> None:
+def _send(**what: object) -> None:
     print(json.dumps(what), flush=True)
 
 

@@ -1,4 +1,4 @@
-"""The two halves that a rollback and a restore share: fill an empty database from a dump, and prove the result."""
+"""The two halves that a rollback and a restore share: load a dump into an empty database, and prove the result."""
 
 from __future__ import annotations
 
@@ -42,17 +42,18 @@ from lastgood.postgres.capacity import capacity
 from lastgood.postgres.pressure import Pressure
 from lastgood.postgres.server import Connection, quiet_event_triggers
 from lastgood.postgres.strain import Limits
+from lastgood.text.units import counted
 from lastgood.text.visible import visible
 
 SHOWN = 20
 # Seconds for which a load that failed waits for the SHA-256 of its file.
 REASON_WAIT = 10.0
-# A hash of the referenced keys in memory: measured, 0.6 × of the time with 4 MB.
+# The hash of the referenced keys fits in memory: 0.6 × the time with 4 MB, as measured.
 _LOOK_UP = "SET work_mem = '64MB'"
 
 
 class ProofFailed(Failed):
-    """The restored database is not what the restore point says; ``comparison`` names each difference."""
+    """The restored database differs from the restore point; ``comparison`` has each difference."""
 
     code = "proof_failed"
     lines = True
@@ -63,11 +64,11 @@ class ProofFailed(Failed):
 
 
 def rules_for(live: Connection, facts: Facts, wishes: Rules) -> Rules:
-    """The rules of a load, with what is known of the live database: extensions get the version that the restore point
-    records, else that of the live database; repairs may use what its sessions find on their search path."""
+    """The rules of a load, with facts of the live database: extensions get the version that the restore point records,
+    else that of the live database; repairs may use the search path of its sessions."""
     versions: dict[str, str] = dict(live.execute("SELECT extname, extversion FROM pg_catalog.pg_extension").fetchall())
     versions |= {each.name: each.version for each in facts.extensions if each.version is not None}
-    # Ours is empty; theirs comes from the settings of the role and of the database.
+    # Our search path is empty; that of other sessions comes from the settings of the role and of the database.
     row = live.execute("SELECT reset_val FROM pg_catalog.pg_settings WHERE name = 'search_path'").fetchone()
     path = row[0] if row is not None else USUAL_PATH
     languages = {each.name: each for each in facts.languages}
@@ -91,16 +92,16 @@ def rebuild(
     live: Callable[[], AbstractContextManager[Connection]] | None = None,
     held: Sequence[HeldRows] = (),
 ) -> Loaded:
-    """Load the whole dump into the empty database to which ``connect`` opens sessions, on several of them. Tables are
-    read back on the way, under the rules of ``expected``. ``rules``: what may be left out or repaired. ``watch`` opens
-    the session that watches the server meanwhile. ``division``: what is left for later, if anything may be. ``state``:
-    the folder that remembers what work costs on this server. ``held``: rows of extensions that no dump holds, to be
-    copied from the database to which ``live`` opens a session.
+    """Load the whole dump into an empty database, in several sessions opened by ``connect``. Tables are read back
+    during the load, under the rules of ``expected``. ``rules``: what may be left out or repaired. ``watch`` opens the
+    session that monitors the server. ``division``: the deferred work, if any. ``state``: the folder with the learned
+    costs of this server. ``held``: rows of extensions that no dump holds, to be copied from the database to which
+    ``live`` opens a session.
 
-    What is still owed of the dump's verification (``source.owed``) is done meanwhile: the SHA-256 of the file.
+    The pending verification of the dump (``source.owed``, the SHA-256 of the file) runs at the same time.
 
     Raises Failed at the first error that no rule allows, or when production would be at risk; Corrupt when the file
-    changed since it was checked, or is not what was owed.
+    changed since it was checked, or its SHA-256 is wrong.
     """
     owed = source.owed
     before = source.fingerprint() if owed is None else owed.fingerprint
@@ -108,7 +109,7 @@ def rebuild(
     limits = Limits(max_wal_lag=pace.max_wal_lag)
     with (
         closing(supply),
-        connect("look around") as connection,
+        connect("measure capacity") as connection,
         Pressure(watch, limits, emit, rate=pace.throttle) as pressure,
     ):
         room = capacity(connection, jobs=pace.jobs, others=0)
@@ -121,23 +122,23 @@ def rebuild(
             options = Options(name, room, pressure, rules, reading, emit, ended, known, division is not None)
             loaded = load(connect, script, summary, supply, options)
         if memory is not None and division is None:
-            # Foreign keys that enter unproved would teach that they cost nothing.
+            # Foreign keys that are added NOT VALID would be learned as free.
             history.teach(memory, loaded.spent, loaded.size)
     if rules.members.departures or held:
-        with connect("put back") as connection, (live or _no_database)() as inside:
+        with connect("restore extensions") as connection, (live or _no_database)() as inside:
             _put_back(connection, inside, held, rules, loaded, emit)
     if source.fingerprint() != before:
         raise Corrupt(
             f'cannot use "{name}": the file changed while it was read',
-            hint="Find out what writes to it, and begin again.",
+            hint="Find out what writes to it, then run the command again.",
         )
     return loaded
 
 
 @contextmanager
 def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bool]) -> Iterator[Callable[[], bool]]:
-    """Verify during the block what is owed of a dump. The block is to end early when what it is given returns true.
-    Raises Corrupt instead of whatever the block raised, where the dump is not what it should be."""
+    """Complete the verification of a dump during the block. The block must end early when the yielded function returns
+    true. Raises Corrupt, instead of any error of the block, if the dump is not what its manifest says."""
     owed = source.owed
     if owed is None:
         yield cancelled
@@ -161,7 +162,7 @@ def verified_meanwhile(source: DumpSource, name: str, cancelled: Callable[[], bo
 def _not_as_written(name: str) -> Corrupt:
     return Corrupt(
         f'cannot use "{name}": its SHA-256 differs from that in its manifest',
-        hint="The file was changed. Find the place with lastgood points verify, or choose another one: lastgood points",
+        hint="Locate the change with lastgood points verify, or choose another restore point: lastgood points",
     )
 
 
@@ -178,7 +179,7 @@ def _put_back(
     loaded: Loaded,
     emit: Emit,
 ) -> None:
-    """What the dump does not hold of its extensions, as far as it could wait."""
+    """Restore the parts of extensions that the dump does not hold and that could wait."""
 
     def report(named: str, how: str) -> None:
         loaded.repaired.append(Repaired(what=named, why=how, line=0))
@@ -194,9 +195,9 @@ def _put_back(
 def expected_seconds(
     connection: Connection, state: Path, source: DumpSource, summary: DumpSummary, live_bytes: int, pace: Pace
 ) -> tuple[float | None, float | None]:
-    """How long it would take on this server to build the database (and to read what is not read back on the way), and
-    to back up the live one meanwhile. None where no run on this server has told yet, or the pace decides instead of the
-    server."""
+    """The expected seconds on this server to build the database (and to read the rows that are not read back during the
+    load), and to back up the live one at the same time. None if no run on this server was measured yet, or if a
+    throttle determines the time."""
     known = history.read(history.place(state, connection))
     build = backup = None
     if known.learned and pace.throttle is None:
@@ -211,7 +212,7 @@ def expected_seconds(
 
 
 def _reading(connection: Connection, expected: Facts) -> Reading:
-    """How the rows' text comes out as the dump has it."""
+    """The settings under which the text of rows matches the dump."""
     zone = expected.rules.time_zone
     if zone is None:
         with connection.transaction(force_rollback=True):
@@ -236,19 +237,19 @@ def prove(
     again: Callable[[], Facts],
     division: Division | None = None,
 ) -> Comparison:
-    """Read the database in one snapshot and compare it with the restore point's facts, which are the oracle. Tables in
-    ``same`` were read back while it was loaded: they are not read again, unless something was written to them since.
-    Meanwhile sessions that ``connect`` opens look up every foreign key if ``keys`` is set (the server did not do so
-    itself), and those that entered unproved because of ``division``; what that left for later is not missed.
-    ``unsure``: tables and sequences that are only there if an extension makes them. ``again`` reads the restore point's
-    rows, where they were only counted.
+    """Read the database in one snapshot and compare it with the restore point's facts, which are the reference. Tables
+    in ``same`` were read back during the load: they are read again only if something was written to them since. At the
+    same time, sessions opened by ``connect`` verify every foreign key if ``keys`` is set (the server did not), and
+    those that ``division`` added NOT VALID. Objects that ``division`` deferred do not count as missing. ``unsure``:
+    tables and sequences that exist only if an extension creates them. ``again`` reads the restore point's rows, if they
+    were only counted.
 
     Raises ProofFailed, with every difference.
     """
     connection.isolation_level = IsolationLevel.REPEATABLE_READ
     connection.read_only = True
     unproved = division.unproved if division is not None else frozenset()
-    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-beside") as pool:
+    with ThreadPoolExecutor(1, thread_name_prefix="lastgood-integrity") as pool:
         broken = pool.submit(_broken, connect, pace, expected, keys, unproved)
         with connection.transaction():
             expected = _without(expected, absent(connection, unsure))
@@ -272,19 +273,18 @@ def prove(
         lines = [f"{d.what}: expected {d.expected}, found {d.found}" for d in comparison.differences] + broken.result()
     if lines:
         raise ProofFailed(
-            f'cannot use "{visible(name)}": it differs from the restore point in {len(lines)} '
-            + ("thing" if len(lines) == 1 else "things")
+            f'cannot use "{visible(name)}": {counted(len(lines), "difference")} from the restore point'
             + "".join(f"\n  {visible(line)}" for line in lines[:SHOWN])
             + (f"\n  … and {len(lines) - SHOWN} more" if len(lines) > SHOWN else ""),
             comparison=comparison,
-            hint="Run it again with --keep-shadow to look at the restored database, or choose another restore point: "
+            hint="Run it again with --keep-shadow to inspect the restored database, or choose another restore point: "
             "lastgood points",
         )
     return comparison
 
 
 def _without(expected: Facts, absent: Collection[Relation]) -> Facts:
-    """The facts without what a load had to leave out."""
+    """The facts without the tables and sequences that a load had to leave out."""
     return expected.model_copy(
         update={
             "tables": tuple(each for each in expected.tables if Relation(each.schema_name, each.name) not in absent),
@@ -296,7 +296,7 @@ def _without(expected: Facts, absent: Collection[Relation]) -> Facts:
 
 
 def _unchanged(connection: Connection, expected: Facts, same: Mapping[Relation, int]) -> Mapping[Relation, TableFacts]:
-    """Of the tables that were read back, those to which nothing was done since, by the server's own counters."""
+    """The tables that were read back and not changed since, according to the server's counters."""
     written = {
         Relation(schema, name): (inserted, changed)
         for schema, name, inserted, changed in connection.execute(
@@ -329,9 +329,9 @@ def _compared(expected: Facts, found: Facts, same: Collection[Relation], divisio
 def _broken(
     connect: Connect, pace: Pace, expected: Facts, keys: bool, unproved: Collection[tuple[Relation, str]]
 ) -> list[str]:
-    """What the catalogue calls sound and is not. A view left without data, or an index that lacks a partition's,
-    may be just what the restore point holds."""
-    with connect("look around") as connection:
+    """Broken objects that a comparison of definitions does not show. An unpopulated view, or an index that lacks a
+    partition's, may be part of the restore point and is not reported."""
+    with connect("measure capacity") as connection:
         wanted = [
             key
             for key in integrity.keys(connection)
@@ -345,14 +345,14 @@ def _broken(
 
 
 def _orphans(connect: Connect, keys: Sequence[integrity.Key], jobs: int) -> Iterator[str]:
-    """The largest first, on so many sessions."""
+    """Verify keys in ``jobs`` sessions, the largest tables first; yield a line for each broken key."""
     left = deque(keys)
     found: list[integrity.ForeignKey] = []
 
     def work() -> None:
-        with connect("look up keys") as connection:
+        with connect("verify keys") as connection:
             connection.execute(_LOOK_UP)
-            with suppress(IndexError):  # none is left
+            with suppress(IndexError):  # no key is left
                 while True:
                     found.append(integrity.look_up(connection, left.popleft()))
 

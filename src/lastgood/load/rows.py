@@ -1,4 +1,4 @@
-"""Rows into a table, and out of it again, to see that they are the same."""
+"""Transfer of rows into a table, and back out of it for verification."""
 
 from __future__ import annotations
 
@@ -22,23 +22,23 @@ from lastgood.load.supply import BLOCK
 from lastgood.postgres.errors import row_in
 from lastgood.postgres.server import Connection
 
-# Below that, a file of its own for the frozen rows costs more than it saves.
+# Below this size, the new file for frozen rows costs more than it saves.
 FREEZE_FROM = 1 << 18
-# Block numbers have 32 bits, and the greatest one means none.
+# Block numbers have 32 bits; the greatest value is InvalidBlockNumber.
 LAST_PAGE = (1 << 32) - 2
 
 
 @dataclass(slots=True)
 class Sent:
-    """What went into a table, or came out: ``rows`` as the server counted them; ``digest`` of the text as a whole,
-    where one session loaded it, otherwise ``lines``, whose order says nothing."""
+    """Rows that were loaded or read: ``rows`` as the server counted them; ``digest`` of the text as a whole if one
+    session loaded it, otherwise ``lines``, a digest that ignores their order."""
 
     rows: int = 0
     digest: str = ""
     lines: RowsDigest | None = None
 
     def add(self, other: Sent) -> None:
-        """Adds what another session, or another section, brought."""
+        """Add the rows of another session or section."""
         self.rows += other.rows
         if self.lines is not None and other.lines is not None:
             self.lines.rows += other.lines.rows
@@ -52,7 +52,7 @@ class Sent:
 
 
 class Shared:
-    """A section's rows for several sessions: each gets the next lines that nobody has."""
+    """A section's rows, shared by several sessions: each gets the next lines that are left."""
 
     def __init__(self, blocks: Iterable[bytes]) -> None:
         self._lines = whole_lines(blocks)
@@ -77,10 +77,10 @@ def send(
     progress: Callable[[int], None],
     byte: Callable[[int], int | None],
 ) -> Sent:
-    """Load a section, or a part of it, in one transaction. ``lines``: they are digested one by one.
+    """Load a section, or a part of it, in one transaction. ``lines``: each line is digested by itself.
 
-    ``fresh``: the table is ordinary and ours alone, so where it is empty its rows may be stored frozen: VACUUM need not
-    come for them, nor hint bits be set, and all its pages are visible to all.
+    ``fresh``: the table is ordinary and no other session uses it, so if it is empty its rows are stored frozen: they
+    need no VACUUM and no hint bits, and all its pages are all-visible.
 
     ``progress`` gets the bytes of each block that was sent. ``byte`` maps a row, counted from 1, to its place in the
     dump, for the message about it. Raises Failed.
@@ -90,8 +90,9 @@ def send(
     by_line = RowsDigest() if lines else None
     try:
         with connection.transaction() if fresh else nullcontext():  # COPY by itself is a transaction
-            if fresh and untouched(connection, section.start.relation):
-                # Emptied in this transaction: a condition for FREEZE; nor need it be logged where wal_level is minimal.
+            if fresh and is_untouched(connection, section.start.relation):
+                # Truncated in this transaction: a condition for FREEZE, and for a load without WAL if wal_level is
+                # minimal.
                 connection.execute(sql.SQL("TRUNCATE ONLY {}").format(identifier(section.start.relation)))
                 copy += b" WITH (FREEZE)"
             with connection.cursor() as cursor:
@@ -105,7 +106,7 @@ def send(
                         progress(len(block))
                 return Sent(cursor.rowcount, digest.hexdigest() if by_line is None else "", by_line)
     except psycopg.Error as error:
-        # The server counts the rows that this session sent; where several share a section, that says nothing.
+        # The server counts the rows of this session, which is no position if several sessions share a section.
         row = 0 if lines else row_in(error)
         offset = byte(row) if row else None
         raise session.failed(error, section.start.line + row, _named(section), "copy", offset) from error
@@ -117,9 +118,9 @@ FROM pg_catalog.pg_class c WHERE c.oid = %s::regclass
 """
 
 
-def untouched(connection: Connection, relation: Relation) -> bool:
-    """Whether to empty a table changes nothing: other parts of the dump may have put rows there (INSERTs, those of a
-    partitioned table), and keys and triggers have a say. Locks it until the transaction ends."""
+def is_untouched(connection: Connection, relation: Relation) -> bool:
+    """Whether truncating the table has no effect: other parts of the dump may have loaded rows (INSERTs, rows of a
+    partitioned table), and keys or triggers may apply. Locks the table until the transaction ends."""
     connection.execute(sql.SQL("LOCK TABLE ONLY {} IN ACCESS EXCLUSIVE MODE").format(identifier(relation)))
     row = connection.execute(_UNTOUCHED, [identifier(relation).as_string(connection)]).fetchone()
     return row is not None and bool(row[0])
@@ -134,9 +135,9 @@ def send_apart(
     cancelled: Callable[[], bool],
     progress: Callable[[int], None],
 ) -> Sent:
-    """Loads the bytes ``span`` of the file in a process of its own, each line digested. Raises Failed, Interrupted, and
-    ``apart.Unable`` when this session has to do it."""
-    with session.telling(section.start.line, _named(section), "copy"):
+    """Load the bytes ``span`` of the file in a process of its own, each line digested. Raises Failed, Interrupted, and
+    ``apart.Unable`` when this session has to do the work."""
+    with session.errors_at(section.start.line, _named(section), "copy"):
         done = apart.load(session.connection, section.start.copy, path, span, cancelled=cancelled, moved=progress)
     return Sent(done["rows"], lines=RowsDigest(done["lines"], int(done["total"], 16)))
 
@@ -147,13 +148,13 @@ def read_back(
     pages: range | None,
     *,
     whole: bool,
-    beside: bool,
+    separate: bool,
     cancelled: Callable[[], bool],
     progress: Callable[[int], None],
 ) -> Sent:
-    """Reads a table, or some of its pages, as the dump's text: digested as a ``whole``, where one session loaded it and
-    its rows lie in the dump's order, otherwise line by line. ``beside``: in a process of its own, if that can be.
-    ``progress`` gets the bytes of what came, a block or more. Raises Failed, Interrupted."""
+    """Read a table, or some of its pages, as the dump's text: digested as a ``whole`` if one session loaded it and its
+    rows are in the dump's order, otherwise line by line. ``separate``: in a process of its own, if possible.
+    ``progress`` gets the bytes read, a block or more. Raises Failed, Interrupted."""
     relation, columns = section.start.relation, section.start.columns or ()
     named = sql.SQL(", ").join(sql.Identifier(column) for column in columns)
     if pages is None:
@@ -171,8 +172,8 @@ def read_back(
             progress(size - before)
             before = size
 
-    with session.telling(0, f"reading back {relation}"):
-        if beside:
+    with session.errors_at(0, f"reading back {relation}"):
+        if separate:
             with suppress(apart.Unable):
                 done = apart.read(session.connection, copy, whole=whole, cancelled=cancelled, moved=progress)
                 if whole:
@@ -187,7 +188,7 @@ def read_back(
 
 
 def pages_of(connection: Connection, relation: Relation, part: int, parts: int) -> range:
-    """The pages of one part of a table; the last one has all that follow, too."""
+    """The pages of one part of a table; the last part includes all later pages."""
     row = connection.execute(
         "SELECT pg_catalog.pg_relation_size(%s::regclass) / pg_catalog.current_setting('block_size')::int8",
         [identifier(relation).as_string(connection)],

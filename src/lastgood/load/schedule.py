@@ -1,4 +1,4 @@
-"""Which task comes next: of those that may begin, the one with the most work behind it."""
+"""The order of tasks: of those that may begin, the one with the most work behind it comes next."""
 
 from __future__ import annotations
 
@@ -18,15 +18,15 @@ IN_STREAM = (Work.ROWS, Work.DATA)
 _Heap = list[tuple[float, int]]
 _Queue = tuple[Lock, bool]
 
-# Cheap tasks are handed out several at a time: asking for them, and a message to the server for each, would cost more.
+# Cheap tasks are assigned several at a time: a request and a message to the server for each would cost more.
 AT_ONCE = 24
 
 
 @dataclass(slots=True)
 class _Table:
-    """One table: ``held`` are the locks on it, with how many tasks hold each. ``waiting`` are the tasks that could
-    begin but for a lock on it, by that lock and by whether they are cheap. ``called`` is the rank of the task of such a
-    queue that is tried next. ``wanted``: many tasks need it, so all of them wait here for their turn.
+    """The state of one table. ``held``: the locks on it, with the number of tasks that hold each. ``waiting``: the
+    tasks that wait only for a lock on it, by that lock and by whether they are cheap. ``called``: the rank of the task
+    in such a queue that is tried next. ``wanted``: many tasks need it, so all of them queue here.
     """
 
     wanted: bool = False
@@ -35,11 +35,11 @@ class _Table:
     called: dict[_Queue, float] = field(default_factory=dict)
 
     def takes(self, lock: Lock, *, own: int = 0) -> bool:
-        """Whether nothing that is held conflicts, except what ``own`` tasks of the same session hold."""
+        """Whether no held lock conflicts, except those that ``own`` tasks of the same session hold."""
         return not any(conflict(lock, other) for other in self.held) or (own > 0 and own == sum(self.held.values()))
 
     def is_kept(self, lock: Lock, key: float) -> bool:
-        """Whether a cheap task waits here that would have to wait for ``lock``, and that more hangs on."""
+        """Whether a cheap task with a higher rank waits here that ``lock`` would block."""
         return any(
             cheap and queue and queue[0][0] < key and conflict(lock, other)
             for (other, cheap), queue in self.waiting.items()
@@ -47,16 +47,16 @@ class _Table:
 
 
 class Schedule:
-    """Hands out tasks so that none begins before those that it waits for, and none that would wait for another's lock.
+    """The scheduler: a task begins only after its predecessors, and only if it would not wait for another task's lock.
 
-    A task that could begin but for a lock waits at that table, and is tried again when the table is released: first the
-    one with the most work behind it, then the next, as long as they get what they need. So the thousands that want one
-    table are not looked at each time that a task is handed out.
+    A task that only lacks a lock waits at that table, and is tried again when the table is released: first the task
+    with the most work behind it, then the next, while they get their locks. So thousands of tasks on one table are not
+    examined each time that a task is assigned.
 
-    What would be done in an instant is not overtaken by what takes long and would hold its lock: much may hang on it.
+    A long task does not overtake a cheap one whose lock it would block: much work may depend on the cheap one.
 
-    ``in_order``: sections of rows come out of one stream, so they are begun in their order, and before all else. Not
-    thread-safe: its user holds a lock.
+    ``in_order``: sections of rows come from one stream, so they begin in their order, and before all other tasks. Not
+    thread-safe: the caller holds a lock.
     """
 
     def __init__(self, tasks: Sequence[Task], *, in_order: bool = False, cheap: float = CHEAP) -> None:
@@ -67,7 +67,7 @@ class Schedule:
         for task in tasks:
             for number in task.after:
                 self._followers[number].append(task.number)
-        # What must not run side by side with its like waits apart.
+        # Serial tasks, which must not run in parallel, have a queue of their own.
         self._ready: _Heap = []
         self._ready_serial: _Heap = []
         self._stream = [t.number for t in tasks if in_order and t.work in IN_STREAM][::-1]
@@ -78,7 +78,7 @@ class Schedule:
             task.number: tuple((self._tables[relation], lock) for relation, lock in task.locks.items())
             for task in tasks
         }
-        self._called: dict[int, tuple[_Table, _Queue]] = {}  # tasks that are tried next of those that wait at a table
+        self._called: dict[int, tuple[_Table, _Queue]] = {}  # heads of queues: tasks that are tried next
         self._serial = False
         self._left = len(tasks)
         for task in tasks:
@@ -91,8 +91,8 @@ class Schedule:
         return self._left == 0
 
     def take_some(self) -> list[Task]:
-        """The next task, begun, or several that are cheap, to be done one behind the other; none when none can begin
-        until another is done. Several that want one table go to one session: so they do not wait for each other."""
+        """Begin the next task, or several cheap ones, to be done in sequence; none if all have to wait for running
+        tasks. Several tasks on one table go to one session, so that they do not wait for each other."""
         first = self.take()
         if first is None:
             return []
@@ -100,7 +100,7 @@ class Schedule:
         wanted = next((table for table, _ in self._locks[first.number] if table.wanted), None)
         own = Counter(id(table) for table, _ in self._locks[first.number])
         while taken[-1].cost <= self._cheap and len(taken) < AT_ONCE:
-            # What changes the catalogue in small ways may follow its like in one session.
+            # Serial tasks may follow each other in one session.
             serial = self._serial and not any(task.serial for task in taken)
             another = self._next(self._cheap, serial) if wanted is None else self._next_at(wanted, own, serial)
             if another is None:
@@ -110,12 +110,12 @@ class Schedule:
         return taken
 
     def take(self) -> Task | None:
-        """The next task, begun; None when none can begin until another is done."""
+        """Begin the next task; None if all have to wait for running tasks."""
         found = self._next_of_stream()
         return self._next(math.inf, self._serial) if found is None else self._begin(found)
 
     def _next(self, most: float, serial: bool) -> Task | None:
-        """The next one that costs no more than ``most``, and that may run beside one that is ``serial``."""
+        """Begin the next task that costs at most ``most``, and that may run in parallel with a ``serial`` one."""
         while (heap := self._first_heap(most, serial)) is not None:
             task = self._tasks[heapq.heappop(heap)[1]]
             stop = self._stop_of(task)
@@ -125,7 +125,7 @@ class Schedule:
         return None
 
     def done(self, task: Task) -> None:
-        """Takes note that a task is done, and that others may begin."""
+        """Record that a task is done, so that others may begin."""
         for table, lock in self._locks[task.number]:
             table.held[lock] -= 1
             if not table.held[lock]:
@@ -145,7 +145,7 @@ class Schedule:
         return min(fit, key=lambda heap: heap[0], default=None)
 
     def _push(self, task: Task) -> None:
-        """A task has nothing more to wait for but locks."""
+        """Queue a task that waits only for locks."""
         if task.number in self._in_stream:
             return
         for table, lock in self._locks[task.number]:
@@ -175,7 +175,7 @@ class Schedule:
         self._answered(task)
 
     def _answered(self, task: Task) -> None:
-        """A task that was called has begun, or waits: the next one of its queue is called."""
+        """Call the next task of a queue, after the called one has begun or waits elsewhere."""
         called = self._called.pop(task.number, None)
         if called is not None:
             table, queue = called
@@ -183,7 +183,7 @@ class Schedule:
             self._call(table)
 
     def _call(self, table: _Table) -> None:
-        """Try the first one of each queue, cheap ones first, whose lock the table would take now."""
+        """Try the first task of each queue, cheap queues first, whose lock is free now."""
         if not table.waiting:
             return
         for queue in sorted(table.waiting, key=lambda queue: not queue[1]):
@@ -198,14 +198,14 @@ class Schedule:
             self._try(self._tasks[number])
 
     def _stop_of(self, task: Task) -> tuple[_Table, Lock] | None:
-        """The table at which a task has to wait, and for which lock."""
+        """The table and lock for which a task has to wait."""
         for table, lock in self._locks[task.number]:
             if not table.takes(lock) or (task.cost > self._cheap and table.is_kept(lock, -task.rank)):
                 return table, lock
         return None
 
     def _next_at(self, table: _Table, own: Mapping[int, int], serial: bool) -> Task | None:
-        """A cheap task, begun, of those that wait at a table, for a session that holds ``own`` locks."""
+        """Begin a cheap task that waits at a table, for a session that holds ``own`` locks."""
         for (_, cheap), waiting in table.waiting.items():
             while cheap and waiting and table.held and own.get(id(table)) == sum(table.held.values()):
                 task = self._tasks[waiting[0][1]]
@@ -235,8 +235,8 @@ class Schedule:
 
 @dataclass(frozen=True, slots=True)
 class Forecast:
-    """What a schedule would take: seconds from begin to end, and of work, all on one worker; and when the last task of
-    each kind would end."""
+    """The forecast of a schedule: elapsed seconds, seconds of work on one worker, and the end of the last task of each
+    kind."""
 
     seconds: float
     work: float
@@ -244,8 +244,8 @@ class Forecast:
 
 
 def simulate(tasks: Iterable[Task], workers: int, *, in_order: bool = False) -> Forecast:
-    """How long ``workers`` would take for the tasks if each took just its cost, by the same rules. ``in_order`` as for
-    a Schedule: the one stream gives one section at a time."""
+    """The time that ``workers`` would take if each task took exactly its cost, by the same rules. ``in_order`` as for a
+    Schedule: the stream gives one section at a time."""
     tasks = list(tasks)
     schedule = Schedule(tasks, in_order=in_order)
     now = stream = 0.0
@@ -265,12 +265,12 @@ def simulate(tasks: Iterable[Task], workers: int, *, in_order: bool = False) -> 
 
 
 def forecast(summary: DumpSummary, costs: Costs, workers: int, *, in_order: bool) -> float:
-    """Seconds that a whole load would take; and then the reading of those rows that no task reads back."""
+    """The seconds of a whole load, plus the read of all rows that no task reads back."""
     script = summary.script
     tasks = tasks_of(script.items, summary, workers=workers, costs=costs)
     read = {item.number for task in tasks if task.work is Work.READ for item in task.items if isinstance(item, Section)}
     unread = sum(section.size for section in script.sections if section.number not in read)
-    # One by one, each line digested: about twice the cost of a whole table.
+    # In sequence, each line digested: about twice the cost of reading a table as a whole.
     return (
         simulate(tasks, workers, in_order=in_order).seconds
         + analyzed_last(script, summary, costs) / workers

@@ -1,4 +1,4 @@
-"""One session of a restore: the state that the dump has set when a command comes, and the command itself."""
+"""One session of a restore: it applies the dump's settings before each command, and runs the command."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lastgood.load.repairs import Commands
 from lastgood.postgres import errors as server_errors
 from lastgood.postgres.server import Connection
 
-# Who a session is comes last, in this order.
+# The session's identity is set last, in this order.
 _IDENTITY = {"session_authorization": 1, "role": 2}
 _PARALLEL = ("max_parallel_maintenance_workers", "max_parallel_workers_per_gather")
 
@@ -25,12 +25,12 @@ def _begins(command: Command) -> bool:
 
 
 def _needs_block(command: Command) -> bool:
-    """Whether a command opens a large object, which is closed when its transaction ends."""
+    """Whether a command opens a large object, which its transaction closes at the end."""
     return isinstance(command.detail, LargeObjectCall) and command.detail.function == "lo_open"
 
 
 class Later(Exception):
-    """The command reads a view that has no rows yet: others come first."""
+    """The command reads an unpopulated view: other commands come first."""
 
 
 class Session:
@@ -47,7 +47,7 @@ class Session:
         self._parallel = -1
 
     def configure(self, settings: Sequence[tuple[str, str]]) -> None:
-        """Sets what this session of ours is to have, whatever the dump sets later."""
+        """Set the session's own settings, which the dump's settings may override."""
         names, values = [name for name, _ in settings], [value for _, value in settings]
         self.connection.execute(
             "SELECT pg_catalog.set_config(name, value, false) FROM unnest(%s::text[], %s::text[]) w (name, value)",
@@ -55,13 +55,13 @@ class Session:
         )
 
     def parallel(self, processes: int) -> None:
-        """How many more processes the server may take for what comes next."""
+        """Set the number of additional processes that the server may use for the next command."""
         if processes != self._parallel:
             self.configure([(name, str(processes)) for name in _PARALLEL])
             self._parallel = processes
 
     def pin(self, settings: tuple[tuple[str, str], ...]) -> None:
-        """Makes the session's settings these instead of the dump's, until ``enter`` is called again."""
+        """Replace the dump's settings by ``settings``, until ``enter`` is called again."""
         if self._pinned is not settings:
             self.enter(())
             self._remember(name for name, _ in settings)
@@ -69,7 +69,7 @@ class Session:
             self._pinned = settings
 
     def enter(self, state: State) -> None:
-        """Makes the session's settings those of ``state``; what it does not name goes back to the session's own."""
+        """Apply the settings of ``state``; all others return to the session's own values."""
         if state is self._entered and not self._pinned:
             return
         self._entered = state
@@ -77,7 +77,7 @@ class Session:
         if wanted == self._state and not self._pinned:
             return
         if not self._state.keys().isdisjoint(_IDENTITY):
-            # The role that is in force may lack the right to set the others.
+            # The current role may lack the privilege for the other settings.
             self.connection.execute("RESET SESSION AUTHORIZATION; RESET ROLE")
         gone = {name for name in self._state if name not in wanted} | {name for name, _ in self._pinned}
         if own := [(name, self._own[name]) for name in gone if name in self._own]:
@@ -94,12 +94,12 @@ class Session:
             if commands:
                 self.connection.execute(b"; ".join(command.statement.text for command in commands))
         except psycopg.Error:
-            # All of them failed together: one by one, those that may.
+            # All of them failed as one message: run them one by one.
             for command in commands:
                 self.run(command)
 
     def _remember(self, names: Iterable[str]) -> None:
-        """Notes the session's own values of settings that are about to change for the first time."""
+        """Record the session's own values of settings that change for the first time."""
         new = [name for name in names if name not in self._own and name not in _IDENTITY]
         if new:
             query = "SELECT name, pg_catalog.current_setting(name, true) FROM unnest(%s::text[]) name"
@@ -107,17 +107,17 @@ class Session:
             self._own.update((name, value) for name, value in found if value is not None)
 
     def run(self, command: Command) -> None:
-        """Runs one command. A refusal that a rule allows, and a repair, are recorded; raises Later for a view that
-        waits for another, and Failed for everything else."""
+        """Run one command. A refusal that a rule allows, and a repair, are recorded; raises Later for a view that waits
+        for another, and Failed for any other error."""
         if not self.commands.run(self.connection, command):
             raise Later
         self._loaded.count(commands=1)
 
     def run_data(self, commands: Iterable[Command]) -> None:
-        """The same for those that are data, in the blocks that the dump has around them.
+        """Run commands that are data, in the transaction blocks of the dump.
 
-        A block around more than data (a whole dump, say) is none: other sessions do the rest. Then calls that need one
-        get their own, which ends with the data.
+        A block around more than data (a whole dump, for example) is ignored, because other sessions run the rest. Calls
+        that need a block get their own, which ends with the data.
         """
         begin = None
         inside = False
@@ -143,7 +143,7 @@ class Session:
             self.connection.execute("COMMIT")
 
     def run_together(self, commands: Sequence[Command]) -> None:
-        """The same for several: in one message, or one by one when one of them fails."""
+        """Run several commands: in one message, or one by one if that fails."""
         if len(commands) > 1 and self.commands.run_together(self.connection, commands):
             self._loaded.count(commands=len(commands))
             return
@@ -151,8 +151,8 @@ class Session:
             self.run(command)
 
     @contextmanager
-    def telling(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:
-        """Turns a server's error into one that says what of the dump it was about."""
+    def errors_at(self, line: int, named: str, context: server_errors.Context = "any") -> Iterator[None]:
+        """Turn a server error into an error with its place in the dump."""
         try:
             yield
         except psycopg.Error as error:
@@ -166,5 +166,5 @@ class Session:
         context: server_errors.Context = "any",
         offset: int | None = None,
     ) -> LastgoodError:
-        """The error to raise for a server's error."""
+        """The error to raise for a server error."""
         return self.commands.failed(error, line, named, context=context, offset=offset)

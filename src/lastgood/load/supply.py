@@ -1,4 +1,4 @@
-"""Where the rows come from when a script is run: from their place in the file, or out of one stream in its order."""
+"""The source of rows for a script: their positions in the file, or one stream in its order."""
 
 from __future__ import annotations
 
@@ -24,11 +24,11 @@ from lastgood.errors import Corrupt, Interrupted
 
 BLOCK = 1 << 18
 AHEAD = 16 << 20
-"""How many bytes of a stream may wait for the server."""
+"""The number of bytes of a stream that may wait for the server."""
 
 
 class Supply(Protocol):
-    """Gives what the script only points at. ``in_order``: one after the other, in the script's order."""
+    """The data to which a script refers. ``in_order``: available only in the script's order."""
 
     in_order: bool
 
@@ -39,25 +39,25 @@ class Supply(Protocol):
         """The bulk's commands."""
 
     def close(self) -> None:
-        """Ends what still runs. Raises what went wrong where nobody saw it."""
+        """Stop reading. Raises an error that no caller has received yet."""
 
 
 def supply_for(source: DumpSource, script: Script, *, database: str | None, in_place: bool) -> Supply:
-    """The best supply for a dump. ``in_place``: offsets of its text are offsets of the file."""
+    """The best supply for a dump. ``in_place``: offsets in its text are offsets in the file."""
     if source.kind == "plain":
         if in_place and script.in_place and not source.compression:
             return InPlace(source)
     elif not any(isinstance(item, Bulk) for item in script.items):
         sections = list(script.sections)
         found = members(source) or ()
-        # The same commands in the same order: then each member is what its section was read from.
+        # The same commands in the same order: each member is the source of its section.
         if [member.copy for member in found] == [section.start.copy for section in sections]:
             return InArchive(dict(zip((section.number for section in sections), found, strict=True)))
     return Streamed(source, database)
 
 
 class InArchive:
-    """An archive without large objects: each table's data by itself, several at once."""
+    """An archive without large objects: the data of each table by itself, several at once."""
 
     in_order = False
 
@@ -89,7 +89,7 @@ class InPlace:
     def commands(self, bulk: Bulk) -> Iterator[Command]:
         for token in tokens(self._text(bulk.begin, bulk.end)):
             if isinstance(token, Statement):
-                # Its place in the dump: the text that was read here begins elsewhere.
+                # Its position in the dump: the text that was read here begins elsewhere.
                 offset, line = bulk.begin + token.offset, bulk.line + token.line - 1
                 command = rule(replace(token, offset=offset, line=line))
                 if not is_data(command):
@@ -115,7 +115,7 @@ class InPlace:
         return self._text(span.start, span.stop)
 
     def _line_from(self, position: int, end: int) -> int:
-        """Where the first line begins at or behind a place in the midst of lines."""
+        """The start of the first line at or after a position."""
         for block in self._text(position - 1, end):
             at = block.find(b"\n")
             if at >= 0:
@@ -124,7 +124,7 @@ class InPlace:
         return end
 
     def byte_of(self, section: Section, row: int) -> int:
-        """Where a row of a section, counted from 1, begins in the file; read once more for that."""
+        """The start of a row in the file; ``row`` counts from 1 in the section, which is read again."""
         position, before = section.begin, row - 1
         for block in self.rows(section):
             lines = block.count(b"\n")
@@ -155,7 +155,7 @@ class InPlace:
 
 
 class Streamed:
-    """Anything else: a thread reads on, as far as ``AHEAD``, while the sections are loaded one behind the other."""
+    """Any other dump: a thread reads up to ``AHEAD`` bytes ahead while the sections are loaded in sequence."""
 
     in_order = True
 
@@ -172,7 +172,7 @@ class Streamed:
 
     def rows(self, section: Section) -> Iterator[bytes]:
         for piece in self._pieces(section.number):
-            assert isinstance(piece, bytes)  # numbers are given alike in both readings
+            assert isinstance(piece, bytes)  # both readings assign the same numbers
             yield piece
 
     def commands(self, bulk: Bulk) -> Iterator[Command]:
@@ -199,7 +199,7 @@ class Streamed:
             yield piece
 
     def _reached(self, number: int) -> bool:
-        """Whether it is known what comes next of that section, or that nothing does."""
+        """Whether the next piece of that section is available, or none follows."""
         if self._waiting:
             return self._waiting[0][0] >= number
         return self._at > number or self._ended

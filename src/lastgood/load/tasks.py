@@ -1,4 +1,4 @@
-"""What a restore has to do, as tasks: what each is, what it costs, and which may not run side by side."""
+"""The tasks of a restore: their kinds, their costs, and their conflicts."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from lastgood.dump.statements import Kind
 from lastgood.dump.summary import DumpSummary
 from lastgood.load.costs import Costs, Effort
 
-# A table loaded by several sessions can't be frozen, its hint bits have to be set, and each of its lines digested: for
-# small ones, or with few workers, it does not pay. Measured with two: 43 s instead of 33 for a table of 1 GB.
+# A table loaded by several sessions can't be frozen, needs hint bits, and each of its lines is digested: not worth it
+# for small tables or few workers. Measured with two: 43 s instead of 33 for a table of 1 GB.
 DIVIDE_FROM = 64 << 20
 DIVIDE_AMONG = 4
-# Statistics of smaller tables are gathered for many at once, later.
+# Statistics of smaller tables are gathered later, for many at once.
 ANALYZE_FROM = 1 << 20
 
 
 class Work(Enum):
-    """What a task is. COMMANDS run one behind the other in one session; ROWS is one section, or the ``part`` of it that
-    one session gets to load; READ reads a table back that was loaded from one section, or as many parts of it."""
+    """The kind of a task. COMMANDS run in sequence in one session; ROWS loads one section, or one of its parts; READ
+    reads a table back that was loaded from one section, or one of its parts."""
 
     COMMANDS = "commands"
     ROWS = "rows"
@@ -34,7 +34,7 @@ class Work(Enum):
 
 
 class Lock(Enum):
-    """What a task does to a table, as far as others must not do theirs at the same time."""
+    """The lock of a task on a table, with which conflicting tasks are kept apart."""
 
     READ = "ACCESS SHARE"
     ROWS = "ROW EXCLUSIVE"
@@ -53,16 +53,16 @@ _CONFLICTS: Mapping[Lock, frozenset[Lock]] = {
 
 
 def conflict(one: Lock, other: Lock) -> bool:
-    """Whether the server would let one task wait for the other."""
+    """Whether one task would wait for the other on the server."""
     return other in _CONFLICTS[one]
 
 
 @dataclass(slots=True)
 class Task:
-    """One piece of work for one session. ``after`` are the numbers of tasks that must be done before it, ``locks`` the
-    tables that it holds. ``serial``: changes the catalogue in a way that two sessions should not try at once.
-    ``cost`` is in seconds of one processor, roughly; ``rank`` what is left from its beginning to the end. ``parts``:
-    how many tasks share the section.
+    """One piece of work for one session. ``after``: the numbers of tasks that must be done before it; ``locks``: the
+    tables that it locks. ``serial``: it changes the catalogue in a way that two sessions should not attempt at once.
+    ``cost``: approximate seconds of one processor; ``rank``: the cost from its beginning to the end of the load.
+    ``parts``: the number of tasks that share the section.
     """
 
     number: int
@@ -77,7 +77,7 @@ class Task:
 
 
 def effort_of(task: Task) -> Effort:
-    """What kind of effort a task is. A view that is filled, or rows that are INSERTs, outweigh the commands around."""
+    """The kind of effort of a task. A refreshed view, or rows as INSERTs, outweigh the other commands."""
     if task.work is not Work.COMMANDS:
         return _EFFORTS[task.work]
     if any(isinstance(item, Step) and item.command.kind is Kind.REFRESH for item in task.items):
@@ -95,7 +95,7 @@ _EFFORTS = {
 
 
 def ranked(tasks: list[Task]) -> list[Task]:
-    """Set each task's ``rank``: its own cost and the greatest rank of those that wait for it."""
+    """Set each task's ``rank``: its own cost plus the greatest rank among the tasks that wait for it."""
     longest: dict[int, float] = defaultdict(float)
     for task in sorted(tasks, key=lambda task: task.number, reverse=True):
         task.rank = task.cost + longest[task.number]
@@ -105,7 +105,7 @@ def ranked(tasks: list[Task]) -> list[Task]:
 
 
 def whole_tables(items: Iterable[Item], summary: DumpSummary) -> frozenset[Relation]:
-    """Ordinary tables that the dump makes, and whose rows are all in one section."""
+    """Ordinary tables that the dump creates, and whose rows are all in one section."""
     sections = Counter(item.start.relation for item in items if isinstance(item, Section))
     return frozenset(
         relation
@@ -115,22 +115,22 @@ def whole_tables(items: Iterable[Item], summary: DumpSummary) -> frozenset[Relat
 
 
 def small_tables(script: Script) -> frozenset[Relation]:
-    """Tables of so few rows that their statistics are gathered for many at once, when all else is done; without those
-    of which the dump has statistics."""
+    """Small tables, whose statistics are gathered for many at once at the end; without tables for which the dump has
+    statistics."""
     rows: dict[Relation, int] = {}
     for section in script.sections:
         rows[section.start.relation] = max(section.size, rows.get(section.start.relation, 0))
-    told = {
+    in_dump = {
         relation
         for item in script.items
         if isinstance(item, Step) and item.command.kind is Kind.STATISTICS_CALL
         for relation in item.command.relations
     }
-    return frozenset(relation for relation, size in rows.items() if size < ANALYZE_FROM and relation not in told)
+    return frozenset(relation for relation, size in rows.items() if size < ANALYZE_FROM and relation not in in_dump)
 
 
 def analyzed_last(script: Script, summary: DumpSummary, costs: Costs) -> float:
-    """Seconds of one worker, about, for the statistics that are gathered when all else is done."""
+    """The approximate seconds of one worker for the statistics that are gathered at the end."""
     views = sum(
         isinstance(item, Step) and item.command.kind in (Kind.REFRESH, Kind.STATISTICS) for item in script.items
     )

@@ -1,4 +1,4 @@
-"""What the workers of a load did so far, and what is shown of it."""
+"""The progress of a load's workers, and its display."""
 
 from __future__ import annotations
 
@@ -17,14 +17,14 @@ from lastgood.load.tasks import Task, Work
 
 EVERY_SECONDS = 0.1
 RATE_SECONDS = 5.0
-# Where nothing was learned yet, nothing is said of what is left before so much has passed, in seconds and as a share.
+# Without learned costs, no estimate is shown before this time and share of the load have passed.
 SURE_AFTER_SECONDS = 3.0
 SURE_AFTER_SHARE = 0.05
 
 
 class Tracker:
-    """Takes note of tasks as they are done, and emits Progress of the stage ``build``, ten times a second at most. May
-    be called from any thread. ``after``: seconds, about, of one worker for the statistics that come after all tasks."""
+    """Track tasks and emit Progress of the stage ``build``, at most ten times a second. Thread-safe. ``after``: the
+    approximate seconds of one worker for the statistics after all tasks."""
 
     def __init__(
         self,
@@ -55,55 +55,55 @@ class Tracker:
         self._estimate.after(after / workers)
 
     def start(self, workers: int) -> None:
-        """The work begins, with so many workers."""
+        """Record that the work begins, with ``workers`` workers."""
         with self._lock:
             self._workers = workers
             self._begun = self._clock()
             self._estimate.start(workers, self._begun)
 
     def begin(self, tasks: Sequence[Task]) -> None:
-        """A worker takes a task, or several."""
+        """Record that a worker begins one or more tasks."""
         with self._lock:
             for task in tasks:
                 if not (self._in_order and task.work in IN_STREAM):
                     self._estimate.begin(task, self._clock())
             self._details[tasks[0].number] = _named(tasks[0])
-        self.tell()
+        self.report()
 
     def move(self, task: Task, size: int) -> None:
-        """So many more bytes of a running task's rows went in, or out."""
+        """Add ``size`` bytes of rows to a running task."""
         with self._lock:
             if task.number not in self._moved and self._in_order and task.work in IN_STREAM:
-                # Until now it waited for those that stand before it in the stream.
+                # Until now it waited for the earlier sections of the stream.
                 self._estimate.begin(task, self._clock())
             self._moved[task.number] = self._moved.get(task.number, 0) + size
             self._estimate.move(task, self._part(task))
             self._count(task, size)
-        self.tell()
+        self.report()
 
     def done(self, tasks: Sequence[Task]) -> None:
-        """They are done. What they took is shared out among them as it was expected."""
+        """Record that tasks are done. Their time is divided among them in proportion to their expected costs."""
         with self._lock:
             now, whole = self._clock(), sum(task.cost for task in tasks)
             for task in tasks:
                 self._estimate.done(task, now, self._part(task), task.cost / whole if len(tasks) > 1 else 1.0)
-                if task.parts == 1:  # of several that share a section each gets what it gets
+                if task.parts == 1:  # tasks that share a section have counted their bytes in ``move``
                     self._count(task, _size(task) - self._moved.get(task.number, 0))
                 self._moved.pop(task.number, None)
             self._details.pop(tasks[0].number)
-        self.tell()
+        self.report()
 
     def statistics(self, tables: int, small: int) -> None:
-        """All tasks are done, and so many tables lack their statistics, ``small`` ones among them."""
+        """Record that all tasks are done, and ``tables`` tables, ``small`` of them small, lack statistics."""
         with self._lock:
             self._tables = self._tables_left = tables
             self._small_left = small
             self._details = {0: "statistics"} if tables else {}
             self._estimate.after(self._costs.analyzed(small, tables - small) / self._workers)
-        self.tell()
+        self.report()
 
     def analyzed(self, tables: int, small: int, took: float) -> None:
-        """So many of them have them now, after so many seconds."""
+        """Record that some of these tables have statistics now, and the seconds that they ``took``."""
         with self._lock:
             expected = self._costs.analyzed(small, tables - small)
             self._estimate.spent[Effort.STATISTICS].add(took, expected)
@@ -113,10 +113,10 @@ class Tracker:
             self._small_left -= small
             left = self._costs.analyzed(self._small_left, self._tables_left - self._small_left)
             self._estimate.after(left / self._workers)
-        self.tell()
+        self.report()
 
-    def tell(self, *, now: bool = False) -> None:
-        """Emits what is known, if the time has come, or ``now``."""
+    def report(self, *, now: bool = False) -> None:
+        """Emit the progress, if it is due or ``now`` is set."""
         with self._lock:
             moment = self._clock()
             if moment < self._next and not now:
@@ -126,24 +126,24 @@ class Tracker:
         self._emit(progress)
 
     def end(self) -> None:
-        """Nothing is left."""
+        """Record that nothing is left."""
         with self._lock:
             self._details = {}
             self._estimate.end()
-        self.tell(now=True)
+        self.report(now=True)
 
     def lessons(self) -> Mapping[Effort, Spent]:
-        """What each kind of effort took, as far as that tells something of the server."""
+        """The time of each kind of effort that reflects the server's speed."""
         with self._lock:
             return dict(self._estimate.lessons)
 
     @property
     def size(self) -> int:
-        """Bytes of rows that the load is about."""
+        """Bytes of rows in the whole load."""
         return self._total[Work.ROWS]
 
     def _part(self, task: Task) -> float:
-        """How much of its expected work a task has done, or was; 0 where nothing tells."""
+        """The share of its expected work that a task has done; 0 if unknown."""
         if task.work in (Work.ROWS, Work.READ):
             return self._moved.get(task.number, 0) / max(1, _size(task))
         return 0.0 if any(isinstance(item, Bulk) and item.end is None for item in task.items) else 1.0
@@ -206,14 +206,14 @@ _PHASES = {
 
 
 def _size(task: Task) -> float:
-    """How much of its phase a task is: bytes of rows, or itself."""
+    """The size of a task in its phase: bytes of rows, or 1."""
     if task.work in (Work.ROWS, Work.READ) and isinstance(item := task.items[0], Section):
         return item.size / task.parts
     return 1
 
 
 def _total(tasks: Iterable[Task]) -> int:
-    """Of all tasks of a phase; several may share a section."""
+    """The size of a phase; several tasks may share a section."""
     whole = {(id(task.items[0]) if task.parts > 1 else task.number): _size(task) * task.parts for task in tasks}
     return round(sum(whole.values()))
 

@@ -1,5 +1,5 @@
-"""A primary key or unique constraint in two steps: its index, beside which others are built and rows are read, and then
-the constraint, which takes the index over in an instant. In one step nobody else could do anything to the table."""
+"""A primary key or unique constraint in two steps: its index, during which other sessions build indexes and read rows,
+and then the constraint, which adopts the index instantly. A single step would lock out all other sessions."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from dataclasses import replace
 from lastgood.dump.statements import Command
 
 _NAME = rb'(?:"(?:[^"]|"")+"|[\w$]+)'
-# Just what pg_dump writes for the ordinary case. Whatever says more (DEFERRABLE, WITH, WITHOUT OVERLAPS) stays whole.
+# Exactly the form that pg_dump writes in the ordinary case. Others (DEFERRABLE, WITH, WITHOUT OVERLAPS) stay whole.
 _PLAIN = re.compile(
     rb"ALTER\s+TABLE\s+ONLY\s+(?P<table>%(name)s(?:\.%(name)s)?)\s+ADD\s+CONSTRAINT\s+(?P<constraint>%(name)s)\s+"
     rb"(?P<kind>PRIMARY\s+KEY|UNIQUE)\s*(?P<columns>\(\s*%(name)s(?:\s*,\s*%(name)s)*\s*\))\s*"
@@ -18,8 +18,8 @@ _PLAIN = re.compile(
 
 
 def in_two(command: Command) -> tuple[Command, Command] | None:
-    """The command that builds the index and the one that makes it the constraint's; None for what has to stay whole.
-    What results is the same as of the one command: the index has the constraint's name."""
+    """The command that builds the index and the one that adds the constraint with it; None for a command that can't be
+    split. The result is the same as that of the one command: the index has the constraint's name."""
     found = _PLAIN.fullmatch(command.statement.text)
     if found is None:
         return None
@@ -37,5 +37,5 @@ def _named(found: re.Match[bytes]) -> dict[bytes, bytes]:
 
 
 def _with(command: Command, text: bytes) -> Command:
-    """The same place in the dump, the same object, another text."""
+    """The command with another text; its place in the dump and its object stay the same."""
     return replace(command, statement=replace(command.statement, text=text))

@@ -1,4 +1,4 @@
-"""How each kind of task is done."""
+"""Execution of each kind of task."""
 
 from __future__ import annotations
 
@@ -36,14 +36,14 @@ MORE_ROUNDS = 10
 TOGETHER, TOGETHER_BYTES = 100, 1 << 16
 ANALYZE_AT_ONCE = 40
 _ON_EVENT_TRIGGER = re.compile(rb"(?:ALTER|COMMENT\s+ON)\s+EVENT\s+TRIGGER\b", re.IGNORECASE)
-NOT_MADE = "neither the files of the dump nor their extensions make this table"
+NOT_MADE = "neither the files of the dump nor their extensions create this table"
 _EVENT_TRIGGERS = (Kind.EVENT_TRIGGER, Kind.EVENT_TRIGGER_STATE)
 
 
 @dataclass(slots=True)
 class _Division:
-    """A section that one session loads, or several: ``left`` of them are not done, and the next one gets part ``next``.
-    They share ``blocks``, or each has one of ``spans`` of the file."""
+    """A section that one or more sessions load: ``left`` of them are not done, and the next one gets part ``next``.
+    They share ``blocks``, or each has one of the ``spans`` of the file."""
 
     left: int
     blocks: Iterable[bytes] = ()
@@ -52,8 +52,8 @@ class _Division:
 
 
 @dataclass(slots=True)
-class _Found:
-    """A table that is read back in parts: ``left`` of them are not done, and the next one is ``next``."""
+class _ReadBack:
+    """A table that is read back in parts: ``left`` of them are not done, and the next part is ``next``."""
 
     left: int
     sent: rows.Sent | None = None
@@ -61,7 +61,7 @@ class _Found:
 
 
 class Job:
-    """What the workers share."""
+    """The state that the workers share."""
 
     def __init__(
         self,
@@ -88,7 +88,7 @@ class Job:
         self._lock = threading.Lock()
         self._sent: dict[Relation, rows.Sent] = {}
         self._divisions: dict[int, _Division] = {}
-        self._found: dict[Relation, _Found] = {}
+        self._read: dict[Relation, _ReadBack] = {}
         self._later: list[Command] = []
         self._last: list[tuple[Command, State]] = []
         self._whole = whole_tables(script.items, summary)
@@ -108,24 +108,24 @@ class Job:
         """The script's commands."""
         return (item for item in self._script.items if isinstance(item, Step))
 
-    def brings_statistics(self, relation: Relation) -> bool:
-        """Whether the dump brings statistics of a table."""
+    def has_statistics(self, relation: Relation) -> bool:
+        """Whether the dump has statistics of a table."""
         return relation in self._with_statistics
 
     def small_tables(self) -> frozenset[Relation]:
-        """Those of so few rows that their statistics come last."""
+        """The tables whose statistics are gathered last."""
         return small_tables(self._script)
 
     def stop(self) -> None:
-        """Ends what is under way."""
+        """Stop all work."""
         self._stop.set()
 
     def stopped(self) -> bool:
-        """Whether to end."""
+        """Whether to stop."""
         return self._stop.is_set() or self._options.cancelled()
 
     def do(self, tasks: Sequence[Task], session: Session) -> None:
-        """Does some tasks that do not depend on each other. Raises Failed, Interrupted, BadPoint."""
+        """Execute tasks that do not depend on each other. Raises Failed, Interrupted, BadPoint."""
         commands: list[Step] = []
         for task in tasks:
             if task.work is Work.READ:
@@ -157,13 +157,14 @@ class Job:
             yield command
 
     def _check(self) -> None:
-        """Between two pieces of work. Raises Interrupted; Failed when to go on would put production at risk."""
+        """Pause or stop between two pieces of work. Raises Interrupted; Failed when continuing would put production at
+        risk."""
         self._options.pressure.wait_if_needed(self.stopped)
         if self.stopped():
             raise Interrupted("interrupted while the dump was loaded")
 
     def _run(self, steps: Iterable[Step], session: Session) -> None:
-        """Runs commands in their order, several in one message where they are to be run in the same state."""
+        """Run commands in their order: several in one message if they have the same state."""
         together: list[Command] = []
         state: State = ()
         size = 0
@@ -171,7 +172,7 @@ class Job:
             command = step.command
             if command.verdict is Verdict.SKIP:
                 continue
-            # Event triggers come last: they would fire on what is still to be done (the refreshing of views, say).
+            # Event triggers come last: they would fire on later commands (REFRESH, for example).
             if command.kind in _EVENT_TRIGGERS or _ON_EVENT_TRIGGER.match(command.statement.text):
                 self._last.append((command, step.state))
                 continue
@@ -192,7 +193,7 @@ class Job:
         try:
             session.run_together(commands)
         except Later:
-            self._later.extend(commands)  # a view to be filled comes alone
+            self._later.extend(commands)  # REFRESH is always alone in its message
 
     def _load(self, section: Section, task: Task, session: Session) -> None:
         relation, parts = section.start.relation, task.parts
@@ -241,10 +242,10 @@ class Job:
             self.analyze(session, relation, section.start.line)
 
     def _leave_out(self, section: Section) -> None:
-        """Pass over rows of a table that neither the files nor their extensions created."""
+        """Skip the rows of a table that neither the files nor their extensions created."""
         for _ in self._supply.rows(section):
-            self._check()  # out of a stream, what follows comes after them
-        self.commands.record.pass_over(f"rows of {section.start.relation}", NOT_MADE, section.start.line)
+            self._check()  # read them all: in a stream the next section comes after them
+        self.commands.record.add_skipped(f"rows of {section.start.relation}", NOT_MADE, section.start.line)
 
     def _divided(self, section: Section, parts: int) -> _Division:
         if parts > 1 and isinstance(self._supply, InPlace) and apart.pays(section.size // parts):
@@ -253,30 +254,30 @@ class Job:
         return _Division(parts, rows.Shared(blocks) if parts > 1 else blocks)
 
     def _before_rows(self, session: Session) -> None:
-        """The first one to load rows sees to it that nothing stands in their way."""
+        """Prepare the database for rows, before the first session loads any."""
         with self._rows_begun:
             if not self._prepared:
-                with session.telling(0, "checks that call functions"):
+                with session.errors_at(0, "checks that call functions"):
                     self._absent = extensions.absent(session.connection, self._unsure)
                     self.commands.before_rows(session.connection, self._rows)
                 self._prepared = True
 
     def after_rows(self, sessions: Sequence[Session]) -> None:
-        """Gives back what stood in the way of rows."""
+        """Restore what was removed before the rows."""
         for session in sessions:
             session.enter(())
-        with sessions[0].telling(0, "checks that call functions"):
+        with sessions[0].errors_at(0, "checks that call functions"):
             self.commands.after_rows([session.connection for session in sessions])
 
     def analyze(self, session: Session, relation: Relation, line: int) -> None:
-        """Gather the planner's statistics of a table, or report why that failed."""
-        with session.telling(line, f"statistics of {relation}"):
-            told = statistics.analyze(session.connection, rows.identifier(relation))
-        if told is not None:
-            self.caution(f"the planner has no statistics of {relation}: {told}")
+        """Gather the planner's statistics of a table; a failure is a Caution."""
+        with session.errors_at(line, f"statistics of {relation}"):
+            failure = statistics.analyze(session.connection, rows.identifier(relation))
+        if failure is not None:
+            self.caution(f"the planner has no statistics of {relation}: {failure}")
 
     def caution(self, text: str) -> None:
-        """Tells the operator of something to look at."""
+        """Emit a Caution for the operator."""
         self._options.emit(Caution(text))
 
     def _read_back(self, task: Task, session: Session) -> None:
@@ -289,10 +290,10 @@ class Job:
         self._check()
         session.pin(reading.settings)
         with self._lock:
-            found = self._found.setdefault(relation, _Found(task.parts))
+            found = self._read.setdefault(relation, _ReadBack(task.parts))
             part, found.next = found.next, found.next + 1
         pages = None
-        with session.telling(0, f"reading back {relation}"):
+        with session.errors_at(0, f"reading back {relation}"):
             if task.parts > 1:
                 pages = rows.pages_of(session.connection, relation, part, task.parts)
         came = rows.read_back(
@@ -300,7 +301,7 @@ class Job:
             section,
             pages,
             whole=sent.lines is None,
-            beside=apart.pays(section.size // task.parts),
+            separate=apart.pays(section.size // task.parts),
             cancelled=self.stopped,
             progress=partial(self.tracker.move, task),
         )
@@ -314,7 +315,7 @@ class Job:
                 self.loaded.same[relation] = sent.rows
 
     def refresh_the_rest(self, session: Session) -> None:
-        """A view may read another through a function, which no order tells: go round until nothing moves."""
+        """Refresh the remaining views in rounds until none succeeds: a view may read another through a function."""
         for _ in range(MORE_ROUNDS):
             waiting, self._later = self._later, []
             if not waiting:
@@ -329,20 +330,20 @@ class Job:
         if self._later:
             first = self._later[0]
             raise Failed(
-                f'cannot fill {what(first)} (line {first.statement.line} of "{self._options.name}"): '
-                "it reads another view that is not filled, and no order of filling them works",
-                hint="Look at the functions that its definition calls.",
+                f'cannot refresh {what(first)} (line {first.statement.line} of "{self._options.name}"): '
+                "it reads another view that is not populated, and no order of refreshing them works",
+                hint="Check the functions that its definition calls.",
             )
 
     def finish(self, session: Session) -> None:
-        """What comes last of all."""
+        """Run the commands that come last of all."""
         for command, state in self._last:
             session.enter(state)
             session.run(command)
 
 
-# Those whose statistics are not gathered with their rows: whole inheritance trees, views, and expressions that an index
-# or a statistics object brought later.
+# Relations whose statistics are not gathered with their rows: inheritance trees, views, and expressions of a later
+# index or statistics object.
 _WITHOUT_STATISTICS = """
 SELECT n.nspname, c.relname,
        EXISTS (SELECT FROM pg_catalog.pg_stats s WHERE s.schemaname = n.nspname AND s.tablename = c.relname),
@@ -361,13 +362,13 @@ ORDER BY c.relpages DESC
 
 
 def settle(sessions: Sequence[Session], job: Job) -> None:
-    """Gathers the planner's statistics where they were not gathered with the rows."""
+    """Gather the planner's statistics that were not gathered with the rows."""
     query = sql.SQL(_WITHOUT_STATISTICS).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
-    # The server may have refused what the dump brought: an older one does not know the functions.
+    # The server may have refused the dump's statistics: older servers lack the functions.
     found = [
         (Relation(schema, name), reads_foreign)
         for schema, name, some, reads_foreign in sessions[0].connection.execute(query).fetchall()
-        if not (some and job.brings_statistics(Relation(schema, name)))
+        if not (some and job.has_statistics(Relation(schema, name)))
     ]
     for relation in (relation for relation, reads_foreign in found if reads_foreign):
         job.caution(f"the planner has no statistics of {relation}: {statistics.FOREIGN}")
@@ -386,7 +387,7 @@ def settle(sessions: Sequence[Session], job: Job) -> None:
             done = partial(job.tracker.analyzed, len(relations), sum(relation in small for relation in relations))
             began = time.monotonic()
             names = sql.SQL(", ").join(map(rows.identifier, relations))
-            with suppress(psycopg.Error):  # one by one they tell which, and what is to be done about it
+            with suppress(psycopg.Error):  # on failure: one by one, to report which table failed, and why
                 session.connection.execute(sql.SQL("ANALYZE {}").format(names))
                 done(time.monotonic() - began)
                 continue

@@ -1,6 +1,7 @@
-"""What a rollback takes away, table by table: the live database as it is now against the restore point's facts.
+"""The data that a rollback removes, table by table: the live database now, compared with the restore point's facts.
 
-The live database is no oracle (it is broken, that is why one rolls back); it is read only to show the difference.
+The live database is no reference (it is broken, which is why it is rolled back); it is only read to show the
+difference.
 """
 
 from __future__ import annotations
@@ -37,12 +38,12 @@ __all__ = [
 ]
 
 COUNT_SECONDS = 60.0
-# A table that another session holds (a migration left open) must not keep the plan from being shown.
+# A table that another session has locked (an open migration) must not block the plan.
 LOCK_TIMEOUT = "2s"
 # Classes of SQLSTATE: damaged data, and files that the server can't read.
 DAMAGE = ("XX", "58")
 UNREAD = "large objects are compared with the emergency backup"
-# Our own lists of what is left to finish.
+# Our own lists of deferred work.
 OURS = "lastgood_"
 
 
@@ -54,10 +55,10 @@ def losses(
     *,
     held: Sequence[HeldRows] = (),
 ) -> tuple[TableLoss, ...]:
-    """One entry for each table of either side that carries rows, and of ``held``: tables of extensions with rows that
-    no dump holds. A count that takes more than a minute, or of a table
-    that another session has locked against readers, or that is damaged, is the server's estimate. Content is compared
-    for ``seconds`` at most. ``live`` is put into one read-only snapshot. Raises psycopg.Error, Interrupted."""
+    """One entry for each table of either side that carries rows, and for each of ``held``: tables of extensions with
+    rows that no dump holds. The server's estimate replaces a count that takes more than a minute, and the count of a
+    table that is damaged or locked against readers. Content is compared for ``seconds`` at most. ``live`` is put into
+    one read-only snapshot. Raises psycopg.Error, Interrupted."""
     assert then.facts is not None
     live.isolation_level = IsolationLevel.REPEATABLE_READ
     live.read_only = True
@@ -84,9 +85,9 @@ def losses(
 def table_losses(
     tables: Mapping[Key, LiveTable], facts: Facts, place: int | None, content: Mapping[Key, Content]
 ) -> tuple[TableLoss, ...]:
-    """What becomes of each table, by schema and name. ``place``: that of the restore point in ``LiveTable.since``, None
-    where what was written since was not counted. Of a partitioned table and its parts, those are taken that the restore
-    point has."""
+    """The loss of each table, by schema and name. ``place``: the position of the restore point in ``LiveTable.since``,
+    None where later rows were not counted. For a partitioned table, the entries are those of the restore point: the
+    table or its partitions."""
     expected = {(each.schema_name, each.name): each.rows for each in facts.tables}
     if facts.large_objects.count:
         expected[LARGE_OBJECTS] = facts.large_objects.count

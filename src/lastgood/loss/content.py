@@ -1,6 +1,6 @@
-"""Whether tables of the live database have the very rows that a restore point has: their digests, in a time limit.
+"""Comparison of the rows of live tables with a restore point, by digest and within a time limit.
 
-A table that is not read in time, or whose digest can't be compared, is named as not compared; never as equal.
+A table that is not read in time, or whose digest can't be compared, is reported as not compared; never as equal.
 """
 
 from __future__ import annotations
@@ -30,8 +30,8 @@ State = Literal["equal", "changed", "not compared"]
 
 @dataclass(frozen=True, slots=True)
 class Content:
-    """What comparing a table's rows showed. ``why`` it was not compared, or the evidence that they differ; ``rows``: as
-    many as were read, None where they were not."""
+    """The result of comparing a table's rows. ``why``: why they were not compared, or how they differ; ``rows``: the
+    number of rows read, None if they were not."""
 
     state: State
     why: str = ""
@@ -40,26 +40,26 @@ class Content:
 
 @dataclass(frozen=True, slots=True)
 class Limit:
-    """How long comparing may take in all."""
+    """The time limit of all comparisons."""
 
     seconds: float
     until: float
 
     @classmethod
     def of(cls, seconds: float) -> Limit:
-        """From now on."""
+        """A limit of ``seconds`` from now."""
         return cls(seconds, monotonic() + seconds)
 
     @property
     def left(self) -> float:
-        """Seconds."""
+        """Seconds until the limit."""
         return self.until - monotonic()
 
     @property
     def why(self) -> str:
-        """Why a table was not compared."""
+        """The reason why a table was not compared."""
         if not self.seconds:
-            return "comparing content is turned off"
+            return "content comparison is turned off"
         return f"no time was left ({duration(self.seconds)})"
 
 
@@ -67,7 +67,7 @@ _Read = dict[tuple[Key, str | None, str, tuple[str, ...]], TableFacts | str]
 
 
 class Reader:
-    """Read digests of live tables, each once whatever number of restore points it is compared with."""
+    """Read digests of live tables: each once, for any number of restore points."""
 
     def __init__(self, connection: Connection, limit: Limit, cancelled: Callable[[], bool] = lambda: False) -> None:
         self._connection = connection
@@ -77,8 +77,8 @@ class Reader:
         self._zones: dict[tuple[str, ...], str | None] = {}
 
     def compare(self, tables: Mapping[Key, LiveTable], facts: Facts, shut: Collection[Key] = ()) -> dict[Key, Content]:
-        """For each table of ``facts`` that the live database has: whether its rows are the same. Leaves no setting
-        behind. Raises Interrupted when ``cancelled`` turned true."""
+        """For each table of ``facts`` that the live database has: whether its rows are the same. Changes no setting for
+        good. Raises Interrupted when ``cancelled`` turned true."""
         expected = {(each.schema_name, each.name): each for each in facts.tables}
         found: dict[Key, Content] = {}
         wanted: list[Key] = []
@@ -98,12 +98,12 @@ class Reader:
         return found
 
     def _compared(self, facts: Facts, wanted: Sequence[Key]) -> Iterator[tuple[Key, Content]]:
-        said: dict[Key, str] = dict.fromkeys(wanted, self._limit.why)
+        reasons: dict[Key, str] = dict.fromkeys(wanted, self._limit.why)
         read: list[TableFacts] = []
         samples: tuple[str, ...] = ()
         rules = DigestRules(client_encoding=facts.rules.client_encoding)
         try:
-            # Rolled back: what it sets must not outlive it.
+            # Rolled back, so that its settings end with it.
             with self._connection.transaction(force_rollback=True):
                 zone = facts.rules.time_zone
                 if zone is None:
@@ -120,9 +120,9 @@ class Reader:
                     if isinstance(one, TableFacts):
                         read.append(one)
                     else:
-                        said[key] = one
+                        reasons[key] = one
         except psycopg.Error as error:
-            said = dict.fromkeys(wanted, _words(error))
+            reasons = dict.fromkeys(wanted, _words(error))
         keys = {(each.schema_name, each.name): each for each in read}
         only = facts.model_copy(
             update={"tables": tuple(each for each in facts.tables if (each.schema_name, each.name) in keys)}
@@ -136,7 +136,7 @@ class Reader:
             yield key, Content(state, why, keys[key].rows)
         for key in wanted:
             if key not in keys:
-                yield key, Content("not compared", said[key])
+                yield key, Content("not compared", reasons[key])
 
     def _recognised(self, samples: tuple[str, ...]) -> str | None:
         if samples not in self._zones:
@@ -144,7 +144,7 @@ class Reader:
         return self._zones[samples]
 
     def _sources(self, facts: Facts, wanted: Sequence[Key], rules: DigestRules) -> list[Source]:
-        """The tables, the smallest first: as many as can be are compared in the time."""
+        """The tables, the smallest first, so that as many as possible are compared in time."""
         for name, value in (*PINNED, ("TimeZone", rules.time_zone or "UTC"), ("client_encoding", "UTF8")):
             if not name.endswith("_timeout"):
                 self._connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
@@ -156,7 +156,7 @@ class Reader:
         return sorted(chosen, key=lambda each: sum(part.pages for part in each.parts))
 
     def _digest(self, source: Source, rules: DigestRules) -> TableFacts | str:
-        """The digest of one table, or why there is none."""
+        """The digest of one table, or the reason why it has none."""
         key = (source.schema_name, source.name)
         memory = (key, rules.time_zone if source.zoned else None, rules.client_encoding, source.columns)
         if memory not in self._read:
@@ -174,7 +174,7 @@ class Reader:
                 milliseconds = f"{max(50, round(self._limit.left * 1000))}ms"
                 for name, value in (("statement_timeout", milliseconds), ("client_encoding", rules.client_encoding)):
                     connection.execute(sql.SQL("SET LOCAL {} = {}").format(sql.Identifier(name), sql.Literal(value)))
-                # Under SQL_ASCII bytes pass as they are, those of names in the command, too.
+                # Under SQL_ASCII bytes pass unchanged, including those of names in the command.
                 codec = "utf-8" if rules.client_encoding == "SQL_ASCII" else connection.info.encoding
                 for copy in copies:
                     one = digest_rows(connection, copy.encode(codec), cancelled=self._cancelled)
@@ -196,7 +196,7 @@ class Reader:
 
 
 def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | None:
-    """What is known without reading it; None when it has to be read."""
+    """The result that needs no reading; None when the table has to be read."""
     if table.unreadable:
         return Content("not compared", f"the server cannot read it: {table.unreadable}")
     if table.exact and table.rows != then.rows:
@@ -213,7 +213,7 @@ def _settled(table: LiveTable, then: TableFacts, *, locked: bool) -> Content | N
 
 
 def _why(comparison: Comparison, key: Key) -> str:
-    """Why the digests of a table could not be compared, in the words of ``compare``."""
+    """The reason why the digests of a table could not be compared, as reported by ``compare``."""
     name = f'"{key[0]}.{key[1]}"'
     sentence = next((each for each in comparison.not_compared if name in each), "")
     return sentence.partition(": ")[2].rstrip(".") or "its digests cannot be compared"

@@ -1,4 +1,4 @@
-"""Tables of extensions: a dump holds some of their rows, or none."""
+"""Losses in tables of extensions, of which a dump holds some rows or none."""
 
 from __future__ import annotations
 
@@ -16,8 +16,8 @@ from lastgood.postgres.server import Connection
 
 
 def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Key, tuple[LiveTable, int]]:
-    """Those of ``wanted`` that are configuration tables: the rows that a dump holds, and how many rows none holds.
-    Their columns are the extension's, and count as those of the restore point."""
+    """The configuration tables among ``wanted``, each with the rows that a dump holds and the number of other rows.
+    Their columns come from the extension, and count as those of the restore point."""
     found: dict[Key, tuple[LiveTable, int]] = {}
     for relation, condition in extensions.configuration(live).items():
         key = (relation.schema, relation.name)
@@ -39,7 +39,7 @@ def configuration(live: Connection, wanted: Mapping[Key, TableFacts]) -> dict[Ke
 def with_extensions(
     losses: Sequence[TableLoss], outside: Mapping[Key, int], held: Sequence[HeldRows]
 ) -> Iterator[TableLoss]:
-    """The same, where rows of extensions' tables that no dump holds count on both sides: they are copied over."""
+    """The losses, with rows of extensions that no dump holds added on both sides: they are copied over."""
     rows = {(each.schema_name, each.name): each for each in held}
     for loss in losses:
         key = (loss.schema_name, loss.name)

@@ -1,4 +1,5 @@
-"""What a rollback took away, by the emergency backup: the live database's very last rows, counted and with digests."""
+"""The final losses of a rollback, from the emergency backup: the live database's last rows, counted and with
+digests."""
 
 from __future__ import annotations
 
@@ -15,12 +16,12 @@ from lastgood.points.manifest import manifest_of
 
 
 def settled(losses: Sequence[TableLoss], emergency: str | None, then: Facts | None = None) -> tuple[TableLoss, ...]:
-    """The planned losses with the rows that the emergency backup has: until the fence the application went on writing.
-    ``then``: the restore point's facts; with them each table's content is compared exactly. Without a backup, or when
-    its manifest can't be read, they stay as planned."""
+    """The planned losses, updated with the rows of the emergency backup: the application kept writing until the fence.
+    ``then``: the restore point's facts; with them each table's content is compared exactly. Without a backup or a
+    readable manifest the planned losses are returned."""
     manifest = None
     if emergency:
-        with suppress(BadPoint):  # a figure that is a little older is no reason to fail
+        with suppress(BadPoint):  # the planned figures are slightly older, which is no reason to fail
             manifest = manifest_of(Path(emergency))
     if manifest is None:
         return tuple(losses)

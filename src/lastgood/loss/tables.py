@@ -1,5 +1,5 @@
-"""The tables of the live database: how many rows, and how many of them were written after each restore point. Plans and
-``recover`` count here, so that they give the same numbers."""
+"""The tables of the live database, with their row counts and the rows written after each restore point. Plans and
+``recover`` both count here, so that their numbers agree."""
 
 from __future__ import annotations
 
@@ -12,17 +12,17 @@ import psycopg
 from psycopg import sql
 
 from lastgood.facts import Facts
-from lastgood.loss.written import Clock, Column, newest, telling, written_after
+from lastgood.loss.written import Clock, Column, newest, writing_column, written_after
 from lastgood.points import RestorePoint
 from lastgood.postgres.server import Connection
 
 Key = tuple[str, str]
 """Schema and name of a table."""
 
-# Large objects count as rows of the catalogue that has one for each: a dump without them loses them all.
+# Large objects count as rows of the catalogue with one row for each: a dump without them loses them all.
 LARGE_OBJECTS: Key = ("pg_catalog", "pg_largeobject_metadata")
 _LARGE_OBJECTS = "SELECT count(*) FROM pg_catalog.pg_largeobject_metadata"
-# A look at whether a table is empty, where there is no time to count it.
+# The time limit for checking whether a table is empty when there is no time to count it.
 GLANCE_SECONDS = 0.2
 
 # The server gives no text of a default while its table is locked against readers; a migration may lock many tables.
@@ -58,10 +58,10 @@ ORDER BY c.relpages, 1, 2
 
 @dataclass(frozen=True, slots=True)
 class LiveTable:
-    """A table that carries rows. ``rows`` is the server's estimate unless ``exact``, None where not even that is known
-    (never analyzed). ``since``: for each restore point that was asked about, the rows written after it by the time
-    stamps in ``by``; empty where no column shows it. ``root``: the partitioned table that it is a part of; one that is
-    ``partitioned`` has the rows of its parts. ``unreadable``: the server's reason why its rows can't be read."""
+    """A table that carries rows. ``rows`` is the server's estimate unless ``exact``, None without an estimate (never
+    analyzed). ``since``: for each restore point, the rows written after it according to the time stamps in ``by``;
+    empty without such a column. ``root``: the partitioned table that it belongs to; a ``partitioned`` table has the
+    rows of its partitions. ``unreadable``: the server's error if its rows can't be read."""
 
     rows: int | None
     exact: bool
@@ -77,7 +77,7 @@ class LiveTable:
 
 @dataclass(frozen=True, slots=True)
 class Then:
-    """The part of a restore point that counting needs. ``exact``: its time is the server's own."""
+    """The part of a restore point that the counts need. ``exact``: its time is the server's own."""
 
     facts: Facts | None
     made_at: datetime
@@ -85,13 +85,12 @@ class Then:
 
     @classmethod
     def of(cls, point: RestorePoint, facts: Facts | None) -> Then:
-        """What is known of a restore point."""
+        """The part of ``point``, with its ``facts`` if they are known."""
         return cls(facts, point.made_at, point.time_source == "manifest")
 
 
 def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Column]]:
-    """All tables with the server's estimates, the smallest first; and the column of each that has the time of
-    writing."""
+    """All tables with the server's estimates, the smallest first; and for each the column with the time of writing."""
     tables: dict[Key, LiveTable] = {}
     stamps: dict[Key, Column] = {}
     for schema, name, partitioned, estimate, size, root_schema, root, columns, dated in _listed(connection):
@@ -103,7 +102,7 @@ def listing(connection: Connection) -> tuple[dict[Key, LiveTable], dict[Key, Col
             partitioned=partitioned,
             columns=tuple(columns),
         )
-        by = telling(Column(column, zoned == "z", default) for column, zoned, default in dated)
+        by = writing_column(Column(column, zoned == "z", default) for column, zoned, default in dated)
         if by is not None:
             stamps[schema, name] = by
     row = connection.execute(_LARGE_OBJECTS).fetchone()
@@ -116,7 +115,7 @@ def _listed(connection: Connection) -> list[tuple[Any, ...]]:
     try:
         with connection.transaction():
             return connection.execute(_TABLES, [True]).fetchall()
-    except psycopg.errors.LockNotAvailable:  # locked between the look at the locks and the defaults: names tell alone
+    except psycopg.errors.LockNotAvailable:  # locked after pg_locks was read: use the column names alone
         return connection.execute(_TABLES, [False]).fetchall()
 
 
@@ -130,9 +129,9 @@ def counted(
     seconds: Callable[[], float],
     trouble: Callable[[Key, psycopg.Error], str],
 ) -> dict[Key, LiveTable]:
-    """The same tables with their rows, and with those written after each of ``points``. ``seconds``: how long the next
-    count may take; one that is late, or of a table that is ``shut``, stays the server's estimate. ``trouble`` gets
-    every other error and raises it, or returns why the table is unreadable (empty: not a matter of the table)."""
+    """The same tables with exact rows, and with those written after each of ``points``. ``seconds``: the time limit of
+    the next count. A count that exceeds it, or a table in ``shut``, keeps the server's estimate. ``trouble`` gets every
+    other error and raises it, or returns why the table is unreadable (empty: the table is not the cause)."""
     clock = Clock.read(connection)
     then = [_by_name(point) for point in points]
     found = dict(tables)
@@ -193,7 +192,7 @@ def _count(
 
 
 def _at_a_glance(connection: Connection, key: Key, table: LiveTable) -> LiveTable:
-    """The same, known to be empty where it is."""
+    """The table without a count, but with 0 rows if it is empty."""
     query = sql.SQL("SELECT EXISTS (SELECT FROM ONLY {})").format(sql.Identifier(*key))
     try:
         (some,) = _one(connection, query, GLANCE_SECONDS)
@@ -212,20 +211,20 @@ def _one(connection: Connection, query: sql.Composed, seconds: float) -> tuple[A
 
 
 def _with_roots(tables: dict[Key, LiveTable]) -> dict[Key, LiveTable]:
-    """Partitioned tables get the rows of their parts."""
+    """Give partitioned tables the rows of their partitions."""
     for key, table in list(tables.items()):
         if table.partitioned:
             parts = [each for each in tables.values() if each.root == key]
             known = [each.rows for each in parts if each.rows is not None]
             since = [each.since for each in parts]
-            told = bool(since) and all(since)
+            dated = bool(since) and all(since)
             tables[key] = replace(
                 table,
                 rows=sum(known) if len(known) == len(parts) else None,
                 exact=all(each.exact for each in parts),
                 bytes=sum(each.bytes for each in parts),
-                by=parts[0].by if told else "",
-                since=tuple(map(sum, zip(*since, strict=True))) if told else (),
+                by=parts[0].by if dated else "",
+                since=tuple(map(sum, zip(*since, strict=True))) if dated else (),
                 unreadable=next((each.unreadable for each in parts if each.unreadable), ""),
             )
     return tables

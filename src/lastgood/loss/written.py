@@ -1,7 +1,7 @@
-"""The column of a table that has the time of writing, and how many rows were written after a restore point.
+"""The column of a table with the time of writing, and the number of rows written after a restore point.
 
-A time with another meaning (a birthday, a due date, when something is valid or scheduled) is never counted, nor is a
-bare date, nor a time that has not come yet.
+A time with another meaning (a birthday, a due date, a period of validity, a schedule) is never counted, nor is a bare
+date, nor a time in the future.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from psycopg import sql
 
 from lastgood.postgres.server import Connection
 
-# How far ahead of the server's clock an application's may be.
+# How far an application's clock may be ahead of the server's.
 SKEW = "5 minutes"
 
 # Parts of names, without separators and accents, in lower case.
@@ -43,14 +43,14 @@ _CHANGE = (
 )
 _BORN = re.compile(rf"(?:{_AROUND})*(?:{_BIRTH})(?:{_AROUND})*|ts|timestamp")
 _CHANGED = re.compile(rf"(?:{_AROUND})*(?:{_CHANGE})(?:{_AROUND})*")
-# What is to come, or what was long ago, even where its default is the present.
+# Times in the future or the distant past, even if their default is the present.
 _OTHER = re.compile(
     r"due|until|expir|expiry|schedul|deadline|birth|born|start|begin|end(?:s|ed)?(?:at|on|date|time)?$|valid|next|run|"
     r"remind|plan|effective|visible|publish|available|from|till|appoint|event|renew|trial|cancel|delet|archiv|"
     r"geburt|gebor|fallig|faellig|gultig|gueltig|ablauf|termin|frist|echeance|naissance|vencimiento|nacimiento|"
     r"scadenza|nascita|vencimento|nascimento|verval|geboorte"
 )
-# The present, as a default, and nothing else: now() plus an interval is when something ends.
+# The present as a default, and nothing else: now() plus an interval is an end.
 _NOW = re.compile(
     r"\(*(?:timezone\('[^']*'(?:::text)?, *)?\(*"
     r"(?:now\(\)|CURRENT_TIMESTAMP(?:\(\d\))?|LOCALTIMESTAMP(?:\(\d\))?|(?:clock|statement|transaction)_timestamp\(\)"
@@ -69,9 +69,9 @@ class Column:
     default: str = ""
 
 
-def telling(columns: Iterable[Column]) -> Column | None:
-    """The column with the best evidence of the time of writing: by its name when it was made, by its default, by its
-    name when it was changed. None where there is none."""
+def writing_column(columns: Iterable[Column]) -> Column | None:
+    """The best column for the time of writing, by this evidence: a name for the creation, a default of now(), a name
+    for the last change. None if no column qualifies."""
     ranked = [(rank, place, each) for place, each in enumerate(columns) if (rank := _rank(each)) is not None]
     return min(ranked, key=lambda each: each[:2])[2] if ranked else None
 
@@ -87,21 +87,21 @@ def _rank(column: Column) -> int | None:
 
 
 def _plain(name: str) -> str:
-    """A name in lower case, its letters without accents, nothing between them."""
+    """A name in lower case, without accents and separators."""
     letters = unicodedata.normalize("NFKD", name).lower().replace("ß", "ss")
     return re.sub(r"[^a-z]", "", letters)
 
 
 @dataclass(frozen=True, slots=True)
 class Clock:
-    """The server's present: as an instant, and the latest that a time stamp without a zone may show for it."""
+    """The server's present: as an instant, and as the latest possible time stamp without a zone."""
 
     now: datetime
     local: datetime
 
     @classmethod
     def read(cls, connection: Connection) -> Self:
-        """Both, with what an application's clock may be ahead."""
+        """Both, plus the tolerated skew of an application's clock."""
         row = connection.execute(
             "SELECT now.at, greatest(now.at AT TIME ZONE 'UTC', now.at AT TIME ZONE z.reset_val)"
             " FROM (SELECT pg_catalog.statement_timestamp() + %s::interval) now (at), pg_catalog.pg_settings z"
@@ -113,13 +113,13 @@ class Clock:
 
 
 def newest(column: Column, clock: Clock) -> sql.Composed:
-    """The newest of its times that is no later than the present."""
+    """The newest time in the column that is not in the future."""
     return sql.SQL("max({0}) FILTER (WHERE {1})").format(sql.Identifier(column.name), _until_now(column, clock))
 
 
 def written_after(column: Column, clock: Clock, made_at: datetime, then: str | None, *, exact: bool) -> sql.Composed:
     """``count(*)`` of the rows written after a restore point: those newer than its newest row (``then``, as COPY text),
-    or than ``made_at`` where that is not known, or lies ahead. ``exact``: ``made_at`` is the server's own time."""
+    or than ``made_at`` where that row is unknown or in the future. ``exact``: ``made_at`` is the server's own time."""
     kind = sql.SQL("timestamptz" if column.zoned else "timestamp")
     made = sql.SQL("{}::timestamptz").format(sql.Literal(made_at))
     if not column.zoned:

@@ -1,7 +1,8 @@
-"""What no dump holds of a database's extensions: how their members differ from what the extensions' scripts make.
+"""The parts of a database's extensions that no dump holds: how their members differ from what the extension scripts
+create.
 
 pg_dump writes CREATE EXTENSION, the rows of configuration tables and changed grants, and nothing else of what an
-extension owns. ``survey`` finds the rest, ``carry`` puts it back into a restored database.
+extension owns. ``survey`` finds the rest, ``carry`` restores it into a restored database.
 """
 
 from __future__ import annotations
@@ -17,9 +18,9 @@ SHOWN = 8
 
 
 class Departure(Frozen):
-    """A part of an extension's members (see ``lastgood.members.parts``) that its script does not make as it is.
+    """A part of an extension's members (see ``lastgood.members.parts``) that differs from what its script creates.
 
-    ``digest`` covers its definition. ``commands`` make it so, in their order; none where that can't be done.
+    ``digest`` covers its definition. ``commands`` create this state, in their order; empty where that is impossible.
     """
 
     extension: str
@@ -32,12 +33,12 @@ class Departure(Frozen):
 
     @property
     def can_be_carried(self) -> bool:
-        """Whether commands put it into a restored database."""
+        """Whether commands can restore it."""
         return bool(self.removal if self.change == "removed" else self.commands)
 
     @property
     def named(self) -> str:
-        """What it is about, in words."""
+        """The part, in words."""
         return self.identity if self.kind == "member" else f"{self.kind} {self.identity}"
 
     def __str__(self) -> str:
@@ -45,9 +46,9 @@ class Departure(Frozen):
 
 
 class HeldRows(Frozen):
-    """A member table with rows that no dump holds: ``rows`` of them are not from the extension's script, and
-    ``missing`` of the script's are gone; a changed row counts as both. ``outside`` is how many the table has that no
-    dump holds, the script's among them."""
+    """A member table with rows that no dump holds. ``rows``: the number of rows that are not from the extension's
+    script; ``missing``: the number of the script's rows that are gone; a changed row counts as both. ``outside``: the
+    number of rows that no dump holds, including those of the script."""
 
     extension: str
     schema_name: str
@@ -57,20 +58,20 @@ class HeldRows(Frozen):
     outside: int
 
     def __str__(self) -> str:
-        said = counted(self.rows, "row") if self.rows or not self.missing else ""
-        gone = f"{counted(self.missing, 'row')} of its own changed or deleted" if self.missing else ""
-        return f"table {self.schema_name}.{self.name} ({', '.join(filter(None, (said, gone)))})"
+        added = counted(self.rows, "row") if self.rows or not self.missing else ""
+        gone = f"{counted(self.missing, 'row')} of its script changed or deleted" if self.missing else ""
+        return f"table {self.schema_name}.{self.name} ({', '.join(filter(None, (added, gone)))})"
 
 
 class Unknown(Frozen):
-    """An extension, or a table of one, of which it is not known how its script makes it."""
+    """An extension, or a table of one, whose original state could not be determined."""
 
     extension: str
     why: str
 
 
 class Survey(Frozen):
-    """All of it, for one database."""
+    """The result for one database."""
 
     departures: tuple[Departure, ...] = ()
     rows: tuple[HeldRows, ...] = ()
@@ -78,17 +79,18 @@ class Survey(Frozen):
 
     @property
     def extensions(self) -> tuple[str, ...]:
-        """Those with something that no dump holds, each once."""
+        """The extensions with parts that no dump holds, each once."""
         return tuple(sorted({each.extension for each in self.departures} | {each.extension for each in self.rows}))
 
-    def said(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> str:
-        """What no dump holds of an extension, in words; ``carried``: only what can be put back, or what can't."""
+    def summary(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> str:
+        """The parts of an extension that no dump holds, in words; ``carried``: only those that can be restored, or only
+        the others."""
         found = self.lines(extension, carried=carried, rows=rows)
         more = f" and {len(found) - SHOWN} more" if len(found) > SHOWN else ""
         return ", ".join(found[:SHOWN]) + more
 
     def lines(self, extension: str, *, carried: bool | None = None, rows: bool = True) -> list[str]:
-        """The same, one by one, and all of it."""
+        """The same as a complete list."""
         wanted = [
             each
             for each in self.departures
@@ -102,7 +104,7 @@ class Survey(Frozen):
 
 
 def within(departure: Departure, whole: Iterable[str]) -> bool:
-    """Whether it is a part of one of the members that are named as ``pg_identify_object`` does: ``table public.t``."""
+    """Whether it is a part of one of the members, which have names of ``pg_identify_object``: ``table public.t``."""
     if departure.kind == "member":
         return False
     identity = departure.identity

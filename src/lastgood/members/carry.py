@@ -1,8 +1,8 @@
-"""Put into a restored database what no dump holds of its extensions.
+"""Restore the parts of extensions that no dump holds.
 
-What a restore point's own commands or rows may need comes right after CREATE EXTENSION, all else after the rows. It may
-run again: what is so already is left alone. Commands of a manifest are text from outside, and run only if they are of
-the kinds that ``lastgood.members.parts`` writes.
+Parts that the restore point's commands or rows may need are restored right after CREATE EXTENSION, all others after the
+rows. It may run again: parts that are in place are left unchanged. Commands of a manifest are untrusted text, and run
+only if they are of the kinds that ``lastgood.members.parts`` writes.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
 Report = Callable[[str, str], object]
-"""Takes what was carried over, and how."""
+"""A function that gets the name of a part that was carried over, and how."""
 
 PUT_BACK = "no dump holds it: put back as it was"
 NOT_PUT_BACK = "no dump holds it, and it was not put back: it stays in the kept database only"
@@ -40,8 +40,8 @@ _NATIVE = frozenset({"c", "internal"})
 
 
 class Carrier:
-    """Carry a survey over to the database that is being restored. ``report`` takes what was done, and how. ``lenient``:
-    what can't be put back is reported, too, and is no error."""
+    """Carry a survey over to the database that is being restored. ``report`` gets each result. ``lenient``: a part that
+    can't be restored is reported and is no error."""
 
     def __init__(self, survey: Survey, report: Report, *, lenient: bool = False) -> None:
         self._survey = survey
@@ -49,7 +49,7 @@ class Carrier:
         self._lenient = lenient
 
     def early(self, connection: Connection, extension: str) -> None:
-        """To be called when an extension was just made. Raises Failed."""
+        """Restore early parts; to be called right after an extension was created. Raises Failed."""
         wanted = [each for each in self._survey.departures if each.extension == extension]
         removed = [each for each in wanted if each.change == "removed" or (each.change == "changed" and each.removal)]
         self._remove(connection, [each for each in removed if each.kind == "member"])
@@ -57,12 +57,12 @@ class Carrier:
         self._make(connection, [each for each in wanted if each.kind in EARLY])
 
     def late(self, connection: Connection) -> None:
-        """To be called when all else is there. Raises Failed."""
+        """Restore all other parts; to be called last. Raises Failed."""
         self._make(connection, [each for each in self._survey.departures if each.kind not in EARLY])
 
     def rows(self, live: Connection, restored: Connection, held: Iterable[HeldRows]) -> None:
-        """Copy rows that no dump holds, as they are in the live database now. To be called before ``late``: then no
-        trigger of a user fires. Raises Failed."""
+        """Copy rows that no dump holds from the live database. To be called before ``late``, so that no user trigger
+        fires. Raises Failed."""
         wanted = {(each.schema_name, each.name) for each in held}
         here = {table.relation: table for table in member_tables(restored)}
         for table in member_tables(live):
@@ -109,7 +109,7 @@ class Carrier:
                     if not _allowed(command):
                         raise Failed(
                             f'cannot put back {named} of extension "{departure.extension}": the manifest has a command '
-                            f"for it that lastgood does not write: {command[:80]}",
+                            f"that lastgood does not write: {command[:80]}",
                             hint="Choose another restore point: lastgood points",
                         )
                     connection.execute(command.encode())
@@ -123,7 +123,7 @@ class Carrier:
         if not self._lenient or not_its_own(error):
             raise Failed(
                 f'cannot put back {named} of extension "{extension}": {why}',
-                hint="Go back without it, and leave it in the kept database: --override extensions --reason TEXT",
+                hint="Roll back without it and leave it in the kept database: --override extensions --reason TEXT",
             ) from error
         self._report(named, f"{NOT_PUT_BACK} ({why})")
 
@@ -141,7 +141,7 @@ def _copied(live: Connection, restored: Connection, table: MemberTable, into: Me
 
 
 def _without_triggers(connection: Connection) -> None:
-    """For superusers: keys and triggers of the extension have looked at these rows before."""
+    """Disable triggers, for superusers: the extension's keys and triggers have checked these rows before."""
     if connection.info.parameter_status("is_superuser") == "on":
         connection.execute("SET LOCAL session_replication_role = replica")
 

@@ -1,4 +1,4 @@
-"""A guess at what was changed of an extension whose script can't be run: what was written after it."""
+"""A guess at the changes to an extension whose script can't be run: what was written after its creation."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from psycopg import sql
 from lastgood.members.parts import MEMBERS
 from lastgood.postgres.server import Connection
 
-# By the transaction that wrote the catalogue's row: none of those that gave the extension its members. Not a proof (an
-# upgraded cluster has new transactions for all), but what carries parts over leaves alone what is so already.
+# By the transaction that wrote the catalogue row: it is none of those that created the extension's members. Not a proof
+# (an upgraded cluster has new transactions for all), but ``carry`` leaves parts that are in place unchanged.
 _LATER: LiteralString = """
   , own AS (
     SELECT DISTINCT e.extname, d.xmin::text AS by
@@ -44,8 +44,8 @@ WHERE NOT EXISTS (SELECT FROM own WHERE own.extname = w.extname AND own.by = w.b
 
 
 def written_later(connection: Connection) -> frozenset[tuple[str, str]]:
-    """Kind and identity of parts that were written after their extensions, as far as the catalogue shows: where an
-    extension's script can't be run, a guess at what was changed of it. Raises psycopg.Error."""
+    """Kind and identity of the parts that were written after their extension was created, as far as the catalogue
+    shows. Raises psycopg.Error."""
     with connection.transaction():
         connection.execute("SET LOCAL search_path = ''")
         return frozenset(connection.execute(sql.SQL(MEMBERS) + sql.SQL(_LATER)).fetchall())

@@ -1,7 +1,7 @@
-"""What the extensions of a database own, part by part, with the commands that make a part what it is here.
+"""The members of a database's extensions, part by part, with the commands that create each part as it is here.
 
-A part is a member of an extension, or a property of one that can be altered by itself (a function's volatility, a
-column, a comment), or something that hangs on one (an index, a trigger, a policy). pg_dump writes none of them.
+A part is a member of an extension, a property of one that can be altered by itself (a function's volatility, a column,
+a comment), or a dependent object (an index, a trigger, a policy). pg_dump writes none of them.
 """
 
 from __future__ import annotations
@@ -16,8 +16,9 @@ from lastgood.postgres.server import Connection
 
 @dataclass(frozen=True, slots=True)
 class Part:
-    """``kind`` is one of ``KINDS``, ``identity`` qualified, ``definition`` a text that differs between any two states
-    of the part. ``commands`` make it, one after the other, none where that can't be done; ``removal`` removes it.
+    """A part: ``kind`` is one of ``KINDS``, ``identity`` is qualified, ``definition`` is a text that differs between
+    any two states of the part. ``commands`` create it, in this order; empty where that is impossible. ``removal``
+    removes it.
     """
 
     extension: str
@@ -28,7 +29,7 @@ class Part:
     removal: tuple[str, ...]
 
 
-# In the order in which they are made. Before the rows of a restore point: what its own commands, or its rows, may need.
+# In the order of creation. Before the rows of a restore point: parts that its own commands or its rows may need.
 EARLY = ("member", "function body", "function", "enum value", "domain", "dictionary", "column")
 LATE = (
     "column default", "not null", "constraint", "foreign key", "index", "statistics object", "view", "table property",
@@ -37,7 +38,7 @@ LATE = (
 )  # fmt: skip
 KINDS = EARLY + LATE
 
-# The members, for what follows: of which ``relation``, ``func`` and ``type`` are those of a kind.
+# The members, for the queries below; ``relation``, ``func`` and ``type`` are the members of a kind.
 MEMBERS: LiteralString = """
 WITH member AS (
     SELECT d.classid, d.objid, e.extname, e.extowner
@@ -64,7 +65,7 @@ WITH member AS (
     FROM member m JOIN pg_catalog.pg_type t ON m.classid = 'pg_catalog.pg_type'::regclass AND t.oid = m.objid)
 """
 
-# Each gives extension, kind, identity, definition, commands, removal. format() makes NULL of what is not to be had.
+# Each returns extension, kind, identity, definition, commands, removal. format() returns NULL for missing parts.
 _QUERIES: tuple[LiteralString, ...] = (
     """
     SELECT m.extname, 'member', i.type || ' ' || i.identity, '',
@@ -259,7 +260,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     LEFT JOIN LATERAL pg_catalog.ts_token_type(c.cfgparser) t ON t.tokid = p.maptokentype
     GROUP BY m.extname, n.nspname, c.cfgname, t.alias, p.maptokentype
     """,
-    # What ALTER OPERATOR FAMILY has added depends on no extension; what the script made is a member, or inside of one.
+    # Objects that ALTER OPERATOR FAMILY added depend on no extension; those of the script are members, or inside one.
     """
     SELECT m.extname, 'operator family', i.identity,
            concat_ws(E'\\n',
@@ -338,7 +339,7 @@ _QUERIES: tuple[LiteralString, ...] = (
       SELECT string_agg(quote_ident(attname), ', ' ORDER BY attnum) AS columns FROM pg_catalog.pg_attribute
       WHERE attrelid = r.oid AND attnum = ANY (g.prattrs::int2[])) c
     """,
-    # Their options may be passwords, which few may read and no manifest should hold.
+    # Their options may contain passwords, which few roles may read and no manifest should hold.
     """
     SELECT m.extname, 'user mapping', format('%s on server %I', coalesce(u.usename, 'public'), u.srvname), '',
            NULL, NULL
@@ -354,7 +355,7 @@ _QUERIES: tuple[LiteralString, ...] = (
     CROSS JOIN LATERAL (
       SELECT CASE WHEN d.objsubid <> 0 THEN 'COLUMN' ELSE upper(replace(i.type, '-', ' ')) END AS word) w
     """,
-    # Members belong to the creator of the extension, or to the server's first superuser where it is a trusted one.
+    # Members belong to the creator of the extension, or to the bootstrap superuser if the extension is trusted.
     """
     SELECT m.extname, 'owner', i.type || ' ' || i.identity,
            CASE WHEN o.owner IN (10, m.extowner) THEN '' ELSE pg_catalog.pg_get_userbyid(o.owner)::text END,
@@ -372,7 +373,7 @@ _QUERIES: tuple[LiteralString, ...] = (
 
 
 def parts(connection: Connection) -> dict[tuple[str, str], Part]:
-    """Every part of every extension, by kind and identity, in the order in which they are made.
+    """Every part of every extension, by kind and identity, in the order of creation.
 
     Raises psycopg.Error.
     """

@@ -1,7 +1,7 @@
-"""What an extension's script makes: looked up in an empty database of our own, which is dropped again.
+"""The original state of extensions, read from an empty scratch database, which is dropped again.
 
-The live database is never touched for it. Where the database, or the extension in it, cannot be created, the extension
-is ``Unknown``.
+The live database is not touched. If the scratch database, or the extension in it, cannot be created, the extension is
+``Unknown``.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ PREFIX = "lastgood_reference_"
 
 @dataclass(frozen=True, slots=True)
 class Installed:
-    """An extension of a database, its version, and the schema that it is in."""
+    """An installed extension with its version and schema."""
 
     name: str
     version: str
@@ -40,19 +40,20 @@ class Installed:
 
 @dataclass(frozen=True, slots=True)
 class Reference:
-    """``parts`` and ``rows`` as scripts make them; ``unknown``: extension → why that is not known of it."""
+    """The original state: ``parts`` and ``rows`` as the scripts create them; ``unknown``: extension → why it could not
+    be determined."""
 
     parts: Mapping[tuple[str, str], Part] = field(default_factory=dict)
     rows: Mapping[Relation, frozenset[bytes]] = field(default_factory=dict)
     unknown: Mapping[str, str] = field(default_factory=dict)
 
 
-# A run needs it several times: for the plan, for its emergency backup.
+# A run needs it several times: for the plan and for its emergency backup.
 _known: dict[tuple[str, str, tuple[Installed, ...]], Reference] = {}
 
 
 def installed(connection: Connection) -> tuple[Installed, ...]:
-    """The extensions of a database but for the built-in ones, in the order in which they were made."""
+    """The extensions of a database except the built-in ones, in the order of creation."""
     rows = connection.execute(
         "SELECT extname, extversion, extnamespace::regnamespace::text FROM pg_catalog.pg_extension"
         " WHERE oid >= 16384 ORDER BY oid"
@@ -61,7 +62,7 @@ def installed(connection: Connection) -> tuple[Installed, ...]:
 
 
 def reference(target: Target, live: str, wanted: Sequence[Installed]) -> Reference:
-    """How ``wanted`` would be if they were made now on the server of ``target``, in a database like ``live``."""
+    """The state of ``wanted`` if they were created now on the server of ``target``, in a database like ``live``."""
     key = (target.place, live, tuple(wanted))
     if key not in _known:
         try:
@@ -135,7 +136,7 @@ def _scratch(target: Target, live: str) -> Iterator[Connection]:
 
 
 def _drop_stale(maintenance: Connection, live: str) -> None:
-    """Remove what killed processes left; until then ``status`` and ``prune`` show it."""
+    """Drop the scratch databases of killed processes; until then ``status`` and ``prune`` list them."""
     for each, mark in marked(maintenance):
         if mark.live != live or mark.options.get("kind") != REFERENCE or copying.holder(maintenance, each.name):
             continue

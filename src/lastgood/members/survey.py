@@ -1,4 +1,4 @@
-"""Find what no dump holds of a database's extensions."""
+"""Find the parts of a database's extensions that no dump holds."""
 
 from __future__ import annotations
 
@@ -16,14 +16,14 @@ from lastgood.members.tables import MemberTable, count, each_hash, member_tables
 from lastgood.postgres.errors import not_its_own, words
 from lastgood.postgres.server import Connection, Target
 
-# A table that a deployment holds must not keep a plan from being shown.
+# A table that a deployment has locked must not block a plan.
 LOCK_TIMEOUT = "2s"
 
 
 def survey(connection: Connection, target: Target) -> Survey:
-    """What no dump holds of the database that ``connection`` is in; in its snapshot, if it has one. ``target``: the
-    same database, for connections to its server. Of an extension that is not known, what was written after it counts as
-    changed, and all rows of its tables. Raises psycopg.Error where the connection is lost.
+    """Survey the database of ``connection``, in its snapshot if it has one. ``target``: the same database, for
+    connections to its server. For an unknown extension, everything that was written after its creation and all rows of
+    its tables count as changed. Raises psycopg.Error when the connection is lost.
     """
     wanted = installed(connection)
     if not wanted:
@@ -40,7 +40,7 @@ def survey(connection: Connection, target: Target) -> Survey:
 
 
 def of_extensions(survey: Survey, extensions: Iterable[str]) -> Survey:
-    """As much of it as is about some extensions."""
+    """The part of a survey about some extensions."""
     names = frozenset(extensions)
     return Survey(
         departures=tuple(each for each in survey.departures if each.extension in names),
@@ -54,7 +54,7 @@ def _survey(connection: Connection, known: Reference) -> Survey:
     connection.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
     later = written_later(connection) if known.unknown else frozenset()
     departures = list(_departures(parts(connection), known, later))
-    # What belonged to a member that is gone is gone with it.
+    # The parts of a removed member are removed with it.
     gone = [each.identity for each in departures if each.kind == "member" and each.change == "removed"]
     departures = [each for each in departures if each.change != "removed" or not within(each, gone)]
     unknown = [Unknown(extension=name, why=why) for name, why in known.unknown.items()]
@@ -72,7 +72,7 @@ def _survey(connection: Connection, known: Reference) -> Survey:
 
 
 def digest(part: Part) -> str:
-    """The digest by which two states of a part are compared."""
+    """The digest for comparing two states of a part."""
     return xxh3_128_hexdigest(part.definition.encode())
 
 

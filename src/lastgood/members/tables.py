@@ -1,4 +1,4 @@
-"""Tables of extensions, and those of their rows that no dump holds."""
+"""Tables of extensions, and the rows in them that no dump holds."""
 
 from __future__ import annotations
 
@@ -27,8 +27,8 @@ ORDER BY c.oid
 
 @dataclass(frozen=True, slots=True)
 class MemberTable:
-    """``condition``: an extension's own WHERE clause, which selects the rows that a dump holds; None where it holds
-    none. ``columns`` without generated ones."""
+    """A table of an extension. ``condition``: the extension's own WHERE clause for the rows that a dump holds; None
+    where it holds none. ``columns``: without generated ones."""
 
     extension: str
     relation: Relation
@@ -37,11 +37,11 @@ class MemberTable:
 
     @property
     def name(self) -> sql.Identifier:
-        """As SQL."""
+        """The name as SQL."""
         return sql.Identifier(self.relation.schema, self.relation.name)
 
     def outside(self) -> sql.Composed:
-        """What comes after FROM or DELETE FROM for the rows that no dump holds."""
+        """The text after FROM or DELETE FROM for the rows that no dump holds."""
         if self.condition is None:
             return sql.SQL("ONLY {}").format(self.name)
         # The condition is the extension's own text, from the catalogue; pg_dump reads the other rows with it.
@@ -57,7 +57,7 @@ class MemberTable:
 
 
 def member_tables(connection: Connection) -> list[MemberTable]:
-    """Those that may have rows that no dump holds, in the order in which they were made."""
+    """The tables that may have rows that no dump holds, in the order of creation."""
     return [
         MemberTable(extension, Relation(schema, name), condition if configuration else None, tuple(columns or ()))
         for extension, schema, name, configuration, condition, columns in connection.execute(_TABLES)
@@ -66,19 +66,19 @@ def member_tables(connection: Connection) -> list[MemberTable]:
 
 
 def hashes(connection: Connection, table: MemberTable) -> frozenset[bytes]:
-    """One of each row that no dump holds. As many as an extension's script makes fit into memory."""
+    """A hash of each row that no dump holds. The rows of an extension's script fit into memory."""
     return frozenset(each_hash(connection, table))
 
 
 def each_hash(connection: Connection, table: MemberTable) -> Iterator[bytes]:
-    """The same, one by one."""
+    """The same as an iterator."""
     with connection.cursor() as cursor, cursor.copy(table.copy()) as lines:
         for line in lines:
             yield xxh3_128_digest(bytes(line))
 
 
 def count(connection: Connection, table: MemberTable) -> int:
-    """How many rows no dump holds."""
+    """The number of rows that no dump holds."""
     row = connection.execute(sql.SQL("SELECT count(*) FROM ") + table.outside()).fetchone()
     assert row is not None  # an aggregate always gives a row
     return int(row[0])

@@ -1,12 +1,12 @@
-"""What the live database can be put back to: restore points in a folder, our own with a manifest, others without."""
+"""Restore points in a folder: our own with a manifest, others without."""
 
 from lastgood.dump.file_set import files_of_set
 from lastgood.points.below import Elsewhere, all_points, elsewhere, outside
-from lastgood.points.choosing import choose, find, from_here, gather, may_lack, name_in, overheard
+from lastgood.points.choosing import choose, collect_skipped, find, from_here, gather, may_lack, name_in
 from lastgood.points.glance import Glance, glanced
 from lastgood.points.partial import Lack, Orphans, Partial, check_restorable
 from lastgood.points.point import RestorePoint, source_of
-from lastgood.points.store import listing, look_at
+from lastgood.points.store import listing, point_at
 from lastgood.points.verdict import Verdict, Whole, read_whole, state_of, verify
 
 __all__ = [
@@ -21,6 +21,7 @@ __all__ = [
     "all_points",
     "check_restorable",
     "choose",
+    "collect_skipped",
     "elsewhere",
     "files_of_set",
     "find",
@@ -28,11 +29,10 @@ __all__ = [
     "gather",
     "glanced",
     "listing",
-    "look_at",
     "may_lack",
     "name_in",
     "outside",
-    "overheard",
+    "point_at",
     "read_whole",
     "source_of",
     "state_of",

@@ -1,7 +1,7 @@
-"""Restore points in folders below the store, and below the folder in which lastgood runs: scripts make folders of their
-own, as ``backups/migrations``.
+"""Restore points in folders below the store and below the working folder: scripts make folders of their own, such as
+``backups/migrations``.
 
-Only files that plainly are dumps count there: a folder of migrations is full of SQL that is none.
+Only files that are plainly dumps count there: a folder of migrations is full of SQL files that are not.
 """
 
 from __future__ import annotations
@@ -17,19 +17,19 @@ from time import monotonic
 from lastgood.dump.file_set import files_of_set
 from lastgood.errors import LastgoodError
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import listing, look_at, newest_first, plainly_a_dump
+from lastgood.points.store import listing, newest_first, plainly_a_dump, point_at
 
 DEPTH = 2
 FOLDERS = 400
 FILES = 4000
 SECONDS = 2.0
-# What holds no dumps and is large.
+# Large folders without dumps.
 _PASSED_BY = frozenset({"node_modules", "__pycache__", "venv", "site-packages", "target", "dist"})
 
 
 @dataclass(frozen=True, slots=True)
 class Elsewhere:
-    """A folder besides the store that holds restore points: how many, and the newest."""
+    """A folder other than the store that holds restore points: how many, and the newest."""
 
     folder: Path
     count: int
@@ -37,16 +37,16 @@ class Elsewhere:
 
 
 def all_points(store: Path) -> list[RestorePoint]:
-    """The restore points in the store and in the folders below it, two levels deep, the newest first. No symbolic link
-    is followed; looking ends after a limit of files and of time. Raises BadPoint when the store can't be read."""
+    """The restore points in the store and in the folders below it, two levels deep, newest first. Symbolic links are
+    not followed; the search ends at a limit of files and of time. Raises BadPoint when the store can't be read."""
     found = listing(store)
     seen = {each.path for each in found}
     return newest_first([*found, *(each for each in _below(store, skip=[store]) if each.path not in seen)])
 
 
 def elsewhere(store: Path, here: Path | None = None) -> tuple[Elsewhere, ...]:
-    """Folders at and below ``here`` (the working folder), but not at or below the store, that hold restore points; the
-    one with the newest first."""
+    """Folders with restore points at and below ``here`` (the working folder), but not at or below the store; the folder
+    with the newest point first."""
     by_folder: dict[Path, list[RestorePoint]] = {}
     for point in outside(store, here or Path.cwd()):
         by_folder.setdefault(point.path.parent, []).append(point)
@@ -55,21 +55,22 @@ def elsewhere(store: Path, here: Path | None = None) -> tuple[Elsewhere, ...]:
 
 
 def outside(store: Path, here: Path) -> list[RestorePoint]:
-    """The restore points at and below ``here``, but not at or below the store: without emergency backups and those of
-    which their beginning shows damage."""
+    """The restore points at and below ``here``, but not at or below the store; without emergency backups and without
+    those whose first bytes show damage."""
     there = _below(here, skip=[], without=store)
     return [point for point in there if not point.is_emergency and not point.problem]
 
 
 def named(points: Sequence[RestorePoint], name: str) -> RestorePoint | None:
-    """The one of that file name, or of the end of its path; None where there is none, or more than one."""
+    """The restore point with that file name, or whose path ends so; None where there is none, or more than one."""
     wanted = Path(name).parts
     found = [each for each in points if wanted and each.path.parts[-len(wanted) :] == wanted]
     return found[0] if len(found) == 1 else None
 
 
 def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> Iterator[RestorePoint]:
-    """What lies in ``top`` and below it; not directly in the folders of ``skip``, nor at or below ``without``."""
+    """The restore points in ``top`` and below it; not directly in the folders of ``skip``, nor at or below
+    ``without``."""
     until, files = monotonic() + SECONDS, 0
     waiting = deque([(top, 0)])
     left_out = without.resolve() if without is not None else None
@@ -85,7 +86,7 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
             together = files_of_set(folder) if depth and folder not in skip else ()
         except OSError:
             continue
-        if together and (point := _seen(folder)) is not None:
+        if together and (point := _readable_point(folder)) is not None:
             yield point
         for entry in entries:
             if entry.name.startswith(".") or monotonic() > until or files > FILES:
@@ -94,17 +95,17 @@ def _below(top: Path, *, skip: Sequence[Path], without: Path | None = None) -> I
             with suppress(OSError):
                 if entry.is_dir(follow_symlinks=False):
                     if (path / "toc.dat").exists():
-                        if folder not in skip and (point := _seen(path)) is not None:
+                        if folder not in skip and (point := _readable_point(path)) is not None:
                             yield point
                     elif depth < DEPTH and entry.name not in _PASSED_BY:
                         waiting.append((path, depth + 1))
                 elif entry.is_file(follow_symlinks=False) and folder not in skip and path not in together:
                     files += 1
-                    if plainly_a_dump(path) and (point := _seen(path)) is not None:
+                    if plainly_a_dump(path) and (point := _readable_point(path)) is not None:
                         yield point
 
 
-def _seen(path: Path) -> RestorePoint | None:
+def _readable_point(path: Path) -> RestorePoint | None:
     with suppress(OSError, LastgoodError):
-        return look_at(path)
+        return point_at(path)
     return None

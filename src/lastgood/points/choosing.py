@@ -18,14 +18,14 @@ from lastgood.facts import Facts
 from lastgood.points.below import all_points, elsewhere, named
 from lastgood.points.partial import Lack
 from lastgood.points.point import RestorePoint
-from lastgood.points.store import look_at
+from lastgood.points.store import point_at
 from lastgood.points.verdict import Whole, read_whole
 
 SHOWN = 10
 FOLDERS = 3
-# How kept databases are named.
+# The names of kept databases.
 _KEPT = re.compile(r"_(?:old|undone)_[0-9a-f]{8}\Z")
-_PASSED_OVER = " is passed over: "
+_SKIPPED = " was skipped: "
 
 
 def choose(
@@ -40,16 +40,15 @@ def choose(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
-    """The restore point that is meant, read from end to end; ``database`` chooses one from a cluster dump, and only
-    points made of it are taken unless one is named. ``skim``: the rows of one without a manifest are only counted.
+    """The chosen restore point, read from end to end. ``database`` selects one from a cluster dump; only points of that
+    database are considered, unless one is named. ``skim``: the rows of a point without a manifest are only counted.
     ``owing``: see ``read_whole``.
 
-    With ``name`` (in the store, or a path): that one. Otherwise the newest valid one, made before
-    ``before`` (aware) and in which the migration ``before_migration`` is not applied yet; candidates are read from end
-    to end, the newest first, and those that are not valid, or hold no more than a part of a database, are passed over
-    with a Caution; where no one is complete, the newest of those that only lack the rows of some tables is taken. One
-    that says it is of another database than ``database`` is taken by name only. Raises BadPoint with what there is,
-    Interrupted when ``cancelled`` turned true.
+    With ``name`` (in the store, or a path): that point. Otherwise the newest valid one that was made before ``before``
+    (aware) and without the migration ``before_migration``. Candidates are read from end to end, newest first. Those
+    that are invalid, or hold only a part of a database, are skipped with a Caution. If none is complete, the newest
+    that only lacks the rows of some tables is used. A point of another database than ``database`` is used by name only.
+    Raises BadPoint that lists the available points, Interrupted when ``cancelled`` turned true.
     """
 
     def read(point: RestorePoint) -> Whole:
@@ -61,7 +60,7 @@ def choose(
     return newest(
         store,
         read,
-        lambda whole: Said(whole.facts, whole.lack),
+        lambda whole: Contents(whole.facts, whole.lack),
         name=name,
         before=before,
         before_migration=before_migration,
@@ -71,88 +70,88 @@ def choose(
 
 
 @dataclass(frozen=True, slots=True)
-class Said:
-    """What looking at a restore point told: its facts, None where they are not known, and what it lacks."""
+class Contents:
+    """The known contents of a restore point: its facts, None where they are unknown, and what it lacks."""
 
     facts: Facts | None
     lack: Lack | None = None
 
 
-Found = TypeVar("Found")
+Candidate = TypeVar("Candidate")
 
 
 def newest(
     store: Path,
-    look: Callable[[RestorePoint], Found],
-    says: Callable[[Found], Said],
+    examine: Callable[[RestorePoint], Candidate],
+    contents_of: Callable[[Candidate], Contents],
     *,
     name: str | None,
     before: datetime | None,
     before_migration: str | None,
     database: str | None,
     emit: Emit,
-) -> Found:
-    """The rules of ``choose``, however closely each point is looked at. ``look`` raises BadPoint for one that is not
-    valid."""
+) -> Candidate:
+    """Apply the rules of ``choose`` to points that ``examine`` reads in whole or in part. ``examine`` raises BadPoint
+    for a point that is not valid."""
     if name is not None:
-        return look(find(store, name))
+        return examine(find(store, name))
     there = all_points(store)
     wanted = _wanted(before, before_migration)
     if not there:
         raise _none_in(store)
-    passed_over: list[str] = []
-    in_part: tuple[Found, Caution] | None = None  # the newest that only lacks rows of some tables
+    skipped: list[str] = []
+    in_part: tuple[Candidate, Caution] | None = None  # the newest that only lacks rows of some tables
     others: list[str] = []
     for point in there:
         if point.is_emergency:
-            continue  # it holds what a rollback got away from; one goes back to it by name only
+            continue  # it holds the state that a rollback replaced: restored by name only
         if before is not None and point.made_at >= before:
             continue
         if point.manifest is not None and database not in (None, point.manifest.database):
             others.append(f'{point.path.name} (of "{point.manifest.database}")')
-            continue  # a store may be shared; the newest backup of a neighbour is no restore point of this one
+            continue  # a store may be shared: a backup of another database is no restore point of this one
         if point.manifest is not None and not may_lack(point.manifest.migration, before_migration):
             continue
         try:
-            found = look(point)
+            candidate = examine(point)
         except BadPoint as error:
-            passed_over.append(point.path.name)
-            emit(Caution(f"{point.path.name}{_PASSED_OVER}{error}"))
+            skipped.append(point.path.name)
+            emit(Caution(f"{point.path.name}{_SKIPPED}{error}"))
             continue
-        said = says(found)
-        if said.facts is not None and database is not None and said.facts.database not in (None, database):
-            others.append(f'{point.path.name} (of "{said.facts.database}")')
+        contents = contents_of(candidate)
+        if contents.facts is not None and database is not None and contents.facts.database not in (None, database):
+            others.append(f'{point.path.name} (of "{contents.facts.database}")')
             continue
-        migration = said.facts.migration if said.facts is not None else None
+        migration = contents.facts.migration if contents.facts is not None else None
         fits = may_lack(migration.version if migration is not None else None, before_migration)
-        if said.lack is not None:
-            passed_over.append(point.path.name)
-            caution = Caution(f"{point.path.name}{_PASSED_OVER}it has no {said.lack.short}")
-            if fits and said.lack.what == "rows" and in_part is None:
-                in_part = found, caution
+        if contents.lack is not None:
+            skipped.append(point.path.name)
+            caution = Caution(f"{point.path.name}{_SKIPPED}it has no {contents.lack.short}")
+            if fits and contents.lack.what == "rows" and in_part is None:
+                in_part = candidate, caution
             else:
                 emit(caution)
             continue
         if fits:
             if in_part is not None:
                 emit(in_part[1])
-            return found
+            return candidate
     if in_part is not None:
         return in_part[0]
-    why = f"; not valid: {', '.join(passed_over)}" if passed_over else ""
+    why = f"; not valid: {', '.join(skipped)}" if skipped else ""
     why += f"; of another database: {', '.join(others[:SHOWN])}" if others else ""
     raise BadPoint(f'cannot find a valid restore point{wanted} in "{store}"{why}', hint=_what_there_is(store, there))
 
 
-def overheard(emit: Emit, passed_over: list[str]) -> Emit:
-    """The same, and what is said of points that are passed over goes into ``passed_over``: each with its reason."""
+def collect_skipped(emit: Emit, skipped: list[str]) -> Emit:
+    """Wrap ``emit`` so that each skipped point goes into ``skipped``, with its reason."""
 
-    def hear(event: Event) -> None:
-        if isinstance(event, Caution) and _PASSED_OVER in event.text:
-            passed_over.append(event.text.replace(_PASSED_OVER, ": ", 1))
+    def collect(event: Event) -> None:
+        if isinstance(event, Caution) and _SKIPPED in event.text:
+            skipped.append(event.text.replace(_SKIPPED, ": ", 1))
         emit(event)
 
-    return hear
+    return collect
 
 
 def _wanted(before: datetime | None, migration: str | None) -> str:
@@ -161,7 +160,7 @@ def _wanted(before: datetime | None, migration: str | None) -> str:
 
 
 def may_lack(version: str | None, migration: str | None) -> bool:
-    """Is ``migration`` newer than the newest one applied, or none asked for? An unknown ``version`` counts as no."""
+    """Whether ``migration`` is newer than the newest applied one, or is None. False for an unknown ``version``."""
     if migration is None:
         return True
     if version is None:
@@ -178,27 +177,27 @@ def find(store: Path, name: str) -> RestorePoint:
         if in_store and links.leads_out(path, store):
             raise links.outside(path)
         if path.exists():
-            point = look_at(path, within=store if in_store else None)
-            # Asked for by name, a file that does not look like a dump is still read, to say what is wrong with it.
+            point = point_at(path, within=store if in_store else None)
+            # A file that does not look like a dump is still read when it is named, to report what is wrong with it.
             return point if point is not None else _unknown(path)
     there = all_points(store)
     if (point := named(there, name)) is not None:
         return point
     hint = _what_there_is(store, there, name)
     if _KEPT.search(name):
-        look = f"lastgood facts {shlex.quote(name)} shows its contents"
-        hint = f"A kept database is not a restore point: lastgood status has the command for undo, {look}. {hint}"
+        facts = f"lastgood facts {shlex.quote(name)} shows its contents"
+        hint = f"A kept database is not a restore point: lastgood status has the command for undo, {facts}. {hint}"
     raise BadPoint(f'cannot find the restore point "{name}": it is not in "{store}"', hint=hint)
 
 
 def _none_in(store: Path) -> BadPoint:
-    """That a store holds nothing, with the folders nearby that do."""
+    """The error for an empty store, with the folders nearby that have restore points."""
     others = elsewhere(store)
     if not others:
         return BadPoint(
             f'cannot find a restore point in "{store}": there is none',
             hint="Name another folder with --store, or make a restore point: lastgood backup. In an emergency, "
-            "run lastgood recover: it searches for what is left.",
+            "run lastgood recover: it searches for other copies of the data.",
         )
     found = ", ".join(f'{each.count} in "{from_here(each.folder)}"' for each in others[:FOLDERS])
     more = f" and in {len(others) - FOLDERS} more folders" if len(others) > FOLDERS else ""
@@ -211,7 +210,7 @@ def _none_in(store: Path) -> BadPoint:
 
 
 def from_here(path: Path) -> Path:
-    """A path as it is shown: relative to the working folder where it lies below that."""
+    """A path for display: relative to the working folder if it is below that."""
     here = Path.cwd()
     return path.relative_to(here) if path.is_relative_to(here) else path
 
@@ -233,12 +232,12 @@ def _unknown(path: Path) -> RestorePoint:
 
 
 def _what_there_is(store: Path, there: Sequence[RestorePoint], name: str = "") -> str:
-    """What could have been named; the one that ``name`` comes near to first."""
+    """The available restore points, as a hint; the one with a name similar to ``name`` comes first."""
     if not there:
         others = elsewhere(store) if name else ()
         near = [f'"{from_here(each.folder)}"' for each in others[:FOLDERS]]
-        found = f" Restore points lie in {', '.join(near)}." if near else ""
-        return f"There are none; name another folder with --store.{found}"
+        found = f" Restore points exist in {', '.join(near)}." if near else ""
+        return f"The store is empty; name another folder with --store.{found}"
     called = {name_in(store, point): point for point in there}
     close = difflib.get_close_matches(name, called, 1, 0.7) or difflib.get_close_matches(
         Path(name).name, [point.path.name for point in there], 1, 0.7
@@ -246,10 +245,10 @@ def _what_there_is(store: Path, there: Sequence[RestorePoint], name: str = "") -
     meant = f"Did you mean {close[0]}? " if close else ""
     names = (f"{name_in(store, point)} ({point.made_at.isoformat(' ', 'seconds')})" for point in there[:SHOWN])
     more = f" and {len(there) - SHOWN} more" if len(there) > SHOWN else ""
-    return f"{meant}There are: {', '.join(names)}{more}."
+    return f"{meant}Available: {', '.join(names)}{more}."
 
 
 def name_in(store: Path, point: RestorePoint) -> str:
-    """How a restore point is named on the command line: by its place in the store."""
+    """The name of a restore point on the command line: its place in the store."""
     path = point.path
     return str(path.relative_to(store)) if path != store and path.is_relative_to(store) else path.name

@@ -1,4 +1,4 @@
-"""Whatever goes wrong while one restore point is read is about that restore point: work with the others goes on."""
+"""Confine each failure to read a restore point to that restore point: the others remain usable."""
 
 from __future__ import annotations
 
@@ -20,8 +20,8 @@ class Unreadable(BadPoint):
 def contained(path: Path) -> Iterator[None]:
     """Turn every exception of the block into an error about the restore point at ``path``.
 
-    Raises BadPoint for an OSError and Unreadable for a defect, with the place in lastgood's source where it was met;
-    errors of ours pass unchanged.
+    Raises BadPoint for an OSError and Unreadable for a defect, with the place in lastgood's source where it occurred; a
+    LastgoodError passes unchanged.
     """
     try:
         yield

@@ -1,4 +1,4 @@
-"""Making a restore point: a dump and its facts out of one snapshot, read back before it counts."""
+"""Creation of a restore point: a dump and its facts from one snapshot, read back before it is published."""
 
 from __future__ import annotations
 
@@ -44,15 +44,15 @@ _PERMISSION = (
     "then run the command again."
 )
 _UNSAFE = (
-    "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump, "
-    "and pg_restore or psql."
+    "Nothing is left behind. lastgood cannot restore a dump of this database while it contains that; use pg_dump "
+    "with pg_restore or psql."
 )
-_INTERRUPTED = "Nothing is left behind. Make another one: lastgood backup."
+_INTERRUPTED = "Nothing is left behind. Create another one: lastgood backup."
 _DIFFERS = (
     "Nothing is left behind. Run lastgood backup again while no schema change is in progress. "
     "If it fails again, report this message."
 )
-_NO_ROOM = "Nothing is left behind. Make room there, or name another folder with --store, and run it again."
+_NO_ROOM = "Nothing is left behind. Free space there or name another folder with --store, then run the command again."
 
 
 def take(
@@ -65,21 +65,20 @@ def take(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> RestorePoint:
-    """Dumps ``target``'s database into ``store`` and returns the point: complete, on disk, read back and equal to what
-    the database contained. Readers and writers of the database go on.
+    """Dump ``target``'s database into ``store`` and return the point: complete, on disk, read back and equal to what
+    the database contained. Readers and writers of the database are not blocked.
 
-    One snapshot gives the dump and its facts. The server's clock gives the time in the name and in the manifest, so
-    that both are one. Emits Progress of stage ``kind``. Whatever ends it early leaves nothing behind, but for a
-    ``.partial`` file when the process is killed. Raises Failed, Refused (no pg_dump of the server's version), and
-    Interrupted when ``cancelled`` turned true.
+    The dump and its facts come from one snapshot. The time in the name and in the manifest is the server's. Emits
+    Progress of stage ``kind``. A failure leaves nothing behind; a killed process may leave a ``.partial`` file. Raises
+    Failed, Refused (no pg_dump of the server's version), and Interrupted when ``cancelled`` turned true.
     """
     with _making(target, store, emit) as connection:
         moment = _begin(connection)
-        # The program first: without it there is nothing to wait for.
+        # The program first: without it there is no reason to wait for locks.
         program = binaries.find("pg_dump", at_least=connection.info.server_version // 10000)
         with _reserved(store, _name(moment, label), form) as (temporary, final):
             facts = _dump(target, connection, moment, program, form, temporary, kind, emit, cancelled)
-            # A rollback's plan has shown it before its emergency backup.
+            # A rollback's plan has reported it before the emergency backup.
             members = _members(connection, target, moment.database, emit if kind == "backup" else silent)
             fault.point("emergency.after_dump")
             connection.execute("ROLLBACK")
@@ -106,14 +105,14 @@ def take(
                 for file in temporary.iterdir():
                     file.chmod(0o600)
             durable.publish(temporary, final)
-            # Last: a dump without a manifest is still a restore point, a manifest without a dump is nothing.
+            # Last: a dump without a manifest is still a restore point, but not the reverse.
             write_manifest(final, manifest)
     return RestorePoint(final, manifest.made_at, "manifest", manifest.size, manifest)
 
 
 @dataclass(frozen=True, slots=True)
 class _Moment:
-    """The snapshot, and the server's own account of when and what."""
+    """The snapshot, and what the server reports with it: its time, database, version and WAL position."""
 
     snapshot: str
     time: datetime
@@ -124,7 +123,7 @@ class _Moment:
 
 @contextlib.contextmanager
 def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
-    """A connection, and every error told as one of ours."""
+    """A connection; errors inside the block become errors of ours."""
     named = f'database "{target.keywords["dbname"]}"' if target.keywords.get("dbname") else "the database"
     try:
         durable.private_folder(store)
@@ -153,7 +152,7 @@ def _making(target: Target, store: Path, emit: Emit) -> Iterator[Connection]:
         why = (error.strerror or str(error)).lower()
         raise Failed(
             f'cannot back up {named} to "{store}": {why}',
-            hint=_NO_ROOM if error.errno == errno.ENOSPC else f"{_TRY_AGAIN} Another folder is named with --store.",
+            hint=_NO_ROOM if error.errno == errno.ENOSPC else f"{_TRY_AGAIN} Or name another folder with --store.",
         ) from error
 
 
@@ -170,16 +169,15 @@ def _begin(connection: Connection) -> _Moment:
 
 
 def _name(moment: _Moment, label: str) -> str:
-    """Without its extension. What a file system or a shell might trip over becomes an underscore."""
+    """The file name without its extension. Characters that are unsafe in a file system or a shell become
+    underscores."""
     parts = [moment.database, f"{moment.time:%Y%m%d_%H%M%S}", *([label] if label else [])]
     return re.sub(r"[^\w.+=@-]", "_", "_".join(parts)).lstrip(".-")[:120]
 
 
 @contextlib.contextmanager
 def _reserved(store: Path, name: str, form: Form) -> Iterator[tuple[Path, Path]]:
-    """An empty file (or folder) that only we may read, and the name that it gets when it is done. When the block
-    fails, neither is left.
-    """
+    """An empty private file (or folder), and its final name. When the block fails, both are removed."""
     number = 1
     while True:
         final = store / (name + (f"_{number}" if number > 1 else "") + EXTENSIONS[form])
@@ -191,11 +189,11 @@ def _reserved(store: Path, name: str, form: Form) -> Iterator[tuple[Path, Path]]
             if form == "directory":
                 temporary.mkdir(mode=0o700)
             else:
-                # pg_dump keeps the mode of a file that is there.
+                # pg_dump keeps the mode of an existing file.
                 temporary.touch(mode=0o600, exist_ok=False)
             break
         except FileExistsError:
-            # Another one made in the same second, or what a killed one left.
+            # A backup of the same second, or the remains of a killed one.
             continue
     try:
         yield temporary, final
@@ -224,7 +222,7 @@ def _dump(
     emit: Emit,
     cancelled: Callable[[], bool],
 ) -> Facts:
-    """pg_dump in a thread, the facts here, both in the snapshot of ``connection``'s transaction."""
+    """Run pg_dump in a thread and read the facts here, both in the snapshot of ``connection``'s transaction."""
     conninfo, environment = target.child(moment.database)
     arguments: list[str | Path] = [
         program.path,
@@ -233,7 +231,7 @@ def _dump(
         f"--file={into}",
         f"--dbname={conninfo}",
     ]
-    # Time stamps are compared as text: UTC on both sides. TZ is for the times that pg_dump writes of its own.
+    # Time stamps are compared as text: UTC on both sides. TZ is for the times that pg_dump itself writes.
     environment = {**environment, "PGTZ": "UTC", "TZ": "UTC", "PGAPPNAME": "lastgood pg_dump"}
     stop = threading.Event()
     failed: list[Exception] = []
@@ -243,7 +241,7 @@ def _dump(
             run.run(arguments, environment=environment, cancelled=lambda: stop.is_set() or cancelled())
         except Exception as error:
             failed.append(error)
-            # The reading beside it may wait for a lock that somebody holds for hours, and look at nothing meanwhile.
+            # The concurrent read may wait for hours for a lock of another session, without checking for this failure.
             with contextlib.suppress(psycopg.Error):
                 connection.cancel_safe(timeout=5)
 
@@ -258,7 +256,7 @@ def _dump(
         if not failed:
             raise
     except BaseException:
-        # Our own error is the cause; a pg_dump that we stop would only say that it was stopped.
+        # Our own error is the cause; pg_dump would only report that it was stopped.
         failed.clear()
         raise
     finally:
@@ -278,7 +276,7 @@ def _dump(
 
 
 def _hint(error: run.ChildFailed, connection: Connection, *, full: bool) -> str:
-    """What to do about a pg_dump that failed."""
+    """The hint for a failed pg_dump."""
     if full:
         return _NO_ROOM
     if error.status is not None and error.status < 0:
@@ -289,10 +287,10 @@ def _hint(error: run.ChildFailed, connection: Connection, *, full: bool) -> str:
 
 
 def _members(connection: Connection, target: Target, database: str, emit: Emit) -> Survey:
-    """What the dump does not hold of the database's extensions; emits a Caution for each."""
+    """The parts of the database's extensions that the dump does not hold; emits a Caution for each."""
     found = survey(connection, target.at(database))
     for each in found.extensions:
-        emit(Caution(f'no dump holds the changes to extension "{each}": {found.said(each)}'))
+        emit(Caution(f'no dump holds the changes to extension "{each}": {found.summary(each)}'))
     for unknown in found.unknown:
         emit(Note(f'cannot find out whether extension "{unknown.extension}" was changed: {unknown.why}'))
     return found
@@ -305,10 +303,10 @@ def _interrupted(database: str) -> LastgoodError:
 def _read_back(
     path: Path, name: str, facts: Facts, kind: Purpose, emit: Emit, cancelled: Callable[[], bool]
 ) -> tuple[Facts, tuple[RowSpan, ...] | None]:
-    """What the dump that was just written really contains: the database's facts, with the dump's own sequences; and the
-    positions of its rows, if it is plain.
+    """Verify the new dump. Returns the database's facts, with the dump's own sequences, and the positions of the rows
+    in a plain dump.
 
-    nextval is not part of a snapshot: a sequence may go on between two readings.
+    nextval is not part of a snapshot: a sequence may advance between two readings.
     """
     try:
         source = open_dump(path, pg_restore=pg_restore_for)
@@ -329,9 +327,7 @@ def _read_back(
             if first is not None
             else comparison.not_compared[0]
         )
-        raise Failed(
-            f'cannot use the backup "{name}": it differs from the database that it was made of: {why}', hint=_DIFFERS
-        )
+        raise Failed(f'cannot use the backup "{name}": it differs from the source database: {why}', hint=_DIFFERS)
     in_place = source.kind == "plain" and not source.compression and summary.script.in_place and not summary.notes
     spans = tuple(RowSpan(begin=each.begin, size=each.size, rows=each.rows) for each in summary.script.sections)
     return facts, spans if in_place else None

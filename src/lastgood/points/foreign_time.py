@@ -1,6 +1,6 @@
-"""When a dump that we did not make was made: from its header, its archive's contents, its name or its file time.
+"""The time at which a foreign dump was made: from its header, its archive's contents, its name or its file time.
 
-Never from the line ``Dumped from database version``: that is the server's version, not a time.
+The line ``Dumped from database version`` is never used: it has the server's version, not a time.
 """
 
 from __future__ import annotations
@@ -15,14 +15,14 @@ from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
 from lastgood.points.point import TimeSource
 
-# pg_dump -v writes it, in its own time zone, which it names as the C library does.
+# Written by pg_dump -v in its own time zone, under the name that the C library has for it.
 _STARTED_ON = re.compile(rb"^-- Started on (\d{4})-(\d\d)-(\d\d) (\d\d):(\d\d):(\d\d) (\S+)", re.MULTILINE)
 _IN_NAME = re.compile(r"(?<!\d)(20\d\d)-?(\d\d)-?(\d\d)[T_.\- ]?(\d\d)[:_.\-]?(\d\d)[:_.\-]?(\d\d)(Z?)(?!\d)")
 
 
 def made_at(source: DumpSource, head: bytes) -> tuple[datetime, TimeSource]:
-    """The time and where it was found, best evidence first. ``head`` is the beginning of the dump: of its text, or of
-    the archive's bytes. A time without a zone is taken as this machine's local time, since scripts on it wrote it.
+    """The time and its source, best evidence first. ``head`` is the beginning of the dump: of its text, or of the
+    archive's bytes. A time without a zone counts as this machine's local time, because scripts on it wrote it.
     """
     started = _STARTED_ON.search(head)
     if started is not None:
@@ -37,7 +37,7 @@ def made_at(source: DumpSource, head: bytes) -> tuple[datetime, TimeSource]:
 
 
 def named_or_written(name: str, file: Path) -> tuple[datetime, TimeSource]:
-    """The time in a name, else that of the file."""
+    """The time in a name, or else the file's time."""
     named = _IN_NAME.search(name)
     if named is not None:
         found = _zoned([int(part) for part in named.groups()[:6]], "UTC" if named[7] else "")
@@ -59,7 +59,7 @@ def _zoned(parts: list[int], zone: str) -> datetime | None:
 
 
 def _created(head: bytes) -> datetime | None:
-    """The time in an archive's header (pg_backup_archiver.c, ``ReadHead``), the local time of where it was made."""
+    """The time in an archive's header (pg_backup_archiver.c, ``ReadHead``): local time where it was made."""
     if not head.startswith(b"PGDMP") or len(head) < 64 or head[7:9] is None:
         return None
     version, width = head[5:7], head[8]
@@ -76,5 +76,5 @@ def _created(head: bytes) -> datetime | None:
 
 def _file(source: DumpSource) -> Path:
     if isinstance(source, FileSet):
-        return source.sources[-1].path  # the rows, which are what one goes back to
+        return source.sources[-1].path  # the file with the rows, which decides what is restored
     return source.path / "toc.dat" if source.kind == "directory" else source.path

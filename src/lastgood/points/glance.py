@@ -1,4 +1,4 @@
-"""What can be told of a restore point without reading it: its manifest, its beginning and its end."""
+"""A quick check of a restore point without reading it whole: its manifest, its beginning and its end."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
 
-from lastgood.dump.ending import LOOK
+from lastgood.dump.ending import INSPECT
 from lastgood.dump.file_set import FileSet
 from lastgood.dump.formats import DumpSource
 from lastgood.dump.makers import maker_of_comment
@@ -16,7 +16,7 @@ from lastgood.dump.recognize import HEAD
 from lastgood.errors import Foreign, Incomplete
 from lastgood.events import Emit, silent
 from lastgood.facts import Facts
-from lastgood.points.choosing import Said, newest
+from lastgood.points.choosing import Contents, newest
 from lastgood.points.contained import contained
 from lastgood.points.point import RestorePoint, source_of
 from lastgood.points.verdict import Differs, read_whole
@@ -24,24 +24,24 @@ from lastgood.points.verdict import Differs, read_whole
 _TAIL = 4096
 # Up to this size a SHA-256 takes less than a second.
 DIGESTED = 256 << 20
-# pg_dump's own last comment, of a cluster too; and what the files of supabase db dump end with.
+# pg_dump's own last comment, also of a cluster dump; and the last command in files of supabase db dump.
 _ENDED = re.compile(rb"-- PostgreSQL database (?:cluster )?dump complete\s*\n--|(?i:\breset\s+all\s*;)")
 
 
 @dataclass(frozen=True, slots=True)
 class Glance:
-    """A restore point that nothing speaks against, as far as was looked. ``facts`` are those of its manifest; None
-    without one. ``looked`` says at what, in words."""
+    """A restore point that passed the quick check. ``facts`` are those of its manifest; None without one. ``evidence``:
+    what was checked, in words."""
 
     point: RestorePoint
     source: DumpSource
     facts: Facts | None
-    looked: str
+    evidence: str
 
 
 def glance(point: RestorePoint) -> Glance:
-    """Looks at its size and at its end; of one with a manifest also at its SHA-256, unless it is large. Raises BadPoint
-    when that is enough to see that it is damaged."""
+    """Check the size and the end; with a manifest also the SHA-256, unless the file is large. Raises BadPoint for
+    damage that this shows."""
     with contained(point.path):
         return _glance(point)
 
@@ -54,20 +54,20 @@ def _glance(point: RestorePoint) -> Glance:
     plain = source.kind in ("plain", "set") and not source.compression
     if plain and not all(_ends_well(file) for file in files if file.suffix == ".sql" or len(files) == 1):
         if maker := _maker(files[0]):
-            raise Foreign(f'cannot use "{point.path}": it is an export of {maker}, not of pg_dump', hint=LOOK)
+            raise Foreign(f'cannot use "{point.path}": it is an export of {maker}, not of pg_dump', hint=INSPECT)
         raise Incomplete(
             f'cannot use "{point.path}": it ends without the line "-- PostgreSQL database dump complete"',
-            hint="What is left of it: lastgood points verify",
+            hint="See which part of it is readable: lastgood points verify",
         )
-    end = "its end is there" if plain else "its end can't be seen without reading it"
+    end = "its end is complete" if plain else "its end cannot be checked without reading it"
     if point.manifest is None:
-        return Glance(point, source, None, f"not read, as it has no manifest: it begins like a dump, and {end}")
-    looked = f"not read: it has the size that its manifest says, and {end}; its content was proved when it was made"
+        return Glance(point, source, None, f"not read, because it has no manifest: it begins like a dump, and {end}")
+    evidence = f"not read: its size matches its manifest, and {end}; its content was verified when it was made"
     if point.size <= DIGESTED:
         if source.sha256() != point.manifest.sha256:
-            raise _changed(point, f'cannot use "{point.path}": its bytes are not those that were written (SHA-256)')
-        looked = "its SHA-256 is that of its manifest, so it is the file whose content was proved when it was made"
-    return Glance(point, source, point.manifest.facts, looked)
+            raise _changed(point, f'cannot use "{point.path}": its SHA-256 differs from that in its manifest')
+        evidence = "its SHA-256 matches its manifest: its content was verified when it was made"
+    return Glance(point, source, point.manifest.facts, evidence)
 
 
 def _changed(point: RestorePoint, why: str, hint: str = "Choose another restore point: lastgood points.") -> Differs:
@@ -82,8 +82,8 @@ def _ends_well(file: Path) -> bool:
 
 
 def _maker(file: Path) -> str:
-    """The program that wrote a plain file, by the comments at its beginning; empty for pg_dump and where no comment
-    names one."""
+    """The program that wrote a plain file, from the comments at its beginning; empty for pg_dump and where no comment
+    names a program."""
     with file.open("rb") as opened:
         head = opened.read(HEAD)
     block = head[: head.find(b"*/")] if head.startswith(b"/*") else b""
@@ -100,20 +100,20 @@ def glanced(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Glance:
-    """The restore point that ``choose`` would try first, unread. Where a migration decides and no manifest tells
-    which are applied, it is read after all. Raises BadPoint with what there is."""
+    """The restore point that ``choose`` would try first, unread. It is read if ``before_migration`` is set and no
+    manifest has its migrations. Raises BadPoint that lists the available points."""
 
-    def look(point: RestorePoint) -> Glance:
+    def examine(point: RestorePoint) -> Glance:
         found = glance(point)
         if before_migration is None or found.facts is not None:
             return found
         whole = read_whole(point, database=database, skim=True, stage="plan", emit=emit, cancelled=cancelled)
-        return Glance(point, whole.source, whole.facts, "read for its migration; its rows were only counted")
+        return Glance(point, whole.source, whole.facts, "read for its migration version; its rows were only counted")
 
     return newest(
         store,
-        look,
-        lambda found: Said(found.facts),
+        examine,
+        lambda found: Contents(found.facts),
         name=name,
         before=before,
         before_migration=before_migration,

@@ -1,8 +1,8 @@
-"""Restore points that somebody still needs, whatever a policy or an age says of them.
+"""Restore points that are still needed, regardless of retention policy and age.
 
-What a run or a deployment that is not finished goes back to, what a drill may read, and what is pinned: those stay even
-when they are named. What the newest kept database belongs to, and what a post-mortem that is not written refers to:
-those stay unless they are named.
+Kept even when they are named: points of an unfinished run or deployment, points that a running drill may read, and
+pinned points. Kept unless they are named: the point of the newest kept database, and points that a pending post-mortem
+refers to.
 """
 
 from __future__ import annotations
@@ -20,13 +20,13 @@ from lastgood.postgres.deployment import find_deployment
 from lastgood.postgres.mark import marked
 from lastgood.postgres.server import Connection
 
-# More journals than this are not looked at for a drill that is at work.
+# The newest journals that are searched for a running drill.
 JOURNALS = 50
 
 
 @dataclass(frozen=True, slots=True)
 class Need:
-    """Why a restore point stays. ``always``: even when it is named."""
+    """The reason why a restore point is kept. ``always``: even when it is named."""
 
     why: str
     always: bool
@@ -40,26 +40,26 @@ def needs(
     *,
     post_mortems: bool = True,
 ) -> dict[str, Need]:
-    """Path → need, of those restore points of the database ``live`` that are needed. ``state`` is the folder with this
-    machine's journals; ``post_mortems``: whether any are to be written.
+    """Path → need, for the restore points of the database ``live`` that are needed. ``state`` is the folder with this
+    machine's journals; ``post_mortems``: whether post-mortems are required.
 
-    Runs and marks name a point by the path that it has on their machine: here its name counts. A point too many stays
-    where two are called the same.
+    Runs and marks name a point by its path on their machine, so points are matched by name. Of two points with the same
+    name both are kept.
     """
-    said = list(_said(maintenance, live, state, post_mortems))
+    named = list(_named(maintenance, live, state, post_mortems))
     drill = _drill(state, live) if state is not None else None
     found: dict[str, Need] = {}
     for path in paths:
         pin = pins.pin_of(path)
-        mine = [Need(pin.said, always=True)] if pin is not None else []
-        mine += [need for name, need in said if name == path.name]
-        mine += [Need(f"drill {drill} is at work, and may read it", always=True)] if drill is not None else []
-        if mine:
-            found[str(path)] = next((each for each in mine if each.always), mine[0])
+        reasons = [Need(pin.summary, always=True)] if pin is not None else []
+        reasons += [need for name, need in named if name == path.name]
+        reasons += [Need(f"drill {drill} is running and may read it", always=True)] if drill is not None else []
+        if reasons:
+            found[str(path)] = next((each for each in reasons if each.always), reasons[0])
     return found
 
 
-def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: bool) -> Iterator[tuple[str, Need]]:
+def _named(maintenance: Connection, live: str, state: Path | None, post_mortems: bool) -> Iterator[tuple[str, Need]]:
     """The names of needed points, and why."""
     marks = [
         mark for found, mark in marked(maintenance) if mark.live == live and not (found.invalid and mark.role == "kept")
@@ -73,7 +73,7 @@ def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: 
     kept = [mark for mark in marks if mark.role == "kept"]
     if kept:
         newest = max(kept, key=lambda mark: mark.started)
-        yield Path(newest.point).name, Need(f"run {newest.run} went back to it, and can be undone", always=False)
+        yield Path(newest.point).name, Need(f"run {newest.run} restored it and can be undone", always=False)
     if state is None:
         return
     for each in incidents.open_ones(state, live) if post_mortems else ():
@@ -84,7 +84,8 @@ def _said(maintenance: Connection, live: str, state: Path | None, post_mortems: 
 
 
 def _drill(state: Path, live: str) -> str | None:
-    """The drill of ``live`` that is at work on this machine. Which restore points it reads it may not know itself."""
+    """The drill of ``live`` that is running on this machine. Its journal does not have the restore points that it will
+    read."""
     for journal in reversed(Journal.all(state)[-JOURNALS:]):
         with suppress(*SENSELESS):
             begun: Entry | None = None
@@ -96,7 +97,7 @@ def _drill(state: Path, live: str) -> str | None:
 
 
 def _lives(begun: Entry) -> bool:
-    """Whether the process is there still that began it."""
+    """Whether the process that began it still exists."""
     process = begun.number("pid")
     if process is None or begun.host != person.host():
         return False
@@ -105,5 +106,5 @@ def _lives(begun: Entry) -> bool:
     except ProcessLookupError:
         return False
     except PermissionError:
-        return True  # somebody else's
+        return True  # it belongs to another user
     return True

@@ -1,4 +1,4 @@
-"""What is written down when a restore point is made, as JSON beside the dump: ``<name>.lastgood.json``."""
+"""The manifest of a restore point: a JSON file next to the dump, ``<name>.lastgood.json``."""
 
 from __future__ import annotations
 
@@ -28,21 +28,21 @@ Outcome = Literal["deployed", "changed nothing"]
 
 
 class DeploymentNote(Frozen):
-    """What became of a deployment after its restore point was made."""
+    """The outcome of a deployment after its restore point was made."""
 
     run: str
     outcome: Outcome
 
 
 class Manifest(Frozen):
-    """All that is known of a restore point.
+    """The recorded properties of a restore point.
 
     ``made_at`` is the server's clock when the snapshot was taken, ``lsn`` the position in its WAL then. ``size``
-    (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those that say where
-    to connect to. The sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what
-    the dump does not hold of its extensions; None in a manifest that was made before that was looked up. ``rows_at``:
-    where the rows of a plain dump stand; None where that is not known.
-    ``deployment``: what became of the one that it was made for, None where it was made for none or that was taken back.
+    (bytes) and ``sha256`` are those of ``DumpSource``. ``options`` are pg_dump's, without those for the connection. The
+    sequences among ``facts`` are the dump's: a sequence is not part of a snapshot. ``members``: what the dump does not
+    hold of its extensions; None in manifests of older versions. ``rows_at``: the positions of the rows in a plain dump;
+    None where they are unknown. ``deployment``: the outcome of the deployment that it was made for, None without one or
+    after it was taken back.
     """
 
     format: Literal[1] = 1
@@ -66,22 +66,22 @@ class Manifest(Frozen):
 
     @property
     def migration(self) -> str | None:
-        """The newest migration that was applied, None where no tool's table is known."""
+        """The newest applied migration, None without the table of a known migration tool."""
         return self.facts.migration.version if self.facts.migration is not None else None
 
     @property
     def server_clock(self) -> datetime:
-        """``made_at``, in the words of the procedure."""
+        """``made_at``, under the name that the procedure uses."""
         return self.made_at
 
 
 def manifest_path(point: Path) -> Path:
-    """Where the manifest of a dump lies."""
+    """The path of the manifest of a dump."""
     return point.with_name(point.name + SUFFIX)
 
 
 def manifest_of(point: Path) -> Manifest | None:
-    """The manifest beside a dump, None when there is none. Raises Corrupt when it is there and can't be understood."""
+    """The manifest of a dump, None without one. Raises Corrupt when it can't be read."""
     path = manifest_path(point)
     try:
         text = _small(path)
@@ -89,7 +89,7 @@ def manifest_of(point: Path) -> Manifest | None:
         return None
     except OSError as error:
         if error.errno == errno.ENAMETOOLONG:
-            return None  # somebody gave a dump a name that leaves no room for one beside it
+            return None  # the dump's name is too long to append the suffix: there is no manifest
         raise Corrupt(f'cannot read the manifest "{path}": {(error.strerror or str(error)).lower()}') from error
     try:
         return Manifest.model_validate_json(text)
@@ -103,7 +103,8 @@ def manifest_of(point: Path) -> Manifest | None:
 
 
 def _small(path: Path) -> bytes:
-    """The content of a manifest. Raises OSError, Corrupt where none can be that large, Unsafe for a link elsewhere."""
+    """The content of a manifest. Raises OSError, Corrupt for a file that is too large, Unsafe for a link out of its
+    folder."""
     if path.is_symlink() and links.leads_out(path, path.parent):
         raise links.outside(path)
     with path.open("rb") as file:
@@ -117,18 +118,18 @@ def _small(path: Path) -> bytes:
 
 
 def has_manifest(point: Path) -> bool:
-    """Whether one lies beside it; beside a name that leaves no room for another there is none."""
+    """Whether a manifest exists; False for a dump whose name is too long to append the suffix."""
     return os.path.lexists(manifest_path(point))
 
 
 def write_manifest(point: Path, manifest: Manifest) -> None:
-    """Writes the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
+    """Write the manifest of a dump that has its final name already. Raises OSError; then there is no manifest."""
     with durable.writing(manifest_path(point)) as file:
         file.write(manifest.model_dump_json(indent=1).encode() + b"\n")
 
 
 def note_deployment(point: Path, note: DeploymentNote) -> None:
-    """Record in the manifest what became of the deployment that the point was made for. Raises OSError, Corrupt."""
+    """Record in the manifest the outcome of the deployment that the point was made for. Raises OSError, Corrupt."""
     manifest = manifest_of(point)
     if manifest is not None:
         write_manifest(point, manifest.model_copy(update={"deployment": note}))

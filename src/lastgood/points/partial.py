@@ -1,7 +1,6 @@
-"""What a restore point lacks of the database that it was made of: a dump of a part is whole as a file, and can't
-replace a whole database.
+"""Detection of partial restore points: a partial dump is a valid file, but can't replace a whole database.
 
-What a dump leaves out on purpose and without a trace (comments, a table that nothing refers to) cannot be found.
+Objects that a dump omits without a trace (comments, a table that nothing refers to) cannot be detected.
 """
 
 from __future__ import annotations
@@ -28,17 +27,18 @@ _ANOTHER = "Choose another restore point: lastgood points."
 
 
 class Partial(BadPoint):
-    """The restore point is whole as a file, and holds too little of a database to be restored."""
+    """The restore point is a valid file, but lacks too much of its database to be restored."""
 
     code = "partial_point"
 
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """What a restore point lacks. ``short`` completes "it has no"; ``message`` is the whole sentence, ``hint`` what to
-    do.
+    """The missing part of a restore point. ``short`` completes "it has no"; ``message`` is the whole sentence, with its
+    ``hint``.
 
-    Of ``rows`` and ``data`` a database can be restored that has none; of the others nothing can be made.
+    A point without ``rows`` or ``data`` can be restored to a database without them; one without ``tables`` or
+    ``objects`` cannot be restored.
     """
 
     what: Literal["anything", "tables", "objects", "data", "rows"]
@@ -48,14 +48,14 @@ class Lack:
 
     @property
     def restorable(self) -> bool:
-        """Whether a database can be made of what there is."""
+        """Whether a database can be restored from it."""
         return self.what not in ("tables", "objects")
 
 
 def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
-    """What a restore point lacks to replace a whole database; None when nothing is known to be missing.
+    """The part that a restore point lacks to replace a whole database; None when nothing is known to be missing.
 
-    One that lastgood made is of the whole database, however empty that was: its manifest records that.
+    A point made by lastgood always covers the whole database, even an empty one: its manifest records that.
     """
     if point.manifest is not None:
         return None
@@ -66,7 +66,7 @@ def lacking(point: RestorePoint, summary: DumpSummary) -> Lack | None:
         return Lack(
             "tables",
             "tables",
-            "it has no tables, only rows: there is nothing to put them into",
+            "it has no tables, only rows: no table exists to load them into",
             f"Give the file with the definitions too: {_BOTH}",
         )
     if absent := missing(summary):
@@ -89,15 +89,15 @@ def _nothing(summary: DumpSummary) -> Lack:
     steps = (item.command.kind for item in summary.script.items if isinstance(item, Step))
     if Kind.STATISTICS_CALL in steps:
         return Lack("tables", "tables and no rows", "it has no tables and no rows, only statistics", _ANOTHER)
-    said = "the database is empty: no tables and no rows"
-    return Lack("anything", "tables and no rows", said, _ANOTHER)
+    message = "the database is empty: no tables and no rows"
+    return Lack("anything", "tables and no rows", message, _ANOTHER)
 
 
 def _objects(absent: tuple[Missing, ...]) -> Lack:
     first = absent[0]
     more = f", and {len(absent) - 1} more" if len(absent) > 1 else ""
-    said = f"definition of {shown(first.name)}, which {shown(first.needed_by)} needs{more}"
-    return Lack("objects", said, f"no {said}", f"Give the file with the definitions too: {_BOTH}")
+    short = f"definition of {shown(first.name)}, which {shown(first.needed_by)} needs{more}"
+    return Lack("objects", short, f"no {short}", f"Give the file with the definitions too: {_BOTH}")
 
 
 def _makes_sequences(summary: DumpSummary) -> bool:
@@ -126,13 +126,13 @@ class Orphans:
 
 
 def orphans(source: DumpSource, summary: DumpSummary) -> tuple[Orphans, ...]:
-    """The rows that lack their match because another table was dumped without rows. The dump is read once more where a
-    foreign key leads to such a table."""
+    """The rows that reference a table that was dumped without rows. The dump is read again if a foreign key references
+    such a table."""
     above = _roots(summary)
-    untold = {root for relation in summary.tables_without_data for root in (relation, *above[relation])}
+    without_rows = {root for relation in summary.tables_without_data for root in (relation, *above[relation])}
     keys: defaultdict[Relation, list[ForeignKey]] = defaultdict(list)
     for key in summary.foreign_keys:
-        if key.references in untold and key.table != key.references:
+        if key.references in without_rows and key.table != key.references:
             keys[key.table].append(key)
     if not keys:
         return ()
@@ -173,7 +173,8 @@ def _roots(summary: DumpSummary) -> defaultdict[Relation, list[Relation]]:
 
 
 def check_restorable(point: RestorePoint, lack: Lack | None, without_match: tuple[Orphans, ...]) -> None:
-    """Raise Partial where no database can be made of it. ``without_match``: rows that would break keys."""
+    """Raise Partial if no database can be restored from the point. ``without_match``: rows that would violate foreign
+    keys."""
     if lack is not None and not lack.restorable:
         raise Partial(f'cannot restore "{point.path}": {lack.message}', hint=lack.hint)
     if lack is not None and without_match:

@@ -1,4 +1,4 @@
-"""Pins: restore points that nobody may remove, each with the reason, in a small file beside it."""
+"""Pins: restore points that must not be removed, each with the reason in a small file next to it."""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ from lastgood.models import Frozen
 from lastgood.points.manifest import SUFFIX
 from lastgood.process import durable
 
-# Ends as manifests do: no version of lastgood takes it for a restore point.
+# The suffix of manifests: no version of lastgood mistakes it for a restore point.
 PIN = ".pin" + SUFFIX
 _LARGEST = 1 << 20
 
 
 class Pin(Frozen):
-    """Who pinned a restore point, when and why."""
+    """The pin of a restore point: who set it, when and why."""
 
     format: Literal[1] = 1
     reason: str
@@ -29,18 +29,18 @@ class Pin(Frozen):
     at: AwareDatetime
 
     @property
-    def said(self) -> str:
-        """In a few words."""
+    def summary(self) -> str:
+        """The pin in a few words."""
         return f"pinned by {self.by}: {self.reason}" if self.by else f"pinned: {self.reason}"
 
 
 def pin_path(point: Path) -> Path:
-    """Where the pin of a restore point lies."""
+    """The path of the pin of a restore point."""
     return point.with_name(point.name + PIN)
 
 
 def pin_of(point: Path) -> Pin | None:
-    """The pin, None when there is none. One that can't be read still pins."""
+    """The pin, None without one. An unreadable pin still pins."""
     path = pin_path(point)
     try:
         if path.is_symlink() and links.leads_out(path, path.parent):
@@ -54,7 +54,7 @@ def pin_of(point: Path) -> Pin | None:
 
 
 def pin(point: Path, reason: str) -> Pin:
-    """Pins it; a pin that is there gets the new reason. Raises OSError."""
+    """Pin a restore point; an existing pin gets the new reason. Raises OSError."""
     made = Pin(reason=reason, by=person.user(), host=person.host(), at=datetime.now(UTC))
     with durable.writing(pin_path(point)) as file:
         file.write(made.model_dump_json(indent=1).encode() + b"\n")
@@ -62,7 +62,7 @@ def pin(point: Path, reason: str) -> Pin:
 
 
 def unpin(point: Path) -> bool:
-    """Takes the pin away: whether there was one. Raises OSError."""
+    """Remove the pin; return whether there was one. Raises OSError."""
     path = pin_path(point)
     there = path.exists()
     path.unlink(missing_ok=True)

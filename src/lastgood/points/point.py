@@ -18,12 +18,12 @@ TimeSource = Literal["manifest", "header", "archive", "name", "file time"]
 
 @dataclass(frozen=True, slots=True)
 class RestorePoint:
-    """Something that the live database can be put back to.
+    """A state that the live database can be put back to.
 
-    ``made_at`` is aware; ``time_source`` says where it was found. ``size`` is in bytes on disk. ``manifest`` is None
-    for a foreign point. ``problem`` says what can be seen to be wrong without reading it whole, empty otherwise;
-    ``remedy`` is the hint for it.
-    ``files``: those that were named one by one as one dump; ``path`` is then no path, but shows their names.
+    ``made_at`` is aware; ``time_source`` is where it comes from. ``size`` is in bytes on disk. ``manifest`` is None for
+    a foreign point. ``problem``: damage that is visible without reading the file whole, empty otherwise; ``remedy`` is
+    the hint for it. ``files``: files that were named one by one as one dump; ``path`` then shows their names and is no
+    path.
     """
 
     path: Path
@@ -38,20 +38,21 @@ class RestorePoint:
 
     @property
     def is_emergency(self) -> bool:
-        """Whether it was made to save a broken state before a rollback, by us or by a script that names it so."""
+        """Whether it was made to save a broken state before a rollback, by lastgood or by a script that uses this
+        name."""
         if self.manifest is not None:
             return self.manifest.purpose == "emergency"
-        # Ours end so, and may have lost their manifest: it is written last.
+        # Our emergency backups have this name. They may lack the manifest, which is written last.
         return re.search(r"(^|_)emergency", self.path.name) is not None
 
     @property
     def time_zone(self) -> str | None:
-        """The time zone that its time stamps are written in, where that is known."""
+        """The time zone of its time stamps, None where it is unknown."""
         return self.manifest.facts.rules.time_zone if self.manifest is not None else None
 
 
 def source_of(point: RestorePoint) -> DumpSource:
-    """The dump, opened for reading. Raises BadPoint when it is none, or is gone."""
+    """The dump, opened for reading. Raises BadPoint when the file is missing or is no dump."""
     if point.files:
         return FileSet(point.path, point.files, pg_restore_for)
     return open_any(point.path, pg_restore=pg_restore_for)
@@ -60,7 +61,8 @@ def source_of(point: RestorePoint) -> DumpSource:
 def pg_restore_for(version: tuple[int, int, int]) -> Path:
     """A pg_restore that reads archives of that format version. Raises Refused when none is installed.
 
-    Archive format 1.14 and older is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's; later ones ask for more.
+    Archive format 1.14 and older is PostgreSQL 15's, 1.15 is 16's, 1.16 is 17's and 18's; later formats need newer
+    programs.
     """
     major, minor, _ = version
     newest = 18 + max(0, minor - 16) if major == 1 else 18

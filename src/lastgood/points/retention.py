@@ -1,8 +1,8 @@
-"""Which of many moments a policy keeps, and by which of its rules.
+"""Selection of the moments that a retention policy keeps, with the rules that keep them.
 
-The rules are those of restic's ``forget``: of each hour, day, week, month and year that has any, the newest is kept, as
-long as the rule's number lasts; where it lasts to the end, the oldest is kept too, so that the history reaches as far
-back as it can. What one rule keeps stays.
+The rules are those of restic's ``forget``: of each hour, day, week, month and year with any moments the newest is kept,
+up to the rule's number. If the number is not used up, the oldest is kept too, so that the history reaches back as far
+as possible. A moment is kept if any rule keeps it.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lastgood.text import units
 
 @dataclass(frozen=True, slots=True)
 class _Rule:
-    """``number`` of periods, of each of which the newest is kept; ``period`` names the one that a moment lies in."""
+    """A rule that keeps the newest moment of each of ``number`` periods; ``period`` names the period of a moment."""
 
     name: str
     number: int
@@ -27,9 +27,9 @@ class _Rule:
 def kept_by(
     keep: Keep, moments: Sequence[datetime], *, zone: tzinfo, reference: datetime
 ) -> tuple[tuple[str, ...], ...]:
-    """For each of ``moments``, in their order, the rules that keep it, in words; none when it goes.
+    """For each of ``moments``, in their order, the rules that keep it, in words; none if it is not kept.
 
-    Hours, days, weeks, months and years are those of ``zone``. ``reference`` is what ``within`` counts back from.
+    Hours, days, weeks, months and years are those of ``zone``. ``within`` counts back from ``reference``.
     """
     why: list[list[str]] = [[] for _ in moments]
     newest_first = sorted(range(len(moments)), key=lambda place: moments[place], reverse=True)

@@ -1,4 +1,4 @@
-"""A folder in which restore points lie, ours and others'."""
+"""A folder with restore points, ours and foreign ones."""
 
 from __future__ import annotations
 
@@ -18,12 +18,12 @@ from lastgood.points.foreign_time import made_at, named_or_written
 from lastgood.points.manifest import SUFFIX, Manifest, has_manifest, manifest_of
 from lastgood.points.point import RestorePoint, pg_restore_for
 
-# What the text of a dump begins with, after comments: a script or a page of documentation does not.
+# The first command in the text of a dump: an ordinary script or a page of documentation does not begin so.
 _SQL = re.compile(rb"(?:^|\n)(?:SET [a-z_]+ = |SELECT pg_catalog\.|COPY \S+ |CREATE [A-Z]+ |INSERT INTO |\\restrict )")
 _HEADER = b"-- PostgreSQL database "
-# What a file is called that is meant to be a dump, and what a damaged one still shows.
+# File names of dumps.
 _NAMED_SO = re.compile(r"\.(?:sql|dump|backup|pgdump)(?:\.(?:gz|zst|lz4|xz|bz2))?\Z", re.IGNORECASE)
-# What archives of pg_dump begin with: custom ones, and tar's first member.
+# The first bytes of archives of pg_dump: custom ones, and tar's first member.
 _ARCHIVES = (b"PGDMP", b"toc.dat\0")
 _COMPRESSED = (".gz", ".zst", ".lz4", ".xz", ".bz2")
 _MARKS = re.compile(
@@ -32,11 +32,11 @@ _MARKS = re.compile(
 
 
 def listing(store: Path) -> list[RestorePoint]:
-    """The restore points in a folder, the newest first: those with a manifest, and foreign ones told by their
+    """The restore points in a folder, newest first: those with a manifest, and foreign ones recognized by their
     content. Only the beginning of each is read. Unfinished ones (``.….partial``), manifests and other files are left
-    out; what is named like a dump and is damaged, or none, is told by its ``problem``. A folder with the files of a
-    set (``schema.sql``, ``data.sql`` …) is one point, the store itself too. A store that does not exist holds none;
-    raises BadPoint when it can't be read.
+    out. A file that is named like a dump but is damaged, or no dump, has a ``problem``. A folder with the files of a
+    set (``schema.sql``, ``data.sql`` …) is one point; the store itself can be one. A missing store has none; raises
+    BadPoint when the store can't be read.
     """
     try:
         entries = sorted(store.iterdir())
@@ -48,22 +48,22 @@ def listing(store: Path) -> list[RestorePoint]:
             f'cannot look for restore points in "{store}": {(error.strerror or str(error)).lower()}',
             hint="Name the folder with --store.",
         ) from error
-    found = [point for point in [look_at(store)] if point is not None] if together else []
+    found = [point for point in [point_at(store)] if point is not None] if together else []
     for path in entries:
         if path not in together and not path.name.startswith(".") and not path.name.endswith((SUFFIX, ".partial")):
-            point = look_at(path, within=store)
+            point = point_at(path, within=store)
             if point is not None:
                 found.append(point)
     return newest_first(found)
 
 
 def newest_first(found: Iterable[RestorePoint]) -> list[RestorePoint]:
-    """In the order in which they are shown and chosen."""
+    """The order for display and choice."""
     return sorted(found, key=lambda point: (point.made_at, point.path.name), reverse=True)
 
 
 def plainly_a_dump(path: Path) -> bool:
-    """Whether a file is one of ours, or is named like a dump and begins like one: an archive, a compressed file, or SQL
+    """Whether a file has a manifest, or is named like a dump and begins like one: an archive, a compressed file, or SQL
     with the header that pg_dump writes."""
     if has_manifest(path):
         return True
@@ -74,29 +74,29 @@ def plainly_a_dump(path: Path) -> bool:
     return _HEADER in head or head.startswith(_ARCHIVES) or path.suffix.lower() in _COMPRESSED
 
 
-def look_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
-    """The restore point at ``path``, None when it is something else. Reads its beginning and its manifest only.
+def point_at(path: Path, *, within: Path | None = None) -> RestorePoint | None:
+    """The restore point at ``path``, None for any other file. Reads its beginning and its manifest only.
 
-    ``within``: the store that it lies in. What a symbolic link there leads to elsewhere is not looked at.
+    ``within``: the store that contains it. A symbolic link that leads out of the store is not followed.
     """
     try:
         if within is not None and links.leads_out(path, within):
             raise links.outside(path)
         with contained(path):
-            return _look_at(path)
+            return _point_at(path)
     except LastgoodError as error:
         return _damaged(path, str(error)) if _NAMED_SO.search(path.name) else None
 
 
-def _look_at(path: Path) -> RestorePoint | None:
+def _point_at(path: Path) -> RestorePoint | None:
     problem = remedy = ""
     manifest: Manifest | None = None
-    beside = has_manifest(path)
+    with_manifest = has_manifest(path)
     try:
         manifest = manifest_of(path)
     except BadPoint as error:
         problem = str(error)
-        # Its manifest can't be read, which says nothing of the dump.
+        # An unreadable manifest is no evidence about the dump.
         remedy = f"{error.hint} Or choose another restore point: lastgood points." if error.hint else ""
     try:
         source = open_any(path, pg_restore=pg_restore_for)
@@ -104,24 +104,24 @@ def _look_at(path: Path) -> RestorePoint | None:
     except LastgoodError as error:
         if manifest is None:
             return _damaged(path, str(error)) if _NAMED_SO.search(path.name) else None
-        # One of ours that is no dump any more: it must be seen, not passed over.
+        # A point of ours that is no valid dump any more must be listed, not skipped.
         return RestorePoint(path, manifest.made_at, "manifest", _size(path), manifest, str(error))
     if manifest is not None:
         if source.size != manifest.size:
-            problem = f'cannot use "{path}": it has {source.size} bytes, and had {manifest.size} when it was made'
+            problem = f'cannot use "{path}": it has {source.size} bytes, but had {manifest.size} when it was made'
         return RestorePoint(path, manifest.made_at, "manifest", source.size, manifest, problem)
-    if source.kind == "plain" and not beside and _HEADER not in head and not _SQL.search(head):
+    if source.kind == "plain" and not with_manifest and _HEADER not in head and not _SQL.search(head):
         whole = _head(source, 1 << 18) + _tail(path)
         if not _NAMED_SO.search(path.name) or _MARKS.search(whole) is None:
             return None
-        return _damaged(path, f'cannot use "{path}": its beginning is not that of a dump')
+        return _damaged(path, f'cannot use "{path}": it does not begin like a dump')
     moment, where = made_at(source, head)
     point = RestorePoint(path, moment, where, source.size, None, problem)
     return replace(point, remedy=remedy) if remedy else point
 
 
 def _damaged(path: Path, problem: str) -> RestorePoint | None:
-    """None where it is no file, or vanished meanwhile."""
+    """The damaged point; None where the path is no file, or was removed meanwhile."""
     try:
         if path.is_symlink() or not path.is_file():
             return _linked(path, problem) if path.is_symlink() else None
@@ -132,7 +132,7 @@ def _damaged(path: Path, problem: str) -> RestorePoint | None:
 
 
 def _linked(path: Path, problem: str) -> RestorePoint:
-    """A link, of which nothing but itself is looked at."""
+    """The point for a symbolic link, without following it."""
     status = path.lstat()
     moment = datetime.fromtimestamp(status.st_mtime).astimezone()
     return RestorePoint(path, moment, "file time", status.st_size, None, problem)
@@ -153,7 +153,7 @@ def _head(source: DumpSource, size: int = HEAD) -> bytes:
         try:
             return next(chunks, b"")[:size]
         finally:
-            # Closes the file: a generator that is left alone does so when it is collected.
+            # Close the file now: an abandoned generator does so only when it is garbage collected.
             if isinstance(chunks, Generator):
                 chunks.close()
     if source.compression:

@@ -1,4 +1,4 @@
-"""Is a restore point whole, and is it what was written down when it was made? It is read from end to end."""
+"""Verification of a restore point, from end to end: is it complete, and does it match its manifest?"""
 
 from __future__ import annotations
 
@@ -26,12 +26,12 @@ from lastgood.points.partial import Lack, Orphans, Partial, lacking, orphans
 from lastgood.points.point import RestorePoint, source_of
 
 State = Literal["valid", "partial", "incomplete", "corrupt", "unsafe", "foreign", "differs", "unusable"]
-# Every cluster has these; what an application has lies in others.
+# Every cluster has these; application data is in other databases.
 EVERYWHERE = frozenset({"postgres", "template1"})
 
 
 class Differs(Corrupt):
-    """A restore point is whole, and is not what its manifest says; ``facts`` is what it really contains."""
+    """A restore point is complete but differs from its manifest; ``facts`` is what it really contains."""
 
     code = "point_differs"
 
@@ -52,13 +52,13 @@ _STATES: tuple[tuple[type[BadPoint], State], ...] = (
 
 @dataclass(frozen=True, slots=True)
 class Verdict:
-    """What reading a restore point to its end showed.
+    """The result of reading a restore point to its end.
 
-    ``message`` and ``hint`` say what is wrong, ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
-    0) where, as far as known. ``facts`` is what it contains, None unless it could be read to its end. ``partial``: it
-    is whole as a file, and holds no more than definitions or no more than rows. ``notes``: what was passed over.
-    ``cautions``: signs that the file was cut behind its end, or changed by a tool.
-    ``has_acls``: whether it brings rights along, None unless it could be read to its end.
+    ``message`` and ``hint`` describe the fault; ``line`` (from 1) and ``offset`` (bytes of the decompressed text, from
+    0) locate it, where known. ``facts`` is what the point contains, None unless it could be read to its end. State
+    ``partial``: a valid file with definitions only or rows only. ``notes``: what was skipped. ``cautions``: signs that
+    the file was cut after its end marker, or changed by a tool. ``has_acls``: whether it has privileges, None unless it
+    could be read to its end.
     """
 
     state: State
@@ -73,16 +73,16 @@ class Verdict:
 
     @property
     def valid(self) -> bool:
-        """Can the live database be put back to it?"""
+        """Whether the live database can be put back to it."""
         return self.state == "valid"
 
 
 @dataclass(frozen=True, slots=True)
 class Whole:
-    """A restore point that was read from end to end and is what it should be.
+    """A restore point that was read from end to end and passed verification.
 
-    ``facts`` are those of its manifest, where it has one: the same content, and definitions that a dump does not show.
-    ``lack``: what it does not hold of a whole database; ``orphans``: rows that refer to rows that it does not hold.
+    ``facts`` are those of its manifest, where it has one: the same content, plus definitions that a dump does not show.
+    ``lack``: what it lacks of a whole database; ``orphans``: rows that reference missing rows.
     """
 
     point: RestorePoint
@@ -94,7 +94,7 @@ class Whole:
 
     @property
     def notes(self) -> tuple[str, ...]:
-        """What was passed over, or is absent by design, in sentences without a full stop."""
+        """Parts that were skipped, or are absent by design, in sentences without a full stop."""
         return (*self.source.notes, *self.summary.remarks, *self.summary.notes)
 
 
@@ -108,26 +108,26 @@ def read_whole(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Whole:
-    """Read the point to its end and compare it with its manifest; emits Note of what was passed over in it.
+    """Read the point to its end and compare it with its manifest; emits a Note for each thing that was skipped in it.
 
-    ``skim``: its rows are only counted; where there is a manifest, its SHA-256 vouches for them. ``owing``: where the
-    manifest has the positions of its rows, these are passed over unread, and the SHA-256 is left to the load:
-    ``source.owed`` has it.
+    ``skim``: the rows are only counted; with a manifest, the SHA-256 covers their content. ``owing``: if the manifest
+    has the positions of the rows, these are skipped unread, and the SHA-256 is left to the load: ``source.owed`` has
+    it.
 
-    ``database`` chooses one from a cluster dump; without it, one that holds a single database besides those that every
-    cluster has is taken for a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a
-    program to read it with is missing, Interrupted when ``cancelled`` turned true.
+    ``database`` selects one from a cluster dump; without it, a cluster dump with a single application database counts
+    as a dump of that one. Raises WhichDatabase where that is ambiguous, BadPoint, Refused when a program to read it
+    with is missing, Interrupted when ``cancelled`` turned true.
     """
     with contained(point.path):
-        passed = _passed_over(point, database, stage, emit, cancelled) if owing else None
-        return passed or _read_whole(point, database, skim, stage, emit, cancelled)
+        unread = _without_rows(point, database, stage, emit, cancelled) if owing else None
+        return unread or _read_whole(point, database, skim, stage, emit, cancelled)
 
 
-def _passed_over(
+def _without_rows(
     point: RestorePoint, database: str | None, stage: str, emit: Emit, cancelled: Callable[[], bool]
 ) -> Whole | None:
-    """A point of our own, of which everything but the rows was read; None where anything is not as its manifest says,
-    and a whole reading has to find the difference."""
+    """A point of our own, read except for its rows; None on any mismatch with its manifest, which a complete read has
+    to locate."""
     manifest = point.manifest
     if manifest is None or point.problem or manifest.rows_at is None or point.files:
         return None
@@ -156,8 +156,8 @@ def _passed_over(
 
 
 def _touched(path: Path) -> bool:
-    """Whether the file was written to after its manifest. Then a changed byte is found before anything is begun, and an
-    older restore point can be taken instead."""
+    """Whether the file was modified after its manifest was written. Then it is read whole before anything begins, so
+    that an older restore point can be used if a byte was changed."""
     return path.stat().st_mtime_ns > manifest_path(path).stat().st_mtime_ns
 
 
@@ -183,22 +183,22 @@ def _read_whole(
             measure=lambda: (source.position, source.size),
         )
 
-    vouched = point.manifest is not None and not point.problem
+    with_manifest = point.manifest is not None and not point.problem
     with ThreadPoolExecutor(1, thread_name_prefix="lastgood-sha256") as pool:
-        digest = pool.submit(source.sha256) if skim and vouched else None
+        digest = pool.submit(source.sha256) if skim and with_manifest else None
         try:
             facts, summary = facts_of(database)
         except WhichDatabase as error:
             own = [name for name in error.databases if name not in EVERYWHERE]
             if database is not None or len(own) != 1:
                 raise
-            emit(Note(f'it is a dump of a whole cluster, and "{own[0]}" the only database of an application in it'))
+            emit(Note(f'it is a dump of a whole cluster; "{own[0]}" is its only application database'))
             facts, summary = facts_of(own[0])
         _check_contents(source, summary)
         if digest is not None and point.manifest is not None and digest.result() == point.manifest.sha256:
             return Whole(point, source, point.manifest.facts, summary)
     if digest is not None:
-        # Something is wrong with it: what, only its rows can tell.
+        # The SHA-256 differs: read the rows to find out where.
         return _read_whole(point, database, False, stage, emit, cancelled)
     _check(point, facts, source)
     lack = lacking(point, summary)
@@ -213,8 +213,8 @@ def _read_whole(
 
 
 def _check_contents(source: DumpSource, summary: DumpSummary) -> None:
-    """Does an archive's table of contents name what came out of it? pg_restore believes a damaged one, and leaves out
-    what it does not name. Raises Corrupt."""
+    """Compare an archive's table of contents with the data that came out of it. pg_restore trusts a damaged table of
+    contents, and leaves out what it does not name. Raises Corrupt."""
     listed = members(source) if source.archive_version is not None else None
     if listed is None:
         return
@@ -223,14 +223,14 @@ def _check_contents(source: DumpSource, summary: DumpSummary) -> None:
     if expected != found:
         odd = next(iter((expected - found) or (found - expected)))
         raise Corrupt(
-            f'cannot use "{source.path}": its table of contents and its data do not agree about '
+            f'cannot use "{source.path}": its table of contents and its data disagree about '
             f'"{shown(odd.decode("utf-8", "replace"))}"',
-            hint="The file is damaged: choose another restore point.",
+            hint="Choose another restore point: the file is damaged.",
         )
 
 
 def state_of(error: BadPoint) -> State:
-    """The verdict on a restore point that raised ``error`` as it was read."""
+    """The state of a restore point whose verification raised ``error``."""
     return next((name for kind, name in _STATES if isinstance(error, kind)), "unusable")
 
 
@@ -242,10 +242,10 @@ def verify(
     emit: Emit = silent,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Verdict:
-    """Read the whole point: its end, its encoding, its statements, and with a manifest its SHA-256 and its facts.
+    """Read the whole point and verify its end, encoding and statements, and with a manifest its SHA-256 and facts.
     ``skim``: see ``read_whole``.
 
-    Of a cluster dump every database, or the one that ``database`` names. Where a program to read it with is missing,
+    In a cluster dump, verify every database, or the one that ``database`` names. If the program to read it is missing,
     the verdict is ``unusable``. Raises Interrupted when ``cancelled`` turned true.
     """
     try:
@@ -278,12 +278,12 @@ def verify(
 
 
 def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
-    """Are ``facts``, just read from ``source``, and its SHA-256 what the manifest says? Raises Differs if not."""
+    """Compare ``facts``, just read from ``source``, and its SHA-256 with the manifest. Raises Differs."""
     if point.problem:
         raise Differs(point.problem, hint=point.remedy, facts=facts)
     if point.manifest is None:
         return
-    # The content first: it says what is different, a SHA-256 only that something is.
+    # The content first: it shows what differs, a SHA-256 only that something does.
     comparison = compare(point.manifest.facts, facts)
     if comparison.differences:
         first = comparison.differences[0]
@@ -297,6 +297,6 @@ def _check(point: RestorePoint, facts: Facts, source: DumpSource) -> None:
     if source.sha256() != point.manifest.sha256:
         raise Differs(
             f'cannot use "{point.path}": its SHA-256 differs from that in its manifest',
-            hint="The file was changed, though not its rows. Choose another restore point: lastgood points.",
+            hint="The file was changed, but not its rows. Choose another restore point: lastgood points.",
             facts=facts,
         )

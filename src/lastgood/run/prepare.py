@@ -62,7 +62,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
         before_migration=request.choice.before_migration,
         database=request.database or live_name,
         owing=True,
-        emit=points.overheard(emit, passed_over),
+        emit=points.collect_skipped(emit, passed_over),
     )
     point, source, facts, summary = chosen.point, chosen.source, chosen.facts, chosen.summary
     with database.connect_maintenance(request.target, live_name) as maintenance:
@@ -142,7 +142,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             steps=steps.planned(request),
         )
     seconds = time.monotonic() - started
-    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.said}"))
+    emit(StageDone("plan", seconds, f"{point.path.name}: {facts.summary}"))
     division = choice.division if choice is not None else None
     return Prepared(
         request,

@@ -194,11 +194,11 @@ def test_a_plan_without_a_visible_loss_says_what_that_means(shown: tuple[Screen,
 def test_a_plan_that_compared_no_content_claims_nothing_of_it(shown: tuple[Screen, io.StringIO]) -> None:
     screen, stream = shown
     names = [f"t{number}" for number in range(7)]
-    why = "comparing content is turned off"
+    why = "content comparison is turned off"
     show_plan.show(screen, a_plan(loss=tuple(loss(name, 5, 5, content="not compared", why=why) for name in names)))
     assert (
         "  Content not compared, only the number of rows: public.t0, public.t1,\n"
-        "  public.t2, public.t3, public.t4 and 2 more tables (comparing content is turned\n"
+        "  public.t2, public.t3, public.t4 and 2 more tables (content comparison is turned\n"
         "  off). Rows changed in place do not show here, and go back too.\n"
     ) in stream.getvalue()
     assert "equal" not in stream.getvalue()

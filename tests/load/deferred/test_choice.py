@@ -39,7 +39,7 @@ def used(server: EmbeddedServer, live: str, *columns: str) -> None:
 
 @pytest.mark.postgres(15, 16, 17, 18)
 @pytest.mark.parametrize(
-    ("made", "looked_for", "replacing", "beside"),
+    ("made", "looked_for", "replacing", "separate"),
     [
         ("i q, j body", "q", ["j"], ["j"]),
         ("i q", "q", [], ["j"]),
@@ -55,20 +55,20 @@ def test_what_waits(
     made: str,
     looked_for: str,
     replacing: list[str],
-    beside: list[str],
+    separate: list[str],
 ) -> None:
     with server.target(live).connect() as connection:
         for each in filter(None, made.split(", ")):
             connection.execute("CREATE INDEX {} ON public.t ({})".format(*each.split()).encode())
         used(server, live, *looked_for.split())
-        for replaces, expected in ((True, replacing), (False, beside)):
+        for replaces, expected in ((True, replacing), (False, separate)):
             chosen = choose(connection, deferrable, replaces=replaces)
             assert [index.name for index in chosen.division.indexes] == expected
             assert [name for _, name in chosen.division.unproved] == ["k"]
             if not looked_for:
                 assert chosen.remarks == (
-                    f'no index of "{live}" was used since its statistics began, so that they tell nothing: 2 that '
-                    f"could wait are built {'before' if replaces else 'after'} the reopening",
+                    f'no index of "{live}" has been used since its statistics were reset: 2 indexes that '
+                    f"could be deferred are built {'before' if replaces else 'after'} the reopening",
                 )
 
 

@@ -1,4 +1,4 @@
-"""Finishing what was put off: whatever comes in between, in the end nothing is missing, and nobody waited for it."""
+"""Completion of deferred work: after any interruption nothing is missing in the end, and no session waits for it."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ class Scene:
             )
             return [row[0] for row in rows]
 
-    def said(self) -> list[str]:
+    def details(self) -> list[str]:
         return [event.detail for event in self.events if isinstance(event, Progress)]
 
 
@@ -119,14 +119,14 @@ def test_everything_on_the_list_is_done_and_the_list_goes(scene: Scene) -> None:
 
 
 @ALL
-def test_nobody_has_to_wait_while_it_works_and_it_waits_for_nobody_for_long(scene: Scene) -> None:
+def test_no_session_waits_for_it_and_it_waits_only_briefly(scene: Scene) -> None:
     """An open transaction that has written keeps CREATE INDEX CONCURRENTLY waiting; meanwhile others write on."""
     with scene.connect() as other, ThreadPoolExecutor(1) as pool:
         other.execute("BEGIN")
         other.execute("UPDATE public.t SET a = a + 1 WHERE a = 5")
         working = pool.submit(scene.finish)
-        waits = f'index public.t_a: waits for process {other.info.backend_pid} of "postgres" (lastgood), in a trans'
-        until(lambda: any(said.startswith(waits) for said in scene.said()))
+        waits = f'index public.t_a: waiting for process {other.info.backend_pid} of "postgres" (lastgood), in a trans'
+        until(lambda: any(detail.startswith(waits) for detail in scene.details()))
         with scene.connect() as writer:
             writer.execute("SET lock_timeout = '2s'")
             writer.execute("UPDATE public.t SET b = 0 WHERE a = 7")
@@ -155,7 +155,7 @@ def test_cut_off_at_any_point_it_is_begun_again(scene: Scene, point: str) -> Non
 
 
 @ALL
-def test_an_index_that_was_cut_off_while_it_was_built_is_begun_anew(scene: Scene) -> None:
+def test_an_interrupted_index_build_is_begun_again(scene: Scene) -> None:
     with scene.connect() as other:
         other.execute("BEGIN")
         other.execute("UPDATE public.t SET a = a + 1 WHERE a = 5")
@@ -187,7 +187,7 @@ def test_a_session_that_was_ended_is_replaced(scene: Scene) -> None:
     assert scene.whole()
 
 
-def test_only_one_can_be_at_it(scene: Scene) -> None:
+def test_only_one_session_can_finish_a_run(scene: Scene) -> None:
     with scene.connect() as other, ThreadPoolExecutor(1) as pool:
         other.execute("BEGIN")
         other.execute("UPDATE public.t SET a = a + 1 WHERE a = 5")
@@ -197,8 +197,8 @@ def test_only_one_can_be_at_it(scene: Scene) -> None:
             scene.finish()
         other.execute("COMMIT")
         working.result()
-    assert str(raised.value) == f'cannot finish run "{RUN}": somebody is at it already'
-    assert raised.value.hint == "Look at lastgood status to see how far it is."
+    assert str(raised.value) == f'cannot finish run "{RUN}": another session is already finishing it'
+    assert raised.value.hint == "Check its progress: lastgood status"
     assert raised.value.state == f'"{scene.name}" is open.'
 
 
@@ -228,15 +228,15 @@ def test_what_was_dropped_meanwhile_is_not_missed(scene: Scene) -> None:
     assert done.indexes == 1
     assert done.gone == ("index public.g", "foreign key t_p on public.t")
     assert [event.text for event in scene.events if isinstance(event, Note)] == [
-        "index public.g is not needed any more: it, or its table, was dropped or renamed meanwhile",
-        "foreign key t_p on public.t is not needed any more: it, or its table, was dropped or renamed meanwhile",
+        "index public.g is no longer needed: it or its table was dropped or renamed",
+        "foreign key t_p on public.t is no longer needed: it or its table was dropped or renamed",
     ]
     assert scene.runs() == []
 
 
-def test_what_the_server_refuses_is_told_and_the_rest_is_done(scene: Scene) -> None:
+def test_what_the_server_refuses_is_reported_and_the_rest_is_done(scene: Scene) -> None:
     with scene.connect() as connection:
-        # As somebody does who switches foreign keys off, after the reopening.
+        # As after a session disabled foreign keys, once the database was reopened.
         connection.execute("SET session_replication_role = replica")
         connection.execute("INSERT INTO public.t VALUES (0, 0, 4711)")
         connection.execute("CREATE TABLE public.t_a (taken int)")
@@ -248,7 +248,7 @@ def test_what_the_server_refuses_is_told_and_the_rest_is_done(scene: Scene) -> N
         '  cannot validate foreign key t_p on public.t: insert or update on table "t" violates foreign key constraint '
         '"t_p"'
     )
-    assert raised.value.hint == f"When the cause is mended, run: lastgood resume {RUN}"
+    assert raised.value.hint == f"Fix the cause, then run: lastgood resume {RUN}"
     assert raised.value.state == f'"{scene.name}" is the restored database, open and complete in its data.'
     assert scene.states() == ["open", "done", "open"]
     with scene.connect() as connection:
@@ -258,7 +258,7 @@ def test_what_the_server_refuses_is_told_and_the_rest_is_done(scene: Scene) -> N
     assert scene.whole()
 
 
-def test_a_table_that_is_locked_for_long_is_tried_again_and_then_passed_over(
+def test_a_table_that_is_locked_for_long_is_tried_again_and_then_skipped(
     scene: Scene, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(work, "TRIES", 2)
@@ -284,7 +284,7 @@ def test_a_database_that_was_switched_away_is_left_alone(scene: Scene) -> None:
     other = scene.oid + 1
     with pytest.raises(Stopped) as raised:
         finish(scene.target, RUN, oid=other, emit=scene.events.append, cancelled=scene.stop.is_set)
-    assert str(raised.value) == f'cannot go on finishing run "{RUN}": "{scene.name}" is another database now'
+    assert str(raised.value) == f'cannot continue finishing run "{RUN}": "{scene.name}" is now another database'
     assert raised.value.state == f'"{scene.name}" is open.'
     assert scene.states() == ["open", "open", "open"]
 
@@ -300,7 +300,7 @@ def test_event_triggers_that_forbid_ddl_do_not_keep_it_from_being_done(scene: Sc
     assert scene.whole()
 
 
-def test_a_list_that_somebody_else_wrote_is_not_run(scene: Scene) -> None:
+def test_a_list_of_another_origin_is_not_run(scene: Scene) -> None:
     with scene.connect() as connection:
         connection.execute(
             sql.SQL("UPDATE {}.unfinished SET statements = ARRAY['DROP TABLE public.t'] WHERE number = 2").format(
@@ -310,14 +310,14 @@ def test_a_list_that_somebody_else_wrote_is_not_run(scene: Scene) -> None:
     with pytest.raises(Refused) as raised:
         scene.finish()
     assert str(raised.value) == (
-        f'cannot finish run "{RUN}": its list in "{scene.name}" holds what lastgood never writes'
+        f'cannot finish run "{RUN}": its list in "{scene.name}" has statements that lastgood does not write'
     )
     assert raised.value.hint == (
-        f'Look at the table "lastgood_{RUN}"."unfinished"; when it is of no use: DROP SCHEMA "lastgood_{RUN}" CASCADE'
+        f'Check the table "lastgood_{RUN}"."unfinished"; if it is not needed, run: DROP SCHEMA "lastgood_{RUN}" CASCADE'
     )
 
 
-def test_a_list_of_somebody_elses_is_not_read(scene: Scene) -> None:
+def test_a_list_of_another_role_is_not_read(scene: Scene) -> None:
     role = f"reader_{os.getpid()}"
     with scene.connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
@@ -328,7 +328,7 @@ def test_a_list_of_somebody_elses_is_not_read(scene: Scene) -> None:
         ):
             remainder.read(connection, RUN)
         assert str(raised.value) == (
-            f'cannot read what run "{RUN}" left to do: permission denied for schema lastgood_{RUN}'
+            f'cannot read the deferred work of run "{RUN}": permission denied for schema lastgood_{RUN}'
         )
         assert raised.value.hint == "Connect as a superuser, or as the role that began the run."
     finally:

@@ -56,17 +56,17 @@ class Text:
 
 @dataclass
 class Stage:
-    """An empty database, and what loading into it said."""
+    """An empty database, and the events of loading into it."""
 
     server: EmbeddedServer
     database: str
     folder: Path
-    said: list[Event] = field(default_factory=list)
+    events: list[Event] = field(default_factory=list)
 
     @property
     def cautions(self) -> list[Caution]:
         """What the operator should look at."""
-        return [event for event in self.said if isinstance(event, Caution)]
+        return [event for event in self.events if isinstance(event, Caution)]
 
     def connect(self, user: str = "postgres") -> Connection:
         return self.server.target(self.database, user=user).connect()
@@ -91,10 +91,10 @@ class Stage:
         with (
             closing(supply_for(source, summary.script, database=None, in_place=True)) as supply,
             self.connect() as connection,
-            Pressure(self.connect, Limits(), self.said.append) as pressure,
+            Pressure(self.connect, Limits(), self.events.append) as pressure,
         ):
             room = capacity(connection, jobs=2, others=0)
-            options = Options("good.sql", room, pressure, rules or Rules(), emit=self.said.append)
+            options = Options("good.sql", room, pressure, rules or Rules(), emit=self.events.append)
             return load(lambda purpose: self.connect(user), summary.script, summary, supply, options)
 
     def fails(self, text: str, rules: Rules | None = None, *, user: str = "postgres") -> tuple[str, str]:

@@ -47,21 +47,21 @@ def test_a_member_grants_in_the_roles_name(roles: Stage) -> None:
     assert repaired(loaded) == [
         (
             "session authorization",
-            f'only a superuser takes the name of "{MEMBER}"; what follows was done as a member of it',
+            f'only a superuser may set session authorization to "{MEMBER}"; '
+            "the next commands ran after SET ROLE instead",
         )
     ]
     assert roles.rows(GRANTED.format(READER)) == [("INSERT", OURS), ("SELECT", MEMBER)]
 
 
 @pytest.mark.postgres(*MAJORS)
-def test_who_is_no_member_grants_in_his_own_name(roles: Stage) -> None:
+def test_a_role_without_membership_grants_in_its_own_name(roles: Stage) -> None:
     twice = f"{MEMBER};\nGRANT SELECT ON TABLE public.t TO {STRANGER};\nSET SESSION AUTHORIZATION {STRANGER}"
     text = GRANTS.format(member=MEMBER, by=twice, reader=READER)
     loaded = roles.load(text, user=OURS)
     assert [why for _, why in repaired(loaded)] == [
-        f'only a superuser takes the name of "{MEMBER}"; what follows was done as a member of it',
-        f'this role can neither take the name of "{STRANGER}" nor is it a member of it; what follows was done by this '
-        "role itself",
+        f'only a superuser may set session authorization to "{MEMBER}"; the next commands ran after SET ROLE instead',
+        f'this role is neither a superuser nor a member of "{STRANGER}"; the next commands ran as this role',
     ]
     assert roles.rows(GRANTED.format(STRANGER)) == [("SELECT", MEMBER)]
     assert roles.rows(GRANTED.format(READER)) == [("INSERT", OURS), ("SELECT", OURS)]
@@ -78,7 +78,7 @@ def test_strict_takes_no_other_name(roles: Stage) -> None:
     assert hint == (
         "The role lacks a right that this needs. "
         "Run lastgood rollback --dry-run to see what the role or the server lacks. "
-        "Without --strict it is repaired where that is possible, and the report tells how."
+        "Without --strict it is repaired if possible, and the report lists the repair."
     )
 
 

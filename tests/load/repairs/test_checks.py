@@ -41,10 +41,10 @@ def test_a_check_that_reads_rows_which_come_later(stage: Stage) -> None:
 def test_a_check_that_names_a_table_without_its_schema(stage: Stage) -> None:
     loaded = stage.load(LATER.format(lookup="lookup", id=1))
     assert stage.rows(CONSTRAINT.format("known_id")) == [("known_id", True, True, 0, "see lookup")]
-    why = 'a function that it calls names things without their schema; checked with the search path "$user", public'
+    why = 'a function that it calls uses unqualified names; checked with the search path "$user", public'
     assert repaired(loaded) == [("check constraint known_id on public.aaa", why)]
     assert stage.cautions[-1] == Caution(
-        f"check constraint known_id on public.aaa (line 16) is not loaded as it stands: {why}"
+        f"check constraint known_id on public.aaa (line 16) was not loaded unchanged: {why}"
     )
 
 
@@ -55,7 +55,7 @@ def test_a_check_that_rows_break_is_left_not_valid_and_told(stage: Stage) -> Non
     assert [(each.what, each.why, each.line) for each in loaded.repaired] == [
         (
             "check constraint known_id on public.aaa",
-            "rows break it; it was left NOT VALID, and holds for new rows only",
+            "rows violate it; it was left NOT VALID, and applies to new rows only",
             16,
         )
     ]

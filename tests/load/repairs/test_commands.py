@@ -1,4 +1,4 @@
-"""What is tried again, what is left out by rule, and what stops a load; told with its place in the dump."""
+"""Retries, omissions by rule, and errors that stop a load, with their place in the dump."""
 
 from __future__ import annotations
 
@@ -78,7 +78,7 @@ def test_a_load_that_is_to_stop_does_not_try_again(stage: Stage) -> None:
     assert stage.rows("SELECT nspname FROM pg_namespace WHERE nspname = 's'") == []
 
 
-def test_a_cancellation_of_somebody_elses_is_not_repeated(stage: Stage) -> None:
+def test_a_cancellation_by_another_session_is_not_repeated(stage: Stage) -> None:
     stage.execute("CREATE TABLE public.a (i int)", "INSERT INTO public.a SELECT generate_series(1, 100000)")
     with stage.connect() as connection, pytest.raises(Failed) as caught:
         connection.execute("SET statement_timeout = '1ms'")
@@ -137,13 +137,13 @@ def test_strict_stops_at_the_first_of_them(stage: Stage) -> None:
 def test_strict_stops_at_what_a_rule_leaves_out(stage: Stage) -> None:
     message, hint = stage.fails("DROP TABLE public.t;\n", Rules(strict=True))
     assert message == (
-        'cannot load line 13 of "good.sql" (byte 269, drop on public.t): it drops something, and a new database has '
+        'cannot load line 13 of "good.sql" (byte 269, drop on public.t): it drops an object, but a new database has '
         "nothing to drop"
     )
     assert hint == "Without --strict it is left out, and the report lists it."
 
 
-def test_rows_that_do_not_fit_are_told_with_their_line(stage: Stage) -> None:
+def test_rows_that_do_not_fit_are_reported_with_their_line(stage: Stage) -> None:
     message, hint = stage.fails("CREATE TABLE public.t (i integer);\nCOPY public.t (i) FROM stdin;\n1\n2\nx\n\\.\n")
     assert message == (
         'cannot load line 17 of "good.sql" (byte 338, rows of public.t): invalid input syntax for type integer: "x" '
@@ -155,11 +155,11 @@ def test_rows_that_do_not_fit_are_told_with_their_line(stage: Stage) -> None:
     )
 
 
-def test_a_kind_of_command_is_told_where_it_makes_nothing() -> None:
+def test_a_kind_of_command_is_reported_where_it_makes_nothing() -> None:
     assert command("COMMENT ON EXTENSION nosuch IS 'x';\n").kind is Kind.COMMENT
 
 
-def test_a_row_far_down_is_told_with_its_line_and_byte(stage: Stage) -> None:
+def test_a_row_far_down_is_reported_with_its_line_and_byte(stage: Stage) -> None:
     text = "CREATE TABLE public.t (i integer);\nCOPY public.t (i) FROM stdin;\n" + "1234567\n" * 90_000 + "oops\n\\.\n"
     message, _ = stage.fails(text)
     offset = len(PROLOGUE) + text.index("oops")
@@ -169,7 +169,7 @@ def test_a_row_far_down_is_told_with_its_line_and_byte(stage: Stage) -> None:
     )
 
 
-def test_commands_that_are_data_are_told_with_their_place(stage: Stage) -> None:
+def test_commands_that_are_data_are_reported_with_their_place(stage: Stage) -> None:
     text = """
 CREATE TABLE public.t (i integer[]);
 INSERT INTO public.t VALUES (ARRAY[1]);

@@ -17,7 +17,7 @@ def test_a_version_that_is_not_there_gives_way_to_the_default(stage: Stage) -> N
     stage.execute("DROP EXTENSION plpgsql")
     loaded = stage.load(PLPGSQL.format("pg_catalog"), Rules(extensions={"plpgsql": "9.9"}))
     assert repaired(loaded) == [
-        ("extension plpgsql", "version 9.9 is not on this server; version 1.0, its default, was installed")
+        ("extension plpgsql", "version 9.9 is not available on this server; version 1.0, its default, was installed")
     ]
     assert stage.rows("SELECT extversion FROM pg_extension WHERE extname = 'plpgsql'") == [("1.0",)]
 
@@ -26,11 +26,11 @@ def test_a_version_that_is_not_there_gives_way_to_the_default(stage: Stage) -> N
 def test_an_extension_goes_into_the_schema_where_it_must_be(stage: Stage) -> None:
     stage.execute("DROP EXTENSION plpgsql")
     loaded = stage.load(PLPGSQL.format("public"), Rules(extensions={"plpgsql": "1.0"}))
-    moved = 'the server does not let it be in schema "public"; it was put where it belongs'
+    moved = 'the server does not allow it in schema "public"; it was created in its own schema'
     assert repaired(loaded) == [("extension plpgsql", moved)]
     stage.execute("DROP EXTENSION plpgsql")
     loaded = stage.load(PLPGSQL.format("public"), Rules(extensions={"plpgsql": "9.9"}))
-    version = "version 9.9 is not on this server; version 1.0, its default, was installed"
+    version = "version 9.9 is not available on this server; version 1.0, its default, was installed"
     assert [why for _, why in repaired(loaded)] in ([f"{moved}; {version}"], [f"{version}; {moved}"])
 
 
@@ -76,7 +76,7 @@ def test_strict_takes_no_other_version(stage: Stage) -> None:
     )
     assert hint == (
         "The server does not accept a value. Run lastgood points to choose another restore point. "
-        "Without --strict it is repaired where that is possible, and the report tells how."
+        "Without --strict it is repaired if possible, and the report lists the repair."
     )
 
 
@@ -150,7 +150,7 @@ def test_an_object_that_no_extension_brought_is_not_left_out(stage: Stage) -> No
     )
 
 
-def test_an_index_on_an_altered_function_tells_what_to_run(stage: Stage) -> None:
+def test_an_index_on_an_altered_function_has_a_hint(stage: Stage) -> None:
     stage.execute(
         "CREATE FUNCTION public.fold(text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",
         "CREATE FUNCTION public.fold(text, text) RETURNS text LANGUAGE plpgsql AS 'BEGIN RETURN lower($1); END'",
@@ -165,6 +165,6 @@ def test_an_index_on_an_altered_function_tells_what_to_run(stage: Stage) -> None
         "IMMUTABLE [SQLSTATE 42P17]"
     )
     assert hint == (
-        "A function of an extension had been altered, which no dump holds. In the database that --db names, run: "
-        "ALTER FUNCTION public.fold(text) IMMUTABLE. Then run this again: the alteration is carried over from there."
+        "Run in the database that --db names: ALTER FUNCTION public.fold(text) IMMUTABLE. Then run this command again: "
+        "it carries the change over from there. A dump does not hold such changes to functions of extensions."
     )

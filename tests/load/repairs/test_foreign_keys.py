@@ -1,4 +1,4 @@
-"""Rows without a match: told with their number and keys, and let in where the operator allows it."""
+"""Rows without a match: reported with their number and keys, and accepted if the operator allows it."""
 
 from __future__ import annotations
 
@@ -45,9 +45,9 @@ def test_orphans_stop_the_load(stage: Stage) -> None:
 @pytest.mark.postgres(*MAJORS)
 def test_orphans_that_are_allowed(stage: Stage) -> None:
     loaded = stage.load(WHOLE, Rules(allow_orphans=True))
-    why = "2 rows have no match in public.p, 7, 8 for example; it was added NOT VALID, and holds for new rows only"
+    why = "2 rows have no match in public.p, 7, 8 for example; it was added NOT VALID, and applies to new rows only"
     assert repaired(loaded) == [('foreign key "Of P" on public.c', why)]
-    assert stage.cautions[-1] == Caution(f'foreign key "Of P" on public.c (line 25) is not loaded as it stands: {why}')
+    assert stage.cautions[-1] == Caution(f'foreign key "Of P" on public.c (line 25) was not loaded unchanged: {why}')
     assert stage.rows("SELECT convalidated, condeferred, confdeltype FROM pg_constraint WHERE conname = 'Of P'") == [
         (False, True, "c")
     ]

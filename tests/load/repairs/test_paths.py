@@ -33,16 +33,13 @@ A
 """
 INDEX = "CREATE INDEX word_idx ON app.word USING btree (app.norm2(t));\n"
 REFRESH = "REFRESH MATERIALIZED VIEW app.words;\n"
-NEEDS = "a function that it calls names things without their schema; "
+NEEDS = "a function that it calls uses unqualified names; "
 
 
 def why(stage: Stage, path: str, *functions: str) -> str:
     if stage.server.major < 17:
         return f"{NEEDS}done with the search path {path}"
-    return (
-        f"{NEEDS}{', '.join(functions)} had the search path {path} for the length of this command, and has its own "
-        "definition again"
-    )
+    return f"{NEEDS}{', '.join(functions)} had the search path {path} for the duration of this command only"
 
 
 @pytest.mark.postgres(*MAJORS)
@@ -56,10 +53,10 @@ def test_an_index_and_a_view_get_the_live_databases_search_path(stage: Stage) ->
     assert stage.rows("SELECT indisvalid FROM pg_index WHERE indexrelid = 'app.word_idx'::regclass") == [(True,)]
     assert stage.rows("SELECT DISTINCT proconfig FROM pg_proc WHERE proname = 'norm2'") == [(None,)]
     with stage.connect() as connection:
-        told = analyze(connection, sql.Identifier("app", "word"))
-        assert told == 'relation "lookup" does not exist; ANALYZE fails there in the live database, too'
+        reason = analyze(connection, sql.Identifier("app", "word"))
+        assert reason == 'relation "lookup" does not exist; ANALYZE fails there in the live database, too'
         assert analyze(connection, sql.Identifier("app", "lookup")) is None
-    assert stage.cautions[-1] == Caution(f"the planner has no statistics of app.word: {told}")
+    assert stage.cautions[-1] == Caution(f"the planner has no statistics of app.word: {reason}")
 
 
 @pytest.mark.postgres(15, 18)
@@ -81,7 +78,7 @@ def test_strict_repairs_nothing(stage: Stage) -> None:
     _, hint = stage.fails(BODY + INDEX, Rules(strict=True, search_path="app, public"))
     assert hint == (
         "A table or view that the command needs does not exist. Run lastgood points to choose another restore point. "
-        "Without --strict it is repaired where that is possible, and the report tells how."
+        "Without --strict it is repaired if possible, and the report lists the repair."
     )
 
 

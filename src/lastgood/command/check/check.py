@@ -90,12 +90,12 @@ def _read(request: Request, thorough: bool, live_bytes: int, maintenance: Connec
             before=wanted.before,
             before_migration=wanted.before_migration,
             database=request.target.dbname,
-            emit=points.overheard(emit, passed_over),
+            emit=points.collect_skipped(emit, passed_over),
         )
     except BadPoint as error:
         return Reading(trouble=str(error), hint=error.hint, passed_over=tuple(passed_over))
     if isinstance(chosen, Glance):
-        return Reading(chosen.point, chosen.facts, looked=chosen.looked, passed_over=tuple(passed_over))
+        return Reading(chosen.point, chosen.facts, looked=chosen.evidence, passed_over=tuple(passed_over))
     seconds = expected_seconds(maintenance, request.state, chosen.source, chosen.summary, live_bytes, request.pace)
     return Reading(
         chosen.point,

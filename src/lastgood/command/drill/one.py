@@ -43,7 +43,7 @@ def drill(
             with phases.hearing("point") as heard:
                 whole = _point(request, heard, cancelled)
             sha256 = whole.point.manifest.sha256 if whole.point.manifest is not None else whole.source.sha256()
-            measured.bytes, measured.rows, measured.detail = whole.source.size, whole.facts.rows, whole.facts.said
+            measured.bytes, measured.rows, measured.detail = whole.source.size, whole.facts.rows, whole.facts.summary
         if request.server is None:
             live_bytes = found.live.database.size_bytes if found.live is not None else None
             check_room(found.place.work.parent, room_needed([whole.point], live_bytes or 0, copies=COPIES))

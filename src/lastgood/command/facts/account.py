@@ -38,7 +38,7 @@ def of_database(
         # Nothing told us that we were ever let in: a refused login is what it most likely is.
         context: server_errors.Context = "connect" if error.sqlstate is None else "any"
         raise server_errors.failed(error, "read the database", context=context, state=NOT_REACHED) from error
-    emit(StageDone("facts", monotonic() - started, found.said))
+    emit(StageDone("facts", monotonic() - started, found.summary))
     return found
 
 
@@ -56,7 +56,7 @@ def of_point(
     emit(StageStarted("facts", f"read {point.path.name}"))
     started = monotonic()
     whole = points.read_whole(point, database=database, stage="facts", emit=emit, cancelled=cancelled)
-    emit(StageDone("facts", monotonic() - started, whole.facts.said))
+    emit(StageDone("facts", monotonic() - started, whole.facts.summary))
     if whole.lack is not None:
         emit(Note("; ".join([f"partial: {whole.lack.message}", *map(str, whole.orphans)])))
     return whole.facts

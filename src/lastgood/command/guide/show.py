@@ -112,7 +112,7 @@ def _head(subject: Subject) -> Iterator[str]:
             (
                 "Goes back to",
                 f"{markdown.code(point.path.name)}, made {point.made_at:%Y-%m-%d %H:%M:%S} UTC"
-                f" ({markdown.text(point.kind)}, {units.size(point.size)}; {markdown.text(point.facts.said)})",
+                f" ({markdown.text(point.kind)}, {units.size(point.size)}; {markdown.text(point.facts.summary)})",
             ),
             (
                 "Role",

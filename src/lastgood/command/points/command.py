@@ -128,7 +128,7 @@ def unpin(
         raise _not_written("unpin", name, point.path, error) from error
     session.result(
         {"point": shown.document(point), "pin": None},
-        lambda: session.screen.say(f"Done: {point.path.name} may be removed again. It was {before.said}"),
+        lambda: session.screen.say(f"Done: {point.path.name} may be removed again. It was {before.summary}"),
     )
 
 

@@ -64,7 +64,7 @@ def show_list(screen: Screen, store: Path, found: Sequence[RestorePoint], others
         if point.problem:
             screen.say(f"{point.path.name}: {point.problem}", first="DAMAGED ", indent=8, style="bold red")
         if (pin := pins.pin_of(point.path)) is not None:
-            screen.say(f"{point.path.name}, {pin.said}", first="pinned  ", indent=8)
+            screen.say(f"{point.path.name}, {pin.summary}", first="pinned  ", indent=8)
     screen.say(
         f"{units.counted(len(found), 'restore point')} in {store}. Whether they are complete: lastgood points verify"
     )

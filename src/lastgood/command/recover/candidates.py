@@ -160,7 +160,7 @@ def elsewhere(places: Sequence[Path], store: Path, here: Path, name: str, unseen
                 unseen.append(f'other folders, from "{place}" on: no time left')
                 return _newest_first(found.values())
             try:
-                point = points.look_at(path)
+                point = points.point_at(path)
             except (OSError, LastgoodError):
                 continue
             if point is None or point.problem or point.is_emergency:

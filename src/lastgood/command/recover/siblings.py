@@ -14,7 +14,7 @@ from lastgood.command.recover.evidence import Key, Sibling
 from lastgood.command.recover.server import connect, limit, quick, said
 from lastgood.errors import LastgoodError
 from lastgood.facts import migrations
-from lastgood.loss.written import Column, telling
+from lastgood.loss.written import Column, writing_column
 from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection, Target
@@ -82,7 +82,7 @@ def _look(connection: Connection, name: str, expected: Collection[Key]) -> Sibli
             break
     newest: list[datetime] = []
     for schema, table, _, _, dated in sorted(common, key=lambda row: row[3])[-NEWEST_OF:]:
-        stamp = telling(Column(name, zoned=True) for name in dated)
+        stamp = writing_column(Column(name, zoned=True) for name in dated)
         if stamp is not None:
             by = stamp.name
             with suppress(psycopg.Error):

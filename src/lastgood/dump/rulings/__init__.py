@@ -1,6 +1,6 @@
-"""The allow-list: for each kind of statement, what it is about and whether a restore may run it.
+"""The allow-list: for each kind of statement, its objects and whether a restore may run it.
 
-One handler for each class of PostgreSQL's own syntax tree; a class without a handler is refused.
+It has a handler for each class of PostgreSQL's own syntax tree; a class without a handler is refused.
 """
 
 from __future__ import annotations
@@ -48,9 +48,9 @@ def rule(
     encoding: str = "utf-8",
     escapes_in_strings: bool = False,
 ) -> Command:
-    """What ``statement`` is about, and whether a restore may run it.
+    """Classify ``statement``, and decide whether a restore may run it.
 
-    ``path`` says what unqualified names mean, ``encoding`` is the Python codec of its bytes, ``escapes_in_strings``:
+    ``path`` resolves unqualified names, ``encoding`` is the Python codec of its bytes, ``escapes_in_strings``:
     ``standard_conforming_strings`` is off. Raises UnicodeDecodeError.
     """
     ruling = Ruling(statement, path, encoding)
@@ -72,7 +72,7 @@ def rule(
         found_at = error.args[1] if len(error.args) > 1 and isinstance(error.args[1], int) else 0
         return replace(ruling.refuse(Kind.UNKNOWN, "has text that is not SQL"), not_sql_at=max(found_at, 0))
     except RecursionError:
-        return ruling.refuse(Kind.UNKNOWN, "has a command that is nested too deep to be looked at")
+        return ruling.refuse(Kind.UNKNOWN, "has a command that is nested too deeply")
     if len(found) != 1:
         return ruling.refuse(Kind.UNKNOWN, "has text that is not one statement")
     (node,) = found
@@ -85,7 +85,7 @@ def rule(
 
 
 def _hides_quote(text: str) -> bool:
-    """Whether strings end elsewhere where a backslash escapes: then the parser does not see what the server will."""
+    """Whether strings would end elsewhere if a backslash escapes: then the parser and the server would disagree."""
     try:
         found = [text[token.start : token.end + 1] for token in scan(text) if token.name == "SCONST"]
     except ParseError:
@@ -98,7 +98,7 @@ def _skipped(kind: Kind, reason: str) -> Handler:
 
 
 def _role(r: Ruling, node: Any) -> Command:
-    """Names of roles are worth knowing even where the command is left out."""
+    """A command for roles: left out, but its names of roles are recorded."""
     if node.tag == "CreateRoleStmt":
         return Command(r.statement, Kind.ROLE, Verdict.SKIP, NAMES_ROLE, roles=(node.role,))
     if node.tag == "GrantRoleStmt":
@@ -116,7 +116,7 @@ _HANDLERS: dict[str, Handler] = {
     **tables.HANDLERS,
     **objects.HANDLERS,
     **attributes.HANDLERS,
-    # What belongs to the server or to the database itself, and what a second database must not have.
+    # Objects of the server or of the database itself, and objects that a second database must not have.
     "AlterDatabaseRefreshCollStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),
     "AlterDatabaseSetStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),
     "AlterDatabaseStmt": _skipped(Kind.DATABASE, NAMES_DATABASE),

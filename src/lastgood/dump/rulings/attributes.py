@@ -1,4 +1,4 @@
-"""What is said about objects that exist: owners, comments, labels, privileges."""
+"""Attributes of existing objects: owners, comments, labels, privileges."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lastgood.dump.rulings.ruling import (
 )
 from lastgood.dump.statements import Command, Kind, Verdict
 
-# Whose names are lists that begin with an access method, or end with what belongs to the object.
+# Objects whose names are lists that begin with an access method, or end with a part of the object.
 _BEHIND_METHOD = frozenset({"OBJECT_OPCLASS", "OBJECT_OPFAMILY"})
 _OF_RELATION = frozenset(
     {"OBJECT_COLUMN", "OBJECT_TABCONSTRAINT", "OBJECT_TRIGGER", "OBJECT_RULE", "OBJECT_POLICY", "OBJECT_DOMCONSTRAINT"}
@@ -30,7 +30,7 @@ _WITHOUT_NAME = frozenset({"OBJECT_CAST", "OBJECT_TRANSFORM"})
 
 
 def _note(r: Ruling, kind: str, node: Any) -> None:
-    """Record the object that a statement is about: ``node`` as the parser gives it for this ``kind``."""
+    """Record the object of a statement: ``node`` as the parser represents it for this ``kind``."""
     if node is None or kind in _WITHOUT_NAME:
         return
     if isinstance(node, tuple):
@@ -58,9 +58,9 @@ def _owner(r: Ruling, node: Any) -> Command:
         return r.skip(*GLOBAL[node.objectType])
     _note(r, node.objectType, node.relation or node.object)
     if not r.schema and node.objectType in _FUNCTIONS and len(node.object.objname) == 1:
-        # An empty search path leaves pg_catalog, where only the server's own functions are.
+        # With an empty search path only pg_catalog is left, which has only the server's own functions.
         r.touched(Relation(system.PG_CATALOG, node.object.objname[0].sval))
-    # A failed event trigger has no owner to change.
+    # An event trigger that was not created has no owner to change.
     optional = [MISSING_PRIVILEGE, *([UNDEFINED_OBJECT] if node.objectType == "OBJECT_EVENT_TRIGGER" else [])]
     return r.run(Kind.OWNER, roles=(node.newowner,), optional=optional)
 
@@ -93,7 +93,7 @@ def _grant(r: Ruling, node: Any) -> Command:
 
 
 def _is_changed_privilege(grant: Any, granted_on: Any) -> bool:
-    """Whether it is about one object of pg_catalog: pg_dump writes privileges on these where they were changed."""
+    """Whether it is about a single object of pg_catalog: pg_dump writes changed privileges on these."""
     if grant.targtype != "ACL_TARGET_OBJECT":
         return False
     if isinstance(granted_on, tuple):
@@ -120,8 +120,8 @@ def _default_privileges(r: Ruling, node: Any) -> Command:
 
 
 def _privileges(r: Ruling, kind: Kind, node: Any, named: Iterable[Any], *, optional: Iterable[str] = ()) -> Command:
-    """A GRANT, or a REVOKE. A role that does not exist has no privileges to lose, yet the server refuses, and
-    what the statement revokes from others would be lost, so that rule holds for a single grantee only."""
+    """A GRANT, or a REVOKE. REVOKE from a missing role has no effect, but the server refuses it. With several grantees,
+    the revocations from the others would be lost, so the error is only ignored for a single grantee."""
     grantees = node.grantees or ()
     if not node.is_grant and len(grantees) == 1:
         return r.run(kind, roles=named, revoked_from=grantees, optional=(*optional, UNDEFINED_OBJECT))
@@ -136,7 +136,7 @@ def _drop(r: Ruling, node: Any) -> Command:
 
 
 def _property(attribute: str) -> Handler:
-    """A handler for what is changed about the object that ``attribute`` of the syntax tree names."""
+    """A handler for changes to the object that ``attribute`` of the syntax tree names."""
 
     def handle(r: Ruling, node: Any) -> Command:
         r.listed(getattr(node, attribute))

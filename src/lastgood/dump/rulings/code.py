@@ -1,7 +1,7 @@
-"""What of a dump can run as code while it is restored: counted, so that an operator knows before.
+"""Objects of a dump that can run as code during a restore, counted for the operator.
 
-Functions always count. An expression counts where it calls a function, or uses an operator, that is not one of
-PostgreSQL's own which only compute. A materialized view always counts: it is filled whatever it reads.
+Functions always count. An expression counts if it calls a function, or uses an operator, other than PostgreSQL's own
+that only compute. A materialized view always counts: it is populated with any query.
 """
 
 from __future__ import annotations
@@ -45,7 +45,7 @@ _ONLY_COMPUTE = ONLY_COMPUTE | frozenset(_MORE.split())
 
 
 def constructs(node: Node) -> Iterator[str]:
-    """What a statement makes that can run as code, each time by its kind."""
+    """The kind of each object that a statement creates and that can run as code."""
     if node.tag in _ALWAYS:
         yield _ALWAYS[node.tag]
         return
@@ -100,7 +100,7 @@ def _of_constraints(constraints: Iterable[Any]) -> Iterator[str]:
 
 
 def _runs(*expressions: Any) -> bool:
-    """Whether any of them calls a function, or uses an operator, that is not one of those that only compute."""
+    """Whether any expression calls a function, or uses an operator, that does not only compute."""
     for tag, fields in within(expressions):
         if tag == "FuncCall":
             *schema, name = (part["String"].get("sval", "") for part in fields["funcname"])

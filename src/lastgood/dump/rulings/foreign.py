@@ -1,8 +1,8 @@
-"""What other programs write into their exports and pg_dump never does, as far as it is harmless.
+"""Harmless commands that other programs write into their exports and pg_dump never writes.
 
-Harmless is what only works with rows and definitions of the very database, through functions of the server that do
-nothing else. Such a file is no restore point; where it is loaded for a look, these commands are sent. Functions are
-then named with their schema: one that the file made under the same name is not called.
+A command is harmless if it only affects rows and definitions of its own database, through functions of the server that
+do nothing else. Such a file is no restore point; when it is loaded for inspection, these commands run. Function names
+are then qualified, so that no function of the file with the same name is called.
 """
 
 from __future__ import annotations
@@ -29,16 +29,16 @@ _NAMES = """
 """
 _SIGNS = "= <> != < > <= >= + - * / % || -> ->> #> #>> ~~ ~~* !~~ !~~* ~ ~* !~ @> <@ ^ & | ? BETWEEN IN"
 ONLY_COMPUTE = frozenset(_NAMES.split())
-"""Functions of the server that do nothing but compute, or move a sequence on."""
+"""Functions of the server that only compute, or advance a sequence."""
 _OPERATORS = frozenset(_SIGNS.split())
 _SERVERS_OWN = frozenset({"pg_catalog", "information_schema", "pg_toast"})
 _GEOMETRY = frozenset({"addgeometrycolumn", "dropgeometrycolumn", "populate_geometry_columns", "updategeometrysrid"})
-# Clauses that write elsewhere, or hold on to something.
+# Clauses that write elsewhere, or hold locks.
 _NEVER = frozenset({"CurrentOfExpr", "IntoClause", "LockingClause", "intoClause"})
 
 
 def harmless(node: Node) -> bool:
-    """Whether a query or a change of rows has no effect but on the rows that it names."""
+    """Whether a query or a change of rows only affects the rows that it names."""
     for tag, fields in within(node):
         if tag in _NEVER:
             return False
@@ -58,7 +58,7 @@ def harmless(node: Node) -> bool:
 
 
 def with_schemas(r: Ruling, node: Node) -> bytes:
-    """The statement's text, in which each function that has no schema is the server's own."""
+    """The statement's text, with each unqualified function qualified as the server's own."""
     text = r.statement.text.decode(r.encoding).encode()
     places = sorted(
         (
@@ -74,7 +74,8 @@ def with_schemas(r: Ruling, node: Node) -> bytes:
 
 
 def other_select(r: Ruling, node: Any, call: Any) -> Command:
-    """A SELECT that is not pg_dump's: a sequence's position that is computed, or a query whose result is not used."""
+    """A SELECT that pg_dump does not write: a computed position of a sequence, or a query without a use of its
+    result."""
     if call is not None and (found := geometry(r, call)) is not None:
         return found
     if not harmless(node):
@@ -87,7 +88,7 @@ def other_select(r: Ruling, node: Any, call: Any) -> Command:
 
 
 def insert(r: Ruling, node: Any, relation: Relation, reason: str) -> Command:
-    """An INSERT whose values are computed, or come from a query."""
+    """An INSERT with computed values, or with those of a query."""
     if not harmless(node):
         return r.refuse(Kind.INSERT, reason)
     return r.foreign(Kind.INSERT, reason, relation, text=with_schemas(r, node))
@@ -107,7 +108,7 @@ def _truncate(r: Ruling, node: Any) -> Command:
 def table_of_query(r: Ruling, node: Any) -> Command:
     """CREATE TABLE … AS."""
     relation = r.made(node.into.rel)
-    # Its IntoClause is what makes the table: only the query is looked at.
+    # Its IntoClause creates the table: only the query is checked.
     if node.query.tag != "SelectStmt" or not harmless(node.query) or relation.schema in _SERVERS_OWN:
         return r.unknown()
     created = [Created(Kind.TABLE, str(relation))]
@@ -115,12 +116,12 @@ def table_of_query(r: Ruling, node: Any) -> Command:
 
 
 def alter(r: Ruling, *relations: Relation) -> Command:
-    """ALTER TABLE of a table that exists already."""
+    """ALTER TABLE of an existing table."""
     return r.foreign(Kind.CHANGE, "", *relations)
 
 
 def recomputes(r: Ruling, relation: Relation, command: Any) -> Command:
-    """An ALTER TABLE that computes values of the rows that there are: a new column, another type."""
+    """An ALTER TABLE that computes values of existing rows: a new column, another type."""
     return alter(r, relation) if harmless(command) else r.unknown()
 
 
@@ -145,7 +146,7 @@ def _code(r: Ruling, node: Any) -> Command:
     return r.refuse(Kind.CODE, f"has {r.opening()}, which pg_dump never writes")
 
 
-def _passed_over(r: Ruling, node: Any) -> Command:
+def _without_effect(r: Ruling, node: Any) -> Command:
     return r.foreign(Kind.QUERY, runs=False)
 
 
@@ -155,7 +156,7 @@ def _definition(r: Ruling, node: Any) -> Command:
 
 def _alter_function(r: Ruling, node: Any) -> Command:
     *schema, _ = (part.sval for part in node.func.objname)
-    # Without a schema it may be the server's own.
+    # An unqualified name may refer to the server's own function.
     return _definition(r, node) if schema and schema[0] not in _SERVERS_OWN else r.unknown()
 
 
@@ -175,17 +176,17 @@ HANDLERS: dict[str, Handler] = {
     "AlterPolicyStmt": _definition,
     "AlterObjectSchemaStmt": _move,
     "CallStmt": _code,
-    "CheckPointStmt": _passed_over,
-    "ConstraintsSetStmt": _passed_over,
+    "CheckPointStmt": _without_effect,
+    "ConstraintsSetStmt": _without_effect,
     "DeleteStmt": change,
     "DoStmt": _code,
-    "ExplainStmt": _passed_over,
-    "ListenStmt": _passed_over,
-    "LockStmt": _passed_over,
+    "ExplainStmt": _without_effect,
+    "ListenStmt": _without_effect,
+    "LockStmt": _without_effect,
     "MergeStmt": change,
-    "NotifyStmt": _passed_over,
+    "NotifyStmt": _without_effect,
     "RenameStmt": _rename,
     "TruncateStmt": _truncate,
-    "UnlistenStmt": _passed_over,
-    "VariableShowStmt": _passed_over,
+    "UnlistenStmt": _without_effect,
+    "VariableShowStmt": _without_effect,
 }

@@ -1,4 +1,4 @@
-"""Everything else that can be created, from schemas to event triggers."""
+"""All other objects that can be created, from schemas to event triggers."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def _schema(r: Ruling, node: Any) -> Command:
     return r.run(Kind.SCHEMA, creates=[created], roles=(node.authrole,), optional=optional)
 
 
-# Until 9.0 pg_dump wrote CREATE LANGUAGE for what every database now has from the start.
+# Until 9.0 pg_dump wrote CREATE LANGUAGE for a language that every database now has.
 _IN_EVERY_DATABASE = "plpgsql"
 _LANGUAGE = re.compile(rb"CREATE\s+(?:OR\s+REPLACE\s+)?(?:TRUSTED\s+)?(?:PROCEDURAL\s+)?LANGUAGE\b", re.IGNORECASE)
 
@@ -52,7 +52,7 @@ def _language(r: Ruling, node: Any) -> Command:
     return r.run(Kind.LANGUAGE, creates=[Created(Kind.LANGUAGE, names.quoted(node.plname))])
 
 
-# Functions in these are machine code: with the wrong types or name they read the server's memory or its files.
+# Functions in these languages are machine code: with wrong types or names they read the server's memory or files.
 _MACHINE_CODE = frozenset({"c", "internal"})
 
 
@@ -62,7 +62,7 @@ def _function(r: Ruling, node: Any) -> Command:
         if option.defname == "language" and option.arg.sval.lower() in _MACHINE_CODE:
             return r.refuse(
                 kind,
-                f'makes a {kind} in the language "{option.arg.sval.lower()}" outside an extension, '
+                f'creates a {kind} in the language "{option.arg.sval.lower()}" outside an extension, '
                 "which could do anything on the server",
             )
     r.listed(node.funcname)
@@ -132,7 +132,7 @@ def _alter_domain(r: Ruling, node: Any) -> Command:
 
 
 def _named(kind: Kind, attribute: str) -> Handler:
-    """A handler for what is created with a name of one part or several: ``attribute`` of the syntax tree."""
+    """A handler for objects whose name, of one or more parts, is in ``attribute`` of the syntax tree."""
 
     def handle(r: Ruling, node: Any) -> Command:
         name = getattr(node, attribute)

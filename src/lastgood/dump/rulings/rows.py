@@ -1,4 +1,4 @@
-"""Commands that bring rows: COPY from the dump itself, INSERT of plain values."""
+"""Commands with rows: COPY from the dump itself, INSERT of plain values."""
 
 from __future__ import annotations
 
@@ -42,7 +42,7 @@ def _insert(r: Ruling, node: Any) -> Command:
     if node.onConflictClause is not None and node.onConflictClause.action != "ONCONFLICT_NOTHING":
         return insert(r, node, relation, 'has an "INSERT" that changes other rows, which pg_dump never writes')
     columns = len(node.cols) if node.cols else None
-    # An expression has no position of its own; the first value's line is near.
+    # An expression has no position of its own; the line of the first value is close.
     detail = InsertTarget(relation, columns, tuple((len(row), row[0].location or 0) for row in rows))
     return r.run(Kind.INSERT, relation, detail=detail)
 

@@ -1,4 +1,4 @@
-"""One statement being ruled on, and the reasons and server errors that rulings share."""
+"""The ruling on one statement, and the reasons and server errors that rulings share."""
 
 from __future__ import annotations
 
@@ -14,12 +14,12 @@ from lastgood.dump.search_path import SearchPath
 from lastgood.dump.statements import Command, Created, Detail, Kind, Verdict
 from lastgood.dump.tokens import CopyStart, Statement
 
-NAMES_DATABASE = "names a database; what belongs to the database itself is carried over from the live one"
+NAMES_DATABASE = "names a database; properties of the database itself are carried over from the live one"
 NAMES_ROLE = "names a role of the whole server, which a rollback never changes"
 NAMES_TABLESPACE = "names a tablespace of the whole server, which a rollback never changes"
 NAMES_PARAMETER = "names a parameter of the whole server, which a rollback never changes"
 NAMES_SUBSCRIPTION = "names a subscription, which in a second database would take over the live one's replication slot"
-DROPS = "drops something, and a new database has nothing to drop"
+DROPS = "drops an object, but a new database has nothing to drop"
 RESETS = "resets the session, which ends anyway"
 
 MISSING_PRIVILEGE = "42501"
@@ -41,10 +41,10 @@ GLOBAL = {
 
 
 class Ruling:
-    """One statement being ruled on: its position, and the schema of unqualified names there.
+    """The ruling on one statement, with its position and the search path there.
 
-    A statement that creates or changes what PostgreSQL itself owns is refused, whatever its handler decides: each name
-    that the handler resolves here is checked.
+    A statement that creates or changes PostgreSQL's own objects is refused regardless of its handler: each name that
+    the handler resolves here is checked.
     """
 
     def __init__(self, statement: Statement | CopyStart, path: SearchPath, encoding: str = "utf-8") -> None:
@@ -55,7 +55,7 @@ class Ruling:
 
     @property
     def schema(self) -> str:
-        """The schema in which something without one is made."""
+        """The schema for new unqualified objects."""
         return self.path.first
 
     def run(
@@ -101,8 +101,8 @@ class Ruling:
         detail: Detail | None = None,
         creates: Iterable[Created] = (),
     ) -> Command:
-        """No pg_dump writes it, and it is harmless. ``text`` is what is sent instead of its own; nothing is unless it
-        ``runs``."""
+        """The verdict on a harmless command that pg_dump never writes. ``text`` replaces its own text; it is only sent
+        if it ``runs``."""
         if self._system is not None and runs:
             return self.of_system(kind, self._system)
         return Command(
@@ -126,12 +126,12 @@ class Ruling:
         return self.refuse(Kind.UNKNOWN, f"has {what or self.opening()}, which pg_dump never writes")
 
     def opening(self, most: int = 2) -> str:
-        """The statement's first words, as far as they are keywords: never a value."""
+        """The statement's first words, which are keywords and never values."""
         words = re.match(rb"[A-Za-z]+(?:\s+[A-Za-z]+)?", self.statement.text)
         return f'"{b" ".join(words[0].split()[:most]).decode()}"' if words else "a statement"
 
     def made(self, node: Any) -> Relation:
-        """The relation that a statement makes, from a RangeVar."""
+        """The relation that a statement creates, from a RangeVar."""
         return self.touched(names.of_range_var(node, self.schema))
 
     def relation(self, node: Any) -> Relation:
@@ -139,14 +139,14 @@ class Ruling:
         return self.touched(names.of_range_var(node, self.path.schema_of(node.relname)))
 
     def named(self, text: str) -> Relation | None:
-        """The same from its name as a regclass is written; None when it is none."""
+        """The same from a name in regclass notation; None for other text."""
         found = names.parse(text, "")
         if found is None:
             return None
         return self.touched(found if found.schema else Relation(self.path.schema_of(found.name), found.name))
 
     def listed(self, parts: Any) -> Relation:
-        """What a statement makes or changes, from a list of String nodes."""
+        """The object that a statement creates or changes, from a list of String nodes."""
         return self.touched(names.of_list(parts, self.schema))
 
     def touched(self, what: Relation) -> Relation:
@@ -161,11 +161,11 @@ class Ruling:
             self._system = self._system or schema
 
     def read_by(self, queries: Any) -> Iterator[Relation]:
-        """The relations that queries name anywhere; names of their own WITH queries are among them."""
+        """The relations that queries name anywhere, including names of their own WITH queries."""
         return (self._existing(fields) for _, fields in within(queries) if "relname" in fields)
 
     def written_by(self, statements: Any) -> list[Relation]:
-        """The relations that statements, to be run later on, insert into, update, delete from or merge into."""
+        """The relations that statements, to be run later, insert into, update, delete from or merge into."""
         return [
             self.touched(self._existing(fields["relation"])) for tag, fields in within(statements) if tag in _WRITES
         ]
@@ -176,7 +176,7 @@ class Ruling:
 
 
 Handler = Callable[[Ruling, Any], Command]
-"""What rules on one class of the syntax tree."""
+"""A function that rules on a statement of one class of the syntax tree."""
 
 
 def role_names(roles: Iterable[Any]) -> tuple[str, ...]:

@@ -36,7 +36,7 @@ _SETTINGS = frozenset(
         "xmloption",
     }
 )
-# What another server version may not know, and what a restore can do without.
+# Settings that other server versions may lack, and that a restore does not need.
 _OPTIONAL_SETTINGS = frozenset(
     {
         "default_toast_compression",
@@ -50,7 +50,7 @@ _OPTIONAL_SETTINGS = frozenset(
         "transaction_timeout",
     }
 )
-# What other programs set: how values and texts are written.
+# Settings of other programs for the format of values and texts.
 _OF_OTHERS = frozenset(
     {"backslash_quote", "bytea_output", "datestyle", "extra_float_digits", "intervalstyle", "timezone"}
 )
@@ -64,7 +64,7 @@ _SETTING_STATES = frozenset({UNDEFINED_OBJECT, INVALID_VALUE, MISSING_PRIVILEGE}
 
 
 def _constant(node: Any) -> str | None:
-    """A literal's text, casts of it left out; None when it is anything else (or NULL)."""
+    """A literal's text, without casts; None for anything else (and for NULL)."""
     while node.tag == "TypeCast":
         node = node.arg
     if node.tag != "A_Const" or node.isnull:
@@ -87,15 +87,15 @@ def _set(r: Ruling, node: Any) -> Command:
     value = None
     if how == "VAR_SET_VALUE":
         texts = [_constant(arg) or "" for arg in node.args or ()]
-        # A list, whose members are names: as one text it is what set_config takes.
+        # A list of names, as one text in the format of set_config.
         value = ", ".join(names.quoted(text) if text and node.name == "search_path" else text for text in texts)
     if node.name == "standard_conforming_strings" and patterns.CONFORMING.match(r.statement.text) is None:
-        return r.unknown()  # the lexer has to understand it, too
+        return r.unknown()  # the lexer has to recognize it, too
     return _setting(r, node.name, value, local=bool(node.is_local))
 
 
 def _setting(r: Ruling, name: str, value: str | None, *, local: bool = False) -> Command:
-    """What becomes of a setting, however it is written."""
+    """Rule on a setting in any notation."""
     detail = Setting(name, value, local)
     if name == "session_authorization":
         roles = (value,) if value else ()
@@ -104,11 +104,11 @@ def _setting(r: Ruling, name: str, value: str | None, *, local: bool = False) ->
         roles = (value,) if value not in (None, "none") else ()
         return Command(r.statement, Kind.SETTING, roles=roles, detail=detail)
     if name == "default_with_oids" and value not in (None, "false", "off"):
-        return r.foreign(Kind.SETTING, "makes tables with OIDs, which no supported server has", runs=False)
+        return r.foreign(Kind.SETTING, "creates tables with OIDs, which no supported server has", runs=False)
     if name.endswith("_timeout") and value not in (None, "0"):
-        return r.skip(Kind.SETTING, "limits how long a command may take; a restore takes as long as it takes")
+        return r.skip(Kind.SETTING, "limits the duration of commands, which a restore must not do")
     if name == "default_transaction_read_only" and value not in (None, "off", "false"):
-        return r.skip(Kind.SETTING, "makes the session read-only, and nothing could be restored")
+        return r.skip(Kind.SETTING, "makes the session read-only, which would prevent the restore")
     if name in _OPTIONAL_SETTINGS:
         return r.run(Kind.SETTING, optional=_SETTING_STATES, detail=detail)
     if name == "search_path" and (schema := system_schema_in(value)):
@@ -143,7 +143,7 @@ def _select(r: Ruling, node: Any) -> Command:
 
 
 def _only_call(node: Any) -> Any:
-    """The function call F of ``SELECT F`` or ``SELECT * FROM F``, with nothing else in the statement; else None."""
+    """The function call F of ``SELECT F`` or ``SELECT * FROM F``, if the statement has nothing else; otherwise None."""
     others = (
         node.distinctClause, node.intoClause, node.whereClause, node.groupClause, node.havingClause,
         node.windowClause, node.valuesLists, node.sortClause, node.limitOffset, node.limitCount,
@@ -192,7 +192,7 @@ def _large_object(r: Ruling, name: str, values: list[str]) -> Command | None:
 
 
 def _restore_statistics(r: Ruling, name: str, values: list[str]) -> Command:
-    # Its arguments are names and values in turn; 18.0 to 18.6 name the relation so.
+    # Its arguments are alternating names and values; 18.0 to 18.6 name the relation so.
     given = dict(zip(values[::2], values[1::2], strict=False))
     named = [Relation(given["schemaname"], given["relname"])] if {"schemaname", "relname"} <= given.keys() else []
     for relation in named:
@@ -235,7 +235,7 @@ UPKEEP = re.compile(rb"(?:ANALYZE|CHECKPOINT|CLUSTER|REINDEX|VACUUM)\b", re.IGNO
 
 
 def _upkeep(r: Ruling, node: Any) -> Command:
-    """What changes neither rows nor definitions."""
+    """A command that changes neither rows nor definitions."""
     return r.skip(Kind.UPKEEP, f"has {r.opening(1)}, which changes no data")
 
 

@@ -1,4 +1,4 @@
-"""Tables, views, sequences, and what belongs to one table: constraints, indexes, triggers, rules, policies."""
+"""Tables, views, sequences, and objects of one table: constraints, indexes, triggers, rules, policies."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ _LONGEST = 63
 
 
 def _own_sequences(r: Ruling, table: Relation, elements: Iterable[Any]) -> Iterable[SequenceDefinition]:
-    """The sequences that the server makes for serial and identity columns, which pg_dump writes apart."""
+    """The sequences that the server creates for serial and identity columns; pg_dump writes these separately."""
     for element in elements:
         if element.tag != "ColumnDef":
             continue
@@ -91,7 +91,7 @@ def _sequence_of(table: Relation, column: str) -> Relation:
 
 
 def _chosen_name(table: Relation, columns: str, label: str) -> str:
-    """The server's name for what has none, as long as no other object has it (``makeObjectName``)."""
+    """The name that the server chooses for an unnamed object, unless another object has it (``makeObjectName``)."""
     texts = [text for text in (table.name, columns) if text]
     parts = [len(text.encode()) for text in texts]
     while sum(parts) > _LONGEST - len(label) - len(texts):
@@ -109,7 +109,7 @@ _CONSTRAINTS = {
 }
 
 
-# How the server ends the names that it chooses.
+# The suffixes of names that the server chooses.
 _LABELS = {
     "CONSTR_CHECK": "check",
     "CONSTR_PRIMARY": "pkey",
@@ -120,7 +120,7 @@ _LABELS = {
 
 
 def _constraint(node: Any, relation: Relation, column: str = "", before: Sequence[Created] = ()) -> Iterable[Created]:
-    """The constraint, ``column``'s or the table's. pg_dump names each; a file of another program may leave the name to
+    """The constraint of ``column`` or of the table. pg_dump names all constraints; other programs may leave the name to
     the server, which adds a number where one of those ``before`` has it (``ChooseConstraintName``)."""
     kind = _CONSTRAINTS.get(node.contype)
     if kind is None:
@@ -198,7 +198,7 @@ _PROPERTIES = frozenset(
 )
 
 
-# What no pg_dump writes: other programs change a table that they made before.
+# Changes that pg_dump never writes: other programs change a table that they created before.
 _OTHERS = frozenset(
     {
         "AT_AlterConstraint",
@@ -244,7 +244,7 @@ def _alter(r: Ruling, relation: Relation, command: Any) -> Command:
         key = ForeignKey(relation, tuple(c.sval for c in given.fk_attrs or ()), others[0]) if others else None
         return r.run(kind, relation, *others, creates=_constraint(given, relation), detail=key)
     if what == "AT_AddIdentity":
-        # Its sequence belongs to the column: it is no object of its own.
+        # The sequence belongs to the column and is no object of its own.
         options = {option.defname: option.arg for option in given.options or ()}
         named = options.get("sequence_name")
         return r.run(Kind.IDENTITY, relation, detail=_declared(r.listed(named), options) if named is not None else None)
@@ -314,7 +314,7 @@ def _alter_sequence(r: Ruling, node: Any) -> Command:
 
 
 def _declared(sequence: Relation, options: Mapping[str, Any]) -> SequenceDefinition:
-    """A sequence with its first value: where it is not given, one end of its range."""
+    """A sequence with its first value, or by default one end of its range."""
     start = _number(options.get("start"))
     if start is None and (_number(options.get("increment")) or 1) > 0:
         start = _number(options.get("minvalue"))
@@ -325,14 +325,14 @@ def _declared(sequence: Relation, options: Mapping[str, Any]) -> SequenceDefinit
 
 
 def _number(node: Any) -> int | None:
-    """The value of an integer of any size; None where there is none."""
+    """The value of an integer of any size; None without one."""
     if node is None:
         return None
     return int(node.fval) if node.tag == "Float" else int(node.ival or 0)
 
 
 def _on_table(kind: Kind, name: str, table: str) -> Handler:
-    """A handler for what belongs to one table: ``name`` and ``table`` are the syntax tree's attributes."""
+    """A handler for objects of one table: ``name`` and ``table`` are the syntax tree's attributes."""
 
     def handle(r: Ruling, node: Any) -> Command:
         relation = r.relation(getattr(node, table))

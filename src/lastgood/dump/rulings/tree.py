@@ -1,7 +1,7 @@
-"""PostgreSQL's syntax tree of a statement, as its parser gives it in JSON.
+"""PostgreSQL's syntax tree of a statement, from its parser's JSON output.
 
-pglast can build Python objects of its own from the same tree; that takes ten times as long, and a schema has
-thousands of statements.
+pglast can build Python objects from the same tree, but that takes ten times as long, and a schema has thousands of
+statements.
 """
 
 from __future__ import annotations
@@ -17,14 +17,14 @@ from pglast.parser import ParseError, parse_sql_json
 from lastgood.dump import names
 
 _DEEP = 10_000
-# Words that our parser reserves and older versions of pg_dump write as names: SYSTEM_USER is reserved since 16.
+# Words that our parser reserves but older versions of pg_dump write as names: SYSTEM_USER is reserved since 16.
 _RESERVED_SINCE = re.compile(r'(?<![\w"$])(system_user)(?![\w"$])', re.IGNORECASE)
 
 
 class Node:
-    """One node: ``tag`` is its class in PostgreSQL's sources, empty where its place tells. Its attributes are the
-    class's fields: nodes, tuples of nodes, texts (enumerations among them) and numbers; None for what is empty,
-    false or zero. A field whose name is a word of Python has an underscore behind it.
+    """A node: ``tag`` is its class in PostgreSQL's sources, empty if its position implies it. Its attributes are the
+    class's fields: nodes, tuples of nodes, texts (including enumerations) and numbers; None for empty, false or zero. A
+    field whose name is a Python keyword has an underscore appended.
     """
 
     def __init__(self, tag: str, fields: dict[str, Any]) -> None:
@@ -38,7 +38,8 @@ class Node:
 
 
 def parse(text: str) -> tuple[Node, ...]:
-    """The statements in ``text``. Raises pglast.parser.ParseError, RecursionError for what is nested too deep."""
+    """The statements in ``text``. Raises pglast.parser.ParseError, and RecursionError for text that is nested too
+    deeply."""
     try:
         tree = parse_sql_json(text)
     except ParseError:
@@ -49,7 +50,7 @@ def parse(text: str) -> tuple[Node, ...]:
     try:
         found = json.loads(tree)
     except RecursionError:
-        # Each operator of a chain (a || b || c …) is a level of its own: 1000 are not out of the question.
+        # Each operator of a chain (a || b || c …) is a level of its own: 1000 are possible.
         limit = sys.getrecursionlimit()
         sys.setrecursionlimit(max(limit, _DEEP))
         try:
@@ -70,7 +71,7 @@ def _node(value: Any) -> Any:
 
 
 def qualified(text: str) -> Iterator[names.Relation]:
-    """The names with a schema of relations, functions and types in ``text``. Raises as ``parse`` does."""
+    """The qualified names of relations, functions and types in ``text``. Raises as ``parse`` does."""
     for _, fields in within(parse(text)):
         if "relname" in fields and fields.get("schemaname"):
             yield names.Relation(fields["schemaname"], fields["relname"])
@@ -91,8 +92,8 @@ _REGCLASS = [{"String": {"sval": "regclass"}}]
 
 
 def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
-    """Every node in ``node``, or in several, and itself: its class, or the field that it is where that tells, and its
-    fields as the parser gives them."""
+    """Every node in one or more nodes, including themselves: its class, or its field name if that implies the class,
+    and its raw fields."""
     waiting: list[Any] = [node]
     while waiting:
         value = waiting.pop()
@@ -108,8 +109,8 @@ def within(node: Any) -> Iterator[tuple[str, dict[str, Any]]]:
 
 
 def shape(text: str) -> list[Any]:
-    """The syntax tree of each statement in ``text`` as plain data without positions: equal for texts that mean the
-    same. Raises as ``parse`` does."""
+    """The syntax tree of each statement in ``text`` as plain data without positions: equal for equivalent texts. Raises
+    as ``parse`` does."""
     return [_unplaced(raw["stmt"]) for raw in json.loads(parse_sql_json(text))["stmts"]]
 
 

@@ -1,4 +1,4 @@
-"""What is done when the application is back already: the rest of a database that was reopened as soon as it was usable.
+"""Deferred work: the completion of a database that was reopened as soon as it was usable.
 
-``remainder`` is the list of it, which lives in that database; ``work`` goes through the list.
+``remainder`` is the list of this work, which is stored in that database; ``work`` executes the list.
 """

@@ -1,8 +1,8 @@
-"""The list of what is left to do, in a schema of its own in the database that it concerns.
+"""The list of deferred work, in a schema of its own in the database that needs it.
 
-There it goes through the swap, an undo and an undo of the undo with its database, and whoever reaches the server can
-finish it, on any machine, without the restore point. Nothing in it is ever changed: what is done already, the
-catalogue tells. When all is done the schema is dropped.
+It follows its database through the swap, an undo and an undo of the undo. An operator can finish it from any machine,
+without the restore point. The list never changes: the catalogue shows which tasks are done. The schema is dropped when
+all of them are.
 """
 
 from __future__ import annotations
@@ -24,22 +24,22 @@ from lastgood.load.deferred.lists import runs as runs
 from lastgood.postgres.server import Connection
 
 State = Literal["open", "invalid", "done", "gone"]
-"""``invalid``: an index whose building was cut off. ``gone``: its table or constraint was dropped since."""
+"""``invalid``: an index whose build was interrupted. ``gone``: its table or constraint was dropped since."""
 
 
 @dataclass(frozen=True, slots=True)
 class Task:
-    """One thing on the list, and how it stands."""
+    """A task on the list, and its state."""
 
     later: Later
     state: State
 
 
 def write(connection: Connection, run: str, items: Sequence[Later]) -> None:
-    """Puts the list into the connection's database, in one transaction; replaces one of the same run.
+    """Write the list into the connection's database, in one transaction; it replaces a list of the same run.
 
-    It belongs to the connection's role, whoever owns the database: what is on it will be run by an operator.
-    Raises psycopg.Error.
+    Its owner is the connection's role, not the database's owner, because an operator will run its statements. Raises
+    psycopg.Error.
     """
     schema = sql.Identifier(schema_of(run))
     with connection.transaction():
@@ -49,7 +49,7 @@ def write(connection: Connection, run: str, items: Sequence[Later]) -> None:
             sql.SQL("COMMENT ON SCHEMA {} IS {}").format(
                 schema,
                 sql.Literal(
-                    f"What run {run} of lastgood left for later. `lastgood resume {run}` does it, and drops this."
+                    f"Deferred work of lastgood run {run}. `lastgood resume {run}` completes it and drops this schema."
                 ),
             )
         )
@@ -78,7 +78,7 @@ def write(connection: Connection, run: str, items: Sequence[Later]) -> None:
 
 
 def forget(connection: Connection, run: str) -> None:
-    """Drops the list of a run, if there is one. Never more than that: not what somebody else put into its schema."""
+    """Drop the list of a run, if it exists; never other objects in its schema."""
     schema = sql.Identifier(schema_of(run))
     with connection.transaction():
         found = connection.execute("SELECT 1 FROM pg_catalog.pg_namespace WHERE nspname = %s", [schema_of(run)])
@@ -105,9 +105,9 @@ LEFT JOIN pg_catalog.pg_constraint k
 
 
 def read(connection: Connection, run: str) -> tuple[Task, ...]:
-    """The list of a run, each thing with its present state.
+    """The list of a run, each task with its present state.
 
-    Raises Refused for a list that holds anything else than what lastgood puts into one: it came with a dump, perhaps.
+    Raises Refused for a list with statements that lastgood does not write: it may have come with a dump.
     """
     schema = schema_of(run)
     query = sql.SQL(_TASKS + "ORDER BY u.number").format(sql.Identifier(schema), sql.Identifier(TABLE))
@@ -115,15 +115,16 @@ def read(connection: Connection, run: str) -> tuple[Task, ...]:
         rows = connection.execute(query).fetchall()
     except psycopg.errors.InsufficientPrivilege as error:
         raise Refused(
-            f'cannot read what run "{run}" left to do: {error.diag.message_primary}',
+            f'cannot read the deferred work of run "{run}": {error.diag.message_primary}',
             hint="Connect as a superuser, or as the role that began the run.",
             state="Nothing was changed.",
         ) from error
     tasks = [_task(row) for row in rows]
     if None in tasks:
         raise Refused(
-            f'cannot finish run "{run}": its list in "{connection.info.dbname}" holds what lastgood never writes',
-            hint=f'Look at the table "{schema}"."{TABLE}"; when it is of no use: DROP SCHEMA "{schema}" CASCADE',
+            f'cannot finish run "{run}": its list in "{connection.info.dbname}" has statements that lastgood '
+            "does not write",
+            hint=f'Check the table "{schema}"."{TABLE}"; if it is not needed, run: DROP SCHEMA "{schema}" CASCADE',
             state="Nothing was changed.",
         )
     return tuple(task for task in tasks if task is not None)
@@ -138,7 +139,7 @@ def _task(row: Sequence[Any]) -> Task | None:
 
 
 def state_of(connection: Connection, run: str, later: Later) -> State:
-    """How one thing on the list stands now."""
+    """The present state of one task."""
     query = sql.SQL(_TASKS + "WHERE (u.kind, u.schema_name, u.table_name, u.name) = (%s, %s, %s, %s)").format(
         sql.Identifier(schema_of(run)), sql.Identifier(TABLE)
     )

@@ -1,8 +1,8 @@
-"""Goes through the list of what is left while the application works: slow on purpose, and never in its way.
+"""Complete the deferred work while the application is running: slowly on purpose, and without blocking it.
 
-Nothing here keeps a reader or a writer waiting: CREATE INDEX CONCURRENTLY and VALIDATE CONSTRAINT take SHARE UPDATE
-EXCLUSIVE locks, which only DDL and VACUUM of the same table meet. It may be cut off at any moment and begun again by
-anyone; an undo ends it by ending its sessions.
+No reader or writer is blocked: CREATE INDEX CONCURRENTLY and VALIDATE CONSTRAINT take SHARE UPDATE EXCLUSIVE locks,
+which conflict only with DDL and VACUUM of the same table. The work may be interrupted at any moment and continued by
+any operator; an undo terminates its sessions.
 """
 
 from __future__ import annotations
@@ -34,10 +34,10 @@ from lastgood.postgres.strain import Limits
 from lastgood.text.units import counted
 
 TRIES = 5
-# What waits for a lock only at its beginning gives up soon and comes back: nothing is lost by that. CREATE INDEX
-# CONCURRENTLY waits at its end, too, for transactions older than itself; giving up there would throw its work away.
+# A command that waits for a lock only at its beginning gives up soon and is retried, without a loss of work. CREATE
+# INDEX CONCURRENTLY also waits at its end for older transactions; a timeout there would discard its work.
 SHORT_WAIT = "2s"
-# The server is short of something, or damaged: going on would only make it worse.
+# The server lacks resources, or is damaged: continuing would make it worse.
 _GENERAL = ("53", "58", "XX001", "XX002")
 
 _NEVER_ANALYZED = """
@@ -65,15 +65,15 @@ WHERE n.nspname = %s AND c.relname = %s
 
 
 class Record(Protocol):
-    """Who writes down what is done: the run's journal."""
+    """The recorder of each step: the run's journal."""
 
     def doing(self, step: str) -> None: ...
     def done(self, step: str, **result: Any) -> None: ...
 
 
 class Finished(Frozen):
-    """What was done after the reopening: indexes built, foreign keys validated, tables analyzed. ``gone``: what was
-    dropped meanwhile and needed nothing more."""
+    """The completed work: indexes built, foreign keys validated, tables analyzed; ``gone``: objects that were dropped
+    since."""
 
     indexes: int
     foreign_keys: int
@@ -97,12 +97,11 @@ def finish(
     record: Record | None = None,
     limits: Limits | None = None,
 ) -> Finished:
-    """Does what ``run`` left in ``target``'s database, which must be the one with that ``oid``, and drops the list.
+    """Complete the deferred work of ``run`` in ``target``'s database, which must have this ``oid``, and drop the list.
 
-    What fails is passed over, and the rest is done. ``limits``: how far the server may be strained; before each thing
-    it is waited for. Raises Stopped when something is left, naming it, or when the
-    database was switched away meanwhile; Interrupted; Refused when somebody else is at it; Failed when production is at
-    risk; OSError of the record.
+    Failed tasks are skipped, and the others done. ``limits`` of the server's load are checked before each task. Raises
+    Stopped, with the failures, when work is left, or when the database was replaced meanwhile; Interrupted; Refused
+    when another session is finishing the run; Failed when production is at risk; OSError of the record.
     """
 
     def watch() -> Connection:
@@ -114,11 +113,11 @@ def finish(
 
 @contextmanager
 def in_service(run: str, hint: str, state: str) -> Iterator[None]:
-    """Whatever cuts finishing off, the database is in service: turns it into Stopped, with ``hint`` and ``state``."""
+    """Turn any interruption into Stopped, with ``hint`` and ``state``, because the database is in service already."""
     try:
         yield
     except Interrupted as error:
-        raise Stopped("interrupted: something is left to finish", hint=hint, state=state) from error
+        raise Stopped("interrupted: work is left to finish", hint=hint, state=state) from error
     except Failed as error:
         raise Stopped(error.message, hint=f"{error.hint} {hint}".strip(), state=state) from error
     except psycopg.Error as error:
@@ -126,7 +125,7 @@ def in_service(run: str, hint: str, state: str) -> Iterator[None]:
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise Stopped(
-            f'cannot finish run "{run}": its record can\'t be written: {why}', hint=hint, state=state
+            f'cannot finish run "{run}": its journal cannot be written: {why}', hint=hint, state=state
         ) from error
 
 
@@ -144,7 +143,7 @@ class _Worker:
         self._indexes = self._foreign_keys = self._analyzed = 0
         self._gone: list[str] = []
         self._connection = self._connect()
-        self._watch = Watch(target, run, self._connection, cancelled, self._said)
+        self._watch = Watch(target, run, self._connection, cancelled, self._report)
 
     def __enter__(self) -> _Worker:
         self._watch.start()
@@ -164,9 +163,9 @@ class _Worker:
             ).fetchone()
             if row is None or row[0] != self._oid:
                 raise Stopped(
-                    f'cannot go on finishing run "{self._run}": "{self._target.dbname}" is another database now',
-                    hint="It was switched by an undo or by another run. What is left stays written down in the "
-                    f"database that went; if it comes back, run: lastgood resume {self._run}",
+                    f'cannot continue finishing run "{self._run}": "{self._target.dbname}" is now another database',
+                    hint="An undo or another run replaced it. The replaced database keeps the list of remaining work; "
+                    f"if it becomes live again, run: lastgood resume {self._run}",
                     state=f'"{self._target.dbname}" is open.',
                 )
             quiet_event_triggers(connection)
@@ -180,11 +179,11 @@ class _Worker:
         row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(lock_key(self._run))).fetchone()
         if row is None or not row[0]:
             raise Refused(
-                f'cannot finish run "{self._run}": somebody is at it already',
-                hint="Look at lastgood status to see how far it is.",
+                f'cannot finish run "{self._run}": another session is already finishing it',
+                hint="Check its progress: lastgood status",
                 state=f'"{self._target.dbname}" is open.',
             )
-        # Whoever had the lock is gone; what his session still builds would stand in the way.
+        # The previous holder of the lock is gone; a command that its session still runs would be in the way.
         with suppress(psycopg.errors.InsufficientPrivilege):
             connection.execute(
                 "SELECT pg_terminate_backend(pid, 5000) FROM pg_catalog.pg_stat_activity"
@@ -192,7 +191,7 @@ class _Worker:
                 [self._oid, f"lastgood finish {self._run}"[:63]],
             )
 
-    def _said(self, detail: str) -> None:
+    def _report(self, detail: str) -> None:
         done, total = self._progress
         self._emit(Progress("finish", done, total, "tasks", detail=f"{self._what}{detail}"))
 
@@ -201,11 +200,11 @@ class _Worker:
         total = len(tasks)
         self._progress = (0, total or 1)
         self._what = "statistics"
-        self._said("")
+        self._report("")
         self._analyze_all()
         for number, task in enumerate(tasks):
             self._progress, self._what = (number, total), str(task.later)
-            self._said("")
+            self._report("")
             pressure.wait_if_needed(self._cancelled)
             step = f"finish {task.later}"
             if record is not None:
@@ -218,7 +217,7 @@ class _Worker:
             first = f"{len(self._failures)} of {total} failed" + "".join(f"\n  {f}" for f in self._failures)
             raise Stopped(
                 f'cannot finish run "{self._run}": {first}',
-                hint=f"When the cause is mended, run: lastgood resume {self._run}",
+                hint=f"Fix the cause, then run: lastgood resume {self._run}",
                 state=f'"{self._target.dbname}" is the restored database, open and complete in its data.',
             )
         fault.point("finish.before_forget")
@@ -231,7 +230,7 @@ class _Worker:
         )
 
     def _one(self, later: Later) -> None:
-        """Does one thing. What the server refuses is noted, and the next one is done."""
+        """Complete one task. A refusal of the server is recorded, and the work continues."""
         try:
             if later.kind is Kind.INDEX:
                 self._attempts(f"build {later}", partial(self._build, later), wait="0")
@@ -249,7 +248,7 @@ class _Worker:
         if self._is_gone(later, state) or state == "done":
             return
         if state == "invalid":
-            # Cut off while it was built. It is of no use, and costs every write.
+            # Its build was interrupted. It is useless, but slows down every write.
             index = sql.Identifier(*([later.table.schema] if later.table.schema else []), later.name)
             self._connection.execute(sql.SQL("DROP INDEX CONCURRENTLY {}").format(index))
         self._set_up(later)
@@ -258,7 +257,7 @@ class _Worker:
         fault.point("finish.after_index")
 
     def _analyze_expressions(self, later: Later) -> None:
-        """An index of expressions has statistics of its own, which ANALYZE alone makes."""
+        """Analyze the table of an index of expressions, whose statistics only ANALYZE gathers."""
         row = self._connection.execute(_OF_EXPRESSIONS, [later.table.schema, later.name]).fetchone()
         if row is not None:
             self._connection.execute(sql.SQL("ANALYZE {}").format(sql.Identifier(later.table.schema, later.table.name)))
@@ -278,17 +277,17 @@ class _Worker:
     def _is_gone(self, later: Later, state: remainder.State) -> bool:
         if state == "gone" and str(later) not in self._gone:
             self._gone.append(str(later))
-            self._emit(Note(f"{later} is not needed any more: it, or its table, was dropped or renamed meanwhile"))
+            self._emit(Note(f"{later} is no longer needed: it or its table was dropped or renamed"))
         return state == "gone"
 
     def _set_up(self, later: Later) -> None:
-        """The session as the dump had it at that statement."""
+        """Set the session up as the dump did for this statement."""
         self._connection.execute("SET search_path = ''; RESET default_tablespace; SET standard_conforming_strings = on")
         for statement in later.settings:
             self._connection.execute(statement.encode())
 
     def _analyze_all(self) -> None:
-        """Small tables were left out before the reopening, and statistics objects may have been made after ANALYZE."""
+        """Analyze tables that were deferred because they are small, or got statistics objects after their ANALYZE."""
         wanted = sql.SQL(_NEVER_ANALYZED).format(reads_foreign=sql.SQL(statistics.READS_FOREIGN))
         for schema, table in self._connection.execute(wanted, [remainder.PREFIX]).fetchall():
             query = sql.SQL("ANALYZE {}").format(sql.Identifier(schema, table))
@@ -303,7 +302,7 @@ class _Worker:
         self._connection.execute(query)
 
     def _attempts(self, doing: str, act: Callable[[], Any], *, wait: str = "", tries: int = 0) -> None:
-        """Calls ``act``; again after a deadlock, a lock that was not free, a lost connection. Raises _Failed."""
+        """Call ``act``; retry after a deadlock, a lock timeout, or a lost connection. Raises _Failed."""
         tries = tries or TRIES
         for attempt in range(1, tries + 1):
             if self._cancelled():
@@ -320,7 +319,7 @@ class _Worker:
                 if attempt == tries or policy not in (server_errors.Policy.RETRY, server_errors.Policy.RECONNECT):
                     if self._connection.broken or state.startswith(_GENERAL):
                         raise
-                    raise _Failed(_said(error, doing)) from error
+                    raise _Failed(_message(error, doing)) from error
                 self._pause.wait(attempt)
                 if policy is server_errors.Policy.RECONNECT or self._connection.broken:
                     self._reconnect()
@@ -333,16 +332,16 @@ class _Worker:
                 self._watch.follow(self._connection)
                 return
             except (psycopg.OperationalError, Refused):
-                # The server may be restarting, or not have noticed yet that our old session is gone.
+                # The server may be restarting, or may not have noticed yet that our old session is gone.
                 if attempt == TRIES:
                     raise
                 self._pause.wait(attempt)
 
 
 class _Failed(Exception):
-    """One thing could not be done; the text says which, and why."""
+    """One task failed; the text names it and the reason."""
 
 
-def _said(error: psycopg.Error, doing: str) -> str:
+def _message(error: psycopg.Error, doing: str) -> str:
     failed: LastgoodError = server_errors.failed(error, doing, context="constraint")
     return str(failed)

@@ -1,7 +1,7 @@
-"""Running a dump's commands: what is tried again, what is left out by rule, what is repaired, and what stops a load.
+"""Execution of a dump's commands: retries, omissions by rule, repairs, and errors that stop a load.
 
-One ``Commands`` is shared by all connections that load one dump. Each kind of repair is a module of its own with one
-function, ``repairs``, and a row in ``REPAIRS``.
+One ``Commands`` is shared by all connections that load one dump. Each kind of repair is a module with one function,
+``repairs``, and a row in ``REPAIRS``.
 """
 
 from __future__ import annotations
@@ -32,9 +32,9 @@ from lastgood.text.units import counted
 __all__ = ["USUAL_PATH", "Commands", "Record", "Repaired", "Rules", "what"]
 
 TRIES = 8
-FIRST_WAIT = 0.05  # seconds, doubled with each try, more or less by chance: two that collide must not do so again
+FIRST_WAIT = 0.05  # seconds, doubled with each try, randomized: two commands that collide must not do so again
 WITHOUT_STRICT_SKIPPED = "Without --strict it is left out, and the report lists it."
-WITHOUT_STRICT_REPAIRED = "Without --strict it is repaired where that is possible, and the report tells how."
+WITHOUT_STRICT_REPAIRED = "Without --strict it is repaired if possible, and the report lists the repair."
 ALLOW_ORPHANS = "Or allow it: with --allow-orphans the key is added NOT VALID."
 _CONTEXTS: dict[Kind, server_errors.Context] = {
     Kind.REFRESH: "refresh",
@@ -42,13 +42,13 @@ _CONTEXTS: dict[Kind, server_errors.Context] = {
     Kind.EXTENSION: "extension",
 }
 
-# insufficient_privilege, invalid_grant_operation: the object belongs to another role, the platform's own for example.
-NOT_OURS_TO_GIVE = frozenset({"42501", "0LP01"})
+# insufficient_privilege, invalid_grant_operation: the object belongs to another role, such as the platform's own.
+NOT_GRANTABLE = frozenset({"42501", "0LP01"})
 
-# What is not sent just as it is, may wait for others, or begins a transaction of its own.
+# Commands that are not sent unchanged, may wait for others, or begin a transaction of their own.
 ALONE = frozenset({Kind.EXTENSION, Kind.REFRESH, Kind.SESSION_AUTHORIZATION, Kind.TRANSACTION})
 
-# Which errors of which kinds of commands a repair is for, and who knows it.
+# The errors and kinds of commands of each repair, and its function.
 Repairer = Callable[[Connection, Command, psycopg.Error, Rules], Iterator[Repair]]
 REPAIRS: tuple[tuple[frozenset[str], frozenset[Kind], Repairer], ...] = (
     (paths.STATES, paths.KINDS, paths.repairs),
@@ -59,9 +59,9 @@ REPAIRS: tuple[tuple[frozenset[str], frozenset[Kind], Repairer], ...] = (
 
 
 class Commands:
-    """Runs the commands of one dump, on any number of connections at the same time; each in autocommit mode.
+    """The executor of one dump's commands, on any number of connections at the same time, each in autocommit mode.
 
-    ``name`` is the dump's, for messages. ``wait`` lets some seconds pass before a command is tried again.
+    ``name`` is the dump's, for messages. ``wait`` waits some seconds before a command is retried.
     """
 
     def __init__(
@@ -81,16 +81,17 @@ class Commands:
         self._wait = wait
         # Two repairs may change the same function: one at a time.
         self._repairing = threading.Lock()
-        self._put_off: list[checks.PutOff] = []
+        self._dropped: list[checks.DroppedCheck] = []
         self._computed: frozenset[Relation] = frozenset()
         self.carrier = Carrier(rules.members, lambda named, how: self._repaired(named, how, 0), lenient=rules.lenient)
-        self._declared: dict[str, int] = {}  # checks, by their words: where the dump declares them
+        self._declared: dict[str, int] = {}  # checks, as described in messages → the line that declares them
 
     def run(self, connection: Connection, command: Command) -> bool:
-        """Runs one command. False: it waits for others (a view that reads one without rows); try again after them.
+        """Run one command. False: it waits for others (it refreshes a view that reads an unpopulated one); retry after
+        them.
 
-        A refusal that a rule allows is recorded; what can be repaired is repaired and recorded. Raises Failed at
-        any other error, with the place in the dump, and at those as well where the rules are strict.
+        A refusal that a rule allows is recorded; a command that can be repaired is repaired and recorded. Raises
+        Failed, with the place in the dump, at any other error; under strict rules also at these.
         """
         if self._unwanted(command):
             return True
@@ -124,8 +125,8 @@ class Commands:
             self.carrier.early(connection, command.detail.name)
 
     def run_together(self, connection: Connection, commands: Sequence[Command]) -> bool:
-        """Runs several commands in one message and one transaction. False: one of them failed, and nothing was done;
-        one by one they will tell which, and what is to be done about it."""
+        """Run several commands in one message and one transaction. False: one of them failed, and nothing was done; run
+        them one by one to find and handle it."""
         if not ALONE.isdisjoint(command.kind for command in commands):
             return False
         wanted = [command for command in commands if not self._unwanted(command)]
@@ -139,7 +140,7 @@ class Commands:
         return True
 
     def _unwanted(self, command: Command) -> bool:
-        """Whether the operator chose to leave a command out; it is recorded."""
+        """Whether an option excludes a command; it is recorded."""
         if why := self._rules.unwanted(command.kind):
             self.record.skip(command, why, str(command.kind))
         return bool(why)
@@ -158,7 +159,7 @@ class Commands:
             if self._rules.strict:
                 where = place(self._name, first.statement.line, first.statement.offset, what(first))
                 raise Failed(f"cannot load {where}: {warning}", hint=WITHOUT_STRICT_SKIPPED)
-            self.record.pass_over(what(first), warning, first.statement.line)
+            self.record.add_skipped(what(first), warning, first.statement.line)
 
     def _declare(self, command: Command) -> None:
         for made in command.creates:
@@ -166,7 +167,7 @@ class Commands:
                 self._declared[f"{made.kind} {made.identity}"] = command.statement.line
 
     def leave_out(self, command: Command, why: str) -> None:
-        """Records a command that is not to be run. Raises Failed where the rules are strict."""
+        """Record a command that must not run. Raises Failed under strict rules."""
         if self._rules.strict:
             where = place(self._name, command.statement.line, command.statement.offset, what(command))
             raise Failed(f"cannot load {where}: it {why}", hint=WITHOUT_STRICT_SKIPPED)
@@ -175,8 +176,8 @@ class Commands:
     def failed(
         self, error: psycopg.Error, line: int, named: str, *, context: server_errors.Context, offset: int | None = None
     ) -> LastgoodError:
-        """Our error for a server's, met at a place of the dump; ``offset`` in bytes, where it is known. Corrupt where
-        the server found that the rows are not what a dump has."""
+        """The error for a server error at a place of the dump; ``offset`` in bytes, if it is known. Corrupt if the
+        server found rows that no dump would have."""
         found = server_errors.failed(
             error, f"load {place(self._name, line, offset, named)}", context=context, sqlstate=True
         )
@@ -185,40 +186,40 @@ class Commands:
         return found
 
     def before_rows(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
-        """To be called when all tables are made and before the first row is loaded. ``rows``: the tables that the dump
-        has rows of, in its order, each with the line where they begin."""
+        """Prepare the tables; to be called when all of them exist and before the first row is loaded. ``rows``: the
+        tables of the dump's rows, in its order, each with the line where the rows begin."""
         if self._rules.strict:
-            return  # what stands in the way of rows is an error then
+            return  # a check that fails is an error then
         self._make_room(connection, rows)
         self._computed = paths.computed(connection)
-        self._put_off = checks.put_off(connection)
+        self._dropped = checks.drop(connection)
 
     @contextmanager
     def loading(self, connection: Connection, relation: Relation) -> Iterator[None]:
-        """What rows of a table need while they are loaded."""
+        """The settings that a table's rows need while they are loaded."""
         with paths.under(connection, self._rules.search_path) if relation in self._computed else nullcontext():
             yield
 
     def _make_room(self, connection: Connection, rows: Mapping[Relation, int]) -> None:
-        """Remove the rows that extensions put into their tables themselves, in the reverse of the dump's order: a row
-        goes before the one that it references."""
+        """Delete the rows that extension scripts inserted, in the reverse of the dump's order: referencing rows before
+        referenced ones."""
         conditions = extensions.configuration(connection)
         for relation in reversed([relation for relation in rows if relation in conditions]):
             try:
                 deleted = extensions.make_room(connection, relation, conditions[relation])
             except psycopg.errors.ForeignKeyViolation:
-                continue  # other rows of the extension need them; a duplicate in the dump fails at its key
+                continue  # other rows of the extension reference them; a duplicate in the dump fails at its key
             if deleted:
                 why = f"{counted(deleted, 'row')} of its extension's script were replaced by those of the restore point"
                 self._repaired(f"rows of {relation}", why, rows[relation])
 
     def after_rows(self, connections: Sequence[Connection]) -> None:
-        """To be called when all rows are loaded, and best after the indexes: checks look rows up. Not to be called
-        while anybody else alters tables; the work is shared out among ``connections``."""
-        left, self._put_off = self._put_off, []
+        """Restore the checks; to be called when all rows are loaded, preferably after the indexes, because checks may
+        query rows. No other session may alter tables meanwhile; the work is divided among ``connections``."""
+        left, self._dropped = self._dropped, []
         if not left:
             return
-        checks.bring_back(connections[0], left)
+        checks.add_again(connections[0], left)
 
         def work(connection: Connection) -> None:
             while not self._cancelled():
@@ -226,9 +227,9 @@ class Commands:
                     each = left.pop()
                 except IndexError:
                     return
-                told = checks.validate(connection, each, self._rules)
-                if told is not None:
-                    self._repaired(each.what, told, self._declared.get(each.what, 0))
+                remark = checks.validate(connection, each, self._rules)
+                if remark is not None:
+                    self._repaired(each.what, remark, self._declared.get(each.what, 0))
 
         with ThreadPoolExecutor(len(connections), thread_name_prefix="lastgood-checks") as pool:
             list(pool.map(work, connections))
@@ -236,16 +237,16 @@ class Commands:
             raise Interrupted("interrupted while the dump was loaded")
 
     def _settle(self, connection: Connection, command: Command, error: psycopg.Error) -> bool:
-        """What becomes of a command that failed for good."""
+        """Skip, repair or defer a command that failed permanently. False: retry it later."""
         context = _CONTEXTS.get(command.kind, "any")
         if connection.info.transaction_status is not TransactionStatus.IDLE:
-            raise self._failed(error, command) from error  # a block that the dump opened; nothing in it can go on
+            raise self._failed(error, command) from error  # a block that the dump opened: nothing in it can continue
         if context == "refresh" and server_errors.policy_of(error, context) is server_errors.Policy.REQUEUE:
             return False
         if (
             error.sqlstate in command.optional_sqlstates
             or self._brought_along(connection, command, error)
-            or (self._rules.copy and command.kind is Kind.GRANT and error.sqlstate in NOT_OURS_TO_GIVE)
+            or (self._rules.copy and command.kind is Kind.GRANT and error.sqlstate in NOT_GRANTABLE)
         ):
             if self._rules.strict:
                 raise self._failed(error, command, WITHOUT_STRICT_SKIPPED) from error
@@ -258,7 +259,8 @@ class Commands:
         return True
 
     def _brought_along(self, connection: Connection, command: Command, error: psycopg.Error) -> bool:
-        """Whether an extension made the very object already: pg_dump writes policies of their tables, for one."""
+        """Whether an extension has created the object already: pg_dump writes policies of extension tables, for
+        example."""
         return (
             error.sqlstate in extensions.EXISTS
             and bool(command.relations)
@@ -266,7 +268,7 @@ class Commands:
         )
 
     def _repair(self, connection: Connection, command: Command, error: psycopg.Error) -> Repair | None:
-        """Does what a repair says; None when there is none that the server takes."""
+        """Try the repairs; None if the server accepts none."""
         if self._rules.strict:
             return None
         with self._repairing:
@@ -287,11 +289,11 @@ class Commands:
 
     def _repaired(self, named: str, why: str, line: int) -> None:
         if self.record.repair(Repaired(what=named, why=why, line=line)):
-            where = f"{named} (line {line}) is not loaded as it stands" if line else named
+            where = f"{named} (line {line}) was not loaded unchanged" if line else named
             self._emit(Caution(f"{where}: {why}"))
 
     def _stopped(self, connection: Connection, command: Command, error: psycopg.Error) -> LastgoodError:
-        """The error of a command that nothing helps, with what the operator may do about it."""
+        """The error of a command without a repair, with a hint for the operator."""
         if command.kind is Kind.FOREIGN_KEY and error.sqlstate in foreign_keys.STATES:
             failed = self._failed(error, command, "" if self._rules.strict else ALLOW_ORPHANS)
             key = foreign_keys.orphans(connection, command)
@@ -316,6 +318,6 @@ class Commands:
 
 
 def _try_again(connection: Connection, command: Command, error: psycopg.Error) -> bool:
-    """Whether the very same command may work in a moment. One that failed inside of a block never does."""
+    """Whether the same command may succeed after a moment. Inside a failed block it never does."""
     policy = server_errors.policy_of(error, _CONTEXTS.get(command.kind, "any"))
     return policy is server_errors.Policy.RETRY and connection.info.transaction_status is TransactionStatus.IDLE

@@ -1,4 +1,5 @@
-"""What a proof accepts because a repair made it so: asked of the server, so that a resumed run knows it too."""
+"""Differences that a proof accepts because a repair caused them: read from the server, so that a resumed run knows them
+too."""
 
 from __future__ import annotations
 
@@ -25,8 +26,8 @@ _VERSIONS = "SELECT name || ' version ' || version FROM pg_catalog.pg_available_
 
 
 def accepted(connection: Connection, comparison: Comparison) -> Comparison:
-    """The comparison without the differences that repairs made, which it tells in ``not_compared`` instead: a
-    constraint that is the same but NOT VALID, and an extension of a version that the server does not have.
+    """The comparison without the differences that repairs caused, which move to ``not_compared``: a constraint that
+    differs only in NOT VALID, and an extension in a version that the server does not have.
 
     ``connection`` is to the restored database, its search path empty. Raises psycopg.Error.
     """
@@ -37,22 +38,22 @@ def accepted(connection: Connection, comparison: Comparison) -> Comparison:
         for what, definition in connection.execute(_NOT_VALID)
     }
     available = {text for (text,) in connection.execute(_VERSIONS)}
-    told = {each: _told(each, valid, available) for each in comparison.differences}
+    remarks = {each: _remark(each, valid, available) for each in comparison.differences}
     return comparison.model_copy(
         update={
-            "differences": tuple(each for each, text in told.items() if text is None),
-            "not_compared": (*comparison.not_compared, *(text for text in told.values() if text is not None)),
+            "differences": tuple(each for each, text in remarks.items() if text is None),
+            "not_compared": (*comparison.not_compared, *(text for text in remarks.values() if text is not None)),
         }
     )
 
 
-def _told(each: Difference, valid: Mapping[str, str], available: set[str]) -> str | None:
+def _remark(each: Difference, valid: Mapping[str, str], available: set[str]) -> str | None:
     if each.kind == "definition" and valid.get(each.what) == each.expected:
-        return f"The {each.what} is NOT VALID here: rows of the restore point break it."
+        return f"The {each.what} is NOT VALID here: rows of the restore point violate it."
     versions = each.expected.startswith("version ") and each.found.startswith("version ")
     if each.kind == "extension" and versions and f"{each.what} {each.expected}" not in available:
         return (
-            f'The extension "{each.what}" has {each.found} here: {each.expected} of the restore point is not on this '
-            "server."
+            f'The extension "{each.what}" has {each.found} here: {each.expected} of the restore point is not available '
+            "on this server."
         )
     return None

@@ -1,4 +1,4 @@
-"""Grants that a third role made: a dump writes them in that role's name, which only a superuser can take."""
+"""Grants made by a third role: a dump writes them under SET SESSION AUTHORIZATION, which only superusers may use."""
 
 from __future__ import annotations
 
@@ -12,27 +12,26 @@ from lastgood.load.repairs.repair import Repair, Rules
 from lastgood.postgres.server import Connection
 
 STATES = frozenset({"42501"})
-# Whoever cannot take a name has put no role aside before; whoever did so as a member must give it back.
+# Undoes SET ROLE of the first repair below, and has no effect otherwise.
 BACK = sql.SQL("RESET ROLE")
 
 
 def returns(command: Command) -> bool:
-    """Whether the command ends what was done in another role's name."""
+    """Whether the command ends the session authorization of another role."""
     return isinstance(command.detail, Setting) and command.detail.value is None
 
 
 def repairs(connection: Connection, command: Command, error: psycopg.Error, rules: Rules) -> Iterator[Repair]:
-    """The role itself where we are a member of it; else what follows is done by whoever restores, and never by the
-    role that an earlier command took."""
+    """SET ROLE if we are a member of the role. Otherwise the next commands run as the role that restores, and never as
+    the role of an earlier command."""
     if not isinstance(command.detail, Setting) or command.detail.value is None:
         return
     role = command.detail.value
     yield Repair(
         sql.SQL("SET ROLE {}").format(sql.Identifier(role)),
-        f'only a superuser takes the name of "{role}"; what follows was done as a member of it',
+        f'only a superuser may set session authorization to "{role}"; the next commands ran after SET ROLE instead',
     )
     yield Repair(
         BACK,
-        f'this role can neither take the name of "{role}" nor is it a member of it; what follows was done by this '
-        "role itself",
+        f'this role is neither a superuser nor a member of "{role}"; the next commands ran as this role',
     )

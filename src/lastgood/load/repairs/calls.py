@@ -1,4 +1,4 @@
-"""Which functions a statement calls by name, for finding those that need more than an empty search path."""
+"""The functions that a statement calls by name, to find those that need a search path."""
 
 from __future__ import annotations
 
@@ -12,9 +12,9 @@ from lastgood.dump.names import Relation
 
 
 def called_functions(text: bytes) -> tuple[Relation, ...]:
-    """The functions that ``text`` (UTF-8) calls, each once, in its order; ``schema`` is empty where it names none.
+    """The functions that ``text`` (UTF-8) calls, each once, in its order; ``schema`` is empty for an unqualified name.
 
-    Functions behind operators, casts and columns' types are not among them. Text that is no SQL calls none.
+    Functions of operators, casts and types of columns are not included. Text that is not SQL calls none.
     """
     try:
         tree = json.loads(parse_sql_json(text.decode()))

@@ -1,9 +1,9 @@
-"""Checks that call functions of the database's own, put off until all rows are there.
+"""Checks that call user-defined functions, dropped until all rows are loaded.
 
-A dump declares them with their tables. A function may read a table whose rows come later, or name it without its
-schema under the empty search path of a dump: no row would get in. So the constraint is taken away before the first row,
-and comes back, under the same name and with its comment, when the last one is in. What the rows then break stays NOT
-VALID and is told.
+A dump declares them with their tables. A function may read a table whose rows come later, or use an unqualified name
+under the empty search path of a dump: every row would be refused. The constraint is therefore dropped before the first
+row and added again, with its name and comment, after the last. If the rows violate it, it stays NOT VALID and is
+reported.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from lastgood.load.repairs import paths
 from lastgood.load.repairs.repair import USUAL_PATH, Rules
 from lastgood.postgres.server import Connection
 
-# Functions in C or of the server look nothing up by name, and read no tables of the user's.
+# Built-in and C functions look up no names and read no user tables.
 _CALLS = sql.SQL("""
   EXISTS (SELECT FROM pg_catalog.pg_depend d
           LEFT JOIN pg_catalog.pg_operator o
@@ -30,8 +30,8 @@ _CALLS = sql.SQL("""
           WHERE d.classid = 'pg_catalog.pg_constraint'::regclass AND d.objid = c.oid AND p.oid >= 16384
             AND p.prolang NOT IN (12, 13))
 """)
-# Only what this role may alter, and extensions' own tables are left to them. A parent before its children: what they
-# inherit goes with it, and only what is theirs alone is left.
+# Only tables that this role may alter, without those of extensions. Parents before children: inherited constraints go
+# with the parent's, and only the children's own are left.
 _OF_TABLES = sql.SQL(
     """
     SELECT 'table', n.nspname, r.relname, c.conname,
@@ -46,7 +46,7 @@ _OF_TABLES = sql.SQL(
     ORDER BY c.coninhcount, r.oid, c.conname
     """
 ).format(calls=_CALLS)
-# A domain inside of another type can't be checked later: ALTER DOMAIN refuses to look into those.
+# A domain inside another type can't be checked later: ALTER DOMAIN does not support that.
 _OF_DOMAINS = sql.SQL(
     """
     SELECT 'domain', n.nspname, t.typname, c.conname,
@@ -68,9 +68,9 @@ _BROKEN = frozenset({"23514", "23502"})
 
 
 @dataclass(frozen=True, slots=True)
-class PutOff:
-    """A constraint that was taken away. ``kind``: ``table`` or ``domain``; ``definition`` is the
-    server's own text."""
+class DroppedCheck:
+    """A constraint that was dropped for the load. ``kind``: ``table`` or ``domain``; ``definition`` is the server's own
+    text."""
 
     kind: str
     schema_name: str
@@ -81,7 +81,7 @@ class PutOff:
 
     @property
     def what(self) -> str:
-        """The constraint in words, as a dump's command is told that declares it."""
+        """The constraint in words, like the command of a dump that declares it."""
         kind = "domain constraint" if self.kind == "domain" else "check constraint"
         return f"{kind} {quoted(self.name)} on {Relation(self.schema_name, self.owner)}"
 
@@ -95,7 +95,7 @@ class PutOff:
         return sql.Identifier(self.schema_name, self.owner)
 
     def add(self) -> Sequence[sql.Composed]:
-        """The commands that bring it back, as NOT VALID."""
+        """The commands that add it again, as NOT VALID."""
         commands = [self.alter("ADD CONSTRAINT {} ") + sql.SQL(self.definition) + sql.SQL(" NOT VALID")]
         if self.comment is not None:
             on = sql.SQL("COMMENT ON CONSTRAINT {} ON DOMAIN {} IS {}" if self.kind == "domain" else
@@ -104,29 +104,30 @@ class PutOff:
         return commands
 
 
-def put_off(connection: Connection) -> list[PutOff]:
-    """Takes away every check that calls a function of the database's own."""
+def drop(connection: Connection) -> list[DroppedCheck]:
+    """Drop every check that calls a user-defined function, and return them."""
     with connection.transaction():
-        connection.execute("SET LOCAL search_path = ''")  # so that definitions name everything with its schema
-        found = [PutOff(*row) for query in (_OF_TABLES, _OF_DOMAINS) for row in connection.execute(query)]
+        connection.execute("SET LOCAL search_path = ''")  # so that names in definitions are qualified
+        found = [DroppedCheck(*row) for query in (_OF_TABLES, _OF_DOMAINS) for row in connection.execute(query)]
     for each in found:
-        connection.execute(each.alter("DROP CONSTRAINT {}"))  # alone: it holds no lock while it waits for the next
+        # Each by itself, so that no lock is held while the next one is waited for.
+        connection.execute(each.alter("DROP CONSTRAINT {}"))
     return found
 
 
-def bring_back(connection: Connection, put_off: Sequence[PutOff]) -> None:
-    """Declares them again, unchecked; ``validate`` is to follow for each of them."""
+def add_again(connection: Connection, dropped: Sequence[DroppedCheck]) -> None:
+    """Add the checks again as NOT VALID; ``validate`` has to follow for each of them."""
     with connection.transaction():
-        for each in put_off:
+        for each in dropped:
             for command in each.add():
                 connection.execute(command)
 
 
-def validate(connection: Connection, each: PutOff, rules: Rules) -> str | None:
-    """Checks all rows. Returns what the report must tell: nothing when they hold under the path that the dump sets.
+def validate(connection: Connection, each: DroppedCheck, rules: Rules) -> str | None:
+    """Check all rows. Returns a remark for the report; None if they pass under the search path of the dump.
 
-    A constraint that rows break, or that can't be checked, stays NOT VALID. Raises psycopg.Error for what is no
-    answer: a lost connection, a cancellation.
+    A constraint that rows violate, or that can't be checked, stays NOT VALID. Raises psycopg.Error if there is no
+    result: a lost connection, a cancellation.
     """
     error = _validate(connection, each, None)
     if error is None:
@@ -135,14 +136,12 @@ def validate(connection: Connection, each: PutOff, rules: Rules) -> str | None:
         if error.sqlstate in paths.STATES and paths.in_function(error):
             error = _validate(connection, each, path)
             if error is None:
-                return (
-                    f"a function that it calls names things without their schema; checked with the search path {path}"
-                )
-    said = "rows break it" if error.sqlstate in _BROKEN else f"it can't be checked: {error.diag.message_primary}"
-    return f"{said}; it was left NOT VALID, and holds for new rows only"
+                return f"a function that it calls uses unqualified names; checked with the search path {path}"
+    why = "rows violate it" if error.sqlstate in _BROKEN else f"it can't be checked: {error.diag.message_primary}"
+    return f"{why}; it was left NOT VALID, and applies to new rows only"
 
 
-def _validate(connection: Connection, each: PutOff, path: str | None) -> psycopg.Error | None:
+def _validate(connection: Connection, each: DroppedCheck, path: str | None) -> psycopg.Error | None:
     try:
         with connection.transaction():
             if path is not None:

@@ -1,4 +1,4 @@
-"""Extensions that are not the same here as where the dump was made: versions, schemas, and what they bring along."""
+"""Extensions that differ from those of the source server: their versions, schemas and members."""
 
 from __future__ import annotations
 
@@ -17,20 +17,20 @@ from lastgood.postgres import elsewhere
 from lastgood.postgres.server import Connection
 
 NO_SUCH_VERSION = "22023"
-NOT_IN_THIS_SCHEMA = "0A000"  # the same as of an extension that is not on the server at all
+NOT_IN_THIS_SCHEMA = "0A000"  # also raised for an extension that is not available on the server
 STATES = frozenset({NO_SUCH_VERSION, NOT_IN_THIS_SCHEMA, elsewhere.REFUSAL})
 # duplicate_object, duplicate_table, duplicate_function
 EXISTS = frozenset({"42710", "42P07", "42723"})
 NOT_IMMUTABLE = "42P17"
 MAKE_IMMUTABLE = (
-    "A function of an extension had been altered, which no dump holds. In the database that --db names, run: {}. "
-    "Then run this again: the alteration is carried over from there."
+    "Run in the database that --db names: {}. Then run this command again: it carries the change over from there. A "
+    "dump does not hold such changes to functions of extensions."
 )
 
 
 def text(connection: Connection, command: Command, found: Extension, rules: Rules) -> bytes:
-    """A CREATE EXTENSION with the version that ``rules`` know, or a CREATE LANGUAGE with the functions that they
-    record. ``found``: what the command creates."""
+    """CREATE EXTENSION with the version in ``rules``, or CREATE LANGUAGE with the functions recorded there. ``found``:
+    the extension that the command creates."""
     if found.as_language and found.name in rules.languages:
         return _language(rules.languages[found.name]).as_bytes(connection)
     if found.version is None and found.name in rules.extensions and not found.as_language:
@@ -47,7 +47,7 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         before, after = elsewhere.around(found.name)
         made = text(connection, command, found, rules)
         yield Repair(
-            made, "the server creates it only in the database that its setting names", tuple(before), tuple(after)
+            made, "the server allows it only in the database that its setting names", tuple(before), tuple(after)
         )
     row = connection.execute(
         "SELECT default_version FROM pg_catalog.pg_available_extensions WHERE name = %s", [found.name]
@@ -55,8 +55,8 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
     if row is None:
         return
     wanted = found.version or rules.extensions.get(found.name)
-    of_default = f"version {wanted} is not on this server; version {row[0]}, its default, was installed"
-    moved = f'the server does not let it be in schema "{found.schema}"; it was put where it belongs'
+    of_default = f"version {wanted} is not available on this server; version {row[0]}, its default, was installed"
+    moved = f'the server does not allow it in schema "{found.schema}"; it was created in its own schema'
     if error.sqlstate == NO_SUCH_VERSION and wanted is not None:
         yield Repair(_create(found.name, found.schema, None), of_default)
         yield Repair(_create(found.name, None, None), f"{of_default}; {moved}")
@@ -86,7 +86,7 @@ def _create(name: str, schema: str | None, version: str | None) -> sql.Composed:
 
 
 def belongs_to_one(connection: Connection, relation: Relation) -> bool:
-    """Whether an extension brought this relation along."""
+    """Whether an extension owns this relation."""
     return (
         connection.execute(
             """
@@ -130,7 +130,7 @@ def _calls(tree: Any) -> Iterator[tuple[str, int]]:
 
 
 def relations(connection: Connection) -> frozenset[Relation]:
-    """The tables, views and sequences that extensions brought along."""
+    """The tables, views and sequences of extensions."""
     rows = connection.execute(
         """
         SELECT n.nspname, c.relname
@@ -143,15 +143,15 @@ def relations(connection: Connection) -> frozenset[Relation]:
 
 
 def absent(connection: Connection, relations: Iterable[Relation]) -> frozenset[Relation]:
-    """Which of these tables or sequences there are not."""
+    """The tables or sequences among ``relations`` that do not exist."""
     names = {str(relation): relation for relation in relations}
     found = connection.execute("SELECT name FROM unnest(%s::text[]) name WHERE to_regclass(name) IS NULL", [[*names]])
     return frozenset(names[name] for (name,) in found)
 
 
 def configuration(connection: Connection) -> dict[Relation, str]:
-    """The tables of extensions whose rows are part of a dump, each with the WHERE clause (or nothing) that tells the
-    rows of the dump from those that the extension brings along."""
+    """The tables of extensions whose rows are part of a dump, each with the WHERE clause (or an empty text) for the
+    rows of the dump, as opposed to those of the extension's script."""
     rows = connection.execute(
         """
         SELECT n.nspname, c.relname, g.condition
@@ -165,8 +165,8 @@ def configuration(connection: Connection) -> dict[Relation, str]:
 
 
 def make_room(connection: Connection, relation: Relation, condition: str) -> int:
-    """Deletes what the extension put into the part of its table that the dump's rows are all of; returns how many."""
-    # The condition is the extension's own text, from the catalogue; pg_dump reads the rows with it in the same way.
+    """Delete the extension's rows from the part of its table that the dump covers completely; return their number."""
+    # The condition is the extension's own text, from the catalogue; pg_dump uses it in the same way.
     rows = sql.SQL("DELETE FROM ONLY {} {}").format(
         sql.Identifier(relation.schema, relation.name),
         sql.SQL(condition),

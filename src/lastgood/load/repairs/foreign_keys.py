@@ -1,4 +1,4 @@
-"""Foreign keys whose rows have no match, in a dump that is faithful to a database that was broken."""
+"""Foreign keys that rows violate, in an accurate dump of a broken database."""
 
 from __future__ import annotations
 
@@ -18,22 +18,22 @@ STATES = frozenset({"23503"})
 
 
 def repairs(connection: Connection, command: Command, error: psycopg.Error, rules: Rules) -> Iterator[Repair]:
-    """The key NOT VALID, where the operator allows it: it holds for what is written from now on."""
+    """Add the key NOT VALID, if the operator allows it: it applies to new rows."""
     if not rules.allow_orphans:
         return
     key = orphans(connection, command)
     if key is not None:
-        yield Repair(not_valid(command), f"{counted(key)}; it was added NOT VALID, and holds for new rows only")
+        yield Repair(not_valid(command), f"{counted(key)}; it was added NOT VALID, and applies to new rows only")
 
 
 def not_valid(command: Command) -> bytes:
-    """The command that adds the key without looking at the rows that are there."""
+    """The command that adds the key without a check of existing rows."""
     return command.statement.text + b" NOT VALID"
 
 
 def orphans(connection: Connection, command: Command) -> ForeignKey | None:
-    """How many rows have no match, and a few of their keys; None where the server can't have such a key NOT VALID (on
-    a partitioned table, up to 17), or the command adds anything else. Leaves nothing behind."""
+    """The number of rows without a match, and a few of their keys; None if the server does not support such a key NOT
+    VALID (on a partitioned table, up to 17), or if the command adds anything else. Changes nothing."""
     with contextlib.suppress(psycopg.Error), connection.transaction(force_rollback=True):
         connection.execute(not_valid(command))
         for key in integrity.foreign_keys(connection, chosen=lambda key: identity(*key) == _added(command)):
@@ -48,7 +48,7 @@ def counted(key: ForeignKey) -> str:
 
 
 def identity(schema: str, table: str, name: str) -> str:
-    """A constraint as the dump's commands name it."""
+    """The name of a constraint in the dump's commands."""
     return f"{quoted(name)} on {Relation(schema, table)}"
 
 

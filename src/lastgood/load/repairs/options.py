@@ -1,5 +1,5 @@
-"""Options of columns that a server keeps for itself: pg_attver of 15.20, say. A pg_dump older than that writes it all
-the same, and a server that does not know it refuses it."""
+"""Internal options of columns, such as pg_attver of 15.20. An older pg_dump writes them nevertheless, and a server
+without them refuses them."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ _INTERNAL = re.compile(rb"\bpg_[a-z0-9_]+=[^,]*(?:,\s*|\Z)")
 
 
 def text(command: Command) -> bytes | None:
-    """What to send for a command: without options that a server keeps for itself, None where nothing else is in it."""
+    """The text to send for a command: without internal options, None if it sets nothing else."""
     whole = command.statement.text
     if command.kind is not Kind.TABLE_PROPERTY or b"pg_" not in whole:
         return whole

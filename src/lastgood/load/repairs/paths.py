@@ -1,9 +1,9 @@
-"""Functions that count on a search path, which a dump empties.
+"""Functions that rely on a search path, which a dump sets to empty.
 
-An index, a view to fill, a constraint to check: they call functions, and one that names tables or other functions
-without their schema fails. With the live database's path it works. From 17 on, the commands that maintain indexes and
-views choose an empty path themselves; there the function gets a path of its own for the length of the command. It has
-its old definition afterwards, so nothing differs from the restore point.
+Indexes, refreshed views and validated constraints call functions, and a function with unqualified names fails. With the
+live database's path it works. Since 17, commands that maintain indexes and views set a safe path themselves; there the
+function gets a path of its own for the duration of the command. Its definition is restored afterwards, so nothing
+differs from the restore point.
 """
 
 from __future__ import annotations
@@ -23,11 +23,11 @@ from lastgood.postgres.server import Connection
 # undefined_table, undefined_function, undefined_object (a type), invalid_schema_name
 STATES = frozenset({"42P01", "42883", "42704", "3F000"})
 _MAINTENANCE = frozenset({Kind.INDEX, Kind.EXCLUSION, Kind.REFRESH})
-# The server puts the body of a simple SQL function in the place of its call, and so looks into it early.
+# The server inlines simple SQL functions, and so resolves their names early.
 KINDS = _MAINTENANCE | {Kind.CHECK, Kind.DEFAULT, Kind.DOMAIN_CONSTRAINT, Kind.PARTITION, Kind.TABLE}
 RESTRICTED = 170000
 
-# The functions that fill a materialized view, through the views that it reads too.
+# The functions of a materialized view's query, including those of the views that it reads.
 _OF_VIEW = """
 WITH RECURSIVE reads (oid) AS (
   SELECT to_regclass(%s)::oid
@@ -45,7 +45,7 @@ _BY_NAME = """
 SELECT p.oid FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
 JOIN unnest(%s::text[], %s::text[]) w (schema_name, name) ON w.name = p.proname AND w.schema_name IN ('', n.nspname)
 """
-# Tables with a stored column that such a function computes for each row.
+# Tables with a stored generated column that calls such a function.
 _COMPUTED = """
 SELECT DISTINCT n.nspname, c.relname
 FROM pg_catalog.pg_attrdef a JOIN pg_catalog.pg_attribute t ON t.attrelid = a.adrelid AND t.attnum = a.adnum
@@ -55,7 +55,7 @@ JOIN pg_catalog.pg_depend d ON d.classid = 'pg_catalog.pg_attrdef'::regclass AND
 JOIN pg_catalog.pg_proc p ON p.oid = d.refobjid
 WHERE t.attgenerated = 's' AND p.oid >= 16384 AND p.prolang NOT IN (12, 13)
 """
-# Without a path of their own, and in a language that looks names up when it runs.
+# Functions without a path of their own, in a language that resolves names at run time.
 _WITHOUT_PATH = """
 SELECT p.oid::regprocedure::text, n.nspname, p.proname, pg_catalog.pg_get_function_identity_arguments(p.oid)
 FROM pg_catalog.pg_proc p JOIN pg_catalog.pg_namespace n ON n.oid = p.pronamespace
@@ -66,7 +66,7 @@ ORDER BY 1
 
 
 def repairs(connection: Connection, command: Command, error: psycopg.Error, rules: Rules) -> Iterator[Repair]:
-    """The command under the live database's search path, then under the usual one."""
+    """Run the command under the live database's search path, then under the default one."""
     if not in_function(error):
         return
     for path in dict.fromkeys((rules.search_path, USUAL_PATH)):
@@ -75,34 +75,33 @@ def repairs(connection: Connection, command: Command, error: psycopg.Error, rule
         else:
             yield Repair(
                 command.statement.text,
-                f"a function that it calls names things without their schema; done with the search path {path}",
+                f"a function that it calls uses unqualified names; done with the search path {path}",
                 before=(add_path(path),),
             )
 
 
 def computed(connection: Connection) -> frozenset[Relation]:
-    """The tables whose rows can only be loaded under the search path that the application has: a function computes
-    columns of theirs."""
+    """The tables whose rows must be loaded under the application's search path, because a function computes columns."""
     return frozenset(Relation(schema, name) for schema, name in connection.execute(_COMPUTED))
 
 
 @contextmanager
 def under(connection: Connection, path: str) -> Iterator[None]:
-    """Adds to the session's search path for the length of a block."""
+    """Extend the session's search path for the duration of a block."""
     row = connection.execute("SELECT pg_catalog.current_setting('search_path')").fetchone()
     connection.execute(add_path(path, local=False))
-    yield  # after an error the load ends, and the session with it
+    yield  # an error ends the load and the session
     connection.execute("SELECT pg_catalog.set_config('search_path', %s, false)", row)
 
 
 def in_function(error: psycopg.Error) -> bool:
-    """Whether the server was inside a function's body: only then it tells of a place within the command."""
+    """Whether the error occurred inside a function body: only then the server reports a context."""
     return bool(error.diag.context or error.diag.internal_query)
 
 
 def add_path(path: str, *, local: bool = True) -> sql.Composed:
-    """The command that adds schemas to the end of the search path, for the rest of the transaction or of the session.
-    Old dumps leave it to the path's first schema where a table is made."""
+    """The command that appends schemas to the search path, for the rest of the transaction or of the session. In old
+    dumps the path's first schema determines where a table is created."""
     return sql.SQL(
         "SELECT pg_catalog.set_config('search_path', pg_catalog.concat_ws(', ',"
         " nullif(pg_catalog.current_setting('search_path'), ''), {}::text), {})"
@@ -121,8 +120,8 @@ def _given_to_functions(connection: Connection, command: Command, path: str) -> 
         identities = ", ".join(identity for identity, *_ in functions)
         yield Repair(
             command.statement.text,
-            f"a function that it calls names things without their schema; {identities} had the search path {path} "
-            "for the length of this command, and has its own definition again",
+            f"a function that it calls uses unqualified names; {identities} had the search path {path} "
+            "for the duration of this command only",
             before=(
                 add_path(path),
                 *(sql.SQL("ALTER FUNCTION {} SET search_path FROM CURRENT").format(each) for each in named),

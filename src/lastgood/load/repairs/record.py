@@ -1,4 +1,4 @@
-"""What a load left out and what it repaired; any thread may add to it."""
+"""The record of a load's omissions and repairs. Thread-safe."""
 
 from __future__ import annotations
 
@@ -10,8 +10,8 @@ from lastgood.models import Frozen
 
 
 class Repaired(Frozen):
-    """A command of the dump, at ``line``, that the server did not take as it stands, or rows that it did not: ``why``,
-    and what was done instead. Line 0: what no dump holds, and was put back."""
+    """A command or rows that the server did not accept unchanged: ``why``, and what was done. Line 0: a part of an
+    extension that no dump holds, and was restored."""
 
     what: str
     why: str
@@ -20,8 +20,8 @@ class Repaired(Frozen):
 
 @dataclass(slots=True)
 class Record:
-    """``skipped``: (what, why) → (first line, how many) of commands left out by rule, or that the server may refuse
-    and did. ``repaired``: in the order in which it was done."""
+    """``skipped``: (what, why) → (first line, how many) of commands that a rule left out, or that the server refused as
+    a rule permits. ``repaired``: in chronological order."""
 
     skipped: dict[tuple[str, str], tuple[int, int]] = field(default_factory=dict)
     repaired: list[Repaired] = field(default_factory=list)
@@ -29,8 +29,8 @@ class Record:
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def skip(self, command: Command, why: str, named: str | None = None) -> None:
-        """Record a command that was left out; once, though each session may have tried it. ``named``: what it is
-        counted under, instead of the object that it is about."""
+        """Record a command that was left out; once, even if each session has tried it. ``named``: the name to count it
+        under, instead of its object's."""
         key = (named or what(command), why)
         with self._lock:
             if command.statement.offset in self._left_out:
@@ -39,14 +39,14 @@ class Record:
             line, count = self.skipped.get(key, (command.statement.line, 0))
             self.skipped[key] = (min(line, command.statement.line), count + 1)
 
-    def pass_over(self, named: str, why: str, line: int) -> None:
+    def add_skipped(self, named: str, why: str, line: int) -> None:
         """Record rows that were left out, or a command that had no effect."""
         with self._lock:
             first, count = self.skipped.get((named, why), (line, 0))
             self.skipped[named, why] = (min(first, line), count + 1)
 
     def repair(self, done: Repaired) -> bool:
-        """Records a repair; False when it was known already, from another session."""
+        """Record a repair; False if another session has recorded it already."""
         with self._lock:
             if done in self.repaired:
                 return False

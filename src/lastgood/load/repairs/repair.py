@@ -1,4 +1,4 @@
-"""Another way to do what a command could not, and the rules by which it may be taken."""
+"""An alternative for a command that failed, and the rules that permit it."""
 
 from __future__ import annotations
 
@@ -20,14 +20,14 @@ USUAL_PATH = '"$user", public'
 
 @dataclass(frozen=True, slots=True)
 class Rules:
-    """What the operator allows, and what is known of the live database.
+    """The operator's permissions, and facts of the live database.
 
     ``strict``: nothing may be left out or repaired. ``allow_orphans``: a foreign key whose rows lack a match is added
     NOT VALID. ``no_owner``, ``no_acl``: owners, privileges are not restored, as with pg_restore. ``copy``: the database
     will not replace another, so a privilege on an object of another owner may be missing in it. ``extensions``: name →
-    version to install; others get the server's default. ``languages``: those of which the dump has the name alone.
-    ``search_path``: the one that sessions of the live database begin with. ``members``: what the dump does not hold of
-    its extensions; ``lenient``: what can't be put back of it is left out.
+    version to install; others get the server's default. ``languages``: languages of which the dump has only the name.
+    ``search_path``: the initial one of sessions of the live database. ``members``: the parts of extensions that the
+    dump does not hold; ``lenient``: those that can't be restored are left out.
     """
 
     strict: bool = False
@@ -42,7 +42,7 @@ class Rules:
     lenient: bool = False
 
     def unwanted(self, kind: Kind) -> str:
-        """Why commands of this kind are not to be run; empty where they are."""
+        """The reason why commands of this kind must not run; empty if they may."""
         if self.no_owner and kind in OWNERS:
             return "owners are not restored (--no-owner)"
         if self.no_acl and kind in PRIVILEGES:
@@ -52,9 +52,9 @@ class Rules:
 
 @dataclass(frozen=True, slots=True)
 class Repair:
-    """What to run in place of a command that failed: ``before``, ``text``, ``after``, in one transaction.
+    """The statements to run instead of a command that failed: ``before``, ``text``, ``after``, in one transaction.
 
-    ``why`` is for the report and says what is other than in the restore point.
+    ``why`` is for the report and describes the difference from the restore point.
     """
 
     text: bytes | Statement
