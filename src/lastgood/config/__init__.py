@@ -1,4 +1,4 @@
-"""What one call of lastgood goes by: options, and the tables of ``lastgood.toml``."""
+"""The configuration of one call: options, and the tables of ``lastgood.toml``."""
 
 from lastgood.config.file import NOTHING_LOOKED_AT
 from lastgood.config.options import FILE_NAME, OPTIONS, Option, Value, option
