@@ -131,7 +131,7 @@ def test_a_helper_that_was_lost_is_replaced(
         with server.target("postgres").connect() as connection:
             ended = connection.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-                " WHERE application_name = 'lastgood swap: ends sessions'"
+                " WHERE application_name = 'lastgood swap: terminates sessions'"
             ).fetchall()
         assert ended == [(True,)]
 

@@ -214,14 +214,14 @@ def test_without_targets_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> 
 def test_ctrl_c_ends_the_wait(hanging: str, monkeypatch: pytest.MonkeyPatch) -> None:
     messenger = Messenger([address("hanging", hanging)], 60.0)
     messenger.send(message())
-    heard = Companion.hear
+    heard = Companion.read
 
     def interrupted(self: Companion, seconds: float) -> str | None:
-        monkeypatch.setattr(Companion, "hear", heard)
+        monkeypatch.setattr(Companion, "read", heard)
         os.kill(self.pid, signal.SIGKILL)  # it would go on trying
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Companion, "hear", interrupted)
+    monkeypatch.setattr(Companion, "read", interrupted)
     began = time.monotonic()
     late = "it had not taken the message when Ctrl+C ended the wait"
     assert [(each.target, each.problem) for each in messenger.over()] == [("hanging", late)]

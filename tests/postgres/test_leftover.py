@@ -10,7 +10,7 @@ from psycopg import sql
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.leftover import LOOKED_INTO, Leftover, drop_leftover, leftovers
+from lastgood.postgres.leftover import INSPECTED, Leftover, drop_leftover, leftovers
 from lastgood.postgres.server import Connection
 
 New = Callable[..., str]
@@ -94,7 +94,7 @@ def test_a_look_that_was_cut_short_is_known_again(
     live = new_database()
     name = f"{live}_shadow_9f3c1a70"
     leave(maintenance, name)
-    database.comment(maintenance, name, LOOKED_INTO)
+    database.comment(maintenance, name, INSPECTED)
     database.allow_connections(maintenance, name, True)
     drop_leftover(maintenance, server.target(live), only(maintenance, live), live)
     assert leftovers(maintenance, live) == []

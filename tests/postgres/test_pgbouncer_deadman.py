@@ -13,7 +13,7 @@ import pytest
 
 from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
-from lastgood.postgres.pgbouncer.deadman import QUIET_SECONDS, Order, Watched, let_go, standing_by
+from lastgood.postgres.pgbouncer.deadman import QUIET_SECONDS, Order, Watched, resume_paused, standing_by
 from lastgood.postgres.server import Target
 from lastgood.process.companion import NotReady
 from tests.pooler import PgBouncer
@@ -80,7 +80,7 @@ def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: 
     thread = threading.Thread(target=again)
     thread.start()
     with Console(target) as console:
-        assert let_go((Watched(target, ("app",), {}),), {0: console}) == {"app"}
+        assert resume_paused((Watched(target, ("app",), {}),), {0: console}) == {"app"}
     thread.join()
     assert pooler.paused() == set()
 

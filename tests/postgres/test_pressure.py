@@ -88,7 +88,7 @@ def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
     assert found.kept is not None and found.kept >= 16 * MB
     with watched(server) as (pressure, said):
         write_wal(connection, 30)
-        pressure.look()
+        pressure.check()
         pressure.wait_if_needed(no)
         pressure.throttle(1 << 40, no)
     assert wal(connection).written - found.written >= 30 * MB
@@ -99,7 +99,7 @@ def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
 def test_a_slot_that_nobody_reads(server: EmbeddedServer, connection: Connection, slot: str) -> None:
     with watched(server) as (pressure, said):
         write_wal(connection, 30)
-        pressure.look()
+        pressure.check()
         pressure.wait_if_needed(no)
     assert said == [Caution('nobody reads the replication slot "forgotten": the server keeps all WAL for it')]
     (reader,) = wal(connection).readers
@@ -113,7 +113,7 @@ def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
 ) -> None:
     with watched(server, IMPATIENT, user=app) as (pressure, said):
         write_wal(connection, 30)
-        pressure.look()
+        pressure.check()
         for _ in range(2):
             with pytest.raises(
                 Failed,
@@ -156,14 +156,14 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
             assert said == []
             write_wal(connection, 5)
             until(lambda: wal(connection).archive_trouble != "")
-            pressure.look()
+            pressure.check()
             pressure.wait_if_needed(no)
             (caution,) = said
             assert isinstance(caution, Caution)
             assert caution.text.startswith("archiving fails, last of 0000000100000000000000")
             assert caution.text.endswith(": WAL piles up on the server")
             write_wal(connection, 30)
-            pressure.look()
+            pressure.check()
             with pytest.raises(Failed, match=r"^cannot go on loading: archiving fails, last of 0{7}1\S+, and \d\d MB"):
                 pressure.wait_if_needed(no)
         connection.execute("ALTER SYSTEM SET archive_command = 'true'")
@@ -263,12 +263,12 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
         with watched(server, limits) as (pressure, said):
             write_wal(connection, 40)
             until(lambda: behind(connection, "standby") < 20 * MB)
-            pressure.look()
+            pressure.check()
             assert len(said) == 1 and isinstance(said[0], Caution)
             assert said[0].text.startswith('loading waits: the standby "walreceiver" has ')
 
             def given_up() -> bool:
-                pressure.look()
+                pressure.check()
                 return len(said) > 1
 
             until(given_up)
@@ -281,18 +281,18 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
 def test_a_server_that_can_not_be_asked_holds_nobody(server: EmbeddedServer) -> None:
     with EmbeddedServer(18) as own, watched(own) as (pressure, said):
         own.stop()
-        pressure.look()
-        pressure.look()
+        pressure.check()
+        pressure.check()
         pressure.wait_if_needed(no)
         assert len(said) == 1 and isinstance(said[0], Caution)
         assert said[0].text.startswith("the server can't be watched for now: ")
         own.start()
-        pressure.look()
+        pressure.check()
         with own.target("postgres").connect() as connection:
             connection.execute("SELECT pg_create_physical_replication_slot('s', true)")
             write_wal(connection, 30)
-        pressure.look()
-        pressure.look()
+        pressure.check()
+        pressure.check()
         assert len(said) == 1  # the slot came later, and what it had then does not count
 
 

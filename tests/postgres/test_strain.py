@@ -31,7 +31,7 @@ DEFAULT = Limits()
 
 def looks(*found: Wal, limits: Limits = DEFAULT, step: float = 1.0) -> list[Verdict]:
     judge = Judge(limits)
-    return [judge.look(each, step * number) for number, each in enumerate(found)]
+    return [judge.assess(each, step * number) for number, each in enumerate(found)]
 
 
 def stopped(verdict: Verdict) -> tuple[str, str]:
@@ -114,7 +114,9 @@ def test_a_slot_whose_reader_does_not_move_is_a_matter_of_the_disk() -> None:
 def test_a_slot_that_nobody_reads_is_a_matter_of_the_disk() -> None:
     first, second, third = looks(seen(slot(0)), seen(slot(2 * GB)), seen(slot(3 * GB)))
     assert (first, third) == (Verdict(), Verdict())
-    assert second == Verdict(say=(Caution('nobody reads the replication slot "cdc": the server keeps all WAL for it'),))
+    assert second == Verdict(
+        events=(Caution('nobody reads the replication slot "cdc": the server keeps all WAL for it'),)
+    )
 
 
 def test_a_slot_that_nobody_reads_where_the_disk_is_not_known() -> None:

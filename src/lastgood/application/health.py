@@ -157,7 +157,7 @@ def _text(content: bytes) -> str:
 def _lacks(body: str, expected: Mapping[str, Any]) -> str:
     try:
         actual = json.loads(body)
-        except (ValueError, RecursionError):
+    except (ValueError, RecursionError):
         return "response is not JSON"
     return difference(expected, actual)
 

@@ -71,8 +71,8 @@ class Service:
                 self.hook(hook, stage, cancelled)
 
     def start(self, stage: str, *, begun_only: bool = False, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Start the application, then switch maintenance mode off; with ``begun_only`` run only the counterparts of hooks
-        that were begun. The record then has the state "started"; ``forget`` removes it.
+        """Start the application, then switch maintenance mode off; with ``begun_only`` run only the counterparts of
+        hooks that were begun. The record then has the state "started"; ``forget`` removes it.
 
         Raises HookFailed, Interrupted, and any error of ``on_result``. May be called again.
         """
@@ -89,7 +89,9 @@ class Service:
             try:
                 record.write(self._state, self._target, current.model_copy(update={"state": "started", "hooks": ()}))
             except OSError as error:
-                self._emit(Caution(f"the application is running, but its state file could not be updated: {error.strerror}"))
+                self._emit(
+                    Caution(f"the application is running, but its state file could not be updated: {error.strerror}")
+                )
 
     def start_again(self, stage: str, what: str = "start the application again", state: str = UNTOUCHED) -> None:
         """Reverse the hooks that were begun; ``what`` names the action and ``state`` the database's state in the error.
@@ -105,7 +107,9 @@ class Service:
         try:
             record.forget(self._state, self._target)
         except OSError as error:
-            self._emit(Caution(f"the application is healthy, but its state file could not be updated: {error.strerror}"))
+            self._emit(
+                Caution(f"the application is healthy, but its state file could not be updated: {error.strerror}")
+            )
 
     def hook(self, hook: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> HookResult:
         """Run one configured hook. Raises HookFailed, Interrupted, OSError (of ``on_result``)."""

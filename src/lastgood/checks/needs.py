@@ -110,8 +110,8 @@ def missing_languages(connection: Connection, facts: Facts) -> Lack | None:
         missing,
         "the dump names languages without their handlers, and this server has no extensions of these names: "
         + ", ".join(missing),
-        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE, with the functions in "
-        "these languages, from a copy of the dump.",
+        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE, and the functions "
+        "in these languages, from a copy of the dump.",
     )
 
 

@@ -110,7 +110,7 @@ def partial(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="rows_without_table",
-            text=f"the restore point has rows of {names}, but creates no such table: it cannot replace a whole database",
+            text=f"the restore point has rows of {names}, but no such table: it cannot replace a whole database",
             hint="Restore it into a separate database: lastgood restore POINT --into NAME",
             known="measured",
             final=True,

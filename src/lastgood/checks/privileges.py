@@ -83,8 +83,8 @@ def read_only(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="set_read_only",
-            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), and remains so after the rollback',
-            hint=f"To remove the setting, run: ALTER DATABASE {identifier(s.database.name)} RESET default_transaction_read_only",
+            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), also after the rollback',
+            hint=f"To reset it, run: ALTER DATABASE {identifier(s.database.name)} RESET default_transaction_read_only",
         )
 
 
@@ -101,9 +101,9 @@ def databases(s: Subject) -> Iterator[Finding | Seen]:
 
 
 def _create(s: Subject, me: str) -> Iterator[Finding]:
-    """Try CREATE DATABASE with the name of the database of this connection, which cannot be dropped meanwhile: the server
-    checks the role, the template, the encoding, the locale and the tablespace before it finds that the name is taken,
-    and creates nothing."""
+    """Try CREATE DATABASE with the name of the database of this connection, which cannot be dropped meanwhile: the
+    server checks the role, the template, the encoding, the locale and the tablespace before it finds that the name is
+    taken, and creates nothing."""
     taken = s.maintenance.info.dbname
     template = database.describe(s.maintenance, "template0").tablespace
     create, *_ = database.creation(taken, s.database, "", live=s.database.name, template=template)
@@ -179,7 +179,8 @@ def fence(s: Subject) -> Iterator[Finding]:
 
 
 def owners(s: Subject) -> Iterator[Finding]:
-    """Objects of roles that this role cannot act as: it would own them after the restore, and their owners lose access."""
+    """Objects of roles that this role cannot act as: it would own them after the restore, and their owners lose
+    access."""
     rows = s.live.execute(_OWNERS, ["SET" if s.live.info.server_version >= 160000 else "MEMBER"]).fetchall()
     if rows:
         me = s.live.info.user
@@ -189,7 +190,8 @@ def owners(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="foreign_owners",
-            text=f'role "{me}" cannot transfer ownership of these objects; their owners would lose access: {whose}{more}',
+            text=f'role "{me}" cannot transfer ownership of these objects; their owners would lose access: '
+            f"{whose}{more}",
             hint=f'As a superuser: GRANT {roles} TO "{me}"; or connect as a superuser',
         )
 

@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
-from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
+from lastgood.postgres.sessions import END_THEM, blocking_sessions, shut_tables
 from lastgood.postgres.sessions import sessions as sessions_in
 
 # Sessions of a run that are in the live database at once: the fence, the emergency backup, a reader.
@@ -17,7 +17,7 @@ SESSIONS_IN_LIVE = 3
 
 def killable(s: Subject) -> Iterator[Finding | Seen]:
     """The switch terminates every session of the live database."""
-    text = in_the_way(s.maintenance, s.database.oid, s.database.name)
+    text = blocking_sessions(s.maintenance, s.database.oid, s.database.name)
     if text:
         yield Finding(level="refusal", code="unkillable_sessions", text=text, hint=END_THEM)
         return

@@ -33,7 +33,7 @@ from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import digest_rows
-from lastgood.postgres.kept import to_look
+from lastgood.postgres.kept import read_only
 from lastgood.postgres.server import Connection, Target
 
 # What pg_dump pins (setup_connection). The time zone and the encoding are those of the rules.
@@ -123,7 +123,7 @@ def facts_at(
 ) -> Facts:
     """The same of the database of ``target``, in a snapshot and a session of its own. With ``like`` what that does not
     have is told too."""
-    with to_look(target).connect(application_name="lastgood facts") as connection:
+    with read_only(target).connect(application_name="lastgood facts") as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():

@@ -11,7 +11,9 @@ from lastgood.notifications.address import Address, NoAddress, address_of
 from lastgood.notifications.message import Message
 from lastgood.notifications.messenger import Messenger
 
-KINDS_OF_ADDRESS = "See the kinds at https://appriseit.com/services/; for your own webhook use json://HOST/PATH, or jsons://."
+KINDS_OF_ADDRESS = (
+    "See the kinds at https://appriseit.com/services/; for your own webhook use json://HOST/PATH, or jsons://."
+)
 
 
 class ListedTarget(Frozen):

@@ -5,9 +5,8 @@ the addresses. ``{"message": …}`` is sent. ``{"will": message or null}`` is th
 without ``{"over": seconds}``: then lastgood was killed. Every message to every target is answered with a line, at the
 latest at its time limit, even if the delivery hangs. The program always exits by itself.
 
-It runs in a session of its own, where Ctrl+C does not reach it, and imports nothing of lastgood, to start fast: a run may
-be short. Addresses come through a pipe, never as arguments; no answer holds one.
-"""
+It runs in a session of its own, where Ctrl+C does not reach it, and imports nothing of lastgood, to start fast: a run
+may be short. Addresses come through a pipe, never as arguments; no answer holds one."""
 
 from __future__ import annotations
 

@@ -45,7 +45,8 @@ def apply(connection: Connection, statements: Iterable[sql.Composed]) -> list[No
 
 
 def rehearse(connection: Connection, statements: Iterable[sql.Composed]) -> list[NotApplied]:
-    """Run the statements in one transaction and roll it back: those that were refused. Its locks are held until then."""
+    """Run the statements in one transaction and roll it back: those that were refused. Its locks are held until
+    then."""
     with connection.transaction(force_rollback=True):
         return apply(connection, statements)
 

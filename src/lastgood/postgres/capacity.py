@@ -1,8 +1,7 @@
 """The share of the server that a load may use: connections, memory, parallel workers, and its sessions' settings.
 
-Production comes first: connections remain free for others, and memory is divided so that the machine does not run out of
-it even if all workers use their share at once.
-"""
+Production comes first: connections remain free for others, and memory is divided so that the machine does not run out
+of it even if all workers use their share at once."""
 
 from __future__ import annotations
 
@@ -144,7 +143,10 @@ def _processors(server: Figures, host: Machine) -> tuple[int, str]:
         return host.cpus, f"the machine has {units.counted(host.cpus, 'processor')}"
     if server.tuned:
         count = max(1, min(server.processes, MOST_WORKERS))
-        return count, f"the server may run {server.processes} parallel workers; its processors are not visible from here"
+        return (
+            count,
+            f"the server may run {server.processes} parallel workers; its processors are not visible from here",
+        )
     return FEW_WORKERS, "the server's processors are not visible from here"
 
 
@@ -187,8 +189,8 @@ SELECT least(pg_catalog.current_setting('max_worker_processes')::int4,
                WHERE name IN ('max_worker_processes', 'max_parallel_workers') AND setting <> boot_val),
        pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
 """
-# Administrators set the first to half or three quarters of the memory, the second to a quarter; a default value gives no
-# hint.
+# Administrators set the first to half or three quarters of the memory, the second to a quarter; a default value gives
+# no hint.
 _HINTS = """
 SELECT name, pg_catalog.pg_size_bytes(pg_catalog.current_setting(name)) FROM pg_catalog.pg_settings
 WHERE name IN ('effective_cache_size', 'shared_buffers') AND setting <> boot_val ORDER BY name

@@ -13,8 +13,8 @@ TRIES = 3
 
 
 def skew(connection: Connection) -> float | None:
-    """The number of seconds by which the server's clock is ahead of ours (negative: behind), as exact as the shortest of
-    a few round trips allows; None where the server does not answer."""
+    """The number of seconds by which the server's clock is ahead of ours (negative: behind), as exact as the shortest
+    of a few round trips allows; None where the server does not answer."""
     samples: list[tuple[float, float]] = []
     try:
         for _ in range(TRIES):

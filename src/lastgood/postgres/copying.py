@@ -28,7 +28,8 @@ def claim(connection: Connection, name: str) -> None:
 
 
 def take_over(connection: Connection, name: str) -> None:
-    """Take the lock of the database ``name`` before it is removed. Raises Refused, naming the session that creates it."""
+    """Take the lock of the database ``name`` before it is removed. Raises Refused, naming the session that creates
+    it."""
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_key(name)]).fetchone()
     if row is None or not row[0]:
         who = holder(connection, name)

@@ -38,8 +38,8 @@ class Database:
     """One row of pg_database, with its owner, tablespace, size and comment.
 
     ``locale_provider`` is ``libc``, ``icu`` or ``builtin``; ``locale`` and ``icu_rules`` are those of the providers
-    other than libc. ``connection_limit`` is -1 without a limit. ``size_bytes`` is None without the privilege to read it.
-    ``invalid``: a DROP or CREATE was interrupted; such a database can only be dropped.
+    other than libc. ``connection_limit`` is -1 without a limit. ``size_bytes`` is None without the privilege to read
+    it. ``invalid``: a DROP or CREATE was interrupted; such a database can only be dropped.
     """
 
     oid: int
@@ -71,9 +71,9 @@ def maintenance_name(live: str) -> str:
 def connect_maintenance(target: Target, live: str) -> Connection:
     """A connection (autocommit) to the maintenance database of ``live``.
 
-    Where the database "postgres" does not exist, template1 takes its place, for all operators alike. No other error leads
-    to it: a database that only some operators may connect to would split the lock in two. Raises Failed, or Refused when
-    this role may not connect.
+    Where the database "postgres" does not exist, template1 takes its place, for all operators alike. No other error
+    leads to it: a database that only some operators may connect to would split the lock in two. Raises Failed, or
+    Refused when this role may not connect.
     """
     name = maintenance_name(live)
     try:
@@ -137,7 +137,7 @@ def describe(connection: Connection, name: str) -> Database:
             hint="Run psql --list to see the names; they are case-sensitive.",
             state=NOT_REACHED,
         ) from NoSuchDatabase(name)
-        return match
+    return match
 
 
 def unmarked_limit(live: str) -> int:

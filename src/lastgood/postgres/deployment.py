@@ -15,11 +15,11 @@ from lastgood.postgres import database
 from lastgood.postgres.server import Connection
 
 Stage = Literal["migrating", "checking", "going back"]
-# "It stopped …"
-STOPPED: dict[Stage, str] = {
-    "migrating": "during the migration",
-    "checking": "while the migrated database was validated",
-    "going back": "while it was rolled back",
+# "It stopped while …"
+ACTIVITY: dict[Stage, str] = {
+    "migrating": "the migration ran",
+    "checking": "the migrated database was validated",
+    "going back": "it was rolled back",
 }
 
 

@@ -1,8 +1,7 @@
 """A server of our own, for the demo, drills and tests: a cluster in a folder, reached by a Unix socket only.
 
-PostgreSQL refuses to run as root. Under root, the server runs as an unprivileged user who owns its folder; programs that
-this user cannot reach (a checkout below /root, say) are copied to a folder within reach.
-"""
+PostgreSQL refuses to run as root. Under root, the server runs as an unprivileged user who owns its folder; programs
+that this user cannot reach (a checkout below /root, say) are copied to a folder within reach."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """The meaning of a server's error: its cause, its effect, the next command, and whether to retry.
 
-Only the SQLSTATE counts. The server translates its messages, and versions reword them, so no message is interpreted. The
-knowledge is the table ``RULES``; for a new error, add a row.
-"""
+Only the SQLSTATE counts. The server translates its messages, and versions reword them, so no message is interpreted.
+The knowledge is the table ``RULES``; for a new error, add a row."""
 
 from __future__ import annotations
 
@@ -171,7 +170,11 @@ RULES: tuple[Rule, ...] = (
     Rule("22P05", "any", S, "A character has no equivalent in the database's encoding.", _POINTS),
     Rule("22", "any", S, "The server does not accept a value.", _POINTS),
     Rule(
-        "23505", "any", S, "Two rows have the same key: damage, or another collation than in the original database.", _POINTS
+        "23505",
+        "any",
+        S,
+        "Two rows have the same key: damage, or another collation than in the original database.",
+        _POINTS,
     ),
     Rule("23514", "any", S, "A row breaks a check constraint.", _POINTS),
     Rule("23", "any", S, "A row breaks a constraint.", _POINTS),
@@ -179,7 +182,13 @@ RULES: tuple[Rule, ...] = (
     Rule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
     Rule("42703", "any", S, "A column that the command needs does not exist.", _POINTS),
     Rule("42P16", "any", S, "The definition does not fit the existing object.", _STATUS),
-    Rule("42P17", "any", S, "The definition is not allowed here: for example, a function in it is not IMMUTABLE.", _POINTS),
+    Rule(
+        "42P17",
+        "any",
+        S,
+        "The definition is not allowed here: for example, a function in it is not IMMUTABLE.",
+        _POINTS,
+    ),
     Rule("428C9", "any", S, "A generated or identity column was given a value.", _POINTS),
     Rule("P0001", "any", S, "A trigger or a function of the database rejected it.", _POINTS),
     Rule("42P07", "any", S, "A relation of that name already exists.", _STATUS),

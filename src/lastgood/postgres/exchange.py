@@ -2,10 +2,9 @@
 
 Measured facts that shape it (PostgreSQL 15 to 18): a rename waits up to 5 s for other sessions of the database to end,
 and while it waits new logins to that database queue. So the rename is issued first, and a second connection terminates
-the sessions while it waits: no session can connect in between. ``statement_timeout`` bounds that wait,
-``lock_timeout`` does not. Nothing changes before the commit: a killed client, a lost connection or a crash of the server
-leaves both names unchanged. Logins that queued behind the transaction fail once with 3D000.
-"""
+the sessions while it waits: no session can connect in between. ``statement_timeout`` bounds that wait, ``lock_timeout``
+does not. Nothing changes before the commit: a killed client, a lost connection or a crash of the server leaves both
+names unchanged. Logins that queued behind the transaction fail once with 3D000."""
 
 from __future__ import annotations
 

@@ -1,8 +1,7 @@
 """Privileges on one object as data, and the statements that turn one set of them into another.
 
-PostgreSQL keeps an ACL of (grantor, grantee, privilege, grant option); an absent ACL means the default of the kind, which
-may include PUBLIC. Here an ACL always includes the defaults, so that equal sets mean equal privileges.
-"""
+PostgreSQL keeps an ACL of (grantor, grantee, privilege, grant option); an absent ACL means the default of the kind,
+which may include PUBLIC. Here an ACL always includes the defaults, so that equal sets mean equal privileges."""
 
 from __future__ import annotations
 

@@ -19,10 +19,9 @@ class Holder:
     """One object that depends on the live database.
 
     ``blocking``: the swap fails or loses something unless the object is removed or the loss accepted; others are only
-    reported. ``what`` names it. ``explanation`` is a sentence on the consequence. ``command`` is the remedy, empty where
-    none is needed; it names the database when that is not the maintenance database. ``fatal``: accepting it does not
-    help, since the run would fail.
-    """
+    reported. ``what`` names it. ``explanation`` is a sentence on the consequence. ``command`` is the remedy, empty
+    where none is needed; it names the database when that is not the maintenance database. ``fatal``: accepting it does
+    not help, since the run would fail."""
 
     kind: str
     what: str
@@ -49,7 +48,7 @@ EXTENSIONS: dict[str, tuple[bool, str, str]] = {
     "pglogical": (True, "Its workers and slots are bound to the old database.", "SELECT * FROM pglogical.node"),
     "pg_net": (
         False,
-        "Its worker may not respond to the server; then DROP DATABASE of the kept database hangs until the worker ends.",
+        "Its worker may not respond to the server; then DROP DATABASE of the kept database hangs until it ends.",
         "SELECT net.worker_restart()",
     ),
     "powa": (False, "Its worker may block DROP DATABASE of the kept database.", ""),
@@ -101,9 +100,10 @@ def _slots(connection: Connection, live: str) -> Iterator[Holder]:
             "logical replication slot",
             f'"{name}" ({plugin}, {use})',
             True,
-            "It remains with the old database: its consumers fail under the live name, and it retains WAL. They need a new"
-            " snapshot in any case, since the data goes back in time.",
-            f"When its consumer is stopped, run: SELECT pg_drop_replication_slot({sql.Literal(name).as_string(connection)})",
+            "It remains with the old database: its consumers fail under the live name, and it retains WAL. They need a"
+            " new snapshot in any case, since the data goes back in time.",
+            "When its consumer is stopped, run: SELECT pg_drop_replication_slot("
+            f"{sql.Literal(name).as_string(connection)})",
         )
 
 

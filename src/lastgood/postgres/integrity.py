@@ -1,8 +1,7 @@
 """Integrity that a database's catalogue does not guarantee: foreign keys row by row, invalid indexes, unfinished views.
 
-Rows may have been loaded without a check of a validated constraint (``session_replication_role = replica`` skips foreign
-keys and leaves ``convalidated`` true), so the rows themselves are checked.
-"""
+Rows may have been loaded without a check of a validated constraint (``session_replication_role = replica`` skips
+foreign keys and leaves ``convalidated`` true), so the rows themselves are checked."""
 
 from __future__ import annotations
 
@@ -197,9 +196,8 @@ _BARE_NULL = r"""\(?NULL::([^,;("]|"([^"]|"")*"|\([^)]*\))+"""
 
 
 def findings(connection: Connection) -> list[Finding]:
-    """Invalid indexes, materialized views without data, and views that an interrupted restore left with pg_dump's stand-in
-    body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error.
-    """
+    """Invalid indexes, materialized views without data, and views that an interrupted restore left with pg_dump's
+    stand-in body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error."""
     found = []
     for kind, what, detail in connection.execute(
         r"""

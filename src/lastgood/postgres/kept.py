@@ -24,7 +24,7 @@ def is_kept(target: Target, name: str) -> bool:
     """Whether the server has a kept database of that name. Raises Failed, psycopg.Error."""
     with database.connect_maintenance(target, name) as maintenance:
         current = database.find(maintenance, name)
-        mark = read_mark(current.comment) if current is not None else None
+    mark = read_mark(current.comment) if current is not None else None
     return mark is not None and mark.role == "kept"
 
 

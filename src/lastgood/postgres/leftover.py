@@ -1,9 +1,8 @@
 """Unmarked databases: a run that was killed between creation and mark leaves one that is closed to connections.
 
 Its connection limit shows its live database (``database.unmarked_limit``); one from an older version has only its name.
-Both are guesses. So it is reported; it is dropped only at an operator's request, under the lock of the live database, and
-only if it has never been used.
-"""
+Both are guesses. So it is reported; it is dropped only at an operator's request, under the lock of the live database,
+and only if it has never been used."""
 
 from __future__ import annotations
 
@@ -39,9 +38,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384)
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A database that looks like an unmarked shadow or copy; ``number`` are the eight hex digits at the end of its run's
-    name, empty where its own name lacks them. ``bytes`` is None without the privilege to read it.
-    """
+    """A database that looks like an unmarked shadow or copy; ``number`` are the eight hex digits at the end of its
+    run's name, empty where its own name lacks them. ``bytes`` is None without the privilege to read it."""
 
     oid: int
     name: str

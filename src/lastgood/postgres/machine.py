@@ -69,8 +69,8 @@ def _installed() -> int | None:
 
 
 def _groups(process: Path, root: Path) -> Iterator[tuple[str, Path]]:
-    """The control groups of the process, each with its one controller (version 1) or "" (2), and their parents: each has
-    limits of its own."""
+    """The control groups of the process, each with its one controller (version 1) or "" (2), and their parents: each
+    has limits of its own."""
     try:
         lines = (process / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:

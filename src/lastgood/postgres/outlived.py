@@ -105,9 +105,9 @@ def end(
     seconds: float = 15.0,
     grace: float = 2.0,
 ) -> list[Outlived]:
-    """Terminate all sessions that may be the program's, and return them when the server shows none of them any more. The
-    application may log in as the same role: sessions opened from now on are left alone, and an older session than the
-    program is terminated only if its transaction, begun meanwhile, is still open after ``grace`` seconds.
+    """Terminate all sessions that may be the program's, and return them when the server shows none of them any more.
+    The application may log in as the same role: sessions opened from now on are left alone, and an older session than
+    the program is terminated only if its transaction, begun meanwhile, is still open after ``grace`` seconds.
 
     Raises Failed, with the command for the operator, when some cannot be terminated.
     """

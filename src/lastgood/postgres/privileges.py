@@ -1,7 +1,7 @@
 """Owners and privileges of a database's objects, carried over to a database restored from a dump without them.
 
-A dump made with --no-owner and --no-acl restores every object under the restoring role, with the default privileges of its
-kind: the application loses its grants, and revoked privileges return (PUBLIC may execute every new function).
+A dump made with --no-owner and --no-acl restores every object under the restoring role, with the default privileges of
+its kind: the application loses its grants, and revoked privileges return (PUBLIC may execute every new function).
 
 Three cases:
 
@@ -11,9 +11,8 @@ Three cases:
   its kind in its schema: it gets that owner and the owner's default privileges. But a SECURITY DEFINER routine gets no
   privileges except its owner's: from which roles it had been withheld is unknown.
 
-Objects of extensions, and PostgreSQL's own, keep their owner; their privileges follow the live database's wherever those
-were changed. The owners of extensions and subscriptions themselves cannot be carried over.
-"""
+Objects of extensions, and PostgreSQL's own, keep their owner; their privileges follow the live database's wherever
+those were changed. The owners of extensions and subscriptions themselves cannot be carried over."""
 
 from __future__ import annotations
 
@@ -93,9 +92,8 @@ class CarryOver:
     """The statements for the shadow, in this order, each by itself (``apply.apply``), and the facts for the report.
 
     ``only_live`` and ``only_shadow`` are the user's objects that exist on one side. ``withheld``: routines that only
-    their owner may execute. ``regranted``: objects where the owner replaced a grantor that this role may not SET ROLE to.
-    ``kept_owner``: objects that this role may not transfer to their live owner.
-    """
+    their owner may execute. ``regranted``: objects where the owner replaced a grantor that this role may not SET ROLE
+    to. ``kept_owner``: objects that this role may not transfer to their live owner."""
 
     statements: list[sql.Composed] = field(repr=False)
     only_live: list[ObjectName]
@@ -119,9 +117,8 @@ def read(connection: Connection) -> Privileges:
 def statements(live: Privileges, shadow: Privileges, *, owners: bool = True, acls: bool = True) -> CarryOver:
     """The statements that give the shadow's objects the ``owners`` and ``acls`` of the live ones.
 
-    Leave one out where the dump has it. Equal objects need no statement, so that, after success, a second reading of the
-    shadow yields none.
-    """
+    Leave one out where the dump has it. Equal objects need no statement, so that, after success, a second reading of
+    the shadow yields none."""
     return _Carrying(live, shadow, owners, acls).result()
 
 

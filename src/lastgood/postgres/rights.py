@@ -1,12 +1,12 @@
-"""Owners, privileges, comments and labels of all objects in a database, as lines of text, to detect changes. Facts do not
-contain them, since those that a restore point lacks are carried over from the live database."""
+"""Owners, privileges, comments and labels of all objects in a database, as lines of text, to detect changes. Facts do
+not contain them, since those that a restore point lacks are carried over from the live database."""
 
 from __future__ import annotations
 
 from lastgood.postgres.server import Connection
 
-# Objects from initdb have lower OIDs; of these only the schema public is meant for changes by users. (The OID of a large
-# object is chosen by its creator.)
+# Objects from initdb have lower OIDs; of these only the schema public is meant for changes by users. (The OID of a
+# large object is chosen by its creator.)
 _OURS = 16384
 _RIGHTS = """
 WITH owned (class, number, owner, acl, more) AS (

@@ -50,9 +50,12 @@ def judge(current: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
             yield from _slot(reader, current.room_known, expected, limits)
         elif reader.behind > limits.max_wal_lag:
             yield Risk(
-                "caution", "late_reader_of_wal", f"{words(reader)}, before the load begins", "Check whether it catches up."
+                "caution",
+                "late_reader_of_wal",
+                f"{words(reader)}, before the load begins",
+                "Check whether it catches up.",
             )
-            if current.hidden:
+    if current.hidden:
         yield Risk(
             "note",
             "wal_unseen",

@@ -203,8 +203,8 @@ class Target:
             raise self._closed(error) or error from None
 
     def _closed(self, error: psycopg.OperationalError) -> ClosedDatabase | None:
-        """The ClosedDatabase for an error, if the database is closed to connections: a failed login has no SQLSTATE, and
-        its message is in the server's language."""
+        """The ClosedDatabase for an error, if the database is closed to connections: a failed login has no SQLSTATE,
+        and its message is in the server's language."""
         name = self.keywords.get("dbname", "")
         if not name or name in _ALWAYS_OPEN or name not in str(error):
             return None
@@ -221,7 +221,8 @@ class Target:
         return _libpq_password({**self.keywords, "dbname": self.named.get("dbname", "")})
 
     def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
-        """The connection of a client program: a connection string without secrets for ``--dbname``, and an environment."""
+        """The connection of a client program: a connection string without secrets for ``--dbname``, and an
+        environment."""
         keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
         password = keywords.get("password", "")
         if not password and self.named is not None and not _libpq_password(keywords):

@@ -1,9 +1,8 @@
 """The sessions in a database, and their termination.
 
-All by the database's OID, from a connection to another database: names change during a swap. Columns that a server hides
-from roles that are neither superusers nor in pg_read_all_stats (address, start, state, backend type) are None here; no
-decision depends on them.
-"""
+All by the database's OID, from a connection to another database: names change during a swap. Columns that a server
+hides from roles that are neither superusers nor in pg_read_all_stats (address, start, state, backend type) are None
+here; no decision depends on them."""
 
 from __future__ import annotations
 
@@ -53,9 +52,8 @@ def unkillable(connection: Connection, oid: int) -> list[Session]:
     """The sessions that this role may not terminate: those of superusers, and of roles whose privileges it lacks.
 
     A superuser may terminate all. Other roles: those of roles whose privileges they have (members, WITH INHERIT since
-    16), and as a member of pg_signal_backend all except superusers'. Autovacuum is left out: a rename or a drop ends it.
-    Some hosts allow their administrator more than this; ``terminate_all`` tries it.
-    """
+    16), and as a member of pg_signal_backend all except superusers'. Autovacuum is left out: a rename or a drop ends
+    it. Some hosts allow their administrator more than this; ``terminate_all`` tries it."""
     # A process without a role counts as a superuser's: pg_signal_backend() in the server.
     ours = sql.SQL("""
         (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)

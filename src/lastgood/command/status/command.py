@@ -17,7 +17,7 @@ def look(session: Session) -> int | None:
     or a deployment stopped in between, or when PgBouncer holds clients back and no run is at work.
     """
     tables = session.settings.tables
-    found = status.look(session.target, tables.pgbouncer, session.settings.state, tables.drill)
+    found = status.read(session.target, tables.pgbouncer, session.settings.state, tables.drill)
     found = found.model_copy(
         update={"post_mortems": tuple(report.to_do(report.Inquiry.of(session.settings, session.target), found))}
     )

@@ -1,8 +1,7 @@
 """The tables of ``lastgood.toml``: settings around a rollback that are too long for a command line.
 
-These classes are the only definition: the reader of the file, ``lastgood config schema`` and the reference use them. The
-reference prints the descriptions.
-"""
+These classes are the only definition: the reader of the file, ``lastgood config schema`` and the reference use them.
+The reference prints the descriptions."""
 
 from __future__ import annotations
 

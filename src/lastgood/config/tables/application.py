@@ -22,17 +22,13 @@ class Hooks(Table):
     shell, with the facts of the run in its environment (LASTGOOD_RUN, LASTGOOD_LIVE, …). An exit status other than 0
     is a failure."""
 
-    maintenance_on: Command | None = Field(
-        default=None, description="Switches maintenance mode on."
-    )
+    maintenance_on: Command | None = Field(default=None, description="Switches maintenance mode on.")
     maintenance_off: Command | None = Field(default=None, description="Switches maintenance mode off.")
     stop: Command | None = Field(
         default=None, description="Stops everything that writes: application servers, workers, cron jobs."
     )
     start: Command | None = Field(default=None, description="Starts it again after the switch.")
-    smoke: Command | None = Field(
-        default=None, description="Tests the most common actions of users after the switch."
-    )
+    smoke: Command | None = Field(default=None, description="Tests the most common actions of users after the switch.")
     time_limit: Duration = Field(default=60.0, description="The time limit of each hook.")
 
 
@@ -93,4 +89,6 @@ class Watch(Table):
     factor: float = Field(
         default=3.0, gt=1, description="A figure counts as worse from this multiple of its earlier value on."
     )
-    sentry: Sentry | None = Field(default=None, description="Sentry, to compare the rate of the application's errors too.")
+    sentry: Sentry | None = Field(
+        default=None, description="Sentry, to compare the rate of the application's errors too."
+    )

@@ -39,7 +39,8 @@ class Check(Table):
         "The remaining tables are listed as not compared.",
     )
     attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
-        default=("the team is told",), description="Items that only people can confirm, each with their name (--attest)."
+        default=("the team is told",),
+        description="Items that only people can confirm, each with their name (--attest).",
     )
 
 
@@ -66,7 +67,9 @@ class Rule(Table):
     threshold: float = Field(
         default=100.0, ge=0, le=100, description="With of: the rule passes from this percentage of good rows on."
     )
-    severity: Literal["blocker", "warning"] = Field(default="blocker", description="A blocker causes a NO-GO, a warning does not.")
+    severity: Literal["blocker", "warning"] = Field(
+        default="blocker", description="A blocker causes a NO-GO, a warning does not."
+    )
     weight: float = Field(default=1.0, gt=0, description="The weight of the rule in the overall quality.")
     quick: bool = Field(default=True, description="Whether --quick runs it too.")
 

@@ -22,7 +22,9 @@ class Deploy(Table):
     """Settings of ``lastgood deploy``."""
 
     time_limit: Duration = Field(
-        default=3600.0, gt=0, description="The time limit of the migration; after it the migration is stopped and rolled back."
+        default=3600.0,
+        gt=0,
+        description="The time limit of the migration; after it the migration is stopped and rolled back.",
     )
     check: Literal["quick", "full", "none"] = Field(
         default="quick",

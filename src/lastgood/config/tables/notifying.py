@@ -31,7 +31,9 @@ def _no_address(name: str) -> str:
 class Recipient(Table):
     """One recipient of notifications: a channel, a mailbox, a pager, a webhook."""
 
-    name: Annotated[str, AfterValidator(_one_line)] = Field(description="The name of the recipient in messages and reports.")
+    name: Annotated[str, AfterValidator(_one_line)] = Field(
+        description="The name of the recipient in messages and reports."
+    )
     url_variable: Annotated[str, AfterValidator(_no_address)] | None = Field(
         default=None, min_length=1, description="The environment variable that holds its Apprise address."
     )

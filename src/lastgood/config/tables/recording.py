@@ -25,5 +25,6 @@ class Record(Table):
         default=48 * 3600.0, description="How long after a rollback its post-mortem is due; 0 requires none."
     )
     checklist: Annotated[tuple[str, ...], AfterValidator(_lines)] = Field(
-        default=(), description="Your own items for the checklist after a rollback, completed with --done ITEM --by NAME."
+        default=(),
+        description="Your own items for the checklist after a rollback, completed with --done ITEM --by NAME.",
     )

@@ -13,7 +13,9 @@ class Audit(Table):
     """The application's audit table, which shows the scope of a loss when there is no backup."""
 
     table: str = Field(description="The audit table, with its schema.")
-    time_column: str | None = Field(default=None, description="The column with the time of a change; guessed by default.")
+    time_column: str | None = Field(
+        default=None, description="The column with the time of a change; guessed by default."
+    )
     table_column: str | None = Field(default=None, description="The column with the changed table; guessed by default.")
     operation_column: str | None = Field(default=None, description="The column with the operation; guessed by default.")
 

@@ -248,8 +248,8 @@ class Console(SimpleSession):
         self.ask(sql.SQL("RESUME {}").format(sql.Identifier(name)))
 
     def reconnect(self, name: str) -> None:
-        """Close the server connections of a database as soon as their clients release them. Never after RESUME: it would
-        close a connection that is logging in."""
+        """Close the server connections of a database as soon as their clients release them. Never after RESUME: it
+        would close a connection that is logging in."""
         self.ask(sql.SQL("RECONNECT {}").format(sql.Identifier(name)))
 
 

@@ -143,9 +143,7 @@ class _Input:
         return line.decode()
 
 
-def resume_paused(
-    watched: tuple[Watched, ...], sessions: dict[int, Console], quiet: float = QUIET_SECONDS
-) -> set[str]:
+def resume_paused(watched: tuple[Watched, ...], sessions: dict[int, Console], quiet: float = QUIET_SECONDS) -> set[str]:
     """Resume paused databases of ``watched`` until none was paused for ``quiet`` seconds; return their names."""
     resumed: set[str] = set()
     reset: set[int] = set()
@@ -167,7 +165,7 @@ def resume_paused(
             if names:
                 resumed |= names
                 quiet_since = now
-            if quiet_since <= now - quiet:
+        if quiet_since <= now - quiet:
             break
         time.sleep(POLL_SECONDS)  # no event announces a pause
     return resumed

@@ -113,8 +113,8 @@ def _modes(state: ConsoleState, where: str, live: str, fence_now: bool) -> Itera
             yield Risk(
                 "caution",
                 "pgbouncer_and_fence",
-                f'writers that wait for the fence keep server connections of "{each.name}" of {where} busy: when none is '
-                "free, readers wait too; and at the switch these writers' transactions fail",
+                f'writers that wait for the fence keep server connections of "{each.name}" of {where} busy: when none '
+                "is free, readers wait too; and at the switch these writers' transactions fail",
                 "Use --fence at-swap: then no client waits before the switch, and no query fails.",
             )
     if state.settings.get("so_reuseport") == "1":
@@ -137,7 +137,8 @@ def _settings(state: ConsoleState, where: str, config: PgBouncer) -> Iterator[Ri
             yield Risk(
                 "caution",
                 f"pgbouncer_{name}",
-                f"{where} disconnects clients that wait longer than {limit:g} s ({name}); the switch may take {wait:g} s",
+                f"{where} disconnects clients that wait longer than {limit:g} s ({name}); the switch may take "
+                f"{wait:g} s",
                 f"Raise the limit: {psql(state, f'SET {name} = {wait:.0f}')}; or lower pause_limit in lastgood.toml.",
             )
     retry = _seconds(state, "server_login_retry")
@@ -146,8 +147,8 @@ def _settings(state: ConsoleState, where: str, config: PgBouncer) -> Iterator[Ri
         yield Risk(
             "caution",
             "pgbouncer_server_login_retry",
-            f"{where} waits {retry:g} s after a failed login to the server before it retries (server_login_retry): if one "
-            "fails at the switch, its clients wait that long",
+            f"{where} waits {retry:g} s after a failed login to the server before it retries (server_login_retry): if "
+            "one fails at the switch, its clients wait that long",
             f"Shorten it: {psql(state, 'SET server_login_retry = 1')}",
         )
 

@@ -40,9 +40,8 @@ class PooledDatabase:
 class ConsoleState:
     """The present state of one PgBouncer. ``shown`` is the connection string of its console, without a secret.
 
-    ``trouble`` is the reason if it cannot be used; then all else is empty. ``doubtful`` are entries that may lead to the
-    live database, each with the reason why that is unknown; ``missing`` are configured names that do not exist.
-    """
+    ``trouble`` is the reason if it cannot be used; then all else is empty. ``doubtful`` are entries that may lead to
+    the live database, each with the reason why that is unknown; ``missing`` are configured names that do not exist."""
 
     target: Target = field(repr=False)
     shown: str
@@ -64,8 +63,8 @@ class ConsoleState:
 
 
 def consoles(config: PgBouncer, live: Target, connection: Connection) -> tuple[ConsoleState, ...]:
-    """Every PgBouncer that ``config`` names, in its order. ``live`` has the live database, and the role for a query to it
-    through PgBouncer; ``connection`` is any session on its server."""
+    """Every PgBouncer that ``config`` names, in its order. ``live`` has the live database, and the role for a query to
+    it through PgBouncer; ``connection`` is any session on its server."""
     return tuple(_state(Target.parse(text).at(DATABASE), config, live, connection) for text in config.admin)
 
 

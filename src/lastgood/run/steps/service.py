@@ -88,7 +88,7 @@ class Stop:
         if service.record is None or service.record.by != run.plan.run:
             return
         service.start_again("walking back")
-        service.well()
+        service.forget()
         run.findings.started_again = True
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
@@ -114,7 +114,7 @@ class Start:
         except HookFailed as error:
             raise checks_failed(run, f"it could not be started: {error}") from error
         if not run.application.checked:
-            service.well()
+            service.forget()
         return {"detail": ", ".join(name for name in AGAIN.values() if run.application.command(name) is not None)}
 
     def undo(self, run: Run) -> None:
@@ -147,7 +147,7 @@ class Checks:
             except HookFailed as error:
                 raise checks_failed(run, str(error)) from error
             said.append("smoke command passed")
-        service.well()
+        service.forget()
         return {"detail": ", ".join(said)}
 
     def undo(self, run: Run) -> None:
