@@ -343,7 +343,7 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     assert raised.value.state == f'"{second}" is restored, proved and open; only what could wait is missing.'
     request = replace(stage.request, target=stage.server.target(second))
     (left,) = look(request.target).finishing
-    assert raised.value.hint == f"Run: lastgood resume {left.run} with --db naming that database."
+    assert raised.value.hint == f"Run: lastgood resume {left.run} --db URL, with the URL of that database."
     rollback.resume(request)
     with stage.connect(into) as one, stage.connect(second) as other:
         assert shop.catalogue(one) == shop.catalogue(other)

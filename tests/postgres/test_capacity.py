@@ -34,14 +34,14 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
     [
         (figures(), Machine(True, 2, 8 * GB), None, 2, "2 workers: the machine has 2 processors"),
         (figures(), Machine(True, 1, 8 * GB), None, 1, "1 worker: the machine has 1 processor"),
-        (figures(), Machine(True, 2, 8 * GB), 6, 6, "6 workers: as asked for"),
-        (figures(), Machine(False), None, 4, "4 workers: how many processors the server has can't be seen from here"),
+        (figures(), Machine(True, 2, 8 * GB), 6, 6, "6 workers: as requested"),
+        (figures(), Machine(False), None, 4, "4 workers: the server's processors are not visible from here"),
         (
             figures(processes=16, tuned=True),
             Machine(False),
             None,
             8,
-            "8 workers: the server may run 16 parallel processes; its machine can't be seen from here",
+            "8 workers: the server may run 16 parallel workers; its processors are not visible from here",
         ),
         (
             figures(Limit("the server has", 22, 7)),
@@ -83,7 +83,7 @@ def test_workers(given: Figures, found: Machine, jobs: int | None, expected: int
         (figures(), Machine(True, 8, 4 * GB), 1, 128, "at most a quarter of 4.0 GB of memory for 8 processes"),
         (figures(processes=0), Machine(True, 8, 1 * GB), 1, 256, "at most a quarter of 1.0 GB of memory for 1 process"),
         (figures(), Machine(True, 2, 256 * GB), None, 512, "at most a quarter of 256 GB of memory for 2 processes"),
-        (figures(memory=2 * GB), Machine(True, 2, 256 * GB), None, 2048, "as the server has it"),
+        (figures(memory=2 * GB), Machine(True, 2, 256 * GB), None, 2048, "the server's own setting"),
         (
             figures(memory=2 * GB),
             Machine(True, 4, 8 * GB),
@@ -91,13 +91,13 @@ def test_workers(given: Figures, found: Machine, jobs: int | None, expected: int
             512,
             "less than the server's own 2.0 GB, a quarter of 8.0 GB of memory for 4 processes",
         ),
-        (figures(), Machine(False), None, 64, "as the server has it, since its memory can't be seen from here"),
+        (figures(), Machine(False), None, 64, "the server's own setting, since its memory is not visible from here"),
         (
             figures(hint=4 * GB),
             Machine(False),
             None,
             256,
-            "at most a quarter of 4.0 GB of memory, supposed from effective_cache_size for 4 processes",
+            "at most a quarter of 4.0 GB of memory, estimated from effective_cache_size for 4 processes",
         ),
         (
             figures(),

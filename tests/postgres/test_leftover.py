@@ -77,8 +77,8 @@ def test_one_that_was_used_stays_closed(
     database.allow_connections(maintenance, name, False)
     with pytest.raises(Refused) as caught:
         drop_leftover(maintenance, server.target(live), only(maintenance, live), live)
-    assert caught.value.message == f'cannot remove "{name}": it is not empty, so no run left it like this'
-    assert caught.value.hint == f'To look into it: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'
+    assert caught.value.message == f'cannot remove "{name}": it is not empty, so it is no leftover of a run'
+    assert caught.value.hint == f'To inspect it, run: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'
     assert caught.value.state == "Nothing was removed."
     left = database.describe(maintenance, name)
     assert (left.allow_connections, left.comment) == (False, None)

@@ -101,7 +101,7 @@ def test_a_slot_that_nobody_reads(server: EmbeddedServer, connection: Connection
         write_wal(connection, 30)
         pressure.check()
         pressure.wait_if_needed(no)
-    assert said == [Caution('nobody reads the replication slot "forgotten": the server keeps all WAL for it')]
+    assert said == [Caution('the replication slot "forgotten" has no consumer: the server keeps all WAL for it')]
     (reader,) = wal(connection).readers
     assert (reader.kind, reader.name, reader.active, reader.left) == ("slot", slot, False, None)
     assert reader.behind >= 30 * MB
@@ -122,10 +122,11 @@ def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
             ) as caught:
                 pressure.wait_if_needed(no)
     assert caught.value.hint == (
-        "Allow more with --max-wal-lag; if nobody needs the slot any more: SELECT pg_drop_replication_slot('forgotten')"
+        "Allow more with --max-wal-lag; if the slot is not needed any more: SELECT "
+        "pg_drop_replication_slot('forgotten')"
     )
     assert said == [
-        Note("not watched, because it can't be seen from here: how much WAL is kept, how much room is left for WAL")
+        Note("not monitored, because it is not visible from here: the size of pg_wal, the free space for WAL")
     ]
 
 
@@ -160,7 +161,7 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
             pressure.wait_if_needed(no)
             (caution,) = said
             assert isinstance(caution, Caution)
-            assert caution.text.startswith("archiving fails, last of 0000000100000000000000")
+            assert caution.text.startswith("archiving fails, last for 0000000100000000000000")
             assert caution.text.endswith(": WAL piles up on the server")
             write_wal(connection, 30)
             pressure.check()
@@ -178,7 +179,7 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
         until(
             lambda: (
                 wal(connection).archive_trouble
-                == "archive_mode is on, but there is neither an archive_command nor an archive_library"
+                == "archive_mode is on, but neither archive_command nor archive_library is set"
             )
         )
 
@@ -246,10 +247,10 @@ def test_a_standby_is_waited_for(server: EmbeddedServer, connection: Connection,
             r"it may add 20 MB to that",
             first.text,
         )
-        assert last.text == f"loading goes on after {waited:.0f} s"
+        assert last.text == f"loading continues after {waited:.0f} s"
         with server.target("postgres", user=app).connect() as blind:
             found = wal(blind)
-        assert (found.readers, found.hidden[0]) == ((), "how far the standbys are")
+        assert (found.readers, found.hidden[0]) == ((), "the lag of standbys")
 
 
 @pytest.mark.postgres(15, 18)
@@ -274,7 +275,7 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
             until(given_up)
             pressure.wait_if_needed(no)
         assert isinstance(said[1], Caution)
-        assert said[1].text.endswith(" yet to apply and does not move: no longer waited for")
+        assert said[1].text.endswith(" yet to apply and makes no progress: loading no longer waits for it")
         assert [type(each) for each in said] == [Caution, Caution, Note]
 
 

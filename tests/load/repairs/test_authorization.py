@@ -76,9 +76,8 @@ def test_strict_takes_no_other_name(roles: Stage) -> None:
         f'permission denied to set session authorization "{MEMBER}" [SQLSTATE 42501]'
     )
     assert hint == (
-        "The role lacks a right that this needs. "
-        "Run lastgood rollback --dry-run to see what the role or the server lacks. "
-        "Without --strict it is repaired where that is possible, and the report tells how."
+        "The role lacks a required privilege. Run lastgood rollback --dry-run to see what the role or the server "
+        "lacks. Without --strict it is repaired where that is possible, and the report tells how."
     )
 
 
