@@ -27,7 +27,7 @@ from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.report import Report
-from lastgood.status import look
+from lastgood.status import read
 from tests.waiting import until
 
 MAJORS = (15, 16, 17, 18)
@@ -132,7 +132,7 @@ def test_what_the_report_says_is_what_the_server_shows(stage: Stage) -> None:
     assert report.undo_command == f"lastgood undo {report.run}"
     assert report.emergency_backup is not None
     assert Path(report.emergency_backup).exists()
-    status = look(stage.request.target)
+    status = read(stage.request.target)
     assert [kept.name for kept in status.kept] == [report.kept]
     assert status.unfinished == ()
     assert status.live.open

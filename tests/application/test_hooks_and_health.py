@@ -46,7 +46,7 @@ def test_output_without_end_is_cut_while_it_comes(monkeypatch: pytest.MonkeyPatc
     ("program", "status", "problem"),
     [
         ("print('all stopped')", 0, ""),
-        ("import sys; sys.exit(3)", 3, "ended with status 3"),
+        ("import sys; sys.exit(3)", 3, "exited with status 3"),
         ("import os; os.kill(os.getpid(), 9)", -9, "was terminated by signal 9"),
         (
             "import time; print('waiting', flush=True); time.sleep(60)",
@@ -79,8 +79,8 @@ def test_problems_are_found_without_running_anything(tmp_path: Path, monkeypatch
         folder=tmp_path,
     )
     assert [(each.stops, each.text) for each in application.problems()] == [
-        (True, 'the program "./no-program" of the hook "stop" is not on this machine'),
-        (True, 'the program "surely-not-there" of the hook "start" is not on this machine'),
+        (True, 'cannot run hook "stop": program "./no-program" is not on this machine'),
+        (True, 'cannot run hook "start": program "surely-not-there" is not on this machine'),
         (False, 'hook "maintenance_on" has no counterpart "maintenance_off": an operator must do that by hand'),
         (True, 'cannot send header "X-Token" of the health check: variable "HEALTH_TOKEN" is not set'),
     ]
@@ -135,7 +135,7 @@ def answer(url: str, **options: object) -> tuple[int | None, str]:
 def test_an_answer_drop_by_drop_is_too_late(head: bytes, drop: bytes) -> None:
     with raw_server(head, *[drop] * 1000, pause=0.2) as url:
         began = time.monotonic()
-        assert answer(url) == (None, "it did not answer within 0.5 s")
+        assert answer(url) == (None, "no response within 0.5 s")
         assert time.monotonic() - began < 10
 
 
@@ -153,8 +153,8 @@ def test_an_interrupt_does_not_wait_for_an_answer() -> None:
     [
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno",), 200, "response is not JSON"),
         ((b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[[1]",), 200, "response is not JSON"),
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",), 200, "the whole in the response is not an object"),
-        ((b"SSH-2.0-OpenSSH_9.6\r\n",), None, "it can't be asked: "),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",), 200, "the response is not an object"),
+        ((b"SSH-2.0-OpenSSH_9.6\r\n",), None, "request failed: "),
         ((b"",), None, "request failed: Server disconnected without sending a response."),
     ],
 )
@@ -181,7 +181,7 @@ def test_a_token_may_hold_any_letter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_or_certificates_of_the_environment_that_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    begins = "it can't be asked with the proxy or the certificates that the environment names: "
+    begins = "cannot connect with the proxy or certificates set in the environment: "
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
     assert answer("https://127.0.0.1:1/") == (None, f"{begins}[Errno 2] No such file or directory")
     monkeypatch.delenv("SSL_CERT_FILE")

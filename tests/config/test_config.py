@@ -303,7 +303,7 @@ REFERENCE = "See the allowed values in docs/reference/configuration.md."
         ),
         (
             "[check]\nattested = ['told', 'told']",
-            'cannot use "check.attested" in "{file}": it has "told" twice',
+            'cannot use "check.attested" in "{file}": it contains "told" twice',
             REFERENCE,
         ),
         (

@@ -25,7 +25,7 @@ def test_a_variable_holds_it_and_nothing_shows_it() -> None:
     assert address.url == URL
     assert "T0KEN" not in repr(address)
     assert refused(target, {"TEAM_URL": " "}) == (
-        'the variable "TEAM_URL" is not set',
+        'variable "TEAM_URL" is not set',
         "Set TEAM_URL to the address; https://appriseit.com/services/ shows the forms.",
     )
     assert refused(target, {"TEAM_URL": f"{URL} {URL}"}) == (

@@ -203,7 +203,7 @@ def test_without_targets_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> 
     def started(*arguments: object, **more: object) -> None:
         raise AssertionError("started")
 
-    monkeypatch.setattr("lastgood.notifications.messenger.beside", started)
+    monkeypatch.setattr("lastgood.notifications.messenger.companion", started)
     messenger = Messenger([address("pager", "json://127.0.0.1/", on=("failure",))], 5.0)
     messenger.send(message())
     messenger.will(message())

@@ -48,24 +48,24 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
             Machine(True, 8, 8 * GB),
             None,
             3,
-            "3 workers instead of 8: the server has 22 connections and uses 7; the run needs 7 more besides, "
-            "and 5 stay free",
+            "3 workers instead of 8: the server has 22 connections and uses 7; the run needs 7 more for itself, "
+            "and 5 remain free",
         ),
         (
             figures(SERVER, Limit('role "app" may have', 14, 1)),
             Machine(True, 8, 8 * GB),
             16,
             1,
-            '1 worker instead of 16: role "app" may have 14 connections and uses 1; the run needs 7 more besides, '
-            "and 5 stay free",
+            '1 worker instead of 16: role "app" may have 14 connections and uses 1; the run needs 7 more for itself, '
+            "and 5 remain free",
         ),
         (
             figures(Limit("the server has", 22, 22)),
             Machine(True, 8, 8 * GB),
             None,
             1,
-            "1 worker instead of 8: the server has 22 connections and uses 22; the run needs 7 more besides, "
-            "and 5 stay free",
+            "1 worker instead of 8: the server has 22 connections and uses 22; the run needs 7 more for itself, "
+            "and 5 remain free",
         ),
     ],
 )
@@ -140,8 +140,8 @@ def test_a_server_with_few_connections(small: EmbeddedServer) -> None:
         result = capacity(first, jobs=8, others=4)
         assert (result.jobs, result.free) == (4, 4)
         assert result.reasons[0] == (
-            "4 workers instead of 8: the server has 15 connections and uses 2; the run needs 4 more besides, "
-            "and 5 stay free"
+            "4 workers instead of 8: the server has 15 connections and uses 2; the run needs 4 more for itself, "
+            "and 5 remain free"
         )
         # What was granted fits, and others still come in.
         for _ in range(result.jobs + 4 + 5):

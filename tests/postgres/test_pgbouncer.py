@@ -200,11 +200,11 @@ def test_what_is_told_before_the_switch(
     assert told("boss", pause_limit=3)[0] == (
         "pgbouncer_paused",
         f'"old" of {place} was already paused by another session: 0 clients wait, and the run leaves it paused',
-        f"To let them go on: psql '{boss}' -c 'RESUME \"old\"'",
+        f"To resume it: psql '{boss}' -c 'RESUME \"old\"'",
     )
 
 
-def test_where_nobody_can_be_held_back(
+def test_where_clients_cannot_be_paused(
     server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
 ) -> None:
     live = new_database("crm")
@@ -216,14 +216,14 @@ def test_where_nobody_can_be_held_back(
     assert [(each.code, each.text, each.hint) for each in found] == [
         (
             "pgbouncer_unreachable",
-            "PgBouncer at /nowhere:1 can't be asked to hold clients back: No such file or directory; those that have a "
-            "query under way at the switch lose it",
-            "To try it: " + psql.format("boss", "/nowhere", 1),
+            "cannot use the console of PgBouncer at /nowhere:1 to pause clients: No such file or directory; queries that "
+            "are running at the switch fail",
+            "To test it: " + psql.format("boss", "/nowhere", 1),
         ),
         (
             "pgbouncer_unreachable",
-            f'PgBouncer at {pooler.folder}:6432 can\'t be asked to hold clients back: "trust" authentication '
-            "failed; those that have a query under way at the switch lose it",
+            f'cannot use the console of PgBouncer at {pooler.folder}:6432 to pause clients: "trust" authentication '
+            "failed; queries that are running at the switch fail",
             "Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: "
             + psql.format("postgres", pooler.folder, 6432),
         ),
@@ -298,5 +298,5 @@ def test_a_server_that_is_no_pgbouncer_is_told_so(server: EmbeddedServer, new_da
         finally:
             connection.execute("DROP DATABASE pgbouncer")
     assert state.trouble == 'unrecognized configuration parameter "config"'
-    with pytest.raises(ConsoleError, match=r'^it shows no "paused": is it a PgBouncer, 1\.12 or newer\?$'):
+    with pytest.raises(ConsoleError, match=r'^its answer has no column "paused": it may not be PgBouncer 1\.12 or newer$'):
         Row(name="app")["paused"]

@@ -118,7 +118,7 @@ def test_signals_do_not_end_it(pooler: PgBouncer, tmp_path: Path) -> None:
 def test_without_a_way_to_the_console_there_is_none(tmp_path: Path) -> None:
     nowhere = Watched(Target({"host": "/nowhere", "port": "1"}), ("app",), {})
     with (
-        pytest.raises(NotReady, match=r"^it can't reach PgBouncer: No such file or directory$"),
+        pytest.raises(NotReady, match=r"^it cannot reach PgBouncer: No such file or directory$"),
         standing_by(Order((nowhere,), 60.0, tmp_path / "no journal")),
     ):
         raise AssertionError("unreachable")

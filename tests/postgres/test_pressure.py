@@ -117,8 +117,8 @@ def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
         for _ in range(2):
             with pytest.raises(
                 Failed,
-                match=r'^cannot go on loading: the replication slot "forgotten" is \d\d MB behind and nobody reads it, '
-                r"and how much room is left for WAL can't be seen, and that did not get less for 0 s$",
+                match=r'^cannot continue loading: the replication slot "forgotten" is \d\d MB behind and has no consumer, '
+                r"and the free space for WAL is not visible, without progress for 0 s$",
             ) as caught:
                 pressure.wait_if_needed(no)
     assert caught.value.hint == (
@@ -141,7 +141,7 @@ def test_a_slot_that_the_server_would_give_up(server: EmbeddedServer, connection
             write_wal(connection, 5)
         with (
             watched(server, IMPATIENT) as (pressure, _),
-            pytest.raises(Failed, match=r"the server gives it up after \d+ (MB|bytes) more \(max_slot_wal_keep_size\)"),
+            pytest.raises(Failed, match=r"the server invalidates it after \d+ (MB|bytes) more \(max_slot_wal_keep_size\)"),
         ):
             pressure.wait_if_needed(no)
     finally:
@@ -162,10 +162,10 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
             (caution,) = said
             assert isinstance(caution, Caution)
             assert caution.text.startswith("archiving fails, last for 0000000100000000000000")
-            assert caution.text.endswith(": WAL piles up on the server")
+            assert caution.text.endswith(": WAL accumulates on the server")
             write_wal(connection, 30)
             pressure.check()
-            with pytest.raises(Failed, match=r"^cannot go on loading: archiving fails, last of 0{7}1\S+, and \d\d MB"):
+            with pytest.raises(Failed, match=r"^cannot continue loading: archiving fails, last of 0{7}1\S+, and \d\d MB"):
                 pressure.wait_if_needed(no)
         connection.execute("ALTER SYSTEM SET archive_command = 'true'")
         connection.execute("SELECT pg_reload_conf()")
@@ -243,8 +243,8 @@ def test_a_standby_is_waited_for(server: EmbeddedServer, connection: Connection,
         first, last = said
         assert isinstance(first, Caution) and isinstance(last, Note)
         assert re.fullmatch(
-            r'loading waits: the standby "walreceiver" (is \d\d MB behind|has \d\d MB yet to apply); '
-            r"it may add 20 MB to that",
+            r'loading is paused: the standby "walreceiver" (is \d\d MB behind|has \d\d MB left to replay); '
+            r"it may add up to 20 MB",
             first.text,
         )
         assert last.text == f"loading continues after {waited:.0f} s"
@@ -266,7 +266,7 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
             until(lambda: behind(connection, "standby") < 20 * MB)
             pressure.check()
             assert len(said) == 1 and isinstance(said[0], Caution)
-            assert said[0].text.startswith('loading waits: the standby "walreceiver" has ')
+            assert said[0].text.startswith('loading is paused: the standby "walreceiver" has ')
 
             def given_up() -> bool:
                 pressure.check()
@@ -275,7 +275,7 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
             until(given_up)
             pressure.wait_if_needed(no)
         assert isinstance(said[1], Caution)
-        assert said[1].text.endswith(" yet to apply and makes no progress: loading no longer waits for it")
+        assert said[1].text.endswith(" left to replay and makes no progress: loading no longer waits for it")
         assert [type(each) for each in said] == [Caution, Caution, Note]
 
 
@@ -286,7 +286,7 @@ def test_a_server_that_can_not_be_asked_holds_nobody(server: EmbeddedServer) -> 
         pressure.check()
         pressure.wait_if_needed(no)
         assert len(said) == 1 and isinstance(said[0], Caution)
-        assert said[0].text.startswith("the server can't be watched for now: ")
+        assert said[0].text.startswith("cannot monitor the server for now: ")
         own.start()
         pressure.check()
         with own.target("postgres").connect() as connection:
@@ -302,7 +302,7 @@ def test_the_first_look_may_be_the_last(server: EmbeddedServer, tmp_path: Path) 
     limits = Limits(least_free=1 << 60, most_free=1 << 60)
     with (
         Pressure(server.target("postgres").connect, limits, said.append, interval=NEVER) as pressure,
-        pytest.raises(Failed, match=r"^cannot go on loading: the disk of pg_wal has .* and 1,048,576 TB have to stay"),
+        pytest.raises(Failed, match=r"^cannot continue loading: the disk of pg_wal has .* and 1,048,576 TB must remain"),
     ):
         pressure.wait_if_needed(no)
     with pytest.raises(psycopg.OperationalError):

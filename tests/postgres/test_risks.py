@@ -31,7 +31,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "refusal",
                 "disk_nearly_full",
-                "the disk of pg_wal has 4.0 GB free of 100 GB, and 5.0 GB have to stay free",
+                "the disk of pg_wal has 4.0 GB free of 100 GB, and 5.0 GB must remain free",
                 "Free disk space there.",
             ),
         ),
@@ -42,7 +42,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
                 "caution",
                 "archiving_fails",
                 f"{TROUBLE}; about 300 MB of WAL would accumulate in addition",
-                "Mend the archiving (the server's log says what fails).",
+                "Fix the archiving (see the server's log for its error).",
             ),
         ),
         (

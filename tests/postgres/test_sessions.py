@@ -102,7 +102,7 @@ def test_an_operator_who_is_no_superuser(server: EmbeddedServer, new_database: N
             until(lambda: {s.user for s in sessions(mine, oid)} == {"stranger", "postgres"})
             maintenance.execute("GRANT pg_signal_backend TO operator")
             assert {s.user for s in unkillable(mine, oid)} == {"postgres"}
-            with pytest.raises(Refused, match=r"^cannot end 1 session: process \d+ of superuser"):
+            with pytest.raises(Refused, match=r"^cannot terminate 1 session: process \d+ of superuser"):
                 terminate_all(mine, oid)
             until(lambda: {s.user for s in sessions(mine, oid)} == {"postgres"})
     finally:
@@ -124,7 +124,7 @@ def test_membership_without_inherit_ends_nobody(
             server.target("postgres", user="operator").connect() as mine,
         ):
             assert [s.user for s in unkillable(mine, oid)] == ["web"]
-            with pytest.raises(Refused, match=r'^cannot end 1 session: process \d+ of "web"'):
+            with pytest.raises(Refused, match=r'^cannot terminate 1 session: process \d+ of "web"'):
                 terminate_all(mine, oid)
     finally:
         drop_roles(maintenance, "operator", "web")

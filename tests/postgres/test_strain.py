@@ -91,7 +91,7 @@ def test_a_standby_that_applies_late_on_purpose_is_given_up() -> None:
     late = Reader("replay", "s1", 2 * GB, active=True)
     found = looks(seen(replace(late, behind=0)), *[seen(late)] * 5, step=50)
     assert [bool(each.wait) for each in found] == [False, True, True, True, False, False]
-    assert found[4].say == (
+    assert found[4].events == (
         Caution('the standby "s1" has 2.0 GB left to replay and makes no progress: loading no longer waits for it'),
     )
     assert found[5] == Verdict()
@@ -101,7 +101,7 @@ def test_a_slot_whose_reader_does_not_move_is_a_matter_of_the_disk() -> None:
     late = slot(2 * GB, active=True)
     found = looks(seen(slot(0, active=True)), *[seen(late)] * 4, step=60)
     assert [bool(each.wait) for each in found] == [False, True, True, False, False]
-    assert found[3].say == (
+    assert found[3].events == (
         Caution('the replication slot "cdc" is 2.0 GB behind and makes no progress: loading no longer waits for it'),
     )
     blind = looks(seen(slot(0, active=True), disks=()), *[seen(late, disks=())] * 4, step=60)
@@ -156,14 +156,14 @@ def test_a_slot_that_the_server_would_give_up(active: bool) -> None:
 @pytest.mark.parametrize(
     ("disk", "text"),
     [
-        (Disk("pg_wal", GB - 1, 4 * GB), "the disk of pg_wal has 1.0 GB free of 4.0 GB, and 1.0 GB have to stay free"),
+        (Disk("pg_wal", GB - 1, 4 * GB), "the disk of pg_wal has 1.0 GB free of 4.0 GB, and 1.0 GB must remain free"),
         (
             Disk("the data directory", 4 * GB, 100 * GB),
-            "the disk of the data directory has 4.0 GB free of 100 GB, and 5.0 GB have to stay free",
+            "the disk of the data directory has 4.0 GB free of 100 GB, and 5.0 GB must remain free",
         ),
         (
             Disk("pg_wal", 19 * GB, 9000 * GB),
-            "the disk of pg_wal has 19 GB free of 8.8 TB, and 20 GB have to stay free",
+            "the disk of pg_wal has 19 GB free of 8.8 TB, and 20 GB must remain free",
         ),
     ],
 )
@@ -183,7 +183,7 @@ def test_an_archive_that_fails() -> None:
         *(seen(trouble=trouble, written=written) for written in (7 * GB, 8 * GB, 9 * GB, 9 * GB)),
         step=120,
     )
-    assert found[1].say == (Caution(f"{trouble}: WAL accumulates on the server"),)
+    assert found[1].events == (Caution(f"{trouble}: WAL accumulates on the server"),)
     assert [each.wait for each in found] == [
         "",
         "",
@@ -214,7 +214,7 @@ def test_what_can_not_be_seen_is_said_once() -> None:
     blind = replace(seen(disks=()), hidden=("the lag of standbys", "the free space for WAL"), kept=3 * GB)
     first, second = looks(blind, replace(blind, kept=4 * GB))
     assert second == Verdict()
-    assert first.say == (
+    assert first.events == (
         Note("not monitored, because it is not visible from here: the lag of standbys, the free space for WAL"),
         Caution("pg_wal has grown to 3.0 GB, more than the server's settings explain"),
     )

@@ -57,7 +57,7 @@ def test_a_lock_on_a_database_is_not_waited_for_for_ever(server: EmbeddedServer,
             database.comment(connection, name, "ours")
         assert failed.value.message.startswith(f'cannot set the comment of the database "{name}": it waited ')
         assert f's for process {other.info.backend_pid} of "postgres" ("somebody", in "postgres")' in str(failed.value)
-        assert failed.value.hint == f"End that session: SELECT pg_terminate_backend({other.info.backend_pid})."
+        assert failed.value.hint == f"Terminate that session: SELECT pg_terminate_backend({other.info.backend_pid})."
         with pytest.raises(Blocked):
             database.drop(connection, name, oid)
         other.rollback()
@@ -82,7 +82,7 @@ def test_without_room_for_a_second_session_time_decides(
     def full(connection: object) -> object:
         raise psycopg.OperationalError("sorry, too many clients already")
 
-    monkeypatch.setattr(waits, "_beside", full)
+    monkeypatch.setattr(waits, "_second_session", full)
     with (
         server.target("postgres").connect() as connection,
         pytest.raises(waits.TimedOut, match="it exceeded its time limit of 2 s"),

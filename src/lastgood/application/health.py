@@ -165,10 +165,10 @@ def _lacks(body: str, expected: Mapping[str, Any]) -> str:
 def difference(expected: Any, actual: Any, at: str = "") -> str:
     """The first place where ``actual`` lacks or contradicts ``expected``, in words; empty when there is none. Of an
     object only the expected keys are compared, of a list every element, of anything else the value and its type."""
-    where = f'"{at}"' if at else "the value"
+    where = f'"{at}" in the response' if at else "the response"
     if isinstance(expected, Mapping):
         if not isinstance(actual, dict):
-            return f"{where} in the response is not an object"
+            return f"{where} is not an object"
         for key, value in expected.items():
             name = f"{at}.{key}" if at else str(key)
             if key not in actual:
@@ -178,12 +178,12 @@ def difference(expected: Any, actual: Any, at: str = "") -> str:
         return ""
     if isinstance(expected, list | tuple):
         if not isinstance(actual, list) or len(actual) != len(expected):
-            return f"{where} in the response is {_shown(actual)}, expected {_shown(expected)}"
+            return f"{where} is {_shown(actual)}, expected {_shown(expected)}"
         pairs = enumerate(zip(expected, actual, strict=True))
         return next((problem for n, (e, a) in pairs if (problem := difference(e, a, f"{at}[{n}]"))), "")
     # In Python True equals 1.
     if isinstance(expected, bool) != isinstance(actual, bool) or expected != actual:
-        return f"{where} in the response is {_shown(actual)}, expected {_shown(expected)}"
+        return f"{where} is {_shown(actual)}, expected {_shown(expected)}"
     return ""
 
 
