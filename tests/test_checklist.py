@@ -53,16 +53,16 @@ def test_a_word_is_taken_for_what_is_not_known_and_for_nothing_else() -> None:
 def test_people() -> None:
     made = checklist([], ["told", "tested"], attestations=[Attestation(item="told", name="Ann", at=NOW)])
     assert [(item.title, item.status, item.lines[0].text) for item in made.items] == [
-        ("Told", "PASS", "Ann answers for it"),
-        ("Tested", "WARN", "nobody has answered for it"),
+        ("Told", "PASS", "confirmed by Ann"),
+        ("Tested", "WARN", "not confirmed yet"),
     ]
     assert made.verdict == "GO WITH WARNINGS"
 
 
 def test_what_is_no_item() -> None:
-    with pytest.raises(UsageError, match=r'^cannot override "told": the checklist has no such item$'):
+    with pytest.raises(UsageError, match=r'^cannot override "told": no such checklist item$'):
         checklist([], ["told"], overrides=[override("told")])
-    with pytest.raises(UsageError, match=r'^cannot take a word for "luck": the checklist has no such item$'):
+    with pytest.raises(UsageError, match=r'^cannot attest "luck": no such checklist item$'):
         checklist([], ["told"], attestations=[Attestation(item="luck", name="Ann", at=NOW)])
 
 

@@ -124,7 +124,7 @@ def _started_again(
     service = _service(request, run, journal, emit)
     emit(StageStarted("start", "start the application again"))
     service.start_again("walking back", state=state)
-    service.well()
+    service.forget()
     emit(StageDone("start", sum(each.seconds for each in service.results)))
     return "started"
 
@@ -203,7 +203,7 @@ def _start_once_more(request: Request, service: Service, emit: Emit) -> str:
         except HookFailed as error:
             return str(error)
         emit(StageDone("start", service.results[-1].seconds))
-    service.well()
+    service.forget()
     return ""
 
 

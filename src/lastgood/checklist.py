@@ -1,8 +1,7 @@
-"""The checklist before a rollback, as data: its items, what was found for each, and whether that is a GO.
+"""The checklist before a rollback, as data: its items, the results for each, and the verdict.
 
-What is found is measured where it can be measured, and attested by a named person where it can't. An item that speaks
-against the rollback refuses it, unless somebody overrides it and says why; some can't be overridden.
-"""
+Results are measured where possible, and otherwise attested by a named person. A failed item refuses the rollback unless
+an operator overrides it and gives a reason; some cannot be overridden."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from lastgood.models import Frozen
 Level = Literal["refusal", "caution", "note"]
 Status = Literal["PASS", "WARN", "FAIL"]
 Verdict = Literal["GO", "GO WITH WARNINGS", "NO-GO"]
-# How a thing is known: the figure itself was read; it was done, and taken back; the catalogue or a file says so.
+# The source of a result: the figure itself; a trial that was rolled back; the catalogue or a file; none.
 Known = Literal["measured", "tried", "looked up", "not known"]
 
 _STATUS: dict[Level, Status] = {"refusal": "FAIL", "caution": "WARN", "note": "PASS"}
@@ -28,7 +27,7 @@ EXTENSIONS = "extensions"
 
 @dataclass(frozen=True, slots=True)
 class Item:
-    """One item. ``name`` is stable: it stands in ``--override`` and in records."""
+    """One item. ``name`` is stable: it is used in ``--override`` and in records."""
 
     name: str
     title: str
@@ -36,12 +35,12 @@ class Item:
 
 ITEMS: tuple[Item, ...] = (
     Item("restore_point", "Restore point"),
-    Item("room", "Room on disk"),
+    Item("room", "Disk space"),
     Item(BACKUP, "Emergency backup"),
     Item("privileges", "Credentials and privileges"),
     Item("versions", "Versions and programs"),
-    Item(EXTENSIONS, "What no dump holds of extensions"),
-    Item("holders", "What holds on to the database"),
+    Item(EXTENSIONS, "Extension contents outside dumps"),
+    Item("holders", "Slots, prepared transactions and other holders"),
     Item("sessions", "Sessions"),
     Item("application", "Hooks, health and poolers"),
     Item("rehearsal", "Rehearsal and duration"),
@@ -49,9 +48,9 @@ ITEMS: tuple[Item, ...] = (
 
 
 class Finding(Frozen):
-    """Something that the checks found: ``refusal`` stops the run before it begins, ``caution`` does not.
+    """A result against the rollback: ``refusal`` stops the run before it begins, ``caution`` does not.
 
-    ``item`` is that of the checklist. ``final``: no override helps, as the run would be bound to fail, or to do harm.
+    ``item`` is that of the checklist. ``final``: it cannot be overridden, since the run would fail or do harm.
     """
 
     level: Level
@@ -64,7 +63,7 @@ class Finding(Frozen):
 
 
 class Seen(Frozen):
-    """Something that the checks found to be well."""
+    """The result of a check that passed."""
 
     text: str
     item: str = ""
@@ -72,7 +71,7 @@ class Seen(Frozen):
 
 
 class Override(Frozen):
-    """Somebody's word that the run goes on in spite of an item, and why."""
+    """An operator's decision to continue in spite of an item, with the reason."""
 
     item: str
     reason: str
@@ -81,7 +80,7 @@ class Override(Frozen):
 
 
 class Attestation(Frozen):
-    """Somebody's word for what can't be measured: ``name`` answers for ``item``."""
+    """A person's confirmation of an item that cannot be measured: ``name`` attests ``item``."""
 
     item: str
     name: str
@@ -89,7 +88,7 @@ class Attestation(Frozen):
 
 
 class Line(Frozen):
-    """One thing that was found for an item. ``known`` says how, ``hint`` what to do about it."""
+    """One result for an item. ``known`` is its source, ``hint`` the remedy."""
 
     status: Status
     text: str
@@ -98,8 +97,8 @@ class Line(Frozen):
 
 
 class Checked(Frozen):
-    """An item with what was found for it, the worst first. ``can_override``: whether --override would turn its FAIL
-    into a WARN."""
+    """An item with its results, the worst first. ``can_override``: whether --override would turn its FAIL into a
+    WARN."""
 
     name: str
     title: str
@@ -111,7 +110,7 @@ class Checked(Frozen):
 
 
 class Checklist(Frozen):
-    """The whole of it. ``overrides`` and ``attestations`` are all that were given."""
+    """The whole checklist. ``overrides`` and ``attestations`` are all that were given."""
 
     verdict: Verdict = "GO"
     items: tuple[Checked, ...] = ()
@@ -119,69 +118,69 @@ class Checklist(Frozen):
     attestations: tuple[Attestation, ...] = ()
 
     def override(self, item: str) -> Override | None:
-        """The override that was given for an item, whether it was needed or not."""
+        """The override given for an item, needed or not."""
         return next((each for each in self.overrides if each.item == item), None)
 
     def stands(self, finding: Finding) -> bool:
-        """Whether it still stops the run."""
+        """Whether the finding stops the run in spite of overrides."""
         return finding.level == "refusal" and (finding.final or self.override(finding.item) is None)
 
     def names(self, status: Status) -> tuple[str, ...]:
-        """The items of that status."""
+        """The names of the items with that status."""
         return tuple(each.name for each in self.items if each.status == status)
 
 
 def checklist(
-    found: Iterable[Finding | Seen],
+    results: Iterable[Finding | Seen],
     people: Sequence[str] = (),
     overrides: Sequence[Override] = (),
     attestations: Sequence[Attestation] = (),
 ) -> Checklist:
-    """The checklist of what was found. ``people``: the items that only people can answer for.
+    """The checklist of results. ``people``: the items that only people can confirm.
 
-    A word for what is measured after all changes nothing. Raises UsageError: see ``check_names``.
+    An attestation of an item that was measured has no effect. Raises UsageError: see ``check_names``.
     """
-    found = list(found)
+    results = list(results)
     check_names(overrides, attestations, people)
     given = Checklist(overrides=tuple(overrides), attestations=tuple(attestations))
-    items = [_checked(each, [one for one in found if one.item == each.name], given) for each in ITEMS]
+    items = [_checked(each, [result for result in results if result.item == each.name], given) for each in ITEMS]
     items = [each for each in items if each.lines]
-    items += [_answered(name, given) for name in people]
+    items += [_attested(name, given) for name in people]
     statuses = {each.status for each in items}
     verdict: Verdict = "NO-GO" if "FAIL" in statuses else "GO WITH WARNINGS" if "WARN" in statuses else "GO"
     return given.model_copy(update={"verdict": verdict, "items": tuple(items)})
 
 
 def check_names(overrides: Iterable[Override], attestations: Iterable[Attestation], people: Sequence[str]) -> None:
-    """Raises UsageError for an override of, or a word for, what is no item."""
+    """Raise UsageError for an override or an attestation of an unknown item."""
     names = [each.name for each in ITEMS]
     for override in overrides:
         if override.item not in names:
             raise UsageError(
-                f'cannot override "{override.item}": the checklist has no such item',
-                hint=f"Its items: {', '.join(names)}.",
+                f'cannot override "{override.item}": no such checklist item',
+                hint=f"Choose one of: {', '.join(names)}.",
                 state=NOT_REACHED,
             )
     for each in attestations:
         if each.item not in (*names, *people):
             raise UsageError(
-                f'cannot take a word for "{each.item}": the checklist has no such item',
-                hint=f"Its items: {', '.join((*names, *people))}. Those that only people can answer for stand under "
-                "[check] in lastgood.toml, as attested.",
+                f'cannot attest "{each.item}": no such checklist item',
+                hint=f"Choose one of: {', '.join((*names, *people))}. Add your own items in lastgood.toml: [check] "
+                "attested.",
                 state=NOT_REACHED,
             )
 
 
-def _checked(item: Item, found: Sequence[Finding | Seen], given: Checklist) -> Checked:
+def _checked(item: Item, results: Sequence[Finding | Seen], given: Checklist) -> Checked:
     override = given.override(item.name)
-    word = next((each for each in given.attestations if each.item == item.name), None)
-    unknown = [each for each in found if each.known == "not known"]
-    lines = [_line(each, override, word) for each in found]
+    attestation = next((each for each in given.attestations if each.item == item.name), None)
+    unknown = [each for each in results if each.known == "not known"]
+    lines = [_line(each, override, attestation) for each in results]
     if item.name == BACKUP and override is not None:
-        text = f"none will be made: overridden by {override.by} ({override.reason})"
-        lines.append(Line(status="WARN", text=text, known="as asked for", hint="The replaced database itself is kept."))
+        text = f"no emergency backup will be made: overridden by {override.by} ({override.reason})"
+        lines.append(Line(status="WARN", text=text, known="as requested", hint="The replaced database itself is kept."))
     lines.sort(key=lambda line: _WORST.index(line.status))
-    refusals = [each for each in found if isinstance(each, Finding) and each.level == "refusal"]
+    refusals = [each for each in results if isinstance(each, Finding) and each.level == "refusal"]
     return Checked(
         name=item.name,
         title=item.title,
@@ -189,39 +188,41 @@ def _checked(item: Item, found: Sequence[Finding | Seen], given: Checklist) -> C
         lines=tuple(lines),
         can_override=not any(each.final for each in refusals),
         override=override,
-        attestation=word if unknown else None,
+        attestation=attestation if unknown else None,
     )
 
 
-def _line(found: Finding | Seen, override: Override | None, word: Attestation | None) -> Line:
-    if isinstance(found, Seen):
-        return Line(status="PASS", text=found.text, known=found.known)
-    if found.known == "not known" and word is not None:
-        return Line(status="PASS", text=found.text, known=f"attested by {word.name}")
-    status = _STATUS[found.level]
+def _line(result: Finding | Seen, override: Override | None, attestation: Attestation | None) -> Line:
+    if isinstance(result, Seen):
+        return Line(status="PASS", text=result.text, known=result.known)
+    if result.known == "not known" and attestation is not None:
+        return Line(status="PASS", text=result.text, known=f"attested by {attestation.name}")
+    status = _STATUS[result.level]
     if status == "FAIL" and override is not None:
-        if found.final:
+        if result.final:
             return Line(
                 status="FAIL",
-                text=f"{found.text} (no override helps: the rollback would be bound to fail)",
-                known=found.known,
-                hint=found.hint,
+                text=f"{result.text} (this cannot be overridden: the rollback would fail)",
+                known=result.known,
+                hint=result.hint,
             )
-        text = f"{found.text} (overridden by {override.by}: {override.reason})"
-        return Line(status="WARN", text=text, known=found.known, hint=found.hint)
-    return Line(status=status, text=found.text, known=found.known, hint=found.hint)
+        text = f"{result.text} (overridden by {override.by}: {override.reason})"
+        return Line(status="WARN", text=text, known=result.known, hint=result.hint)
+    return Line(status=status, text=result.text, known=result.known, hint=result.hint)
 
 
-def _answered(name: str, given: Checklist) -> Checked:
-    """An item that only people can answer for."""
-    word = next((each for each in given.attestations if each.item == name), None)
-    if word is None:
+def _attested(name: str, given: Checklist) -> Checked:
+    """An item that only people can confirm."""
+    attestation = next((each for each in given.attestations if each.item == name), None)
+    if attestation is None:
         line = Line(
             status="WARN",
-            text="nobody has answered for it",
+            text="not confirmed yet",
             known="not known",
-            hint=f'With a name: --attest "{name}=NAME"',
+            hint=f'Confirm it with your name: --attest "{name}=NAME"',
         )
     else:
-        line = Line(status="PASS", text=f"{word.name} answers for it", known=f"attested by {word.name}")
-    return Checked(name=name, title=name[:1].upper() + name[1:], status=line.status, lines=(line,), attestation=word)
+        line = Line(status="PASS", text=f"confirmed by {attestation.name}", known=f"attested by {attestation.name}")
+    return Checked(
+        name=name, title=name[:1].upper() + name[1:], status=line.status, lines=(line,), attestation=attestation
+    )

@@ -1,6 +1,6 @@
-"""Typed events that work emits; text, JSON lines and the console render them.
+"""Typed events of running work; text, JSON lines and the console render them.
 
-Work never prints. It takes an ``Emit`` and calls it from any thread; a renderer must be quick and must not raise.
+Work never prints. It takes an ``Emit`` and calls it from any thread; a renderer must be fast and must not raise.
 """
 
 from __future__ import annotations
@@ -19,8 +19,8 @@ class StageStarted:
 
 @dataclass(frozen=True, slots=True)
 class Phase:
-    """How far a part of a stage is: ``done`` of ``total`` in ``unit`` (``bytes``, ``indexes``, ``foreign keys``,
-    ``tables``). Phases overlap. ``seconds_left``: until it ends, where that is known."""
+    """The progress of a part of a stage: ``done`` of ``total`` in ``unit`` (``bytes``, ``indexes``, ``foreign keys``,
+    ``tables``). Phases overlap. ``seconds_left``: the estimated time to its end, if known."""
 
     name: str
     done: int
@@ -31,14 +31,14 @@ class Phase:
 
 @dataclass(frozen=True, slots=True)
 class Progress:
-    """How far a stage is: ``done`` of ``total`` in ``unit`` (``bytes``, ``rows``, ``tables``).
+    """The progress of a stage: ``done`` of ``total`` in ``unit`` (``bytes``, ``rows``, ``tables``).
 
-    ``total`` is None when it can't be known; ``detail`` names what is being worked on.
+    ``total`` is None when it is unknown; ``detail`` names the current object.
 
-    Of the stage ``build`` more is known: ``phases`` (``rows``, ``indexes``, ``keys``, ``reading back``,
-    ``statistics``); ``rate``, how much was done in a second lately; ``seconds_left`` until the stage ends; and
-    ``share``, how much of its time has passed, between 0 and 1. The last two are null until they can be believed: from
-    the beginning where an earlier load on this server taught them.
+    The stage ``build`` has more: ``phases`` (``rows``, ``indexes``, ``keys``, ``reading back``, ``statistics``);
+    ``rate``, the recent amount per second; ``seconds_left``, the estimated time to its end; and ``share``, the elapsed
+    part of its duration, between 0 and 1. The last two are null until they are reliable: with figures of an earlier
+    load on this server from the beginning.
     """
 
     stage: str
@@ -55,7 +55,7 @@ class Progress:
 
 @dataclass(frozen=True, slots=True)
 class StageDone:
-    """A stage has ended well after ``seconds``; ``detail`` is its result in a few words."""
+    """A stage has succeeded after ``seconds``; ``detail`` is its result in a few words."""
 
     name: str
     seconds: float
@@ -64,7 +64,7 @@ class StageDone:
 
 @dataclass(frozen=True, slots=True)
 class StageFailed:
-    """A stage has ended with an error; the error itself travels as an exception."""
+    """A stage has failed; the error itself is raised as an exception."""
 
     name: str
     seconds: float
@@ -73,21 +73,21 @@ class StageFailed:
 
 @dataclass(frozen=True, slots=True)
 class Note:
-    """Something worth saying that is no cause for worry."""
+    """Information that needs no attention."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Caution:
-    """Something that the operator should look at; the work goes on."""
+    """A warning for the operator; the work continues."""
 
     text: str
 
 
 @dataclass(frozen=True, slots=True)
 class Printed:
-    """A line that a foreign program printed during a stage, without its end and without colours."""
+    """A line that a foreign program printed during a stage, without its line end and colours."""
 
     stage: str
     line: str

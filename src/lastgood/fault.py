@@ -1,4 +1,4 @@
-"""Named fault points: places where a test makes the tool die, lose its connection or run out of disk.
+"""Named fault points: places where a test kills the tool, cuts its connection or fills the disk.
 
 ``fault.point("swap.between_renames")`` does nothing unless armed. A test arms points in its own process with
 ``armed``, or in a child through the environment: ``LASTGOOD_FAULT=name:kill`` (also ``interrupt``, ``enospc``,
@@ -17,29 +17,29 @@ from contextlib import contextmanager
 POINTS: dict[str, str] = {
     "durable.before_rename": "a file is written and fsynced under its temporary name",
     "journal.after_doing": "a step is announced in the journal, nothing of it is done",
-    "journal.before_done": "a step is done, the journal does not say so yet",
-    "fence.after_lock": "writers wait, nothing else is done",
+    "journal.before_done": "a step is done, the journal does not record it yet",
+    "fence.after_lock": "writers are blocked, nothing else is done",
     "emergency.after_dump": "the emergency backup is written, not yet verified",
-    "build.before_mark": "the shadow exists, lets nobody in, and does not say whose it is",
+    "build.before_mark": "the shadow exists, is closed to connections, and has no mark",
     "build.after_create": "the shadow exists and is empty",
     "build.during_load": "some rows of the shadow are loaded",
     "build.after_load": "the shadow is loaded, not yet analyzed",
     "prove.before_verdict": "the shadow's facts are read, not yet compared",
     "carry_over.after_objects": "owners and grants are applied to the shadow",
     "swap.before_transaction": "the swap is about to begin",
-    "pause.holds": "clients of PgBouncer wait, nothing of the swap is done",
+    "pause.holds": "clients of PgBouncer are paused, nothing of the swap is done",
     "swap.between_renames": "the first rename is done, nothing committed",
     "swap.before_commit": "all of the swap is done, nothing committed",
-    "swap.after_commit": "the swap is committed, the journal does not know",
-    "application.after_stop": "the application is stopped, the journal does not know",
+    "swap.after_commit": "the swap is committed, the journal does not record it yet",
+    "application.after_stop": "the application is stopped, the journal does not record it yet",
     "application.before_start": "the swap is committed, the application is about to be started again",
     "application.before_undo": "the restored database failed its checks, and is about to be replaced again",
     "application.before_start_again": "the failed swap was undone, the application is about to be started again",
-    "finish.before_task": "the live database is usable, and one thing that was put off is about to be done",
-    "finish.after_index": "an index is built, the journal does not know",
-    "finish.before_forget": "all that was put off is done, its list is still there",
+    "finish.before_task": "the live database is usable, and one deferred task is about to be done",
+    "finish.after_index": "an index is built, the journal does not record it yet",
+    "finish.before_forget": "all deferred tasks are done, their list still exists",
     "undo.before_commit": "all of the undo is done, nothing committed",
-    "undo.after_commit": "the undo is committed, the journal does not know",
+    "undo.after_commit": "the undo is committed, the journal does not record it yet",
 }
 
 _armed: dict[str, Callable[[], None]] = {}
@@ -58,7 +58,7 @@ def _terminate() -> None:
 
 
 def _stop() -> None:
-    # Until the test sends SIGCONT: meanwhile it cuts our connections, say. Once is enough.
+    # Until the test sends SIGCONT: meanwhile it may cut our connections. Only once.
     _armed.clear()
     os.kill(os.getpid(), signal.SIGSTOP)
 
@@ -77,7 +77,7 @@ _ACTIONS: dict[str, Callable[[], None]] = {
 
 
 def point(name: str) -> None:
-    """Does nothing, unless a test armed ``name``."""
+    """Trigger the fault if a test armed ``name``."""
     if name not in POINTS:
         raise LookupError(f"fault point {name!r} is not registered")
     action = _armed.get(name)
@@ -87,7 +87,7 @@ def point(name: str) -> None:
 
 @contextmanager
 def armed(name: str, action: Callable[[], None]) -> Iterator[None]:
-    """Arms one point of this process for the length of a ``with`` block."""
+    """Arm one point of this process for the length of a ``with`` block."""
     if name not in POINTS:
         raise LookupError(f"fault point {name!r} is not registered")
     _armed[name] = action
@@ -98,10 +98,10 @@ def armed(name: str, action: Callable[[], None]) -> Iterator[None]:
 
 
 def arm_from_environment() -> None:
-    """Arms what ``LASTGOOD_FAULT`` names; called once by the command line."""
+    """Arm the point in ``LASTGOOD_FAULT``; called once by the command line."""
     spec = os.environ.get("LASTGOOD_FAULT", "")
     if spec:
         name, _, kind = spec.partition(":")
         if name not in POINTS or kind not in _ACTIONS:
-            raise LookupError(f"LASTGOOD_FAULT={spec!r} names no fault point or no kind of fault")
+            raise LookupError(f"LASTGOOD_FAULT={spec!r} has an unknown fault point or kind of fault")
         _armed[name] = _ACTIONS[kind]

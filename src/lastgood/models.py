@@ -1,4 +1,4 @@
-"""What is handed from one part to another, to the journal and to programs: data that nobody changes."""
+"""Immutable data for other parts of lastgood, the journal and programs."""
 
 from __future__ import annotations
 
@@ -8,13 +8,13 @@ from pydantic import BaseModel, ConfigDict
 
 
 class Frozen(BaseModel):
-    """Data that stays as it was made; a field that it does not know is an error."""
+    """Immutable data; an unknown field is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid")
 
 
 class Document(Frozen):
-    """What a command prints with ``--json``, as docs/reference/json.md describes it."""
+    """The output of a command with ``--json``, as docs/reference/json.md describes it."""
 
     format: Literal[1] = 1
 

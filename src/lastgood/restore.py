@@ -1,4 +1,4 @@
-"""Builds and proves a new database from a restore point, beside everything else; touches no other."""
+"""Build and prove a new database from a restore point, without touching any other database."""
 
 from __future__ import annotations
 
@@ -45,7 +45,7 @@ from lastgood.run.report import (
 
 
 class RestoreReport(Document):
-    """A restore that is done and proved."""
+    """The report of a completed and proved restore."""
 
     run: str
     status: Literal["done"] = "done"
@@ -80,14 +80,14 @@ def restore(
 ) -> RestoreReport:
     """Create the database ``into`` (which must not exist) on ``target``'s server, with the encoding and locale of
     ``target``'s database. When it fails or is interrupted, ``into`` is removed again. ``strict``, ``allow_orphans``,
-    ``no_owner`` and ``no_acl``: see ``lastgood.load.repairs.Rules``. What the server lacks for the restore point is
-    refused before anything is built.
+    ``no_owner`` and ``no_acl``: see ``lastgood.load.repairs.Rules``. A requirement of the restore point that the server
+    does not meet is refused before anything is built.
 
-    With ``usable`` it is opened before indexes are built of which ``target``'s database knows no use, and the rest is
-    done then; from there on ``into`` stays, whatever happens. Several names are the files of one dump;
-    ``database_name`` chooses one from a cluster dump. ``state``: the folder that remembers what work costs on this
-    server and when this was last done. ``live``: the live database that it is made for, where that is not ``target``'s.
-    A ``kind`` other than ``restore`` leaves the mark of an incomplete copy, which the caller takes away.
+    With ``usable`` it is opened before the indexes that ``target``'s database does not use are built, and these follow
+    afterwards; from then on ``into`` is kept in any case. Several names are the files of one dump; ``database_name``
+    chooses one database from a cluster dump. ``state``: the folder with load statistics and past runs. ``live``: the
+    live database that it is made for, if that is not ``target``'s. A ``kind`` other than ``restore`` leaves the mark of
+    an incomplete copy, which the caller removes.
 
     Raises BadPoint, Refused, Failed, Interrupted, Stopped.
     """
@@ -210,15 +210,15 @@ def restore(
 
 
 def _members(point: RestorePoint, facts: Facts, like: Connection, target: Target, emit: Emit) -> Survey:
-    """What the restore point does not hold of its extensions: as its manifest has it; otherwise what its own commands
-    may need, as ``target``'s database has it."""
+    """Changes to extensions that the dump does not hold: from its manifest; otherwise those of ``target``'s database
+    that its commands may need."""
     if point.manifest is not None and point.manifest.members is not None:
-        found = point.manifest.members
-        for each in found.rows:
+        members = point.manifest.members
+        for each in members.rows:
             emit(Caution(f'no dump holds rows of extension "{each.extension}": {each}; they are not restored'))
-        return found
-    found = of_extensions(survey(like, target), [each.name for each in facts.extensions])
-    return Survey(departures=tuple(each for each in found.departures if each.kind in EARLY and each.commands))
+        return members
+    members = of_extensions(survey(like, target), [each.name for each in facts.extensions])
+    return Survey(departures=tuple(each for each in members.departures if each.kind in EARLY and each.commands))
 
 
 def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -> Division:
@@ -230,9 +230,9 @@ def _division(target: Target, script: Script, emit: Emit, allow_orphans: bool) -
 
 
 def _finish(target: Target, run: str, oid: int, emit: Emit, limits: Limits) -> Finished:
-    """Does what was put off. The database is in service: it stays, whatever happens here."""
+    """Complete the deferred tasks. The database is in service and is kept in any case."""
     stop = threading.Event()
-    hint = f"Run: lastgood resume {run} with --db naming that database."
+    hint = f"Run: lastgood resume {run} --db URL, with the URL of that database."
     state = f'"{target.dbname}" is restored, proved and open; only what could wait is missing.'
     emit(StageStarted("finish", "finish what could wait"))
     began = time.monotonic()

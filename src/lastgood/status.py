@@ -1,4 +1,4 @@
-"""What is on the server now: works without any local file, on any machine that reaches it."""
+"""The present state of the server: works without local files, on any machine that reaches it."""
 
 from __future__ import annotations
 
@@ -32,7 +32,7 @@ from lastgood.postgres.table_locks import FenceStatus
 
 
 class LiveStatus(Frozen):
-    """The live database; ``open`` is whether it lets sessions in."""
+    """The live database; ``open`` is whether it accepts connections."""
 
     name: str
     oid: int
@@ -42,8 +42,8 @@ class LiveStatus(Frozen):
 
 
 class OurDatabase(Frozen):
-    """A shadow or a kept database. ``origin``: where it comes from, in words; ``deployment`` is the failed one that had
-    changed it, empty otherwise. ``invalid``: DROP DATABASE was interrupted; such a database can only be removed."""
+    """A shadow or a kept database. ``origin``: its origin in words; ``deployment`` is the failed one that had changed
+    it, empty otherwise. ``invalid``: DROP DATABASE was interrupted; such a database can only be removed."""
 
     name: str
     oid: int
@@ -63,10 +63,10 @@ class OurDatabase(Frozen):
 
 
 class UnfinishedRun(Frozen):
-    """A run that is active or stopped in between. ``shadow`` is its database on the server; empty where it has none and
-    only this machine knows that it stopped the application. ``kind`` is ``rollback``, or what a copy was made for:
-    ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty when it
-    stopped. ``obstacle``: why it cannot be resumed; empty when it can."""
+    """A run that is active or stopped in between. ``shadow`` is its database on the server; empty if it has none and
+    only a file on this machine shows that it stopped the application. ``kind`` is ``rollback``, or the purpose of a
+    copy: ``restore``, ``salvage``, ``trial``, ``recover``. ``working``: the session that executes it now; empty if it
+    stopped. ``obstacle``: why it cannot be resumed; empty if it can."""
 
     run: str
     live: str
@@ -82,9 +82,9 @@ class UnfinishedRun(Frozen):
 
 
 class UnfinishedDeployment(Frozen):
-    """A deployment that is at work, or was killed: the live database bears its mark. ``stage`` says what it was at,
-    ``point`` is the restore point that it made before, ``working`` who is at work on the live database; empty when
-    nobody is, and then ``commands`` are the ways on: back to that restore point, or the database taken as good."""
+    """A deployment that is active or was killed: the live database has its mark. ``stage`` is its last stage, ``point``
+    the restore point from before, ``working`` the session that works on the live database; empty without one, and then
+    ``commands`` are the choices: back to that restore point, or accept the database as it is."""
 
     run: str
     stage: Stage
@@ -99,8 +99,8 @@ class UnfinishedDeployment(Frozen):
 
 
 class Finishing(Frozen):
-    """A run whose database is in service and that left something to finish: so many ``tasks``, ``left`` of them.
-    ``working`` says who is at it, ``doing`` how far he is; both empty when nobody is."""
+    """A run whose database is in service, with deferred ``tasks``, of which ``left`` are open. ``working`` is the
+    session that finishes them, ``doing`` its progress; both empty without one."""
 
     run: str
     tasks: int
@@ -113,7 +113,7 @@ class Finishing(Frozen):
 
 
 class LeftoverStatus(Frozen):
-    """A closed database without a mark that is named like a shadow: a run was killed as it made it. ``command``
+    """A closed database without a mark and with a shadow's name: a run was killed while creating it. ``command``
     removes it, if it is empty."""
 
     name: str
@@ -123,8 +123,8 @@ class LeftoverStatus(Frozen):
 
 
 class StoppedStatus(Frozen):
-    """What this machine remembers of an application that ``by`` (a run, or lastgood maintenance) has ``stopped``, or
-    ``started`` again and not found well."""
+    """The record on this machine of an application that ``by`` (a run, or lastgood maintenance) has ``stopped``, or
+    ``started`` again without a successful check."""
 
     by: str
     state: Literal["stopped", "started"]
@@ -134,8 +134,8 @@ class StoppedStatus(Frozen):
 
 
 class PoolStatus(Frozen):
-    """A database of a PgBouncer that leads to the live one, reached by ``console``. ``command`` lets its clients go on,
-    when it is paused. ``trouble`` says why nothing is known of it, and then it may have no name."""
+    """A database of a PgBouncer that leads to the live one, managed through ``console``. ``command`` resumes its
+    clients if it is paused. ``trouble`` is the reason if its state is unknown; then it may have no name."""
 
     console: str
     database: str
@@ -146,8 +146,8 @@ class PoolStatus(Frozen):
 
 
 class PostMortemStatus(Frozen):
-    """A rollback whose post-mortem is not written: when that is ``due``, and what else is open of the checklist
-    after. ``open`` is measured for the newest three only, and empty for the others."""
+    """A rollback without a post-mortem: when that is ``due``, and which other items of the checklist after a rollback
+    are open. ``open`` is measured for the newest three only, and empty for the others."""
 
     run: str
     due: datetime
@@ -157,7 +157,7 @@ class PostMortemStatus(Frozen):
 
 
 class Status(Document):
-    """Everything of ours on the server that concerns one live database, and what this machine knows of its
+    """All databases and runs of lastgood on the server for one live database, and this machine's records of its
     application."""
 
     server_version: str
@@ -176,11 +176,11 @@ class Status(Document):
     drill: DrillDue | None = None
 
 
-def look(
+def read(
     target: Target, pgbouncer: PgBouncer = NO_PGBOUNCER, state: Path | None = None, drill: Drill | None = None
 ) -> Status:
-    """The status of ``target``'s database; ``state`` is the folder that may know of its application and of past drills,
-    ``drill`` says how often there is to be one. Raises Refused, Failed."""
+    """The status of ``target``'s database; ``state`` is the folder with records of its application and past drills,
+    ``drill`` has the interval of drills. Raises Refused, Failed."""
     live_name = target.dbname
     with database.connect_maintenance(target, live_name) as maintenance:
         live = database.describe(maintenance, live_name)
@@ -190,8 +190,8 @@ def look(
             [live.oid],
         ).fetchone()
         ours = [
-            described(found, mark)
-            for found, mark in marked(maintenance)
+            described(each, mark)
+            for each, mark in marked(maintenance)
             if mark.live == live_name and mark.role != "copy"
         ]
         runs = [unfinished_of(maintenance, each, working) for each in unfinished(maintenance, target, state)]
@@ -211,7 +211,7 @@ def look(
             unfinished=tuple(runs),
             deployment=_deployment(live, working, runs),
             finishing=_finishing(target, live),
-            # A run at work may be about to mark what it has just made.
+            # A running run may be about to mark its new database.
             leftovers=() if working else tuple(_leftovers(maintenance, live_name)),
             application=_stopped(target, state),
             pools=tuple(_pools(pgbouncer, target.at(live_name), maintenance)),
@@ -219,32 +219,32 @@ def look(
         )
 
 
-def described(found: Database, mark: Mark) -> OurDatabase:
-    """A shadow or a kept database, by its mark."""
+def described(database: Database, mark: Mark) -> OurDatabase:
+    """The description of a shadow or a kept database, by its mark."""
     assert mark.role != "copy"
     return OurDatabase(
-        name=found.name,
-        oid=found.oid,
+        name=database.name,
+        oid=database.oid,
         role=mark.role,
         run=mark.run,
         live=mark.live,
-        bytes=found.size_bytes,
+        bytes=database.size_bytes,
         made_at=mark.started,
         host=mark.host,
         user=mark.user,
         point=mark.point,
         stage=mark.options.get("stage", ""),
         origin=_origin(mark),
-        undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" and not found.invalid else None,
-        invalid=found.invalid,
+        undo_command=f"lastgood undo {mark.run}" if mark.role == "kept" and not database.invalid else None,
+        invalid=database.invalid,
         deployment=mark.options.get(DEPLOYMENT, ""),
     )
 
 
-def unfinished_of(maintenance: Connection, found: Unfinished, working: str) -> UnfinishedRun:
-    """``found`` with the session that executes it; ``working``: the holder of the live database's lock, empty without
+def unfinished_of(maintenance: Connection, run: Unfinished, working: str) -> UnfinishedRun:
+    """``run`` with the session that executes it; ``working``: the holder of the live database's lock, empty without
     one."""
-    mark, name = found.mark, found.database.name if found.database is not None else ""
+    mark, name = run.mark, run.database.name if run.database is not None else ""
     holder = copying.holder(maintenance, name) if mark.role == "copy" else None
     at_work = holder or (working if mark.run in working else "")
     return UnfinishedRun(
@@ -256,9 +256,9 @@ def unfinished_of(maintenance: Connection, found: Unfinished, working: str) -> U
         user=mark.user,
         started=mark.started,
         working=at_work,
-        commands=() if at_work else found.commands,
+        commands=() if at_work else run.commands,
         kind=mark.options.get("kind", "rollback"),
-        obstacle=found.obstacle,
+        obstacle=run.obstacle,
     )
 
 
@@ -266,9 +266,9 @@ def _deployment(live: Database, working: str, unfinished: Sequence[UnfinishedRun
     mark = read_deployment(live.comment)
     if mark is None or mark.live_oid != live.oid:
         return None
-    # The rollback that was to take it back, where it stopped half-way, only has to go on.
-    going_on = [each.run for each in unfinished if not each.obstacle]
-    back = f"lastgood resume {going_on[0]}" if going_on else "lastgood recover"
+    # If a rollback of this deployment stopped in between, it only has to be resumed.
+    resumable = [each.run for each in unfinished if not each.obstacle]
+    back = f"lastgood resume {resumable[0]}" if resumable else "lastgood recover"
     return UnfinishedDeployment(
         **mark.model_dump(include={"run", "stage", "point", "label", "program", "host", "user", "started"}),
         working=working,
@@ -305,8 +305,8 @@ def _leftovers(maintenance: Connection, live: str) -> Iterator[LeftoverStatus]:
         )
 
 
-# Who holds the advisory lock of the one who finishes, in the database itself.
-_AT_IT = sql.SQL("""
+# The session that holds the advisory lock of deferred work, in the database itself.
+_FINISHING = sql.SQL("""
 SELECT a.pid, a.usename, a.application_name
 FROM pg_catalog.pg_locks l JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
 WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
@@ -315,12 +315,12 @@ WHERE l.locktype = 'advisory' AND l.granted AND l.objsubid = 1
 
 
 def _finishing(target: Target, live: Database) -> tuple[Finishing, ...]:
-    """What the live database has of lists; nothing where it does not let us in."""
-    found = []
+    """The lists of deferred tasks in the live database; empty if it rejects the connection."""
+    runs = []
     with suppress(psycopg.Error, Refused), target.at(live.name).connect() as connection:
         for run in lists.runs(connection):
-            found.append(_list_of(connection, run))
-    return tuple(found)
+            runs.append(_list_of(connection, run))
+    return tuple(runs)
 
 
 def _list_of(connection: Connection, run: str) -> Finishing:
@@ -330,7 +330,7 @@ def _list_of(connection: Connection, run: str) -> Finishing:
     tasks = remainder.read(connection, run)
     left = [task for task in tasks if task.state in ("open", "invalid")]
     indexes = sum(task.later.kind == "index" for task in left)
-    row = connection.execute(_AT_IT.format(lists.lock_key(run))).fetchone()
+    row = connection.execute(_FINISHING.format(lists.lock_key(run))).fetchone()
     return Finishing(
         run=run,
         tasks=len(tasks),
@@ -347,14 +347,14 @@ def _origin(mark: Mark) -> str:
     if mark.role == "shadow":
         return f"being built by run {mark.run}"
     if mark.options.get("kind") == "undo":
-        return f"was live until the undo {mark.run}"
+        return f"was live until undo {mark.run}"
     if deployment := mark.options.get(DEPLOYMENT):
-        return f"is what deployment {deployment} left: it was live until the rollback {mark.run}"
-    return f"was live until the rollback {mark.run}"
+        return f"was left by deployment {deployment}; it was live until rollback {mark.run}"
+    return f"was live until rollback {mark.run}"
 
 
 def _stopped(target: Target, state: Path | None) -> StoppedStatus | None:
-    found = record.read(state, target) if state is not None else None
-    if found is None:
+    stopped = record.read(state, target) if state is not None else None
+    if stopped is None:
         return None
-    return StoppedStatus(**found.model_dump(include={"by", "state", "since", "host", "user"}))
+    return StoppedStatus(**stopped.model_dump(include={"by", "state", "since", "host", "user"}))

@@ -38,7 +38,7 @@ from lastgood.postgres.mark import Mark, marked, server_clock
 from lastgood.postgres.pgbouncer import consoles
 from lastgood.postgres.pgbouncer.judge import findings
 from lastgood.postgres.server import Connection, Target
-from lastgood.postgres.sessions import END_THEM, in_the_way
+from lastgood.postgres.sessions import END_THEM, blocking_sessions
 from lastgood.process import interrupts
 from lastgood.run import pause as pool
 from lastgood.run.report import PauseReport
@@ -161,7 +161,7 @@ def undo(
                 hint=blocking[0].command,
                 state=NOT_REACHED,
             )
-        stubborn = in_the_way(maintenance, plan.live_oid, plan.live)
+        stubborn = blocking_sessions(maintenance, plan.live_oid, plan.live)
         if stubborn:
             raise Refused(f"cannot undo: {stubborn}", hint=END_THEM, state=NOT_REACHED)
         journal = recording.begin(
@@ -291,7 +291,7 @@ def _wake(
         was = f'"{plan.live}" is what it was before run {plan.undoes}, and open. The application is stopped.'
         service.start_again("after the undo", "start the application", was)
         emit(StageDone("start", sum(each.seconds for each in service.results)))
-    service.well()
+    service.forget()
     return ApplicationReport(hooks=tuple(service.results))
 
 

@@ -61,9 +61,8 @@ def test_rows_without_a_match_stop_the_run_with_the_cause(stage: Stage) -> None:
         stage.rollback()
     assert "violates foreign key constraint" in str(raised.value)
     assert raised.value.hint == (
-        "Rows point to rows that the restore point does not have: it was broken when it was made. "
-        "Run lastgood points to choose another restore point. "
-        "Or allow it: with --allow-orphans the key is added NOT VALID."
+        "Rows refer to rows that the restore point lacks: it was already inconsistent when it was made. Run lastgood "
+        "points to choose another restore point. Or allow it: with --allow-orphans the key is added NOT VALID."
     )
     assert stage.names() == [stage.live]
 
@@ -253,7 +252,7 @@ def test_without_pg_dump_the_plan_refuses_before_anything_begins(stage: Stage, m
     monkeypatch.setattr(binaries, "places", list)
     (refusal,) = rollback.plan(stage.request).plan.refusals
     assert refusal.text == (
-        f"no emergency backup can be made: cannot find pg_dump {stage.server.major} or newer: it is not installed"
+        f"cannot make an emergency backup: cannot find pg_dump {stage.server.major} or newer: it is not installed"
     )
 
 

@@ -173,7 +173,7 @@ def test_a_restore_at_work_is_not_taken_for_a_killed_one(scene: Scene) -> None:
         for command in (("abort", "--yes"), ("prune", into, "--yes")):
             refused = scene.run(*command)
             assert refused.returncode == 3
-            assert f'error: cannot remove the database "{into}": it is being made (' in refused.stderr
+            assert f'error: cannot remove the database "{into}": it is being created (' in refused.stderr
         process.send_signal(signal.SIGCONT)
         assert process.wait(60) == 0
     assert scene.run("status").returncode == 0

@@ -142,8 +142,7 @@ def test_rows_that_neither_a_file_nor_an_extension_has_a_table_for_are_left_out(
     assert [(each.code, each.text) for each in plan.refusals] == [
         (
             "rows_without_table",
-            "the restore point has rows of auth.users, auth.ids, and makes no such table: it can't replace a whole "
-            "database",
+            "the restore point has rows of auth.users, auth.ids, but no such table: it cannot replace a whole database",
         )
     ]
     report = restore(stage.request.target, stage.request.store, "both", f"{stage.live}_copy")

@@ -46,7 +46,7 @@ def is_there(server: EmbeddedServer, name: str) -> bool:
 def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedServer, request_of: Request) -> None:
     target, live = request_of.target, request_of.target.dbname
     name = leave(server, live)
-    (shown,) = status.look(target).leftovers
+    (shown,) = status.read(target).leftovers
     assert (shown.name, shown.command) == (name, f"lastgood prune {name}")
     stays = prune.plan(target, request_of.store, prune.Wish(keep=0))
     assert [(each.goes, each.why) for each in stays.candidates if each.kind == "leftover"] == [
@@ -54,13 +54,13 @@ def test_status_shows_it_and_prune_removes_it_when_it_is_named(server: EmbeddedS
     ]
     with server.target("postgres").connect() as other:
         lock_live(other, live, nothing)  # a run is at work: it may be about to mark what it made
-        assert status.look(target).leftovers == ()
+        assert status.read(target).leftovers == ()
         with pytest.raises(Refused, match=f'^cannot prune "{name}": there is no kept database'):
             prune.plan(target, request_of.store, prune.Wish(named=(name,)))
     plan = prune.plan(target, request_of.store, prune.Wish(named=(name,)))
     assert [each.name for each in plan.going] == [name]
     assert prune.run(target, plan)["removed"] == [name]
-    assert not is_there(server, name) and status.look(target).leftovers == ()
+    assert not is_there(server, name) and status.read(target).leftovers == ()
     said: list[Event] = []
     assert prune.run(target, plan, said.append)["removed"] == []
     assert Note(f'"{name}" is no longer a leftover; it was not removed') in said

@@ -190,6 +190,6 @@ def test_a_language_whose_functions_no_one_knows_is_refused_at_once(server: Embe
         " of these names: plfoo"
     )
     assert raised.value.hint == (
-        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE and the functions in"
-        " these languages from a copy of the dump."
+        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE, and the functions "
+        "in these languages, from a copy of the dump."
     )

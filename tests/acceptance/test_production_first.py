@@ -38,7 +38,7 @@ def test_the_plan_names_a_forgotten_slot(
             (finding,) = found(request, "idle_slot")
             assert finding.level == "caution"
             assert finding.text.startswith('the replication slot "forgotten" is ')
-            assert finding.hint == "If nobody needs it any more: SELECT pg_drop_replication_slot('forgotten')"
+            assert finding.hint == "If it is not needed any more: SELECT pg_drop_replication_slot('forgotten')"
         finally:
             connection.execute("SELECT pg_drop_replication_slot('forgotten')")
 
@@ -55,7 +55,7 @@ def test_a_load_that_would_be_stopped_is_refused(tmp_path: Path) -> None:
         (finding,) = found(replace(request, pace=Pace(max_wal_lag=1 << 20)), "archiving_fails")
         assert finding.level == "refusal"
         assert finding.text.startswith(
-            "archive_mode is on, but there is neither an archive_command nor an archive_library; about "
+            "archive_mode is on, but neither archive_command nor archive_library is set; about "
         )
         with pytest.raises(Refused, match=r'^cannot roll back "crm": archive_mode is on'):
             rollback.run(rollback.plan(replace(request, pace=Pace(max_wal_lag=1 << 20))))
@@ -76,9 +76,9 @@ def test_a_server_that_is_nearly_full(tmp_path: Path) -> None:
             Finding(
                 level="caution",
                 code="few_connections",
-                text="the server has 13 connections and uses 7; the run needs 8 more at times, and stops where it gets "
-                "none",
-                hint="End sessions that are idle: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
+                text="the server has 13 connections and uses 7; the run needs up to 8 more connections and fails if "
+                "none is free",
+                hint="Terminate idle sessions: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
                 item="sessions",
                 known="measured",
             )
@@ -88,8 +88,8 @@ def test_a_server_that_is_nearly_full(tmp_path: Path) -> None:
         connection.execute("ALTER DATABASE crm CONNECTION LIMIT 3")
         finding = found(replace(request, target=server.target("crm", user="app")), "few_connections")[1]
         assert finding.text == (
-            'database "crm" may have 3 connections and uses 1; the run needs 3 more at times, and stops where it gets '
-            "none"
+            'database "crm" may have 3 connections and uses 1; the run needs up to 3 more connections and fails if '
+            "none is free"
         )
 
 
@@ -131,7 +131,7 @@ def test_a_helper_that_was_lost_is_replaced(
         with server.target("postgres").connect() as connection:
             ended = connection.execute(
                 "SELECT pg_terminate_backend(pid, 10000) FROM pg_stat_activity"
-                " WHERE application_name = 'lastgood swap: ends sessions'"
+                " WHERE application_name = 'lastgood swap: terminates sessions'"
             ).fetchall()
         assert ended == [(True,)]
 

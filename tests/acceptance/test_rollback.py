@@ -27,7 +27,7 @@ from lastgood.postgres.lock import lock_live, nothing
 from lastgood.postgres.mark import marked
 from lastgood.postgres.state import DatabaseState
 from lastgood.run.report import Report
-from lastgood.status import look
+from lastgood.status import read
 from tests.support.waiting import until
 
 MAJORS = (15, 16, 17, 18)
@@ -132,7 +132,7 @@ def test_what_the_report_says_is_what_the_server_shows(stage: Stage) -> None:
     assert report.undo_command == f"lastgood undo {report.run}"
     assert report.emergency_backup is not None
     assert Path(report.emergency_backup).exists()
-    status = look(stage.request.target)
+    status = read(stage.request.target)
     assert [kept.name for kept in status.kept] == [report.kept]
     assert status.unfinished == ()
     assert status.live.open
@@ -227,7 +227,7 @@ def test_a_write_transaction_left_open_is_ended_by_the_fence(stage: Stage) -> No
     forgotten.close()
     assert stage.balance() == 50_000
     assert report.fence.writes_after == 0
-    assert Caution(f'ended session {pid} of "postgres" (forgotten): its write transaction stayed open') in said
+    assert Caution(f'terminated session {pid} of "postgres" (forgotten): its write transaction remained open') in said
 
 
 def test_a_second_run_is_refused_with_who_and_since_when(stage: Stage) -> None:
@@ -239,7 +239,7 @@ def test_a_second_run_is_refused_with_who_and_since_when(stage: Stage) -> None:
             rollback.run(prepared)
     message = str(raised.value)
     assert message.startswith(
-        f'cannot work on the database "{stage.live}": another run works on it ("lastgood rollback of a colleague", '
+        f'cannot work on the database "{stage.live}": another run holds its lock ("lastgood rollback of a colleague", '
         'as "postgres", through a local socket, since 20'
     )
     assert raised.value.exit_status == 3

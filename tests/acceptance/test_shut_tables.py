@@ -34,10 +34,10 @@ def test_the_plan_does_not_wait_for_a_migration_that_was_left_open(
         assert plan.refusals == ()
         (finding,) = [each for each in plan.findings if each.code == "shut_tables"]
         assert finding.text == (
-            f'process {pid} of "postgres" ("migrate") has locked "public"."contacts" against readers: the rows shown '
-            "for it are an estimate, and the run ends that session"
+            f'process {pid} of "postgres" ("migrate") has locked "public"."contacts" against readers: row counts are '
+            "estimates, and the run terminates that session"
         )
-        assert finding.hint == f"To end it yourself: SELECT pg_terminate_backend({pid})"
+        assert finding.hint == f"To end it yourself, run: SELECT pg_terminate_backend({pid})"
         (lost,) = plan.loss
         assert (lost.name, lost.written_since) == ("contacts", None)
 

@@ -84,7 +84,7 @@ def test_a_run_that_another_session_works_on_is_left_alone(scene: Scene) -> None
 
     rollback.resume(replace(request_of(scene), run=run), emit)
     assert [each.message.partition(" (")[0] for each in refusals] == [
-        f'cannot work on the database "{scene.live}": another run works on it'
+        f'cannot work on the database "{scene.live}": another run holds its lock'
     ]
     assert (scene.content(), scene.leftovers()) == (NEW, [])
 

@@ -22,7 +22,7 @@ from lastgood.load.rebuild import ProofFailed
 from lastgood.plan.plan import Request
 from lastgood.postgres.embedded import EmbeddedServer
 from lastgood.run.report import FinishReport, Report
-from lastgood.status import look
+from lastgood.status import read
 from tests.support import deferrable_objects, forked_cli
 
 MAJORS = (15, 16, 17, 18)
@@ -108,7 +108,7 @@ def test_what_is_finished_later_equals_what_is_restored_at_once(stage: Stage, ne
         )
         assert never.fetchall() == []
         assert live.execute("SELECT count(*) FROM pg_stats_ext WHERE inherited IS NULL").fetchone() == (0,)
-    assert look(stage.request.target).finishing == ()
+    assert read(stage.request.target).finishing == ()
 
 
 def lastgood(stage: Stage, *arguments: str, state: Path, faulty: str = "") -> subprocess.CompletedProcess[str]:
@@ -158,7 +158,7 @@ def test_interrupted_while_it_finishes_says_what_holds(stage: Stage, tmp_path: P
         stage, "rollback", "-y", "--reopen-when", "usable", state=tmp_path / "s", faulty="finish.before_task:interrupt"
     )
     assert stopped.returncode == 7
-    (left,) = look(stage.request.target).finishing
+    (left,) = read(stage.request.target).finishing
     assert "cannot finish the run after the switch: interrupted" in stopped.stderr
     assert f"lastgood resume {left.run}" in " ".join(stopped.stderr.split())
     assert left.left == len(WAITING) + len(stage.keys)
@@ -178,15 +178,15 @@ def stop_at(point: str, stage: Stage) -> None:
 def test_an_undo_takes_back_what_is_not_finished_and_an_undo_of_it_brings_it_back(stage: Stage) -> None:
     stop_at("finish.after_index", stage)
     target, state = stage.request.target, stage.request.state
-    (left,) = look(target).finishing
+    (left,) = read(target).finishing
     first = undo.undo(target, undo.plan(target, stage.live), state)
     assert stage.missing() == (set(), set())
-    assert look(target).finishing == ()
+    assert read(target).finishing == ()
     with pytest.raises(Refused) as raised:
         rollback.resume(replace(stage.request, run=left.run))
     assert str(raised.value) == f'cannot find run "{left.run}": the server has no database of it'
     undo.undo(target, undo.plan(target, stage.live, first.run), state)
-    assert look(target).finishing == (left,)
+    assert read(target).finishing == (left,)
     done = rollback.resume(replace(stage.request, run=left.run))
     assert isinstance(done, FinishReport)
     assert (done.finished.indexes, done.finished.foreign_keys) == (left.indexes_left, left.foreign_keys_left)
@@ -214,7 +214,7 @@ def test_an_undo_does_not_wait_for_the_one_who_finishes(stage: Stage) -> None:
 def test_pruning_needs_nothing_of_it(stage: Stage) -> None:
     stop_at("finish.before_task", stage)
     target = stage.request.target
-    (kept,) = look(target).kept
+    (kept,) = read(target).kept
     plan = prune.plan(
         target,
         stage.request.store,
@@ -249,13 +249,13 @@ def test_rows_without_a_match_are_found_before_the_switch(
         "1 difference from the restore point\n"
         "  foreign key c_p of public.c: 2 rows have no match in public.p, 7 for example"
     )
-    assert look(server.target(live)).kept == ()
+    assert read(server.target(live)).kept == ()
     allowed = rollback.run(rollback.plan(replace(request, allow_orphans=True)))
     assert [each.what for each in allowed.repaired] == ["foreign key c_p on public.c"]
     with server.target(live).connect() as connection:
         row = connection.execute("SELECT convalidated FROM pg_constraint WHERE conname = 'c_p'").fetchone()
     assert row == (False,)
-    assert look(server.target(live)).finishing == ()
+    assert read(server.target(live)).finishing == ()
 
 
 def test_a_resumed_build_knows_what_its_first_process_left_out(stage: Stage) -> None:
@@ -342,8 +342,8 @@ def test_a_restore_hands_over_what_is_usable_and_finishes_it(stage: Stage, new_d
     assert str(raised.value) == "interrupted: work is left to finish"
     assert raised.value.state == f'"{second}" is restored, proved and open; only what could wait is missing.'
     request = replace(stage.request, target=stage.server.target(second))
-    (left,) = look(request.target).finishing
-    assert raised.value.hint == f"Run: lastgood resume {left.run} with --db naming that database."
+    (left,) = read(request.target).finishing
+    assert raised.value.hint == f"Run: lastgood resume {left.run} --db URL, with the URL of that database."
     rollback.resume(request)
     with stage.connect(into) as one, stage.connect(second) as other:
         assert deferrable_objects.catalogue(one) == deferrable_objects.catalogue(other)
@@ -380,10 +380,10 @@ def test_an_owner_who_is_no_superuser_can_do_all_of_it(
 
         with fault.armed("finish.before_task", stop), pytest.raises(Stopped):
             rollback.run(rollback.plan(request))
-        (left,) = look(target).finishing
+        (left,) = read(target).finishing
         assert (left.indexes_left, left.foreign_keys_left) == (1, 1)
         rollback.resume(request)
-        assert look(target).finishing == ()
+        assert read(target).finishing == ()
         with target.connect() as connection:
             found = connection.execute(
                 "SELECT (SELECT count(*) FROM pg_indexes WHERE indexname = 'c_v'),"

@@ -46,12 +46,12 @@ def test_output_without_end_is_cut_while_it_comes(monkeypatch: pytest.MonkeyPatc
     ("program", "status", "problem"),
     [
         ("print('all stopped')", 0, ""),
-        ("import sys; sys.exit(3)", 3, "ended with status 3"),
-        ("import os; os.kill(os.getpid(), 9)", -9, "was ended by signal 9"),
+        ("import sys; sys.exit(3)", 3, "exited with status 3"),
+        ("import os; os.kill(os.getpid(), 9)", -9, "was terminated by signal 9"),
         (
             "import time; print('waiting', flush=True); time.sleep(60)",
             None,
-            "did not end within 0.5 s and was ended with all that it had started: waiting",
+            "exceeded its time limit of 0.5 s and was terminated with all its child processes: waiting",
         ),
     ],
 )
@@ -79,10 +79,10 @@ def test_problems_are_found_without_running_anything(tmp_path: Path, monkeypatch
         folder=tmp_path,
     )
     assert [(each.stops, each.text) for each in application.problems()] == [
-        (True, 'the program "./no-program" of the hook "stop" is not on this machine'),
-        (True, 'the program "surely-not-there" of the hook "start" is not on this machine'),
-        (False, 'there is a hook "maintenance_on" and no "maintenance_off": somebody must do that by hand'),
-        (True, 'the variable "HEALTH_TOKEN" for the header "X-Token" of the health check is not set'),
+        (True, 'cannot run hook "stop": program "./no-program" is not on this machine'),
+        (True, 'cannot run hook "start": program "surely-not-there" is not on this machine'),
+        (False, 'hook "maintenance_on" has no counterpart "maintenance_off": an operator must do that by hand'),
+        (True, 'cannot send header "X-Token" of the health check: variable "HEALTH_TOKEN" is not set'),
     ]
 
 
@@ -135,7 +135,7 @@ def answer(url: str, **options: object) -> tuple[int | None, str]:
 def test_an_answer_drop_by_drop_is_too_late(head: bytes, drop: bytes) -> None:
     with raw_server(head, *[drop] * 1000, pause=0.2) as url:
         began = time.monotonic()
-        assert answer(url) == (None, "it did not answer within 0.5 s")
+        assert answer(url) == (None, "no response within 0.5 s")
         assert time.monotonic() - began < 10
 
 
@@ -143,7 +143,7 @@ def test_an_interrupt_does_not_wait_for_an_answer() -> None:
     health = Health.model_validate({"url": "http://127.0.0.1", "time_limit": 60, "deadline": 60})
     with raw_server(b"HTTP/1.1 200 OK\r\n", *[b"X-More: of it\r\n"] * 1000, pause=0.2) as url:
         began = time.monotonic()
-        with pytest.raises(Interrupted, match="interrupted while the application was asked how it is"):
+        with pytest.raises(Interrupted, match="interrupted during the health check of the application"):
             ask(Application(health=health.model_copy(update={"url": url})), lambda: time.monotonic() > began + 0.5)
         assert time.monotonic() - began < 10
 
@@ -151,11 +151,11 @@ def test_an_interrupt_does_not_wait_for_an_answer() -> None:
 @pytest.mark.parametrize(
     ("pieces", "status", "problem"),
     [
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno",), 200, "its answer is not JSON"),
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[[1]",), 200, "its answer is not JSON"),
-        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",), 200, "in its answer the whole is no object"),
-        ((b"SSH-2.0-OpenSSH_9.6\r\n",), None, "it can't be asked: "),
-        ((b"",), None, "it can't be asked: Server disconnected without sending a response."),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nno",), 200, "response is not JSON"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 4\r\n\r\n[[1]",), 200, "response is not JSON"),
+        ((b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n[]",), 200, "the response is not an object"),
+        ((b"SSH-2.0-OpenSSH_9.6\r\n",), None, "request failed: "),
+        ((b"",), None, "request failed: Server disconnected without sending a response."),
     ],
 )
 def test_strange_answers(pieces: tuple[bytes, ...], status: int | None, problem: str) -> None:
@@ -168,7 +168,7 @@ def test_nobody_there() -> None:
     with socket.create_server(("127.0.0.1", 0)) as taken:
         port = taken.getsockname()[1]
     status, problem = answer(f"http://127.0.0.1:{port}/")
-    assert (status, problem) == (None, "it can't be asked: [Errno 111] Connection refused")
+    assert (status, problem) == (None, "request failed: [Errno 111] Connection refused")
 
 
 def test_a_token_may_hold_any_letter(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -181,7 +181,7 @@ def test_a_token_may_hold_any_letter(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_a_proxy_or_certificates_of_the_environment_that_cannot_be_used(
     monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
-    begins = "it can't be asked with the proxy or the certificates that the environment names: "
+    begins = "cannot connect with the proxy or certificates set in the environment: "
     monkeypatch.setenv("SSL_CERT_FILE", str(tmp_path / "gone.pem"))
     assert answer("https://127.0.0.1:1/") == (None, f"{begins}[Errno 2] No such file or directory")
     monkeypatch.delenv("SSL_CERT_FILE")
@@ -193,11 +193,11 @@ def test_a_proxy_or_certificates_of_the_environment_that_cannot_be_used(
 def test_a_page_of_html_is_shown_in_two_lines_at_most() -> None:
     page = "<!doctype html>\n<html>\n" + "  <p>login</p>\n" * 100
     result = HealthResult(
-        url="http://x/health", tries=3, seconds=2.0, status=200, body=page[:500], problem="its answer is not JSON"
+        url="http://x/health", tries=3, seconds=2.0, status=200, body=page[:500], problem="response is not JSON"
     )
     out = io.StringIO()
     shown.show(Screen(stdout=out, width=400), ApplicationReport(hooks=(), health=result, watch=None))
-    said = "http://x/health: its answer is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
+    said = "http://x/health: response is not JSON (3 tries, 2.0 s); last answer: <!doctype html> <html> <p>login</p> "
     assert said in out.getvalue()
     assert len(out.getvalue()) < 400
 

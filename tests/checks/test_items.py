@@ -83,10 +83,10 @@ def test_a_locked_table_does_not_keep_it_waiting(stage: Stage) -> None:
     assert found["status"] == "WARN"
     assert said(found, "WARN") == [
         (
-            f'process {pid} of "postgres" ("migration") has locked "public"."contacts" against readers: the rows shown '
-            "for it are an estimate, and the run ends that session",
+            f'process {pid} of "postgres" ("migration") has locked "public"."contacts" against readers: row counts are '
+            "estimates, and the run terminates that session",
             "measured",
-            f"To end it yourself: SELECT pg_terminate_backend({pid})",
+            f"To end it yourself, run: SELECT pg_terminate_backend({pid})",
         )
     ]
 
@@ -98,8 +98,8 @@ def test_no_restore_point(stage: Stage) -> None:
     assert (found["status"], found["can_override"]) == ("FAIL", False)
     ((text, known, hint),) = said(found, "FAIL")
     assert (text, known) == (
-        'cannot find a restore point in "elsewhere": there is none; found 1 in "backups" (no override helps: the '
-        "rollback would be bound to fail)",
+        'cannot find a restore point in "elsewhere": there is none; found 1 in "backups" (this cannot be overridden: '
+        "the rollback would fail)",
         "measured",
     )
     assert hint.startswith("The newest there is check_")
@@ -117,9 +117,9 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
     assert outcome.document["point"]["path"] == str(old)
     assert said(item(outcome, "restore_point"), "WARN") == [
         (
-            f'a newer one is not valid: {new.name}: cannot use "{new}": its SHA-256 differs from that in its manifest',
+            f'a newer restore point failed verification: {new.name}: cannot use "{new}": its SHA-256 differs from that in its manifest',
             "measured",
-            "What is wrong with it, and where: lastgood points verify",
+            "Show where it is damaged: lastgood points verify",
         )
     ]
     manifest_path(new).unlink()
@@ -128,8 +128,8 @@ def test_the_newest_restore_point_is_damaged_and_the_one_before_is_taken(stage: 
     new.write_bytes(content[: len(content) * 7 // 10])
     (first, *_) = said(stage.item("restore_point"), "WARN")
     assert first[0] == (
-        f'a newer one is not valid: {new.name}: cannot use "{new}": it ends without the line "-- PostgreSQL database '
-        'dump complete"'
+        f'a newer restore point failed verification: {new.name}: cannot use "{new}": it ends without the line "-- '
+        'PostgreSQL database dump complete"'
     )
 
 
@@ -143,7 +143,7 @@ def test_a_foreign_restore_point_is_looked_at_and_read_when_that_is_asked_for(st
     )
     outcome = stage.check("--thorough")
     assert said(item(outcome, "restore_point"), "PASS")[1] == (
-        "read from end to end: 100 rows in 1 table",
+        "read completely: 100 rows in 1 table",
         "measured",
         "",
     )
@@ -158,7 +158,11 @@ def test_an_old_restore_point(stage: Stage) -> None:
         each.unlink()
     found = stage.item("restore_point", str(old))
     assert said(found, "WARN") == [
-        ("it is 3 days old; [check] max_age is 24 hours", "looked up", "Make newer ones: lastgood backup")
+        (
+            "the restore point is 3 days old; [check] max_age is 24 hours",
+            "looked up",
+            "Make a newer one: lastgood backup",
+        )
     ]
 
 
@@ -187,7 +191,7 @@ def test_room_is_measured(stage: Stage) -> None:
     room, backup = item(outcome, "room"), item(outcome, "emergency_backup")
     ((text, known, hint),) = said(room, "FAIL")
     assert text.startswith("the server's disk has ") and text.endswith(" free; about 10 TB are needed")
-    assert (known, hint) == ("measured", "Make room: lastgood prune lists kept databases and old restore points.")
+    assert (known, hint) == ("measured", "Free disk space: lastgood prune lists kept databases and old restore points.")
     ((text, known, hint),) = said(backup, "FAIL")
     assert text.startswith('the store "backups" has ') and text.endswith(" free; the emergency backup may need 8.0 TB")
     why = ("--reason", "a new disk is being mounted")
@@ -199,7 +203,7 @@ def test_room_is_measured(stage: Stage) -> None:
 def test_room_is_attested_where_it_can_not_be_measured(stage: Stage) -> None:
     # An ordinary owner may not know where the server's data lies.
     unknown = said(stage.item("room", user=stage.owner), "WARN")
-    assert unknown[0][0].startswith("free disk space on the server can't be measured from here; about ")
+    assert unknown[0][0].startswith("cannot measure free disk space on the server from here; about ")
     assert unknown[0][1] == "not known"
     attested = said(stage.item("room", "--attest", "room=Ann", user=stage.owner), "PASS")
     assert "attested by Ann" in [known for _, known, _ in attested]
@@ -208,7 +212,7 @@ def test_room_is_attested_where_it_can_not_be_measured(stage: Stage) -> None:
     assert outcome.status == 3
     ((text, _, hint),) = said(item(outcome, "room"), "FAIL")
     assert text.startswith("the server's disk has 1.0 MB free by [check] free_space in lastgood.toml; about ")
-    assert hint == "Make room, and correct that number: lastgood prune lists kept databases."
+    assert hint == "Free disk space, then correct that number: lastgood prune lists kept databases."
     stage.settings('[check]\nfree_space = "1GB"\n')
     assert stage.item("room", user=stage.owner)["status"] == "PASS"
 
@@ -219,7 +223,7 @@ def test_no_pg_dump(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     assert outcome.status == 3
     ((text, known, _),) = said(item(outcome, "emergency_backup"), "FAIL")
     assert (text, known) == (
-        f"no emergency backup can be made: cannot find pg_dump {stage.server.major} or newer: it is not installed",
+        f"cannot make an emergency backup: cannot find pg_dump {stage.server.major} or newer: it is not installed",
         "tried",
     )
 
@@ -238,15 +242,15 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
             'ALTER TABLE "public"."contacts" NO FORCE ROW LEVEL SECURITY;',
         ),
         (
-            f'this role can\'t read all of "{stage.live}": public.ruled, public.secret',
+            f'this role cannot read all of "{stage.live}": public.ruled, public.secret',
             "looked up",
             f'Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO "{stage.owner}";',
         ),
     ]
     # Nor could their owner be given them again.
     owners = (
-        f'role "{stage.owner}" can\'t give things to their owners, who would be locked out of them: '
-        '2 of "postgres" (public.ruled)',
+        f'role "{stage.owner}" cannot transfer ownership of these objects; their owners would lose access: 2 of '
+        '"postgres" (public.ruled)',
         "looked up",
         f'As a superuser: GRANT "postgres" TO "{stage.owner}"; or connect as a superuser',
     )
@@ -254,9 +258,9 @@ def test_a_table_that_the_role_can_not_read(stage: Stage) -> None:
     fenced = stage.item("privileges", user=stage.owner)
     assert said(fenced, "FAIL") == [
         (
-            "this role can't keep writers out of public.ruled, public.secret: it may not write to it",
+            "this role cannot lock public.ruled, public.secret against writers: it lacks write privileges",
             "looked up",
-            "Connect as the tables' owner or a superuser, or leave writers alone until then: --fence at-swap",
+            "Connect as the tables' owner or a superuser, or fence only during the switch: --fence at-swap",
         ),
         owners,
     ]
@@ -271,8 +275,8 @@ def test_a_role_that_may_not_create_databases(stage: Stage) -> None:
     assert (found["status"], found["can_override"]) == ("FAIL", False)
     assert said(found, "FAIL") == [
         (
-            f'role "{stage.owner}" may neither create nor rename a database (no override helps: the rollback would be '
-            "bound to fail)",
+            f'role "{stage.owner}" may neither create nor rename a database (this cannot be overridden: the rollback '
+            "would fail)",
             "tried",
             f'As a superuser: ALTER ROLE "{stage.owner}" CREATEDB',
         )
@@ -355,8 +359,8 @@ def test_a_logical_slot_and_the_override_that_leaves_it_with_the_old_database(st
         refused = stage.lastgood("rollback", "--yes", *url)
         assert refused.status == 3
         assert refused.err.endswith(
-            "next:  When its consumer is stopped: SELECT pg_drop_replication_slot('check_slot'). Or go on in spite of "
-            "it: --override holders --reason TEXT\n"
+            "next:  When its consumer is stopped, run: SELECT pg_drop_replication_slot('check_slot'). Or go on in "
+            "spite of it: --override holders --reason TEXT\n"
         )
         done = stage.lastgood("rollback", "--yes", "--json", *url, "--override", "holders", "--reason", "re-snapshot")
         assert done.status == 0, done.err
@@ -377,10 +381,9 @@ def test_a_session_that_can_not_be_ended(stage: Stage) -> None:
     assert outcome.status == 3
     assert said(item(outcome, "sessions"), "FAIL") == [
         (
-            f'sessions in "{stage.live}" that this role may not end stand in the way of the switch: '
-            f"postgres (pid {pid})",
+            f'sessions in "{stage.live}" that this role may not terminate would block the switch: postgres (pid {pid})',
             "looked up",
-            "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or end them first.",
+            "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or terminate them first.",
         )
     ]
 
@@ -391,7 +394,7 @@ def test_a_hook_whose_program_is_missing(stage: Stage) -> None:
     stage.settings('[hooks]\nstop = ["./stop.sh"]\nstart = ["no-such-program", "now"]\n')
     outcome = stage.check()
     assert outcome.status == 3
-    hint = "Correct [hooks] in lastgood.toml, or run this where the program is."
+    hint = "Correct [hooks] in lastgood.toml, or run this command where the program is installed."
     assert said(item(outcome, "application"), "FAIL") == [
         ('the program "./stop.sh" of the hook "stop" is not on this machine', "looked up", hint),
         ('the program "no-such-program" of the hook "start" is not on this machine', "looked up", hint),
@@ -412,17 +415,12 @@ def test_a_health_check_that_does_not_answer_is_told_and_stops_nobody(stage: Sta
         stage.settings(f'[health]\nurl = "{url}"\n')
         outcome = stage.check()
     assert outcome.status == 0
-    hint = (
-        "If that is more than what the rollback is to cure, correct [health] in lastgood.toml: after the switch it is "
-        "the judge."
-    )
+    hint = "If the rollback will not cure this, correct [health] in lastgood.toml: the check decides after the switch."
     assert said(item(outcome, "application"), "WARN") == [
-        (f'the health check "{url}" is not well: it did not answer within 2 s', "tried", hint)
+        (f'health check "{url}" failed: it did not answer within 2 s', "tried", hint)
     ]
     dead = said(stage.item("application"), "WARN")
-    assert dead == [
-        (f'the health check "{url}" is not well: it can\'t be asked: [Errno 111] Connection refused', "tried", hint)
-    ]
+    assert dead == [(f'health check "{url}" failed: request failed: [Errno 111] Connection refused', "tried", hint)]
 
 
 def test_the_console_of_a_pooler_is_asked(stage: Stage, new_pooler: Callable[..., PgBouncer]) -> None:
@@ -433,7 +431,7 @@ def test_the_console_of_a_pooler_is_asked(stage: Stage, new_pooler: Callable[...
     finally:
         pooler.close()
     assert (
-        f'PgBouncer at {pooler.folder}:6432 answers: "{stage.live}" of it leads to the live database',
+        f'PgBouncer at {pooler.folder}:6432 answers: its "{stage.live}" leads to the live database',
         "tried",
         "",
     ) in said(well, "PASS")
@@ -450,7 +448,7 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
         (
             f'"{stage.live}" was never restored on this machine',
             "not known",
-            "Rehearse it: lastgood drill. Or answer for it: --attest rehearsal=NAME",
+            "Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
         )
     ]
     url = ("--db", stage.server.url(stage.live))
@@ -476,9 +474,9 @@ def test_a_rehearsal_is_remembered(stage: Stage) -> None:
         (("--override", "room", "--reason", " "), "cannot override: a --reason is empty"),
         (("--override", "room"), "cannot override: 1 --override and 0 --reason do not belong together"),
         (("--reason", "why not"), "cannot override: 0 --override and 1 --reason do not belong together"),
-        (("--override", "luck", "--reason", "x"), 'cannot override "luck": the checklist has no such item'),
+        (("--override", "luck", "--reason", "x"), 'cannot override "luck": no such checklist item'),
         (("--attest", "Ann"), 'cannot read --attest "Ann": it is not ITEM=NAME'),
-        (("--attest", "weather=Ann"), 'cannot take a word for "weather": the checklist has no such item'),
+        (("--attest", "weather=Ann"), 'cannot attest "weather": no such checklist item'),
     ],
 )
 def test_answers_that_make_no_sense(stage: Stage, arguments: tuple[str, ...], message: str) -> None:
@@ -519,7 +517,7 @@ def test_a_damaged_live_database_goes_back_without_an_emergency_backup(
     ) in refused.err
     assert (
         f'state: "{hurt}" was not touched and is open.\n'
-        "next:  The replaced database itself is kept, as it is. Or go on in spite of it: --override emergency_backup "
+        "next:  The replaced database itself is kept unchanged. Or go on in spite of it: --override emergency_backup "
         "--reason TEXT\n"
     ) in refused.err
     why = ("--override", "emergency_backup", "--reason", "pages are damaged")

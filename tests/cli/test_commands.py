@@ -332,9 +332,9 @@ def test_a_live_database_that_is_gone_is_said_before_anything_is_read(
         outcome = lastgood(*arguments, "--quiet")
         assert (outcome.status, outcome.err.partition("error: ")[2]) == (
             3,
-            'cannot find the database "nowhere": the server has none of that name\n'
+            'cannot find the database "nowhere": the server has no database of that name\n'
             "state: Nothing was changed.\n"
-            "next:  Run psql --list to see the names; upper and lower case matter.\n",
+            "next:  Run psql --list to see the names; they are case-sensitive.\n",
         )
 
 
@@ -412,9 +412,9 @@ def test_a_run_whose_live_database_was_exchanged_meanwhile_is_not_resumed(
     ] == [
         (
             "holders",
-            f'run {run} is unfinished, its database "{database}_shadow_{run[-8:]}" exists; once this rollback has '
-            "switched, it can no longer be resumed",
-            f"Continue it with lastgood resume {run}; lastgood abort {run} removes what it left.",
+            f'run {run} is unfinished, its database "{database}_shadow_{run[-8:]}" exists; it cannot be resumed after '
+            "the switch of this rollback",
+            f"Continue it: lastgood resume {run}. Or discard it: lastgood abort {run} removes its remains.",
         )
     ]
     rolled_back = lastgood("rollback", "--yes")

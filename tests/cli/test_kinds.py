@@ -153,7 +153,7 @@ def test_a_full_disk_is_told(database: str, child_environment: dict[str, str]) -
     said = done.stderr.decode()
     assert f'error: cannot keep standard input in "{folder.absolute()}/.lastgood-' in said.replace("\n", " ")
     assert "file too large after" in " ".join(said.split())
-    assert "Make room there, or name a folder that has more in TMPDIR." in " ".join(said.split())
+    assert "Free disk space there, or set TMPDIR to a folder with more space." in " ".join(said.split())
     assert list(folder.iterdir()) == []
 
 

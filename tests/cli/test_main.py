@@ -115,7 +115,7 @@ def test_an_error_of_libpq_that_nobody_caught_is_no_defect(lastgood: Lastgood, m
     assert outcome.err == (
         "error: cannot go on: server closed; the connection\n"
         "state: Run `lastgood status` to see in what state the live database is.\n"
-        "next:  The connection to the server broke. See whether the server runs and can be reached.\n"
+        "next:  The connection to the server broke. Check that the server is running and reachable.\n"
     )
 
 

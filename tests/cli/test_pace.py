@@ -56,5 +56,5 @@ def test_what_is_no_size_is_said_before_anything_is_looked_at(lastgood: Lastgood
     assert outcome.err == (
         "error: cannot use --throttle: it must be a size like 500MB or 2GB a second, 64 kB or more\n"
         "state: Nothing was looked at or changed.\n"
-        "next:  `lastgood --help` shows the options.\n"
+        "next:  List the options: lastgood --help\n"
     )

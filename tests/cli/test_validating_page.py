@@ -30,7 +30,7 @@ def test_the_table_has_every_kind_of_rule() -> None:
         ),
         (
             ("--time-limit", "soon"),
-            'error: cannot use --time-limit "soon": write a length of time like 30s, 5min or 24h\n',
+            'error: cannot use --time-limit "soon": write a duration like 30s, 5min or 24h\n',
             "Run it again with such a length, or without --time-limit.",
         ),
     ],

@@ -73,7 +73,7 @@ def test_a_file_can_be_named(tmp_path: Path) -> None:
     assert resolve({}, {"LASTGOOD_CONFIG": str(named)}, tmp_path).db == "host=named"
     assert refused({"config": tmp_path / "none.toml"}, {}, tmp_path) == (
         f'cannot read "{tmp_path}/none.toml": no such file',
-        "`lastgood init` writes a configuration file.",
+        "Write a configuration file: lastgood init",
         NOTHING,
     )
 
@@ -84,8 +84,9 @@ def test_a_link_that_leads_nowhere_is_not_taken_for_no_file(tmp_path: Path) -> N
     (tmp_path / "lastgood.toml").symlink_to("/srv/config/lastgood.toml")
     for folder in (tmp_path, deep):
         assert refused({}, {}, folder) == (
-            f'cannot read "{tmp_path}/lastgood.toml": it is a link to "/srv/config/lastgood.toml", which is not there',
-            "Mend the link, or remove it to go on without a configuration file.",
+            f'cannot read "{tmp_path}/lastgood.toml": it is a link to "/srv/config/lastgood.toml", which does not '
+            "exist",
+            "Correct the link, or remove it to continue without a configuration file.",
             NOTHING,
         )
 
@@ -134,7 +135,7 @@ def test_how_hard_a_load_may_press(tmp_path: Path) -> None:
     assert resolve({"jobs": "16"}, {}, tmp_path).jobs == 16
     assert refused({"jobs": "many"}, {}, tmp_path) == (
         "cannot use --jobs: it must be a whole number, 1 or more",
-        "`lastgood --help` shows the options.",
+        "List the options: lastgood --help",
         NOTHING,
     )
 
@@ -143,7 +144,7 @@ def test_a_password_in_the_file_is_refused_and_not_shown(tmp_path: Path) -> None
     file = written(tmp_path, 'db = "postgresql://app:geheim@db.example.org/crm"\n')
     message, hint, _ = refused({}, {}, tmp_path)
     assert message == f'cannot use "{file}": its "db" contains a password'
-    assert hint == "Take the password out of the file and put it into ~/.pgpass or the variable PGPASSWORD."
+    assert hint == "Remove the password from the file and put it in ~/.pgpass or the variable PGPASSWORD."
 
 
 @pytest.mark.parametrize("password", ["p@ss", "p/ss", "50%", "a?b", "x@y/z:%"])
@@ -153,15 +154,15 @@ def test_a_password_that_needs_encoding_is_explained_and_not_shown(tmp_path: Pat
         "cannot read the database URL from DATABASE_URL: its password has characters with a meaning in URLs"
     )
     assert hint == (
-        "Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or take the password out of the URL and put it "
-        "into ~/.pgpass or the variable PGPASSWORD."
+        "Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or remove the password from the URL and put it in "
+        "~/.pgpass or the variable PGPASSWORD."
     )
     assert state == NOTHING
 
 
 def test_what_libpq_does_not_understand_is_refused_without_its_message(tmp_path: Path) -> None:
     message, _, _ = refused({"db": "host=x password=ge heim"}, {}, tmp_path)
-    assert message == "cannot read the database from --db: libpq does not understand it"
+    assert message == "cannot read the database from --db: libpq cannot parse it"
     message, hint, _ = refused({"db": "nonsense"}, {}, tmp_path)
     assert message == 'cannot read the database from --db: missing "=" after "nonsense" in connection info string'
     assert hint == 'Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".'
@@ -225,7 +226,7 @@ def test_without_a_file_the_tables_have_their_defaults(tmp_path: Path) -> None:
     assert (tables.health, tables.watch) == (None, None)
 
 
-REFERENCE = "docs/reference/configuration.md says what it may be."
+REFERENCE = "See the allowed values in docs/reference/configuration.md."
 
 
 @pytest.mark.parametrize(
@@ -236,7 +237,7 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         (
             "[validate]\nrules = [{ name = 'a', query = 'b' }, { name = 'c' }]",
             'cannot use "{file}": "validate.rules[2].query" is missing',
-            "docs/reference/configuration.md lists the keys of each table.",
+            "See the keys of each table in docs/reference/configuration.md.",
         ),
         (
             "[validate]\nrules = [{ name = 'a', query = 'b', wieght = 2 }]",
@@ -256,7 +257,7 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         ),
         (
             "[hooks]\ntime_limit = 'soon'",
-            'cannot use "hooks.time_limit" in "{file}": write a length of time like 30s, 5min or 24h',
+            'cannot use "hooks.time_limit" in "{file}": write a duration like 30s, 5min or 24h',
             REFERENCE,
         ),
         (
@@ -266,7 +267,8 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         ),
         (
             "[pgbouncer]\nadmin = ['host=a', 'host=a,b port=6432']",
-            'cannot use "pgbouncer.admin" in "{file}": it names several hosts: give each its own, in a list',
+            'cannot use "pgbouncer.admin" in "{file}": it names several hosts: write one entry for each host, in a '
+            "list",
             REFERENCE,
         ),
         (
@@ -276,7 +278,7 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         ),
         (
             "[pgbouncer]\nadmin = 'host=x password=geheim'",
-            'cannot use "pgbouncer.admin" in "{file}": it contains a password: put it into ~/.pgpass or the variable '
+            'cannot use "pgbouncer.admin" in "{file}": it contains a password: put it in ~/.pgpass or the variable '
             "PGPASSWORD",
             REFERENCE,
         ),
@@ -303,12 +305,13 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         ),
         (
             "[check]\nattested = ['told', 'told']",
-            'cannot use "check.attested" in "{file}": it has "told" twice',
+            'cannot use "check.attested" in "{file}": it contains "told" twice',
             REFERENCE,
         ),
         (
             "[check]\nattested = ['rehearsal']",
-            'cannot use "check.attested" in "{file}": "rehearsal" is what the checklist measures: call it otherwise',
+            'cannot use "check.attested" in "{file}": "rehearsal" is an item that lastgood measures: choose another '
+            "name",
             REFERENCE,
         ),
         *(
@@ -321,8 +324,8 @@ REFERENCE = "docs/reference/configuration.md says what it may be."
         ),
         (
             "[health]\nurl = 'https://ann:geheim@app.example.org/health'",
-            'cannot use "health.url" in "{file}": it contains a user or a password: send them by headers, from a '
-            "variable",
+            'cannot use "health.url" in "{file}": it contains a user or a password: send credentials in headers, from '
+            "a variable",
             REFERENCE,
         ),
         (
@@ -344,7 +347,7 @@ def test_what_windows_writes(tmp_path: Path) -> None:
     file.write_bytes('store = "d"\n'.encode("utf-16"))
     assert refused({}, {}, tmp_path) == (
         f'cannot read "{file}": it is not in UTF-8',
-        "Save it in that encoding. (What PowerShell writes with > is UTF-16.)",
+        "Save it in UTF-8. (PowerShell's > writes UTF-16.)",
         NOTHING,
     )
 
@@ -357,15 +360,15 @@ def test_everything_that_is_wrong_is_said_at_once(tmp_path: Path) -> None:
         "[[validate.rules]]\nname = 'a'\nseverity = 'grave'\nexpect = [1]\n",
     )
     assert refused({}, {}, tmp_path) == (
-        f'cannot use "{file}": 9 things in it are wrong',
-        "Mend each of them:\n"
+        f'cannot use "{file}": it has 9 errors',
+        "Fix each of them:\n"
         '"stor": unknown key (Did you mean "store"?)\n'
-        '"db": it contains a password (Take the password out of the file and put it into ~/.pgpass or the variable '
+        '"db": it contains a password (Remove the password from the file and put it in ~/.pgpass or the variable '
         "PGPASSWORD.)\n"
         '"hooks.stop": it must not be empty\n'
         '"hooks.statr": unknown key (Did you mean "hooks.start"?)\n'
         '"watch.every": it must be more than 0\n'
-        '"validate.rules[1].query": it is missing (docs/reference/configuration.md lists the keys of each table.)\n'
+        '"validate.rules[1].query": it is missing (See the keys of each table in docs/reference/configuration.md.)\n'
         '"validate.rules[1].expect": it must be a number, a text, or true or false\n'
         '"validate.rules[1].severity": it must be "blocker" or "warning"\n'
         '"fence": it must be "now" or "at-swap"',

@@ -219,4 +219,4 @@ def test_killed_while_a_hook_stops_the_application(scene: Scene, hooked: Callabl
     aborted = scene.run("abort", "--yes")
     assert (aborted.returncode, scene.content()) == (0, OLD), aborted.stderr
     assert log.read_text().splitlines() == ["stop begins", "stop ends", "start"]
-    assert "note    another hook of this application is still at work: waiting for its end\n" in aborted.stderr
+    assert "note    waiting for another hook of this application to end\n" in aborted.stderr

@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 
-from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, Watched, let_go, standing_by
+from lastgood.deadman.pgbouncer import QUIET_SECONDS, Order, Watched, resume_paused, standing_by
 from lastgood.journal import Journal
 from lastgood.postgres.pgbouncer import Console
 from lastgood.postgres.server import Target
@@ -80,7 +80,7 @@ def test_a_pause_that_comes_late_is_taken_back_too(pooler: PgBouncer, tmp_path: 
     thread = threading.Thread(target=again)
     thread.start()
     with Console(target) as console:
-        assert let_go((Watched(target, ("app",), {}),), {0: console}) == {"app"}
+        assert resume_paused((Watched(target, ("app",), {}),), {0: console}) == {"app"}
     thread.join()
     assert pooler.paused() == set()
 
@@ -118,7 +118,7 @@ def test_signals_do_not_end_it(pooler: PgBouncer, tmp_path: Path) -> None:
 def test_without_a_way_to_the_console_there_is_none(tmp_path: Path) -> None:
     nowhere = Watched(Target({"host": "/nowhere", "port": "1"}), ("app",), {})
     with (
-        pytest.raises(NotReady, match=r"^it can't reach PgBouncer: No such file or directory$"),
+        pytest.raises(NotReady, match=r"^it cannot reach PgBouncer: No such file or directory$"),
         standing_by(Order((nowhere,), 60.0, tmp_path / "no journal")),
     ):
         raise AssertionError("unreachable")

@@ -178,8 +178,8 @@ def test_a_hook_that_hangs_is_ended_with_all_that_it_started(
     failed = lastgood("rollback", "--yes", "--json")
     assert failed.status == 5
     assert failed.document["error"]["message"] == (
-        'cannot stop the application: the hook "stop" did not end within 1 s and was ended with all that it had '
-        "started: waiting for the workers"
+        'cannot stop the application: the hook "stop" exceeded its time limit of 1 s and was terminated with all its '
+        "child processes: waiting for the workers"
     )
     pid = int(Path("pid").read_text())
     until(lambda: not psutil.pid_exists(pid) or psutil.Process(pid).status() == "zombie", "the hook's child is gone")
@@ -237,9 +237,9 @@ def test_a_hook_that_is_not_there_is_seen_in_the_plan(lastgood: Lastgood, databa
         f'error: cannot roll back "{database}": the program "./bin/stop-workers" of the hook "stop" is not on this '
         "machine\n"
         f'state: "{database}" was not touched and is open.\n'
-        "next:  Correct [hooks] in lastgood.toml, or run this where the program is.\n"
+        "next:  Correct [hooks] in lastgood.toml, or run this command where the program is installed.\n"
     )
-    assert 'there is a hook "stop" and no "start": somebody must do that by hand' in refused.out
+    assert 'hook "stop" has no counterpart "start": an operator must do that by hand' in refused.out
 
 
 def test_an_application_that_does_not_start_again_is_told_loudly(
@@ -253,7 +253,7 @@ def test_an_application_that_does_not_start_again_is_told_loudly(
         'error: cannot start the application again: the hook "start" ended with status 1: out of memory; the run had '
         'failed: cannot stop the application: the hook "stop" ended with status 1: no\n'
         f'state: "{database}" was not touched and is open. The application is stopped.\n'
-        "next:  Start it by hand, or mend the hook and run: lastgood maintenance off\n"
+        "next:  Start it by hand, or fix the hook and run: lastgood maintenance off\n"
     )
     assert contacts(server, database) == 1
     assert "The application is stopped: " in lastgood("status").out
@@ -369,7 +369,7 @@ def test_an_application_that_was_stopped_by_hand_is_not_stopped_again(
     assert lastgood("maintenance", "on").status == 0
     done = lastgood("rollback", "--yes")
     assert done.status == 0
-    assert "note    the application is stopped already, by lastgood maintenance\n" in done.err
+    assert "note    the application was already stopped by lastgood maintenance\n" in done.err
     assert site.called() == ["maintenance_on", "stop", "start", "maintenance_off"]
 
 

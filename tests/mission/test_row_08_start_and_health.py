@@ -149,12 +149,12 @@ def test_an_application_that_needs_a_moment_is_asked_again(
     [
         (('url = "{url}/moved"',), "it answered 302 (a redirect to /health), not 200"),
         (('url = "{url}/health"', "status = 204"), "it answered 200, not 204"),
-        (('url = "{url}/health"', 'json = { status = "OK" }'), 'in its answer "status" is "ok", not "OK"'),
-        (('url = "{url}/health"', "json = { contacts = true }"), 'in its answer "contacts" is 3, not true'),
-        (('url = "{url}/health"', "json = { version = 1 }"), 'its answer has no "version"'),
+        (('url = "{url}/health"', 'json = { status = "OK" }'), '"status" in the response is "ok", expected "OK"'),
+        (('url = "{url}/health"', "json = { contacts = true }"), '"contacts" in the response is 3, expected true'),
+        (('url = "{url}/health"', "json = { version = 1 }"), 'response has no "version"'),
         (
             ('url = "{url}/health"', "json = { checks = { database = true, queue = [1, 3] } }"),
-            'in its answer "checks.queue[1]" is 2, not 3',
+            '"checks.queue[1]" in the response is 2, expected 3',
         ),
     ],
 )
@@ -175,7 +175,7 @@ def test_headers_come_from_the_environment_and_go_nowhere_else(
     site.configure(*site.health(), 'headers = { Authorization = "HEALTH_TOKEN" }', hooks=False)
     refused = lastgood("rollback", "--yes")
     assert refused.status == 3
-    assert 'the variable "HEALTH_TOKEN" for the header "Authorization" of the health check is not set' in refused.err
+    assert 'cannot send header "Authorization" of the health check: variable "HEALTH_TOKEN" is not set' in refused.err
     monkeypatch.setenv("HEALTH_TOKEN", "Bearer s3cret-token")
     failed = lastgood("rollback", "--yes", "--json")
     assert failed.status == 7
@@ -241,7 +241,7 @@ def test_an_application_that_does_not_start_counts_as_not_well(
         f'"{database}" is what it was before the run, and open. The application is not running: the hook "start" '
         "ended with status 1: port 8000 is taken."
     )
-    assert error["hint"].startswith("Start it by hand, or mend the hook and run: lastgood maintenance off. What was")
+    assert error["hint"].startswith("Start it by hand, or fix the hook and run: lastgood maintenance off. What was")
     site.configure()
     assert lastgood("maintenance", "off").status == 0
     assert not site.is_stopped()

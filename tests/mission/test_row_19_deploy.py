@@ -192,7 +192,7 @@ def test_sigterm_ends_the_migration_and_takes_it_back(site: Site, at_work: Calla
         second = site.lastgood("deploy", "--json", "--", "true")
         assert second.status == 3
         assert (
-            f'cannot work on the database "{site.name}": another run works on it ('
+            f'cannot work on the database "{site.name}": another run holds its lock ('
             in second.document["error"]["message"]
         )
         process.send_signal(signal.SIGTERM)

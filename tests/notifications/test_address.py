@@ -25,12 +25,12 @@ def test_a_variable_holds_it_and_nothing_shows_it() -> None:
     assert address.url == URL
     assert "T0KEN" not in repr(address)
     assert refused(target, {"TEAM_URL": " "}) == (
-        'the variable "TEAM_URL" is not set',
-        "Set TEAM_URL to the address, as https://appriseit.com/services/ writes it.",
+        'variable "TEAM_URL" is not set',
+        "Set TEAM_URL to the address; https://appriseit.com/services/ shows the forms.",
     )
     assert refused(target, {"TEAM_URL": f"{URL} {URL}"}) == (
-        "its address is more than one line, or has spaces in it",
-        "One address a target; write a space in it as %20.",
+        "the address has more than one line, or contains spaces",
+        "Give one address per target; write a space in it as %20.",
     )
 
 
@@ -38,23 +38,23 @@ def test_a_file_holds_it_that_nobody_else_may_read(tmp_path: Path) -> None:
     file = tmp_path / "team.url"
     target = Recipient(name="team", url_file=file)
     mend = "Put the address there, in one line that only you may read (chmod 600)."
-    assert refused(target) == (f'"{file}" can\'t be read: no such file or directory', mend)
+    assert refused(target) == (f'cannot read "{file}": no such file or directory', mend)
     file.write_text(f"# the channel of the team\n\n{URL}\n")
     file.chmod(0o640)
-    assert refused(target) == (f'others may read "{file}", and addresses hold tokens', f"Run: chmod 600 {file}")
+    assert refused(target) == (f'other users may read "{file}", and addresses hold tokens', f"Run: chmod 600 {file}")
     file.chmod(0o600)
     assert address_of(target).url == URL
     file.write_text("# nothing yet\n")
     assert refused(target) == (f'"{file}" is empty', "Put the address there, in one line.")
     file.write_text(f"{URL}\n{URL}\n")
-    assert refused(target)[0] == "its address is more than one line, or has spaces in it"
+    assert refused(target)[0] == "the address has more than one line, or contains spaces"
 
 
 def test_a_pipe_or_a_folder_does_not_hold_us_up(tmp_path: Path) -> None:
     pipe = tmp_path / "pipe"
     os.mkfifo(pipe, 0o600)
     for path in (pipe, tmp_path):
-        assert refused(Recipient(name="team", url_file=path))[0] == f'"{path}" is no file'
+        assert refused(Recipient(name="team", url_file=path))[0] == f'"{path}" is not a file'
 
 
 @pytest.mark.skipif(os.getuid() != 0, reason="only root can give files away")
@@ -64,6 +64,6 @@ def test_a_file_of_somebody_else_is_not_trusted(tmp_path: Path) -> None:
     file.chmod(0o600)
     os.chown(file, 65534, 65534)
     assert refused(Recipient(name="team", url_file=file)) == (
-        f'"{file}" belongs to somebody else',
-        f"Run: sudo chown $(id -un) {file}, after a look at it.",
+        f'"{file}" belongs to another user',
+        f"Check its content, then run: sudo chown $(id -un) {file}",
     )

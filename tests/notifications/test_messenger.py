@@ -71,7 +71,7 @@ def test_each_target_is_told_what_concerns_it_and_none_waits_for_another(web: We
         ],
         3.0,
     )
-    assert messenger.problems() == {"unknown": "Apprise knows no service of that kind of address"}
+    assert messenger.problems() == {"unknown": "Apprise does not support this kind of address"}
     began = time.monotonic()
     messenger.send(message("crm: rollback started", "start"))
     messenger.send(message())
@@ -81,7 +81,7 @@ def test_each_target_is_told_what_concerns_it_and_none_waits_for_another(web: We
     assert time.monotonic() - began < 3.0 + 3.0
     assert told == [None]
     problems = {(each.target, each.title): each.problem for each in deliveries}
-    late = "it did not take the message within 3 s"
+    late = "the message was not accepted within 3 s"
     start, done = "crm: rollback started", "crm: rolled back"
     assert problems == {
         ("hanging", start): late,
@@ -94,7 +94,7 @@ def test_each_target_is_told_what_concerns_it_and_none_waits_for_another(web: We
         ("html", done): "",
         ("broken", done): "Failed to send JSON POST notification: Internal server error., error=500",
         ("refusing", done): "A Connection error occurred sending JSON notification to 127.0.0.1",
-        ("unknown", done): "Apprise knows no service of that kind of address",
+        ("unknown", done): "Apprise does not support this kind of address",
     }
     posted = [(path.partition("?")[0], json.loads(body)) for path, body in web.posted]
     assert {path for path, _ in posted} == {"/good", "/markdown", "/html", "/broken/T0KEN-1234"}
@@ -131,7 +131,7 @@ def test_a_name_server_that_never_answers_and_a_proxy(
     began = time.monotonic()
     messenger.send(message())
     assert {each.target: each.problem for each in messenger.over()} == {
-        "dns": "it did not take the message within 2 s",
+        "dns": "the message was not accepted within 2 s",
         "proxied": "",
     }
     assert time.monotonic() - began < 2.0 + 3.0
@@ -182,7 +182,7 @@ def _command_lines() -> Iterator[Path]:
     ("program", "problem"),
     [
         ("raise SystemExit('broken')", "the program that sends messages has ended"),
-        (None, "the program that sends messages can't be started: No such file or directory"),
+        (None, "cannot start the program that sends messages: No such file or directory"),
     ],
 )
 def test_a_program_that_does_not_work_is_told_of(
@@ -203,7 +203,7 @@ def test_without_targets_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> 
     def started(*arguments: object, **more: object) -> None:
         raise AssertionError("started")
 
-    monkeypatch.setattr("lastgood.notifications.messenger.beside", started)
+    monkeypatch.setattr("lastgood.notifications.messenger.companion", started)
     messenger = Messenger([address("pager", "json://127.0.0.1/", on=("failure",))], 5.0)
     messenger.send(message())
     messenger.will(message())
@@ -214,15 +214,15 @@ def test_without_targets_nothing_is_started(monkeypatch: pytest.MonkeyPatch) -> 
 def test_ctrl_c_ends_the_wait(hanging: str, monkeypatch: pytest.MonkeyPatch) -> None:
     messenger = Messenger([address("hanging", hanging)], 60.0)
     messenger.send(message())
-    heard = Companion.hear
+    heard = Companion.read
 
     def interrupted(self: Companion, seconds: float) -> str | None:
-        monkeypatch.setattr(Companion, "hear", heard)
+        monkeypatch.setattr(Companion, "read", heard)
         os.kill(self.pid, signal.SIGKILL)  # it would go on trying
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Companion, "hear", interrupted)
+    monkeypatch.setattr(Companion, "read", interrupted)
     began = time.monotonic()
-    late = "it had not taken the message when Ctrl+C ended the wait"
+    late = "the message was not yet accepted when Ctrl+C ended the wait"
     assert [(each.target, each.problem) for each in messenger.over()] == [("hanging", late)]
     assert time.monotonic() - began < 10.0

@@ -100,7 +100,7 @@ def test_what_goes_wrong_in_telling_harms_nothing(sent: Sent, tmp_path: Path) ->
     said: list[Event] = []
     found.over(said.append, tmp_path)
     missing = (
-        'the variable "GONE_URL" is not set. Set GONE_URL to the address, as https://appriseit.com/services/ writes it'
+        'variable "GONE_URL" is not set. Set GONE_URL to the address; https://appriseit.com/services/ shows the forms'
     )
     assert said == [
         Caution('"everybody" was not told "what happened": a defect in lastgood (ZeroDivisionError)'),

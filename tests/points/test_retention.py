@@ -157,21 +157,21 @@ def test_days_are_those_of_the_time_zone() -> None:
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("keep = {}", '"retention.keep" in "{file}": it keeps nothing: say how many, as in {{ last = 3, daily = 7 }}'),
+        ("keep = {}", '"retention.keep" in "{file}": it keeps nothing: give numbers, as in {{ last = 3, daily = 7 }}'),
         ("keep = { last = -1 }", '"retention.keep.last" in "{file}": it must be 0 or more'),
         ("keep = { last = 1.5 }", '"retention.keep.last" in "{file}": it must be a whole number'),
         (
             'kept = { within = "soon" }',
-            '"retention.kept.within" in "{file}": write a length of time like 30s, 5min or 24h',
+            '"retention.kept.within" in "{file}": write a duration like 30s, 5min or 24h',
         ),
         ('kept = { within = "0s" }', '"retention.kept.within" in "{file}": it must be more than 0'),
         (
             'timezone = "Mars/Olympus"',
-            '"retention.timezone" in "{file}": no time zone is called so: write it like "Europe/Berlin", or "UTC"',
+            '"retention.timezone" in "{file}": unknown time zone: write it like "Europe/Berlin", or "UTC"',
         ),
         (
             'timezone = "../etc"',
-            '"retention.timezone" in "{file}": no time zone is called so: write it like "Europe/Berlin", or "UTC"',
+            '"retention.timezone" in "{file}": unknown time zone: write it like "Europe/Berlin", or "UTC"',
         ),
     ],
 )

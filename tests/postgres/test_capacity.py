@@ -34,38 +34,38 @@ def shared(given: Figures, found: Machine, jobs: int | None = None) -> Capacity:
     [
         (figures(), Machine(True, 2, 8 * GB), None, 2, "2 workers: the machine has 2 processors"),
         (figures(), Machine(True, 1, 8 * GB), None, 1, "1 worker: the machine has 1 processor"),
-        (figures(), Machine(True, 2, 8 * GB), 6, 6, "6 workers: as asked for"),
-        (figures(), Machine(False), None, 4, "4 workers: how many processors the server has can't be seen from here"),
+        (figures(), Machine(True, 2, 8 * GB), 6, 6, "6 workers: as requested"),
+        (figures(), Machine(False), None, 4, "4 workers: the server's processors are not visible from here"),
         (
             figures(processes=16, tuned=True),
             Machine(False),
             None,
             8,
-            "8 workers: the server may run 16 parallel processes; its machine can't be seen from here",
+            "8 workers: the server may run 16 parallel workers; its processors are not visible from here",
         ),
         (
             figures(Limit("the server has", 22, 7)),
             Machine(True, 8, 8 * GB),
             None,
             3,
-            "3 workers instead of 8: the server has 22 connections and uses 7; the run needs 7 more besides, "
-            "and 5 stay free",
+            "3 workers instead of 8: the server has 22 connections and uses 7; the run needs 7 more for itself, "
+            "and 5 remain free",
         ),
         (
             figures(SERVER, Limit('role "app" may have', 14, 1)),
             Machine(True, 8, 8 * GB),
             16,
             1,
-            '1 worker instead of 16: role "app" may have 14 connections and uses 1; the run needs 7 more besides, '
-            "and 5 stay free",
+            '1 worker instead of 16: role "app" may have 14 connections and uses 1; the run needs 7 more for itself, '
+            "and 5 remain free",
         ),
         (
             figures(Limit("the server has", 22, 22)),
             Machine(True, 8, 8 * GB),
             None,
             1,
-            "1 worker instead of 8: the server has 22 connections and uses 22; the run needs 7 more besides, "
-            "and 5 stay free",
+            "1 worker instead of 8: the server has 22 connections and uses 22; the run needs 7 more for itself, "
+            "and 5 remain free",
         ),
     ],
 )
@@ -83,7 +83,7 @@ def test_workers(given: Figures, found: Machine, jobs: int | None, expected: int
         (figures(), Machine(True, 8, 4 * GB), 1, 128, "at most a quarter of 4.0 GB of memory for 8 processes"),
         (figures(processes=0), Machine(True, 8, 1 * GB), 1, 256, "at most a quarter of 1.0 GB of memory for 1 process"),
         (figures(), Machine(True, 2, 256 * GB), None, 512, "at most a quarter of 256 GB of memory for 2 processes"),
-        (figures(memory=2 * GB), Machine(True, 2, 256 * GB), None, 2048, "as the server has it"),
+        (figures(memory=2 * GB), Machine(True, 2, 256 * GB), None, 2048, "the server's own setting"),
         (
             figures(memory=2 * GB),
             Machine(True, 4, 8 * GB),
@@ -91,13 +91,13 @@ def test_workers(given: Figures, found: Machine, jobs: int | None, expected: int
             512,
             "less than the server's own 2.0 GB, a quarter of 8.0 GB of memory for 4 processes",
         ),
-        (figures(), Machine(False), None, 64, "as the server has it, since its memory can't be seen from here"),
+        (figures(), Machine(False), None, 64, "the server's own setting, since its memory is not visible from here"),
         (
             figures(hint=4 * GB),
             Machine(False),
             None,
             256,
-            "at most a quarter of 4.0 GB of memory, supposed from effective_cache_size for 4 processes",
+            "at most a quarter of 4.0 GB of memory, estimated from effective_cache_size for 4 processes",
         ),
         (
             figures(),
@@ -140,8 +140,8 @@ def test_a_server_with_few_connections(small: EmbeddedServer) -> None:
         result = capacity(first, jobs=8, others=4)
         assert (result.jobs, result.free) == (4, 4)
         assert result.reasons[0] == (
-            "4 workers instead of 8: the server has 15 connections and uses 2; the run needs 4 more besides, "
-            "and 5 stay free"
+            "4 workers instead of 8: the server has 15 connections and uses 2; the run needs 4 more for itself, "
+            "and 5 remain free"
         )
         # What was granted fits, and others still come in.
         for _ in range(result.jobs + 4 + 5):

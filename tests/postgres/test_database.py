@@ -133,7 +133,7 @@ def test_describe_a_database_that_is_not_there(maintenance: Connection) -> None:
     assert database.find(maintenance, "App") is None
     with pytest.raises(Refused) as refused:
         database.describe(maintenance, "App")
-    assert refused.value.message == 'cannot find the database "App": the server has none of that name'
+    assert refused.value.message == 'cannot find the database "App": the server has no database of that name'
 
 
 MODEL = Database(
@@ -299,7 +299,7 @@ class TestDrop:
         with pytest.raises(Refused) as refused:
             database.drop(maintenance, shadow.name, shadow.oid)
         assert refused.value.message == (
-            f'cannot drop the database "{shadow.name}": the database with OID {shadow.oid} is now called "{live}_now"'
+            f'cannot drop the database "{shadow.name}": the database with OID {shadow.oid} is now named "{live}_now"'
         )
 
     def test_never_a_template(self, new_database: New, maintenance: Connection) -> None:
@@ -324,7 +324,7 @@ class TestDrop:
             assert refused.value.message == (
                 f'cannot drop the database "{shadow.name}": it has the logical replication slot "cdc"'
             )
-            assert refused.value.hint == "When no consumer needs it: SELECT pg_drop_replication_slot('cdc')"
+            assert refused.value.hint == "If no consumer needs it, run: SELECT pg_drop_replication_slot('cdc')"
         finally:
             maintenance.execute("SELECT pg_drop_replication_slot('cdc')")
 
@@ -344,8 +344,8 @@ class TestDrop:
                 " transactions (There is 1 prepared transaction using the database.)"
             )
             assert failed.value.hint == (
-                "A prepared transaction, a replication slot or a subscription holds the database."
-                " Run lastgood rollback --dry-run to see who holds it."
+                "A prepared transaction, a replication slot or a subscription holds the database. Run lastgood "
+                "rollback --dry-run to see what holds it."
             )
             inside.execute("ROLLBACK PREPARED 'p'")
 
@@ -364,8 +364,8 @@ class TestDrop:
                 database.drop(maintenance, shadow.name, shadow.oid)
             assert refused.value.message == f'cannot drop the database "{shadow.name}": it has the subscription "s1"'
             assert refused.value.hint == (
-                'In that database: ALTER SUBSCRIPTION "s1" DISABLE; ALTER SUBSCRIPTION "s1" SET (slot_name = NONE);'
-                ' DROP SUBSCRIPTION "s1"'
+                'In that database, run: ALTER SUBSCRIPTION "s1" DISABLE; ALTER SUBSCRIPTION "s1" SET (slot_name = '
+                'NONE); DROP SUBSCRIPTION "s1"'
             )
             inside.execute("ALTER SUBSCRIPTION s1 SET (slot_name = NONE)")
             inside.execute("DROP SUBSCRIPTION s1")

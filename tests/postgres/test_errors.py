@@ -93,13 +93,14 @@ def test_the_table_is_sound() -> None:
 def test_explain() -> None:
     found = explain("53100", 'could not extend file "base/1/2": No space left on device')
     assert found.cause == (
-        'The server\'s disk is full. The server said: "could not extend file "base/1/2": No space left on device".'
+        'The server\'s disk is full. Message of the server: "could not extend file "base/1/2": No space left on '
+        'device".'
     )
     assert found.effect == (
-        "The statement did nothing; the shadow database is kept, and the live database was not touched."
+        "The statement had no effect; the shadow database is kept, and the live database was not touched."
     )
     assert found.next_command == "Free space on it, then run lastgood abort to drop the shadow."
-    assert explain("ZZ999").cause == "The server refused it, for a reason that has no entry here."
+    assert explain("ZZ999").cause == "The server rejected it, for a reason that lastgood does not know."
 
 
 def test_a_servers_error_becomes_ours(server: EmbeddedServer) -> None:
@@ -142,7 +143,7 @@ def test_a_password_never_shows() -> None:
     error = failed(raised.value, "read the connection's URL")
     assert "s3cr" not in error.message + error.hint
     assert (
-        error.message == "cannot read the connection's URL: the client library refused the request (ProgrammingError)"
+        error.message == "cannot read the connection's URL: the client library rejected the request (ProgrammingError)"
     )
 
 
@@ -194,8 +195,8 @@ def test_a_connection_that_did_not_come_about_does_not_claim_to_know_the_databas
         connect_maintenance(target, "crm")
     assert caught.value.state == "Nothing was changed."
     assert caught.value.hint == (
-        "The server could not be reached, or did not let us in. "
-        "Check the host, the port, the database's name, the user, the password and the limits of connections."
+        "The server could not be reached, or it rejected the connection. Check the host, the port, the database's "
+        "name, the user, the password and the connection limits."
     )
 
 

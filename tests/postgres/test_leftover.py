@@ -10,7 +10,7 @@ from psycopg import sql
 from lastgood.errors import Refused
 from lastgood.postgres import database
 from lastgood.postgres.embedded import EmbeddedServer
-from lastgood.postgres.leftover import LOOKED_INTO, Leftover, drop_leftover, leftovers
+from lastgood.postgres.leftover import INSPECTED, Leftover, drop_leftover, leftovers
 from lastgood.postgres.server import Connection
 
 New = Callable[..., str]
@@ -77,8 +77,8 @@ def test_one_that_was_used_stays_closed(
     database.allow_connections(maintenance, name, False)
     with pytest.raises(Refused) as caught:
         drop_leftover(maintenance, server.target(live), only(maintenance, live), live)
-    assert caught.value.message == f'cannot remove "{name}": it is not empty, so no run left it like this'
-    assert caught.value.hint == f'To look into it: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'
+    assert caught.value.message == f'cannot remove "{name}": it is not empty, so it is no leftover of a run'
+    assert caught.value.hint == f'To inspect it, run: ALTER DATABASE "{name}" ALLOW_CONNECTIONS true'
     assert caught.value.state == "Nothing was removed."
     left = database.describe(maintenance, name)
     assert (left.allow_connections, left.comment) == (False, None)
@@ -94,7 +94,7 @@ def test_a_look_that_was_cut_short_is_known_again(
     live = new_database()
     name = f"{live}_shadow_9f3c1a70"
     leave(maintenance, name)
-    database.comment(maintenance, name, LOOKED_INTO)
+    database.comment(maintenance, name, INSPECTED)
     database.allow_connections(maintenance, name, True)
     drop_leftover(maintenance, server.target(live), only(maintenance, live), live)
     assert leftovers(maintenance, live) == []

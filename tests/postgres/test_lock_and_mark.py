@@ -51,10 +51,10 @@ def test_one_run_at_a_time(server: EmbeddedServer) -> None:
             with pytest.raises(Refused) as refused:
                 lock_live(second, "app", nothing)
             assert refused.value.message == (
-                'cannot work on the database "app": another run works on it ("lastgood run 7", as "postgres",'
-                f" through a local socket, since {since}, server process {first.info.backend_pid})"
+                'cannot work on the database "app": another run holds its lock ("lastgood run 7", as "postgres", '
+                f"through a local socket, since {since}, server process {first.info.backend_pid})"
             )
-            assert refused.value.hint == "Wait for it, or run lastgood status to see how far it is."
+            assert refused.value.hint == "Wait for that run, or run lastgood status to see its progress."
     with target.connect() as third:
         lock_live(third, "app", nothing)
 
@@ -67,8 +67,8 @@ def test_who_holds_it_as_far_as_we_may_know(server: EmbeddedServer) -> None:
         with server.target("postgres", user="stranger").connect() as second, pytest.raises(Refused) as refused:
             lock_live(second, "app", nothing)
         assert refused.value.message == (
-            'cannot work on the database "app": another run works on it ("lastgood", as "postgres",'
-            f" server process {connection.info.backend_pid})"
+            'cannot work on the database "app": another run holds its lock ("lastgood", as "postgres", server process '
+            f"{connection.info.backend_pid})"
         )
         connection.execute("DROP ROLE stranger")
 

@@ -154,58 +154,58 @@ def test_what_is_told_before_the_switch(
 
     session_mode = (
         "pgbouncer_session_mode",
-        f'"old" of {place} pools sessions: who is connected at the switch is not held back, and loses the connection',
-        "With pool_mode = transaction nobody would.",
+        f'"old" of {place} pools sessions: clients that are connected at the switch are not paused and lose their '
+        "connections",
+        "Set pool_mode = transaction to keep these connections.",
     )
     too_short = (
         "pgbouncer_query_wait_timeout",
-        f"{place} turns clients away that wait longer than 20 s (query_wait_timeout); the switch may keep them waiting "
-        "for 25 s",
-        f"Allow more: psql '{boss}' -c 'SET query_wait_timeout = 25'; or lower pause_limit in lastgood.toml.",
+        f"{place} disconnects clients that wait longer than 20 s (query_wait_timeout); the switch may take 25 s",
+        f"Raise the limit: psql '{boss}' -c 'SET query_wait_timeout = 25'; or lower pause_limit in lastgood.toml.",
     )
     assert told("boss") == [session_mode, too_short]
     assert told("boss", pause_limit=3) == [session_mode]
     assert told("boss", pause_limit=3, fence_now=True) == [
         (
             "pgbouncer_and_fence",
-            f'writers that wait for the fence keep server connections of "{live}" of {place} busy: when all are taken, '
-            "readers wait too; and at the switch these writers' transactions fail",
-            "With --fence at-swap nobody waits until the switch, and no query fails.",
+            f'writers that wait for the fence keep server connections of "{live}" of {place} busy: when none is '
+            "free, readers wait too; and at the switch these writers' transactions fail",
+            "Use --fence at-swap: then no client waits before the switch, and no query fails.",
         ),
         session_mode,
     ]
     assert told("looker", pause_limit=3) == [
         (
             "pgbouncer_no_admin",
-            f'{place} does not let "looker" hold clients back: it is not one of its admin_users; clients that have a '
-            "query under way at the switch lose it",
-            'Add "looker" to admin_users in pgbouncer.ini and run RELOAD on its console, or name another user in '
+            f'{place} does not allow "looker" to pause clients: it is not one of its admin_users; queries that are '
+            "running at the switch fail",
+            'Add "looker" to admin_users in pgbouncer.ini and run RELOAD on its console, or set another user in '
             "lastgood.toml.",
         ),
         session_mode,
         (
             "pgbouncer_server_login_retry",
-            f"{place} waits 15 s after a login that failed before it tries another (server_login_retry): should one "
-            "fail at the switch, its clients wait as long",
+            f"{place} waits 15 s after a failed login to the server before it retries (server_login_retry): if one "
+            "fails at the switch, its clients wait that long",
             f"Shorten it: psql '{looker}' -c 'SET server_login_retry = 1'",
         ),
     ]
     assert told("boss", pause_limit=3, databases=("new",)) == [
         (
             "pgbouncer_no_such_database",
-            f'{place} has no database "new" now; if it has the fallback *, it makes one when a client asks for it',
-            f"See which there are: psql '{boss}' -c 'SHOW DATABASES'",
+            f'{place} has no database "new" now; with the fallback * it creates one when a client requests it',
+            f"List its databases: psql '{boss}' -c 'SHOW DATABASES'",
         )
     ]
     pooler.ask("PAUSE old")
     assert told("boss", pause_limit=3)[0] == (
         "pgbouncer_paused",
-        f'"old" of {place} is paused already, by somebody else: 0 clients wait, and the run leaves it so',
-        f"To let them go on: psql '{boss}' -c 'RESUME \"old\"'",
+        f'"old" of {place} was already paused by another session: 0 clients wait, and the run leaves it paused',
+        f"To resume it: psql '{boss}' -c 'RESUME \"old\"'",
     )
 
 
-def test_where_nobody_can_be_held_back(
+def test_where_clients_cannot_be_paused(
     server: EmbeddedServer, new_database: Callable[..., str], new_pooler: NewPooler
 ) -> None:
     live = new_database("crm")
@@ -217,22 +217,22 @@ def test_where_nobody_can_be_held_back(
     assert [(each.code, each.text, each.hint) for each in found] == [
         (
             "pgbouncer_unreachable",
-            "PgBouncer at /nowhere:1 can't be asked to hold clients back: No such file or directory; those that have a "
-            "query under way at the switch lose it",
-            "To try it: " + psql.format("boss", "/nowhere", 1),
+            "cannot use the console of PgBouncer at /nowhere:1 to pause clients: No such file or directory; queries that "
+            "are running at the switch fail",
+            "To test it: " + psql.format("boss", "/nowhere", 1),
         ),
         (
             "pgbouncer_unreachable",
-            f'PgBouncer at {pooler.folder}:6432 can\'t be asked to hold clients back: "trust" authentication '
-            "failed; those that have a query under way at the switch lose it",
-            "Put its password into ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To try it: "
+            f'cannot use the console of PgBouncer at {pooler.folder}:6432 to pause clients: "trust" authentication '
+            "failed; queries that are running at the switch fail",
+            "Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: "
             + psql.format("postgres", pooler.folder, 6432),
         ),
         (
             "pgbouncer_doubtful_database",
-            f'PgBouncer at {pooler.folder}:6432 has "far", and it can\'t be found out whether that leads to "{live}": '
-            '"trust" authentication failed; its clients are not held back',
-            'If it does, name it in lastgood.toml: [pgbouncer] databases = ["far"]',
+            f'cannot determine whether "far" of PgBouncer at {pooler.folder}:6432 leads to "{live}": "trust" '
+            "authentication failed; its clients are not paused",
+            'If it does, add it in lastgood.toml: [pgbouncer] databases = ["far"]',
         ),
     ]
     elsewhere = new_pooler({"other": f"host={server.folder}"})
@@ -240,7 +240,7 @@ def test_where_nobody_can_be_held_back(
     (only,) = findings(look(server, live, elsewhere), config, live)
     assert (only.code, only.text) == (
         "pgbouncer_leads_elsewhere",
-        f'PgBouncer at {elsewhere.folder}:6432 has no database that leads to "{live}": there is nobody to hold back',
+        f'PgBouncer at {elsewhere.folder}:6432 has no database that leads to "{live}": there are no clients to pause',
     )
 
 
@@ -279,7 +279,7 @@ def test_a_password_comes_from_where_libpq_finds_it(
     assert state.trouble == "fe_sendauth: no password supplied"
     psql = f"psql 'user=boss host={pooler.folder} port=6432 dbname=pgbouncer' -c 'SHOW VERSION'"
     (risk,) = findings([state], Config(admin=(pooler.console(),)), live)
-    assert risk.hint == (f"Put its password into ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To try it: {psql}")
+    assert risk.hint == (f"Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: {psql}")
     (tmp_path / "pgpass").write_text(f"{pooler.folder}:6432:pgbouncer:boss:geheim\n")
     (tmp_path / "pgpass").chmod(0o600)
     (state,) = look(server, live, pooler)
@@ -299,5 +299,7 @@ def test_a_server_that_is_no_pgbouncer_is_told_so(server: EmbeddedServer, new_da
         finally:
             connection.execute("DROP DATABASE pgbouncer")
     assert state.trouble == 'unrecognized configuration parameter "config"'
-    with pytest.raises(ConsoleError, match=r'^it shows no "paused": is it a PgBouncer, 1\.12 or newer\?$'):
+    with pytest.raises(
+        ConsoleError, match=r'^its answer has no column "paused": it may not be PgBouncer 1\.12 or newer$'
+    ):
         Row(name="app")["paused"]

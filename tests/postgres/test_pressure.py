@@ -88,7 +88,7 @@ def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
     assert found.kept is not None and found.kept >= 16 * MB
     with watched(server) as (pressure, said):
         write_wal(connection, 30)
-        pressure.look()
+        pressure.check()
         pressure.wait_if_needed(no)
         pressure.throttle(1 << 40, no)
     assert wal(connection).written - found.written >= 30 * MB
@@ -99,9 +99,9 @@ def test_all_is_well(server: EmbeddedServer, connection: Connection) -> None:
 def test_a_slot_that_nobody_reads(server: EmbeddedServer, connection: Connection, slot: str) -> None:
     with watched(server) as (pressure, said):
         write_wal(connection, 30)
-        pressure.look()
+        pressure.check()
         pressure.wait_if_needed(no)
-    assert said == [Caution('nobody reads the replication slot "forgotten": the server keeps all WAL for it')]
+    assert said == [Caution('the replication slot "forgotten" has no consumer: the server keeps all WAL for it')]
     (reader,) = wal(connection).readers
     assert (reader.kind, reader.name, reader.active, reader.left) == ("slot", slot, False, None)
     assert reader.behind >= 30 * MB
@@ -113,19 +113,20 @@ def test_a_slot_that_nobody_reads_where_the_role_sees_no_disk(
 ) -> None:
     with watched(server, IMPATIENT, user=app) as (pressure, said):
         write_wal(connection, 30)
-        pressure.look()
+        pressure.check()
         for _ in range(2):
             with pytest.raises(
                 Failed,
-                match=r'^cannot go on loading: the replication slot "forgotten" is \d\d MB behind and nobody reads it, '
-                r"and how much room is left for WAL can't be seen, and that did not get less for 0 s$",
+                match=r'^cannot continue loading: the replication slot "forgotten" is \d\d MB behind and has no consumer, '
+                r"and the free space for WAL is not visible, without progress for 0 s$",
             ) as caught:
                 pressure.wait_if_needed(no)
     assert caught.value.hint == (
-        "Allow more with --max-wal-lag; if nobody needs the slot any more: SELECT pg_drop_replication_slot('forgotten')"
+        "Allow more with --max-wal-lag; if the slot is not needed any more: SELECT "
+        "pg_drop_replication_slot('forgotten')"
     )
     assert said == [
-        Note("not watched, because it can't be seen from here: how much WAL is kept, how much room is left for WAL")
+        Note("not monitored, because it is not visible from here: the size of pg_wal, the free space for WAL")
     ]
 
 
@@ -140,7 +141,9 @@ def test_a_slot_that_the_server_would_give_up(server: EmbeddedServer, connection
             write_wal(connection, 5)
         with (
             watched(server, IMPATIENT) as (pressure, _),
-            pytest.raises(Failed, match=r"the server gives it up after \d+ (MB|bytes) more \(max_slot_wal_keep_size\)"),
+            pytest.raises(
+                Failed, match=r"the server invalidates it after \d+ (MB|bytes) more \(max_slot_wal_keep_size\)"
+            ),
         ):
             pressure.wait_if_needed(no)
     finally:
@@ -156,15 +159,17 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
             assert said == []
             write_wal(connection, 5)
             until(lambda: wal(connection).archive_trouble != "")
-            pressure.look()
+            pressure.check()
             pressure.wait_if_needed(no)
             (caution,) = said
             assert isinstance(caution, Caution)
-            assert caution.text.startswith("archiving fails, last of 0000000100000000000000")
-            assert caution.text.endswith(": WAL piles up on the server")
+            assert caution.text.startswith("archiving fails, last for 0000000100000000000000")
+            assert caution.text.endswith(": WAL accumulates on the server")
             write_wal(connection, 30)
-            pressure.look()
-            with pytest.raises(Failed, match=r"^cannot go on loading: archiving fails, last of 0{7}1\S+, and \d\d MB"):
+            pressure.check()
+            with pytest.raises(
+                Failed, match=r"^cannot continue loading: archiving fails, last of 0{7}1\S+, and \d\d MB"
+            ):
                 pressure.wait_if_needed(no)
         connection.execute("ALTER SYSTEM SET archive_command = 'true'")
         connection.execute("SELECT pg_reload_conf()")
@@ -178,7 +183,7 @@ def test_an_archive_that_fails(server: EmbeddedServer) -> None:
         until(
             lambda: (
                 wal(connection).archive_trouble
-                == "archive_mode is on, but there is neither an archive_command nor an archive_library"
+                == "archive_mode is on, but neither archive_command nor archive_library is set"
             )
         )
 
@@ -242,14 +247,14 @@ def test_a_standby_is_waited_for(server: EmbeddedServer, connection: Connection,
         first, last = said
         assert isinstance(first, Caution) and isinstance(last, Note)
         assert re.fullmatch(
-            r'loading waits: the standby "walreceiver" (is \d\d MB behind|has \d\d MB yet to apply); '
-            r"it may add 20 MB to that",
+            r'loading is paused: the standby "walreceiver" (is \d\d MB behind|has \d\d MB left to replay); '
+            r"it may add up to 20 MB",
             first.text,
         )
-        assert last.text == f"loading goes on after {waited:.0f} s"
+        assert last.text == f"loading continues after {waited:.0f} s"
         with server.target("postgres", user=app).connect() as blind:
             found = wal(blind)
-        assert (found.readers, found.hidden[0]) == ((), "how far the standbys are")
+        assert (found.readers, found.hidden[0]) == ((), "the lag of standbys")
 
 
 @pytest.mark.postgres(15, 18)
@@ -263,36 +268,36 @@ def test_a_standby_that_does_not_apply_is_not_waited_for_in_vain(
         with watched(server, limits) as (pressure, said):
             write_wal(connection, 40)
             until(lambda: behind(connection, "standby") < 20 * MB)
-            pressure.look()
+            pressure.check()
             assert len(said) == 1 and isinstance(said[0], Caution)
-            assert said[0].text.startswith('loading waits: the standby "walreceiver" has ')
+            assert said[0].text.startswith('loading is paused: the standby "walreceiver" has ')
 
             def given_up() -> bool:
-                pressure.look()
+                pressure.check()
                 return len(said) > 1
 
             until(given_up)
             pressure.wait_if_needed(no)
         assert isinstance(said[1], Caution)
-        assert said[1].text.endswith(" yet to apply and does not move: no longer waited for")
+        assert said[1].text.endswith(" left to replay and makes no progress: loading no longer waits for it")
         assert [type(each) for each in said] == [Caution, Caution, Note]
 
 
 def test_a_server_that_can_not_be_asked_holds_nobody(server: EmbeddedServer) -> None:
     with EmbeddedServer(18) as own, watched(own) as (pressure, said):
         own.stop()
-        pressure.look()
-        pressure.look()
+        pressure.check()
+        pressure.check()
         pressure.wait_if_needed(no)
         assert len(said) == 1 and isinstance(said[0], Caution)
-        assert said[0].text.startswith("the server can't be watched for now: ")
+        assert said[0].text.startswith("cannot monitor the server for now: ")
         own.start()
-        pressure.look()
+        pressure.check()
         with own.target("postgres").connect() as connection:
             connection.execute("SELECT pg_create_physical_replication_slot('s', true)")
             write_wal(connection, 30)
-        pressure.look()
-        pressure.look()
+        pressure.check()
+        pressure.check()
         assert len(said) == 1  # the slot came later, and what it had then does not count
 
 
@@ -301,7 +306,9 @@ def test_the_first_look_may_be_the_last(server: EmbeddedServer, tmp_path: Path) 
     limits = Limits(least_free=1 << 60, most_free=1 << 60)
     with (
         Pressure(server.target("postgres").connect, limits, said.append, interval=NEVER) as pressure,
-        pytest.raises(Failed, match=r"^cannot go on loading: the disk of pg_wal has .* and 1,048,576 TB have to stay"),
+        pytest.raises(
+            Failed, match=r"^cannot continue loading: the disk of pg_wal has .* and 1,048,576 TB must remain"
+        ),
     ):
         pressure.wait_if_needed(no)
     with pytest.raises(psycopg.OperationalError):

@@ -371,5 +371,5 @@ def test_names_in_sql_and_in_words(server: EmbeddedServer) -> None:
 
 
 def test_what_is_no_operator_never_gets_into_sql() -> None:
-    with pytest.raises(ValueError, match="'; DROP' is no operator"):
+    with pytest.raises(ValueError, match="'; DROP' is not an operator"):
         ObjectName("operator", ("s", "; DROP"), ()).reference()

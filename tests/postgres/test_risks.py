@@ -13,7 +13,7 @@ from lastgood.postgres.wal import Disk, Reader, Wal
 
 MB, GB = 1 << 20, 1 << 30
 WELL = Wal(0, (), "", 16 * MB, GB, (Disk("pg_wal", 50 * GB, 100 * GB),), ())
-TROUBLE = "archiving fails, last of 00000001000000000000000A"
+TROUBLE = "archiving fails, last for 00000001000000000000000A"
 DROP = "SELECT pg_drop_replication_slot('cdc')"
 
 
@@ -31,8 +31,8 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "refusal",
                 "disk_nearly_full",
-                "the disk of pg_wal has 4.0 GB free of 100 GB, and 5.0 GB have to stay free",
-                "Make room there.",
+                "the disk of pg_wal has 4.0 GB free of 100 GB, and 5.0 GB must remain free",
+                "Free disk space there.",
             ),
         ),
         (
@@ -41,8 +41,8 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "caution",
                 "archiving_fails",
-                f"{TROUBLE}; about 300 MB of WAL would pile up besides",
-                "Mend the archiving (the server's log says what fails).",
+                f"{TROUBLE}; about 300 MB of WAL would accumulate in addition",
+                "Fix the archiving (see the server's log for its error).",
             ),
         ),
         (
@@ -51,8 +51,8 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "refusal",
                 "archiving_fails",
-                f"{TROUBLE}; about 3.0 GB of WAL would pile up besides",
-                "Mend the archiving (the server's log says what fails), or allow more with --max-wal-lag SIZE.",
+                f"{TROUBLE}; about 3.0 GB of WAL would accumulate in addition",
+                "Fix the archiving (see the server's log for its error), or allow more with --max-wal-lag SIZE.",
             ),
         ),
         (
@@ -61,9 +61,9 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "caution",
                 "idle_slot",
-                'the replication slot "cdc" is 2.0 GB behind and nobody reads it: the server keeps all WAL for it, '
+                'the replication slot "cdc" is 2.0 GB behind and has no consumer: the server keeps all WAL for it, '
                 "about 3.0 GB more",
-                f"If nobody needs it any more: {DROP}",
+                f"If it is not needed any more: {DROP}",
             ),
         ),
         (
@@ -72,9 +72,9 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "refusal",
                 "idle_slot",
-                'the replication slot "cdc" is 2.0 GB behind and nobody reads it: the server keeps all WAL for it, '
-                "about 3.0 GB more, and how much room is left for WAL can't be seen",
-                f"If nobody needs it any more: {DROP}; or allow more with --max-wal-lag SIZE",
+                'the replication slot "cdc" is 2.0 GB behind and has no consumer: the server keeps all WAL for it, '
+                "about 3.0 GB more, and the free space for WAL is not visible",
+                f"If it is not needed any more: {DROP}; or allow more with --max-wal-lag SIZE",
             ),
         ),
         (
@@ -83,9 +83,9 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "refusal",
                 "slot_at_risk",
-                'the replication slot "cdc" is 1.0 MB behind, and the server gives it up after 1.0 GB more '
+                'the replication slot "cdc" is 1.0 MB behind, and the server invalidates it after 1.0 GB more '
                 "(max_slot_wal_keep_size); about 1.0 GB would be written",
-                f"Let its reader catch up; if nobody needs it any more: {DROP}",
+                f"Let its consumer catch up; if it is not needed any more: {DROP}",
             ),
         ),
         (
@@ -94,7 +94,7 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "caution",
                 "slot_at_risk",
-                'the replication slot "cdc" is 1.0 MB behind, and the server gives it up after 1.0 GB more '
+                'the replication slot "cdc" is 1.0 MB behind, and the server invalidates it after 1.0 GB more '
                 "(max_slot_wal_keep_size); about 1.0 GB would be written",
             ),
         ),
@@ -105,8 +105,8 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "caution",
                 "late_reader_of_wal",
-                'the replication slot "cdc" is 2.0 GB behind, before anything is loaded',
-                "See whether it moves.",
+                'the replication slot "cdc" is 2.0 GB behind, before the load begins',
+                "Check whether it catches up.",
             ),
         ),
         (
@@ -115,18 +115,18 @@ def slot(behind: int, *, active: bool = False, left: int | None = None) -> Reade
             Risk(
                 "caution",
                 "late_reader_of_wal",
-                'the standby "s1" has 2.0 GB yet to apply, before anything is loaded',
-                "See whether it moves.",
+                'the standby "s1" has 2.0 GB left to replay, before the load begins',
+                "Check whether it catches up.",
             ),
         ),
         (
-            replace(WELL, disks=(), hidden=("how much WAL is kept", "how much room is left for WAL")),
+            replace(WELL, disks=(), hidden=("the size of pg_wal", "the free space for WAL")),
             3 * GB,
             Risk(
                 "note",
                 "wal_unseen",
-                "not watched while loading, because it can't be seen from here: how much WAL is kept, "
-                "how much room is left for WAL",
+                "not monitored during the load, because it is not visible from here: the size of pg_wal, the free "
+                "space for WAL",
             ),
         ),
     ],
@@ -144,6 +144,6 @@ def test_a_forgotten_slot_on_a_real_server(server: EmbeddedServer) -> None:
         try:
             (risk,) = risks(connection, 0, quiet)
             assert (risk.level, risk.code) == ("caution", "idle_slot")
-            assert risk.hint == "If nobody needs it any more: SELECT pg_drop_replication_slot('forgotten')"
+            assert risk.hint == "If it is not needed any more: SELECT pg_drop_replication_slot('forgotten')"
         finally:
             connection.execute("SELECT pg_drop_replication_slot('forgotten')")

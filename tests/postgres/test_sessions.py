@@ -95,14 +95,14 @@ def test_an_operator_who_is_no_superuser(server: EmbeddedServer, new_database: N
                 terminate_all(mine, oid)
             pids = {user: connection.info.backend_pid for user, connection in by.items()}
             assert refused.value.message == (
-                f'cannot end 2 sessions: process {pids["stranger"]} of "stranger" ("lastgood"),'
-                f' process {pids["postgres"]} of superuser "postgres" ("lastgood"):'
-                " only a superuser, or their own role, may"
+                f'cannot terminate 2 sessions: process {pids["stranger"]} of "stranger" ("lastgood"), process '
+                f'{pids["postgres"]} of superuser "postgres" ("lastgood"): permission denied (only a superuser or '
+                "their own role may)"
             )
             until(lambda: {s.user for s in sessions(mine, oid)} == {"stranger", "postgres"})
             maintenance.execute("GRANT pg_signal_backend TO operator")
             assert {s.user for s in unkillable(mine, oid)} == {"postgres"}
-            with pytest.raises(Refused, match=r"^cannot end 1 session: process \d+ of superuser"):
+            with pytest.raises(Refused, match=r"^cannot terminate 1 session: process \d+ of superuser"):
                 terminate_all(mine, oid)
             until(lambda: {s.user for s in sessions(mine, oid)} == {"postgres"})
     finally:
@@ -124,7 +124,7 @@ def test_membership_without_inherit_ends_nobody(
             server.target("postgres", user="operator").connect() as mine,
         ):
             assert [s.user for s in unkillable(mine, oid)] == ["web"]
-            with pytest.raises(Refused, match=r'^cannot end 1 session: process \d+ of "web"'):
+            with pytest.raises(Refused, match=r'^cannot terminate 1 session: process \d+ of "web"'):
                 terminate_all(mine, oid)
     finally:
         drop_roles(maintenance, "operator", "web")
@@ -197,9 +197,9 @@ def test_replication_on_both_sides(server: EmbeddedServer, new_database: New, ma
             subscription = next(h for h in holders(maintenance, copy) if h.kind == "subscription")
             assert (subscription.what, subscription.explanation, subscription.command) == (
                 '"s1" (disabled, no slot)',
-                "It stays with the old database, and the restored one receives nothing when it is enabled again.",
-                "To carry it over, create it again in the restored database after the swap, and drop it here now: "
-                'DROP SUBSCRIPTION "s1"',
+                "It remains with the old database; even if it is enabled, the restored database receives nothing.",
+                "To carry it over, create it again in the restored database after the switchover, and drop it here "
+                'now: DROP SUBSCRIPTION "s1"',
             )
             subscriber.execute("DROP SUBSCRIPTION s1")
             until(

@@ -179,7 +179,7 @@ def test_an_invalid_database(new_database: New, maintenance: Connection) -> None
     with pytest.raises(Refused) as refused:
         DatabaseState.read(maintenance, live)
     assert refused.value.message == (
-        f'cannot use the database "{live}": dropping it was interrupted, and it is invalid'
+        f'cannot use the database "{live}": it is invalid after an interrupted DROP DATABASE'
     )
     maintenance.execute("UPDATE pg_database SET datconnlimit = -1 WHERE datname = %s", [live])
 

@@ -31,7 +31,7 @@ DEFAULT = Limits()
 
 def looks(*found: Wal, limits: Limits = DEFAULT, step: float = 1.0) -> list[Verdict]:
     judge = Judge(limits)
-    return [judge.look(each, step * number) for number, each in enumerate(found)]
+    return [judge.assess(each, step * number) for number, each in enumerate(found)]
 
 
 def stopped(verdict: Verdict) -> tuple[str, str]:
@@ -70,15 +70,15 @@ def test_what_was_behind_before_does_not_count() -> None:
 def test_the_one_that_is_furthest_behind_is_named() -> None:
     archive = Reader("archive", "", 3 * GB, active=True)
     first = seen(standby(0), replace(archive, behind=0))
-    assert looks(first, seen(standby(2 * GB), archive))[1].wait == "the archive of WAL is 3.0 GB behind"
+    assert looks(first, seen(standby(2 * GB), archive))[1].wait == "the WAL archive is 3.0 GB behind"
 
 
 def test_a_standby_that_does_not_move_stops_the_load() -> None:
     found = looks(seen(standby(0)), *[seen(standby(2 * GB))] * 4, step=50)
     assert [bool(each.wait) for each in found] == [False, True, True, True, False]
     assert stopped(found[-1]) == (
-        'cannot go on loading: the standby "s1" is 2.0 GB behind, and that did not get less for 120 s',
-        "Look at it, or allow more with --max-wal-lag.",
+        'cannot continue loading: the standby "s1" is 2.0 GB behind, without progress for 120 s',
+        "Check that reader, or allow more with --max-wal-lag.",
     )
 
 
@@ -91,8 +91,8 @@ def test_a_standby_that_applies_late_on_purpose_is_given_up() -> None:
     late = Reader("replay", "s1", 2 * GB, active=True)
     found = looks(seen(replace(late, behind=0)), *[seen(late)] * 5, step=50)
     assert [bool(each.wait) for each in found] == [False, True, True, True, False, False]
-    assert found[4].say == (
-        Caution('the standby "s1" has 2.0 GB yet to apply and does not move: no longer waited for'),
+    assert found[4].events == (
+        Caution('the standby "s1" has 2.0 GB left to replay and makes no progress: loading no longer waits for it'),
     )
     assert found[5] == Verdict()
 
@@ -101,31 +101,33 @@ def test_a_slot_whose_reader_does_not_move_is_a_matter_of_the_disk() -> None:
     late = slot(2 * GB, active=True)
     found = looks(seen(slot(0, active=True)), *[seen(late)] * 4, step=60)
     assert [bool(each.wait) for each in found] == [False, True, True, False, False]
-    assert found[3].say == (
-        Caution('the replication slot "cdc" is 2.0 GB behind and does not move: no longer waited for'),
+    assert found[3].events == (
+        Caution('the replication slot "cdc" is 2.0 GB behind and makes no progress: loading no longer waits for it'),
     )
     blind = looks(seen(slot(0, active=True), disks=()), *[seen(late, disks=())] * 4, step=60)
     assert stopped(blind[3]) == (
-        'cannot go on loading: the replication slot "cdc" is 2.0 GB behind, and that did not get less for 120 s',
-        "Look at it, or allow more with --max-wal-lag.",
+        'cannot continue loading: the replication slot "cdc" is 2.0 GB behind, without progress for 120 s',
+        "Check that reader, or allow more with --max-wal-lag.",
     )
 
 
 def test_a_slot_that_nobody_reads_is_a_matter_of_the_disk() -> None:
     first, second, third = looks(seen(slot(0)), seen(slot(2 * GB)), seen(slot(3 * GB)))
     assert (first, third) == (Verdict(), Verdict())
-    assert second == Verdict(say=(Caution('nobody reads the replication slot "cdc": the server keeps all WAL for it'),))
+    assert second == Verdict(
+        events=(Caution('the replication slot "cdc" has no consumer: the server keeps all WAL for it'),)
+    )
 
 
 def test_a_slot_that_nobody_reads_where_the_disk_is_not_known() -> None:
     """Its reader may just be restarting."""
     first, second, third = looks(*(seen(slot(behind), disks=()) for behind in (5 * GB, 7 * GB, 7 * GB)), step=120)
     assert first == Verdict()
-    assert second == Verdict('the replication slot "cdc" is 7.0 GB behind and nobody reads it')
+    assert second == Verdict('the replication slot "cdc" is 7.0 GB behind and has no consumer')
     assert stopped(third) == (
-        'cannot go on loading: the replication slot "cdc" is 7.0 GB behind and nobody reads it, and how much room is '
-        "left for WAL can't be seen, and that did not get less for 120 s",
-        "Allow more with --max-wal-lag; if nobody needs the slot any more: SELECT pg_drop_replication_slot('cdc')",
+        'cannot continue loading: the replication slot "cdc" is 7.0 GB behind and has no consumer, and the free space '
+        "for WAL is not visible, without progress for 120 s",
+        "Allow more with --max-wal-lag; if the slot is not needed any more: SELECT pg_drop_replication_slot('cdc')",
     )
 
 
@@ -139,41 +141,41 @@ def test_a_slot_that_the_server_would_give_up(active: bool) -> None:
     )
     assert [each.wait for each in found] == [
         "",
-        'the replication slot "cdc" is 3.0 MB behind; the server gives it up after 63 MB more',
-        'the replication slot "cdc" is 2.0 MB behind; the server gives it up after 100 MB more',
+        'the replication slot "cdc" is 3.0 MB behind; the server invalidates it after 63 MB more',
+        'the replication slot "cdc" is 2.0 MB behind; the server invalidates it after 100 MB more',
         "",
     ]
     late = looks(*[seen(slot(MB, active=active, left=-MB))] * 2, step=120)[1]
     assert stopped(late) == (
-        'cannot go on loading: the replication slot "cdc" is 1.0 MB behind; the server gives it up after 0 bytes more '
-        "(max_slot_wal_keep_size), and that did not get less for 120 s",
-        "Let its reader catch up; if nobody needs it any more: SELECT pg_drop_replication_slot('cdc')",
+        'cannot continue loading: the replication slot "cdc" is 1.0 MB behind; the server invalidates it after 0 '
+        "bytes more (max_slot_wal_keep_size), without progress for 120 s",
+        "Let its consumer catch up; if it is not needed any more: SELECT pg_drop_replication_slot('cdc')",
     )
 
 
 @pytest.mark.parametrize(
     ("disk", "text"),
     [
-        (Disk("pg_wal", GB - 1, 4 * GB), "the disk of pg_wal has 1.0 GB free of 4.0 GB, and 1.0 GB have to stay free"),
+        (Disk("pg_wal", GB - 1, 4 * GB), "the disk of pg_wal has 1.0 GB free of 4.0 GB, and 1.0 GB must remain free"),
         (
             Disk("the data directory", 4 * GB, 100 * GB),
-            "the disk of the data directory has 4.0 GB free of 100 GB, and 5.0 GB have to stay free",
+            "the disk of the data directory has 4.0 GB free of 100 GB, and 5.0 GB must remain free",
         ),
         (
             Disk("pg_wal", 19 * GB, 9000 * GB),
-            "the disk of pg_wal has 19 GB free of 8.8 TB, and 20 GB have to stay free",
+            "the disk of pg_wal has 19 GB free of 8.8 TB, and 20 GB must remain free",
         ),
     ],
 )
 def test_a_disk_that_gets_full(disk: Disk, text: str) -> None:
     (verdict,) = looks(seen(disks=(disk,)))
-    assert stopped(verdict) == (f"cannot go on loading: {text}", "Make room there, and run it again.")
+    assert stopped(verdict) == (f"cannot continue loading: {text}", "Free disk space there, then run it again.")
     assert looks(seen(disks=(replace(disk, free=20 * GB),))) == [Verdict()]
 
 
 def test_an_archive_that_fails() -> None:
     """What was written before it failed does not count; it may recover, and fail again."""
-    trouble = "archiving fails, last of 00000001000000000000000A"
+    trouble = "archiving fails, last for 00000001000000000000000A"
     found = looks(
         seen(written=GB),
         *(seen(trouble=trouble, written=written) for written in (5 * GB, 6 * GB, 6 * GB + 1)),
@@ -181,7 +183,7 @@ def test_an_archive_that_fails() -> None:
         *(seen(trouble=trouble, written=written) for written in (7 * GB, 8 * GB, 9 * GB, 9 * GB)),
         step=120,
     )
-    assert found[1].say == (Caution(f"{trouble}: WAL piles up on the server"),)
+    assert found[1].events == (Caution(f"{trouble}: WAL accumulates on the server"),)
     assert [each.wait for each in found] == [
         "",
         "",
@@ -194,8 +196,8 @@ def test_an_archive_that_fails() -> None:
         "",
     ]
     assert stopped(found[-1]) == (
-        f"cannot go on loading: {trouble}, and 2.0 GB of WAL were written since, for more than 120 s",
-        "Mend the archiving (the server's log says what fails), or allow more with --max-wal-lag.",
+        f"cannot continue loading: {trouble}, and 2.0 GB of WAL were written since, for more than 120 s",
+        "Fix the archiving (see the server's log for its error), or allow more with --max-wal-lag.",
     )
 
 
@@ -205,16 +207,14 @@ def test_a_slot_that_is_no_longer_waited_for_is_not_lost_all_the_same() -> None:
         seen(slot(0, active=True)), *[seen(late)] * 4, *[seen(replace(late, left=MB))] * 4, step=60, limits=Limits()
     )
     assert [bool(each.wait) for each in found] == [False, True, True, False, False, True, True, False, False]
-    assert stopped(found[7])[0].startswith('cannot go on loading: the replication slot "cdc" is 2.0 GB behind; the ')
+    assert stopped(found[7])[0].startswith('cannot continue loading: the replication slot "cdc" is 2.0 GB behind; the ')
 
 
 def test_what_can_not_be_seen_is_said_once() -> None:
-    blind = replace(seen(disks=()), hidden=("how far the standbys are", "how much room is left for WAL"), kept=3 * GB)
+    blind = replace(seen(disks=()), hidden=("the lag of standbys", "the free space for WAL"), kept=3 * GB)
     first, second = looks(blind, replace(blind, kept=4 * GB))
     assert second == Verdict()
-    assert first.say == (
-        Note(
-            "not watched, because it can't be seen from here: how far the standbys are, how much room is left for WAL"
-        ),
+    assert first.events == (
+        Note("not monitored, because it is not visible from here: the lag of standbys, the free space for WAL"),
         Caution("pg_wal has grown to 3.0 GB, more than the server's settings explain"),
     )

@@ -34,11 +34,11 @@ def test_a_drop_does_not_wait_for_a_standby_for_ever(major: int) -> None:
             said = blocked.value.message
             assert said.startswith('cannot drop the database "shadow": it waited ')
             assert said.endswith(
-                f' s for process {pid} of "postgres" ("the other application", in "postgres"), which waits for a '
+                f' s for process {pid} of "postgres" ("the other application", in "postgres"), waiting for a '
                 "synchronous standby (SyncRep): TRUNCATE public.waits /*'…'*/"
             )
             assert blocked.value.hint == (
-                f"Bring the synchronous standby back, or end that session: SELECT pg_terminate_backend({pid})."
+                f"Bring the synchronous standby back, or terminate that session: SELECT pg_terminate_backend({pid})."
             )
             left = database.describe(connection, "shadow")
             assert (left.invalid, left.comment) == (True, "the mark")
@@ -57,7 +57,7 @@ def test_a_lock_on_a_database_is_not_waited_for_for_ever(server: EmbeddedServer,
             database.comment(connection, name, "ours")
         assert failed.value.message.startswith(f'cannot set the comment of the database "{name}": it waited ')
         assert f's for process {other.info.backend_pid} of "postgres" ("somebody", in "postgres")' in str(failed.value)
-        assert failed.value.hint == f"End that session: SELECT pg_terminate_backend({other.info.backend_pid})."
+        assert failed.value.hint == f"Terminate that session: SELECT pg_terminate_backend({other.info.backend_pid})."
         with pytest.raises(Blocked):
             database.drop(connection, name, oid)
         other.rollback()
@@ -82,10 +82,10 @@ def test_without_room_for_a_second_session_time_decides(
     def full(connection: object) -> object:
         raise psycopg.OperationalError("sorry, too many clients already")
 
-    monkeypatch.setattr(waits, "_beside", full)
+    monkeypatch.setattr(waits, "_second_session", full)
     with (
         server.target("postgres").connect() as connection,
-        pytest.raises(waits.TimedOut, match="it did not end within 2 s"),
+        pytest.raises(waits.TimedOut, match="it exceeded its time limit of 2 s"),
         waits.bounded(connection),
     ):
         connection.execute("SELECT pg_sleep(30)")
@@ -94,6 +94,6 @@ def test_without_room_for_a_second_session_time_decides(
 def test_literals_of_a_query_are_left_out() -> None:
     said = waits._words(7, "app", "psql", "crm", "SyncRep", "ALTER ROLE x PASSWORD 'it''s $1';\n DO $a$ 'b' $a$")
     assert said == (
-        'process 7 of "app" ("psql", in "crm"), which waits for a synchronous standby (SyncRep): '
-        "ALTER ROLE x PASSWORD '…'; DO '…'"
+        'process 7 of "app" ("psql", in "crm"), waiting for a synchronous standby (SyncRep): ALTER ROLE x '
+        "PASSWORD '…'; DO '…'"
     )

@@ -8,40 +8,40 @@ import time
 
 import pytest
 
-from lastgood.process.companion import beside, talking
+from lastgood.process.companion import companion, talking
 
 
-def test_a_companion_hears_us_and_sees_our_end() -> None:
+def test_a_companion_reads_lines_and_the_end_of_its_input() -> None:
     script = "import sys\nfor line in sys.stdin: print('heard', line.strip(), flush=True)\nprint('over', flush=True)"
-    with beside([sys.executable, "-c", script]) as companion:
-        assert os.getsid(companion.pid) == companion.pid
-        companion.say("one")
-        assert companion.hear(20) == "heard one"
-        companion.say("two")
-        assert companion.hear(20) == "heard two"
-    with beside([sys.executable, "-c", "import sys; sys.exit('it failed')"]) as companion:
-        assert companion.hear(20) == "it failed"
-        assert companion.hear(20) == ""
+    with companion([sys.executable, "-c", script]) as program:
+        assert os.getsid(program.pid) == program.pid
+        program.write("one")
+        assert program.read(20) == "heard one"
+        program.write("two")
+        assert program.read(20) == "heard two"
+    with companion([sys.executable, "-c", "import sys; sys.exit('it failed')"]) as program:
+        assert program.read(20) == "it failed"
+        assert program.read(20) == ""
 
 
-def test_what_a_companion_does_not_say_is_not_waited_for_longer() -> None:
+def test_reading_from_a_silent_companion_times_out() -> None:
     began = time.monotonic()
-    with beside([sys.executable, "-c", "input()"]) as companion:
-        assert companion.hear(0.1) is None
+    with companion([sys.executable, "-c", "input()"]) as program:
+        assert program.read(0.1) is None
         assert time.monotonic() - began < 10
-        companion.say("")
+        program.write("")
 
 
-def test_a_companion_that_can_t_be_started() -> None:
-    with pytest.raises(FileNotFoundError), beside(["/nowhere/program"]):
+def test_a_companion_that_cannot_be_started() -> None:
+    with pytest.raises(FileNotFoundError), companion(["/nowhere/program"]):
         raise AssertionError("unreachable")
 
 
-def test_who_is_talked_to_is_out_of_the_reach_of_ctrl_c_and_does_not_outlive_the_block() -> None:
+def test_a_talking_program_ignores_ctrl_c_and_ends_with_the_block() -> None:
     with talking([sys.executable, "-c", "print(input(), flush=True); input()"]) as other:
         assert os.getsid(other.pid) == other.pid
-        other.say("one")
-        assert other.hear(20) == "one"
+        other.write("one")
+        assert other.read(20) == "one"
         pid = other.pid
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -20,10 +20,10 @@ from tests.support.waiting import until
     [
         (
             "pg_dump: error: query failed: ERROR:  canceling statement\npg_dump: detail: Query was: SELECT 1",
-            "pg_dump ended with status 1: pg_dump: error: query failed: ERROR:  canceling statement",
+            "pg_dump exited with status 1: pg_dump: error: query failed: ERROR:  canceling statement",
         ),
-        ("one line\nthe last line\n", "pg_dump ended with status 1: the last line"),
-        ("", "pg_dump ended with status 1"),
+        ("one line\nthe last line\n", "pg_dump exited with status 1: the last line"),
+        ("", "pg_dump exited with status 1"),
     ],
 )
 def test_the_line_that_tells_is_shown(tail: str, said: str) -> None:

@@ -1,4 +1,4 @@
-"""The application that uses the live database: how it is stopped and started, asked whether it works, and watched."""
+"""The application that uses the live database: stopping and starting it, health checks, and the watch."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ HOOKS = ("maintenance_on", "stop", "start", "maintenance_off", "smoke")
 
 @dataclass(frozen=True, slots=True)
 class Problem:
-    """Something in the configuration that can't work. ``stops``: a run must not begin with it."""
+    """A fault of the configuration. ``stops``: a run must not begin with it."""
 
     stops: bool
     text: str
@@ -27,8 +27,8 @@ class Problem:
 
 @dataclass(frozen=True, slots=True)
 class Application:
-    """What ``lastgood.toml`` and the command line say of it. Hooks run in ``folder`` (None: where we are); what they
-    print, and what is answered by HTTP, goes through ``scrub`` before anybody keeps it."""
+    """The settings from ``lastgood.toml`` and the command line. Hooks run in ``folder`` (None: the current folder);
+    ``scrub`` removes secrets from their output and from HTTP responses before either is kept."""
 
     hooks: Hooks = field(default_factory=Hooks)
     health: Health | None = None
@@ -39,57 +39,57 @@ class Application:
 
     @property
     def stops(self) -> bool:
-        """Whether something is to be done before the switch."""
+        """Whether a hook runs before the switch."""
         return self.hooks.maintenance_on is not None or self.hooks.stop is not None
 
     @property
     def starts(self) -> bool:
-        """Whether something is to be done after it."""
+        """Whether a hook runs after the switch."""
         return self.hooks.start is not None or self.hooks.maintenance_off is not None
 
     @property
     def checked(self) -> bool:
-        """Whether it is asked how it is after the switch."""
+        """Whether the application is checked after the switch."""
         return self.health is not None or self.hooks.smoke is not None
 
     def command(self, hook: str) -> tuple[str, ...] | None:
         """The program and the arguments of a hook of HOOKS."""
-        found: tuple[str, ...] | None = getattr(self.hooks, hook)
-        return found
+        command: tuple[str, ...] | None = getattr(self.hooks, hook)
+        return command
 
     def problems(self) -> Iterator[Problem]:
-        """What can be seen to be wrong without running anything."""
+        """Faults that are visible without running anything."""
         for hook in HOOKS:
             command = self.command(hook)
-            if command is not None and not self._found(command[0]):
+            if command is not None and not self._executable(command[0]):
                 yield Problem(
                     True,
-                    f'the program "{self.scrub(command[0])}" of the hook "{hook}" is not on this machine',
-                    "Correct [hooks] in lastgood.toml, or run this where the program is.",
+                    f'cannot run hook "{hook}": program "{self.scrub(command[0])}" is not on this machine',
+                    "Correct [hooks] in lastgood.toml, or run this command where the program is installed.",
                 )
         for before, after in (("stop", "start"), ("maintenance_on", "maintenance_off")):
             if self.command(before) is not None and self.command(after) is None:
                 yield Problem(
                     False,
-                    f'there is a hook "{before}" and no "{after}": somebody must do that by hand',
+                    f'hook "{before}" has no counterpart "{after}": an operator must do that by hand',
                     f'Add "{after}" to [hooks] in lastgood.toml.',
                 )
         for header, variable in (self.health.headers if self.health is not None else {}).items():
             if not os.environ.get(variable):
                 yield Problem(
                     True,
-                    f'the variable "{variable}" for the header "{header}" of the health check is not set',
-                    f"Set {variable}, or take the header out of [health] in lastgood.toml.",
+                    f'cannot send header "{header}" of the health check: variable "{variable}" is not set',
+                    f"Set {variable}, or remove the header from [health] in lastgood.toml.",
                 )
         sentry = self.watch.sentry if self.watch is not None else None
         if sentry is not None and not os.environ.get(sentry.token_variable):
             yield Problem(
                 False,
-                f'the variable "{sentry.token_variable}" is not set: Sentry will not be asked',
+                f'cannot query Sentry: variable "{sentry.token_variable}" is not set',
                 f"Set {sentry.token_variable} to a token that may read the project.",
             )
 
-    def _found(self, program: str) -> bool:
+    def _executable(self, program: str) -> bool:
         if os.sep not in program:
             return shutil.which(program) is not None
         return os.access((self.folder or Path()) / Path(program).expanduser(), os.X_OK)

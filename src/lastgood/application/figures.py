@@ -1,4 +1,4 @@
-"""What the watch looks at: figures made of samples, and when one of them is worse than before."""
+"""The figures of the watch: their computation from samples, and the rule by which one counts as worse than before."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from lastgood.postgres.activity import Sample
 
 @dataclass(frozen=True, slots=True)
 class Kind:
-    """A figure. It is told as worse from ``factor`` times the figure before on, and never below that by less than
-    ``floor``: a quiet night has almost none of anything, and twice almost nothing is nothing yet."""
+    """A figure. It counts as worse from ``factor`` times the earlier value on, and only if it rose by ``floor`` or
+    more: on a quiet night most figures are near zero, and twice that is still near zero."""
 
     name: str
     title: str
@@ -24,9 +24,9 @@ KINDS = (
     Kind("rollbacks", "transactions rolled back", "/s", 0.5),
     Kind("deadlocks", "deadlocks", "/s", 0.05),
     Kind("conflicts", "queries cancelled by recovery", "/s", 0.05),
-    Kind("ended_sessions", "sessions ended badly", "/s", 0.1),
-    Kind("lock_waits", "sessions that wait for locks", "", 2.0),
-    Kind("statement_time", "time of a statement", "ms", 5.0),
+    Kind("ended_sessions", "sessions ended abnormally", "/s", 0.1),
+    Kind("lock_waits", "sessions waiting for locks", "", 2.0),
+    Kind("statement_time", "mean statement time", "ms", 5.0),
     Kind("connections", "connections", "", 20.0),
     Kind("application_errors", "errors in Sentry", "/s", 0.1),
 )
@@ -34,8 +34,8 @@ Figures = Mapping[str, float | None]
 
 
 def of(samples: Sequence[Sample]) -> dict[str, float | None]:
-    """The figures of a stretch of time: rates between its first and its last sample, averages of what is only seen at a
-    moment. A counter that went backwards (somebody reset it) is not known."""
+    """The figures of a period: rates between its first and its last sample, averages of the values that are sampled.
+    The rate of a counter that went backwards (its statistics were reset) is None."""
     first, last = samples[0], samples[-1]
     seconds = last.at - first.at
 
@@ -58,7 +58,7 @@ def of(samples: Sequence[Sample]) -> dict[str, float | None]:
 
 
 def compare(before: Figures, after: Figures, factor: float) -> tuple[Figure, ...]:
-    """Each figure that is known at one of the two times, with a verdict."""
+    """Each figure that is known for at least one of the two periods, with a verdict."""
     return tuple(
         _compared(kind, before.get(kind.name), after.get(kind.name), factor)
         for kind in KINDS
@@ -71,7 +71,7 @@ def _compared(kind: Kind, before: float | None, after: float | None, factor: flo
     if before is not None and after is not None:
         worse = after >= before * factor and after - before >= kind.floor
         if kind.name == "connections":
-            # Nobody at all where there was somebody: the application has not come back.
+            # No connection where there were some: the application has not come back.
             worse = worse or (after == 0 and before >= 1)
     return Figure(
         name=kind.name,

@@ -1,4 +1,4 @@
-"""The application's health, asked by HTTP until it is well or the deadline has passed."""
+"""The application's health check: HTTP requests until one succeeds or the deadline has passed."""
 
 from __future__ import annotations
 
@@ -28,11 +28,11 @@ BETWEEN_SECONDS = 1.0
 def ask(
     application: Application,
     cancelled: Callable[[], bool] = lambda: False,
-    told: Callable[[int, HealthResult], None] = lambda tries, last: None,
+    on_failure: Callable[[int, HealthResult], None] = lambda tries, last: None,
 ) -> HealthResult:
-    """Asks until the answer is the expected one, or the deadline has passed; ``told`` hears of every answer that is
-    not. A redirect is an answer like any other, and not followed. Raises Interrupted."""
-    import httpx  # only who asks pays for loading it
+    """Send requests until the response is the expected one, or the deadline has passed; ``on_failure`` is called with
+    every other response. A redirect is a response like any other, and not followed. Raises Interrupted."""
+    import httpx  # loaded only when a check is configured
 
     health = application.health
     assert health is not None, "there is no [health]"
@@ -54,8 +54,8 @@ def ask(
     try:
         asking = _Asking(client, health, cancelled)
     except (OSError, ValueError, ImportError, httpx.InvalidURL) as error:
-        # The environment's proxies (HTTPS_PROXY, ALL_PROXY) and certificates (SSL_CERT_FILE): asking again is no use.
-        problem = scrub(f"it can't be asked with the proxy or the certificates that the environment names: {error}")
+        # The environment's proxies (HTTPS_PROXY, ALL_PROXY) and certificates (SSL_CERT_FILE): a retry cannot help.
+        problem = scrub(f"cannot connect with the proxy or certificates set in the environment: {error}")
         return HealthResult(url=scrub(health.url), tries=0, seconds=0.0, status=None, body="", problem=problem)
     with asking:
         while True:
@@ -71,25 +71,25 @@ def ask(
             )
             if not problem or time.monotonic() - began >= health.deadline:
                 return result
-            told(tries, result)
+            on_failure(tries, result)
             again = min(time.monotonic() + BETWEEN_SECONDS, began + health.deadline)
             while time.monotonic() < again:
                 _go_on(cancelled)
-                time.sleep(0.05)  # nothing announces that an application is well
+                time.sleep(0.05)  # nothing announces that an application is healthy
 
 
 def _go_on(cancelled: Callable[[], bool]) -> None:
     if cancelled():
-        raise Interrupted("interrupted while the application was asked how it is")
+        raise Interrupted("interrupted during the health check of the application")
 
 
 Answer = tuple[int | None, str, str]
-"""The status and the beginning of the body of one answer, and what is wrong with it."""
+"""The status and the beginning of the body of one response, and the reason why it fails the check."""
 
 
 class _Asking:
-    """Asks in a thread of its own: httpx's limits are for each piece of an answer, and one that comes a byte at a time
-    would keep us for ever. A thread that is late is left to itself, with its client."""
+    """Requests in a thread of their own: httpx limits the time of each piece of a response, and a response that arrives
+    byte by byte would never end. A thread that exceeds the limit is abandoned, with its client."""
 
     def __init__(self, client: Callable[[], httpx.Client], health: Health, cancelled: Callable[[], bool]) -> None:
         self._new, self._client = client, client()
@@ -103,7 +103,7 @@ class _Asking:
         self._client.close()
 
     def once(self) -> Answer:
-        """One answer, or that there was none in time. Raises Interrupted."""
+        """One response, or a timeout. Raises Interrupted."""
         answers: queue.SimpleQueue[Answer] = queue.SimpleQueue()
         late = threading.Event()
         client, health = self._client, self._health
@@ -125,13 +125,13 @@ class _Asking:
             if answers.empty() and thread.is_alive():
                 late.set()
                 self._client = self._new()
-        return None, "", f"it did not answer within {health.time_limit:g} s"
+        return None, "", f"no response within {health.time_limit:g} s"
 
 
 def _once(client: httpx.Client, health: Health) -> Answer:
     import httpx
 
-    too_late = f"it did not answer within {health.time_limit:g} s"
+    too_late = f"no response within {health.time_limit:g} s"
     content = b""
     try:
         with client.stream("GET", health.url) as answer:
@@ -142,11 +142,11 @@ def _once(client: httpx.Client, health: Health) -> Answer:
     except httpx.TimeoutException:
         return None, _text(content), too_late
     except (httpx.HTTPError, httpx.InvalidURL, httpx.StreamError) as error:
-        return None, _text(content), f"it can't be asked: {str(error) or type(error).__name__}"
+        return None, _text(content), f"request failed: {str(error) or type(error).__name__}"
     body = _text(content)
     if answer.status_code != health.status:
         to = f" (a redirect to {answer.headers['location']})" if "location" in answer.headers else ""
-        return answer.status_code, body, f"it answered {answer.status_code}{to}, not {health.status}"
+        return answer.status_code, body, f"status {answer.status_code}{to}, expected {health.status}"
     return answer.status_code, body, "" if health.body is None else _lacks(body, health.body)
 
 
@@ -156,34 +156,34 @@ def _text(content: bytes) -> str:
 
 def _lacks(body: str, expected: Mapping[str, Any]) -> str:
     try:
-        found = json.loads(body)
+        actual = json.loads(body)
     except (ValueError, RecursionError):
-        return "its answer is not JSON"
-    return difference(expected, found)
+        return "response is not JSON"
+    return difference(expected, actual)
 
 
-def difference(expected: Any, found: Any, at: str = "") -> str:
-    """Where ``found`` lacks or contradicts what is ``expected``, in words; empty when it has all of it. Of an object
-    its keys are compared that are expected, of a list every element, of anything else the value and its kind."""
-    where = f'"{at}"' if at else "the whole"
+def difference(expected: Any, actual: Any, at: str = "") -> str:
+    """The first place where ``actual`` lacks or contradicts ``expected``, in words; empty when there is none. Of an
+    object only the expected keys are compared, of a list every element, of anything else the value and its type."""
+    where = f'"{at}" in the response' if at else "the response"
     if isinstance(expected, Mapping):
-        if not isinstance(found, dict):
-            return f"in its answer {where} is no object"
+        if not isinstance(actual, dict):
+            return f"{where} is not an object"
         for key, value in expected.items():
             name = f"{at}.{key}" if at else str(key)
-            if key not in found:
-                return f'its answer has no "{name}"'
-            if said := difference(value, found[key], name):
-                return said
+            if key not in actual:
+                return f'response has no "{name}"'
+            if problem := difference(value, actual[key], name):
+                return problem
         return ""
     if isinstance(expected, list | tuple):
-        if not isinstance(found, list) or len(found) != len(expected):
-            return f"in its answer {where} is {_shown(found)}, not {_shown(expected)}"
-        pairs = enumerate(zip(expected, found, strict=True))
-        return next((said for n, (e, f) in pairs if (said := difference(e, f, f"{at}[{n}]"))), "")
+        if not isinstance(actual, list) or len(actual) != len(expected):
+            return f"{where} is {_shown(actual)}, expected {_shown(expected)}"
+        pairs = enumerate(zip(expected, actual, strict=True))
+        return next((problem for n, (e, a) in pairs if (problem := difference(e, a, f"{at}[{n}]"))), "")
     # In Python True equals 1.
-    if isinstance(expected, bool) != isinstance(found, bool) or expected != found:
-        return f"in its answer {where} is {_shown(found)}, not {_shown(expected)}"
+    if isinstance(expected, bool) != isinstance(actual, bool) or expected != actual:
+        return f"{where} is {_shown(actual)}, expected {_shown(expected)}"
     return ""
 
 

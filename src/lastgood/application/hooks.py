@@ -1,4 +1,4 @@
-"""The platform's own commands: run without a shell, with a time limit, with the facts of the run around them."""
+"""The platform's own commands: run without a shell, with a time limit, with the facts of the run in the environment."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ OUTPUT_CHARACTERS = 2000
 
 
 def environment(**facts: str) -> dict[str, str]:
-    """``run="…"`` as LASTGOOD_RUN and so on; a fact that is empty is left out."""
+    """Environment variables from facts: ``run="…"`` becomes LASTGOOD_RUN; an empty fact is left out."""
     return {f"LASTGOOD_{name.upper()}": value for name, value in facts.items() if value}
 
 
@@ -28,17 +28,17 @@ def run(
     cancelled: Callable[[], bool] = lambda: False,
     turn: int | None = None,
 ) -> HookResult:
-    """Runs a hook that is configured, to its end or to its time limit. ``facts`` is what ``environment`` made; ``turn``
-    is what ``turns.turn`` gave: it lasts as long as the hook is at work, even when we don't.
+    """Run a configured hook to its end or to its time limit. ``facts`` come from ``environment``; ``turn`` from
+    ``turns.turn``: the hook inherits this lock and holds it while it runs, even if lastgood is killed.
 
-    Whatever goes wrong with it stands in the result. Raises Interrupted.
+    Every failure is part of the result. Raises Interrupted.
     """
     command = application.command(hook)
     assert command is not None, f"the hook {hook!r} is not configured"
     program, limit, began = command[0], application.hooks.time_limit, time.monotonic()
     if program.startswith("~"):
         program = str(Path(program).expanduser())
-    status, said, problem = None, "", ""
+    status, output, problem = None, "", ""
     try:
         ended = child.run_foreign(
             (program, *command[1:]),
@@ -53,20 +53,20 @@ def run(
     else:
         if ended is None:
             raise Interrupted(f'interrupted while the hook "{hook}" ran')
-        status, said = ended.status, _tail(application.scrub(ended.output))
+        status, output = ended.status, _tail(application.scrub(ended.output))
         if status is None:
-            problem = f"did not end within {limit:g} s and was ended with all that it had started"
+            problem = f"exceeded its time limit of {limit:g} s and was terminated with all its child processes"
         elif status != 0:
-            problem = f"ended with status {status}" if status > 0 else f"was ended by signal {-status}"
-        if problem and said:
-            problem += f": {said.splitlines()[-1]}"
+            problem = f"exited with status {status}" if status > 0 else f"was terminated by signal {-status}"
+        if problem and output:
+            problem += f": {output.splitlines()[-1]}"
     return HookResult(
         hook=hook,
         program=application.scrub(command[0]),
         stage=stage,
         seconds=round(time.monotonic() - began, 3),
         status=status,
-        output=said,
+        output=output,
         problem=problem,
     )
 

@@ -1,7 +1,8 @@
-"""What this machine remembers of an application that it has stopped: a small file of the state folder, one for each
-live database. Written before the first hook runs, and gone when the application runs again and its checks are passed.
+"""The record of an application that lastgood stopped on this machine: a small file in the state folder, one for each
+live database. It is written before the first hook runs, and removed when the application runs again and passed its
+checks.
 
-A run has its journal beside it; this is for whoever comes next, whatever stopped the application.
+A run also has its journal; this file serves the next operator, whatever stopped the application.
 """
 
 from __future__ import annotations
@@ -24,7 +25,7 @@ BY_HAND = "lastgood maintenance"
 
 
 class Record(BaseModel):
-    """An application that was stopped, or started again and not found well yet. ``by`` is a run, or ``lastgood
+    """An application that was stopped, or started again and not yet verified. ``by`` is a run, or ``lastgood
     maintenance``; ``hooks`` are those that were begun."""
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -40,7 +41,7 @@ class Record(BaseModel):
 
 
 def begin(live: str, by: str) -> Record:
-    """A record of something that is about to be done, here and now."""
+    """A new record of an application that is about to be stopped, by this user on this machine."""
     return Record(
         live=live,
         by=by,
@@ -53,8 +54,8 @@ def begin(live: str, by: str) -> Record:
 
 
 def place(state: Path, target: Target) -> Path:
-    """The file for ``target``'s database: by its name and by where the server is said to be, so that a server that does
-    not answer is no obstacle."""
+    """The file for ``target``'s database. Its name comes from the database and the connection keywords, so that it is
+    known even when the server does not answer."""
     known = {each.keyword.decode(): each.val.decode() for each in pq.Conninfo.get_defaults() if each.val}
     keywords = {**known, **target.keywords}
     where = "\0".join(keywords.get(name, "") for name in ("service", "host", "hostaddr", "port"))
@@ -64,7 +65,7 @@ def place(state: Path, target: Target) -> Path:
 
 
 def read(state: Path, target: Target) -> Record | None:
-    """The record, or None where there is none that makes sense."""
+    """The record, or None where there is no readable one."""
     try:
         return Record.model_validate_json(place(state, target).read_bytes())
     except (OSError, ValidationError):
@@ -72,10 +73,10 @@ def read(state: Path, target: Target) -> Record | None:
 
 
 def write(state: Path, target: Target, record: Record) -> None:
-    """Replaces the record; durable when it returns. Raises OSError."""
+    """Replace the record; durable on return. Raises OSError."""
     durable.write_private(place(state, target), record.model_dump_json(indent=1).encode() + b"\n")
 
 
 def forget(state: Path, target: Target) -> None:
-    """The application runs, and is well. Raises OSError."""
+    """Remove the record: the application runs and is healthy. Raises OSError."""
     place(state, target).unlink(missing_ok=True)

@@ -1,4 +1,4 @@
-"""What hooks, checks and the watch gave: for the journal, the report and the error that they may end in."""
+"""The results of hooks, checks and the watch: for the journal, the report and the errors."""
 
 from __future__ import annotations
 
@@ -8,8 +8,8 @@ from lastgood.models import Frozen
 
 
 class HookResult(Frozen):
-    """One call of a hook. ``status`` is null when it could not be started, or was ended when its time was over;
-    ``problem`` is empty when it went well. ``output`` is the end of what it printed, without passwords."""
+    """One call of a hook. ``status`` is null when it could not be started, or was terminated at its time limit;
+    ``problem`` is empty when it succeeded. ``output`` is the end of its output, without passwords."""
 
     hook: str
     program: str
@@ -21,8 +21,8 @@ class HookResult(Frozen):
 
 
 class HealthResult(Frozen):
-    """What the application answered last, to the so many ``tries``: ``body`` is the beginning of it, without passwords.
-    ``problem`` is empty when it is well."""
+    """The last response of the application, after ``tries`` requests: ``body`` is its beginning, without passwords.
+    ``problem`` is empty when the check passed."""
 
     url: str
     tries: int
@@ -33,7 +33,7 @@ class HealthResult(Frozen):
 
 
 class Figure(Frozen):
-    """One figure of the watch, before the run and after the switch; null where it is not known. ``same`` includes
+    """One figure of the watch, before the run and after the switch; null where it is unknown. ``same`` includes
     better."""
 
     name: str
@@ -45,8 +45,8 @@ class Figure(Frozen):
 
 
 class WatchResult(Frozen):
-    """The server, watched for so many ``seconds``, with figures of so many seconds ``before``. ``ended`` says why it
-    was shorter than planned."""
+    """The figures of the server, over ``seconds`` after the switch and ``before_seconds`` before the run. ``ended`` is
+    the reason when the watch was shorter than planned."""
 
     seconds: float
     samples: int
@@ -56,12 +56,12 @@ class WatchResult(Frozen):
 
     @property
     def worse(self) -> tuple[Figure, ...]:
-        """What is worse than before."""
+        """The figures that are worse than before."""
         return tuple(figure for figure in self.figures if figure.verdict == "worse")
 
 
 class ApplicationReport(Frozen):
-    """What was done about the application, and how it is. ``health`` is the last time it was asked."""
+    """The hooks that ran, and the state of the application. ``health`` is the last health check."""
 
     hooks: tuple[HookResult, ...] = ()
     health: HealthResult | None = None

@@ -1,4 +1,4 @@
-"""How many errors the application reported to Sentry, by its API."""
+"""The rate of errors that the application reported to Sentry, from Sentry's API."""
 
 from __future__ import annotations
 
@@ -9,18 +9,18 @@ from urllib.parse import quote
 from lastgood.config.tables import Sentry
 
 TIME_LIMIT = 5.0
-RESOLUTION = 10  # seconds; the finest that it has
-# What is reported takes a moment to be counted.
+RESOLUTION = 10  # seconds; the finest that Sentry offers
+# Sentry counts an event only some time after it was reported.
 LEAST_SECONDS = 60.0
 
 
 def rate(sentry: Sentry, seconds: float) -> float | None:
-    """Errors a second in the last ``seconds`` (a minute at least), by the project's event counts; None where the token
-    is not set. Raises httpx.HTTPError, or ValueError for an answer that makes no sense."""
+    """Errors per second in the last ``seconds`` (at least a minute), by the project's event counts; None where the
+    token is not set. Raises httpx.HTTPError, or ValueError for a malformed response."""
     token = os.environ.get(sentry.token_variable)
     if not token:
         return None
-    import httpx  # only who asks pays for loading it
+    import httpx  # loaded only when Sentry is configured
 
     until = time.time()
     length = max(seconds, LEAST_SECONDS)
@@ -39,4 +39,4 @@ def rate(sentry: Sentry, seconds: float) -> float | None:
     try:
         return sum(float(count) for _, count in answer.json()) / length
     except TypeError:
-        raise ValueError("it is no list of counts") from None
+        raise ValueError("the response is not a list of counts") from None

@@ -1,4 +1,4 @@
-"""Stops the application and starts it again, and remembers which of the two is the case."""
+"""Stop the application and start it again, and record its state."""
 
 from __future__ import annotations
 
@@ -12,23 +12,23 @@ from lastgood.errors import NotStarted
 from lastgood.events import Caution, Emit, Note
 from lastgood.postgres.server import Target
 
-# What takes back what.
+# The hook that reverses each hook.
 AGAIN = {"stop": "start", "maintenance_on": "maintenance_off"}
 BEFORE = tuple(reversed(AGAIN))
-START_IT = "Start it by hand, or mend the hook and run: lastgood maintenance off"
+START_IT = "Start it by hand, or fix the hook and run: lastgood maintenance off"
 
 
 class HookFailed(Exception):
-    """A hook did not do what it should; ``result`` says why."""
+    """A hook failed; ``result`` has the reason."""
 
     def __init__(self, result: HookResult) -> None:
-        super().__init__(f'the hook "{result.hook}" {result.problem}')
+        super().__init__(f'hook "{result.hook}" {result.problem}')
         self.result = result
 
 
 class Service:
-    """The application of one live database. ``target`` leads to that database; ``facts`` is what hooks find in their
-    environment; ``told`` is given the result of each hook as soon as it has ended."""
+    """The application of one live database. ``target`` is that database; ``facts`` are variables in the environment of
+    hooks; ``on_result`` is called with the result of each hook as soon as it has ended."""
 
     def __init__(
         self,
@@ -37,30 +37,30 @@ class Service:
         state: Path,
         facts: Mapping[str, str],
         emit: Emit,
-        told: Callable[[HookResult], None] = lambda result: None,
+        on_result: Callable[[HookResult], None] = lambda result: None,
     ) -> None:
         self._application = application
         self._target = target
         self._state = state
         self._facts = facts
         self._emit = emit
-        self._told = told
+        self._on_result = on_result
         self.results: list[HookResult] = []
 
     @property
     def record(self) -> Record | None:
-        """What is remembered; None when nothing is stopped."""
+        """The record; None when nothing is stopped."""
         return record.read(self._state, self._target)
 
     def stop(self, by: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """Maintenance mode on, then the application stopped. Raises HookFailed, Interrupted, OSError.
+        """Switch maintenance mode on, then stop the application. Raises HookFailed, Interrupted, OSError.
 
-        May be called again, after any end of an earlier call: hooks may find already done what they do. An application
-        that somebody has stopped by hand is left to him.
+        May be called again, after any end of an earlier call: hooks may run a second time. An application that an
+        operator has stopped with ``lastgood maintenance`` is left alone.
         """
         before = self.record
         if before is not None and before.by == record.BY_HAND and by != record.BY_HAND and before.state == "stopped":
-            self._emit(Note(f"the application is stopped already, by {before.by}"))
+            self._emit(Note(f"the application was already stopped by {before.by}"))
             return
         kept = before.hooks if before is not None else ()
         current = record.begin(self._target.dbname, by).model_copy(update={"hooks": kept})
@@ -71,10 +71,10 @@ class Service:
                 self.hook(hook, stage, cancelled)
 
     def start(self, stage: str, *, begun_only: bool = False, cancelled: Callable[[], bool] = lambda: False) -> None:
-        """The application started, then maintenance mode off; with ``begun_only`` what takes back the hooks that were
-        begun. What it leaves remembered is that the application runs; ``well`` forgets that too.
+        """Start the application, then switch maintenance mode off; with ``begun_only`` run only the counterparts of
+        hooks that were begun. The record then has the state "started"; ``forget`` removes it.
 
-        Raises HookFailed, Interrupted, and what ``told`` raises. May be called again.
+        Raises HookFailed, Interrupted, and any error of ``on_result``. May be called again.
         """
         current = self.record
         begun = current.hooks if current is not None else ()
@@ -84,35 +84,39 @@ class Service:
             if self._application.command(after) is not None:
                 self.hook(after, stage, cancelled)
             elif before in begun:
-                self._emit(Note(f'there is no hook "{after}" in lastgood.toml: what "{before}" did stays as it is'))
+                self._emit(Note(f'cannot reverse hook "{before}": lastgood.toml has no hook "{after}"'))
         if current is not None:
             try:
                 record.write(self._state, self._target, current.model_copy(update={"state": "started", "hooks": ()}))
             except OSError as error:
-                self._emit(Caution(f"the application runs, but that could not be written down: {error.strerror}"))
+                self._emit(
+                    Caution(f"the application is running, but its state file could not be updated: {error.strerror}")
+                )
 
     def start_again(self, stage: str, what: str = "start the application again", state: str = "") -> None:
-        """Takes back the hooks that were begun: ``what`` is done, and ``state`` is the database's where it can't be.
-        Raises NotStarted, also when Ctrl+C ended a hook: who stops here must know that the application is stopped."""
+        """Reverse the hooks that were begun; ``what`` names the action and ``state`` the database's state in the error.
+        Raises NotStarted, also when Ctrl+C ended a hook: the operator must know that the application is stopped."""
         try:
             self.start(stage, begun_only=True)
         except (HookFailed, KeyboardInterrupt) as error:
             why = str(error) or "interrupted"
             raise NotStarted(f"cannot {what}: {why}", hint=START_IT, state=state) from error
 
-    def well(self) -> None:
-        """Nothing is left to remember."""
+    def forget(self) -> None:
+        """Remove the record: the application runs and is healthy."""
         try:
             record.forget(self._state, self._target)
         except OSError as error:
-            self._emit(Caution(f"the application is well, but that could not be written down: {error.strerror}"))
+            self._emit(
+                Caution(f"the application is healthy, but its state file could not be updated: {error.strerror}")
+            )
 
     def hook(self, hook: str, stage: str, cancelled: Callable[[], bool] = lambda: False) -> HookResult:
-        """Runs one hook that is configured. Raises HookFailed, Interrupted, OSError (of ``told``)."""
-        with turns.turn(self._state, self._target, self._emit, cancelled) as mine:
-            result = hooks.run(self._application, hook, stage, self._facts, cancelled, mine)
+        """Run one configured hook. Raises HookFailed, Interrupted, OSError (of ``on_result``)."""
+        with turns.turn(self._state, self._target, self._emit, cancelled) as turn:
+            result = hooks.run(self._application, hook, stage, self._facts, cancelled, turn)
         self.results.append(result)
-        self._told(result)
+        self._on_result(result)
         if result.problem:
             raise HookFailed(result)
         return result

@@ -1,7 +1,8 @@
 """One hook of an application at a time, on one machine.
 
-The hook of a lastgood that was killed may take some seconds to be ended; whoever goes on must not start the application
-while it still stops it. What is held is a lock of the system: it is gone with the last process that has it.
+After lastgood was killed, its hook may live on for some seconds; the next run must not start the application while
+that hook still stops it. The lock is a file lock of the operating system: the end of the last process that has it
+releases it.
 """
 
 from __future__ import annotations
@@ -24,9 +25,9 @@ POLL_SECONDS = 0.05
 
 @contextmanager
 def turn(state: Path, target: Target, emit: Emit, cancelled: Callable[[], bool]) -> Iterator[int | None]:
-    """Waits until no other hook of the application of ``target``'s database is at work, and keeps others away for the
-    length of the block: the descriptor of the lock. None where there can be none (a state folder that can't be written
-    to, a file system without locks): that is no reason not to start an application. Raises Interrupted.
+    """Wait until no other hook of the application of ``target``'s database runs, and block others for the length of the
+    block: the descriptor of the lock. None where no lock is possible (a state folder without write permission, a file
+    system without locks): that must not prevent the start of an application. Raises Interrupted.
     """
     place = record.place(state, target).with_suffix(".lock")
     try:
@@ -42,17 +43,17 @@ def turn(state: Path, target: Target, emit: Emit, cancelled: Callable[[], bool])
 
 
 def _taken(lock: int, emit: Emit, cancelled: Callable[[], bool]) -> bool:
-    told = False
+    announced = False
     while True:
         try:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
-            if not told:
-                emit(Note("another hook of this application is still at work: waiting for its end"))
-                told = True
+            if not announced:
+                emit(Note("waiting for another hook of this application to end"))
+                announced = True
             if cancelled():
-                raise Interrupted("interrupted while another hook of the application was waited for") from None
-            time.sleep(POLL_SECONDS)  # the system tells nobody when a lock is free
+                raise Interrupted("interrupted while waiting for another hook of the application") from None
+            time.sleep(POLL_SECONDS)  # no event announces that a lock is free
         except OSError:
             return False
         else:

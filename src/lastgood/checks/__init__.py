@@ -1,8 +1,8 @@
-"""What the checklist's items are made of, measured before anything is changed. One module an item, one function a
-check; each yields what it found: a ``Finding`` that speaks against a rollback, or that something is well (``Seen``).
+"""The checks behind the checklist's items, made before anything is changed. One module per item, one function per
+check; each yields its results: a ``Finding`` against a rollback, or a ``Seen`` for a check that passed.
 
-A refusal is a thing that would make the run fail, or lose something that nobody asked to lose. A caution is a thing
-that the operator has to know. To add a check, write a function and list it under its item in ``CHECKS``.
+A refusal would make the run fail, or lose something that the operator did not ask to lose. A caution is a fact that
+the operator has to know. To add a check, write a function and list it under its item in ``CHECKS``.
 """
 
 from __future__ import annotations
@@ -25,7 +25,7 @@ from lastgood.checks import (
 )
 from lastgood.checks.subject import Reading, Subject
 
-__all__ = ["CHECKS", "Check", "Reading", "Subject", "found", "look"]
+__all__ = ["CHECKS", "Check", "Reading", "Subject", "findings", "results"]
 
 Check = Callable[[Subject], Iterator[Finding | Seen]]
 
@@ -59,18 +59,18 @@ CHECKS: Mapping[str, tuple[Check, ...]] = {
 }
 
 
-def look(subject: Subject) -> tuple[Finding | Seen, ...]:
-    """All that is found, item by item."""
+def results(subject: Subject) -> tuple[Finding | Seen, ...]:
+    """Run all checks: their results, item by item."""
     return tuple(
-        one.model_copy(update={"item": item})
+        result.model_copy(update={"item": item})
         for item, checks in CHECKS.items()
         for check in checks
-        for one in check(subject)
+        for result in check(subject)
     )
 
 
-def found(looked: Iterable[Finding | Seen]) -> tuple[Finding, ...]:
-    """The findings alone, refusals first."""
+def findings(results: Iterable[Finding | Seen]) -> tuple[Finding, ...]:
+    """The findings among the results, refusals first."""
     order = {"refusal": 0, "caution": 1, "note": 2}
-    findings = [each for each in looked if isinstance(each, Finding)]
-    return tuple(sorted(findings, key=lambda finding: order[finding.level]))
+    unsorted = [each for each in results if isinstance(each, Finding)]
+    return tuple(sorted(unsorted, key=lambda finding: order[finding.level]))

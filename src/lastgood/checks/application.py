@@ -1,6 +1,6 @@
-"""Are the platform's own commands there, and does what judges the application after the switch answer?
+"""Do the programs of the hooks exist, and does the health check answer?
 
-A hook is never run here. An application that is down does not stop its rollback: what does not answer is told.
+No hook is run here. An application that is down does not stop its rollback: a failed check is only a caution.
 """
 
 from __future__ import annotations
@@ -14,12 +14,12 @@ from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.postgres.pgbouncer.judge import findings
 
-# A health check is asked once, and not for long: the checklist is to be done in seconds.
+# The health check is tried once, and not for long: the checklist takes seconds.
 PATIENCE = 2.0
 
 
 def hooks(s: Subject) -> Iterator[Finding | Seen]:
-    """Each program is there, and may be run; what else can be seen to be wrong without running anything."""
+    """Each program exists and is executable; other faults that are visible without running anything."""
     application = s.request.application
     for problem in application.problems():
         yield Finding(
@@ -33,11 +33,11 @@ def hooks(s: Subject) -> Iterator[Finding | Seen]:
     if given:
         yield Seen(text=f"configured: {', '.join(given)}; none of them was run")
     else:
-        yield Seen(text="no [hooks] in lastgood.toml: the application is not told, and meets the fence")
+        yield Seen(text="no [hooks] in lastgood.toml: the application is not stopped, and its writes fail at the fence")
 
 
 def health(s: Subject) -> Iterator[Finding | Seen]:
-    """Asked once. What it answers before a rollback is no measure of what it will answer after it."""
+    """The health check, tried once. Its result before a rollback does not predict the result after it."""
     application = s.request.application
     if application.health is None:
         return
@@ -49,21 +49,21 @@ def health(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="caution",
             code="health",
-            text=f'the health check "{answer.url}" is not well: {answer.problem}',
-            hint="If that is more than what the rollback is to cure, correct [health] in lastgood.toml: after the "
-            "switch it is the judge.",
+            text=f'health check "{answer.url}" failed: {answer.problem}',
+            hint="If the rollback will not cure this, correct [health] in lastgood.toml: the check decides after the "
+            "switch.",
             known="tried",
         )
     else:
-        yield Seen(text=f'the health check "{answer.url}" is well', known="tried")
+        yield Seen(text=f'health check "{answer.url}" passed', known="tried")
 
 
 def poolers(s: Subject) -> Iterator[Finding | Seen]:
-    """The console of each PgBouncer was asked: may we hold its clients back, and which?"""
+    """Which databases of each PgBouncer lead to the live database, and may this user pause them?"""
     fence_now = s.request.fence == "now"
     for risk in findings(s.pools, s.request.pgbouncer, s.database.name, fence_now=fence_now):
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known="tried")
     for pool in s.pools:
         if not pool.trouble:
             names = ", ".join(f'"{each.name}"' for each in pool.databases) or "no database"
-            yield Seen(text=f"{pool.place} answers: {names} of it leads to the live database", known="tried")
+            yield Seen(text=f"{pool.place} answers: its {names} leads to the live database", known="tried")

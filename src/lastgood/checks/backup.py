@@ -1,4 +1,4 @@
-"""Can the emergency backup be made: a program, room for it, and a live database that can be read?"""
+"""Can the emergency backup be made: a program, disk space, and a readable live database?"""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from lastgood.text import units
 
 SHOWN = 5
 
-# What pg_dump would read. An index or a TOAST table has no privileges of its own.
+# The relations that pg_dump would read. An index or a TOAST table has no privileges of its own.
 _UNREADABLE = """
 SELECT pg_catalog.format('%%I.%%I', n.nspname, c.relname), count(*) OVER ()
 FROM pg_catalog.pg_class c JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
@@ -36,17 +36,17 @@ SELECT checksum_failures, checksum_last_failure FROM pg_catalog.pg_stat_database
 def program(s: Subject) -> Iterator[Finding | Seen]:
     """pg_dump of the server's version or a newer one, run once."""
     try:
-        found = binaries.find("pg_dump", at_least=s.maintenance.info.server_version // 10000)
+        pg_dump = binaries.find("pg_dump", at_least=s.maintenance.info.server_version // 10000)
     except Refused as error:
         yield Finding(
             level="refusal",
             code="no_pg_dump",
-            text=f"no emergency backup can be made: {error}",
+            text=f"cannot make an emergency backup: {error}",
             hint=error.hint,
             known="tried",
         )
     else:
-        yield Seen(text=f"pg_dump {found.version} makes it", known="tried")
+        yield Seen(text=f"pg_dump {pg_dump.version} will make it", known="tried")
 
 
 def room(s: Subject) -> Iterator[Finding | Seen]:
@@ -60,7 +60,7 @@ def room(s: Subject) -> Iterator[Finding | Seen]:
             level="refusal",
             code="no_room_for_emergency_backup",
             text=f"{there}; the emergency backup may need {units.size(need)}",
-            hint="Make room there, or name another store with --store.",
+            hint="Free disk space there, or choose another store with --store.",
             known="measured",
         )
     else:
@@ -68,7 +68,7 @@ def room(s: Subject) -> Iterator[Finding | Seen]:
 
 
 def checksums(s: Subject) -> Iterator[Finding]:
-    """Pages that the server itself found damaged since its statistics began."""
+    """Checksum failures that the server counted since its statistics began."""
     failures, last = s.maintenance.execute(_CHECKSUMS, [s.database.oid]).fetchone() or (None, None)
     if failures:
         pages = "a damaged page" if failures == 1 else f"{failures} damaged pages"
@@ -77,14 +77,14 @@ def checksums(s: Subject) -> Iterator[Finding]:
             code="checksum_failures",
             text=f"the server found {pages} in the live database, last on {last:%Y-%m-%d %H:%M} {last.tzname()}: "
             "reading it may fail",
-            hint="If it does: lastgood rollback --override emergency_backup --reason TEXT goes on without that backup; "
-            "the replaced database itself is kept.",
+            hint="If the backup fails, run: lastgood rollback --override emergency_backup --reason TEXT. The replaced "
+            "database itself is kept.",
             known="measured",
         )
 
 
 def readable(s: Subject) -> Iterator[Finding | Seen]:
-    """Every table, for this role; whether its pages are sound is known when they were read."""
+    """Whether this role may read every table; damaged pages are found only when they are read."""
     hidden = row_security.hiding(s.live)
     if hidden:
         yield Finding(
@@ -104,6 +104,6 @@ def readable(s: Subject) -> Iterator[Finding | Seen]:
     yield Finding(
         level="refusal",
         code="cannot_read",
-        text=f'this role can\'t read all of "{s.database.name}": {names}{more}',
+        text=f'this role cannot read all of "{s.database.name}": {names}{more}',
         hint=f"Connect as a superuser, or have a superuser run: GRANT pg_read_all_data TO {role};",
     )

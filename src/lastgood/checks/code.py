@@ -1,4 +1,4 @@
-"""With whose rights code of a restore point runs while it is restored."""
+"""The role with whose privileges code of a restore point runs while it is restored."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from lastgood.postgres.server import Connection
 
 
 def code_run(connection: Connection, summary: DumpSummary) -> CodeRun | None:
-    """The role of ``connection`` builds the database; None where the restore point has nothing that runs."""
+    """The code of a restore point and its role, which is that of ``connection``; None where it has no code."""
     if not summary.code:
         return None
     row = connection.execute(

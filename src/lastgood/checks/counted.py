@@ -1,4 +1,4 @@
-"""What was found while the rows of the live tables were counted, which only a plan does."""
+"""Findings from counting the rows of the live tables, which only a plan does."""
 
 from __future__ import annotations
 
@@ -12,28 +12,28 @@ from lastgood.plan.plan import TableLoss
 SHOWN = 5
 
 
-def refused(live: str, error: psycopg.Error, looked: Sequence[Finding | Seen]) -> Iterator[Finding]:
-    """What the check of privileges did not foresee (a policy, say)."""
-    if not any(isinstance(each, Finding) and each.code in ("cannot_read", "rows_hidden") for each in looked):
+def refused(live: str, error: psycopg.Error, results: Sequence[Finding | Seen]) -> Iterator[Finding]:
+    """A refusal that the check of privileges did not foresee (a policy, say)."""
+    if not any(isinstance(each, Finding) and each.code in ("cannot_read", "rows_hidden") for each in results):
         yield Finding(
             level="refusal",
             code="cannot_read",
-            text=f'this role can\'t read all of "{live}": {error.diag.message_primary}',
+            text=f'this role cannot read all of "{live}": {error.diag.message_primary}',
             hint="Connect as a superuser, or as the owner of its tables with the attribute BYPASSRLS.",
             item=BACKUP,
             known="tried",
         )
 
 
-def told(lost: Sequence[TableLoss]) -> Iterator[Finding]:
-    """What was seen while the live tables were counted."""
+def findings(lost: Sequence[TableLoss]) -> Iterator[Finding]:
+    """Tables that the restore point lacks, and damaged ones."""
     gone = [each for each in lost if each.point_rows is None]
     if len(gone) > len(lost) // 2:
         yield Finding(
             level="caution",
             code="tables_go_away",
-            text=f"the restore point lacks {len(gone)} of the {len(lost)} tables here: is it a dump of some tables "
-            "only?",
+            text=f"the restore point lacks {len(gone)} of the {len(lost)} live tables: it may be a dump of some "
+            "tables only",
             item="restore_point",
             known="measured",
         )
@@ -44,9 +44,9 @@ def told(lost: Sequence[TableLoss]) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="damaged_tables",
-            text=f"the live database is damaged, and no backup of it can be made: the server can't read {names}{more} "
+            text=f"cannot back up the live database, which is damaged: the server cannot read {names}{more} "
             f"({damaged[0].unreadable})",
-            hint="The replaced database itself is kept, as it is.",
+            hint="The replaced database itself is kept unchanged.",
             item=BACKUP,
             known="tried",
         )

@@ -1,4 +1,4 @@
-"""What no dump holds of extensions: what is put back or copied, and what would stay in the kept database only."""
+"""Changes to extensions that no dump holds: those put back or copied, and those left in the kept database only."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from lastgood.checks.subject import Subject
 
 
 def members(s: Subject) -> Iterator[Finding | Seen]:
-    """Members of extensions that were altered, and what hangs on them."""
+    """Altered members of extensions, and objects that depend on them."""
     survey = s.to_put_back
     for name in survey.extensions:
         if lost := survey.summary(name, carried=False):
@@ -20,17 +20,17 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
                 hint="Copy these changes by hand from the kept database after the switch: lastgood status names it.",
             )
         if carried := survey.summary(name, carried=True, rows=False):
-            whence = "from the manifest" if survey is not s.members and _own(s) else "from the live database"
+            source = "from the manifest" if survey is not s.members and _own(s) else "from the live database"
             yield Finding(
                 level="caution",
                 code="put_back",
-                text=f'no dump holds the changes to extension "{name}"; they are put back {whence}: {carried}',
+                text=f'no dump holds the changes to extension "{name}"; they are put back {source}: {carried}',
             )
     for unknown in survey.unknown:
         yield Finding(
             level="caution",
             code="extension_not_known",
-            text=f'cannot find out whether extension "{unknown.extension}" was changed: {unknown.why}',
+            text=f'cannot determine whether extension "{unknown.extension}" was changed: {unknown.why}',
             hint="Compare the extension's objects by hand: no dump holds changes to them.",
             known="not known",
         )
@@ -39,7 +39,7 @@ def members(s: Subject) -> Iterator[Finding | Seen]:
 
 
 def rows(s: Subject) -> Iterator[Finding]:
-    """Rows in tables of extensions that are no part of any dump."""
+    """Rows in tables of extensions that no dump contains."""
     made = {each.name for each in s.facts.extensions} if s.facts is not None else set()
     for each in s.members.rows:
         if each.extension in made:

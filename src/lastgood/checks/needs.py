@@ -1,4 +1,4 @@
-"""What a restore point needs of its server, all of it at once: roles, extensions, tablespaces."""
+"""The requirements of a restore point on its server, checked together: roles, extensions, tablespaces."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from lastgood.postgres.server import Connection
 _ROLES: LiteralString = "SELECT rolname FROM pg_catalog.pg_roles"
 _EXTENSIONS: LiteralString = "SELECT name FROM pg_catalog.pg_available_extensions"
 _TABLESPACES: LiteralString = "SELECT spcname FROM pg_catalog.pg_tablespace"
-# Debian's and PostgreSQL's own package repository name these otherwise than the extension; ``{}`` is the major version.
+# Debian and PostgreSQL's own repository name these packages differently from the extension; see ``missing_extensions``.
 _PACKAGES = {
     "h3": "h3",
     "hypopg": "hypopg",
@@ -53,8 +53,8 @@ _PACKAGES = {
 
 @dataclass(frozen=True, slots=True)
 class Lack:
-    """``names`` that the server lacks; ``kind`` is ``roles``, ``extensions``, ``languages`` or ``tablespaces``.
-    ``text`` is the message, ``hint`` what to do."""
+    """Objects that the server lacks: ``names`` of ``kind`` ``roles``, ``extensions``, ``languages`` or ``tablespaces``.
+    ``text`` is the message, ``hint`` the remedy."""
 
     kind: str
     names: tuple[str, ...]
@@ -63,7 +63,7 @@ class Lack:
 
 
 def missing_roles(connection: Connection, summary: DumpSummary, rules: Rules) -> Lack | None:
-    """Roles that some command needs. With ``--strict`` a REVOKE from a missing role counts, too."""
+    """Missing roles that a command of the dump needs. With ``--strict`` a REVOKE from a missing role counts, too."""
     left_out = (OWNERS if rules.no_owner else frozenset()) | (PRIVILEGES if rules.no_acl else frozenset())
     named = {role: kinds - left_out for role, kinds in summary.named_roles.items()}
     wanted = {role for role, kinds in named.items() if kinds}
@@ -100,7 +100,7 @@ def missing_extensions(connection: Connection, facts: Facts) -> Lack | None:
 
 
 def missing_languages(connection: Connection, facts: Facts) -> Lack | None:
-    """Languages that a dump names without their handlers, and that no extension of the server makes."""
+    """Languages that a dump names without their handlers, and that no extension of the server creates."""
     wanted = (extension.name for extension in facts.extensions if extension.as_language)
     missing = _missing(connection, wanted, _EXTENSIONS)
     if not missing:
@@ -110,13 +110,13 @@ def missing_languages(connection: Connection, facts: Facts) -> Lack | None:
         missing,
         "the dump names languages without their handlers, and this server has no extensions of these names: "
         + ", ".join(missing),
-        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE and the functions in "
-        "these languages from a copy of the dump.",
+        "Restore from a backup that lastgood made: it has the handlers. Or remove CREATE LANGUAGE, and the functions "
+        "in these languages, from a copy of the dump.",
     )
 
 
 def missing_tablespaces(connection: Connection, summary: DumpSummary) -> Lack | None:
-    """Tablespaces, which belong to the server."""
+    """Missing tablespaces, which belong to the server."""
     missing = _missing(connection, summary.tablespaces, _TABLESPACES)
     if not missing:
         return None
@@ -129,7 +129,7 @@ def missing_tablespaces(connection: Connection, summary: DumpSummary) -> Lack | 
 
 
 def require(connection: Connection, facts: Facts, summary: DumpSummary, rules: Rules, name: str) -> None:
-    """Raise Refused with everything that the server lacks for the restore point ``name``."""
+    """Raise Refused with all requirements of the restore point ``name`` that the server lacks."""
     lacks = list(_lacks(connection, facts, summary, rules))
     if lacks:
         raise Refused(
@@ -151,6 +151,6 @@ def _lacks(connection: Connection, facts: Facts, summary: DumpSummary, rules: Ru
 
 
 def _missing(connection: Connection, wanted: Iterable[str], query: LiteralString) -> tuple[str, ...]:
-    """Which of the wanted names the server does not have."""
+    """The wanted names that the server does not have."""
     names = set(wanted)
     return tuple(sorted(names - {name for (name,) in connection.execute(query)})) if names else ()

@@ -1,4 +1,4 @@
-"""Is there a restore point of this database, is it whole, and how old is it?"""
+"""Is there a restore point of this database, is it complete, and how old is it?"""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lastgood.text.units import moment, span
 
 
 def made(s: Subject) -> Iterator[Finding | Seen]:
-    """What it is, and what was looked at; or that there is none."""
+    """The restore point, and what was verified of it; or that there is none."""
     if s.point is None:
         yield Finding(
             level="refusal", code="no_point", text=s.reading.trouble, hint=s.reading.hint, known="measured", final=True
@@ -27,10 +27,10 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
     )
     if s.facts is not None and s.summary is not None:
         yield Seen(
-            text=f"its definitions were read: {s.facts.summary} by its manifest; SHA-256 verified while loading"
+            text=f"definitions were read: {s.facts.summary} by its manifest; SHA-256 is verified while loading"
             if s.reading.owing
-            else f"read from end to end: {s.facts.summary}"
-            + ("; it is what was written down when it was made" if s.point.manifest is not None else ""),
+            else f"read completely: {s.facts.summary}"
+            + ("; it matches its manifest" if s.point.manifest is not None else ""),
             known="measured",
         )
     else:
@@ -39,14 +39,14 @@ def made(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="caution",
             code="passed_over",
-            text=f"a newer one is not valid: {each}",
-            hint="What is wrong with it, and where: lastgood points verify",
+            text=f"a newer restore point failed verification: {each}",
+            hint="Show where it is damaged: lastgood points verify",
             known="measured",
         )
 
 
 def age(s: Subject) -> Iterator[Finding]:
-    """Older than ``[check] max_age``; or of the future."""
+    """A restore point older than ``[check] max_age``, or made in the future."""
     if s.point is None:
         return
     old, most = s.now - s.point.made_at, s.request.check.max_age
@@ -54,20 +54,20 @@ def age(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="old_point",
-            text=f"it is {span(old.total_seconds())} old; [check] max_age is {span(most)}",
-            hint="Make newer ones: lastgood backup",
+            text=f"the restore point is {span(old.total_seconds())} old; [check] max_age is {span(most)}",
+            hint="Make a newer one: lastgood backup",
         )
     if old < timedelta(minutes=-5):
         yield Finding(
             level="caution",
             code="point_of_the_future",
-            text=f"it says that it was made {moment(s.point.made_at)}, and the server's clock shows {moment(s.now)}",
-            hint="One of the clocks is wrong: the newest restore point may not be the one that you think.",
+            text=f"the restore point is dated {moment(s.point.made_at)}, but the server's clock shows {moment(s.now)}",
+            hint="Correct the clock that is wrong, and check which restore point is the newest: lastgood points",
         )
 
 
 def same_database(s: Subject) -> Iterator[Finding]:
-    """A dump of another database restores well, and is the wrong one."""
+    """A dump of another database: it restores without an error, but is the wrong one."""
     if s.facts is not None and s.facts.database not in (None, s.database.name):
         yield Finding(
             level="caution",
@@ -77,7 +77,7 @@ def same_database(s: Subject) -> Iterator[Finding]:
 
 
 def changed(s: Subject) -> Iterator[Finding]:
-    """Signs that the file was cut behind its end, or changed by a tool after pg_dump wrote it."""
+    """Signs that the file was truncated after its end mark, or changed by a tool after pg_dump wrote it."""
     for text in s.summary.cautions if s.summary is not None else ():
         yield Finding(
             level="caution",
@@ -89,7 +89,7 @@ def changed(s: Subject) -> Iterator[Finding]:
 
 
 def partial(s: Subject) -> Iterator[Finding]:
-    """What it lacks to replace a whole database."""
+    """Parts of a whole database that the restore point lacks."""
     if s.point is None or s.summary is None:
         return
     if lack := s.reading.lack:
@@ -110,16 +110,16 @@ def partial(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="rows_without_table",
-            text=f"the restore point has rows of {names}, and makes no such table: it can't replace a whole database",
-            hint="Restore it beside the live database: lastgood restore POINT --into NAME",
+            text=f"the restore point has rows of {names}, but no such table: it cannot replace a whole database",
+            hint="Restore it into a separate database: lastgood restore POINT --into NAME",
             known="measured",
             final=True,
         )
 
 
 def _made_by_no_extension(s: Subject, summary: DumpSummary) -> list[Relation]:
-    """Tables that the restore point leaves to its extensions, and that none of them makes in the live database; what
-    an extension makes that this one lacks is not known."""
+    """Tables that the restore point leaves to its extensions, and that none of them creates in the live database. Empty
+    where the live database lacks one of the extensions: then its tables are unknown."""
     installed = {name for (name,) in s.live.execute("SELECT extname FROM pg_catalog.pg_extension")}
     if not summary.rows_for_extensions or not summary.extensions.keys() <= installed:
         return []

@@ -1,4 +1,4 @@
-"""May this role do all that a run does? Tried with commands that change nothing, where there are such."""
+"""Does this role have all privileges that a run needs? Tried with commands that change nothing, where possible."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ WHERE c.relkind IN ('r', 'p') AND c.relpersistence <> 't'
   AND NOT pg_catalog.has_table_privilege(c.oid, %s)
 ORDER BY 1 LIMIT 5
 """
-# Whose things can't be given back to them. The schema public is left out: whoever owns it, it is there.
+# Roles to which this role cannot transfer objects. The schema public is left out: it exists in every database.
 _OWNERS = """
 WITH owned AS (
   SELECT 'pg_namespace'::regclass AS class, oid, nspowner AS owner, pg_catalog.quote_ident(nspname) AS name,
@@ -46,12 +46,12 @@ FROM pg_catalog.pg_roles r WHERE r.rolname = current_user
 
 
 def standby(s: Subject) -> Iterator[Finding]:
-    """Only a primary can be written to."""
+    """Only a primary accepts writes."""
     if _in_recovery(s):
         yield Finding(
             level="refusal",
             code="standby",
-            text="this server is a standby, or still recovering: nothing can be written to it",
+            text="this server is in recovery (a standby, or still starting) and accepts no writes",
             hint="Connect to the primary.",
             known="measured",
             final=True,
@@ -59,21 +59,21 @@ def standby(s: Subject) -> Iterator[Finding]:
 
 
 def pooler(s: Subject) -> Iterator[Finding]:
-    """A session must stay the same one."""
+    """All statements must reach the same session."""
     pids = {s.live.execute("SELECT pg_backend_pid()").fetchone() for _ in range(3)}
     if len(pids) > 1:
         yield Finding(
             level="refusal",
             code="transaction_pooler",
-            text="this connection goes through a transaction pooler: each statement may meet another session",
-            hint="Connect to the server itself, or through the pooler's session mode.",
+            text="this connection goes through a transaction pooler: each statement may run in another session",
+            hint="Connect to the server directly, or through the pooler's session mode.",
             known="tried",
             final=True,
         )
 
 
 def read_only(s: Subject) -> Iterator[Finding]:
-    """A setting that a guide may have told somebody to make."""
+    """A database left read-only by default, as some guides recommend."""
     row = s.maintenance.execute(
         "SELECT 1 FROM pg_catalog.pg_db_role_setting WHERE setdatabase = %s AND setrole = 0"
         " AND 'default_transaction_read_only=on' = ANY (setconfig)",
@@ -83,29 +83,27 @@ def read_only(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="set_read_only",
-            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), and stays so afterwards',
-            hint=f"To lift it: ALTER DATABASE {identifier(s.database.name)} RESET default_transaction_read_only",
+            text=f'"{s.database.name}" is set read-only (default_transaction_read_only), also after the rollback',
+            hint=f"To reset it, run: ALTER DATABASE {identifier(s.database.name)} RESET default_transaction_read_only",
         )
 
 
 def databases(s: Subject) -> Iterator[Finding | Seen]:
-    """To make a database like the live one, and to change the live one: both are tried, and neither is done."""
+    """The right to create a database like the live one, and to rename the live one: both tried without effect."""
     me, is_superuser, _, _ = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
     if _in_recovery(s):
         return
-    well = True
-    for finding in (*_create(s, me), *_alter(s, me)):
-        well = False
-        yield finding
-    if well:
+    refusals = (*_create(s, me), *_alter(s, me))
+    yield from refusals
+    if not refusals:
         who = "superuser " if is_superuser else ""
-        yield Seen(text=f'{who}"{me}" may make a database like "{s.database.name}", and rename this one', known="tried")
+        yield Seen(text=f'{who}"{me}" may create a database like "{s.database.name}", and rename it', known="tried")
 
 
 def _create(s: Subject, me: str) -> Iterator[Finding]:
-    """CREATE DATABASE with the name of the database that we are connected to, which can't go away meanwhile: the server
-    looks at the role, the template, the encoding, the locale and the tablespace before it sees that the name is taken,
-    and begins nothing."""
+    """Try CREATE DATABASE with the name of the database of this connection, which cannot be dropped meanwhile: the
+    server checks the role, the template, the encoding, the locale and the tablespace before it finds that the name is
+    taken, and creates nothing."""
     taken = s.maintenance.info.dbname
     template = database.describe(s.maintenance, "template0").tablespace
     create, *_ = database.creation(taken, s.database, "", live=s.database.name, template=template)
@@ -115,7 +113,7 @@ def _create(s: Subject, me: str) -> Iterator[Finding]:
         return
     except psycopg.errors.InsufficientPrivilege as error:
         if "tablespace" in (error.diag.message_primary or ""):
-            text = f'role "{me}" may not make a database in the tablespace "{s.database.tablespace}"'
+            text = f'role "{me}" may not create a database in tablespace "{s.database.tablespace}"'
             hint = f'As a superuser: GRANT CREATE ON TABLESPACE "{s.database.tablespace}" TO "{me}"'
         else:
             text = f'role "{me}" may neither create nor rename a database'
@@ -125,21 +123,21 @@ def _create(s: Subject, me: str) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="no_database_like_it",
-            text=f'the server would make no database like "{s.database.name}": {error.diag.message_primary}',
-            hint="Its encoding, locale and tablespace: psql --list",
+            text=f'cannot create a database like "{s.database.name}": {error.diag.message_primary}',
+            hint="Check its encoding, locale and tablespace: psql --list",
             known="tried",
             final=True,
         )
 
 
 def _alter(s: Subject, me: str) -> Iterator[Finding]:
-    """What the switch does needs the owner's rights, as does setting the connection limit to what it is."""
+    """Try an ALTER DATABASE without effect: like the switch, it needs the owner's privileges."""
     statement = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(
         sql.Identifier(s.database.name), sql.Literal(s.database.connection_limit)
     )
     try:
         with s.maintenance.transaction():
-            # Somebody else's change of the same row must not keep us waiting.
+            # Another session's change of the same row must not block this check.
             s.maintenance.execute("SET LOCAL lock_timeout = '2s'")
             s.maintenance.execute(statement)
             raise Rollback
@@ -156,14 +154,14 @@ def _alter(s: Subject, me: str) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="rename_untried",
-            text=f'whether "{s.database.name}" may be renamed could not be tried: {error.diag.message_primary}',
-            hint="Somebody may be changing it at this moment: lastgood status",
+            text=f'cannot verify that "{s.database.name}" may be renamed: {error.diag.message_primary}',
+            hint="Check whether another session is changing it at this moment: lastgood status",
             known="tried",
         )
 
 
 def fence(s: Subject) -> Iterator[Finding]:
-    """To lock a table against writers takes a right to write to it."""
+    """Locking a table against writers needs a write privilege on it."""
     if s.request.fence != "now":
         return
     wanted = "UPDATE, DELETE, TRUNCATE" + (", MAINTAIN" if s.live.info.server_version >= 170000 else "")
@@ -174,14 +172,15 @@ def fence(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="no_lock",
-            text=f"this role can't keep writers out of {names}{more}: it may not write to it",
-            hint="Connect as the tables' owner or a superuser, or leave writers alone until then: --fence at-swap",
+            text=f"this role cannot lock {names}{more} against writers: it lacks write privileges",
+            hint="Connect as the tables' owner or a superuser, or fence only during the switch: --fence at-swap",
             final=True,
         )
 
 
 def owners(s: Subject) -> Iterator[Finding]:
-    """Things of roles that we may not become would be ours in the restored database, and their owners locked out."""
+    """Objects of roles that this role cannot act as: it would own them after the restore, and their owners lose
+    access."""
     rows = s.live.execute(_OWNERS, ["SET" if s.live.info.server_version >= 160000 else "MEMBER"]).fetchall()
     if rows:
         me = s.live.info.user
@@ -191,30 +190,31 @@ def owners(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="foreign_owners",
-            text=f'role "{me}" can\'t give things to their owners, who would be locked out of them: {whose}{more}',
+            text=f'role "{me}" cannot transfer ownership of these objects; their owners would lose access: '
+            f"{whose}{more}",
             hint=f'As a superuser: GRANT {roles} TO "{me}"; or connect as a superuser',
         )
 
 
 def signals(s: Subject) -> Iterator[Finding | Seen]:
-    """To end sessions, and to see what they do."""
+    """The privileges to terminate sessions and to see their activity."""
     me, is_superuser, signals, sees = s.maintenance.execute(_ROLE).fetchone() or ("", False, False, False)
     if is_superuser:
         return
     if signals:
-        yield Seen(text=f'"{me}" may end all sessions but superusers\' (pg_signal_backend)')
+        yield Seen(text=f'"{me}" may terminate all sessions except superusers\' (pg_signal_backend)')
     else:
         yield Finding(
             level="note",
             code="few_signals",
-            text=f'"{me}" may end only sessions of roles whose rights it has',
+            text=f'"{me}" may terminate only sessions of roles whose privileges it has',
             hint=f'As a superuser: GRANT pg_signal_backend TO "{me}"',
         )
     if not sees:
         yield Finding(
             level="note",
             code="few_statistics",
-            text=f'"{me}" does not see what others\' sessions do, nor how far the readers of WAL are',
+            text=f'"{me}" cannot see the activity of other sessions, nor the progress of WAL receivers',
             hint=f'As a superuser: GRANT pg_monitor TO "{me}"',
         )
 

@@ -1,4 +1,4 @@
-"""When was this last done here, and how long will it take?"""
+"""When was a restore last rehearsed here, and how long will the run take?"""
 
 from __future__ import annotations
 
@@ -12,14 +12,14 @@ from lastgood.text.units import ago, day, duration, roughly, span
 
 
 def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
-    """The newest run on this machine that restored this database, in earnest or beside it."""
+    """The newest run on this machine that restored this database, as a rollback or a rehearsal."""
     within = s.request.drill.every
     if not s.past:
         yield Finding(
             level="caution",
             code="never_rehearsed",
             text=f'"{s.database.name}" was never restored on this machine',
-            hint="Rehearse it: lastgood drill. Or answer for it: --attest rehearsal=NAME",
+            hint="Rehearse it: lastgood drill. Or confirm it yourself: --attest rehearsal=NAME",
             known="not known",
         )
         return
@@ -38,13 +38,13 @@ def rehearsed(s: Subject) -> Iterator[Finding | Seen]:
 
 
 def expected(s: Subject) -> Iterator[Finding | Seen]:
-    """By what loads taught of this server; else by the last run, in proportion to the size."""
+    """The expected duration: from earlier loads on this server, else from the last run, in proportion to the size."""
     seconds, source = expectation(s)
     if seconds is None:
         yield Finding(
             level="note",
             code="no_expectation",
-            text="how long it will take is not known: no run on this machine has told yet",
+            text="no estimate: this machine has not completed a run yet",
             known="not known",
         )
     else:
@@ -53,7 +53,7 @@ def expected(s: Subject) -> Iterator[Finding | Seen]:
 
 
 def expectation(s: Subject) -> tuple[float | None, str]:
-    """Seconds until the switch, and where they come from."""
+    """Seconds until the switch, and the source of the estimate."""
     if s.until_the_switch is not None:
         return s.until_the_switch, "by earlier runs on this server"
     size = s.point.size if s.point is not None else 0

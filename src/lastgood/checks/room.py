@@ -1,4 +1,4 @@
-"""Is there room on the server's disk for the restored database and its WAL?"""
+"""Is there enough disk space on the server for the restored database and its WAL?"""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _ATTESTED = "[check] free_space in lastgood.toml"
 
 
 def data(s: Subject) -> Iterator[Finding | Seen]:
-    """Measured where the server's folder is on this machine; else what somebody wrote into lastgood.toml."""
+    """Free space, measured where the server's folder is on this machine; else as given in lastgood.toml."""
     need, attested = s.room_needed, s.request.check.free_space
     needed = f"about {units.size(need)} are needed"
     folder = _folder(s)
@@ -30,7 +30,7 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
                 level="refusal",
                 code="no_room",
                 text=f"the server's disk has {units.size(free)} free; {needed}",
-                hint="Make room: lastgood prune lists kept databases and old restore points.",
+                hint="Free disk space: lastgood prune lists kept databases and old restore points.",
                 known="measured",
             )
         else:
@@ -42,8 +42,8 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="caution",
             code="room_unknown",
-            text=f"free disk space on the server can't be measured from here; {needed}",
-            hint=f"Look it up, and write it as {_ATTESTED}, or answer for it: --attest room=NAME",
+            text=f"cannot measure free disk space on the server from here; {needed}",
+            hint=f"Set it as {_ATTESTED}, or confirm it yourself: --attest room=NAME",
             known="not known",
         )
     elif attested < need:
@@ -51,22 +51,22 @@ def data(s: Subject) -> Iterator[Finding | Seen]:
             level="refusal",
             code="no_room",
             text=f"the server's disk has {units.size(attested)} free by {_ATTESTED}; {needed}",
-            hint="Make room, and correct that number: lastgood prune lists kept databases.",
+            hint="Free disk space, then correct that number: lastgood prune lists kept databases.",
         )
     else:
         yield Seen(text=f"the server's disk has {units.size(attested)} free by {_ATTESTED}; {needed}")
 
 
 def wal(s: Subject) -> Iterator[Finding]:
-    """Readers of WAL that are late, an archive that fails, disks that are nearly full."""
+    """WAL receivers that lag, an archiver that fails, disks that are nearly full."""
     for risk in risks(s.maintenance, s.room_needed, Limits(max_wal_lag=s.request.pace.max_wal_lag)):
         known: Known = "not known" if risk.code == "wal_unseen" else "measured"
         yield Finding(level=risk.level, code=risk.code, text=risk.text, hint=risk.hint, known=known)
 
 
 def _folder(s: Subject) -> Path | None:
-    """Where the restored database will lie, as far as we can look at it. Behind "localhost" there may be a container or
-    a tunnel, and the folder of that name here be another server's."""
+    """The folder of the restored database, if it is on this machine. Behind "localhost" there may be a container or a
+    tunnel, and the folder of that name on this machine may belong to another server."""
     try:
         with s.maintenance.transaction():
             row = s.maintenance.execute(

@@ -1,4 +1,4 @@
-"""Who is in the live database, and can he be ended; is there room for our own sessions and locks?"""
+"""Which sessions are in the live database, can they be terminated; is there room for our own sessions and locks?"""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 from lastgood.checklist import Finding, Seen
 from lastgood.checks.subject import Subject
 from lastgood.postgres.capacity import OTHER_SESSIONS, limits
-from lastgood.postgres.sessions import END_THEM, in_the_way, shut_tables
+from lastgood.postgres.sessions import END_THEM, blocking_sessions, shut_tables
 from lastgood.postgres.sessions import sessions as sessions_in
 
 # Sessions of a run that are in the live database at once: the fence, the emergency backup, a reader.
@@ -16,24 +16,24 @@ SESSIONS_IN_LIVE = 3
 
 
 def killable(s: Subject) -> Iterator[Finding | Seen]:
-    """All are ended once, in the switch."""
-    text = in_the_way(s.maintenance, s.database.oid, s.database.name)
+    """The switch terminates every session of the live database."""
+    text = blocking_sessions(s.maintenance, s.database.oid, s.database.name)
     if text:
         yield Finding(level="refusal", code="unkillable_sessions", text=text, hint=END_THEM)
         return
     own = s.live.info.backend_pid
     there = [each for each in sessions_in(s.maintenance, s.database.oid) if each.pid != own and each.user is not None]
     if not there:
-        yield Seen(text=f'nobody is connected to "{s.database.name}"', known="measured")
+        yield Seen(text=f'no session is connected to "{s.database.name}"', known="measured")
         return
     names = Counter(each.application_name or f'role "{each.user}"' for each in there).most_common(5)
     listed = ", ".join(f"{count} of {name}" for name, count in names)
     count = "1 session is" if len(there) == 1 else f"{len(there)} sessions are"
-    yield Seen(text=f"{count} in it ({listed}); this role may end each of them")
+    yield Seen(text=f"{count} connected ({listed}); this role may terminate each of them")
 
 
 def shut(s: Subject) -> Iterator[Finding]:
-    """Tables that nobody can read at this moment."""
+    """Tables that no other session can read at this moment."""
     held_by = shut_tables(s.live)
     for holder in sorted({each.holder for each in held_by}):
         held = [each for each in held_by if each.holder == holder]
@@ -44,15 +44,15 @@ def shut(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="caution",
             code="shut_tables",
-            text=f"{who}{called} has locked {names}{more} against readers: the rows shown for it are an estimate, and "
-            + ("the run ends that session" if s.request.fence == "now" and held[0].pid else "the run waits for it"),
-            hint=f"To end it yourself: {held[0].to_end_it}",
+            text=f"{who}{called} has locked {names}{more} against readers: row counts are estimates, and the run "
+            + ("terminates that session" if s.request.fence == "now" and held[0].pid else "waits for it"),
+            hint=f"To end it yourself, run: {held[0].to_end_it}",
             known="measured",
         )
 
 
 def locks(s: Subject) -> Iterator[Finding]:
-    """The server has room for so many locks at once; without it, everybody's commands would fail."""
+    """The capacity of the lock table: without free entries, the commands of all sessions would fail."""
     if s.request.fence != "now":
         return
     row = s.live.execute(
@@ -66,14 +66,14 @@ def locks(s: Subject) -> Iterator[Finding]:
         yield Finding(
             level="refusal",
             code="too_many_tables",
-            text=f"{tables} tables need a lock each to keep writers out, and the server has room for {room} locks",
+            text=f"the fence needs a lock on each of {tables} tables, and the server has room for {room} locks",
             hint="Run the rollback with --fence at-swap, or raise max_locks_per_transaction.",
             final=True,
         )
 
 
 def connections(s: Subject) -> Iterator[Finding]:
-    """The run's own sessions and one worker; those for the checks themselves are open already."""
+    """Connections for the run's own sessions and one worker; those of the checks are open already."""
     for limit, needed in [
         *((each, OTHER_SESSIONS + 1) for each in limits(s.maintenance)),
         *((each, SESSIONS_IN_LIVE) for each in limits(s.maintenance, s.database.name) if each.what.startswith("data")),
@@ -83,8 +83,8 @@ def connections(s: Subject) -> Iterator[Finding]:
             yield Finding(
                 level="caution",
                 code="few_connections",
-                text=f"{limit.what} {limit.limit} connections and uses {limit.used}; the run needs {needed} more at "
-                "times, and stops where it gets none",
-                hint="End sessions that are idle: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
+                text=f"{limit.what} {limit.limit} connections and uses {limit.used}; the run needs up to {needed} more "
+                "connections and fails if none is free",
+                hint="Terminate idle sessions: SELECT * FROM pg_stat_activity WHERE state = 'idle'",
                 known="measured",
             )

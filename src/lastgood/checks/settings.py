@@ -1,5 +1,5 @@
-"""May this role give the restored database the settings and grants of the live one? Tried on the live database itself,
-in transactions that are rolled back."""
+"""May this role carry over the settings and grants of the live database? Tried on the live database itself, in
+transactions that are rolled back."""
 
 from __future__ import annotations
 
@@ -17,13 +17,13 @@ from lastgood.postgres.grants import Operator
 from lastgood.postgres.server import Connection
 from lastgood.postgres.state import DatabaseState, Setting
 
-# Another session's change of the same row must not keep us waiting.
+# Another session's change of the same row must not block this check.
 LOCK_TIMEOUT = "2s"
 
 
 def carried_over(s: Subject) -> Iterator[Finding]:
-    """ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, and the grants on the database: the switch makes them again
-    for the restored database, and would fail where this role may not."""
+    """ALTER DATABASE … SET, ALTER ROLE … IN DATABASE … SET, and the grants on the database: the switch repeats them for
+    the restored database, and would fail where this role lacks the privilege."""
     if s.database.invalid or (s.maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
         return
     me = s.maintenance.info.user
@@ -55,13 +55,13 @@ def carried_over(s: Subject) -> Iterator[Finding]:
 
 
 def _refused(
-    maintenance: Connection, wanted: DatabaseState, found: DatabaseState, name: str, operator: Operator
+    maintenance: Connection, wanted: DatabaseState, current: DatabaseState, name: str, operator: Operator
 ) -> list[NotApplied]:
-    """What the server refuses of the statements that make ``wanted`` of ``found``; all of it is rolled back."""
+    """The statements from ``current`` to ``wanted`` that the server refuses; all of them are rolled back."""
     try:
         with maintenance.transaction(force_rollback=True):
             maintenance.execute(sql.SQL("SET LOCAL lock_timeout = {}").format(LOCK_TIMEOUT))
-            refused = rehearse(maintenance, wanted.statements(name, found, operator))
+            refused = rehearse(maintenance, wanted.statements(name, current, operator))
     except psycopg.errors.LockNotAvailable:
         return []
     return [each for each in refused if each.sqlstate != psycopg.errors.LockNotAvailable.sqlstate]

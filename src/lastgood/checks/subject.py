@@ -1,4 +1,4 @@
-"""What the checks look at."""
+"""The subject of the checks: the request, the live database and the restore point."""
 
 from __future__ import annotations
 
@@ -24,13 +24,14 @@ ROOM_FACTOR = 1.3
 
 @dataclass(frozen=True, slots=True)
 class Reading:
-    """What is known of the restore point. ``facts`` and ``summary`` are None as far as it was not read: then ``looked``
-    is what was read instead, in words. Without a ``point``: ``trouble`` is the reason, ``hint`` what to do.
+    """The restore point as far as it was read. ``facts`` and ``summary`` are None where it was not read: then
+    ``looked`` says in words what was verified instead. Without a ``point``: ``trouble`` is the reason, ``hint`` the
+    remedy.
 
-    ``lack`` and ``orphans``: what it does not hold of a whole database, and rows that refer to that.
+    ``lack`` and ``orphans``: the parts of a whole database that it lacks, and rows that refer to them.
     ``owing``: its rows and its SHA-256 are verified while it is loaded.
-    ``passed_over``: newer ones that are not valid, each with the reason. ``seconds``: how long building and proving,
-    and the emergency backup beside it, would take by what loads taught; None where they did not.
+    ``passed_over``: newer ones that failed verification, each with the reason. ``seconds``: estimates, from earlier
+    loads, of building and proving, and of the emergency backup in parallel; None where there is none.
     """
 
     point: RestorePoint | None = None
@@ -50,9 +51,9 @@ class Reading:
 class Subject:
     """``maintenance`` and ``live`` are connections (autocommit) to the maintenance database and to the live one.
 
-    ``now`` is the server's clock. ``past``: earlier runs on this machine that went well, the newest first. ``pools``:
-    every PgBouncer that is named in lastgood.toml, as it is now. ``members``: what no dump holds of the live database's
-    extensions.
+    ``now`` is the server's clock. ``past``: earlier successful runs on this machine, the newest first. ``pools``: the
+    present state of every PgBouncer named in lastgood.toml. ``members``: changes to the live database's extensions
+    that no dump holds.
     """
 
     request: Request
@@ -69,7 +70,7 @@ class Subject:
     def of(
         cls, request: Request, maintenance: Connection, live: Connection, database: Database, reading: Reading
     ) -> Subject:
-        """Looks at the clock, at earlier runs and at the poolers."""
+        """Read the clock, earlier runs and the poolers."""
         return cls(
             request,
             maintenance,
@@ -89,31 +90,31 @@ class Subject:
 
     @property
     def facts(self) -> Facts | None:
-        """What it contains."""
+        """The facts of the restore point."""
         return self.reading.facts
 
     @property
     def summary(self) -> DumpSummary | None:
-        """What reading it told besides."""
+        """The summary of the dump, from the same reading."""
         return self.reading.summary
 
     @property
     def to_put_back(self) -> Survey:
-        """What no dump holds of the extensions that the restore point makes: as its manifest has it, else as it is in
-        the live database."""
+        """Changes to the restore point's extensions that no dump holds: from its manifest, else from the live
+        database."""
         if self.point is not None and self.point.manifest is not None and self.point.manifest.members is not None:
             return self.point.manifest.members
         return of_extensions(self.members, [each.name for each in self.facts.extensions] if self.facts else [])
 
     @property
     def room_needed(self) -> int:
-        """Bytes that the restored database and its WAL may take. The live one may have lost what the point has."""
+        """Bytes for the restored database and its WAL. The live database may be smaller than the restore point."""
         bytes_of_point = self.point.size if self.point is not None else 0
         return int(max(self.database.size_bytes or 0, bytes_of_point) * ROOM_FACTOR)
 
     @property
     def until_the_switch(self) -> float | None:
-        """Seconds, by what loads taught of this server; None where they did not."""
+        """The estimate in seconds, from earlier loads on this server; None without them."""
         build, backup = self.reading.seconds
         if build is None:
             return None

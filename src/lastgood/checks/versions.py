@@ -1,4 +1,4 @@
-"""Does this server understand the restore point, and has it what that one needs?"""
+"""Does this server understand the restore point, and does it meet its requirements?"""
 
 from __future__ import annotations
 
@@ -14,13 +14,13 @@ SUPPORTED = range(15, 19)
 
 
 def server(s: Subject) -> Iterator[Finding | Seen]:
-    """A version that this lastgood was tested with."""
+    """The server's version, and whether this lastgood was tested with it."""
     major = s.maintenance.info.server_version // 10000
     if major not in SUPPORTED:
         yield Finding(
             level="caution",
             code="server_version",
-            text=f"PostgreSQL {major} was never tested with this lastgood (15 to 18 were)",
+            text=f"this lastgood was not tested with PostgreSQL {major} (only with 15 to 18)",
             known="measured",
         )
     else:
@@ -29,7 +29,7 @@ def server(s: Subject) -> Iterator[Finding | Seen]:
 
 
 def point(s: Subject) -> Iterator[Finding | Seen]:
-    """A newer server's dump may have words that this one does not know."""
+    """A newer server's dump may contain syntax that this server does not know."""
     major = s.maintenance.info.server_version // 10000
     dumped = s.facts.rules.server_major if s.facts is not None else None
     if dumped is not None and dumped > major:
@@ -45,7 +45,7 @@ def point(s: Subject) -> Iterator[Finding | Seen]:
         yield Finding(
             level="note",
             code="needs_unread",
-            text="which roles and tablespaces the restore point needs is seen when it is read",
+            text="the roles and tablespaces that the restore point needs are unknown until it is read",
             hint="Read it now: lastgood check --thorough. The plan of a rollback always does.",
             known="not known",
         )
@@ -58,26 +58,26 @@ def encoding(s: Subject) -> Iterator[Finding]:
             level="caution",
             code="encoding",
             text=f'the restore point is in {s.summary.encoding}, "{s.database.name}" in {s.database.encoding}: '
-            "a character that it lacks stops the run",
+            "a character without an equivalent stops the run",
         )
 
 
 def roles(s: Subject) -> Iterator[Finding]:
-    """They are not part of a dump."""
+    """Roles, which are not part of a dump."""
     if s.summary is not None:
         rules = Rules(strict=s.request.strict)
         yield from _refused(needs.missing_roles(s.maintenance, s.summary, rules))
 
 
 def extensions(s: Subject) -> Iterator[Finding]:
-    """Their files come with packages of the server's machine."""
+    """Extensions, whose files come with packages on the server's machine."""
     if s.facts is not None:
         yield from _refused(needs.missing_extensions(s.maintenance, s.facts))
         yield from _refused(needs.missing_languages(s.maintenance, s.facts))
 
 
 def tablespaces(s: Subject) -> Iterator[Finding]:
-    """They belong to the server."""
+    """Tablespaces, which belong to the server."""
     if s.summary is not None:
         yield from _refused(needs.missing_tablespaces(s.maintenance, s.summary))
 

@@ -18,7 +18,7 @@ from lastgood.config.tables.notifying import Kind, Recipient
 from lastgood.errors import UNKNOWN_STATE, LastgoodError, UsageError
 from lastgood.events import Caution, Emit, Event, Note, StageStarted
 from lastgood.journal import Journal, person
-from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, look
+from lastgood.notifications import Address, Delivery, Listing, Message, Messenger, NoAddress, address_of, check_targets
 from lastgood.notifications.messenger import concerns
 from lastgood.postgres.server import Target
 from lastgood.text import redact
@@ -83,7 +83,7 @@ class News:
     def look(self, names: Sequence[str], test: bool) -> Listing:
         """Whether the targets of these names, or all, can be told; ``test`` tells them."""
         targets = [each for each in self._settings.targets if not names or each.name in names]
-        found = look(targets, self._settings.time_limit, self._test if test else None)
+        found = check_targets(targets, self._settings.time_limit, self._test if test else None)
         cleaned = [each.model_copy(update={"problem": self._scrub(each.problem)}) for each in found.targets]
         return found.model_copy(update={"targets": tuple(cleaned)})
 

@@ -1,4 +1,4 @@
-"""What one call of lastgood goes by: options, and the tables of ``lastgood.toml``.
+"""The configuration of one call: options, and the tables of ``lastgood.toml``.
 
 Here are the options, which help and completion need; ``settings`` and ``tables`` are loaded by who works with them.
 """

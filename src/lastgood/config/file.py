@@ -1,6 +1,6 @@
-"""What ``lastgood.toml`` says, and what is wrong with it.
+"""``lastgood.toml``: its content and its errors.
 
-No message quotes a value of the file: it may be a password that is in the wrong place.
+No message quotes a value of the file: it may be a misplaced password.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ from lastgood.text import redact
 TABLES = tuple(each.alias or name for name, each in Tables.model_fields.items())
 
 
-# What pydantic says of these, in words of a person; in braces what it was declared with.
+# Plain words for pydantic's types of error; names in braces are the limits of the declaration.
 _WHY = {
     "model_type": "it must be a table",
     "mapping_type": "it must be a table",
@@ -52,8 +52,8 @@ _SEVERAL = "it must be a number, a text, or true or false"
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
-    """What a file says: its options, not yet converted, its tables, and everything that is wrong with it."""
+class Content:
+    """The content of a file: its options, not yet converted, its tables, and all its errors."""
 
     options: dict[str, Value]
     tables: Tables
@@ -61,39 +61,39 @@ class Found:
 
 
 def refusal(file: Path, problems: Sequence[Problem]) -> UsageError:
-    """One error for everything that is wrong, so that it can be mended at once."""
+    """One UsageError for all problems, so that they can be fixed together."""
     if len(problems) == 1:
         return UsageError(problems[0].message, hint=problems[0].hint, state=NOTHING_LOOKED_AT)
     lines = [f"{each.place}: {each.why}" + (f" ({each.hint})" if each.hint != LOOK_UP else "") for each in problems]
     return UsageError(
-        f'cannot use "{file}": {len(problems)} things in it are wrong',
-        hint="\n".join(("Mend each of them:", *lines)),
+        f'cannot use "{file}": it has {len(problems)} errors',
+        hint="\n".join(("Fix each of them:", *lines)),
         state=NOTHING_LOOKED_AT,
     )
 
 
-def read(file: Path) -> Found:
-    """What the file says. Raises UsageError when it can't be read at all."""
-    found = parsed(file)
+def read(file: Path) -> Content:
+    """Read the file. Raises UsageError when it cannot be parsed at all."""
+    content = parsed(file)
     known = [each.name for each in OPTIONS if each.in_file]
-    problems = [_unknown(file, key, (*known, *TABLES)) for key in found if key not in known and key not in TABLES]
-    database = found.get("db")
+    problems = [_unknown(file, key, (*known, *TABLES)) for key in content if key not in known and key not in TABLES]
+    database = content.get("db")
     if isinstance(database, str) and redact.written_passwords(database):
         problems.append(
             Problem(
                 f'cannot use "{file}": its "db" contains a password',
                 '"db"',
                 "it contains a password",
-                "Take the password out of the file and put it into ~/.pgpass or the variable PGPASSWORD.",
+                "Remove the password from the file and put it in ~/.pgpass or the variable PGPASSWORD.",
             )
         )
     read = Tables()
     try:
-        written = {key: value for key, value in found.items() if key in TABLES}
+        written = {key: value for key, value in content.items() if key in TABLES}
         read = Tables.model_validate(written, context={"folder": file.parent})
     except ValidationError as error:
         problems += _wrong(file, error)
-    return Found({key: value for key, value in found.items() if key in known}, read, tuple(problems))
+    return Content({key: value for key, value in content.items() if key in known}, read, tuple(problems))
 
 
 def _unknown(file: Path, key: str, known: Sequence[str]) -> Problem:
@@ -109,25 +109,25 @@ def _unknown(file: Path, key: str, known: Sequence[str]) -> Problem:
 
 
 def _wrong(file: Path, error: ValidationError) -> Iterator[Problem]:
-    """Everything that is wrong in the tables; without the values, which pydantic would show."""
+    """All errors in the tables, without the values that pydantic would show."""
     seen: set[tuple[str | int, ...]] = set()
     for each in error.errors(include_url=False, include_context=True, include_input=False):
         of_several = each["loc"][-1] in _TRIED
         location = each["loc"][:-1] if of_several else each["loc"]
-        # A list with an element that is wrong counts as shorter by it.
+        # pydantic does not count a wrong element of a list, and reports the list as too short as well.
         inside = each["type"] == "too_short" and any(other[: len(location)] == location for other in seen)
         if location in seen or inside:
             continue
         seen.add(location)
         key = _written(location)
         if each["type"] == "extra_forbidden":
-            yield _unknown(file, key, _keys_beside(location))
+            yield _unknown(file, key, _sibling_keys(location))
         elif each["type"] == "missing":
             yield Problem(
                 f'cannot use "{file}": "{key}" is missing',
                 f'"{key}"',
                 "it is missing",
-                "docs/reference/configuration.md lists the keys of each table.",
+                "See the keys of each table in docs/reference/configuration.md.",
             )
         else:
             why = _SEVERAL if of_several else _why(each["type"], each.get("ctx", {}), each["msg"])
@@ -137,8 +137,8 @@ def _wrong(file: Path, error: ValidationError) -> Iterator[Problem]:
 def _why(kind: str, declared: Mapping[str, Any], message: str) -> str:
     if kind in _WHY:
         return _WHY[kind].format(**{name: _quoted(value) for name, value in declared.items()})
-    said = message.removeprefix("Value error, ")
-    return f"{said[:1].lower()}{said[1:]}"
+    why = message.removeprefix("Value error, ")
+    return f"{why[:1].lower()}{why[1:]}"
 
 
 def _quoted(value: Any) -> Any:
@@ -153,7 +153,7 @@ def _written(location: Iterable[str | int]) -> str:
     return text
 
 
-def _keys_beside(location: tuple[str | int, ...]) -> list[str]:
+def _sibling_keys(location: tuple[str | int, ...]) -> list[str]:
     model: Any = Tables
     for part in location[:-1]:
         if isinstance(part, str):

@@ -1,6 +1,6 @@
 """The one registry of options: type, default, environment variable, documentation.
 
-The command line, the plain keys of ``lastgood.toml`` and the reference are made from it.
+It defines the command line, the plain keys of ``lastgood.toml`` and the reference.
 """
 
 from __future__ import annotations
@@ -22,10 +22,10 @@ Value = str | int | bool | Path
 class Option:
     """One option. ``flags`` are its spellings on the command line, ``environment`` its variables, first one first.
 
-    ``default_text`` is the default as documentation says it; ``in_file`` tells whether ``lastgood.toml`` may have it.
-    A ``global`` option is accepted by every command, before and after its name. A number with a ``unit`` may be
-    written with MB, GB and so on; ``minimum`` is the smallest one that makes sense. A default of None means that
-    lastgood decides when it has seen the server; ``example`` is what a file shows in place of the default.
+    ``default_text`` is the default in the documentation; ``in_file``: ``lastgood.toml`` may contain it. With
+    ``is_global`` every command accepts it, before and after the command's name. A number with a ``unit`` may be
+    written with MB, GB and so on; ``minimum`` is the smallest allowed one. With a default of None lastgood decides
+    when it has connected to the server; a generated file then shows ``example`` as the value.
     """
 
     name: str
@@ -49,7 +49,7 @@ OPTIONS: tuple[Option, ...] = (
         "db",
         str,
         ("--db",),
-        "The live database: a URL or a libpq connection string. Its password belongs into ~/.pgpass or PGPASSWORD.",
+        "The live database: a URL or a libpq connection string. Put the password in ~/.pgpass or PGPASSWORD.",
         default_text="libpq's own: PGHOST, PGDATABASE, a service file, ~/.pgpass",
         environment=("LASTGOOD_DB", "DATABASE_URL"),
         metavar="URL",
@@ -68,7 +68,7 @@ OPTIONS: tuple[Option, ...] = (
         "state",
         Path,
         ("--state",),
-        "The folder with the journals of runs, what loads taught of each server, and the reports of defects.",
+        "The folder with the journals of runs, the load statistics of each server, and the reports of defects.",
         default=Path(platformdirs.user_state_path("lastgood")),
         default_text="lastgood in the user's state folder (~/.local/state/lastgood)",
         environment=("LASTGOOD_STATE",),
@@ -78,7 +78,7 @@ OPTIONS: tuple[Option, ...] = (
         "config",
         Path,
         ("--config",),
-        f"The configuration file, instead of the nearest {FILE_NAME} in this folder and those above it.",
+        f"The configuration file, instead of the nearest {FILE_NAME} in this folder or its parents.",
         default=Path(),
         default_text=f"the nearest {FILE_NAME}",
         environment=("LASTGOOD_CONFIG",),
@@ -98,7 +98,7 @@ OPTIONS: tuple[Option, ...] = (
         "quiet",
         bool,
         ("--quiet", "-q"),
-        "Say nothing while working; results, cautions and errors are still shown.",
+        "Show no progress; results, cautions and errors are still shown.",
         default=False,
         default_text="off",
         in_file=False,
@@ -107,7 +107,7 @@ OPTIONS: tuple[Option, ...] = (
         "no_color",
         bool,
         ("--no-color",),
-        "Use no colours. Colour never carries meaning alone.",
+        "Use no colours. No information is shown by colour alone.",
         default=False,
         default_text="off",
         environment=("NO_COLOR",),
@@ -117,7 +117,7 @@ OPTIONS: tuple[Option, ...] = (
         "format",
         str,
         ("--format",),
-        "The form of dumps that lastgood makes.",
+        "The format of dumps that lastgood makes.",
         default="plain",
         default_text="plain",
         environment=("LASTGOOD_FORMAT",),
@@ -129,8 +129,8 @@ OPTIONS: tuple[Option, ...] = (
         "fence",
         str,
         ("--fence",),
-        "When writers are kept out: from the start (now), or only for the swap (at-swap; what they write meanwhile "
-        "stays in the kept database).",
+        "When to fence off writers: from the start (now), or only for the switchover (at-swap; later writes remain "
+        "in the kept database).",
         default="now",
         default_text="now",
         environment=("LASTGOOD_FENCE",),
@@ -142,8 +142,8 @@ OPTIONS: tuple[Option, ...] = (
         "reopen_when",
         str,
         ("--reopen-when",),
-        "When the restored database goes into service: when everything is built (full), or as soon as the application "
-        "can work with it (usable; indexes that nothing uses and the last look at foreign keys are done then).",
+        "When to switch to the restored database: when everything is built (full), or as soon as the application "
+        "can work with it (usable; unused indexes and the validation of foreign keys follow later).",
         default="full",
         default_text="full",
         environment=("LASTGOOD_REOPEN_WHEN",),
@@ -155,8 +155,8 @@ OPTIONS: tuple[Option, ...] = (
         "on_failure",
         str,
         ("--on-failure",),
-        "What to do when the health check or the smoke command fails after the switch: undo it, ask (where nobody can "
-        "be asked: keep), or keep the restored database.",
+        "What to do when the health check or the smoke command fails after the switch: undo it, ask (without a "
+        "terminal: keep), or keep the restored database.",
         default="ask",
         default_text="ask",
         environment=("LASTGOOD_ON_FAILURE",),
@@ -168,7 +168,7 @@ OPTIONS: tuple[Option, ...] = (
         "strict",
         bool,
         ("--strict",),
-        "Stop at the first command of the dump that would be left out or repaired.",
+        "Stop at the first command of the dump that would be skipped or repaired.",
         default=False,
         default_text="off",
         is_global=False,
@@ -177,7 +177,7 @@ OPTIONS: tuple[Option, ...] = (
         "allow_orphans",
         bool,
         ("--allow-orphans",),
-        "Allow rows without a match: their foreign key is added NOT VALID, and the report says so.",
+        "Allow rows that violate a foreign key: it is added NOT VALID and listed in the report.",
         default=False,
         default_text="off",
         in_file=False,
@@ -187,9 +187,9 @@ OPTIONS: tuple[Option, ...] = (
         "jobs",
         int,
         ("--jobs", "-j"),
-        "How many connections load the restore point at once; fewer where the server has no room for them.",
+        "The number of parallel connections that load the restore point; fewer if the server lacks free connections.",
         default=None,
-        default_text="one for each processor of the server, as far as is known",
+        default_text="one for each processor of the server, as far as their number is known",
         environment=("LASTGOOD_JOBS",),
         is_global=False,
         metavar="N",
@@ -200,8 +200,7 @@ OPTIONS: tuple[Option, ...] = (
         "max_wal_lag",
         int,
         ("--max-wal-lag",),
-        "How far standbys, replication slots and the WAL archive may fall behind before loading waits for them "
-        "(500MB, 2GB).",
+        "How far standbys, replication slots and the WAL archive may lag before loading waits for them (500MB, 2GB).",
         default=1 << 30,
         default_text="1GB",
         environment=("LASTGOOD_MAX_WAL_LAG",),
@@ -215,9 +214,9 @@ OPTIONS: tuple[Option, ...] = (
         "throttle",
         int,
         ("--throttle",),
-        "How much is loaded in a second at most, by all connections together (50MB).",
+        "The maximum load rate per second of all connections together (50MB).",
         default=None,
-        default_text="as fast as the server takes it",
+        default_text="no limit",
         environment=("LASTGOOD_THROTTLE",),
         is_global=False,
         metavar="RATE",

@@ -25,16 +25,16 @@ def schema() -> dict[str, Any]:
 
 
 def _property(each: Option) -> dict[str, Any]:
-    found: dict[str, Any] = {"description": each.doc}
+    schema: dict[str, Any] = {"description": each.doc}
     if each.choices:
-        found["enum"] = list(each.choices)
+        schema["enum"] = list(each.choices)
     elif each.type is bool:
-        found["type"] = "boolean"
+        schema["type"] = "boolean"
     elif each.type is int:
         number: dict[str, Any] = {"type": "integer"}
         if each.minimum is not None:
             number["minimum"] = each.minimum
-        found |= {"anyOf": [number, {"type": "string"}]} if each.unit else number
+        schema |= {"anyOf": [number, {"type": "string"}]} if each.unit else number
     else:
-        found["type"] = "string"
-    return found
+        schema["type"] = "string"
+    return schema

@@ -1,4 +1,4 @@
-"""The settings of one call, from everybody who may give one.
+"""The settings of one call, from all their sources.
 
 ``values`` says who gives an option's value; tables come from the file alone.
 """
@@ -27,7 +27,7 @@ from lastgood.text import redact
 class Settings:
     """What one call of lastgood works with. ``db`` may hold a password and is not part of ``repr``.
 
-    ``origins`` says for each option who gave its value: a flag, a variable, a file, or "default". ``file`` is the
+    ``origins`` has the source of each option's value: a flag, a variable, a file, or "default". ``file`` is the
     ``lastgood.toml`` that was read, None without one; ``tables`` are its tables. The others: see OPTIONS.
     """
 
@@ -54,18 +54,18 @@ class Settings:
 def resolve(
     given: Mapping[str, Value], environment: Mapping[str, str] = os.environ, folder: Path | None = None
 ) -> Settings:
-    """Settings from what the command line gave, the environment, and the file nearest to ``folder`` (default: here).
+    """Settings from the command line, the environment, and the file nearest to ``folder`` (default: the current one).
 
     Raises UsageError, whose text never contains a password.
     """
     file = find(given.get("config") or environment.get("LASTGOOD_CONFIG"), folder or Path.cwd())
-    found = configuration.read(file) if file is not None else configuration.Found({}, Tables(), ())
-    problems = list(found.problems)
+    content = configuration.read(file) if file is not None else configuration.Content({}, Tables(), ())
+    problems = list(content.problems)
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
     for each in OPTIONS:
         try:
-            values[each.name], origins[each.name] = value_of(each, given, environment, found.options, file)
+            values[each.name], origins[each.name] = value_of(each, given, environment, content.options, file)
         except WrongInFile as wrong:
             problems.append(wrong.problem)
     if file is not None and problems:
@@ -74,25 +74,25 @@ def resolve(
     check_database(values["db"], origins["db"])
     values["state"] = values["state"].expanduser()
     values["store"] = values["store"].expanduser()
-    return Settings(**values, tables=found.tables, file=file, origins=origins)
+    return Settings(**values, tables=content.tables, file=file, origins=origins)
 
 
 def check_database(text: str, origin: str) -> None:
-    """Refuses a URL or connection string that libpq can't read; ``origin`` says who gave it.
+    """Refuse a URL or connection string that libpq cannot parse; ``origin`` is its source.
 
-    Raises UsageError. libpq's own message would quote pieces of the password.
+    Raises UsageError. libpq's own message would quote parts of the password.
     """
     if redact.is_url(text) and redact.needs_encoding(text):
         raise UsageError(
             f"cannot read the database URL from {origin}: its password has characters with a meaning in URLs",
-            hint="Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or take the password out of the URL and "
-            "put it into ~/.pgpass or the variable PGPASSWORD.",
+            hint="Write @ as %40, : as %3A, / as %2F, ? as %3F and % as %25, or remove the password from the URL and "
+            "put it in ~/.pgpass or the variable PGPASSWORD.",
             state=NOTHING_LOOKED_AT,
         )
     try:
         conninfo.conninfo_to_dict(text)
     except psycopg.ProgrammingError as error:
-        why = "libpq does not understand it" if "password" in text.lower() or "@" in text else str(error).strip()
+        why = "libpq cannot parse it" if "password" in text.lower() or "@" in text else str(error).strip()
         raise UsageError(
             f"cannot read the database from {origin}: {why}",
             hint='Give it as "postgresql://user@host:5432/name" or "host=… dbname=…".',

@@ -54,12 +54,12 @@ class Warden:
     def watch(self, group: int) -> None:
         """Tells it the process group that is to end with us."""
         with suppress(OSError):
-            self._companion.say(f"{GROUP} {group}")
+            self._companion.write(f"{GROUP} {group}")
 
     def dismiss(self) -> None:
         """Tells it that the command has ended."""
         with suppress(OSError):
-            self._companion.say(DONE)
+            self._companion.write(DONE)
 
 
 @contextmanager

@@ -37,7 +37,7 @@ def keeping(folders: Sequence[Path]) -> Iterator[None]:
     with companion.standing_by("lastgood.deadman.server", order) as keeper:
         yield
         with suppress(OSError):  # it is gone already
-            keeper.say(DONE)
+            keeper.write(DONE)
 
 
 def sweep(folders: Sequence[Path]) -> None:

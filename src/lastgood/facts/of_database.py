@@ -33,7 +33,7 @@ from lastgood.facts.digest import RowsDigest, large_object_line
 from lastgood.facts.objects import DEFINITIONS, KINDS, read_objects
 from lastgood.facts.relations import Source, as_dumped, as_in, lock
 from lastgood.facts.row_stream import digest_rows
-from lastgood.postgres.kept import to_look
+from lastgood.postgres.kept import read_only
 from lastgood.postgres.server import Connection, Target
 
 # The settings that pg_dump pins (setup_connection). The time zone and the encoding come from the rules.
@@ -123,7 +123,7 @@ def facts_at(
 ) -> Facts:
     """The facts of the database of ``target``, in a session and a snapshot of its own. With ``like``, tables and
     sequences that ``like`` does not have are included."""
-    with to_look(target).connect(application_name="lastgood facts") as connection:
+    with read_only(target).connect(application_name="lastgood facts") as connection:
         connection.isolation_level = IsolationLevel.REPEATABLE_READ
         connection.read_only = True
         with connection.transaction():

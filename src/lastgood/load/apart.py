@@ -74,7 +74,7 @@ def _done(
     with talking([sys.executable, "-P", PROGRAM], environment=environment) as talk:
         _send(talk, json.dumps(request))
         while True:
-            line = talk.hear(HEAR_SECONDS)
+            line = talk.read(HEAR_SECONDS)
             if cancelled():
                 raise Interrupted("interrupted while rows were loaded or read back")
             if line is None:
@@ -98,7 +98,7 @@ def _done(
 
 def _send(talk: Companion, line: str) -> None:
     with suppress(OSError):  # it exited: its last line has the reason
-        talk.say(line)
+        talk.write(line)
 
 
 def _like(connection: Connection) -> dict[str, Any]:

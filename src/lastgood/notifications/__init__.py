@@ -1,12 +1,12 @@
-"""Telling people elsewhere, through Apprise: chats, mail, pagers, webhooks.
+"""Notifications through Apprise: chats, mail, pagers, webhooks.
 
-A program of ours beside us does the telling (``sender``), so that an address that hangs, a name server that never
-answers or a library that fails can neither stop nor delay a run. ``Messenger`` is this side of it.
+A separate program of ours sends them (``sender``), so that a connection that hangs, a name server that never responds
+or a library that fails can neither stop nor delay a run. ``Messenger`` controls it.
 """
 
 from lastgood.notifications.address import Address, NoAddress, address_of
-from lastgood.notifications.listing import Listing, look
+from lastgood.notifications.listing import Listing, check_targets
 from lastgood.notifications.message import Delivery, Message
 from lastgood.notifications.messenger import Messenger
 
-__all__ = ["Address", "Delivery", "Listing", "Message", "Messenger", "NoAddress", "address_of", "look"]
+__all__ = ["Address", "Delivery", "Listing", "Message", "Messenger", "NoAddress", "address_of", "check_targets"]

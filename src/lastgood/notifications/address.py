@@ -1,4 +1,4 @@
-"""The address of a target: read from its variable or its file when it is needed, and shown to nobody."""
+"""The address of a target: read from its variable or its file when it is needed, and never shown."""
 
 from __future__ import annotations
 
@@ -11,11 +11,11 @@ from pathlib import Path
 from lastgood.config.tables.notifying import Recipient
 
 MOST_BYTES = 1 << 16
-_ONE_LINE = "Name a file with the address in one line."
+_ONE_LINE = "Name a file that holds the address in one line."
 
 
 class NoAddress(Exception):
-    """The address of a target can't be had; the text never quotes it. ``hint`` says what to do."""
+    """The address of a target is missing or unusable; the text never quotes it. ``hint`` is the remedy."""
 
     def __init__(self, problem: str, hint: str) -> None:
         super().__init__(problem)
@@ -24,55 +24,55 @@ class NoAddress(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Address:
-    """Where a target is reached. ``url`` holds tokens, and is no part of ``repr``."""
+    """The address of a target. ``url`` holds tokens, and is not part of ``repr``."""
 
     target: Recipient
     url: str = field(repr=False)
 
 
 def address_of(target: Recipient, environment: Mapping[str, str] = os.environ) -> Address:
-    """Reads it. Raises NoAddress: nothing is there, or others may read the file."""
+    """Read the address. Raises NoAddress when there is none, or when others may read the file."""
     if target.url_variable is not None:
         url = environment.get(target.url_variable, "").strip()
         if not url:
             raise NoAddress(
-                f'the variable "{target.url_variable}" is not set',
-                f"Set {target.url_variable} to the address, as https://appriseit.com/services/ writes it.",
+                f'variable "{target.url_variable}" is not set',
+                f"Set {target.url_variable} to the address; https://appriseit.com/services/ shows the forms.",
             )
     else:
-        assert target.url_file is not None, "the table says one of the two"
+        assert target.url_file is not None, "the table has one of the two"
         url = _in_file(target.url_file)
     if len(url.split()) != 1 or not url.isprintable():
         raise NoAddress(
-            "its address is more than one line, or has spaces in it",
-            "One address a target; write a space in it as %20.",
+            "the address has more than one line, or contains spaces",
+            "Give one address per target; write a space in it as %20.",
         )
     return Address(target, url)
 
 
 def _in_file(path: Path) -> str:
     if path.is_dir():
-        raise NoAddress(f'"{path}" is no file', _ONE_LINE)
+        raise NoAddress(f'"{path}" is not a file', _ONE_LINE)
     try:
-        # What is looked at is what is read, whatever happens to the name meanwhile; a pipe there must not hold us up.
+        # Check the open file, not the name, which may change meanwhile; a pipe must not block the open.
         with os.fdopen(os.open(path, os.O_RDONLY | os.O_NONBLOCK), "rb") as file:
             status = os.fstat(file.fileno())
             if not stat.S_ISREG(status.st_mode):
-                raise NoAddress(f'"{path}" is no file', _ONE_LINE)
+                raise NoAddress(f'"{path}" is not a file', _ONE_LINE)
             if status.st_mode & (stat.S_IRWXG | stat.S_IRWXO):
-                raise NoAddress(f'others may read "{path}", and addresses hold tokens', f"Run: chmod 600 {path}")
+                raise NoAddress(f'other users may read "{path}", and addresses hold tokens', f"Run: chmod 600 {path}")
             if status.st_uid not in (os.geteuid(), 0):
                 raise NoAddress(
-                    f'"{path}" belongs to somebody else', f"Run: sudo chown $(id -un) {path}, after a look at it."
+                    f'"{path}" belongs to another user', f"Check its content, then run: sudo chown $(id -un) {path}"
                 )
             content = file.read(MOST_BYTES)
     except OSError as error:
         why = (error.strerror or str(error)).lower()
         raise NoAddress(
-            f'"{path}" can\'t be read: {why}', "Put the address there, in one line that only you may read (chmod 600)."
+            f'cannot read "{path}": {why}', "Put the address there, in one line that only you may read (chmod 600)."
         ) from None
     lines = [line.strip() for line in content.decode("utf-8", "replace").splitlines()]
-    said = [line for line in lines if line and not line.startswith("#")]
-    if not said:
+    addresses = [line for line in lines if line and not line.startswith("#")]
+    if not addresses:
         raise NoAddress(f'"{path}" is empty', "Put the address there, in one line.")
-    return "\n".join(said)
+    return "\n".join(addresses)

@@ -1,4 +1,4 @@
-"""Who is told, and whether the addresses are right: looked at without sending anything, or with a test message."""
+"""The targets of notifications, and whether their addresses work: checked without sending, or with a test message."""
 
 from __future__ import annotations
 
@@ -11,12 +11,14 @@ from lastgood.notifications.address import Address, NoAddress, address_of
 from lastgood.notifications.message import Message
 from lastgood.notifications.messenger import Messenger
 
-KINDS_OF_ADDRESS = "https://appriseit.com/services/ lists them; a webhook of your own is json://HOST/PATH, or jsons://."
+KINDS_OF_ADDRESS = (
+    "See the kinds at https://appriseit.com/services/; for your own webhook use json://HOST/PATH, or jsons://."
+)
 
 
 class ListedTarget(Frozen):
-    """One target. ``problem`` is empty when its address is right and a test, if there was one, was accepted.
-    ``seconds``: how long that took, null without a test."""
+    """One target. ``problem`` is empty when its address is valid and the test message, if any, was accepted.
+    ``seconds``: the duration of the test, null without one."""
 
     name: str
     address_in: str
@@ -29,25 +31,25 @@ class ListedTarget(Frozen):
 
     @classmethod
     def of(cls, target: Recipient) -> Self:
-        """As the table has it."""
+        """The target as configured, not yet checked."""
         where = f"variable {target.url_variable}" if target.url_variable is not None else f"{target.url_file}"
         return cls(name=target.name, address_in=where, on=target.on, kinds=target.kinds)
 
 
 class Listing(Document):
-    """What ``lastgood notify`` found. ``sent``: whether a test was sent."""
+    """The result of ``lastgood notify``. ``sent``: whether a test message was sent."""
 
     sent: bool
     targets: tuple[ListedTarget, ...]
 
 
-def look(targets: Sequence[Recipient], limit: float, test: Callable[[str], Message] | None = None) -> Listing:
-    """Whether each of ``targets`` can be told; by telling it, where ``test`` makes the message for the one it names."""
-    found = {each.name: ListedTarget.of(each) for each in targets}
+def check_targets(targets: Sequence[Recipient], limit: float, test: Callable[[str], Message] | None = None) -> Listing:
+    """Check each of ``targets``; with ``test``, which makes the message for the target it names, by sending it."""
+    listed = {each.name: ListedTarget.of(each) for each in targets}
     addresses: list[Address] = []
 
     def wrong(name: str, problem: str, hint: str) -> None:
-        found[name] = found[name].model_copy(update={"address_is_good": False, "problem": problem, "hint": hint})
+        listed[name] = listed[name].model_copy(update={"address_is_good": False, "problem": problem, "hint": hint})
 
     for target in targets:
         try:
@@ -59,10 +61,10 @@ def look(targets: Sequence[Recipient], limit: float, test: Callable[[str], Messa
         wrong(name, problem, KINDS_OF_ADDRESS)
     if test is not None:
         for each in addresses:
-            if found[each.target.name].address_is_good:
+            if listed[each.target.name].address_is_good:
                 messenger.send(test(each.target.name), only=each.target.name)
-    for told in messenger.over():
-        found[told.target] = found[told.target].model_copy(
-            update={"problem": told.problem, "seconds": round(told.seconds, 3)}
+    for delivery in messenger.over():
+        listed[delivery.target] = listed[delivery.target].model_copy(
+            update={"problem": delivery.problem, "seconds": round(delivery.seconds, 3)}
         )
-    return Listing(sent=test is not None, targets=tuple(found.values()))
+    return Listing(sent=test is not None, targets=tuple(listed.values()))

@@ -1,4 +1,4 @@
-"""What is told, and what became of it."""
+"""Messages and the results of their delivery."""
 
 from __future__ import annotations
 
@@ -9,8 +9,8 @@ from lastgood.config.tables.notifying import Event, Kind
 
 @dataclass(frozen=True, slots=True)
 class Message:
-    """One message. ``events``: it goes to everybody who is told of one of them, and of ``kind``.
-    ``text``, ``markdown`` and ``html`` say the same, the title is plain text."""
+    """One message, for every target that receives one of ``events`` and ``kind``. ``text``, ``markdown`` and ``html``
+    have the same content; the title is plain text."""
 
     events: frozenset[Event]
     kind: Kind
@@ -21,7 +21,7 @@ class Message:
 
     @property
     def severity(self) -> str:
-        """In Apprise's words: what a pager goes by."""
+        """The severity in Apprise's terms, which pagers use."""
         if "failure" in self.events:
             return "failure"
         return "warning" if "undo" in self.events else "success" if "success" in self.events else "info"
@@ -29,7 +29,7 @@ class Message:
 
 @dataclass(frozen=True, slots=True)
 class Delivery:
-    """What became of one message to one target: ``problem`` is empty when it was accepted."""
+    """The result of one message to one target: ``problem`` is empty when it was accepted."""
 
     target: str
     title: str

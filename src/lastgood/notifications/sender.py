@@ -1,13 +1,12 @@
-"""The program that tells people elsewhere, beside lastgood: it reads lines, each a JSON object, and answers in lines.
+"""The program that sends notifications for lastgood: it reads lines, each a JSON object, and answers in lines.
 
-``{"targets": {name: url}, "limit": seconds}`` comes first and is answered when Apprise is loaded, with what is wrong
-with the addresses. ``{"message": …}`` is sent. ``{"will": message or null}`` is what is to be sent if the input ends
+``{"targets": {name: url}, "limit": seconds}`` comes first and is answered when Apprise is loaded, with the faults of
+the addresses. ``{"message": …}`` is sent. ``{"will": message or null}`` is the message to send if the input ends
 without ``{"over": seconds}``: then lastgood was killed. Every message to every target is answered with a line, at the
-latest when its time is over; nobody waits for one that hangs. It ends by itself, whatever hangs in it.
+latest at its time limit, even if the delivery hangs. The program always exits by itself.
 
-It runs in a session of its own, where Ctrl+C does not reach it, and imports nothing of lastgood: a second of starting
-would be missed when a run is short. Addresses come through a pipe, never as arguments; no answer holds one.
-"""
+It runs in a session of its own, where Ctrl+C does not reach it, and imports nothing of lastgood, to start fast: a run
+may be short. Addresses come through a pipe, never as arguments; no answer holds one."""
 
 from __future__ import annotations
 
@@ -23,17 +22,17 @@ from typing import Any
 from urllib.parse import unquote, urlsplit
 
 SIGNALS = (signal.SIGINT, signal.SIGTERM, signal.SIGHUP)
-# Parts of an address that are as long may be tokens; shorter ones are ports, "hook", "json".
+# Parts of an address of at least this length may be tokens; shorter ones are ports, "hook", "json".
 SHORTEST = 5
-UNKNOWN = "Apprise knows no service of that kind of address"
+UNKNOWN = "Apprise does not support this kind of address"
 
 
 class Deliveries:
-    """Who has been told what. To each target one message after the other, in their order; targets at the same time."""
+    """Messages being sent: to each target one after the other, in their order; to different targets in parallel."""
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
-        self._late = f"it did not take the message within {limit:g} s"
+        self._late = f"the message was not accepted within {limit:g} s"
         self._targets: dict[str, Any] = {}
         self._secrets: set[str] = set()
         self._last: dict[str, threading.Event] = {}
@@ -44,7 +43,7 @@ class Deliveries:
         self._numbers = 0
 
     def load(self, targets: dict[str, str]) -> dict[str, str]:
-        """Makes the targets; what is wrong with them, by name."""
+        """Load the targets: the faults of their addresses, by name."""
         import apprise  # a third of a second
 
         asset = apprise.AppriseAsset(service_timeout=self._limit)
@@ -56,7 +55,7 @@ class Deliveries:
             made = apprise.Apprise(asset=asset)
             try:
                 good = made.add(url)
-            except Exception:  # of any of a hundred plugins: an address must not stop the others
+            except Exception:  # from any of a hundred plugins: one address must not block the others
                 good = False
             if good:
                 self._targets[name] = made
@@ -65,7 +64,7 @@ class Deliveries:
         return problems
 
     def send(self, message: dict[str, Any]) -> None:
-        """Begins to tell each of ``message["to"]``."""
+        """Begin to send the message to each of ``message["to"]``."""
         self._numbers += 1
         for name in message["to"]:
             before, now = self._last.get(name), threading.Event()
@@ -80,18 +79,18 @@ class Deliveries:
     def _deliver(
         self, key: tuple[int, str], message: dict[str, Any], before: threading.Event | None, now: threading.Event
     ) -> None:
-        # The one before may hang; then this one has waited long enough.
+        # The previous message may hang: wait for it no longer than half the limit.
         if before is not None:
             before.wait(self._limit / 2)
         try:
-            problem = self._tell(key[1], message)
+            problem = self._notify(key[1], message)
         except Exception as error:
-            problem = f"it could not be sent ({type(error).__name__})"
+            problem = f"the message could not be sent ({type(error).__name__})"
         now.set()
         self._answer(key, problem)
 
-    def _tell(self, name: str, message: dict[str, Any]) -> str:
-        """What went wrong; empty when it was accepted."""
+    def _notify(self, name: str, message: dict[str, Any]) -> str:
+        """The reason of a failure; empty when the message was accepted."""
         made = self._targets.get(name)
         if made is None:
             return UNKNOWN
@@ -107,20 +106,20 @@ class Deliveries:
             return ""
         if result.status.name == "TIMEOUT":
             return self._late
-        said = [each.message for each in result.logs() if each.level in ("WARNING", "ERROR", "CRITICAL")]
-        return self._scrubbed(said[-1].rstrip(".") if said else "it was not accepted, without a word")
+        logged = [each.message for each in result.logs() if each.level in ("WARNING", "ERROR", "CRITICAL")]
+        return self._scrubbed(logged[-1].rstrip(".") if logged else "the message was rejected without a reason")
 
     def _answer(self, key: tuple[int, str], problem: str) -> None:
         with self._lock:
             began = self._open.pop(key, None)
             if began is None:
-                return  # its time was over
+                return  # already answered, at its time limit
             seconds = time.monotonic() - began
-            say({"target": key[1], "title": self._titles[key], "seconds": round(seconds, 3), "problem": problem})
+            write({"target": key[1], "title": self._titles[key], "seconds": round(seconds, 3), "problem": problem})
             self._changed.notify_all()
 
-    def look_at_the_clock(self) -> None:
-        """Answers for those whose time is over."""
+    def expire(self) -> None:
+        """Answer for all messages that exceeded the time limit."""
         now = time.monotonic()
         with self._lock:
             late = [key for key, began in self._open.items() if now - began >= self._limit]
@@ -128,10 +127,10 @@ class Deliveries:
             self._answer(key, self._late)
 
     def wait(self, seconds: float) -> None:
-        """Until all are told, or the time is over; then it is over for every one."""
+        """Wait until all messages are answered, or for ``seconds``; then answer for the rest."""
         deadline = time.monotonic() + seconds
         while time.monotonic() < deadline:
-            self.look_at_the_clock()
+            self.expire()
             with self._lock:
                 if not self._open:
                     return
@@ -148,14 +147,14 @@ class Deliveries:
 
 
 def _form(plugin: Any) -> str:
-    """Which of ``text``, ``markdown`` and ``html`` a service is to get: what its address asks for (``?format=``), or
-    what it takes first. Slack takes Markdown of its own kind, in which escapes would be seen: plain text, there."""
+    """The form of the message for a service, ``text``, ``markdown`` or ``html``: the one that its address requests
+    (``?format=``), or its preferred one. Slack has its own Markdown, which would show escapes: it gets plain text."""
     first, if_text = plugin.resolve_format().value, plugin.resolve_format("text").value
     return "text" if first == "markdown" and if_text == "text" else str(first)
 
 
 def secrets_of(url: str) -> set[str]:
-    """The address, and those of its parts that may be tokens; its host may be named."""
+    """The address, and those of its parts that may be tokens; its host is no secret."""
     try:
         parts = urlsplit(url)
         found = {parts.username or "", parts.password or ""}
@@ -165,13 +164,13 @@ def secrets_of(url: str) -> set[str]:
     found |= {pair.partition("=")[2] for pair in parts.query.split("&")}
     if parts.scheme not in ("json", "jsons", "xml", "xmls", "form", "forms", "mailto", "mailtos", "http", "https"):
         found.add((parts.hostname or "").lower())
-        found.add(parts.netloc.rpartition("@")[2].partition(":")[0])  # what stands there is a token as often as not
+        found.add(parts.netloc.rpartition("@")[2].partition(":")[0])  # this part is often a token
     every = {form for each in found for form in (each, unquote(each))}
     return {url, *(each for each in every if len(each) >= SHORTEST)}
 
 
-def say(answer: dict[str, Any]) -> None:
-    """One line; nobody may be there any more to read it."""
+def write(answer: dict[str, Any]) -> None:
+    """Write one line; the reader may have ended."""
     try:
         sys.stdout.write(json.dumps(answer) + "\n")
         sys.stdout.flush()
@@ -196,7 +195,7 @@ def main() -> None:
         if "targets" in order:
             limit = order["limit"]
             deliveries = Deliveries(limit)
-            say({"problems": deliveries.load(order["targets"])})
+            write({"problems": deliveries.load(order["targets"])})
         elif "message" in order and deliveries is not None:
             deliveries.send(order["message"])
         elif "will" in order:
@@ -208,7 +207,7 @@ def main() -> None:
         if patience is None and will is not None:
             deliveries.send(will)
         deliveries.wait(limit if patience is None else patience)
-    say({"over": True})
+    write({"over": True})
     # Threads that hang in a library, or in a name server, are left where they are.
     os._exit(0)
 

@@ -1,4 +1,4 @@
-"""How a database does: the server's own counters of it, and who waits in it. By OID, from another database."""
+"""The activity of a database: the server's counters, and its sessions. By OID, from another database."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from psycopg import sql
 from lastgood.models import Frozen
 from lastgood.postgres.server import Connection
 
-# Our own sessions, and those whose kind the server hides from us, but which belong to a role.
+# Without our own sessions; with those whose backend type is hidden from this role, if they belong to a role.
 _SAMPLE = """
 SELECT extract(epoch FROM clock_timestamp())::float8, d.xact_commit, d.xact_rollback, d.deadlocks, d.conflicts,
        d.sessions_abandoned + d.sessions_fatal + d.sessions_killed,
@@ -31,8 +31,8 @@ ORDER BY a.backend_xid IS NULL, a.pid
 
 @dataclass(frozen=True, slots=True)
 class Sample:
-    """The counters of a database at a moment (``at``: seconds, by the server's clock). ``ended``: sessions that did not
-    end by themselves; ``calls`` and ``milliseconds`` of pg_stat_statements, None where it can't be read."""
+    """The counters of a database at a moment (``at``: seconds, by the server's clock). ``ended``: sessions that ended
+    abnormally; ``calls`` and ``milliseconds`` from pg_stat_statements, None where it cannot be read."""
 
     at: float
     commits: int
@@ -47,7 +47,7 @@ class Sample:
 
 
 class ConnectedSession(Frozen):
-    """A session in the live database that is not ours. ``writing``: it is in a transaction that has written."""
+    """A foreign session in the live database. ``writing``: its transaction has written."""
 
     pid: int
     user: str
@@ -58,8 +58,8 @@ class ConnectedSession(Frozen):
 
 
 def sample(connection: Connection, oid: int, inside: Connection | None = None) -> Sample | None:
-    """The sample of a database; None when it is not there. ``inside`` is a connection to it, through which
-    pg_stat_statements is read where that can be done. Both need autocommit. Raises psycopg.Error."""
+    """The sample of a database; None when it does not exist. ``inside`` is a connection to it, through which
+    pg_stat_statements is read where possible. Both need autocommit. Raises psycopg.Error."""
     row = connection.execute(_SAMPLE, [oid]).fetchone()
     if row is None:
         return None
@@ -69,23 +69,23 @@ def sample(connection: Connection, oid: int, inside: Connection | None = None) -
 
 def _statements(inside: Connection, oid: int) -> tuple[int | None, float | None]:
     try:
-        found = inside.execute(_STATEMENTS + " WHERE e.extname = 'pg_stat_statements'").fetchone()
-        if found is None:
+        schema = inside.execute(_STATEMENTS + " WHERE e.extname = 'pg_stat_statements'").fetchone()
+        if schema is None:
             return None, None
         query = sql.SQL(
             "SELECT coalesce(sum(calls), 0)::int8, coalesce(sum(total_exec_time), 0)::float8 FROM {}(false)"
             " WHERE dbid = {}"
         )
-        row = inside.execute(query.format(sql.Identifier(found[0], "pg_stat_statements"), sql.Literal(oid))).fetchone()
+        row = inside.execute(query.format(sql.Identifier(schema[0], "pg_stat_statements"), sql.Literal(oid))).fetchone()
         return (int(row[0]), float(row[1])) if row is not None else (None, None)
     except (psycopg.errors.ObjectNotInPrerequisiteState, psycopg.errors.InsufficientPrivilege):
-        return None, None  # not in shared_preload_libraries, or not for us
+        return None, None  # not in shared_preload_libraries, or no privilege
     except psycopg.errors.UndefinedFunction:
         return None, None  # an old version of the extension
 
 
 def connected(connection: Connection, oid: int) -> list[ConnectedSession]:
-    """The sessions of applications in a database, those that write first. Raises psycopg.Error."""
+    """The sessions of applications in a database, writers first. Raises psycopg.Error."""
     names = ConnectedSession.model_fields
     return [ConnectedSession(**dict(zip(names, row, strict=True))) for row in connection.execute(_WRITERS, [oid])]
 

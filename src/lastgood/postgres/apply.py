@@ -1,4 +1,4 @@
-"""Many small statements that may fail one by one: tried for real and taken back, or done, with a list of failures."""
+"""Many small statements that may fail one by one: executed, or rehearsed and rolled back, with a list of failures."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from lastgood.postgres.errors import rule
 from lastgood.postgres.server import Connection
 
 BATCH = 200  # statements a transaction
-# Warnings by which a GRANT or a REVOKE says that it did not, or not all: privilege_not_revoked, privilege_not_granted.
+# Warnings of a GRANT or a REVOKE without effect, or with less: privilege_not_revoked, privilege_not_granted.
 # A REVOKE in the name of a role that never granted it "succeeds".
 WITHOUT_EFFECT = ("01006", "01007")
 
@@ -29,12 +29,12 @@ class NotApplied:
 
 
 def apply(connection: Connection, statements: Iterable[sql.Composed]) -> list[NotApplied]:
-    """Runs each statement; what the server refuses is left out and returned, and so is a GRANT or a REVOKE that had
-    no effect.
+    """Run each statement; those that the server refuses are skipped and returned, and so is a GRANT or a REVOKE that
+    had no effect.
 
-    Some hundred go into one transaction: all in one would need a lock for each object, and the server's lock table
-    is small. Cut off in between, it is to be done again from what is there then. Raises psycopg.OperationalError when
-    the connection breaks.
+    Each transaction has some hundred: a single one would need a lock for each object, and the server's lock table is
+    small. After an interruption, compute the statements again from the new state. Raises psycopg.OperationalError
+    when the connection breaks.
     """
     refused = []
     remaining = iter(statements)
@@ -45,18 +45,19 @@ def apply(connection: Connection, statements: Iterable[sql.Composed]) -> list[No
 
 
 def rehearse(connection: Connection, statements: Iterable[sql.Composed]) -> list[NotApplied]:
-    """The same in one transaction, with everything taken back: what would be refused? Locks are held for its length."""
+    """Run the statements in one transaction and roll it back: those that were refused. Its locks are held until
+    then."""
     with connection.transaction(force_rollback=True):
         return apply(connection, statements)
 
 
 @contextmanager
 def without_effect(connection: Connection) -> Iterator[list[tuple[str, str]]]:
-    """SQLSTATE and text of the warning of each GRANT and REVOKE in the block that had no effect, or not all of it."""
+    """SQLSTATE and text of the warning of each GRANT and REVOKE in the block that had no effect, or only part of it."""
     warnings: list[tuple[str, str]] = []
 
     def note(notice: psycopg.errors.Diagnostic) -> None:
-        # Read at once: what it reads from is gone after this call.
+        # Read it now: the underlying result is freed after this call.
         if notice.sqlstate in WITHOUT_EFFECT:
             warnings.append((notice.sqlstate, notice.message_primary or ""))
 
@@ -74,10 +75,10 @@ def _attempt(connection: Connection, statement: sql.Composed) -> NotApplied | No
     except psycopg.Error as error:
         if error.sqlstate is None or error.sqlstate.startswith(("08", "57P")):
             raise
-        return NotApplied(statement, error.sqlstate, _said(error, error.sqlstate))
+        return NotApplied(statement, error.sqlstate, _message(error, error.sqlstate))
     return NotApplied(statement, *warnings[0]) if warnings else None
 
 
-def _said(error: psycopg.Error, sqlstate: str) -> str:
-    # Class 22 quotes the value that it did not like.
+def _message(error: psycopg.Error, sqlstate: str) -> str:
+    # Messages of class 22 quote the rejected value.
     return rule(sqlstate, "privileges").cause if sqlstate.startswith("22") else error.diag.message_primary or ""

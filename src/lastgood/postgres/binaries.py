@@ -1,7 +1,7 @@
 """Client programs of the right major version: pg_dump, pg_restore and psql, never older than the server.
 
-A program is looked for in ``LASTGOOD_PG_BIN``, on ``PATH``, where the distributions' packages put it, and last in the
-Python wheels that carry a whole PostgreSQL. Wheels come last because some are built without zstd or lz4.
+The search covers ``LASTGOOD_PG_BIN``, ``PATH``, the folders of the distributions' packages, and last the Python wheels
+that carry a whole PostgreSQL. Wheels come last because some are built without zstd or lz4.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ from lastgood.process import run
 ProgramName = Literal["pg_dump", "pg_restore", "psql"]
 
 PROBE_SECONDS = 20.0
-# Where packages put client programs: Debian, Red Hat (PGDG), Homebrew on both kinds of Mac, Postgres.app.
+# Folders of packages: Debian, Red Hat (PGDG), Homebrew on both kinds of Mac, Postgres.app.
 _PACKAGED = (
     "usr/lib/postgresql/*/bin",
     "usr/pgsql-*/bin",
@@ -45,8 +45,8 @@ class Program:
 def find(program: ProgramName, *, at_least: int, search: Sequence[Path] | None = None) -> Program:
     """The program whose major version is ``at_least`` or, when there is none, the next newer one.
 
-    ``search`` is a list of ``bin`` folders, best first (default: ``places()``). A program in ``LASTGOOD_PG_BIN`` is
-    taken, whatever else there is, when it is new enough. Raises Refused, with the package to install.
+    ``search`` is a list of ``bin`` folders, best first (default: ``places()``). A program in ``LASTGOOD_PG_BIN`` has
+    precedence over all others when it is new enough. Raises Refused, with the package to install.
     """
     own = _own() if search is None else None
     best: Program | None = None
@@ -74,7 +74,7 @@ def find(program: ProgramName, *, at_least: int, search: Sequence[Path] | None =
 
 
 def places(root: Path = Path("/")) -> list[Path]:
-    """The ``bin`` folders to look in, best first, each once; a package's newer versions before its older ones."""
+    """The ``bin`` folders to search, best first, each once; a package's newer versions before its older ones."""
     own = _own()
     listed = [own] if own is not None else []
     listed += [Path(folder) for folder in os.environ.get("PATH", "").split(os.pathsep) if folder]
@@ -104,8 +104,8 @@ def _number(folder: Path) -> int:
 def _probe(path: Path) -> Program | None:
     """The program at ``path``, or None when there is none that runs.
 
-    Debian's /usr/bin/pg_dump is a script that picks a version by the clusters of this machine, not by the server
-    that we talk to: the real programs are found in /usr/lib/postgresql.
+    Debian's /usr/bin/pg_dump is a script that picks a version by the clusters of this machine, not by the server of the
+    connection: the real programs are in /usr/lib/postgresql.
     """
     if not os.access(path, os.X_OK) or path.resolve().name == "pg_wrapper":
         return None
@@ -116,9 +116,9 @@ def _probe(path: Path) -> Program | None:
 @functools.lru_cache(maxsize=64)
 def _version(path: Path, modified: int, size: int) -> Program | None:
     try:
-        said = run.run([path, "--version"], seconds=PROBE_SECONDS).output.decode("ascii", "replace")
+        output = run.run([path, "--version"], seconds=PROBE_SECONDS).output.decode("ascii", "replace")
     except (run.ChildFailed, OSError):
         return None
     # pg_dump (PostgreSQL) 15.18 (Debian 15.18-0+deb12u1)
-    match = re.search(r"\(PostgreSQL\) ((\d+)\S*)", said)
+    match = re.search(r"\(PostgreSQL\) ((\d+)\S*)", output)
     return Program(path, int(match[2]), match[1]) if match else None

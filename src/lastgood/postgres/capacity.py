@@ -1,8 +1,7 @@
-"""How much of the server a load may take: connections, memory, parallel workers, and the settings of its sessions.
+"""The share of the server that a load may use: connections, memory, parallel workers, and its sessions' settings.
 
-Production comes first: connections stay free for others, and memory is shared out so that even all of it at once does
-not bring the machine to its end.
-"""
+Production comes first: connections remain free for others, and memory is divided so that the machine does not run out
+of it even if all workers use their share at once."""
 
 from __future__ import annotations
 
@@ -12,20 +11,20 @@ from lastgood.postgres.machine import Machine, machine
 from lastgood.postgres.server import Connection, set_where_possible
 from lastgood.text import units
 
-# Connections that stay free for the application and for whoever comes to help.
+# Connections that remain free for the application and for administrators.
 LEFT_FREE = 5
-# What a rollback opens beside its workers: the fence and its guard, the emergency backup, the session that makes the
-# shadow, a reader in the live database, the watcher of the server, the helper of the swap.
+# Sessions of a rollback in addition to its workers: the fence and its guard, the emergency backup, the session that
+# creates the shadow, a reader in the live database, the monitor of the server, the helper of the swap.
 OTHER_SESSIONS = 7
-MOST_WORKERS = 8  # where the server's processors are not known
-FEW_WORKERS = 4  # where nothing at all is known
+MOST_WORKERS = 8  # where the number of the server's processors is unknown
+FEW_WORKERS = 4  # where its settings give no hint either
 MEMORY_SHARE = 4  # a quarter of the machine's memory
-# Beyond this an index build sorts no faster: what does not fit is merged in one pass.
+# More does not speed up the sort of an index build: larger inputs are merged in one pass anyway.
 MOST_MEMORY = 512 << 20
 
-# What every session of a load sets, beside what every session of ours has. Limits of the role, the database or the
-# server would cut a long COPY or index build short. Without synchronous commits nothing is lost: what they did not
-# write yet is written by the commit of the swap, which comes after it in the same WAL.
+# Settings of every session of a load, in addition to those of all our sessions. Limits of the role, the database or
+# the server would abort a long COPY or index build. Asynchronous commits lose nothing: the commit of the swap comes
+# later in the same WAL and flushes them.
 SETTINGS: tuple[tuple[str, str], ...] = (
     ("statement_timeout", "0"),
     ("lock_timeout", "0"),
@@ -53,10 +52,10 @@ class Limit:
 
 @dataclass(frozen=True, slots=True)
 class Figures:
-    """What the server says of itself. Sizes in bytes.
+    """The limits and settings of the server. Sizes in bytes.
 
-    ``processes``: how many parallel workers it may run at once; ``tuned``: whether somebody ever set that.
-    ``ram_hint``: the memory that its settings let suppose (see ``_HINTS``), from ``hint_of``.
+    ``processes``: the number of parallel workers it may run at once; ``tuned``: whether this is not the default.
+    ``ram_hint``: the memory estimated from the setting ``hint_of`` (see ``_HINTS``).
     """
 
     limits: tuple[Limit, ...]
@@ -69,10 +68,10 @@ class Figures:
 
 @dataclass(frozen=True, slots=True)
 class Capacity:
-    """``jobs``: the worker connections to open; ``cpus``: processors, known or supposed. ``maintenance_work_mem`` in
-    bytes, for each worker. ``settings`` are those of each worker's session. ``reasons`` say in words why.
+    """``jobs``: the worker connections to open; ``cpus``: processors, known or estimated. ``maintenance_work_mem`` in
+    bytes, for each worker. ``settings`` are those of each worker's session. ``reasons`` explain the choice in words.
 
-    ``free``: connections that the scarcest limit would leave for workers; below 1 the run's own sessions hardly fit.
+    ``free``: connections that the tightest limit leaves for workers; below 1 even the run's own sessions may fail.
     """
 
     jobs: int
@@ -84,12 +83,12 @@ class Capacity:
     reasons: tuple[str, ...]
 
     def parallel_workers(self, running: int) -> int:
-        """The ``max_parallel_maintenance_workers`` of a job that builds an index while ``running`` jobs are at work,
-        this one included: none where each processor has a job, all for the last one alone."""
+        """The ``max_parallel_maintenance_workers`` of a job that builds an index while ``running`` jobs run, this one
+        included: none where each processor has a job, all of them for a single job."""
         return max(0, min(self.most_parallel_workers, self.cpus // max(1, running) - 1))
 
     def apply(self, connection: Connection) -> None:
-        """Sets the settings on a worker's connection; those that the server does not know or allow are left alone."""
+        """Apply the settings to a worker's connection, except those that the server does not know or allow."""
         set_where_possible(connection, self.settings)
 
 
@@ -100,29 +99,29 @@ def capacity(
     into: str | None = None,
     others: int = OTHER_SESSIONS,
 ) -> Capacity:
-    """What a load may take now. ``jobs``: as many as the user asked for, None to decide.
+    """The capacity for a load at this moment. ``jobs``: the number that the user requested, None to choose one.
 
-    ``into``: the database that the workers connect to, when it exists already: it may have a limit of its own (a
-    shadow has none). ``others``: how many sessions the run has yet to open beside its workers.
+    ``into``: the database of the workers, when it exists already: it may have a limit of its own (a shadow has none).
+    ``others``: the number of sessions that the run has yet to open in addition to its workers.
     """
     return share_out(figures(connection, into), machine(connection), jobs=jobs, others=others)
 
 
-def share_out(server: Figures, found: Machine, *, jobs: int | None, others: int) -> Capacity:
-    """The rules alone."""
-    cpus, why = _processors(server, found)
+def share_out(server: Figures, host: Machine, *, jobs: int | None, others: int) -> Capacity:
+    """The capacity by the rules, from given figures."""
+    cpus, why = _processors(server, host)
     wanted = jobs or cpus
     free = min((each.limit - each.used - others - LEFT_FREE for each in server.limits), default=wanted)
     granted = max(1, min(wanted, free))
-    reasons = [f"{_workers(wanted)}: as asked for" if jobs else f"{_workers(wanted)}: {why}"]
+    reasons = [f"{_workers(wanted)}: as requested" if jobs else f"{_workers(wanted)}: {why}"]
     if granted < wanted:
         tight = min(server.limits, key=lambda each: each.limit - each.used)
         reasons = [
             f"{_workers(granted)} instead of {wanted}: {tight.what} {tight.limit} connections and uses {tight.used}; "
-            f"the run needs {others} more besides, and {LEFT_FREE} stay free"
+            f"the run needs {others} more for itself, and {LEFT_FREE} remain free"
         ]
     most_parallel = max(0, min(server.processes, cpus - 1))
-    memory, why = _memory(server, found, max(granted, 1 + most_parallel))
+    memory, why = _memory(server, host, max(granted, 1 + most_parallel))
     reasons.append(f"maintenance_work_mem {units.size(memory)}: {why}")
     return Capacity(
         jobs=granted,
@@ -139,33 +138,36 @@ def _workers(count: int) -> str:
     return "1 worker" if count == 1 else f"{count} workers"
 
 
-def _processors(server: Figures, found: Machine) -> tuple[int, str]:
-    if found.cpus is not None:
-        return found.cpus, f"the machine has {units.counted(found.cpus, 'processor')}"
+def _processors(server: Figures, host: Machine) -> tuple[int, str]:
+    if host.cpus is not None:
+        return host.cpus, f"the machine has {units.counted(host.cpus, 'processor')}"
     if server.tuned:
         count = max(1, min(server.processes, MOST_WORKERS))
-        return count, f"the server may run {server.processes} parallel processes; its machine can't be seen from here"
-    return FEW_WORKERS, "how many processors the server has can't be seen from here"
+        return (
+            count,
+            f"the server may run {server.processes} parallel workers; its processors are not visible from here",
+        )
+    return FEW_WORKERS, "the server's processors are not visible from here"
 
 
-def _memory(server: Figures, found: Machine, processes: int) -> tuple[int, str]:
-    """At most a quarter of the memory, if all processes took their share at once. Parallel workers of one index build
-    share one maintenance_work_mem by PostgreSQL's account; counting each of them is the careful side."""
+def _memory(server: Figures, host: Machine, processes: int) -> tuple[int, str]:
+    """At most a quarter of the memory, if all processes use their share at once. The parallel workers of one index
+    build share one maintenance_work_mem; counting each of them is the cautious choice."""
     own = server.maintenance_work_mem
-    ram = found.ram or server.ram_hint
+    ram = host.ram or server.ram_hint
     if ram is None:
-        return own, "as the server has it, since its memory can't be seen from here"
+        return own, "the server's own setting, since its memory is not visible from here"
     share = max(1 << 20, ram // MEMORY_SHARE // processes)
-    known = f"{units.size(ram)} of memory" + ("" if found.ram else f", supposed from {server.hint_of}")
+    known = f"{units.size(ram)} of memory" + ("" if host.ram else f", estimated from {server.hint_of}")
     count = "1 process" if processes == 1 else f"{processes} processes"
     if own > share:
         return share, f"less than the server's own {units.size(own)}, a quarter of {known} for {count}"
     if own >= min(share, MOST_MEMORY):
-        return own, "as the server has it"
+        return own, "the server's own setting"
     return min(share, MOST_MEMORY), f"at most a quarter of {known} for {count}"
 
 
-# Roles without pg_read_all_stats do not see the kind of a backend; those that count have a role and a database.
+# Roles without pg_read_all_stats cannot see the type of a backend; a client backend has a role and a database.
 _LIMITS = """
 WITH clients AS (
   SELECT usename, datname FROM pg_catalog.pg_stat_activity
@@ -187,8 +189,8 @@ SELECT least(pg_catalog.current_setting('max_worker_processes')::int4,
                WHERE name IN ('max_worker_processes', 'max_parallel_workers') AND setting <> boot_val),
        pg_catalog.pg_size_bytes(pg_catalog.current_setting('maintenance_work_mem'))
 """
-# Administrators set the one to half or three quarters of the memory, the other to a quarter; what nobody set tells
-# nothing.
+# Administrators set the first to half or three quarters of the memory, the second to a quarter; a default value gives
+# no hint.
 _HINTS = """
 SELECT name, pg_catalog.pg_size_bytes(pg_catalog.current_setting(name)) FROM pg_catalog.pg_settings
 WHERE name IN ('effective_cache_size', 'shared_buffers') AND setting <> boot_val ORDER BY name
@@ -196,22 +198,22 @@ WHERE name IN ('effective_cache_size', 'shared_buffers') AND setting <> boot_val
 
 
 def limits(connection: Connection, database: str | None = None) -> tuple[Limit, ...]:
-    """What bounds the number of our sessions: the server, and for roles other than superusers the role's own limit and
-    that of ``database``. Connections that are reserved for administrators do not count."""
+    """The limits on the number of our sessions: the server's, and for roles other than superusers the role's own and
+    that of ``database``. Connections reserved for superusers are not included."""
     row = connection.execute(_LIMITS, {"name": database or ""}).fetchone()
     assert row is not None
     most, is_superuser, role, role_limit, database_limit, used, used_by_role, used_in_database = row
-    found = [Limit("the server has", most, used)]
+    all_limits = [Limit("the server has", most, used)]
     if not is_superuser:
         if role_limit >= 0:
-            found.append(Limit(f'role "{role}" may have', role_limit, used_by_role))
+            all_limits.append(Limit(f'role "{role}" may have', role_limit, used_by_role))
         if database_limit is not None and database_limit >= 0:
-            found.append(Limit(f'database "{database}" may have', database_limit, used_in_database))
-    return tuple(found)
+            all_limits.append(Limit(f'database "{database}" may have', database_limit, used_in_database))
+    return tuple(all_limits)
 
 
 def figures(connection: Connection, into: str | None = None) -> Figures:
-    """What the server says of itself; ``into`` as for ``capacity``."""
+    """The figures of the server; ``into`` as for ``capacity``."""
     row = connection.execute(_SERVER).fetchone()
     assert row is not None
     hints: dict[str, int] = dict(connection.execute(_HINTS).fetchall())

@@ -1,4 +1,4 @@
-"""How far the server's clock is from ours: what is done on two machines is told in the time of one."""
+"""The skew between the server's clock and ours, so that events of two machines are shown in one time."""
 
 from __future__ import annotations
 
@@ -13,16 +13,16 @@ TRIES = 3
 
 
 def skew(connection: Connection) -> float | None:
-    """By how many seconds the server's clock is ahead of ours (negative: behind), as exactly as the shortest of a few
-    round trips tells; None where the server does not answer."""
-    found: list[tuple[float, float]] = []
+    """The number of seconds by which the server's clock is ahead of ours (negative: behind), as exact as the shortest
+    of a few round trips allows; None where the server does not answer."""
+    samples: list[tuple[float, float]] = []
     try:
         for _ in range(TRIES):
             before = datetime.now(UTC)
             server = server_clock(connection)
             after = datetime.now(UTC)
             trip = (after - before).total_seconds()
-            found.append((trip, (server - before).total_seconds() - trip / 2))
+            samples.append((trip, (server - before).total_seconds() - trip / 2))
     except psycopg.Error:
         return None
-    return round(min(found)[1], 3)
+    return round(min(samples)[1], 3)

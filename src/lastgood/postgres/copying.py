@@ -16,29 +16,30 @@ def _key(name: str) -> int:
 
 
 def claim(connection: Connection, name: str) -> None:
-    """Hold the lock of the database ``name``, which is being made, until the connection closes. ``connection`` is to
-    the maintenance database of the live database that it is like. Raises Refused while another session removes one of
-    that name."""
+    """Hold the lock of the database ``name``, which is being created, until the connection closes. ``connection`` is to
+    the maintenance database of the live database that is its model. Raises Refused while another session removes a
+    database of that name."""
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock_shared(%s)", [_key(name)]).fetchone()
     if row is None or not row[0]:
         raise Refused(
-            f'cannot create the database "{name}": another session is removing one of that name',
+            f'cannot create the database "{name}": another session is removing a database of that name',
             hint="Run the same command again in a moment.",
         )
 
 
 def take_over(connection: Connection, name: str) -> None:
-    """Take the lock of the database ``name`` before it is removed. Raises Refused, naming the session that makes it."""
+    """Take the lock of the database ``name`` before it is removed. Raises Refused, naming the session that creates
+    it."""
     row = connection.execute("SELECT pg_catalog.pg_try_advisory_lock(%s)", [_key(name)]).fetchone()
     if row is None or not row[0]:
         who = holder(connection, name)
         raise Refused(
-            f'cannot remove the database "{name}": it is being made' + (f" ({who})" if who else ""),
+            f'cannot remove the database "{name}": it is being created' + (f" ({who})" if who else ""),
             hint="Wait for it, or interrupt it where it runs: it removes the database itself.",
             state="Nothing was removed.",
         )
 
 
 def holder(connection: Connection, name: str) -> str | None:
-    """The session that makes the database ``name``, in words; None without one."""
+    """The session that creates the database ``name``, in words; None without one."""
     return lock.key_holder(connection, _key(name))

@@ -1,8 +1,8 @@
-"""Typed verbs on databases: describe, create beside another, rename, close, comment, drop.
+"""Typed verbs on databases: describe, create like another, rename, close, comment, drop.
 
-Every verb takes a connection to the maintenance database: a server renames or drops no database that one is connected
-to. ``create_like`` and ``drop`` need autocommit; all others may stand in a transaction. All raise what
-``lastgood.postgres.errors.failed`` makes of a server's error.
+Every verb takes a connection to the maintenance database: a session cannot rename or drop the database it is connected
+to. ``create_like`` and ``drop`` need autocommit; all others may be part of a transaction. All raise the errors of
+``lastgood.postgres.errors.failed``.
 """
 
 from __future__ import annotations
@@ -23,23 +23,23 @@ from lastgood.postgres.server import Connection, Target
 from lastgood.postgres.waits import TimedOut, bounded
 
 NAME_BYTES = 63
-UNMARKED = 0x4C67  # the upper half of the connection limit of what is not marked yet
+UNMARKED = 0x4C67  # the upper half of the connection limit of a database that is not marked yet
 INVALID = -2  # datconnlimit of a database whose DROP or CREATE was interrupted (15.4 and newer)
 
 _PROVIDERS: dict[str, LiteralString] = {"c": "libc", "i": "icu", "b": "builtin"}
 
 
 class NoSuchDatabase(LookupError):
-    """The cause of what is raised for a name that the server has no database of."""
+    """The cause of an error about a name that no database of the server has."""
 
 
 @dataclass(frozen=True, slots=True)
 class Database:
-    """One row of pg_database, and what belongs to it.
+    """One row of pg_database, with its owner, tablespace, size and comment.
 
     ``locale_provider`` is ``libc``, ``icu`` or ``builtin``; ``locale`` and ``icu_rules`` are those of the providers
-    other than libc. ``connection_limit`` is -1 without a limit. ``size_bytes`` is None where we may not know it.
-    ``invalid``: a DROP or CREATE was interrupted; such a database can only be dropped.
+    other than libc. ``connection_limit`` is -1 without a limit. ``size_bytes`` is None without the privilege to read
+    it. ``invalid``: a DROP or CREATE was interrupted; such a database can only be dropped.
     """
 
     oid: int
@@ -61,9 +61,9 @@ class Database:
 
 
 def maintenance_name(live: str) -> str:
-    """The database from which everything is done to ``live``, and in which its lock is taken.
+    """The database from which lastgood changes ``live``, and in which it takes the lock.
 
-    It depends on nothing but the name, so that two operators on two machines meet in the same one.
+    It depends only on the name, so that two operators on two machines use the same one.
     """
     return "template1" if live == "postgres" else "postgres"
 
@@ -71,15 +71,15 @@ def maintenance_name(live: str) -> str:
 def connect_maintenance(target: Target, live: str) -> Connection:
     """A connection (autocommit) to the maintenance database of ``live``.
 
-    Where the database "postgres" does not exist, template1 takes its place: that is still the same for everybody.
-    Nothing else makes us go elsewhere; a database that one operator may enter and another may not would split the
-    lock in two. Raises Failed, or Refused when we may not enter.
+    Where the database "postgres" does not exist, template1 takes its place, for all operators alike. No other error
+    leads to it: a database that only some operators may connect to would split the lock in two. Raises Failed, or
+    Refused when this role may not connect.
     """
     name = maintenance_name(live)
     try:
         return target.at(name).connect()
     except psycopg.OperationalError as error:
-        # A failed login carries no SQLSTATE through libpq: template1's own catalogue tells what exists.
+        # libpq reports no SQLSTATE for a failed login: template1's catalogue shows whether the database exists.
         try:
             other = target.at("template1").connect()
         except psycopg.OperationalError:
@@ -97,10 +97,10 @@ def _not_connected(error: psycopg.OperationalError, live: str, name: str) -> Las
 
 
 def fit_name(base: str, suffix: str) -> str:
-    """``base`` + ``suffix``, cut to 63 bytes of UTF-8 between characters; only ``base`` is ever shortened.
+    """``base`` + ``suffix``, cut to 63 bytes of UTF-8 between characters; only ``base`` is shortened.
 
-    The server would cut silently at the end, and make two names into one. Raises ValueError when the suffix alone
-    is too long.
+    The server would cut silently at the end, and two names could become the same. Raises ValueError when the suffix
+    alone is too long.
     """
     room = NAME_BYTES - len(suffix.encode())
     if room < 1:
@@ -110,59 +110,58 @@ def fit_name(base: str, suffix: str) -> str:
 
 def find(connection: Connection, name: str) -> Database | None:
     """The database of exactly that name, or None."""
-    found = _read(connection, sql.SQL("d.datname = {}").format(sql.Literal(name)))
-    return found[0] if found else None
+    matches = _read(connection, sql.SQL("d.datname = {}").format(sql.Literal(name)))
+    return matches[0] if matches else None
 
 
 def by_oid(connection: Connection, oid: int) -> Database | None:
-    """The database with that OID, whatever it is called now, or None. This tells what a lost COMMIT did."""
-    found = _read(connection, sql.SQL("d.oid = {}").format(sql.Literal(oid)))
-    return found[0] if found else None
+    """The database with that OID, whatever its present name, or None. It shows the outcome of a lost COMMIT."""
+    matches = _read(connection, sql.SQL("d.oid = {}").format(sql.Literal(oid)))
+    return matches[0] if matches else None
 
 
 def every(connection: Connection) -> list[Database]:
     """All databases of the server, templates and invalid ones too, by name.
 
-    Without their sizes: for each, the server would look at every file of it, and one may be dropped meanwhile.
+    Without their sizes: the server would have to read the size of every file, and a database may be dropped meanwhile.
     """
     return _read(connection, sql.SQL("true"), sizes=False)
 
 
 def describe(connection: Connection, name: str) -> Database:
     """The database of exactly that name. Raises Refused when there is none."""
-    found = find(connection, name)
-    if found is None:
+    match = find(connection, name)
+    if match is None:
         raise Refused(
-            f'cannot find the database "{name}": the server has none of that name',
-            hint="Run psql --list to see the names; upper and lower case matter.",
+            f'cannot find the database "{name}": the server has no database of that name',
+            hint="Run psql --list to see the names; they are case-sensitive.",
             state=NOT_REACHED,
         ) from NoSuchDatabase(name)
-    return found
+    return match
 
 
 def unmarked_limit(live: str) -> int:
-    """The connection limit of a database that was made for ``live`` and is not marked yet: so it is recognised from its
-    creation on. The upper half is always the same; no person writes such a limit."""
+    """The connection limit of a database that was created for ``live`` and is not marked yet: lastgood recognises it by
+    this limit. The upper half is always the same; no operator sets such a limit."""
     digest = hashlib.sha256(b"lastgood unmarked\0" + live.encode()).digest()
     return UNMARKED << 16 | int.from_bytes(digest[:2], "big")
 
 
-def is_unmarked(found: Database) -> bool:
-    """Whether ``found`` was made by lastgood, for whatever live database, and never marked."""
-    return not found.allow_connections and found.comment is None and found.connection_limit >> 16 == UNMARKED
+def is_unmarked(database: Database) -> bool:
+    """Whether lastgood created ``database``, for any live database, and never marked it."""
+    return not database.allow_connections and database.comment is None and database.connection_limit >> 16 == UNMARKED
 
 
 def creation(
     name: str, model: Database, comment: str, *, live: str, template: str = "pg_default"
 ) -> list[sql.Composed]:
-    """The statements by which a database is made that can hold what ``model`` holds.
+    """The statements that create a database with the same encoding, locale and tablespace as ``model``.
 
-    From template0 (template1 may be in use, or have objects of its own), with ``model``'s encoding, locale and
-    tablespace spelled out. Closed until it is marked and PUBLIC can't connect: monitoring agents enter every database
-    that lets them in, and would stand in the way of the rename. The first statement stands alone, outside of a
-    transaction; the others go together. ``template`` is template0's tablespace: naming even that one takes a right on
-    it, which an ordinary owner lacks, so it is named only where ``model`` lies elsewhere. Until it is marked, its
-    connection limit shows that it was made for ``live`` (``unmarked_limit``).
+    The template is template0: template1 may be in use, or have objects of its own. The database is closed until it is
+    marked and PUBLIC has lost CONNECT: monitoring agents connect to every open database, and would block the rename.
+    Run the first statement outside of a transaction, the others in one. ``template`` is template0's tablespace: a
+    TABLESPACE clause needs a privilege that an ordinary owner lacks, so it is left out if ``model`` has the same one.
+    Until it is marked, its connection limit shows that it was created for ``live`` (``unmarked_limit``).
 
     The collation version is not copied: the new database's indexes are built with the server's present one.
     """
@@ -200,13 +199,13 @@ def create_like(
     owner: str | None = None,
     live: str | None = None,
 ) -> Database:
-    """Create an empty database like ``model`` (see ``creation``), owned by ``owner`` or by us, with ``comment``, for
-    the live database ``live``: ``model`` itself, if none is named.
+    """Create an empty database like ``model`` (see ``creation``), owned by ``owner`` or by this role, with ``comment``,
+    for the live database ``live`` (default: ``model`` itself).
 
-    Only a database's owner has the right to make things in its schema public, and so only he can be given some there.
+    Only a database's owner may create objects in its schema public, and so only the owner can receive objects there.
 
-    Killed in between, it leaves nothing, or a database that is closed to connections. Raises Refused when the name is
-    taken.
+    If killed in between, it leaves nothing, or a database that is closed to connections. Raises Refused when the name
+    is taken.
     """
     if find(connection, name) is not None:
         raise Refused(
@@ -226,7 +225,7 @@ def create_like(
             for statement in prepare:
                 _execute(connection, statement, doing)
     except BaseException as error:
-        # Without its comment nobody would know it again.
+        # Without its comment it would not be recognised later.
         with suppress(psycopg.Error, LastgoodError):
             drop(connection, name, made.oid)
         if isinstance(error, psycopg.Error):
@@ -236,7 +235,7 @@ def create_like(
 
 
 def rename(connection: Connection, name: str, new: str) -> None:
-    """Renames a database. With sessions in it this waits up to 5 seconds while new logins queue (SQLSTATE 55006)."""
+    """Rename a database. With sessions in it this waits up to 5 seconds while new logins queue (SQLSTATE 55006)."""
     _execute(
         connection,
         sql.SQL("ALTER DATABASE {} RENAME TO {}").format(sql.Identifier(name), sql.Identifier(new)),
@@ -246,7 +245,7 @@ def rename(connection: Connection, name: str, new: str) -> None:
 
 
 def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
-    """Opens a database, or closes it to everybody, superusers too. Sessions that are in it stay."""
+    """Open a database, or close it to new connections, superusers' too. Existing sessions remain."""
     _execute(
         connection,
         allow_connections_statement(name, allowed),
@@ -255,18 +254,18 @@ def allow_connections(connection: Connection, name: str, allowed: bool) -> None:
 
 
 def comment(connection: Connection, name: str, text: str | None) -> None:
-    """Sets a database's comment; None removes it."""
+    """Set a database's comment; None removes it."""
     _execute(connection, comment_statement(name, text), f'set the comment of the database "{name}"')
 
 
 def drop(connection: Connection, name: str, oid: int) -> None:
-    """Drop the database, and terminate the sessions in it; done already is as good.
+    """Drop the database and terminate its sessions; no error when it is dropped already.
 
-    Only if the name still belongs to that OID. Never when logical replication slots live in it (they would go
-    silently with it), or subscriptions (dropping one there can drop a slot that production uses), nor a template.
-    The server waits until each of its processes has answered; a commit that waits for a synchronous standby does not.
-    So it is cancelled after a time (``waits``), which leaves the database as it is or invalid, with its comment. Raises
-    Blocked then, naming the session; Refused, Failed.
+    Only if the name still belongs to that OID. Never with logical replication slots in it (they would be dropped
+    silently), with subscriptions (dropping one there can drop a slot that production uses), or if it is a template.
+    The server waits for each of its processes; a commit that waits for a synchronous standby does not respond. So the
+    DROP is cancelled after a time (``waits``), which leaves the database unchanged or invalid, with its comment.
+    Raises Blocked then, naming the session; Refused, Failed.
     """
     named = find(connection, name)
     if named is None or named.oid != oid:
@@ -275,13 +274,13 @@ def drop(connection: Connection, name: str, oid: int) -> None:
     if named.is_template:
         raise Refused(
             f'cannot drop the database "{name}": it is a template',
-            hint=f"If it is yours to drop: ALTER DATABASE {identifier(name)} IS_TEMPLATE false",
+            hint=f"If it may be dropped, run: ALTER DATABASE {identifier(name)} IS_TEMPLATE false",
         )
     slots = _names(connection, sql.SQL("SELECT slot_name FROM pg_replication_slots WHERE database = {}"), name)
     if slots:
         raise Refused(
             f'cannot drop the database "{name}": it has the logical replication slot {_listed(slots)}',
-            hint=f"When no consumer needs it: SELECT pg_drop_replication_slot('{slots[0]}')",
+            hint=f"If no consumer needs it, run: SELECT pg_drop_replication_slot('{slots[0]}')",
         )
     subscriptions = _names(connection, sql.SQL("SELECT subname FROM pg_subscription WHERE subdbid = {}"), oid)
     if subscriptions:
@@ -289,7 +288,7 @@ def drop(connection: Connection, name: str, oid: int) -> None:
         raise Refused(
             f'cannot drop the database "{name}": it has the subscription {_listed(subscriptions)}',
             hint=(
-                f'In that database: ALTER SUBSCRIPTION "{first}" DISABLE; ALTER SUBSCRIPTION "{first}"'
+                f'In that database, run: ALTER SUBSCRIPTION "{first}" DISABLE; ALTER SUBSCRIPTION "{first}"'
                 f' SET (slot_name = NONE); DROP SUBSCRIPTION "{first}"'
             ),
         )
@@ -305,12 +304,12 @@ def drop(connection: Connection, name: str, oid: int) -> None:
 def _refuse_other(connection: Connection, name: str, oid: int, named: Database | None) -> None:
     wanted = by_oid(connection, oid)
     if wanted is not None:
-        why = f'the database with OID {oid} is now called "{wanted.name}"'
+        why = f'the database with OID {oid} is now named "{wanted.name}"'
     elif named is not None:
         why = f"its OID is {named.oid}, not {oid}: it is another database"
     else:
         return
-    raise Refused(f'cannot drop the database "{name}": {why}', hint="Run lastgood status to see what is there now.")
+    raise Refused(f'cannot drop the database "{name}": {why}', hint="Run lastgood status to see the present databases.")
 
 
 def _names(connection: Connection, query: sql.SQL, value: object) -> list[str]:
@@ -318,7 +317,7 @@ def _names(connection: Connection, query: sql.SQL, value: object) -> list[str]:
         with connection.transaction():
             return [row[0] for row in connection.execute(query.format(sql.Literal(value)))]
     except psycopg.errors.InsufficientPrivilege:
-        # Some hosts hide pg_subscription altogether. DROP DATABASE itself refuses where there is a subscription.
+        # Some hosts hide pg_subscription completely. DROP DATABASE itself refuses where there is a subscription.
         return []
 
 
@@ -337,12 +336,12 @@ def _execute(connection: Connection, statement: sql.Composed, doing: str, contex
 
 
 def allow_connections_statement(name: str, allowed: bool) -> sql.Composed:
-    """The statement of ``allow_connections``, to stand in a transaction with others."""
+    """The statement of ``allow_connections``, for use in a transaction with others."""
     return sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS {}").format(sql.Identifier(name), sql.Literal(allowed))
 
 
 def comment_statement(name: str, text: str | None) -> sql.Composed:
-    """The statement of ``comment``, to stand in a transaction with others."""
+    """The statement of ``comment``, for use in a transaction with others."""
     return sql.SQL("COMMENT ON DATABASE {} IS {}").format(sql.Identifier(name), sql.Literal(text))
 
 
@@ -351,8 +350,8 @@ def _provider(name: str) -> LiteralString:
         if provider == name:
             return provider
     raise Failed(
-        f'cannot create a database: the locale provider "{name}" is not known',
-        hint="A newer lastgood may know it; please report the server's version.",
+        f'cannot create a database: unknown locale provider "{name}"',
+        hint="Install a newer lastgood, or report the server's version.",
     )
 
 

@@ -1,7 +1,7 @@
-"""The mark of a deployment that is not finished: the comment of the live database itself, for as long as it lasts.
+"""The mark of an unfinished deployment: the comment of the live database, until the deployment ends.
 
-Whoever comes after a killed deployment finds it on the server, from any machine. It belongs to the database that was
-migrated: when a rollback exchanges that one, the mark goes with it in the same transaction.
+After a killed deployment, the next operator finds it on the server, from any machine. It belongs to the migrated
+database: when a rollback swaps that database, the mark moves with it in the same transaction.
 """
 
 from __future__ import annotations
@@ -16,18 +16,18 @@ from lastgood.postgres.server import Connection
 
 Stage = Literal["migrating", "checking", "going back"]
 # "It stopped while …"
-SAID: dict[Stage, str] = {
-    "migrating": "its migration ran",
-    "checking": "the migrated database was looked at",
-    "going back": "it was taken back",
+ACTIVITY: dict[Stage, str] = {
+    "migrating": "the migration ran",
+    "checking": "the migrated database was validated",
+    "going back": "it was rolled back",
 }
 
 
 class DeploymentMark(BaseModel):
-    """What the live database says of its deployment, as JSON. Everybody may read it: it holds no secret.
+    """The mark in the live database's comment, as JSON. Every role may read it: it holds no secret.
 
-    ``started`` is the server's clock; ``point`` the restore point that was made before; ``original_comment`` what the
-    comment was, and will be again. Later versions (``v``) only add fields.
+    ``started`` is the server's clock; ``point`` the restore point from before the deployment; ``original_comment`` the
+    comment before and after it. Later versions (``v``) only add fields.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -54,7 +54,7 @@ class DeploymentMark(BaseModel):
 
 
 def read_deployment(comment: str | None) -> DeploymentMark | None:
-    """The mark in a live database's comment; None when it is a comment of somebody else's."""
+    """The mark in a live database's comment; None when the comment is no mark of lastgood."""
     try:
         return DeploymentMark.model_validate_json(comment or "")
     except ValidationError:
@@ -62,29 +62,29 @@ def read_deployment(comment: str | None) -> DeploymentMark | None:
 
 
 def own_comment(comment: str | None) -> str | None:
-    """The comment that a live database has of its own, with or without a deployment."""
+    """The own comment of a live database, with or without a deployment."""
     mark = read_deployment(comment)
     return mark.original_comment if mark is not None else comment
 
 
 def find_deployment(connection: Connection, live: str) -> DeploymentMark | None:
-    """The deployment of the database of that name that is not finished. A mark that came with a copy of a marked
-    database is none."""
-    found = database.find(connection, live)
-    mark = read_deployment(found.comment) if found is not None else None
-    return mark if found is not None and mark is not None and mark.live_oid == found.oid else None
+    """The unfinished deployment of the database of that name. A mark that came with a copy of a marked database does
+    not count."""
+    current = database.find(connection, live)
+    mark = read_deployment(current.comment) if current is not None else None
+    return mark if current is not None and mark is not None and mark.live_oid == current.oid else None
 
 
 def mark_deployment(connection: Connection, mark: DeploymentMark) -> None:
-    """Writes it. Raises what ``lastgood.postgres.errors.failed`` makes of a server's error."""
+    """Write the mark. Raises the errors of ``lastgood.postgres.errors.failed``."""
     database.comment(connection, mark.live, mark.text())
 
 
 def clear_deployment(connection: Connection, mark: DeploymentMark) -> bool:
-    """Gives the database its own comment again, if it still bears this deployment's mark: whether it did. For whoever
-    holds the lock of the live database."""
-    found = find_deployment(connection, mark.live)
-    if found is None or found.run != mark.run:
+    """Restore the database's own comment if it still has this deployment's mark: whether it had. The caller must hold
+    the lock of the live database."""
+    current = find_deployment(connection, mark.live)
+    if current is None or current.run != mark.run:
         return False
-    database.comment(connection, mark.live, found.original_comment)
+    database.comment(connection, mark.live, current.original_comment)
     return True

@@ -1,7 +1,8 @@
-"""Extensions that refuse to be made in any database but the one that the server's configuration names (pg_cron).
+"""Extensions that can be created only in the database that the server's configuration names (pg_cron).
 
-A restored database has another name until the switch. Its script compares the two names, and nothing else keeps it from
-being made there: in the transaction of CREATE EXTENSION, and for superusers, the setting has the name of that database.
+A restored database has another name until the switch. The extension's script compares the two names, and nothing else
+prevents its creation: so in the transaction of CREATE EXTENSION the setting returns the present database's name, which
+only superusers can arrange.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ def refused(name: str, error: psycopg.Error) -> bool:
 
 
 def around(name: str) -> tuple[Sequence[sql.Composed | sql.SQL], Sequence[sql.Composed | sql.SQL]]:
-    """What to run before and after CREATE EXTENSION, in one transaction: no other session ever sees it."""
+    """The statements before and after CREATE EXTENSION, for one transaction: no other session sees their effect."""
     before = (
         sql.SQL("ALTER FUNCTION pg_catalog.current_setting(text) RENAME TO lastgood_current_setting"),
         sql.SQL(

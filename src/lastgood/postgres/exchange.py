@@ -1,11 +1,10 @@
 """The exchange of two databases' names in one transaction: the commit point of a rollback and of an undo.
 
-Measured facts that shape it (PostgreSQL 15 to 18): a rename waits up to 5 s for other sessions of the database to
-go, and while it waits new logins to that database queue. So the rename is issued first and the sessions are ended
-from a second connection while it waits: nobody can slip in between. ``lock_timeout`` does not bound that wait,
-``statement_timeout`` does. Until the commit nothing has happened: a killed client, a cut connection or a crash of the
-server leaves both names as they were. Logins that queued behind the transaction are refused once with 3D000.
-"""
+Measured facts that shape it (PostgreSQL 15 to 18): a rename waits up to 5 s for other sessions of the database to end,
+and while it waits new logins to that database queue. So the rename is issued first, and a second connection terminates
+the sessions while it waits: no session can connect in between. ``statement_timeout`` bounds that wait, ``lock_timeout``
+does not. Nothing changes before the commit: a killed client, a lost connection or a crash of the server leaves both
+names unchanged. Logins that queued behind the transaction fail once with 3D000."""
 
 from __future__ import annotations
 
@@ -26,13 +25,13 @@ IDLE_TIMEOUT = "5s"
 WATCHDOG_SECONDS = 10.0
 TRIES = 3
 POLL_SECONDS = 0.01
-# In use, our own time limit, idle too long, lost a deadlock: worth another try, nothing was changed.
+# In use, our own time limit, idle too long, deadlock: nothing was changed, and a retry may succeed.
 RETRIED = frozenset({"55006", "57014", "25P03", "40P01"})
 
 
 @dataclass(frozen=True, slots=True)
 class Renaming:
-    """A database, by OID, and the name that it has and gets."""
+    """A database, by OID, with its old and its new name."""
 
     oid: int
     old: str
@@ -41,8 +40,8 @@ class Renaming:
 
 @dataclass(frozen=True, slots=True)
 class Exchanged:
-    """How an exchange went. ``outage`` in seconds, from the moment that new logins queued to the commit;
-    ``ended`` counts the sessions that were ended."""
+    """The result of an exchange. ``outage`` in seconds, from the moment that new logins queued to the commit;
+    ``ended`` counts the terminated sessions."""
 
     outage: float
     ended: int
@@ -50,15 +49,15 @@ class Exchanged:
 
 
 class NamesChanged(Exception):
-    """The names on the server are not those that the plan was made for; nothing was done."""
+    """The names on the server differ from those of the plan; nothing was done."""
 
 
 class OutcomeUnknown(Exception):
-    """The connection was lost during the commit and the server can't be asked."""
+    """The connection was lost during the commit, and the server cannot be reached to check the outcome."""
 
 
 def names(connection: Connection, oids: Sequence[int]) -> dict[int, str]:
-    """The present names of databases, by OID; those that are gone are absent."""
+    """The present names of databases, by OID, without those that no longer exist."""
     rows = connection.execute("SELECT oid::int8, datname FROM pg_database WHERE oid = ANY (%s)", [list(oids)])
     return {int(oid): str(name) for oid, name in rows}
 
@@ -71,38 +70,38 @@ def exchange(
     arriving: Renaming,
     statements: Sequence[sql.Composed],
     fault_points: tuple[str, str, str],
-    look_again: Callable[[], None] = lambda: None,
+    recheck: Callable[[], None] = lambda: None,
     keep_until_last: int | None = None,
     release_last: Callable[[], None] | None = None,
     helper: Connection | None = None,
 ) -> Exchanged:
-    """Renames ``leaving`` out of the way, closes it to logins, and gives its name to ``arriving``; all in one
-    transaction on ``connection``, which must be to another database (the maintenance database) in autocommit mode.
+    """Rename ``leaving``, close it to logins, and give its name to ``arriving``; all in one transaction on
+    ``connection``, which must be to another database (the maintenance database) in autocommit mode.
 
-    ``statements`` run in the same transaction, after both renames; ``look_again`` is called after them and before the
-    commit, and takes everything back by raising. ``keep_until_last`` is the backend that fences
-    writers in the leaving database: every other session is ended before ``release_last`` is called to let it go.
-    The three ``fault_points`` stand between the renames, before the commit and after it. ``helper`` is a session at the
-    same database that was opened when there was room for one: it ends the others, unless it was lost meanwhile.
+    ``statements`` run in the same transaction, after both renames; ``recheck`` is called after them and before the
+    commit, and rolls everything back by raising. ``keep_until_last`` is the backend that fences off writers in the
+    leaving database: every other session is terminated before ``release_last`` is called to release it.
+    The three ``fault_points`` are between the renames, before the commit and after it. ``helper`` is a session in the
+    same database, opened while a connection was free: it terminates the others, unless it was lost meanwhile.
 
     Raises NamesChanged, psycopg.Error when all tries failed (nothing changed), OutcomeUnknown.
     """
     for attempt in range(1, TRIES + 1):
-        found = names(connection, [leaving.oid, arriving.oid])
-        if found != {leaving.oid: leaving.old, arriving.oid: arriving.old}:
-            raise NamesChanged(f"expected {leaving.old!r} and {arriving.old!r}, found {sorted(found.values())}")
+        current = names(connection, [leaving.oid, arriving.oid])
+        if current != {leaving.oid: leaving.old, arriving.oid: arriving.old}:
+            raise NamesChanged(f"expected {leaving.old!r} and {arriving.old!r}, found {sorted(current.values())}")
         pid = connection.info.backend_pid
-        crowd = _Crowd(target, helper, leaving.oid, arriving.oid, pid, keep_until_last, release_last)
+        terminator = _Terminator(target, helper, leaving.oid, arriving.oid, pid, keep_until_last, release_last)
         try:
-            with crowd:
+            with terminator:
                 started = time.monotonic()
-                _transaction(connection, leaving, arriving, statements, fault_points, look_again, crowd)
+                _transaction(connection, leaving, arriving, statements, fault_points, recheck, terminator)
                 outage = time.monotonic() - started
-            return Exchanged(outage, crowd.ended, attempt)
+            return Exchanged(outage, terminator.ended, attempt)
         except psycopg.Error as error:
             if connection.broken:
                 if _committed(target, pid, leaving, arriving):
-                    return Exchanged(time.monotonic() - started, crowd.ended, attempt)
+                    return Exchanged(time.monotonic() - started, terminator.ended, attempt)
                 raise
             if error.sqlstate not in RETRIED or attempt == TRIES:
                 raise
@@ -115,8 +114,8 @@ def _transaction(
     arriving: Renaming,
     statements: Sequence[sql.Composed],
     fault_points: tuple[str, str, str],
-    look_again: Callable[[], None],
-    crowd: _Crowd,
+    recheck: Callable[[], None],
+    terminator: _Terminator,
 ) -> None:
     between, before, after = fault_points
     rename = sql.SQL("ALTER DATABASE {} RENAME TO {}")
@@ -124,24 +123,24 @@ def _transaction(
         connection.execute(sql.SQL("SET LOCAL statement_timeout = {}").format(STATEMENT_TIMEOUT))
         connection.execute(sql.SQL("SET LOCAL idle_in_transaction_session_timeout = {}").format(IDLE_TIMEOUT))
         connection.execute("SET LOCAL synchronous_commit = local")
-        crowd.begin()
-        # The database that arrives is renamed out of its own name last: from here on logins to the live name queue.
+        terminator.begin()
+        # The leaving database is renamed first: from here on logins to the live name queue.
         connection.execute(rename.format(sql.Identifier(leaving.old), sql.Identifier(leaving.new)))
         connection.execute(sql.SQL("ALTER DATABASE {} ALLOW_CONNECTIONS false").format(sql.Identifier(leaving.new)))
         fault.point(between)
         connection.execute(rename.format(sql.Identifier(arriving.old), sql.Identifier(arriving.new)))
         for statement in statements:
             connection.execute(statement)
-        look_again()
+        recheck()
         fault.point(before)
-        # The commit point, and the last thing: everything that could fail has been done.
+        # The commit point comes last: everything that could fail has been done.
     fault.point(after)
 
 
 def _committed(target: Target, pid: int, leaving: Renaming, arriving: Renaming) -> bool:
-    """Whether the exchange took place, asked on a new connection after the old one broke.
+    """Whether the exchange was committed, checked on a new connection after the old one broke.
 
-    Not before the server process that did it is gone: it may still be at its COMMIT.
+    Waits for the end of the server process of the exchange, which may still be executing its COMMIT.
     """
     deadline = time.monotonic() + 30
     while True:
@@ -153,10 +152,10 @@ def _committed(target: Target, pid: int, leaving: Renaming, arriving: Renaming) 
                     [pid],
                 ).fetchone()
                 if busy is None:
-                    found = names(connection, [leaving.oid, arriving.oid])
-                    return found == {leaving.oid: leaving.new, arriving.oid: arriving.new}
+                    current = names(connection, [leaving.oid, arriving.oid])
+                    return current == {leaving.oid: leaving.new, arriving.oid: arriving.new}
             if time.monotonic() > deadline:
-                raise OutcomeUnknown("the session that switches does not end")
+                raise OutcomeUnknown("the session of the switchover does not end")
         except psycopg.OperationalError as error:
             if time.monotonic() > deadline:
                 raise OutcomeUnknown(str(error)) from error
@@ -164,8 +163,8 @@ def _committed(target: Target, pid: int, leaving: Renaming, arriving: Renaming) 
 
 
 def helper_session(target: Target) -> Connection:
-    """The session that ends the others during an exchange."""
-    return target.connect(application_name="lastgood swap: ends sessions")
+    """The session that terminates the others during an exchange."""
+    return target.connect(application_name="lastgood swap: terminates sessions")
 
 
 def _alive(connection: Connection) -> bool:
@@ -176,9 +175,9 @@ def _alive(connection: Connection) -> bool:
     return True
 
 
-class _Crowd:
-    """Ends the sessions of both databases from a connection of its own while the rename waits for them; a watchdog
-    over the renaming session as well, for an open swap transaction keeps everybody from logging in."""
+class _Terminator:
+    """Terminates the sessions of both databases from its own connection while the rename waits for them. Also a
+    watchdog over the renaming session, since an open swap transaction blocks all logins."""
 
     def __init__(
         self,
@@ -203,10 +202,10 @@ class _Crowd:
         self.ended = 0
 
     def begin(self) -> None:
-        """From now on sessions are ended; called just before the rename is sent."""
+        """Begin to terminate sessions; called immediately before the rename is sent."""
         self._begun.set()
 
-    def __enter__(self) -> _Crowd:
+    def __enter__(self) -> _Terminator:
         self._thread.start()
         return self
 
@@ -221,7 +220,7 @@ class _Crowd:
         self._begun.wait()
         deadline = time.monotonic() + WATCHDOG_SECONDS
         seen: set[int] = set()
-        with suppress(psycopg.Error):  # a lost helper connection shows as a rename that times out
+        with suppress(psycopg.Error):  # a lost helper connection leads to a timeout of the rename
             self._wait_for_rename(deadline)
             while not self._over.is_set():
                 if time.monotonic() > deadline:
@@ -237,14 +236,14 @@ class _Crowd:
                     self._release()
                     self._keep = None
                 for pid in others:
-                    with suppress(psycopg.errors.InsufficientPrivilege):  # shows as a rename that times out
+                    with suppress(psycopg.errors.InsufficientPrivilege):  # leads to a timeout of the rename
                         self._connection.execute("SELECT pg_terminate_backend(%s)", [pid])
                         seen.add(pid)
                 self.ended = len(seen)
                 self._over.wait(POLL_SECONDS)
 
     def _wait_for_rename(self, deadline: float) -> None:
-        """Until the rename holds its lock: sessions that were ended sooner would simply come back."""
+        """Wait until the rename holds its lock: sessions terminated sooner could reconnect."""
         while not self._over.is_set() and time.monotonic() < deadline:
             (held,) = self._connection.execute(
                 "SELECT count(*) FROM pg_locks WHERE pid = %s AND locktype = 'object' AND objid = %s"

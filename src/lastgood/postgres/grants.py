@@ -1,8 +1,7 @@
 """Privileges on one object as data, and the statements that turn one set of them into another.
 
-PostgreSQL keeps an ACL of (grantor, grantee, privilege, grant option); an absent ACL means the kind's default, which
-may include PUBLIC. Here an ACL is always the full set, defaults spelled out, so that equal sets mean equal privileges.
-"""
+PostgreSQL keeps an ACL of (grantor, grantee, privilege, grant option); an absent ACL means the default of the kind,
+which may include PUBLIC. Here an ACL always includes the defaults, so that equal sets mean equal privileges."""
 
 from __future__ import annotations
 
@@ -37,7 +36,7 @@ _WORDS = {word: sql.SQL(word) for word in _PRIVILEGES}
 
 @dataclass(frozen=True, slots=True, order=True)
 class Grant:
-    """One privilege that ``grantor`` gave to ``grantee`` (``PUBLIC`` is the empty string)."""
+    """One privilege that ``grantor`` granted to ``grantee`` (``PUBLIC`` is the empty string)."""
 
     grantor: str
     grantee: str
@@ -50,7 +49,7 @@ Acl = frozenset[Grant]
 
 @dataclass(frozen=True, slots=True)
 class Operator:
-    """The role that we work as. ``inherits``: roles whose rights we have; ``settable``: those we may SET ROLE to."""
+    """The current role. ``inherits``: roles whose privileges it has; ``settable``: roles that it may SET ROLE to."""
 
     name: str
     superuser: bool
@@ -59,8 +58,8 @@ class Operator:
 
     @classmethod
     def read(cls, connection: Connection) -> Operator:
-        """Who the connection's current user is, and for whom it may act."""
-        # Since 16 membership, inheriting and SET ROLE are three things; before, every member may SET ROLE.
+        """Read the connection's current user and its memberships."""
+        # Since 16 membership, INHERIT and SET ROLE are separate; before, every member may SET ROLE.
         become = sql.Literal("SET" if connection.info.server_version >= 160000 else "MEMBER")
         rows = connection.execute(
             sql.SQL("""
@@ -71,10 +70,10 @@ class Operator:
         return cls(name, superuser, frozenset(r[0] for r in rows if r[1]), frozenset(r[0] for r in rows if r[2]))
 
     def run_as(self, role: str, statement: sql.Composed, *, owner: bool) -> sql.Composed:
-        """The statement, wrapped in SET ROLE where it takes that for ``role`` to become the grantor.
+        """The statement, wrapped in SET ROLE where that is needed to make ``role`` the grantor.
 
-        For an object's ``owner`` it does not, where we have his rights. The wrapped form is three statements in one
-        string: they hold or fail together, in a transaction or without.
+        For an object's ``owner`` it is not needed if the operator has that role's privileges. The wrapped form is three
+        statements in one string: they succeed or fail together, in a transaction or without.
         """
         if role == self.name or (owner and (self.superuser or role in self.inherits)):
             return statement
@@ -83,8 +82,8 @@ class Operator:
 
 @dataclass(frozen=True, slots=True)
 class Securable:
-    """What privileges are on, as GRANT names it: ``TABLE "public"."t"``; of a ``column``, or, with ``before``, the
-    defaults of objects to come (``ALTER DEFAULT PRIVILEGES FOR ROLE …`` and ``TABLES``)."""
+    """The object of privileges, as GRANT names it: ``TABLE "public"."t"``; one ``column`` of it, or, with ``before``,
+    the defaults of future objects (``ALTER DEFAULT PRIVILEGES FOR ROLE …`` and ``TABLES``)."""
 
     on: sql.Composable
     before: sql.Composable | None = None
@@ -99,7 +98,7 @@ def acl_of(rows: Iterable[Any]) -> Acl:
 
 
 def under_owner(acl: Acl, owner: str, new: str) -> Acl:
-    """What becomes of an ACL when its object changes hands: the new owner stands wherever the old one stood."""
+    """The ACL after a change of the object's owner: the new owner replaces the old one everywhere."""
     if owner == new:
         return acl
     merged: dict[tuple[str, str, str], bool] = {}
@@ -111,7 +110,7 @@ def under_owner(acl: Acl, owner: str, new: str) -> Acl:
 
 
 def within_reach(acl: Acl, owner: str, operator: Operator) -> Acl:
-    """The same privileges, given by the owner where the real grantor is a role that we may not SET ROLE to."""
+    """The same privileges, granted by the owner where the operator may not SET ROLE to the real grantor."""
     merged: dict[tuple[str, str, str], bool] = {}
     for grant in acl:
         reachable = grant.grantor == owner or operator.superuser or grant.grantor in operator.settable
@@ -120,17 +119,17 @@ def within_reach(acl: Acl, owner: str, operator: Operator) -> Acl:
     return frozenset(Grant(*key, grantable) for key, grantable in merged.items())
 
 
-def changes(securable: Securable, owner: str, wanted: Acl, found: Acl, operator: Operator) -> list[sql.Composed]:
-    """The statements that make ``wanted`` of ``found`` on an object of ``owner``; none where they are equal.
+def changes(securable: Securable, owner: str, wanted: Acl, current: Acl, operator: Operator) -> list[sql.Composed]:
+    """The statements that change ``current`` into ``wanted`` on an object of ``owner``; none where they are equal.
 
-    First what is missing, from the owner outwards (who grants must hold the grant option), then what is too much,
-    the other way round: so nothing ever has to cascade.
+    First the missing grants, from the owner outwards (a grantor needs the grant option), then the surplus ones in the
+    opposite order: so no REVOKE has to cascade.
     """
-    had = {(g.grantor, g.grantee, g.privilege): g.grantable for g in found}
+    had = {(g.grantor, g.grantee, g.privilege): g.grantable for g in current}
     want = {(g.grantor, g.grantee, g.privilege): g.grantable for g in wanted}
     give = [g for g in wanted if had.get((g.grantor, g.grantee, g.privilege), -1) < g.grantable]
-    take = [g for g in found if (g.grantor, g.grantee, g.privilege) not in want]
-    lower = [g for g in found if g.grantable and want.get((g.grantor, g.grantee, g.privilege)) is False]
+    take = [g for g in current if (g.grantor, g.grantee, g.privilege) not in want]
+    lower = [g for g in current if g.grantable and want.get((g.grantor, g.grantee, g.privilege)) is False]
     statements = []
     for (_, grantor, grantee, grantable), words in sorted(_grouped(give, wanted, owner).items()):
         option = sql.SQL(" WITH GRANT OPTION" if grantable else "")
@@ -141,7 +140,7 @@ def changes(securable: Securable, owner: str, wanted: Acl, found: Acl, operator:
     revokes = [
         (key, words, only_option)
         for only_option, grants in ((True, lower), (False, take))
-        for key, words in _grouped(grants, found, owner).items()
+        for key, words in _grouped(grants, current, owner).items()
     ]
     for (_, grantor, grantee, _), words, only_option in sorted(revokes, reverse=True):
         statement = sql.SQL("REVOKE {}{} ON {} FROM {}").format(
@@ -156,7 +155,7 @@ def changes(securable: Securable, owner: str, wanted: Acl, found: Acl, operator:
 
 def _whole(securable: Securable, grantor: str, owner: str, statement: sql.Composed, operator: Operator) -> sql.Composed:
     if securable.before is not None:
-        # ALTER DEFAULT PRIVILEGES FOR ROLE acts for that role by itself.
+        # ALTER DEFAULT PRIVILEGES FOR ROLE needs no SET ROLE.
         return sql.SQL("{} {}").format(securable.before, statement)
     return operator.run_as(grantor, statement, owner=grantor == owner)
 
@@ -171,17 +170,17 @@ def _grouped(grants: Iterable[Grant], among: Acl, owner: str) -> dict[tuple[int,
 
 
 def _distances(acl: Acl, owner: str) -> dict[tuple[str, str], int]:
-    """How many grants away from the owner each role got the option to grant each privilege."""
-    found = {(owner, grant.privilege): 0 for grant in acl}
+    """The number of grants between the owner and each role's grant option, for each privilege."""
+    distances = {(owner, grant.privilege): 0 for grant in acl}
     grew = True
     while grew:
         grew = False
         for grant in acl:
-            before = found.get((grant.grantor, grant.privilege))
-            if grant.grantable and before is not None and (grant.grantee, grant.privilege) not in found:
-                found[grant.grantee, grant.privilege] = before + 1
+            before = distances.get((grant.grantor, grant.privilege))
+            if grant.grantable and before is not None and (grant.grantee, grant.privilege) not in distances:
+                distances[grant.grantee, grant.privilege] = before + 1
                 grew = True
-    return found
+    return distances
 
 
 def _list(words: list[str], securable: Securable) -> sql.Composed:

@@ -1,4 +1,4 @@
-"""What holds on to a database beyond its sessions: things bound to its OID, or that come back by themselves."""
+"""Objects that depend on a database, beyond its sessions: bound to its OID, or restarted automatically."""
 
 from __future__ import annotations
 
@@ -16,13 +16,12 @@ from lastgood.postgres.server import Connection
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """One thing that holds on to the live database.
+    """One object that depends on the live database.
 
-    ``blocking``: the swap fails, or loses something, unless it is dealt with or agreed to; others are only told.
-    ``what`` names it. ``explanation`` is a sentence on what happens to it. ``command`` is what to run, empty where
-    nothing needs to be done; it says so when it must run elsewhere than in the maintenance database. ``fatal``: it is
-    no use to agree to it, as the run would fail.
-    """
+    ``blocking``: the swap fails or loses something unless the object is removed or the loss accepted; others are only
+    reported. ``what`` names it. ``explanation`` is a sentence on the consequence. ``command`` is the remedy, empty
+    where none is needed; it names the database when that is not the maintenance database. ``fatal``: accepting it does
+    not help, since the run would fail."""
 
     kind: str
     what: str
@@ -36,35 +35,35 @@ class Holder:
 EXTENSIONS: dict[str, tuple[bool, str, str]] = {
     "pg_cron": (
         True,
-        "Its jobs come back, and run again, as they were at the restore point; its scheduler ends with the switch, and"
-        " starts again with the server.",
+        "Its jobs are restored to the restore point and run again; its scheduler stops at the switch and starts again"
+        " with the server.",
         "SELECT jobid, schedule, command, database, active FROM cron.job",
     ),
     "timescaledb": (
         True,
-        "Its background workers come back by themselves, and a restore must stand between timescaledb_pre_restore()"
-        " and timescaledb_post_restore().",
+        "Its background workers restart automatically, and a restore needs timescaledb_pre_restore() before and"
+        " timescaledb_post_restore() after it.",
         "SELECT _timescaledb_functions.stop_background_workers()",
     ),
     "pglogical": (True, "Its workers and slots are bound to the old database.", "SELECT * FROM pglogical.node"),
     "pg_net": (
         False,
-        "Its worker may not answer the server, and then DROP DATABASE of the kept database hangs until it is ended.",
+        "Its worker may not respond to the server; then DROP DATABASE of the kept database hangs until it ends.",
         "SELECT net.worker_restart()",
     ),
-    "powa": (False, "Its worker may keep DROP DATABASE of the kept database waiting.", ""),
-    "pgautofailover": (False, "Its worker may keep DROP DATABASE of the kept database waiting.", ""),
+    "powa": (False, "Its worker may block DROP DATABASE of the kept database.", ""),
+    "pgautofailover": (False, "Its worker may block DROP DATABASE of the kept database.", ""),
 }
 
 
 def holders(connection: Connection, live: str, inside: Connection | None = None) -> list[Holder]:
-    """What holds on to the database ``live``, seen from its maintenance database.
+    """The holders of the database ``live``, read from its maintenance database.
 
-    ``inside`` is a connection to the live database itself: publications and extensions show only there. Both need
-    autocommit, or a transaction that is still well. Raises Refused when there is no such database.
+    ``inside`` is a connection to the live database itself: publications and extensions are visible only there. Both
+    need autocommit, or a transaction that has not failed. Raises Refused when there is no such database.
     """
     oid = database.describe(connection, live).oid
-    found = [
+    all_holders = [
         *_prepared(connection, live),
         *_slots(connection, live),
         *_subscriptions(connection, oid),
@@ -72,9 +71,9 @@ def holders(connection: Connection, live: str, inside: Connection | None = None)
         *_standbys(connection),
     ]
     if inside is not None:
-        subscribed = any(holder.kind == "logical replication slot" for holder in found)
-        found += [*_publications(inside, subscribed), *_extensions(inside)]
-    return found
+        subscribed = any(holder.kind == "logical replication slot" for holder in all_holders)
+        all_holders += [*_publications(inside, subscribed), *_extensions(inside)]
+    return all_holders
 
 
 def _prepared(connection: Connection, live: str) -> Iterator[Holder]:
@@ -85,7 +84,7 @@ def _prepared(connection: Connection, live: str) -> Iterator[Holder]:
             "prepared transaction",
             f'"{gid}" of "{owner}", prepared {prepared.astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC',
             True,
-            "The database can't be renamed while it is open; it can be ended only from inside that database.",
+            "The database cannot be renamed before it is finished, which is possible only in that database.",
             f'In the database "{live}": COMMIT PREPARED {quoted}, or ROLLBACK PREPARED {quoted}',
             fatal=True,
         )
@@ -101,14 +100,15 @@ def _slots(connection: Connection, live: str) -> Iterator[Holder]:
             "logical replication slot",
             f'"{name}" ({plugin}, {use})',
             True,
-            "It stays with the old database: its consumers ask for it under the live name and fail, while it keeps WAL"
-            " from being removed. They must take a new snapshot anyway, as the data goes back in time.",
-            f"When its consumer is stopped: SELECT pg_drop_replication_slot({sql.Literal(name).as_string(connection)})",
+            "It remains with the old database: its consumers fail under the live name, and it retains WAL. They need a"
+            " new snapshot in any case, since the data goes back in time.",
+            "When its consumer is stopped, run: SELECT pg_drop_replication_slot("
+            f"{sql.Literal(name).as_string(connection)})",
         )
 
 
 def _subscriptions(connection: Connection, oid: int) -> Iterator[Holder]:
-    # subconninfo, which has passwords, is all that a superuser alone may read.
+    # Only subconninfo, which has passwords, is reserved for superusers.
     query = sql.SQL("SELECT subname, subenabled, subslotname FROM pg_subscription WHERE subdbid = {} ORDER BY subname")
     try:
         with connection.transaction():
@@ -118,25 +118,25 @@ def _subscriptions(connection: Connection, oid: int) -> Iterator[Holder]:
             "subscription",
             "unknown",
             False,
-            "The server does not let this role see whether the database subscribes to another one.",
+            "This role has no privilege to read whether the database has subscriptions.",
             "As a superuser: SELECT subname FROM pg_subscription",
         )
         return
     for name, enabled, slot in rows:
         quoted = sql.Identifier(name).as_string(connection)
-        said = "enabled" if enabled else "disabled"
-        explanation = "It stays with the old database and goes on filling that one; the restored one receives nothing."
+        state = "enabled" if enabled else "disabled"
+        explanation = "It remains with the old database and still updates it; the restored database receives nothing."
         command = f"In the live database: ALTER SUBSCRIPTION {quoted} DISABLE"
         if not enabled:
             explanation = (
-                "It stays with the old database, and the restored one receives nothing when it is enabled again."
+                "It remains with the old database; even if it is enabled, the restored database receives nothing."
             )
-            command = "To carry it over, create it again in the restored database after the swap"
+            command = "To carry it over, create it again in the restored database after the switchover"
             if not slot:
                 command += f", and drop it here now: DROP SUBSCRIPTION {quoted}"
         yield Holder(
             "subscription",
-            f'"{name}" ({said}' + (f', slot "{slot}" on the publisher)' if slot else ", no slot)"),
+            f'"{name}" ({state}' + (f', slot "{slot}" on the publisher)' if slot else ", no slot)"),
             True,
             explanation,
             command,
@@ -153,13 +153,13 @@ def _processes(connection: Connection, oid: int) -> Iterator[Holder]:
             "background process",
             f"{kind}, process {pid}" + (f' ("{application}")' if application else ""),
             False,
-            "It is ended for the swap; if something starts it again, that is under the new database.",
+            "It is terminated for the switchover; if it is restarted, it works in the restored database.",
             "",
         )
 
 
 def _standbys(connection: Connection) -> Iterator[Holder]:
-    # A logical walsender is in the database that it decodes; one that serves a standby is in none.
+    # A logical walsender is connected to the database that it decodes; a physical one to none.
     rows = connection.execute("""
         SELECT r.application_name, host(r.client_addr), r.pid
         FROM pg_stat_replication r JOIN pg_stat_activity a ON a.pid = r.pid
@@ -170,8 +170,8 @@ def _standbys(connection: Connection) -> Iterator[Holder]:
             "standby",
             f'"{application}"{place}, process {pid}',
             False,
-            "Sessions that are open on it go on reading the old data after the swap, until they end.",
-            "On the standby, after the swap: SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
+            "Sessions that are open on it continue to read the old data after the switchover, until they end.",
+            "On the standby, after the switchover: SELECT pg_terminate_backend(pid) FROM pg_stat_activity"
             " WHERE backend_type = 'client backend' AND pid <> pg_backend_pid()",
         )
 
@@ -182,8 +182,8 @@ def _publications(inside: Connection, subscribed: bool) -> Iterator[Holder]:
             "publication",
             f'"{name}"',
             subscribed,
-            "Its subscribers have rows that the restored database does not have; their copies must be made again.",
-            "On each subscriber, after the swap: empty the tables, then create the subscription again with"
+            "Its subscribers have rows that the restored database lacks; they need a new initial copy.",
+            "On each subscriber, after the switchover: truncate the tables, then create the subscription again with"
             " copy_data = true",
         )
 
@@ -192,8 +192,8 @@ def _extensions(inside: Connection) -> Iterator[Holder]:
     for (name,) in inside.execute("SELECT extname FROM pg_extension ORDER BY extname").fetchall():
         if name in EXTENSIONS:
             blocking, explanation, command = EXTENSIONS[name]
-            told = f"In the live database: {command}" if command else ""
-            yield Holder("extension", f'"{name}"', blocking, explanation, told)
+            hint = f"In the live database: {command}" if command else ""
+            yield Holder("extension", f'"{name}"', blocking, explanation, hint)
 
 
 def _rows(connection: Connection, query: sql.SQL, value: object) -> list[tuple[Any, ...]]:

@@ -1,8 +1,7 @@
-"""What a database's own catalogue can't vouch for: foreign keys row by row, invalid indexes, half-made views.
+"""Integrity that a database's catalogue does not guarantee: foreign keys row by row, invalid indexes, unfinished views.
 
-A constraint that says it is validated may have been loaded behind its back (``session_replication_role = replica``
-skips foreign keys and leaves ``convalidated`` true), so rows are looked at.
-"""
+Rows may have been loaded without a check of a validated constraint (``session_replication_role = replica`` skips
+foreign keys and leaves ``convalidated`` true), so the rows themselves are checked."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ SAMPLES = 5
 
 @dataclass(frozen=True, slots=True)
 class ForeignKey:
-    """A foreign key as it stands: ``orphans`` rows whose key has no match, with up to five sample keys as text.
+    """The result for a foreign key: ``orphans`` rows whose key has no match, with up to five sample keys as text.
 
     ``validated`` is what the catalogue claims; for one that is NOT VALID, or not enforced (18), orphans are allowed.
     """
@@ -34,7 +33,7 @@ class ForeignKey:
 
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """Something else that is not whole. ``kind``: ``invalid index``, ``unpopulated materialized view``,
+    """Another fault of integrity. ``kind``: ``invalid index``, ``unpopulated materialized view``,
     ``unfinished view``.
     """
 
@@ -69,7 +68,7 @@ ORDER BY n.nspname, c.relname, k.conname
 
 @dataclass(frozen=True, slots=True)
 class Key:
-    """A foreign key as the catalogue has it: what ``look_up`` needs to know."""
+    """A foreign key from the catalogue, for ``look_up``."""
 
     schema_name: str
     table: str
@@ -87,7 +86,7 @@ class Key:
 
 
 def keys(connection: Connection) -> list[Key]:
-    """Every foreign key of the database, parts of partitioned ones left out. Raises psycopg.Error."""
+    """Every foreign key of the database, without the parts of partitioned ones. Raises psycopg.Error."""
     found = []
     for *plain, columns, keys, places, operators, partitioned, other in connection.execute(_FOREIGN_KEYS).fetchall():
         schema, table, name, other_schema, other_table, validated, full, period = plain
@@ -115,8 +114,8 @@ def keys(connection: Connection) -> list[Key]:
 def foreign_keys(
     connection: Connection, *, chosen: Callable[[tuple[str, str, str]], bool] = lambda key: True
 ) -> Iterator[ForeignKey]:
-    """Looks up every row of every foreign key, one key at a time, in the caller's transaction. ``chosen`` is asked of
-    each key: its schema, its table, its name.
+    """Look up every row of every foreign key, one key at a time, in the caller's transaction. ``chosen`` selects keys
+    by schema, table and name.
 
     Raises psycopg.Error.
     """
@@ -126,16 +125,16 @@ def foreign_keys(
 
 
 def orphans(key: Key, sample: float | None = None) -> sql.Composed:
-    """What comes after SELECT to get the rows of a key's table, as ``l``, that have no match. ``sample``: look only at
-    about so many percent of the table's pages, always the same ones.
+    """The clauses FROM and WHERE that select the rows without a match from a key's table, as ``l``. ``sample``: the
+    percentage of the table's pages to read, always the same pages.
 
-    A key with a column that is NULL has no match to look for (MATCH SIMPLE); under MATCH FULL, only when all are.
+    A key with a NULL column needs no match (MATCH SIMPLE); under MATCH FULL, only if all columns are NULL.
     A key with PERIOD (18) must be covered by the union of the matching rows' periods.
     """
     pairs = list(zip(key.columns, key.keys, key.operators, strict=True))
     equal = sql.SQL(" AND ").join(
         sql.SQL("r.{} OPERATOR({}.{}) l.{}").format(
-            # An operator's name can't be quoted; it comes from the catalogue and has no letters in it.
+            # An operator's name cannot be quoted; it comes from the catalogue and has no letters in it.
             sql.Identifier(other),
             sql.Identifier(place),
             sql.SQL(operator),
@@ -164,19 +163,19 @@ def orphans(key: Key, sample: float | None = None) -> sql.Composed:
 
 
 def tablesample(percent: float | None) -> sql.Composable:
-    """``TABLESAMPLE`` for so many percent of a table's pages, always the same ones; nothing for None."""
+    """``TABLESAMPLE`` for a percentage of a table's pages, always the same pages; empty for None."""
     if percent is None:
         return sql.SQL("")
     return sql.SQL(" TABLESAMPLE SYSTEM ({}) REPEATABLE (1)").format(sql.Literal(percent))
 
 
 def look_up(connection: Connection, key: Key) -> ForeignKey:
-    """Looks up every row of one foreign key: an anti-join. Different keys may be looked up on several connections at
-    the same time. What has no match: see ``orphans``. Raises psycopg.Error.
+    """Look up every row of one foreign key: an anti-join. Different keys may be looked up on several connections in
+    parallel. For rows without a match see ``orphans``. Raises psycopg.Error.
     """
     orphan = orphans(key)
-    found = connection.execute(sql.SQL("SELECT count(*) ") + orphan).fetchone()
-    count = found[0] if found is not None else 0
+    row = connection.execute(sql.SQL("SELECT count(*) ") + orphan).fetchone()
+    count = row[0] if row is not None else 0
     samples: tuple[str, ...] = ()
     if count:
         key_text = sql.SQL("concat_ws(', ', {})").format(
@@ -197,9 +196,8 @@ _BARE_NULL = r"""\(?NULL::([^,;("]|"([^"]|"")*"|\([^)]*\))+"""
 
 
 def findings(connection: Connection) -> list[Finding]:
-    """Invalid indexes, materialized views without data, and views that a cut restore left with pg_dump's stand-in
-    body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error.
-    """
+    """Invalid indexes, materialized views without data, and views that an interrupted restore left with pg_dump's
+    stand-in body (``SELECT NULL::type AS column …`` without FROM). Raises psycopg.Error."""
     found = []
     for kind, what, detail in connection.execute(
         r"""

@@ -1,5 +1,5 @@
-"""A session in a kept database, which is closed to connections: it is opened while the session connects, and closed
-again at once."""
+"""A session in a kept database, which is closed to connections: the database is opened while the session connects, and
+closed again immediately."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import ClosedDatabase, Connection, Target
 
 
-def to_look(target: Target) -> Target:
-    """The same database, for sessions that only read: a kept one that is closed lets them in, where the role may open
-    it. Connecting raises ClosedDatabase where it may not."""
-    return _Looking(target.keywords, target.named)
+def read_only(target: Target) -> Target:
+    """The same database, for read-only sessions: a closed kept database is opened for the connection, if the role may
+    do so. Connecting raises ClosedDatabase if it may not."""
+    return _ReadOnly(target.keywords, target.named)
 
 
 def is_kept(target: Target, name: str) -> bool:
     """Whether the server has a kept database of that name. Raises Failed, psycopg.Error."""
     with database.connect_maintenance(target, name) as maintenance:
-        found = database.find(maintenance, name)
-    mark = read_mark(found.comment) if found is not None else None
+        current = database.find(maintenance, name)
+    mark = read_mark(current.comment) if current is not None else None
     return mark is not None and mark.role == "kept"
 
 
 @dataclass(frozen=True, slots=True)
-class _Looking(Target):
+class _ReadOnly(Target):
     def connect_unchanged(self, *, application_name: str = "lastgood") -> Connection:
-        # Not super(): a dataclass with slots is another class than the one that the compiler saw.
+        # Not super(): a dataclass with slots is a different class from the one that the compiler saw.
         def connect() -> Connection:
             return Target.connect_unchanged(self, application_name=application_name)
 
@@ -41,7 +41,7 @@ class _Looking(Target):
             if closed.role != "kept":
                 raise
             connection = self._entered(closed, connect)
-        # For what it is kept it must not change.
+        # A kept database must not change.
         connection.execute("SET default_transaction_read_only = on")
         return connection
 

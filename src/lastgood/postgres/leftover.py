@@ -1,9 +1,8 @@
-"""Databases that a run made and could not mark any more: killed in between, it left one that is closed to connections.
+"""Unmarked databases: a run that was killed between creation and mark leaves one that is closed to connections.
 
-Its connection limit shows whose it is (``database.unmarked_limit``); one of an older version has only its name. Both
-are guesses. So it is shown; it is dropped only when an operator asks for it, under the lock of the live database, and
-after a look inside showed that it has never been used.
-"""
+Its connection limit shows its live database (``database.unmarked_limit``); one from an older version has only its name.
+Both are guesses. So it is reported; it is dropped only at an operator's request, under the lock of the live database,
+and only if it has never been used."""
 
 from __future__ import annotations
 
@@ -21,12 +20,12 @@ from lastgood.postgres.database import Database
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Connection, Target
 
-# The comment while one is looked into, so that it is known again if that is cut short.
-LOOKED_INTO = "lastgood: a shadow that was never marked, opened only to see whether it is empty"
+# The comment during the inspection, so that the database is recognised if that is interrupted.
+INSPECTED = "lastgood: a shadow that was never marked, opened only to see whether it is empty"
 _NAME = re.compile(r".*(_shadow_([0-9a-f]{8}))", re.DOTALL)
 _NOTHING = "Nothing was removed."
 
-# What a database made from template0 has was made by initdb, and has a lower number.
+# Objects from template0 were created by initdb and have lower OIDs.
 _USED = """
 SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384)
     OR EXISTS (SELECT FROM pg_catalog.pg_namespace WHERE oid >= 16384)
@@ -39,9 +38,8 @@ SELECT EXISTS (SELECT FROM pg_catalog.pg_class WHERE oid >= 16384)
 
 @dataclass(frozen=True, slots=True)
 class Leftover:
-    """A database that looks like an unmarked shadow or copy; ``number`` are the eight hex digits at the end of the name
-    of its run, empty where its own name does not have them. ``bytes`` is None where we may not know it.
-    """
+    """A database that looks like an unmarked shadow or copy; ``number`` are the eight hex digits at the end of its
+    run's name, empty where its own name lacks them. ``bytes`` is None without the privilege to read it."""
 
     oid: int
     name: str
@@ -50,33 +48,33 @@ class Leftover:
 
 
 def leftovers(connection: Connection, live: str) -> list[Leftover]:
-    """Those of one live database, by name. A run that is at work may be about to mark one: ask the lock."""
-    found = []
+    """The leftovers of one live database, by name. A running run may be about to mark one: check the lock."""
+    leftovers = []
     for each in database.every(connection):
         number = _number(each, live)
         if number is not None:
-            sized = database.by_oid(connection, each.oid)  # may have gone meanwhile
-            found.append(Leftover(each.oid, each.name, number, sized.size_bytes if sized is not None else None))
-    return found
+            sized = database.by_oid(connection, each.oid)  # may be dropped meanwhile
+            leftovers.append(Leftover(each.oid, each.name, number, sized.size_bytes if sized is not None else None))
+    return leftovers
 
 
-def _number(found: Database, live: str) -> str | None:
-    """The end of the name of the run that left ``found``, empty where that is not known; None when no run did."""
-    match = _NAME.fullmatch(found.name)
-    named = match is not None and found.name == database.fit_name(live, match[1])
-    made_for = found.connection_limit == database.unmarked_limit(live)
-    if not (named or made_for) or found.is_template:
+def _number(candidate: Database, live: str) -> str | None:
+    """The end of the name of the run that left ``candidate``, empty if unknown; None if it is no leftover."""
+    match = _NAME.fullmatch(candidate.name)
+    named = match is not None and candidate.name == database.fit_name(live, match[1])
+    made_for = candidate.connection_limit == database.unmarked_limit(live)
+    if not (named or made_for) or candidate.is_template:
         return None
-    closed = not found.allow_connections and found.comment is None
+    closed = not candidate.allow_connections and candidate.comment is None
     number = match[2] if match is not None else ""
-    return number if closed or found.comment == LOOKED_INTO else None
+    return number if closed or candidate.comment == INSPECTED else None
 
 
 def drop_leftover(connection: Connection, target: Target, leftover: Leftover, live: str) -> None:
-    """Drops it, if it is still what it looked like and has never been used. The caller holds the lock of ``live``.
+    """Drop the leftover if it is unchanged and has never been used. The caller holds the lock of ``live``.
 
-    It is opened for a moment to look inside, to nobody but its owner and superusers; one that was used after all is
-    closed again and stays. Raises Refused, Failed.
+    It is opened for a moment for the inspection, only to its owner and superusers; one that was used is closed again
+    and remains. Raises Refused, Failed.
     """
     found = database.by_oid(connection, leftover.oid)
     if found is None:
@@ -84,38 +82,38 @@ def drop_leftover(connection: Connection, target: Target, leftover: Leftover, li
     if found.name != leftover.name or _number(found, live) is None:
         raise Refused(
             f'cannot remove "{leftover.name}": it changed since it was found',
-            hint="Look at lastgood status.",
+            hint="Run lastgood status to see the present databases.",
             state=_NOTHING,
         )
     copying.take_over(connection, found.name)
     if found.invalid:
         database.drop(connection, found.name, found.oid)  # it accepts no connections, and can only be dropped
         return
-    doing = f'look into the database "{found.name}"'
-    everybody = _open_to_everybody(connection, found.oid)
+    doing = f'inspect the database "{found.name}"'
+    public = _open_to_public(connection, found.oid)
     name = sql.Identifier(found.name)
     try:
         with connection.transaction():
             connection.execute(sql.SQL("REVOKE CONNECT ON DATABASE {} FROM PUBLIC").format(name))
-            connection.execute(database.comment_statement(found.name, LOOKED_INTO))
+            connection.execute(database.comment_statement(found.name, INSPECTED))
             connection.execute(sql.SQL("ALTER DATABASE {} CONNECTION LIMIT -1").format(name))
             connection.execute(database.allow_connections_statement(found.name, True))
         with target.at(found.name).connect(application_name="lastgood inspects") as inside:
             (used,) = inside.execute(_USED).fetchone() or (True,)
     except psycopg.Error as error:
-        _close(connection, found, everybody)
+        _close(connection, found, public)
         raise failed(error, doing, state=_NOTHING) from error
     if used:
-        _close(connection, found, everybody)
+        _close(connection, found, public)
         raise Refused(
-            f'cannot remove "{found.name}": it is not empty, so no run left it like this',
-            hint=f"To look into it: ALTER DATABASE {identifier(found.name)} ALLOW_CONNECTIONS true",
+            f'cannot remove "{found.name}": it is not empty, so it is no leftover of a run',
+            hint=f"To inspect it, run: ALTER DATABASE {identifier(found.name)} ALLOW_CONNECTIONS true",
             state=_NOTHING,
         )
     database.drop(connection, found.name, found.oid)
 
 
-def _open_to_everybody(connection: Connection, oid: int) -> bool:
+def _open_to_public(connection: Connection, oid: int) -> bool:
     row = connection.execute(
         "SELECT EXISTS (SELECT FROM pg_catalog.aclexplode(coalesce(datacl, pg_catalog.acldefault('d', datdba))) a"
         " WHERE a.grantee = 0 AND a.privilege_type = 'CONNECT') FROM pg_catalog.pg_database WHERE oid = %s",
@@ -124,13 +122,13 @@ def _open_to_everybody(connection: Connection, oid: int) -> bool:
     return row is not None and bool(row[0])
 
 
-def _close(connection: Connection, found: Database, everybody: bool) -> None:
-    """As it was found. What can't be undone leaves the comment that tells what it is."""
+def _close(connection: Connection, found: Database, public: bool) -> None:
+    """Restore the previous state. If that fails, the comment still identifies the database."""
     name = found.name
     limit = sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}")
     with suppress(psycopg.Error), connection.transaction():
         connection.execute(limit.format(sql.Identifier(name), sql.Literal(found.connection_limit)))
         connection.execute(database.allow_connections_statement(name, False))
         connection.execute(database.comment_statement(name, None))
-        if everybody:
+        if public:
             connection.execute(sql.SQL("GRANT CONNECT ON DATABASE {} TO PUBLIC").format(sql.Identifier(name)))

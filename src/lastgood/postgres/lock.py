@@ -19,8 +19,8 @@ _TRIES = 5
 
 @dataclass(frozen=True, slots=True)
 class Claim:
-    """The lock of a live database, held already on ``connection``, by the run ``by``: to be handed over to another run
-    of the same process, without a moment in which anybody else could take it."""
+    """The lock of a live database, held on ``connection`` by the run ``by``, for another run of the same process: so no
+    other session can take it in between."""
 
     connection: Connection
     by: str
@@ -30,55 +30,55 @@ def lock_key(live: str) -> int:
     """The advisory lock's key: the first 8 bytes, as a signed big-endian number, of the SHA-256 of
     ``lastgood live database`` + a zero byte + the live database's name in UTF-8.
 
-    By name, not by OID: the name is what a swap fights for, and it outlives the swap. The derivation never changes.
+    By name, not by OID: swaps contend for the name, which outlives them. The derivation never changes.
     """
     digest = hashlib.sha256(b"lastgood live database\0" + live.encode()).digest()
     key: int = struct.unpack(">q", digest[:8])[0]
     return key
 
 
-def lock_live(connection: Connection, live: str, look: Callable[[Connection], T]) -> T:
+def lock_live(connection: Connection, live: str, read: Callable[[Connection], T]) -> T:
     """Take the lock of the live database on a connection to its maintenance database (``maintenance_name``), and return
-    what ``look`` finds under it.
+    the result of ``read`` under it.
 
-    There is no way to take the lock without looking again: what was read before may be over, since another session may
-    have had the lock meanwhile. Advisory locks are per database, hence the one agreed database. The lock lasts until
-    the connection closes; a killed tool gives it back. Taking it twice on one connection is harmless. Raises Refused,
-    naming who holds it, and what ``look`` raises.
+    The lock cannot be taken without reading again: earlier results may be outdated, since another session may have held
+    the lock meanwhile. Advisory locks are per database, hence the one agreed database. The lock lasts until the
+    connection closes; the death of the process releases it. Taking it twice on one connection is harmless. Raises
+    Refused, naming the holder, and the errors of ``read``.
     """
     key = lock_key(live)
     for _ in range(_TRIES):
         row = connection.execute(sql.SQL("SELECT pg_try_advisory_lock({})").format(sql.Literal(key))).fetchone()
         if row is not None and row[0]:
-            return look(connection)
+            return read(connection)
         who = key_holder(connection, key)
         if who is not None:
             raise Refused(
-                f'cannot work on the database "{live}": another run works on it ({who})',
-                hint="Wait for it, or run lastgood status to see how far it is.",
+                f'cannot work on the database "{live}": another run holds its lock ({who})',
+                hint="Wait for that run, or run lastgood status to see its progress.",
             )
     raise Refused(
-        f'cannot work on the database "{live}": another run works on it',
-        hint="Wait for it, or run lastgood status to see how far it is.",
+        f'cannot work on the database "{live}": another run holds its lock',
+        hint="Wait for that run, or run lastgood status to see its progress.",
     )
 
 
 def nothing(_: Connection) -> None:
-    """For ``lock_live``, where nothing was read before the lock."""
+    """A ``read`` for ``lock_live`` where nothing was read before the lock."""
 
 
 def unlock(connection: Connection) -> None:
-    """Gives back what ``lock_live`` took on this connection: from here on others may work on the live database."""
+    """Release the lock of ``lock_live`` on this connection: from here on another run may take it."""
     connection.execute("SELECT pg_advisory_unlock_all()")
 
 
 def holder(connection: Connection, live: str) -> str | None:
-    """Who works on the live database now, in words; None when nobody does."""
+    """The session that holds the lock of the live database, in words; None without one."""
     return key_holder(connection, lock_key(live))
 
 
 def key_holder(connection: Connection, key: int) -> str | None:
-    """Who has the lock, in words; None when it was let go in the meantime. What we may not see is left out."""
+    """The session that holds a lock, in words, as far as this role may see it; None when it was released meanwhile."""
     unsigned = key & 0xFFFFFFFFFFFFFFFF
     row = connection.execute(
         sql.SQL("""
@@ -94,8 +94,8 @@ def key_holder(connection: Connection, key: int) -> str | None:
     if row is None:
         return None
     pid, user, application, address, since = row
-    said = [f'"{application}"' if application else "", f'as "{user}"' if user else ""]
+    parts = [f'"{application}"' if application else "", f'as "{user}"' if user else ""]
     if since:
-        # pg_stat_activity tells the address and the start only of those whose activity we may see.
-        said += [f"from {address}" if address else "through a local socket", f"since {since}"]
-    return ", ".join([part for part in said if part] + [f"server process {pid}"])
+        # pg_stat_activity shows the address and the start only to roles that may see the session's activity.
+        parts += [f"from {address}" if address else "through a local socket", f"since {since}"]
+    return ", ".join([part for part in parts if part] + [f"server process {pid}"])

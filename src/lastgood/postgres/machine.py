@@ -1,4 +1,4 @@
-"""The machine that the server runs on, as far as it can be seen: whether it is this one, its processors, its memory."""
+"""The machine of the server, as far as it is visible: whether it is this one, its processors, its memory."""
 
 from __future__ import annotations
 
@@ -16,9 +16,9 @@ CGROUPS = Path("/sys/fs/cgroup")
 
 @dataclass(frozen=True, slots=True)
 class Machine:
-    """``here``: the server's processes run on this machine, and its folders are ours to look at where rights allow.
+    """``here``: the server runs on this machine, and its folders can be read with sufficient permissions.
 
-    ``cpus`` and ``ram`` (bytes) are what the server may use of it; None where that can't be known.
+    ``cpus`` and ``ram`` (bytes) are the server's share of the machine; None if unknown.
     """
 
     here: bool
@@ -29,19 +29,19 @@ class Machine:
 def is_here(connection: Connection, proc: Path = PROC) -> bool:
     """Whether the server behind the connection runs on this machine, outside of any container.
 
-    An address tells little: behind ``localhost`` there may be a container or a tunnel. So the server's own process is
-    looked for among ours.
+    An address proves little: behind ``localhost`` there may be a container or a tunnel. So the server's own process is
+    searched for among those of this machine.
     """
     if not proc.is_dir():
-        # There is only the socket to go by.
+        # Only the kind of socket is known.
         return sys.platform != "win32" and (connection.info.host or "").startswith("/")
     (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
     return _is_server(proc / str(pid))
 
 
 def machine(connection: Connection, proc: Path = PROC, cgroups: Path = CGROUPS) -> Machine:
-    """The machine behind the connection. What limits the server's own process (a service manager) limits what is
-    counted."""
+    """The machine behind the connection. Limits on the server's own process (by a service manager, say) are taken into
+    account."""
     if not is_here(connection, proc):
         return Machine(False)
     (pid,) = connection.execute("SELECT pg_catalog.pg_backend_pid()").fetchone() or (0,)
@@ -69,8 +69,8 @@ def _installed() -> int | None:
 
 
 def _groups(process: Path, root: Path) -> Iterator[tuple[str, Path]]:
-    """The control groups that the process is in, each with the one controller that it is for (version 1) or "" (2),
-    and those above them: each has limits of its own."""
+    """The control groups of the process, each with its one controller (version 1) or "" (2), and their parents: each
+    has limits of its own."""
     try:
         lines = (process / "cgroup").read_text(encoding="utf-8", errors="replace").splitlines()
     except OSError:
@@ -89,7 +89,7 @@ def _memory(group: Path) -> int | None:
 
 
 def _processors(group: Path) -> int | None:
-    """``150000 100000``: microseconds of work in a period of as many; at least one processor."""
+    """``150000 100000``: microseconds of processor time per period, also in microseconds; at least one processor."""
     words = _words(group / "cpu.max") or _words(group / "cpu.cfs_quota_us") + _words(group / "cpu.cfs_period_us")
     if len(words) == 2 and words[0].isdigit() and words[1].isdigit() and int(words[1]):
         return max(1, round(int(words[0]) / int(words[1])))

@@ -1,4 +1,4 @@
-"""Marks: the comments by which a shadow, a kept database or an incomplete copy is recognised, from any machine."""
+"""Marks: comments that identify a shadow, a kept database or an incomplete copy, from any machine."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from lastgood.postgres import database
 from lastgood.postgres.database import Database
 from lastgood.postgres.server import Connection
 
-# An option of this name and an item of the checklist: that item was overridden, and why.
+# An option with this prefix and an item of the checklist: the item was overridden, for the given reason.
 OVERRIDE = "override "
-# Option ``kind`` of a copy: an empty database in which the scripts of extensions are looked up, for a second or two.
+# Option ``kind`` of a copy: an empty database in which extensions are created for reference, for a second or two.
 REFERENCE = "reference"
-# Option of a kept database: the deployment that had changed it when it was taken out of service.
+# Option of a kept database: the deployment that had changed it before it was replaced.
 DEPLOYMENT = "deployment"
 
 
 class Mark(BaseModel):
-    """The mark of a database of ours: JSON in its comment. Everybody may read it: it holds no secret.
+    """The mark of a database of lastgood: JSON in its comment. Every role may read it: it holds no secret.
 
-    A ``copy`` is what a restore, a salvage or a trial makes, as long as it is not complete; the option ``kind`` is
-    which. ``started`` is the server's clock. ``original_comment`` is the comment that the live database had. Later
-    versions (``v``) only add fields, so that an old lastgood still recognises a newer one's databases.
+    A ``copy`` is the incomplete result of a restore, a salvage or a trial; its option ``kind`` has which. ``started``
+    is the server's clock. ``original_comment`` is the previous comment of the live database. Later versions (``v``)
+    only add fields, so that an old lastgood still recognises the databases of a newer one.
     """
 
     model_config = ConfigDict(frozen=True, extra="ignore")
@@ -49,7 +49,7 @@ class Mark(BaseModel):
 
 
 def read_mark(comment: str | None) -> Mark | None:
-    """The mark in a database's comment; None when it is a comment of somebody else's, or has become unreadable."""
+    """The mark in a database's comment; None when the comment is no mark of lastgood, or unreadable."""
     try:
         return Mark.model_validate_json(comment or "")
     except ValidationError:
@@ -58,16 +58,16 @@ def read_mark(comment: str | None) -> Mark | None:
 
 def marked(connection: Connection) -> list[tuple[Database, Mark]]:
     """All databases of the server that carry a mark, invalid ones too, by name, with their sizes."""
-    found = []
+    marked = []
     for each in database.every(connection):
         if read_mark(each.comment) is None:
             continue
-        # Once more with its size, which costs a look at all its files; it may have gone, or changed, meanwhile.
+        # Read it again with its size, which needs all its files; it may be dropped or changed meanwhile.
         current = database.by_oid(connection, each.oid)
         mark = read_mark(current.comment) if current is not None else None
         if current is not None and mark is not None:
-            found.append((current, mark))
-    return found
+            marked.append((current, mark))
+    return marked
 
 
 def server_clock(connection: Connection) -> datetime:

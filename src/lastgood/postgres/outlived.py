@@ -1,8 +1,8 @@
-"""Sessions that outlive the program that opened them: found, ended, and proved to be gone.
+"""Sessions that outlive the program that opened them: found, terminated, and proved to be gone.
 
-A program that was killed leaves its server processes behind: they go on with the command that they were at, may commit,
-and hold locks. Its sessions are known by the name that its environment gave them (``application_name``); those that
-changed it, by having been seen before they did, or by role or address and by the time at which they began.
+A killed program leaves its server processes behind: they finish their current command, may commit, and hold locks. Its
+sessions are identified by the ``application_name`` from its environment; those that changed it, by an earlier
+observation, or by role or address together with their start time.
 """
 
 from __future__ import annotations
@@ -23,8 +23,8 @@ POLL_SECONDS = 0.1
 
 @dataclass(frozen=True, slots=True)
 class Trace:
-    """By what a program's sessions are known: the ``tag`` that they were given as a name, the role that it logs in as,
-    and when it began, by the server's clock. ``ours``: server processes that are not to be touched."""
+    """The identification of a program's sessions: their ``application_name`` ``tag``, the role of the program, and its
+    start by the server's clock. ``ours``: server processes that must not be touched."""
 
     tag: str
     role: str
@@ -34,7 +34,7 @@ class Trace:
 
 @dataclass(frozen=True, slots=True)
 class Outlived:
-    """One session: its server process, and when that began, for processes' numbers come again."""
+    """One session: its server process and the start of it, since process numbers are reused."""
 
     pid: int
     since: datetime | None
@@ -48,7 +48,7 @@ class Outlived:
         )
 
 
-# What a role may not see of others is NULL: then only the name counts, which everybody may see.
+# Columns that a role may not see are NULL: then only the application's name counts, which every role may see.
 _FIND = """
 SELECT a.pid, a.backend_start, coalesce(a.usename, ''), coalesce(a.application_name, ''), coalesce(a.state, '')
 FROM pg_catalog.pg_stat_activity a
@@ -76,11 +76,10 @@ def find(
     open_until: datetime | None = None,
     anywhere: bool = False,
 ) -> list[Outlived]:
-    """The program's sessions in the database (``anywhere``: in any of the server's, for from the maintenance database
-    one can be dropped or renamed): those that bear the tag, and those of ``seen`` that are there still. With ``until``
-    also any in the database that may be its own: of its role or from our own address, and begun before then; with
-    ``open_until`` those of them too whose transaction began before then. ``connection`` is to the maintenance
-    database."""
+    """The program's sessions in the database (``anywhere``: in any database, since one can be dropped or renamed from
+    the maintenance database): those with the tag, and those of ``seen`` that still exist. With ``until`` also sessions
+    in the database that may be the program's: of its role or from our own address, and started before then; with
+    ``open_until`` also those whose transaction started before then. ``connection`` is to the maintenance database."""
     known = [each for each in seen if each.since is not None]
     query = sql.SQL(_FIND).format(
         oid=sql.Literal(oid),
@@ -106,11 +105,11 @@ def end(
     seconds: float = 15.0,
     grace: float = 2.0,
 ) -> list[Outlived]:
-    """Ends all that may be the program's, and returns them when the server shows none of them any more. The application
-    may log in as the same role: what it opens from now on is left alone, and a session that was there before the
-    program only goes when its transaction, begun meanwhile, is still open after ``grace`` seconds.
+    """Terminate all sessions that may be the program's, and return them when the server shows none of them any more.
+    The application may log in as the same role: sessions opened from now on are left alone, and an older session than
+    the program is terminated only if its transaction, begun meanwhile, is still open after ``grace`` seconds.
 
-    Raises Failed, with the commands for a person, when some can't be ended.
+    Raises Failed, with the command for the operator, when some cannot be terminated.
     """
     ended: set[Outlived] = set()
     denied: set[int] = set()
@@ -130,10 +129,10 @@ def end(
             except psycopg.errors.InsufficientPrivilege:
                 denied.add(each.pid)
         if left and (time.monotonic() - began >= seconds or all(each.pid in denied for each in left)):
-            why = "this role may not end them" if denied else f"they do not end within {seconds:g} s"
+            why = "this role may not terminate them" if denied else f"they did not end within {seconds:g} s"
             raise Failed(
-                f"cannot end {counted(len(left), 'session')} that the migration may have left: {why}: "
+                f"cannot terminate {counted(len(left), 'session')} that the migration may have left: {why}: "
                 + ", ".join(str(each) for each in left[:5]),
-                hint=f"As a superuser: SELECT pg_terminate_backend({left[0].pid})",
+                hint=f"As a superuser, run: SELECT pg_terminate_backend({left[0].pid})",
             )
-        time.sleep(POLL_SECONDS)  # the end of a server process is announced to nobody
+        time.sleep(POLL_SECONDS)  # no event announces the end of a server process

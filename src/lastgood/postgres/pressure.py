@@ -1,4 +1,4 @@
-"""Watches the server while a load goes on, and slows it down or stops it before production is at risk."""
+"""Monitor the server during a load, and slow down or stop the load before production is at risk."""
 
 from __future__ import annotations
 
@@ -19,17 +19,17 @@ from lastgood.text import units
 
 INTERVAL_SECONDS = 1.0
 POLL_SECONDS = 0.2
-# How much may be loaded at once before a rate takes hold: what passes in this time.
+# The burst that a rate allows: the amount of this time.
 BURST_SECONDS = 0.1
 
 Cancelled = Callable[[], bool]
 
 
 class Pressure:
-    """A watcher with a connection and a thread of its own, for the length of a ``with`` block.
+    """A monitor with a connection and a thread of its own, for the length of a ``with`` block.
 
     The workers of a load call ``wait_if_needed`` between pieces of work and ``throttle`` with the size of each; both
-    are cheap while all is well, and may be called from any thread. ``rate``: bytes a second for all workers together.
+    are cheap without pressure, and may be called from any thread. ``rate``: bytes per second of all workers together.
     """
 
     def __init__(
@@ -57,10 +57,10 @@ class Pressure:
         self._waited = 0.0
 
     def __enter__(self) -> Pressure:
-        """Looks for the first time, before anything is loaded. Raises psycopg.Error when the server can't be asked."""
+        """Check the server before the load. Raises psycopg.Error when it cannot be queried."""
         self._connection = self._connect()
         try:
-            self._heed(self._judge.look(wal(self._connection), time.monotonic()))
+            self._apply(self._judge.assess(wal(self._connection), time.monotonic()))
         except BaseException:
             self._connection.close()
             raise
@@ -77,9 +77,9 @@ class Pressure:
             self._connection.close()
 
     def wait_if_needed(self, cancelled: Cancelled) -> None:
-        """Returns at once while all is well; otherwise when the server has caught up, or ``cancelled``.
+        """Return at once without pressure; otherwise when the server has caught up, or ``cancelled``.
 
-        Raises Failed when to go on would put production at risk.
+        Raises Failed when continuing would put production at risk.
         """
         while not self._go.wait(POLL_SECONDS):
             if cancelled():
@@ -89,7 +89,7 @@ class Pressure:
             raise Failed(self._stop.message, hint=self._stop.hint)
 
     def throttle(self, count: int, cancelled: Cancelled) -> None:
-        """Takes ``count`` bytes from the rate that all workers share, waiting for them if need be."""
+        """Take ``count`` bytes from the rate that all workers share, waiting if necessary."""
         if self._budget is None:
             return
         until = self._budget.take(count, time.monotonic())
@@ -99,41 +99,41 @@ class Pressure:
 
     @property
     def waited(self) -> float:
-        """For how many seconds the load was held so far."""
+        """The seconds for which the load was paused so far."""
         return self._waited + (0.0 if self._go.is_set() else time.monotonic() - self._since)
 
     @property
     def slowed(self) -> bool:
-        """Whether the load was not as fast as it could have been: held, or kept to a rate."""
+        """Whether the load was slower than possible: paused, or limited by a rate."""
         return self._budget is not None or self.waited > 0
 
-    def look(self, found: Wal | None = None) -> None:
-        """One look now; what the thread does at each interval. ``found``: what is seen, instead of asking.
+    def check(self, current: Wal | None = None) -> None:
+        """Check the server now, as the thread does at each interval. ``current``: a given state, instead of a query.
 
-        A server that can't be asked stops nobody: the workers find out by themselves what is wrong with it.
+        A server that cannot be queried does not stop the load: the workers meet its errors themselves.
         """
         try:
-            if found is None:
+            if current is None:
                 if self._connection is None or self._connection.closed:
                     self._connection = self._connect()
-                found = wal(self._connection)
+                current = wal(self._connection)
         except psycopg.Error as error:
             if self._connection is not None:
                 self._connection.close()
             self._go.set()
             if not self._blind and not self._over.is_set():
                 self._blind = True
-                self._emit(Caution(f"the server can't be watched for now: {words(error)}"))
+                self._emit(Caution(f"cannot monitor the server for now: {words(error)}"))
             return
         self._blind = False
-        self._heed(self._judge.look(found, time.monotonic()))
+        self._apply(self._judge.assess(current, time.monotonic()))
 
     def _watch(self) -> None:
         while not self._over.wait(self._interval) and self._stop is None:
-            self.look()
+            self.check()
 
-    def _heed(self, verdict: Verdict) -> None:
-        for event in verdict.say:
+    def _apply(self, verdict: Verdict) -> None:
+        for event in verdict.events:
             self._emit(event)
         now = time.monotonic()
         if verdict.stop is not None:
@@ -142,16 +142,16 @@ class Pressure:
             self._since = now
             self._go.clear()
             limit = units.size(self._judge.limits.max_wal_lag)
-            self._emit(Caution(f"loading waits: {verdict.wait}; it may add {limit} to that"))
+            self._emit(Caution(f"loading is paused: {verdict.wait}; it may add up to {limit}"))
         elif not verdict.wait and not self._go.is_set():
             self._waited += now - self._since
             self._go.set()
             if verdict.stop is None:
-                self._emit(Note(f"loading goes on after {now - self._since:.0f} s"))
+                self._emit(Note(f"loading continues after {now - self._since:.0f} s"))
 
 
 class _Budget:
-    """A token bucket: when the last byte that was taken may go."""
+    """A token bucket: ``take`` returns the time at which the last byte may be loaded."""
 
     def __init__(self, rate: int) -> None:
         self._rate = rate

@@ -1,19 +1,18 @@
-"""Owners and privileges of a database's objects, carried over to one restored from a dump that has none.
+"""Owners and privileges of a database's objects, carried over to a database restored from a dump without them.
 
-A dump made with --no-owner and --no-acl restores every object as the restoring role's, with the defaults of its kind:
-the application loses its grants, and what had been revoked comes back (PUBLIC may execute every new function).
+A dump made with --no-owner and --no-acl restores every object under the restoring role, with the default privileges of
+its kind: the application loses its grants, and revoked privileges return (PUBLIC may execute every new function).
 
 Three cases:
 
-- *On both sides*: the object gets the live one's owner and privileges, grant options and grantors included.
-- *Only in the live database* (made since the restore point): nothing to do.
-- *Only in the shadow* (dropped since): as though made in the live database today, by the role that owns most objects
-  of its kind in its schema: it gets that owner, and what that owner's default privileges give. But a routine that
-  runs with its owner's rights gets no more than its owner: nobody can tell any more from whom it had been withheld.
+- *On both sides*: the object gets the live one's owner and privileges, including grant options and grantors.
+- *Only in the live database* (created since the restore point): nothing to do.
+- *Only in the shadow* (dropped since): as if created in the live database today, by the role that owns most objects of
+  its kind in its schema: it gets that owner and the owner's default privileges. But a SECURITY DEFINER routine gets no
+  privileges except its owner's: from which roles it had been withheld is unknown.
 
 Objects of extensions, and PostgreSQL's own, keep their owner; their privileges follow the live database's wherever
-those were changed. Extensions' and subscriptions' own owners can't be carried over.
-"""
+those were changed. The owners of extensions and subscriptions themselves cannot be carried over."""
 
 from __future__ import annotations
 
@@ -29,7 +28,7 @@ from lastgood.postgres.grants import Acl, Grant, Operator
 from lastgood.postgres.securables import DefaultPrivileges, ObjectName, Securable
 from lastgood.postgres.server import Connection
 
-# Kind → what ALTER … OWNER TO calls it, and what GRANT … ON calls it (None: it has no privileges).
+# Kind → its keyword in ALTER … OWNER TO, and in GRANT … ON (None: it has no privileges).
 _WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
     "schema": ("SCHEMA", "SCHEMA"),
     "type": ("TYPE", "TYPE"),
@@ -55,7 +54,7 @@ _WORDS: dict[str, tuple[LiteralString, LiteralString | None]] = {
     "text search dictionary": ("TEXT SEARCH DICTIONARY", None),
     "text search configuration": ("TEXT SEARCH CONFIGURATION", None),
 }
-# pg_default_acl's letters: what ALTER DEFAULT PRIVILEGES calls the objects to come, and whose kind they are.
+# pg_default_acl's letters → the keyword of future objects in ALTER DEFAULT PRIVILEGES.
 _TO_COME: dict[str, LiteralString] = {
     "r": "TABLES",
     "S": "SEQUENCES",
@@ -80,7 +79,7 @@ _RELATIONS = ("table", "view", "materialized view", "foreign table")
 
 @dataclass(frozen=True)
 class Privileges:
-    """The owners and privileges of everything in one database, as ``operator`` saw them."""
+    """The owners and privileges of all objects in one database, read as ``operator``."""
 
     operator: Operator
     objects: dict[ObjectName, Securable] = field(repr=False)
@@ -90,12 +89,11 @@ class Privileges:
 
 @dataclass(frozen=True, slots=True)
 class CarryOver:
-    """What to run in the shadow, in this order, each by itself (``apply.apply``), and what to tell.
+    """The statements for the shadow, in this order, each by itself (``apply.apply``), and the facts for the report.
 
-    ``only_live`` and ``only_shadow`` are the user's objects that exist on one side. ``withheld``: routines that were
-    left to their owner alone. ``regranted``: objects where a grantor that we may not become was replaced by the owner.
-    ``kept_owner``: objects whose live owner we may not make them over to.
-    """
+    ``only_live`` and ``only_shadow`` are the user's objects that exist on one side. ``withheld``: routines that only
+    their owner may execute. ``regranted``: objects where the owner replaced a grantor that this role may not SET ROLE
+    to. ``kept_owner``: objects that this role may not transfer to their live owner."""
 
     statements: list[sql.Composed] = field(repr=False)
     only_live: list[ObjectName]
@@ -106,22 +104,21 @@ class CarryOver:
 
 
 def read(connection: Connection) -> Privileges:
-    """Owners and privileges of everything in the connection's database. Rows of large objects are read one by one, but
-    all of it is held in memory: some hundred bytes an object."""
+    """Owners and privileges of all objects in the connection's database. Large objects are read row by row, but the
+    result is held in memory: some hundred bytes per object."""
     return Privileges(
         Operator.read(connection),
-        {found.name: found for found in securables.read(connection)},
+        {each.name: each for each in securables.read(connection)},
         securables.columns(connection),
-        {found.key: found for found in securables.defaults(connection)},
+        {each.key: each for each in securables.defaults(connection)},
     )
 
 
 def statements(live: Privileges, shadow: Privileges, *, owners: bool = True, acls: bool = True) -> CarryOver:
-    """What gives the shadow's objects the live ones' ``owners`` and ``acls``.
+    """The statements that give the shadow's objects the ``owners`` and ``acls`` of the live ones.
 
-    Leave one out where the dump has it. What is equal already needs no statement, so that, when all went well, a
-    second reading of the shadow leaves nothing to run.
-    """
+    Leave one out where the dump has it. Equal objects need no statement, so that, after success, a second reading of
+    the shadow yields none."""
     return _Carrying(live, shadow, owners, acls).result()
 
 
@@ -145,7 +142,7 @@ class _Carrying:
         names = sorted(self._names())
         schemas = [name for name in names if name.kind == "schema"]
         others = [name for name in names if name.kind != "schema"]
-        # A schema changes hands after what is in it, as then we may have no right to look into it any more.
+        # A schema's owner changes after its contents: afterwards this role may lack USAGE on the schema.
         if self._owners:
             done += self._admit_owners(others)
             done += [statement for name in (*others, *schemas) for statement in self._owner_statements(name)]
@@ -165,8 +162,8 @@ class _Carrying:
         )
 
     def _admit_owners(self, names: list[ObjectName]) -> Iterator[sql.Composed]:
-        """Unless a superuser does it, a new owner needs CREATE on the schema. Given here, and taken back with the rest
-        of what the schema's privileges should not have."""
+        """Grant CREATE on the schema to each new owner, which is needed unless a superuser transfers the object. It is
+        revoked later with all other surplus privileges of the schema."""
         if self._operator.superuser:
             return
         for name in names:
@@ -185,7 +182,7 @@ class _Carrying:
                 )
 
     def _names(self) -> Iterator[ObjectName]:
-        """All that exists in the shadow and may need a statement."""
+        """All objects in the shadow that may need a statement."""
         yield from self._shadow.objects
         for name, each in self._live.objects.items():
             if name in self._shadow.objects:
@@ -198,7 +195,7 @@ class _Carrying:
                 yield name
 
     def _final_owner(self, name: ObjectName) -> str:
-        """Who will own it in the shadow when all is done."""
+        """The final owner in the shadow."""
         present = self._present(name)
         if not self._owners or present.origin != "user":
             return present.owner
@@ -216,7 +213,7 @@ class _Carrying:
         return owner if self._operator.superuser or owner in self._operator.settable else present.owner
 
     def _table(self, name: ObjectName, present: Securable) -> ObjectName | None:
-        """The relation that owns what ``name`` is: a column's, or that of a sequence bound to a table."""
+        """The relation that determines the owner of ``name``: a column's, or that of a sequence bound to a table."""
         if name.kind == "column":
             for kind in _RELATIONS:
                 relation = ObjectName(kind, name.names[:2])
@@ -225,8 +222,8 @@ class _Carrying:
         return present.follows if present.follows in self._shadow.objects else None
 
     def _present(self, name: ObjectName) -> Securable:
-        """The shadow's object; for one that was left out of the list because nothing of it was ever changed, as it is
-        made."""
+        """The shadow's object; for one that is not listed because its privileges were never changed, with the initial
+        ones."""
         if name in self._shadow.objects:
             return self._shadow.objects[name]
         live = self._live.objects[name]
@@ -258,15 +255,15 @@ class _Carrying:
         reachable = grants.within_reach(wanted, owner, self._operator)
         if reachable != wanted:
             self._regranted.append(name)
-        found = grants.under_owner(present.acl | self._admitted.get(name, set()), present.owner, owner)
-        return grants.changes(_securable(name), owner, reachable, found, self._operator)
+        current = grants.under_owner(present.acl | self._admitted.get(name, set()), present.owner, owner)
+        return grants.changes(_securable(name), owner, reachable, current, self._operator)
 
     def _wanted(self, name: ObjectName, present: Securable, owner: str) -> Acl:
         live = self._live.objects.get(name)
         if live is not None and live.acl is not None:
             return grants.under_owner(live.acl, live.owner, owner)
         if name.kind == "column":
-            # Where the live database says nothing of a column, it has no privileges of its own.
+            # A column that is not listed in the live database has no privileges of its own.
             relation = self._table(name, present)
             lives = relation is not None and relation in self._live.objects
             return (
@@ -278,19 +275,19 @@ class _Carrying:
 
     def _as_made_today(self, name: ObjectName, present: Securable, owner: str) -> Acl:
         assert present.acl is not None
-        found = grants.under_owner(present.acl, present.owner, owner)
+        acl = grants.under_owner(present.acl, present.owner, owner)
         letter = _LETTER.get(name.kind)
         if letter is not None:
             everywhere = self._live.defaults.get((owner, "", letter))
             if everywhere is not None:
-                found = everywhere.acl
+                acl = everywhere.acl
             schema = self._live.defaults.get((owner, name.names[0], letter)) if len(name.names) > 1 else None
             if schema is not None:
-                found = _united(found, schema.acl)
-        if name.kind == "routine" and present.definer and any(grant.grantee != owner for grant in found):
+                acl = _united(acl, schema.acl)
+        if name.kind == "routine" and present.definer and any(grant.grantee != owner for grant in acl):
             self._withheld.append(name)
-            return frozenset(grant for grant in found if grant.grantee == owner)
-        return found
+            return frozenset(grant for grant in acl if grant.grantee == owner)
+        return acl
 
     def _default_statements(self) -> Iterator[sql.Composed]:
         for key in sorted(self._live.defaults.keys() | self._shadow.defaults.keys()):
@@ -328,11 +325,11 @@ def _united(first: Acl, second: Acl) -> Acl:
 
 
 def _adopters(live: Privileges) -> dict[tuple[str, str], str]:
-    """(schema, kind), and (schema, "") for all kinds → who owns most of the user's objects there."""
+    """(schema, kind), and (schema, "") for all kinds → the role that owns most of the user's objects there."""
     counts: dict[tuple[str, str], Counter[str]] = {}
     for name, each in live.objects.items():
         if each.origin == "user" and len(name.names) > 1 and name.kind != "column":
             for key in ((name.names[0], name.kind), (name.names[0], "")):
                 counts.setdefault(key, Counter())[each.owner] += 1
-    # Of two with as many, the one whose name comes first: the same whenever it is asked.
+    # For equal counts the first role by name, so that the result is stable.
     return {key: min(count.items(), key=lambda item: (-item[1], item[0]))[0] for key, count in counts.items()}

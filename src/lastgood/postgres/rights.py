@@ -1,12 +1,12 @@
-"""Owners, privileges, comments and labels of everything in a database, as lines of text: to see whether any of them
-changed. Facts do not have them, since what a restore point lacks of them is carried over from the live database."""
+"""Owners, privileges, comments and labels of all objects in a database, as lines of text, to detect changes. Facts do
+not contain them, since those that a restore point lacks are carried over from the live database."""
 
 from __future__ import annotations
 
 from lastgood.postgres.server import Connection
 
-# What initdb made has lower numbers; only the schema public of that is anybody's to change. (The number of a large
-# object is its maker's choice.)
+# Objects from initdb have lower OIDs; of these only the schema public is meant for changes by users. (The OID of a
+# large object is chosen by its creator.)
 _OURS = 16384
 _RIGHTS = """
 WITH owned (class, number, owner, acl, more) AS (
@@ -57,8 +57,8 @@ FROM pg_seclabel l CROSS JOIN LATERAL pg_identify_object(l.classoid, l.objoid, l
 
 
 def rights(connection: Connection) -> frozenset[str]:
-    """A line for each. Raises psycopg.Error."""
+    """One line per object, comment and label. Raises psycopg.Error."""
     with connection.transaction():
-        # Names are told with their schemas, and no table of a user's stands before those of the catalogue.
+        # Names are printed with their schemas, and no user's table hides one of the catalogue.
         connection.execute("SET LOCAL search_path = pg_catalog")
         return frozenset(str(line) for (line,) in connection.execute(_RIGHTS.encode()))

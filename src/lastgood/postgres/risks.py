@@ -1,5 +1,5 @@
-"""What a load would put at risk on this server, told before it begins: WAL that piles up, disks without room, readers
-of WAL that are late already."""
+"""The risks of a load for this server, reported before it begins: accumulating WAL, full disks, WAL receivers that lag
+already."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ ALLOW_MORE = "or allow more with --max-wal-lag SIZE"
 
 @dataclass(frozen=True, slots=True)
 class Risk:
-    """``refusal``: the load would be stopped, or production be harmed; ``caution``: to be known; ``note``: unseen."""
+    """``refusal``: the load would be stopped, or harm production; ``caution``: to be known; ``note``: not visible."""
 
     level: Literal["refusal", "caution", "note"]
     code: str
@@ -26,37 +26,40 @@ class Risk:
 
 
 def risks(connection: Connection, expected: int, limits: Limits) -> tuple[Risk, ...]:
-    """What speaks against writing ``expected`` bytes of WAL now. Nothing on a standby, which writes none."""
+    """Risks of writing ``expected`` bytes of WAL now. None on a standby, which writes no WAL."""
     if (connection.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone() or (True,))[0]:
         return ()
     return tuple(judge(wal(connection), expected, limits))
 
 
-def judge(found: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
-    """The rules alone: those of ``strain``, looked at from before."""
-    for disk in found.disks:
+def judge(current: Wal, expected: int, limits: Limits) -> Iterator[Risk]:
+    """The rules of ``strain``, applied before the load."""
+    for disk in current.disks:
         if text := disk_is_full(disk, limits):
-            yield Risk("refusal", "disk_nearly_full", text, "Make room there.")
+            yield Risk("refusal", "disk_nearly_full", text, "Free disk space there.")
     too_much = expected > limits.max_wal_lag
-    if found.archive_trouble:
+    if current.archive_trouble:
         yield Risk(
             "refusal" if too_much else "caution",
             "archiving_fails",
-            f"{found.archive_trouble}; about {units.size(expected)} of WAL would pile up besides",
-            f"Mend the archiving (the server's log says what fails){', ' + ALLOW_MORE if too_much else ''}.",
+            f"{current.archive_trouble}; about {units.size(expected)} of WAL would accumulate in addition",
+            f"Fix the archiving (see the server's log for its error){', ' + ALLOW_MORE if too_much else ''}.",
         )
-    for reader in found.readers:
+    for reader in current.readers:
         if reader.kind == "slot":
-            yield from _slot(reader, found.room_known, expected, limits)
+            yield from _slot(reader, current.room_known, expected, limits)
         elif reader.behind > limits.max_wal_lag:
             yield Risk(
-                "caution", "late_reader_of_wal", f"{words(reader)}, before anything is loaded", "See whether it moves."
+                "caution",
+                "late_reader_of_wal",
+                f"{words(reader)}, before the load begins",
+                "Check whether it catches up.",
             )
-    if found.hidden:
+    if current.hidden:
         yield Risk(
             "note",
             "wal_unseen",
-            f"not watched while loading, because it can't be seen from here: {', '.join(found.hidden)}",
+            f"not monitored during the load, because it is not visible from here: {', '.join(current.hidden)}",
         )
 
 
@@ -65,21 +68,21 @@ def _slot(slot: Reader, room_known: bool, expected: int, limits: Limits) -> Iter
         yield Risk(
             "caution" if slot.active else "refusal",
             "slot_at_risk",
-            f"{words(slot)}, and the server gives it up after {units.size(max(0, slot.left))} more "
+            f"{words(slot)}, and the server invalidates it after {units.size(max(0, slot.left))} more "
             f"(max_slot_wal_keep_size); about {units.size(expected)} would be written",
-            "" if slot.active else f"Let its reader catch up; if nobody needs it any more: {drop_slot(slot.name)}",
+            "" if slot.active else f"Let its consumer catch up; if it is not needed any more: {drop_slot(slot.name)}",
         )
     elif not slot.active:
         stops = expected > limits.max_wal_lag and not room_known
-        unseen = ", and how much room is left for WAL can't be seen" if stops else ""
+        unseen = ", and the free space for WAL is not visible" if stops else ""
         yield Risk(
             "refusal" if stops else "caution",
             "idle_slot",
-            f"{words(slot)} and nobody reads it: the server keeps all WAL for it, about {units.size(expected)} more"
+            f"{words(slot)} and has no consumer: the server keeps all WAL for it, about {units.size(expected)} more"
             + unseen,
-            f"If nobody needs it any more: {drop_slot(slot.name)}{'; ' + ALLOW_MORE if stops else ''}",
+            f"If it is not needed any more: {drop_slot(slot.name)}{'; ' + ALLOW_MORE if stops else ''}",
         )
     elif slot.behind > limits.max_wal_lag:
         yield Risk(
-            "caution", "late_reader_of_wal", f"{words(slot)}, before anything is loaded", "See whether it moves."
+            "caution", "late_reader_of_wal", f"{words(slot)}, before the load begins", "Check whether it catches up."
         )

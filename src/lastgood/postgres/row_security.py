@@ -1,4 +1,4 @@
-"""Tables of which row-level security hides rows from this session's role, and what would show all of them."""
+"""Tables whose row-level security hides rows from this session's role, and the remedy."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ ORDER BY 1, 2
 
 @dataclass(frozen=True, slots=True)
 class HidingTable:
-    """``forced``: the role may act as the table's owner, whom only FORCE ROW LEVEL SECURITY makes subject to it."""
+    """``forced``: the role may act as the table's owner, which only FORCE ROW LEVEL SECURITY makes subject to it."""
 
     schema: str
     name: str
@@ -31,23 +31,23 @@ class HidingTable:
 
     @property
     def quoted(self) -> str:
-        """Its name in SQL."""
+        """The quoted name."""
         return sql.Identifier(self.schema, self.name).as_string(None)
 
 
 def hiding(connection: Connection) -> list[HidingTable]:
-    """The tables, without those that belong to extensions."""
+    """The tables with hidden rows, without those of extensions."""
     return [HidingTable(*row) for row in connection.execute(_HIDING)]
 
 
 def named(tables: Sequence[HidingTable]) -> str:
-    """A few of their names."""
+    """The first names, and the number of the others."""
     more = f" and {len(tables) - SHOWN} more" if len(tables) > SHOWN else ""
     return ", ".join(each.quoted for each in tables[:SHOWN]) + more
 
 
 def remedy(tables: Sequence[HidingTable], what: str) -> str:
-    """``what`` to do as which role, or how to take the force from the tables, where that is enough."""
+    """The hint: ``what`` to do as another role, or NO FORCE ROW LEVEL SECURITY where that is sufficient."""
     hint = f"{what} as a superuser or as a role with BYPASSRLS"
     if all(each.forced for each in tables):
         commands = " ".join(f"ALTER TABLE {each.quoted} NO FORCE ROW LEVEL SECURITY;" for each in tables[:SHOWN])

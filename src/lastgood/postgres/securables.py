@@ -1,4 +1,4 @@
-"""Everything in a database that has an owner or privileges, under names that mean the same in another database."""
+"""All objects of a database with an owner or privileges, under names that are valid in another database too."""
 
 from __future__ import annotations
 
@@ -49,9 +49,9 @@ class ObjectName:
 
 
 def _symbol(operator: str) -> LiteralString:
-    # An operator's name can't be quoted; the server allows these characters and no others.
+    # An operator's name cannot be quoted; the server allows only these characters.
     if not operator or set(operator) - set("+-*/<>=~!@#%^&|`?"):
-        raise ValueError(f"{operator!r} is no operator")
+        raise ValueError(f"{operator!r} is not an operator")
     return operator
 
 
@@ -59,9 +59,9 @@ def _symbol(operator: str) -> LiteralString:
 class Securable:
     """An object with its owner and privileges.
 
-    ``acl`` is None for kinds without privileges. ``initial``: what it had when PostgreSQL or its extension made it
-    (None for the user's objects). ``follows``: the table whose owner is always this sequence's. ``definer``: a
-    routine that runs with its owner's rights.
+    ``acl`` is None for kinds without privileges. ``initial``: its privileges when PostgreSQL or its extension created
+    it (None for the user's objects). ``follows``: the table that determines this sequence's owner. ``definer``: a
+    SECURITY DEFINER routine.
     """
 
     name: ObjectName
@@ -77,7 +77,7 @@ class Securable:
 class DefaultPrivileges:
     """ALTER DEFAULT PRIVILEGES FOR ``role`` [IN SCHEMA ``schema``]; ``kind`` is pg_default_acl's letter.
 
-    For all schemas (``schema`` empty) ``acl`` replaces what is ``builtin``; in one schema it is added.
+    For all schemas (``schema`` empty) ``acl`` replaces ``builtin``; in one schema it is added.
     """
 
     role: str
@@ -93,10 +93,10 @@ class DefaultPrivileges:
 
 @dataclass(frozen=True, slots=True)
 class _Kind:
-    """How a catalogue's rows become securables.
+    """The query that reads securables from a catalogue.
 
     ``rows``: a query for ``oid, sub, kind, names, arguments, owner, acl, letter, own, follows, definer``. ``letter``
-    is acldefault's, NULL without privileges. ``own``: the user's although its OID is a system object's.
+    is acldefault's, NULL without privileges. ``own``: a user's object in spite of its low OID.
     """
 
     catalogue: LiteralString
@@ -171,8 +171,8 @@ _KINDS: tuple[_Kind, ...] = (
         "typnamespace",
         acl="o.typacl",
         letter="'T'",
-        # Not those that another object brings along: arrays, row types, and, since 17, multiranges. Before, a range's
-        # multirange has an owner and privileges of its own.
+        # Not the types that belong to another object: arrays, row types, and, since 17, multiranges. Before 17, a
+        # multirange has its own owner and privileges.
         where="""o.typisdefined AND (o.typtype <> 'm' OR current_setting('server_version_num')::int < 170000)
                  AND NOT EXISTS (SELECT FROM pg_type e WHERE e.typarray = o.oid)
                  AND (o.typrelid = 0 OR EXISTS (SELECT FROM pg_class c WHERE c.oid = o.typrelid AND c.relkind = 'c'))
@@ -263,7 +263,7 @@ _EXPLODED = sql.SQL("""(
 
 
 def _query(kind: _Kind) -> sql.Composed:
-    """All of the user's objects and of extensions'; of the system's only those whose privileges were changed."""
+    """All objects of users and extensions, and system objects whose privileges were changed."""
     return sql.SQL("""
         SELECT o.kind, o.names, o.arguments, pg_get_userbyid(o.owner), o.letter IS NOT NULL,
                CASE WHEN o.letter IS NOT NULL THEN {present} END,
@@ -285,9 +285,9 @@ def _query(kind: _Kind) -> sql.Composed:
 
 
 def read(connection: Connection) -> Iterator[Securable]:
-    """Everything with an owner or privileges in the connection's database; columns only where they have their own.
+    """All objects with an owner or privileges in the connection's database; columns only if they have their own.
 
-    System objects appear only where their privileges are not what initdb gave them.
+    System objects appear only if their privileges differ from those of initdb.
     """
     for kind in _KINDS:
         for name, names, arguments, owner, has_acl, acl, initial, origin, follows, definer in connection.execute(
@@ -311,11 +311,11 @@ def columns(connection: Connection) -> dict[tuple[str, str], frozenset[str]]:
         FROM pg_attribute a JOIN pg_class c ON c.oid = a.attrelid JOIN pg_namespace n ON n.oid = c.relnamespace
         WHERE NOT a.attisdropped AND c.relkind IN ('r', 'p', 'v', 'm', 'f') AND c.relpersistence <> 't'
         GROUP BY 1, 2""")
-    return {(schema, relation): frozenset(found) for schema, relation, found in rows}
+    return {(schema, relation): frozenset(names) for schema, relation, names in rows}
 
 
 def defaults(connection: Connection) -> Iterator[DefaultPrivileges]:
-    """All that ALTER DEFAULT PRIVILEGES left in the connection's database."""
+    """All entries of ALTER DEFAULT PRIVILEGES in the connection's database."""
     rows = connection.execute(
         sql.SQL("""
         SELECT pg_get_userbyid(d.defaclrole), coalesce(n.nspname::text, ''), d.defaclobjtype::text, {}, {}

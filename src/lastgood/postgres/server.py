@@ -1,4 +1,4 @@
-"""Which server, as whom: libpq decides, we only carry its answer to connections and to child programs."""
+"""The server and the role of a connection: libpq decides, lastgood passes the result to sessions and child programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ Connection = psycopg.Connection[TupleRow]
 
 SECRETS = frozenset({"password", "sslpassword", "scram_client_key", "scram_server_key", "oauth_client_secret"})
 
-# A role's or a database's own settings hit every new session (a statement_timeout, say); ours must not be cut short.
+# Settings of a role or a database apply to every new session (a statement_timeout, say); ours must not be aborted.
 SESSION: tuple[tuple[str, str], ...] = (
     ("lock_timeout", "0"),
     ("idle_in_transaction_session_timeout", "0"),
@@ -26,7 +26,7 @@ SESSION: tuple[tuple[str, str], ...] = (
     ("default_transaction_isolation", "read committed"),
     ("default_transaction_deferrable", "off"),
     ("client_connection_check_interval", "2s"),
-    # A tool that vanished without a word (a power cut, a dead link) must not hold its locks for hours.
+    # A client that vanished silently (a power cut, a dead link) must not hold its locks for hours.
     ("tcp_keepalives_idle", "15"),
     ("tcp_keepalives_interval", "5"),
     ("tcp_keepalives_count", "3"),
@@ -34,7 +34,7 @@ SESSION: tuple[tuple[str, str], ...] = (
     ("synchronous_commit", "local"),
     ("session_replication_role", "origin"),
     ("search_path", ""),
-    # As pg_settings spells them. psycopg can read no other style of dates.
+    # As pg_settings spells them. psycopg supports only this style of dates.
     ("DateStyle", "ISO, YMD"),
     ("IntervalStyle", "postgres"),
     ("standard_conforming_strings", "on"),
@@ -50,8 +50,8 @@ WHERE s.context = 'user' OR (SELECT rolsuper FROM pg_catalog.pg_roles WHERE roln
 
 
 def set_where_possible(connection: Connection, settings: Sequence[tuple[str, str]], *, local: bool = False) -> None:
-    """Sets what the server knows and the role may set, and leaves the rest alone. Needs autocommit; or, when ``local``,
-    a transaction: it is set until its end."""
+    """Apply the settings that the server knows and the role may set, and skip the rest. Needs autocommit; or, with
+    ``local``, a transaction: then they last until its end."""
 
     def apply(some: Sequence[tuple[str, str]]) -> None:
         with connection.transaction() if local else nullcontext():
@@ -60,13 +60,13 @@ def set_where_possible(connection: Connection, settings: Sequence[tuple[str, str
     try:
         apply(settings)
     except psycopg.errors.InvalidParameterValue:
-        # Some platforms know a setting and can't do it (client_connection_check_interval): each by itself, then.
+        # Some platforms know a setting but do not support it (client_connection_check_interval): apply each by itself.
         for each in settings:
             with suppress(psycopg.errors.InvalidParameterValue):
                 apply([each])
 
 
-# Of SESSION: what only superusers may set, and what came later than the oldest server that we know.
+# Settings of SESSION that only superusers may set, and those that the oldest supported server lacks.
 SUPERUSERS_ONLY = frozenset({"lc_messages", "session_replication_role"})
 SINCE = {"transaction_timeout": 170000}
 
@@ -82,19 +82,19 @@ def _session_query(superuser: bool, version: int) -> bytes:
 
 
 def _set_session(connection: Connection) -> None:
-    """SESSION, without a look into the catalogue: that costs a server more than all else in opening a session."""
+    """Apply SESSION without a catalogue query, which would be the most expensive part of opening a session."""
     superuser = connection.info.parameter_status("is_superuser") == "on"
     try:
         connection.execute(_session_query(superuser, connection.info.server_version))
     except psycopg.DatabaseError:
         if connection.closed:
             raise
-        set_where_possible(connection, SESSION)  # a server that is not quite PostgreSQL
+        set_where_possible(connection, SESSION)  # a server that is not fully PostgreSQL
 
 
-# From one of these everything is done to the others.
+# The maintenance databases.
 _ALWAYS_OPEN = ("postgres", "template1")
-# One of ours has a mark; any other comment need not be JSON.
+# A database of lastgood has a mark; any other comment need not be JSON.
 _CLOSED = """
 SELECT CASE WHEN ours THEN mark ->> 'role' ELSE '' END, CASE WHEN ours THEN mark ->> 'live' ELSE '' END
 FROM (SELECT pg_catalog.shobj_description(oid, 'pg_database') AS comment FROM pg_catalog.pg_database
@@ -105,7 +105,7 @@ CROSS JOIN LATERAL (SELECT CASE WHEN ours THEN comment::jsonb END AS mark) m
 
 
 class ClosedDatabase(psycopg.OperationalError):
-    """A database that is closed to connections. ``role``: of one of ours, that of its mark; ``live``: whose it is."""
+    """A database that is closed to connections. ``role`` and ``live``: those of its mark, if it is one of lastgood."""
 
     def __init__(self, text: str, name: str, role: str, live: str) -> None:
         super().__init__(text)
@@ -116,10 +116,10 @@ class ClosedDatabase(psycopg.OperationalError):
 
 @dataclass(frozen=True, slots=True)
 class Target:
-    """One database of one server, as libpq keywords; what is not given, libpq finds (environment, service, .pgpass).
+    """One database of one server, as libpq keywords; libpq adds the rest (environment, service, .pgpass).
 
-    ``named``: the keywords as the user gave them, where this is another database of that server. A line of .pgpass may
-    name the user's database only, and its password is the role's: it serves the others too.
+    ``named``: the user's original keywords, if this is another database of that server. A line of .pgpass may name only
+    the user's database, but its password is the role's and valid for the others too.
     ``repr`` and ``str`` never show a secret.
     """
 
@@ -129,16 +129,16 @@ class Target:
     @classmethod
     def parse(cls, text: str) -> Target:
         """A URL or a ``key=value`` string; empty means libpq's own defaults. Raises psycopg.ProgrammingError."""
-        found = conninfo.conninfo_to_dict(text)
-        return cls({key: str(value) for key, value in found.items() if value is not None})
+        keywords = conninfo.conninfo_to_dict(text)
+        return cls({key: str(value) for key, value in keywords.items() if value is not None})
 
     @property
     def dbname(self) -> str:
-        """The database that libpq would connect to. Raises OSError, psycopg.Error when only a connection can tell."""
+        """The database that libpq would connect to. If only a connection shows it: raises OSError, psycopg.Error."""
         if self.keywords.get("dbname"):
             return self.keywords["dbname"]
         if not self.keywords.get("service"):
-            # The database need not let us in to tell its name: it may be full, or have a login trigger that fails.
+            # No connection is needed for the name: the database may be full, or have a login trigger that fails.
             for default in pq.Conninfo.get_defaults():
                 if default.keyword == b"dbname" and default.val:
                     return default.val.decode()
@@ -147,7 +147,7 @@ class Target:
 
     @property
     def place(self) -> str:
-        """Which server it is, in words of a connection string; empty where libpq decides."""
+        """The server as a connection string; empty where libpq decides."""
         return str(Target({k: v for k, v in self.keywords.items() if k in ("host", "port", "service")}))
 
     def at(self, dbname: str) -> Target:
@@ -155,19 +155,19 @@ class Target:
         return Target({**self.keywords, "dbname": dbname}, self.named or self.keywords)
 
     def without_event_triggers(self) -> Target:
-        """The same, with sessions in which no event trigger fires: for superusers of 17 and newer, whom a trigger ON
-        login might otherwise keep out."""
+        """The same target, with sessions in which no event trigger fires: for superusers on 17 and newer, whose login a
+        trigger ON login might otherwise prevent."""
         options = f"{self.keywords.get('options', '')} -c event_triggers=off".strip()
         return Target({**self.keywords, "options": options}, self.named)
 
     def connect(self, *, autocommit: bool = True, application_name: str = "lastgood") -> Connection:
-        """A connection with our session settings; those that the server does not know or allow are left alone.
+        """A connection with our session settings, except those that the server does not know or allow.
 
         Raises psycopg.OperationalError.
         """
         connection = self.connect_unchanged(application_name=application_name)
         try:
-            # Alone and first: a limit of the database or of the role would cut short what follows.
+            # Alone and first: a limit of the database or of the role could abort the next statements.
             connection.execute("SET statement_timeout = 0")
             if connection.info.server_version >= 170000:
                 connection.execute("SET transaction_timeout = 0")
@@ -179,8 +179,8 @@ class Target:
         return connection
 
     def connect_unchanged(self, *, application_name: str = "lastgood") -> Connection:
-        """A connection in autocommit mode in which nothing was set: for work that sets what it needs in a transaction.
-        Behind a pooler, what is set outside of one stays in a session that is the application's a moment later.
+        """A connection in autocommit mode without our settings: for work that sets what it needs in a transaction.
+        Behind a pooler, a setting outside of a transaction remains in a session that the application uses next.
 
         Raises psycopg.OperationalError.
         """
@@ -203,8 +203,8 @@ class Target:
             raise self._closed(error) or error from None
 
     def _closed(self, error: psycopg.OperationalError) -> ClosedDatabase | None:
-        """The same error, where it is because the database is closed to connections: a failed login has no SQLSTATE,
-        and its words are the server's language."""
+        """The ClosedDatabase for an error, if the database is closed to connections: a failed login has no SQLSTATE,
+        and its message is in the server's language."""
         name = self.keywords.get("dbname", "")
         if not name or name in _ALWAYS_OPEN or name not in str(error):
             return None
@@ -215,16 +215,17 @@ class Target:
         return None
 
     def _password_of_named(self) -> str:
-        """The password that libpq finds for the database that the user named; empty where that is this one."""
+        """The password that libpq finds for the user's original database; empty where that is this one."""
         if self.named is None or self.named.get("dbname") == self.keywords.get("dbname"):
             return ""
-        return _found_by_libpq({**self.keywords, "dbname": self.named.get("dbname", "")})
+        return _libpq_password({**self.keywords, "dbname": self.named.get("dbname", "")})
 
     def child(self, dbname: str | None = None) -> tuple[str, dict[str, str]]:
-        """What a client program needs: a connection string without secrets for ``--dbname``, and an environment."""
+        """The connection of a client program: a connection string without secrets for ``--dbname``, and an
+        environment."""
         keywords = {**self.keywords, **({"dbname": dbname} if dbname is not None else {})}
         password = keywords.get("password", "")
-        if not password and self.named is not None and not _found_by_libpq(keywords):
+        if not password and self.named is not None and not _libpq_password(keywords):
             password = self._password_of_named()
         environment = {"PGPASSWORD": password} if password else {}
         open_ones = {key: value for key, value in keywords.items() if key not in SECRETS}
@@ -234,8 +235,8 @@ class Target:
         return conninfo.make_conninfo("", **{k: v for k, v in self.keywords.items() if k not in SECRETS})
 
 
-def _found_by_libpq(keywords: Mapping[str, str]) -> str:
-    """The password that libpq takes for these keywords: from the environment, a service file or .pgpass. libpq itself
+def _libpq_password(keywords: Mapping[str, str]) -> str:
+    """The password that libpq uses for these keywords: from the environment, a service file or .pgpass. libpq itself
     applies its rules; nothing is sent to the server."""
     given = {key: value for key, value in keywords.items() if value}
     started = pq.PGconn.connect_start(conninfo.make_conninfo("", **given).encode())
@@ -246,8 +247,8 @@ def _found_by_libpq(keywords: Mapping[str, str]) -> str:
 
 
 def quiet_event_triggers(connection: Connection) -> None:
-    """Keeps event triggers from firing in this session: one that forbids DDL must not stop our work. Only a superuser
-    may; for others they fire, as they would for any owner's DDL."""
+    """Disable event triggers in this session: one that forbids DDL must not stop our work. Only a superuser may do so;
+    for other roles they fire, as for any owner's DDL."""
     with suppress(psycopg.errors.InsufficientPrivilege), connection.transaction():
         if connection.info.server_version >= 170000:
             connection.execute("SET event_triggers = off")

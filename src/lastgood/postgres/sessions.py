@@ -1,9 +1,8 @@
-"""Who is in a database, and ending them.
+"""The sessions in a database, and their termination.
 
-All by the database's OID, from a connection to another database: names move during a swap. What a server hides from
-roles that are neither superusers nor in pg_read_all_stats (address, start, state, kind of backend) is None here;
-nothing is decided by it.
-"""
+All by the database's OID, from a connection to another database: names change during a swap. Columns that a server
+hides from roles that are neither superusers nor in pg_read_all_stats (address, start, state, backend type) are None
+here; no decision depends on them."""
 
 from __future__ import annotations
 
@@ -17,7 +16,7 @@ from lastgood.errors import Refused
 from lastgood.postgres.server import Connection
 from lastgood.text.units import counted
 
-END_THEM = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or end them first."
+END_THEM = "Connect as a superuser, or as a member of pg_signal_backend and of their roles; or terminate them first."
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,41 +44,41 @@ class Session:
 
 
 def sessions(connection: Connection, oid: int) -> list[Session]:
-    """Everybody in the database but ourselves, oldest process first."""
+    """All other sessions in the database, by process number."""
     return _read(connection, oid, sql.SQL("true"))
 
 
 def unkillable(connection: Connection, oid: int) -> list[Session]:
-    """The sessions that our role may not end: those of superusers, and of roles whose rights we do not have.
+    """The sessions that this role may not terminate: those of superusers, and of roles whose privileges it lacks.
 
-    A superuser may end all. Anybody else: those of roles whose rights we have (members, WITH INHERIT since 16), and
-    as a member of pg_signal_backend all but superusers'. Autovacuum is left out: a rename or a drop ends it itself.
-    Some hosts let their administrator end more than this; ``terminate_all`` finds out by trying.
-    """
+    A superuser may terminate all. Other roles: those of roles whose privileges they have (members, WITH INHERIT since
+    16), and as a member of pg_signal_backend all except superusers'. Autovacuum is left out: a rename or a drop ends
+    it. Some hosts allow their administrator more than this; ``terminate_all`` tries it."""
     # A process without a role counts as a superuser's: pg_signal_backend() in the server.
     ours = sql.SQL("""
         (SELECT rolsuper FROM pg_roles WHERE rolname = current_user)
         OR (a.usesysid IS NOT NULL AND NOT coalesce(r.rolsuper, true)
             AND (pg_has_role(a.usesysid, 'USAGE') OR pg_has_role('pg_signal_backend', 'USAGE')))""")
-    found = _read(connection, oid, sql.SQL("NOT ({})").format(ours))
-    return [session for session in found if not _autovacuum(session)]
+    candidates = _read(connection, oid, sql.SQL("NOT ({})").format(ours))
+    return [session for session in candidates if not _autovacuum(session)]
 
 
-def in_the_way(connection: Connection, oid: int, name: str) -> str:
-    """The sessions that would stop a rename, since we may not end them, in words; empty when there is none."""
+def blocking_sessions(connection: Connection, oid: int, name: str) -> str:
+    """The sessions that would block a rename, since this role may not terminate them, in words; or an empty text."""
     stubborn = unkillable(connection, oid)
     if not stubborn:
         return ""
     who = ", ".join(f"{session.user or session.backend_type} (pid {session.pid})" for session in stubborn[:5])
     more = f" and {len(stubborn) - 5} more" if len(stubborn) > 5 else ""
-    return f'sessions in "{name}" that this role may not end stand in the way of the switch: {who}{more}'
+    return f'sessions in "{name}" that this role may not terminate would block the switch: {who}{more}'
 
 
 def terminate_all(connection: Connection, oid: int) -> int:
-    """Asks every session in the database to end, and returns how many were asked; it does not wait for them.
+    """Send a termination signal to every session in the database, and return their number without waiting for them.
 
-    Those that may not be ended do not keep it from asking the others; only then does it raise Refused, naming them.
-    New sessions may come at once: end them while a rename waits, or after the database was closed. Needs autocommit.
+    If this role may not terminate some of them, the others are signalled first; then raises Refused, naming them. New
+    sessions may connect at once: terminate them while a rename waits, or after the database was closed. Needs
+    autocommit.
     """
     asked = 0
     refused: list[Session] = []
@@ -94,22 +93,22 @@ def terminate_all(connection: Connection, oid: int) -> int:
                 refused.append(session)
     if refused:
         raise Refused(
-            f"cannot end {counted(len(refused), 'session')}: {', '.join(map(str, refused))}: only a superuser, "
-            "or their own role, may",
-            hint="Ask a superuser to end them and keep them out, or choose a way back that needs no rename.",
+            f"cannot terminate {counted(len(refused), 'session')}: {', '.join(map(str, refused))}: permission denied "
+            "(only a superuser or their own role may)",
+            hint="Ask a superuser to terminate them and to prevent new ones, or choose a method that needs no rename.",
         )
     return asked
 
 
 def _autovacuum(session: Session) -> bool:
-    # Its kind is hidden from ordinary roles, but nothing else runs in a database without a role and a kind to show.
+    # Its type is hidden from ordinary roles, but no other process in a database has neither a role nor a visible type.
     return session.user is None and session.backend_type in (None, "autovacuum worker")
 
 
 @dataclass(frozen=True, slots=True)
 class Shut:
-    """A table that nobody can read at this moment, and the process that holds it or waits to; or, without ``pid``, the
-    ``prepared`` transaction that holds it, which has no process, and which may be one of several (None)."""
+    """A table that no other session can read at this moment, and the process that holds or awaits the lock; or, without
+    ``pid``, the ``prepared`` transaction that holds it, which has no process; None if it may be one of several."""
 
     schema: str
     name: str
@@ -120,14 +119,14 @@ class Shut:
 
     @property
     def holder(self) -> str:
-        """Who it is, in words."""
+        """The holder in words."""
         if self.pid is not None:
             return f"process {self.pid}"
         return f'the prepared transaction "{self.prepared}"' if self.prepared is not None else "a prepared transaction"
 
     @property
     def to_end_it(self) -> str:
-        """What a person runs to end it."""
+        """The command that ends the holder."""
         if self.pid is not None:
             return f"SELECT pg_terminate_backend({self.pid})"
         if self.prepared is None:
@@ -136,8 +135,8 @@ class Shut:
 
 
 def shut_tables(connection: Connection) -> list[Shut]:
-    """The tables of the connection's database that another session has locked against readers, or waits to lock (who
-    comes after it waits too): what a migration that was left open does. In the order of their names."""
+    """The tables of the connection's database that another session has locked against readers, or waits to lock (later
+    readers queue behind it): for example a migration that was left open. Sorted by name."""
     rows = connection.execute("""
         SELECT DISTINCT ON (n.nspname, c.relname)
                n.nspname, c.relname, l.pid, coalesce(a.usename, p.owner), coalesce(a.application_name, ''), p.gid
@@ -146,7 +145,7 @@ def shut_tables(connection: Connection) -> list[Shut]:
         JOIN pg_catalog.pg_namespace n ON n.oid = c.relnamespace
         LEFT JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
         LEFT JOIN LATERAL (
-          -- They have no process, and two may bear the same virtual number: then nobody can tell which of them it is.
+          -- They have no process, and two may have the same virtual number: then the holder is unknown.
           SELECT min(x.gid) AS gid, min(x.owner) AS owner
           FROM pg_catalog.pg_locks k JOIN pg_catalog.pg_prepared_xacts x ON x.transaction = k.transactionid
           WHERE l.pid IS NULL AND k.pid IS NULL AND k.locktype = 'transactionid'

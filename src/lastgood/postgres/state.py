@@ -1,7 +1,7 @@
 """A database's own state, which no dump carries: owner, privileges, connection limit, comment, settings.
 
-All of it is bound to the database's OID, so a swap by rename leaves it behind with the old data. It is read from the
-live database and given to the restored one inside the swap's transaction.
+All of it is bound to the database's OID, so a swap by rename leaves it with the old data. It is read from the live
+database and applied to the restored one in the swap's transaction.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from lastgood.postgres.deployment import own_comment
 from lastgood.postgres.grants import Acl, Operator, Securable, acl_of, changes, under_owner, within_reach
 from lastgood.postgres.server import Connection
 
-# Settings that hold a list of names, each quoted by itself: what pg_dump's variable_is_guc_list_quote says, 15 to 18.
+# Settings that hold a list of separately quoted names: as in pg_dump's variable_is_guc_list_quote, 15 to 18.
 LISTS = frozenset(
     {
         "local_preload_libraries",
@@ -44,11 +44,11 @@ class Setting:
 
 @dataclass(frozen=True, slots=True)
 class DatabaseState:
-    """Equal states mean that nobody can tell the two databases apart by them.
+    """The state of a database. Databases with equal states cannot be distinguished by it.
 
-    ``acl`` has the defaults spelled out, so an absent ACL equals one that says the same. ``security_labels`` are
-    (provider, label): told, but neither compared nor carried over. Whether the database accepts connections is
-    not part of it: the swap decides that.
+    ``acl`` includes the defaults, so an absent ACL equals an explicit one with the same grants. ``security_labels`` are
+    (provider, label): reported, but neither compared nor carried over. Whether the database accepts connections is not
+    part of it: the swap decides that.
     """
 
     owner: str
@@ -61,14 +61,14 @@ class DatabaseState:
 
     @classmethod
     def read(cls, connection: Connection, name: str) -> DatabaseState:
-        """The state of a database of the connection's server. Raises Refused when it is not there, or invalid."""
-        found = database.describe(connection, name)
-        if found.invalid:
+        """The state of a database of the connection's server. Raises Refused when it does not exist, or is invalid."""
+        described = database.describe(connection, name)
+        if described.invalid:
             raise Refused(
-                f'cannot use the database "{name}": dropping it was interrupted, and it is invalid',
-                hint=f"It can only be dropped: DROP DATABASE {identifier(name)}",
+                f'cannot use the database "{name}": it is invalid after an interrupted DROP DATABASE',
+                hint=f"Drop it: DROP DATABASE {identifier(name)}",
             )
-        oid = sql.Literal(found.oid)
+        oid = sql.Literal(described.oid)
         acl = connection.execute(
             sql.SQL("""
             SELECT grantor.rolname, grantee.rolname, a.privilege_type, a.is_grantable
@@ -91,49 +91,48 @@ class DatabaseState:
             WHERE classoid = 'pg_database'::regclass AND objoid = {} ORDER BY provider""").format(oid)
         )
         return cls(
-            owner=found.owner,
+            owner=described.owner,
             acl=acl_of(acl),
-            connection_limit=found.connection_limit,
-            is_template=found.is_template,
-            comment=own_comment(found.comment),
+            connection_limit=described.connection_limit,
+            is_template=described.is_template,
+            comment=own_comment(described.comment),
             settings=tuple(sorted(Setting(*row) for row in settings)),
             security_labels=tuple((row[0], row[1]) for row in labels),
         )
 
     def statements(
-        self, name: str, found: DatabaseState, operator: Operator, *, keep_owner: bool = False
+        self, name: str, current: DatabaseState, operator: Operator, *, keep_owner: bool = False
     ) -> list[sql.Composed]:
-        """What brings the database ``name``, which is now as ``found`` says, to exactly this state.
+        """The statements that change the database ``name`` from ``current`` to exactly this state.
 
-        All of it may stand in one transaction block, after renames too (``name`` is the name at that moment). With
-        ``keep_owner`` it keeps its owner, who takes the place of this state's owner in the privileges too. A grant
-        whose grantor we may not become is made in the owner's name instead. What we lack the rights for is not left
-        out: run ``apply.rehearse`` first, and before committing read the state again and compare, as the server only
-        warns of a GRANT or REVOKE that had no effect.
-        """
+        They may run in one transaction block, also after renames (``name`` is the name at that moment). With
+        ``keep_owner`` the database keeps its owner, who also replaces this state's owner in the privileges. A grant
+        whose grantor this role may not SET ROLE to is made by the owner instead. Statements without sufficient
+        privileges are included: run ``apply.rehearse`` first, and before the commit read the state again and compare,
+        since the server only warns of a GRANT or REVOKE without effect."""
         target = sql.Identifier(name)
         result: list[sql.Composed] = []
-        if self.connection_limit != found.connection_limit:
+        if self.connection_limit != current.connection_limit:
             result.append(
                 sql.SQL("ALTER DATABASE {} CONNECTION LIMIT {}").format(target, sql.Literal(self.connection_limit))
             )
-        if self.is_template != found.is_template:
+        if self.is_template != current.is_template:
             result.append(sql.SQL("ALTER DATABASE {} IS_TEMPLATE {}").format(target, sql.Literal(self.is_template)))
-        result += self._settings(target, found)
-        if self.comment != found.comment:
+        result += self._settings(target, current)
+        if self.comment != current.comment:
             result.append(sql.SQL("COMMENT ON DATABASE {} IS {}").format(target, sql.Literal(self.comment)))
-        # The owner comes after what only an owner may change, and before the grants, which are the owner's.
-        owner = found.owner if keep_owner else self.owner
-        if owner != found.owner:
+        # The owner changes after everything that only the old owner may change, and before the grants of the new one.
+        owner = current.owner if keep_owner else self.owner
+        if owner != current.owner:
             result.append(sql.SQL("ALTER DATABASE {} OWNER TO {}").format(target, sql.Identifier(owner)))
         wanted = within_reach(under_owner(self.acl, self.owner, owner), owner, operator)
-        present = under_owner(found.acl, found.owner, owner)
+        present = under_owner(current.acl, current.owner, owner)
         securable = Securable(sql.SQL("DATABASE {}").format(target))
         return result + changes(securable, owner, wanted, present, operator)
 
-    def _settings(self, target: sql.Identifier, found: DatabaseState) -> list[sql.Composed]:
+    def _settings(self, target: sql.Identifier, current: DatabaseState) -> list[sql.Composed]:
         wanted = {(s.role, s.name): s.value for s in self.settings}
-        present = {(s.role, s.name): s.value for s in found.settings}
+        present = {(s.role, s.name): s.value for s in current.settings}
         result = []
         for role, setting in sorted(present.keys() - wanted.keys()):
             result.append(sql.SQL("{} RESET {}").format(_whose(target, role), sql.Identifier(setting)))
@@ -154,7 +153,7 @@ def _whose(target: sql.Identifier, role: str) -> sql.Composed:
 
 
 def setting_value(name: str, stored: str) -> sql.Composable:
-    """A stored setting as SET takes it: lists of names element by element, everything else as one string.
+    """A stored setting as SET expects it: lists of names element by element, everything else as one string.
 
     Written as one string, a search_path of two schemas would name a single schema with a comma in its name.
     """
@@ -165,9 +164,9 @@ def setting_value(name: str, stored: str) -> sql.Composable:
 
 
 def split_list(stored: str) -> list[str]:
-    """The elements of a stored list: separated by commas, those in double quotes taken as they are ("" is one quote).
+    """The elements of a stored list: separated by commas, those in double quotes unchanged ("" is one quote).
 
-    What the server's SplitGUCList does; nothing is folded to lower case.
+    As in the server's SplitGUCList, but without folding to lower case.
     """
     elements: list[str] = []
     current = ""

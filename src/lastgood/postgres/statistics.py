@@ -1,4 +1,4 @@
-"""The planner's statistics, also of a table that can't be analyzed."""
+"""The planner's statistics, including tables that cannot be analyzed."""
 
 from __future__ import annotations
 
@@ -9,9 +9,9 @@ from psycopg import sql
 
 from lastgood.postgres.server import Connection
 
-# What ANALYZE meets in a function of the user's, which it calls with an empty search path from 17 on.
-_LOOKED_UP_IN_VAIN = frozenset({"42P01", "42883", "42704", "3F000"})
-# Of a pg_class "c": whether a foreign table is below it, from whose server ANALYZE would read rows.
+# Errors from a user's function that ANALYZE calls, from 17 on with an empty search path.
+_NOT_FOUND = frozenset({"42P01", "42883", "42704", "3F000"})
+# For a pg_class "c": whether it has a foreign table below it, from whose server ANALYZE would read rows.
 READS_FOREIGN: LiteralString = """
   EXISTS (
     WITH RECURSIVE below (oid) AS (
@@ -26,16 +26,16 @@ FOREIGN = "ANALYZE would read the foreign tables below it"
 
 
 def analyze(connection: Connection, table: sql.Identifier) -> str | None:
-    """Analyze a table. Returns the reason where it was not done: a foreign table is below it; or a function in an index
-    of it counts on a search path, and then the server can't in the live database either. Raises psycopg.Error for
-    anything else.
+    """Analyze a table. Returns the reason if it was not done: it has a foreign table below it; or a function in one of
+    its indexes depends on a search path, and then ANALYZE fails in the live database too. Raises psycopg.Error for any
+    other error.
     """
     if connection.execute(_READS_FOREIGN, [table.as_string(connection)]).fetchone() is not None:
         return FOREIGN
     try:
         connection.execute(sql.SQL("ANALYZE {}").format(table))
     except psycopg.Error as error:
-        if error.sqlstate not in _LOOKED_UP_IN_VAIN or not error.diag.context:
+        if error.sqlstate not in _NOT_FOUND or not error.diag.context:
             raise
         return f"{error.diag.message_primary}; ANALYZE fails there in the live database, too"
     return None

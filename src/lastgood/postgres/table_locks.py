@@ -1,11 +1,11 @@
-"""SHARE locks on every table of a database: writers wait, readers go on.
+"""SHARE locks on every table of a database: writers wait, readers continue.
 
-One session holds them, the server enforces them against everyone, superusers included; nothing is changed that would
-have to be changed back; and they end with the session, so a dead process locks out no writer. Neither does one that
-stands still (SIGSTOP, a frozen machine, a dead link): the session has to show a sign of life, or the server ends it.
+One session holds them, and the server enforces them against all roles, including superusers. They change nothing that
+would have to be reversed, and end with the session, so a dead process blocks no writer. Neither does a stalled one
+(SIGSTOP, a frozen machine, a dead link): the server terminates the session if it sends nothing for a while.
 
-A command that wants a table to itself (ALTER TABLE, TRUNCATE) would wait behind the locks, and every reader behind it,
-our own backup too: it is cancelled as soon as it waits.
+A command that needs an ACCESS EXCLUSIVE lock (ALTER TABLE, TRUNCATE) would wait behind these locks, and every reader,
+including our own backup, behind it: it is cancelled as soon as it waits.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ from lastgood.postgres.errors import words
 from lastgood.postgres.server import Connection
 
 LOCK_TIMEOUT = "3s"
-# After this time without a statement the server ends the session that holds the locks.
+# After this time without a statement the server terminates the session that holds the locks.
 SILENCE = "30s"
 BEAT_SECONDS = 3.0
 TRIES = 5
@@ -40,7 +40,7 @@ WRITING = (
     "AccessExclusiveLock",
 )
 
-# The readers' only enemy, where it waits for us.
+# Sessions that wait for our locks and would block readers.
 _WAITING_ALONE = """
 SELECT DISTINCT a.pid, a.usename, a.application_name FROM pg_catalog.pg_locks l
 JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid
@@ -62,14 +62,14 @@ JOIN pg_catalog.pg_locks l ON l.locktype = 'relation' AND l.relation = c.oid AND
  AND l.pid = pg_backend_pid()
 WHERE c.relkind IN ('r', 'p') AND n.nspname NOT IN ('pg_catalog', 'information_schema')
 """
-# Large objects live in a catalogue whose readers take a writer's lock: to lock it would keep readers out, too.
+# Large objects are in a catalogue whose readers take a writer's lock: locking it would block readers, too.
 _LARGE_OBJECTS = "SELECT EXISTS (SELECT FROM pg_catalog.pg_largeobject_metadata)"
 
 
 class Guard(threading.Thread):
-    """While the session ``fence`` holds the locks, cancel statements of its own that wait for a table, and send
-    statements that keep it from timing out. Ends with ``over``. ``connect`` gives it a connection to the maintenance
-    database."""
+    """While the session ``fence`` holds the locks, cancel statements that wait for an ACCESS EXCLUSIVE lock, and send
+    statements through it that prevent its timeout. Ends with ``over``. ``connect`` opens a connection to the
+    maintenance database."""
 
     def __init__(
         self,
@@ -92,9 +92,9 @@ class Guard(threading.Thread):
         self._cancelled = cancelled
 
     def run(self) -> None:
-        """Looks again and again."""
+        """Check at intervals until the end."""
         over, fence = self._over, self._fence.info.backend_pid
-        told: set[int] = set()
+        reported: set[int] = set()
         beaten = time.monotonic()
         try:
             with self._connect() as connection:
@@ -108,21 +108,23 @@ class Guard(threading.Thread):
                     for pid, user, application in rows:
                         with suppress(psycopg.errors.InsufficientPrivilege):
                             connection.execute("SELECT pg_cancel_backend(%s)", [pid])
-                        if pid not in told:
-                            told.add(pid)
+                        if pid not in reported:
+                            reported.add(pid)
                             self._emit(
                                 Caution(
                                     f'cancelled a command of session {pid} of "{user}" ({application or "no name"}): '
-                                    "it wanted a table for itself, and readers would have waited behind it"
+                                    "it waited for an ACCESS EXCLUSIVE lock, and readers would have queued behind it"
                                 )
                             )
         except psycopg.Error as error:
             if not over.is_set() and not self._cancelled():
-                self._emit(Caution(f"nobody keeps the way free for readers any more: {words(error)}"))
+                self._emit(
+                    Caution(f"lock monitoring stopped; readers may now queue behind blocked writers: {words(error)}")
+                )
 
 
 class FenceStatus(Frozen):
-    """The session that keeps writers out of so many ``tables``."""
+    """The session that locks ``tables`` tables against writers."""
 
     pid: int
     application: str
@@ -131,7 +133,7 @@ class FenceStatus(Frozen):
 
 
 def holder(connection: Connection, oid: int) -> FenceStatus | None:
-    """Who keeps writers out of a database; None when nobody of ours does. Raises psycopg.Error."""
+    """The session of lastgood that fences off writers from a database; None without one. Raises psycopg.Error."""
     row = connection.execute(
         "SELECT a.pid, a.application_name, count(*), min(a.xact_start) FROM pg_catalog.pg_locks l"
         " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
@@ -145,8 +147,8 @@ def holder(connection: Connection, oid: int) -> FenceStatus | None:
 
 
 def held(connection: Connection) -> tuple[int, int, bool]:
-    """On how many tables the connection's session holds the lock, how many there are, and whether there are large
-    objects, which can't be locked. Raises psycopg.Error, when the session is gone too."""
+    """The number of tables that the connection's session has locked, the number of all tables, and whether there are
+    large objects, which cannot be locked. Raises psycopg.Error, also when the session is gone."""
     (locked,) = connection.execute(_HELD).fetchone() or (0,)
     there = len(connection.execute(_TABLES).fetchall())
     (large_objects,) = connection.execute(_LARGE_OBJECTS).fetchone() or (True,)
@@ -160,9 +162,9 @@ def lock_all(
     emit: Emit,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> int:
-    """Takes a SHARE lock on every table of ``database`` in the transaction of ``connection``, which must not be in
-    autocommit mode, and returns how many; or says who is in the way. Write transactions that outlast the patience are
-    ended: they had not committed, so nothing that was promised to anybody is lost. Raises Failed, Interrupted."""
+    """Take a SHARE lock on every table of ``database`` in the transaction of ``connection``, which must not be in
+    autocommit mode; the number of tables. Sessions whose write transactions outlast the timeout are terminated: they
+    had not committed, so no confirmed write is lost. Raises Failed, Interrupted."""
     for attempt in range(1, TRIES + 1):
         if cancelled():
             raise Interrupted("interrupted while the live database was fenced")
@@ -178,14 +180,14 @@ def lock_all(
         except (psycopg.errors.LockNotAvailable, psycopg.errors.DeadlockDetected, psycopg.errors.UndefinedTable):
             connection.rollback()
             if attempt > 1:
-                _end_writers(maintenance, database.oid, connection.info.backend_pid, emit)
+                _terminate_writers(maintenance, database.oid, connection.info.backend_pid, emit)
     raise Failed(
-        f'cannot keep writers out of "{database.name}": some sessions hold locks and could not be ended',
-        hint="End those sessions first, lastgood maintenance shows them; or run a rollback with --fence at-swap.",
+        f'cannot fence off writers from "{database.name}": some sessions hold locks and could not be terminated',
+        hint="Terminate those sessions first, lastgood maintenance shows them; or run a rollback with --fence at-swap.",
     )
 
 
-def _end_writers(maintenance: Connection, oid: int, own: int, emit: Emit) -> None:
+def _terminate_writers(maintenance: Connection, oid: int, own: int, emit: Emit) -> None:
     rows = maintenance.execute(
         "SELECT DISTINCT a.pid, a.usename, a.application_name FROM pg_catalog.pg_locks l"
         " JOIN pg_catalog.pg_stat_activity a ON a.pid = l.pid"
@@ -198,6 +200,7 @@ def _end_writers(maintenance: Connection, oid: int, own: int, emit: Emit) -> Non
             maintenance.execute("SELECT pg_terminate_backend(%s)", [pid])
             emit(
                 Caution(
-                    f'ended session {pid} of "{user}" ({application or "no name"}): its write transaction stayed open'
+                    f'terminated session {pid} of "{user}" ({application or "no name"}): '
+                    "its write transaction remained open"
                 )
             )

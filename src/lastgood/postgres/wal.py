@@ -1,8 +1,7 @@
-"""What is written to the write-ahead log, who has yet to read it, and how much room is left for it; at one moment.
+"""The state of the write-ahead log at one moment: its position, the lag of its readers, and the free space for it.
 
-A server keeps each piece of WAL until the archive, every replication slot and a checkpoint are done with it. When its
-disk is full the whole server stops, production with it.
-"""
+A server keeps each WAL segment until the archive, every replication slot and a checkpoint have released it. When its
+disk is full the whole server stops, including production."""
 
 from __future__ import annotations
 
@@ -20,11 +19,11 @@ WAL_DISK = "pg_wal"
 
 @dataclass(frozen=True, slots=True)
 class Reader:
-    """Somebody who is behind in reading WAL by so many bytes.
+    """A reader of WAL and its lag in bytes.
 
-    ``standby``: what it has not written to its disk yet; ``replay``: what it has not applied; ``slot``: what is kept
-    for it; ``archive``: what is not archived yet. ``active``: it reads, so waiting helps. ``left``: the bytes that may
-    still be written before the server gives a slot up; None without such a limit.
+    ``standby``: WAL that it has not flushed yet; ``replay``: not replayed; ``slot``: retained for it; ``archive``: not
+    archived yet. ``active``: it is reading, so waiting helps. ``left``: the bytes that may still be written before the
+    server invalidates a slot; None without such a limit.
     """
 
     kind: Literal["standby", "replay", "slot", "archive"]
@@ -36,7 +35,7 @@ class Reader:
 
 @dataclass(frozen=True, slots=True)
 class Disk:
-    """A disk of the server's machine and its bytes; ``what`` lies on it."""
+    """A disk of the server's machine and its bytes; ``what`` is stored on it."""
 
     what: str
     free: int
@@ -45,12 +44,11 @@ class Disk:
 
 @dataclass(frozen=True, slots=True)
 class Wal:
-    """``written``: bytes since the server was made; the difference of two looks is what was written between them.
+    """``written``: bytes since initdb; the difference of two readings is the WAL written between them.
 
-    ``archive_trouble``: why nothing is archived, in words; empty when all is well or there is no archive. ``kept``:
-    the size of pg_wal; ``usual``: what it may have without anybody being behind. ``hidden``: what this role can't see,
-    in words. ``disks`` is empty where they can't be seen.
-    """
+    ``archive_trouble``: why archiving fails, in words; empty if it works or there is no archive. ``kept``: the size of
+    pg_wal; ``usual``: its size without any lag, by the server's settings. ``hidden``: figures that this role cannot
+    see, in words. ``disks`` is empty if they are not visible."""
 
     written: int
     readers: tuple[Reader, ...]
@@ -62,7 +60,7 @@ class Wal:
 
     @property
     def room_known(self) -> bool:
-        """Whether the disk that WAL is kept on can be watched."""
+        """Whether the free space on the disk of WAL is visible."""
         return any(disk.what == WAL_DISK for disk in self.disks)
 
 
@@ -74,7 +72,7 @@ SELECT pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), '0/0')::int8,
        pg_catalog.has_function_privilege('pg_catalog.pg_ls_waldir()', 'EXECUTE'),
        pg_catalog.pg_has_role('pg_read_all_stats', 'USAGE')
 """
-# A base backup that is being made and a standby that has yet to begin have no position.
+# A running base backup and a standby that has yet to begin have no position.
 _STANDBYS = """
 SELECT application_name || CASE WHEN count(*) OVER (PARTITION BY application_name) > 1
                                 THEN ' (process ' || pid || ')' ELSE '' END,
@@ -82,15 +80,15 @@ SELECT application_name || CASE WHEN count(*) OVER (PARTITION BY application_nam
        pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(), replay_lsn)::int8
 FROM pg_catalog.pg_stat_replication WHERE state IS NULL OR state <> 'backup' ORDER BY pid
 """
-# Where a logical slot may restart depends on the oldest transaction of the whole server: a long COPY of ours holds it
-# back, and to wait in the midst of it would be in vain. What its reader has confirmed goes on.
+# The restart_lsn of a logical slot depends on the oldest transaction of the whole server: a long COPY of ours holds it
+# back, and to wait during that COPY would be useless. Its confirmed_flush_lsn advances.
 _SLOTS = """
 SELECT slot_name, active, pg_catalog.pg_wal_lsn_diff(pg_catalog.pg_current_wal_lsn(),
          CASE WHEN active AND slot_type = 'logical' THEN confirmed_flush_lsn ELSE restart_lsn END)::int8, safe_wal_size
 FROM pg_catalog.pg_replication_slots
 WHERE restart_lsn IS NOT NULL AND wal_status IS DISTINCT FROM 'lost' AND NOT temporary ORDER BY slot_name
 """
-# The name of a WAL file tells its place: timeline, then the position in units of 4 GB, then the segment in these.
+# The name of a WAL file gives its position: the timeline, the position in units of 4 GB, and the segment in these.
 _ARCHIVER = """
 SELECT coalesce(pg_catalog.current_setting('archive_command'), '') IN ('', '(disabled)')
        AND coalesce(pg_catalog.current_setting('archive_library', true), '') = '',
@@ -103,23 +101,24 @@ FROM pg_catalog.pg_stat_archiver WHERE pg_catalog.current_setting('archive_mode'
 
 
 def wal(connection: Connection) -> Wal:
-    """Looks once. ``connection`` is to any database of a primary, in autocommit mode. Raises psycopg.Error."""
+    """Read the state of WAL. ``connection`` is to any database of a primary, in autocommit mode. Raises
+    psycopg.Error."""
     row = connection.execute(_LOG).fetchone()
     assert row is not None
     written, segment, usual, sees_folder, sees_readers = row
     hidden: list[str] = []
     readers = [*_standbys(connection), *_slots(connection)]
     if not sees_readers and connection.execute("SELECT FROM pg_catalog.pg_stat_replication").fetchone() is not None:
-        hidden.append("how far the standbys are")
+        hidden.append("the lag of standbys")
     archive, trouble = _archive(connection, written, segment)
     kept = None
     if sees_folder:
         (kept,) = connection.execute("SELECT sum(size)::int8 FROM pg_catalog.pg_ls_waldir()").fetchone() or (None,)
     else:
-        hidden.append("how much WAL is kept")
+        hidden.append("the size of pg_wal")
     disks = tuple(_disks(connection))
     if not any(disk.what == WAL_DISK for disk in disks):
-        hidden.append("how much room is left for WAL")
+        hidden.append("the free space for WAL")
     return Wal(written, (*readers, *archive), trouble, kept, usual, disks, tuple(hidden))
 
 
@@ -140,17 +139,17 @@ def _archive(connection: Connection, written: int, segment: int) -> tuple[list[R
     row = connection.execute(_ARCHIVER, {"segment": segment}).fetchone()
     if row is None:
         return [], ""
-    nobody, failing, failed_on, archived_up_to = row
-    if nobody:
-        return [], "archive_mode is on, but there is neither an archive_command nor an archive_library"
-    trouble = f"archiving fails, last of {failed_on}" if failing else ""
+    unconfigured, failing, failed_on, archived_up_to = row
+    if unconfigured:
+        return [], "archive_mode is on, but neither archive_command nor archive_library is set"
+    trouble = f"archiving fails, last for {failed_on}" if failing else ""
     if archived_up_to is None or failing:
         return [], trouble
     return [Reader("archive", "", max(0, written - archived_up_to), active=True)], trouble
 
 
 def _disks(connection: Connection) -> Iterator[Disk]:
-    """Only of this machine, and where the role may know the folder and the operating system lets us look."""
+    """The disks, if the server is on this machine and both the role and the operating system allow access."""
     (role_may,) = connection.execute("SELECT pg_catalog.pg_has_role('pg_read_all_settings', 'USAGE')").fetchone() or (
         False,
     )
@@ -160,9 +159,9 @@ def _disks(connection: Connection) -> Iterator[Disk]:
     seen: set[tuple[int, int]] = set()
     for what, place in ((WAL_DISK, Path(folder) / "pg_wal"), ("the data directory", Path(folder))):
         try:
-            found, device = os.statvfs(place), place.stat().st_dev
+            status, device = os.statvfs(place), place.stat().st_dev
         except OSError:
             continue
-        if (device, found.f_fsid) not in seen:
-            seen.add((device, found.f_fsid))
-            yield Disk(what, found.f_bavail * found.f_frsize, found.f_blocks * found.f_frsize)
+        if (device, status.f_fsid) not in seen:
+            seen.add((device, status.f_fsid))
+            yield Disk(what, status.f_bavail * status.f_frsize, status.f_blocks * status.f_frsize)

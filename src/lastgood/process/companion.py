@@ -1,4 +1,4 @@
-"""A program of ours that runs beside us, and is told and asked in lines."""
+"""A separate program of ours, controlled by lines on its stdin and stdout."""
 
 from __future__ import annotations
 
@@ -13,57 +13,56 @@ from pathlib import Path
 
 from lastgood.process.run import CHUNK, english
 
-# What those of our modules that run beside us say when they have read their order.
+# The line by which our modules report that they have read their order.
 READY = "ready"
 START_SECONDS = 20.0
 
 
 class NotReady(Exception):
-    """A module of ours could not be started beside us, or says why it can't do its work."""
+    """A module of ours could not be started as a program, or reported why it cannot work; the text is the reason."""
 
 
 class Companion:
-    """A program that is told and asked in lines."""
+    """A running program that is controlled by lines."""
 
     def __init__(self, process: subprocess.Popen[bytes]) -> None:
         self._process = process
-        self._heard = b""
+        self._buffer = b""
 
     @property
     def pid(self) -> int:
-        """Its process."""
+        """Its process number."""
         return self._process.pid
 
-    def say(self, line: str) -> None:
-        """Gives it one line. Raises OSError when it is gone."""
+    def write(self, line: str) -> None:
+        """Send one line. Raises OSError when the program has ended."""
         assert self._process.stdin is not None
         self._process.stdin.write(line.encode() + b"\n")
         self._process.stdin.flush()
 
-    def hear(self, seconds: float) -> str | None:
-        """Its next line, or the last words of one that has ended (nothing at all, if there are none); None when nothing
-        of that came in time."""
+    def read(self, seconds: float) -> str | None:
+        """The next line, or the last output of a program that has ended (possibly empty); None when neither came in
+        time."""
         assert self._process.stdout is not None
         descriptor, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
         # poll, not select: a process with many connections has descriptors above 1023.
         ready = select.poll()
         ready.register(descriptor, select.POLLIN)
-        while b"\n" not in self._heard:
+        while b"\n" not in self._buffer:
             if not ready.poll(1000 * max(0.0, deadline - time.monotonic())):
                 return None
             more = os.read(descriptor, CHUNK)
             if not more:
                 break
-            self._heard += more
-        line, _, self._heard = self._heard.partition(b"\n")
+            self._buffer += more
+        line, _, self._buffer = self._buffer.partition(b"\n")
         return line.decode("utf-8", "replace").strip()
 
 
 @contextmanager
 def talking(arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None) -> Iterator[Companion]:
-    """Runs a program to talk to, where Ctrl+C does not reach it: what that means is for us to say. It is killed when
-    the block is left while it runs. What it says on stderr goes where ours does. Raises OSError when it can't be
-    started."""
+    """Run a program in a session of its own, where Ctrl+C does not reach it: lastgood alone reacts to that. It is
+    killed when the block ends before it. Its stderr is ours. Raises OSError when it cannot be started."""
     with subprocess.Popen(
         [str(a) for a in arguments],
         stdin=subprocess.PIPE,
@@ -74,18 +73,18 @@ def talking(arguments: Sequence[str | Path], *, environment: Mapping[str, str] |
         try:
             yield Companion(process)
         finally:
-            process.kill()  # does nothing to one that has ended
+            process.kill()  # no effect after its end
 
 
 @contextmanager
-def beside(
+def companion(
     arguments: Sequence[str | Path], *, environment: Mapping[str, str] | None = None, seconds: float = 5.0
 ) -> Iterator[Companion]:
-    """Starts a program in a session of its own, where neither Ctrl+C nor the end of a terminal reaches it: it outlives
-    us, and its stdin ends when we do, however we end. What it says on stderr is heard too.
+    """Start a program in a session of its own, where neither Ctrl+C nor the end of a terminal reaches it: it outlives
+    lastgood, whose end, of whatever kind, ends its stdin. Its stderr is part of its output.
 
-    Leaving the block ends its stdin and waits ``seconds`` for it to end; it is never killed. Raises OSError when it
-    can't be started.
+    Leaving the block ends its stdin and waits ``seconds`` for its end; it is never killed. Raises OSError when it
+    cannot be started.
     """
     process = subprocess.Popen(
         [str(a) for a in arguments],
@@ -108,19 +107,19 @@ def beside(
 
 @contextmanager
 def standing_by(module: str, order: str) -> Iterator[Companion]:
-    """Our own ``module``, begun as by ``beside`` and ready: it was given ``order``, one line, and has said so. Raises
+    """Our own ``module``, started as by ``companion`` and ready: it has acknowledged ``order``, one line. Raises
     NotReady."""
-    package = str(Path(__file__).parents[2])  # the very lastgood that runs here, wherever it was imported from
+    package = str(Path(__file__).parents[2])  # the running lastgood, wherever it was imported from
     path = os.pathsep.join([package, *filter(None, [os.environ.get("PYTHONPATH")])])
-    # -P: what lies in the current folder is not imported.
-    started = beside([sys.executable, "-P", "-m", module], environment={"PYTHONPATH": path})
+    # -P: nothing is imported from the current folder.
+    started = companion([sys.executable, "-P", "-m", module], environment={"PYTHONPATH": path})
     with ExitStack() as stack:
         try:
-            companion = stack.enter_context(started)
-            companion.say(order)
-            said = companion.hear(START_SECONDS)
+            program = stack.enter_context(started)
+            program.write(order)
+            answer = program.read(START_SECONDS)
         except OSError as error:
             raise NotReady(error.strerror or str(error)) from error
-        if said != READY:
-            raise NotReady(said or f"it did not answer within {START_SECONDS:g} s")
-        yield companion
+        if answer != READY:
+            raise NotReady(answer or f"it did not answer within {START_SECONDS:g} s")
+        yield program

@@ -13,7 +13,7 @@ from lastgood import fault
 
 
 def sync_folder(folder: Path) -> None:
-    """Makes renames and new names in ``folder`` durable."""
+    """Make renames and new names in ``folder`` durable."""
     descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
     try:
         os.fsync(descriptor)
@@ -22,7 +22,7 @@ def sync_folder(folder: Path) -> None:
 
 
 def sync_tree(path: Path) -> None:
-    """Makes a file, or every file and folder below a folder, durable. Another program wrote it."""
+    """Make a file, or every file and folder below a folder, durable, after another program wrote it."""
     if path.is_dir():
         for child in sorted(path.iterdir()):
             sync_tree(child)
@@ -49,7 +49,7 @@ def private_folder(folder: Path) -> None:
 
 
 def publish(temporary: Path, final: Path) -> None:
-    """Gives a complete file or folder its final name: contents first on disk, then the name, then the folder.
+    """Give a complete file or folder its final name: first the content is made durable, then the name, then the folder.
 
     After a crash ``final`` is absent or complete, never partial. Raises OSError.
     """
@@ -61,7 +61,7 @@ def publish(temporary: Path, final: Path) -> None:
 
 @contextmanager
 def writing(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
-    """A binary file that gets its name only when the block ends well; otherwise nothing is left behind.
+    """A binary file that gets its name only when the block ends without an error; otherwise nothing is left behind.
 
     The temporary name is ``.<name>.partial`` in the same folder. Raises OSError.
     """
@@ -79,7 +79,7 @@ def writing(final: Path, *, mode: int = 0o600) -> Iterator[BinaryIO]:
 
 
 def write_private(file: Path, content: bytes) -> None:
-    """Replaces a small file that is nobody else's to read; its folders are made. Raises OSError."""
+    """Replace a small private file (mode 0600) and create its folders. Raises OSError."""
     private_folder(file.parent)
     with writing(file) as out:
         out.write(content)

@@ -1,4 +1,4 @@
-"""Ctrl+C and SIGTERM: the first walks back, the second leaves everything to `resume` or `abort`."""
+"""Ctrl+C and SIGTERM: the first makes the run walk back, the second leaves everything to `resume` or `abort`."""
 
 from __future__ import annotations
 
@@ -21,37 +21,37 @@ def calling(
     after: Sequence[Callable[[], None]] = (),
     suspended: Callable[[], None] | None = None,
 ) -> Iterator[None]:
-    """While the block runs, the first signal calls ``mark`` at once, which may do no more than set a variable, and
-    ``first`` in a thread (a handler must not wait for a server or a lock); the second raises KeyboardInterrupt in the
-    main thread. Does nothing outside the main thread.
+    """While the block runs, the first signal calls ``mark`` at once, which may only set a variable, and ``first`` in a
+    thread (a handler must not wait for a server or a lock); the second raises KeyboardInterrupt in the main thread.
+    No effect outside the main thread.
 
-    A pipeline that is cancelled sends several signals within seconds, and what was begun because of one must not stop
-    at the next: those of ``before`` are called, one a signal, before any counts as the first; those of ``after``
-    before KeyboardInterrupt is raised.
+    A cancelled pipeline sends several signals within seconds, and the reaction to one must not stop at the next: the
+    functions of ``before`` are called, one per signal, before any counts as the first; those of ``after`` before
+    KeyboardInterrupt is raised.
 
-    ``suspended``: Ctrl+Z does not suspend the process, since others wait for it; it calls this in a thread. Neither
-    does writing to a terminal from the background.
+    ``suspended``: Ctrl+Z does not suspend the process, since other sessions wait for it, but calls this in a thread.
+    Writing to a terminal from the background does not suspend it either.
     """
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    came: list[int] = []
-    answers = (*before, first, *after)
+    received: list[int] = []
+    reactions = (*before, first, *after)
 
     def handler(number: int, frame: FrameType | None) -> None:
-        came.append(number)
-        if len(came) > len(answers):
+        received.append(number)
+        if len(received) > len(reactions):
             raise KeyboardInterrupt
-        if len(came) == len(before) + 1:
+        if len(received) == len(before) + 1:
             mark()
-        threading.Thread(target=answers[len(came) - 1], name="lastgood-interrupt", daemon=True).start()
+        threading.Thread(target=reactions[len(received) - 1], name="lastgood-interrupt", daemon=True).start()
 
-    handlers: dict[signal.Signals, Any] = dict.fromkeys(_heard(), handler)
+    handlers: dict[signal.Signals, Any] = dict.fromkeys(_handled(), handler)
     if suspended is not None:
-        answer = suspended
+        reaction = suspended
 
         def refuse(number: int, frame: FrameType | None) -> None:
-            threading.Thread(target=answer, name="lastgood-suspend", daemon=True).start()
+            threading.Thread(target=reaction, name="lastgood-suspend", daemon=True).start()
 
         handlers |= {signal.SIGTSTP: refuse, signal.SIGTTOU: signal.SIG_IGN, signal.SIGTTIN: signal.SIG_IGN}
     with _handling(handlers):
@@ -60,17 +60,17 @@ def calling(
 
 @contextmanager
 def raising() -> Iterator[None]:
-    """While the block runs, SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl+C does, so that what must be cleaned up
-    is. ``calling`` inside it takes its place. Does nothing outside the main thread."""
+    """While the block runs, SIGTERM and SIGHUP raise KeyboardInterrupt as Ctrl+C does, so that cleanup runs.
+    ``calling`` inside it takes precedence. No effect outside the main thread."""
     if threading.current_thread() is not threading.main_thread():
         yield
         return
-    with _handling(dict.fromkeys(_heard(), signal.default_int_handler)):
+    with _handling(dict.fromkeys(_handled(), signal.default_int_handler)):
         yield
 
 
-def _heard() -> list[signal.Signals]:
-    """The signals that end us. A hangup that the caller has us ignore (nohup) is none of them."""
+def _handled() -> list[signal.Signals]:
+    """The signals to handle, without a hangup that the parent process has set to be ignored (nohup)."""
     return [each for each in SIGNALS if each != signal.SIGHUP or signal.getsignal(each) != signal.SIG_IGN]
 
 

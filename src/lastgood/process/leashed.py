@@ -1,4 +1,4 @@
-"""A foreign program that ends when we do: our side of the leash that starts it."""
+"""A foreign program that ends with lastgood: the control of the leash that starts it."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ LEASH = str(Path(__file__).with_name("leash.py"))
 
 
 class Leashed:
-    """A foreign program that a leash has started. Leaving the block ends it, if it has not ended."""
+    """A foreign program, started by a leash. Leaving the block ends it, if it is still running."""
 
     def __init__(
         self,
@@ -29,7 +29,7 @@ class Leashed:
     ) -> None:
         self.status: int | None = None
         self._leash = subprocess.Popen(
-            # Alone with the standard library: nothing that lies in the folder, or is installed, gets into it.
+            # Only the standard library: no module from the folder or from installed packages is imported.
             [sys.executable, "-I", "-S", LEASH, *arguments],
             stdin=subprocess.PIPE,
             stdout=subprocess.PIPE,
@@ -43,26 +43,26 @@ class Leashed:
         self._orders, self._answers = self._leash.stdin, self._leash.stdout
         self._group = 0
         try:
-            word, number = self._heard()
+            word, number = self._answer()
             if word == "failed":
                 raise OSError(number, os.strerror(number))
-        except BaseException:  # Ctrl+C, too: whoever asked for the program has nothing yet that could end it
+        except BaseException:  # Ctrl+C, too: the caller has no object yet that could end the program
             self.__exit__()
             raise
         if word == "started":
             self._group = number
 
-    def _heard(self) -> tuple[str, int]:
+    def _answer(self) -> tuple[str, int]:
         word, _, number = self._answers.readline().decode().partition(" ")
         return word, int(number or 0)
 
     def ended(self, seconds: float) -> bool:
-        """Whether it has, or does within so many seconds; then ``status`` is how."""
+        """Whether the program has ended, or ends within ``seconds``; then ``status`` is its exit status."""
         ready = select.poll()
         ready.register(self._answers, select.POLLIN)
         if self.status is None and ready.poll(1000 * seconds):
-            word, number = self._heard()
-            # A leash that was killed says nothing: then its end has to do for the program's.
+            word, number = self._answer()
+            # A killed leash reports nothing: then its own status stands for the program's.
             self.status = number if word == "ended" else self._leash.wait()
         return self.status is not None
 

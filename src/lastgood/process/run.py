@@ -1,4 +1,4 @@
-"""The one way to run another program: an argument list, no shell, a time limit, the tail of what it said."""
+"""The one way to run another program: an argument list, no shell, a time limit, the tail of its output."""
 
 from __future__ import annotations
 
@@ -26,7 +26,7 @@ MOST_OUTPUT = 1 << 24
 
 @dataclass(frozen=True, slots=True)
 class Started:
-    """A program that was started; ``foreign``: somebody else's, a hook."""
+    """A program that was started; ``foreign``: a program of the user, such as a hook."""
 
     arguments: tuple[str, ...]
     foreign: bool = False
@@ -36,29 +36,30 @@ _listeners: list[Callable[[Started], None]] = []
 
 
 @contextmanager
-def listening(hear: Callable[[Started], None]) -> Iterator[None]:
-    """For the length of a ``with`` block ``hear`` is told, from any thread, of each program that is started. It must be
-    quick and must not raise."""
-    _listeners.append(hear)
+def listening(listener: Callable[[Started], None]) -> Iterator[None]:
+    """For the length of a ``with`` block, call ``listener`` in any thread for each program that is started. It must be
+    fast and must not raise."""
+    _listeners.append(listener)
     try:
         yield
     finally:
-        _listeners.remove(hear)
+        _listeners.remove(listener)
 
 
-def tell(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
-    """A program is about to be started: who listens is told."""
+def announce(arguments: Sequence[str | Path], *, foreign: bool = False) -> None:
+    """Announce to all listeners that a program is started."""
     started = Started(tuple(str(each) for each in arguments), foreign)
-    for hear in tuple(_listeners):
-        hear(started)
+    for listener in tuple(_listeners):
+        listener(started)
 
 
 class ChildFailed(Exception):
-    """A program ended with a status other than 0, was killed, or ran out of time. ``tail`` is the end of stderr."""
+    """A program exited with a status other than 0, was killed, or exceeded its time limit. ``tail`` is the end of
+    stderr."""
 
     def __init__(self, program: str, status: int | None, tail: str) -> None:
-        why = "ran out of time" if status is None else f"ended with status {status}"
-        super().__init__(f"{program} {why}" + (f": {_telling(tail)}" if tail.strip() else ""))
+        why = "exceeded its time limit" if status is None else f"exited with status {status}"
+        super().__init__(f"{program} {why}" + (f": {_error_line(tail)}" if tail.strip() else ""))
         self.program = program
         self.status = status
         self.tail = tail
@@ -66,7 +67,7 @@ class ChildFailed(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Completed:
-    """What a program printed: ``output`` is its whole stdout, ``tail`` the last lines of its stderr."""
+    """The output of a program: ``output`` is its whole stdout, ``tail`` the last lines of its stderr."""
 
     output: bytes
     tail: str
@@ -74,8 +75,8 @@ class Completed:
 
 @dataclass(frozen=True, slots=True)
 class Ended:
-    """How a foreign program ended: ``status`` is None when it ran out of time and was killed. ``output`` is the end of
-    what it and its children had printed until then, on stdout and stderr together."""
+    """The end of a foreign program: ``status`` is None when it exceeded its time limit and was killed. ``output`` is
+    the end of its output and its children's until then, stdout and stderr together."""
 
     status: int | None
     output: str
@@ -83,7 +84,7 @@ class Ended:
 
 
 def english(extra: Mapping[str, str] | None) -> dict[str, str]:
-    """Our environment and ``extra``, for a program that is to speak English: nowhere are messages matched, but people
+    """Our environment and ``extra``, for a program with English messages: lastgood never matches messages, but people
     paste them into searches."""
     return {**os.environ, "LC_ALL": "C", **(extra or {})}
 
@@ -95,11 +96,11 @@ def run(
     seconds: float | None = None,
     cancelled: Callable[[], bool] = lambda: False,
 ) -> Completed:
-    """Runs a program to its end and returns its output, which must fit in memory.
+    """Run a program to its end and return its output, which must fit in memory.
 
-    ``environment`` is added to ours (passwords go there, never into ``arguments``). ``cancelled`` is asked four
-    times a second; when it turns true the program is terminated. Raises ChildFailed, or OSError when the program
-    can't be started.
+    ``environment`` is added to ours (for passwords, which must not be in ``arguments``). ``cancelled`` is called four
+    times a second; when it returns true the program is terminated. Raises ChildFailed, or OSError when the program
+    cannot be started.
     """
     program = Path(arguments[0]).name
     process = subprocess.Popen(
@@ -108,33 +109,33 @@ def run(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=english(environment),
-        process_group=0,  # Ctrl+C and Ctrl+Z are for us, who end it
+        process_group=0,  # Ctrl+C and Ctrl+Z reach only lastgood, which ends it
     )
-    tell(arguments)
+    announce(arguments)
     waited = 0.0
     try:
         while True:
             try:
-                output, said = process.communicate(timeout=0.25)
+                output, errors = process.communicate(timeout=0.25)
                 break
             except subprocess.TimeoutExpired:
                 waited += 0.25
                 if cancelled() or (seconds is not None and waited >= seconds):
                     process.terminate()
                     try:
-                        _, said = process.communicate(timeout=5)
+                        _, errors = process.communicate(timeout=5)
                     except subprocess.TimeoutExpired:
                         process.kill()
-                        _, said = process.communicate()
-                    raise ChildFailed(program, None, _tail(said)) from None
+                        _, errors = process.communicate()
+                    raise ChildFailed(program, None, _tail(errors)) from None
     except BaseException:
         if process.poll() is None:
             process.kill()
             process.communicate()
         raise
     if process.returncode != 0:
-        raise ChildFailed(program, process.returncode, _tail(said))
-    return Completed(output, _tail(said))
+        raise ChildFailed(program, process.returncode, _tail(errors))
+    return Completed(output, _tail(errors))
 
 
 def run_foreign(
@@ -146,26 +147,26 @@ def run_foreign(
     cancelled: Callable[[], bool] = lambda: False,
     holding: int | None = None,
 ) -> Ended | None:
-    """Runs a program of somebody else's, in ``folder``, and returns how it ended; None when it was ``cancelled``.
+    """Run a foreign program in ``folder`` and return how it ended; None when it was ``cancelled``.
 
-    After ``seconds`` it is ended with all its children, and so it is when we end, however that comes: it is started by
-    a ``leash``, which holds the descriptor ``holding`` open (a lock) until the program has ended. What it leaves
-    running when it ends by itself goes on: to start a service is what some are for. So its output goes to a nameless
-    file and not through a pipe, whose closing would end such a service later. Raises OSError when it can't be started.
+    After ``seconds`` it is ended with all its children, and also when lastgood ends for whatever reason: a ``leash``
+    starts it, and holds the descriptor ``holding`` open (a lock) until the program has ended. Children that it leaves
+    behind when it ends by itself continue: some hooks start a service. So its output goes to an unnamed file and not
+    through a pipe, whose closing would end such a service later. Raises OSError when it cannot be started.
     """
     with tempfile.TemporaryFile() as output:
         fcntl.fcntl(output, fcntl.F_SETFL, os.O_APPEND)
         began = time.monotonic()
-        said = b""
+        dropped = b""
         with Leashed(arguments, {**os.environ, **environment}, folder, output.fileno(), holding) as program:
-            tell(arguments, foreign=True)
+            announce(arguments, foreign=True)
             ended_by_us = False
             while not (ended := program.ended(0.1)) and not ended_by_us:
                 if os.fstat(output.fileno()).st_size > MOST_OUTPUT:
-                    said = _end_of(output)
-                    output.truncate(0)  # what is printed in this very moment is lost; what comes next is appended
+                    dropped = _end_of(output)
+                    output.truncate(0)  # output of this very moment is lost; later output is appended
                 ended_by_us = cancelled() or time.monotonic() - began >= seconds
-        text = (said + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
+        text = (dropped + _end_of(output))[-KEPT_OUTPUT:].decode("utf-8", "replace")
         if ended_by_us and not ended and cancelled():
             return None
         return Ended(program.status if ended else None, text, time.monotonic() - began)
@@ -184,15 +185,15 @@ def stream(
     stdin: int | Iterable[bytes] = subprocess.DEVNULL,
     stuck_seconds: float | None = None,
 ) -> Iterator[Iterator[bytes]]:
-    """Runs a program and gives its stdout in chunks of at most 256 KiB, in constant memory.
+    """Run a program and yield its stdout in chunks of at most 256 KiB, in constant memory.
 
-    ``stdin`` is what it reads: a descriptor, which stays the caller's to close, or the content itself, which is taken
-    in another thread, to its end even when the program has enough; an error that it raises ends the program and
-    comes out of the iterator. When the output is read to its end, a status other than 0 raises ChildFailed from the
-    iterator. Leaving the block early terminates the program.
+    ``stdin`` is its input: a descriptor, which the caller closes, or the content itself, which is consumed in another
+    thread, to its end even if the program stops reading; an error of the content ends the program and is raised from
+    the iterator. After the end of the output, a status other than 0 raises ChildFailed from the iterator. Leaving the
+    block early terminates the program.
 
-    ``stuck_seconds``: a program that computes for so long without reading or writing anything is killed, and
-    ChildFailed has no status. Known on Linux only; elsewhere it may compute for ever.
+    ``stuck_seconds``: a program that uses this much processor time without reading or writing is killed, and
+    ChildFailed has no status. Only on Linux; elsewhere it may run for ever.
     """
     program = Path(arguments[0]).name
     process = subprocess.Popen(
@@ -201,12 +202,12 @@ def stream(
         stdout=subprocess.PIPE,
         stderr=subprocess.PIPE,
         env=english(environment),
-        process_group=0,  # Ctrl+C and Ctrl+Z are for us, who end it
+        process_group=0,  # Ctrl+C and Ctrl+Z reach only lastgood, which ends it
     )
-    tell(arguments)
+    announce(arguments)
     assert process.stdout is not None and process.stderr is not None
-    said: deque[bytes] = deque(maxlen=TAIL_LINES)
-    reader = threading.Thread(target=_drain, args=(process.stderr, said), daemon=True)
+    errors: deque[bytes] = deque(maxlen=TAIL_LINES)
+    reader = threading.Thread(target=_drain, args=(process.stderr, errors), daemon=True)
     reader.start()
     feeder = None if isinstance(stdin, int) else _Feeder(process, stdin)
     stdout: IO[bytes] = process.stdout
@@ -225,11 +226,11 @@ def stream(
         status = process.wait()
         reader.join()
         if watch is not None and watch.stuck:
-            raise ChildFailed(program, None, _tail(b"".join(said)))
+            raise ChildFailed(program, None, _tail(b"".join(errors)))
         if feeder is not None:
             feeder.check(to_its_end=status == 0)
         if status != 0:
-            raise ChildFailed(program, status, _tail(b"".join(said)))
+            raise ChildFailed(program, status, _tail(b"".join(errors)))
 
     try:
         yield chunks()
@@ -251,7 +252,7 @@ def stream(
 
 
 def _position(stdin: int | Iterable[bytes]) -> int:
-    """How far the program has read in a file that it was given; 0 where that can't be known."""
+    """The position of the program in its input file; 0 if unknown."""
     try:
         return os.lseek(stdin, 0, os.SEEK_CUR) if isinstance(stdin, int) and stdin >= 0 else 0
     except OSError:
@@ -259,9 +260,9 @@ def _position(stdin: int | Iterable[bytes]) -> int:
 
 
 def _computed(pid: int) -> float | None:
-    """For how many seconds of processor time a program has run; None where there is no /proc."""
+    """The processor time that a program has used, in seconds; None without /proc."""
     try:
-        # The second field is a name in parentheses, which may hold blanks and parentheses.
+        # The second field is a name in parentheses, which may contain blanks and parentheses.
         fields = Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
         return (int(fields[11]) + int(fields[12])) / os.sysconf("SC_CLK_TCK")
     except OSError:
@@ -269,7 +270,7 @@ def _computed(pid: int) -> float | None:
 
 
 class _Watch:
-    """A thread that kills a program which turns in circles. One that waits (for us, say) does not compute."""
+    """A thread that kills a program in an endless loop. A program that waits (for us, say) uses no processor time."""
 
     def __init__(
         self, process: subprocess.Popen[bytes], progress: Callable[[], tuple[int, int]], seconds: float
@@ -279,10 +280,10 @@ class _Watch:
         self._progress = progress
         self._seconds = seconds
         self._over = threading.Event()
-        self._thread = threading.Thread(target=self._look, daemon=True)
+        self._thread = threading.Thread(target=self._monitor, daemon=True)
         self._thread.start()
 
-    def _look(self) -> None:
+    def _monitor(self) -> None:
         before = self._progress()
         computed = _computed(self._process.pid)
         while computed is not None and not self._over.wait(self._seconds / 4):
@@ -323,17 +324,17 @@ class _Feeder:
                         pipe.write(piece)
                         self.fed += len(piece)
                     except BrokenPipeError:
-                        pipe = None  # it has enough, or has failed and says so itself
+                        pipe = None  # it stopped reading, or failed with an error of its own
         except BaseException as error:
             self._failed = error
-            # It may wait for ever for what does not come.
+            # It may wait for ever for the missing input.
             self._process.kill()
         finally:
             with suppress(BrokenPipeError):
                 self._process.stdin.close()
 
     def check(self, *, to_its_end: bool) -> None:
-        """Raises what went wrong in making the content; ``to_its_end``: also of what is not made yet."""
+        """Raise the error of the content; ``to_its_end``: consume the rest first."""
         self._stopping = not to_its_end
         self._thread.join()
         if self._failed is not None:
@@ -349,22 +350,22 @@ def _drain(source: IO[bytes], into: deque[bytes]) -> None:
         into.append(line)
 
 
-def _telling(tail: str) -> str:
-    """The line that says what went wrong: PostgreSQL's programs put details and the query behind their error."""
+def _error_line(tail: str) -> str:
+    """The line with the error: PostgreSQL's programs print details and the query after it."""
     lines = tail.strip().splitlines()
     return next((line for line in lines if ": error: " in line), lines[-1])
 
 
-def _tail(said: bytes) -> str:
-    return "\n".join(said.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
+def _tail(output: bytes) -> str:
+    return "\n".join(output.decode("utf-8", "replace").splitlines()[-TAIL_LINES:])
 
 
 def in_the_foreground(arguments: Sequence[str], *, environment: Mapping[str, str], folder: Path) -> int:
-    """Gives the terminal to a program, a shell for one, until it ends; returns its status as a shell would tell it.
+    """Give the terminal to a program, such as a shell, until it ends; its status as a shell reports it.
 
-    ``environment`` is added to ours. Ctrl+C is its own affair. Raises OSError when it can't be started.
+    ``environment`` is added to ours. Ctrl+C reaches only the program. Raises OSError when it cannot be started.
     """
-    # A handler, since a program would inherit that a signal is ignored.
+    # A handler, since the program would inherit an ignored signal.
     before = signal.signal(signal.SIGINT, lambda number, frame: None)
     try:
         process = subprocess.Popen(list(arguments), env={**os.environ, **environment}, cwd=folder)

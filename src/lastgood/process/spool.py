@@ -17,24 +17,23 @@ from lastgood.process import interrupts
 
 NAME = "standard-input"
 _READ = 1 << 18
-_LOOK_UP = 0.25
+_POLL_SECONDS = 0.25
 
 
 @contextmanager
 def spooled(
     descriptor: int, store: Path, emit: Emit = silent, environment: Mapping[str, str] = os.environ
 ) -> Iterator[Path]:
-    """All that ``descriptor`` gives, in a file that only we may read and that is gone when the block ends, however it
-    ends (but for SIGKILL).
+    """The content of ``descriptor``, in a private file that is removed when the block ends, for whatever reason except
+    SIGKILL.
 
-    It lies in TMPDIR where that is set, otherwise in ``store`` or the system's folder for temporary files, whichever
-    has more room. Emits Progress of stage ``input``. Raises UsageError when it is a terminal, Failed when the folder is
-    full, Interrupted.
-    """
+    It is in TMPDIR if that is set, otherwise in ``store`` or the system's folder for temporary files, whichever has
+    more space. Emits Progress of stage ``input``. Raises UsageError when it is a terminal, Failed when the folder is
+    full, Interrupted."""
     if os.isatty(descriptor):
         raise UsageError(
             "cannot read a dump from standard input: it is a terminal",
-            hint="Send one there: pg_dump app | lastgood restore - --into NAME",
+            hint="Pipe a dump into it: pg_dump app | lastgood restore - --into NAME",
             state=NOT_REACHED,
         )
     place = _with_room(store, environment)
@@ -43,7 +42,7 @@ def spooled(
         try:
             path = folder / NAME
             emit(StageStarted("input", "read standard input"))
-            emit(Note(f'standard input is kept in "{folder}" until the end: a dump is read more than once'))
+            emit(Note(f'standard input is stored in "{folder}" until the end: a dump is read more than once'))
             size = _copy(descriptor, path, emit)
             emit(StageDone("input", 0.0, f"{size:,} bytes"))
             yield path
@@ -66,8 +65,8 @@ def _copy(descriptor: int, path: Path, emit: Emit) -> int:
     try:
         with interrupts.calling(stop.set), os.fdopen(os.open(path, os.O_WRONLY | os.O_CREAT, 0o600), "wb") as file:
             while True:
-                # A pipe may say nothing for long: an interrupt is looked for meanwhile.
-                while not select.select([descriptor], [], [], _LOOK_UP)[0]:
+                # A pipe may be silent for long: check for an interrupt meanwhile.
+                while not select.select([descriptor], [], [], _POLL_SECONDS)[0]:
                     if stop.is_set():
                         break
                 if stop.is_set():
@@ -80,9 +79,9 @@ def _copy(descriptor: int, path: Path, emit: Emit) -> int:
                 emit(Progress("input", done, None, "bytes"))
     except OSError as error:
         raise Failed(
-            f'cannot keep standard input in "{path.parent}": {(error.strerror or str(error)).lower()} '
+            f'cannot store standard input in "{path.parent}": {(error.strerror or str(error)).lower()} '
             f"after {done:,} bytes",
-            hint="Make room there, or name a folder that has more in TMPDIR.",
+            hint="Free disk space there, or set TMPDIR to a folder with more space.",
             state=NOT_REACHED,
         ) from error
     return done

@@ -1,6 +1,6 @@
-"""A foreign program at work under our eyes: its lines as it prints them, its end with all that it has started.
+"""A foreign program under supervision: its lines as it prints them, and its end with all its child processes.
 
-Its children are known by a variable in their environment, wherever they went: a process group is left with one call.
+A variable in their environment identifies its children: a process can leave its group with one call.
 """
 
 from __future__ import annotations
@@ -18,16 +18,16 @@ from pathlib import Path
 from typing import IO
 
 from lastgood.process.leash import PATIENCE
-from lastgood.process.run import TAIL_LINES, Ended, tell
+from lastgood.process.run import TAIL_LINES, Ended, announce
 
 LINE_CHARACTERS = 2000
-# Colours and movements of a terminal; and titles of windows.
+# Colours and cursor movements of a terminal, and titles of windows.
 _ESCAPES = re.compile(r"\x1b(?:\[[0-?]*[ -/]*[@-~]|\][^\x07\x1b]*(?:\x07|\x1b\\)|[@-Z\\-_])")
 
 
 class Supervised:
-    """A foreign program at work, all that it starts included. ``mark`` is the variable and the value in its environment
-    by which its children are known again, wherever they went."""
+    """A running foreign program, with all its child processes. ``mark`` is the variable and the value in its
+    environment that identify its children."""
 
     def __init__(
         self,
@@ -38,13 +38,13 @@ class Supervised:
         line: Callable[[str], None],
         folder: Path | None = None,
     ) -> None:
-        """Starts it, in a process group of its own. ``environment`` is all that it gets, but for the mark. ``line`` is
-        given each line that it prints on stdout or stderr, as it comes, in a thread. Raises OSError when it can't be
-        started."""
+        """Start it, in a process group of its own. ``environment`` is its whole environment, except for the mark.
+        ``line`` is called in a thread with each line on stdout or stderr, as it is printed. Raises OSError when it
+        cannot be started."""
         self._mark = mark
-        tell(arguments, foreign=True)
+        announce(arguments, foreign=True)
         self._began = time.monotonic()
-        self._had_to_be_ended = 0
+        self._ended_processes = 0
         self._process = subprocess.Popen(
             list(arguments),
             stdin=subprocess.DEVNULL,
@@ -73,8 +73,7 @@ class Supervised:
 
     def wait(self, seconds: float, cancelled: Callable[[], bool]) -> Ended | None:
         """How it ended; None when it was ``cancelled``. After ``seconds`` (status None) and when cancelled, it is ended
-        with all that it has started; when it ends by itself, only what is left of its process group is waited for, as
-        long as that prints."""
+        with all its child processes; when it ends by itself, its remaining output is awaited for a moment."""
         while self._process.poll() is None:
             with suppress(subprocess.TimeoutExpired):
                 self._process.wait(0.1)
@@ -86,31 +85,31 @@ class Supervised:
 
     def _ended(self, status: int | None) -> Ended:
         seconds = self.seconds
-        # What it left running may hold the pipe open for ever.
+        # A child that is still running may hold the pipe open for ever.
         self._reader.join(timeout=1.0)
         return Ended(status, self.tail, seconds)
 
     @property
     def seconds(self) -> float:
-        """How long ago it was started."""
+        """The seconds since its start."""
         return time.monotonic() - self._began
 
     @property
     def tail(self) -> str:
-        """The end of what it has printed."""
+        """The end of its output."""
         return "\n".join(self._tail)
 
     def end(self) -> int:
-        """Ends it, and whatever it has started that is still there, and returns how many processes had to be, in all
-        calls."""
-        self._had_to_be_ended += end_all(self._process.pid, self._mark)
+        """End it and all its remaining child processes, and return the number of processes that had to be ended, over
+        all calls."""
+        self._ended_processes += end_all(self._process.pid, self._mark)
         self._process.wait()
-        return self._had_to_be_ended
+        return self._ended_processes
 
 
 def lines_of(output: IO[bytes]) -> Iterator[str]:
-    """The lines of what a program prints, as they come: without colours; of a line that is drawn again and again (a
-    progress bar) what it showed in the end; very long ones cut. In constant memory."""
+    """The lines of a program's output, as they are printed: without colours; of a line that is drawn repeatedly (a
+    progress bar) only its final state; very long ones cut. In constant memory."""
     kept = b""
     cut = False
     while chunk := os.read(output.fileno(), 1 << 16):
@@ -132,44 +131,44 @@ def _line(raw: bytes) -> str:
 
 
 def marked_processes(mark: tuple[str, str]) -> list[int]:
-    """The processes that have the variable in their environment, ourselves aside: those that a program started which
-    was given it, wherever they went. Known where there is a /proc, and of our own user's processes."""
+    """The other processes that have the variable in their environment: the descendants of a program that was started
+    with it. Needs /proc, and covers only processes of this user."""
     wanted = "=".join(mark).encode()
-    found = []
+    processes = []
     for folder in Path("/proc").glob("[0-9]*"):
         with suppress(OSError):
             if wanted in (folder / "environ").read_bytes().split(b"\0") and int(folder.name) != os.getpid():
-                found.append(int(folder.name))
-    return found
+                processes.append(int(folder.name))
+    return processes
 
 
 def end_all(group: int | None, mark: tuple[str, str], patience: float = PATIENCE) -> int:
-    """Ends a process group and the processes that bear the mark: politely, and after ``patience`` seconds at once.
-    Returns how many there were. May be called again."""
-    asked: set[int] = set()
+    """End a process group and the processes with the mark: by SIGTERM, and after ``patience`` seconds by SIGKILL.
+    Returns their number. May be called again."""
+    signalled: set[int] = set()
     deadline = time.monotonic() + patience
     while True:
         left = {pid for pid in marked_processes(mark) if _alive(pid)}
         there = group is not None and _group_alive(group)
         if not left and not there:
-            return len(asked)
+            return len(signalled)
         at_once = time.monotonic() >= deadline
-        if group is not None and there and (at_once or group not in asked):
-            asked.add(group)
+        if group is not None and there and (at_once or group not in signalled):
+            signalled.add(group)
             with suppress(ProcessLookupError, PermissionError):
                 os.killpg(group, signal.SIGKILL if at_once else signal.SIGTERM)
         for pid in left:
-            if at_once or pid not in asked:
-                asked.add(pid)
+            if at_once or pid not in signalled:
+                signalled.add(pid)
                 with suppress(ProcessLookupError, PermissionError):
                     os.kill(pid, signal.SIGKILL if at_once else signal.SIGTERM)
         if time.monotonic() >= deadline + patience:
-            return len(asked)  # in an uninterruptible wait: nobody can end it now
-        time.sleep(0.05)  # the end of a process that is not our child is announced to nobody
+            return len(signalled)  # in an uninterruptible wait: it cannot be ended now
+        time.sleep(0.05)  # no event announces the end of a process that is not our child
 
 
 def _group_alive(group: int) -> bool:
-    """Whether a process of the group is there that has not ended yet; zombies have."""
+    """Whether the group has a running process; zombies do not count."""
     try:
         os.killpg(group, 0)
     except ProcessLookupError:
@@ -181,8 +180,8 @@ def _group_alive(group: int) -> bool:
 
 
 def _alive(pid: int) -> bool:
-    found = _stat(Path(f"/proc/{pid}"))
-    return found is not None and found[0] not in "ZX"
+    stat = _stat(Path(f"/proc/{pid}"))
+    return stat is not None and stat[0] not in "ZX"
 
 
 def _stat(folder: Path) -> tuple[str, int] | None:

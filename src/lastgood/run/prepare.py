@@ -92,14 +92,14 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
                 seconds=(build, backup),
             )
             subject = checks.Subject.of(request, maintenance, connection, live, reading)
-            looked = [*checks.look(subject)]
+            looked = [*checks.results(subject)]
             try:
                 then = loss.Then.of(point, facts)
                 lost = loss.losses(connection, then, request.check.compare_limit, held=subject.members.rows)
             except psycopg.errors.InsufficientPrivilege as error:
                 lost = ()
                 looked += counted.refused(live_name, error, looked)
-        looked += counted.told(lost)
+        looked += counted.findings(lost)
         if choice is not None:
             looked += [Finding(level="caution", code="deferral", text=each) for each in choice.remarks]
         plan = Plan(
@@ -136,7 +136,7 @@ def _prepare(request: Request, emit: Emit, live_name: str, started: float) -> Pr
             expected_backup_seconds=None if request.skips_backup else backup,
             loss=lost,
             # Of the rehearsal the checklist tells: a plan is no time for it.
-            findings=tuple(each for each in checks.found(looked) if each.item != "rehearsal"),
+            findings=tuple(each for each in checks.findings(looked) if each.item != "rehearsal"),
             checklist=checklist(looked, request.check.attested, request.overrides, request.attestations),
             pauses=planned_pauses(request.pgbouncer, subject.pools),
             steps=steps.planned(request),

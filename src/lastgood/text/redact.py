@@ -1,8 +1,7 @@
-"""What keeps passwords out of everything that people read: messages, reports, logs.
+"""Removal of passwords from all texts that people read: messages, reports, logs.
 
-A URL's password is found the way a person reads it (everything between the first colon of the user part and the
-*last* ``@``), not the way libpq does: libpq cuts a password with a bare ``@`` or ``/`` in two and then names its
-second half in an error as a host.
+A URL's password is everything between the first colon of the user part and the *last* ``@``, as a person reads it.
+libpq differs: it splits a password with a bare ``@`` or ``/``, and then shows the second half in an error as a host.
 """
 
 from __future__ import annotations
@@ -14,16 +13,16 @@ from typing import Any
 from urllib.parse import quote, unquote
 
 HIDDEN = "***"
-# Shorter ones would blank out half of every word; they are hidden where their place tells what they are.
+# Shorter ones would match parts of ordinary words; they are hidden only in a password's place.
 SHORTEST = 4
 
 _URL = re.compile(r"(?P<head>\b[a-zA-Z][a-zA-Z0-9+.-]*://[^\s/:@?#'\"]*:)(?P<password>[^\s'\"]*)(?=@)")
 _PAIR = re.compile(
     r"(?P<head>\b(?:pg)?(?:ssl)?password\s*=\s*)(?P<password>'(?:[^'\\]|\\.)*'|[^\s&'\"]+)", re.IGNORECASE
 )
-# SQL: CREATE ROLE x PASSWORD 'secret', as servers write it into their logs.
+# SQL: CREATE ROLE x PASSWORD 'secret', as in the logs of servers.
 _CLAUSE = re.compile(r"(?P<head>\bpassword\s+)(?P<password>'(?:[^']|'')*'?)", re.IGNORECASE)
-# What commands of platforms hold: variables and options within a shell's line, headers, tokens in URLs.
+# Secrets in commands of platforms: variables and options in a shell line, headers, tokens in URLs.
 _IN_COMMANDS = tuple(
     re.compile(pattern)
     for pattern in (
@@ -51,7 +50,7 @@ _POSTGRES_URL = re.compile(r"postgres(?:ql)?://", re.IGNORECASE)
 
 _CLAUSE_HIDDEN = rf"\g<head>'{HIDDEN}'"
 
-# What options and variables are called that hold a secret: --password X, --api-token=X, PGPASSWORD=X.
+# Names of options and variables with a secret: --password X, --api-token=X, PGPASSWORD=X.
 _SECRET_NAME = re.compile(
     r"(?:^|[-_.])(?:pg)?(?:passw(?:or)?d|passphrase|pwd|secret|token|credentials?|api[-_]?key|private[-_]?key)"
     r"(?:[-_.]|$)",
@@ -69,19 +68,19 @@ def is_url(text: str) -> bool:
 
 
 def written_passwords(text: str) -> list[str]:
-    """Every password that stands in a connection URL or string, as it is written there."""
+    """Every password in a connection URL or string, as it is written there."""
     if not is_url(text):
         return [match["password"].strip("'") for match in _PAIR.finditer(text)]
-    found = _QUERY.findall(text)
+    passwords = _QUERY.findall(text)
     if needs_encoding(text):
-        found += [match["password"] for match in _URL.finditer(text)]
+        passwords += [match["password"] for match in _URL.finditer(text)]
     else:
-        found += re.findall(r"^\w+://[^@/?:]*:([^@/?]*)@", text)
-    return [password for password in found if password]
+        passwords += re.findall(r"^\w+://[^@/?:]*:([^@/?]*)@", text)
+    return [password for password in passwords if password]
 
 
 def needs_encoding(url: str) -> bool:
-    """Whether a URL's password has characters that libpq would take for the end of it, or for a bad escape."""
+    """Whether a URL's password has characters that libpq would take for its end, or for an invalid escape."""
     match = _URL.match(url)
     if match is None:
         return False
@@ -97,17 +96,17 @@ def needs_encoding(url: str) -> bool:
 
 
 class Scrubber:
-    """Replaces passwords by ``***``: those it was told, and any that stands where a password stands.
+    """Replaces passwords by ``***``: known ones, and any text in a password's place.
 
-    ``public`` are words that are printed as names anyway (user, database, host): a password equal to one of them is
-    hidden inside URLs only, or every mention of the database "postgres" would be blanked out.
+    ``public`` are names that are printed anyway (user, database, host): a password equal to one of them is hidden only
+    inside URLs, or every mention of the database "postgres" would be hidden.
     """
 
     def __init__(self) -> None:
         self._secrets: set[str] = set()
 
     def learn(self, passwords: Iterable[str], public: Iterable[str] = ()) -> None:
-        """Adds passwords, in the form written and as libpq decodes it."""
+        """Add passwords, as written and as libpq decodes them."""
         names = set(public)
         for password in passwords:
             for form in {password, unquote(password), quote(password, safe="")}:
@@ -115,10 +114,10 @@ class Scrubber:
                     self._secrets.add(form)
 
     def learn_from(self, conninfo: str, environment: Mapping[str, str], public: Iterable[str] = ()) -> None:
-        """Adds what a connection string or URL and libpq's own variables contain."""
+        """Add the passwords of a connection string or URL, and of libpq's variables."""
         passwords = written_passwords(conninfo)
         if needs_encoding(conninfo):
-            # libpq cuts such a password into pieces and names them in its messages.
+            # libpq splits such a password and shows the pieces in its messages.
             passwords += [piece for password in passwords for piece in re.split(r"[@/?:]", password)]
         self.learn(passwords, public)
         self.learn((environment[name] for name in ("PGPASSWORD", "PGSSLPASSWORD") if environment.get(name)), public)
@@ -134,7 +133,7 @@ class Scrubber:
 
 def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
     """A document without passwords."""
-    # Before it is encoded: JSON's escapes would hide a password with a quote in it.
+    # Before encoding: JSON's escapes would change a password with a quote in it.
     if isinstance(value, str):
         return scrub(value)
     if isinstance(value, dict):
@@ -145,8 +144,8 @@ def scrubbed(value: Any, scrub: Callable[[str], str]) -> Any:
 
 
 def command_line(words: Sequence[str], scrub: Callable[[str], str]) -> str:
-    """A command as it would be typed, without passwords: neither those that ``scrub`` knows nor what follows the name
-    of an option or a variable that is called like one."""
+    """A command as it would be typed, without passwords: without those that ``scrub`` knows, and without the values of
+    options and variables whose names mean a secret."""
     shown: list[str] = []
     for word, secret in zip(words, _secrets(words), strict=True):
         if secret:
@@ -158,11 +157,11 @@ def command_line(words: Sequence[str], scrub: Callable[[str], str]) -> str:
 
 
 def secrets_of(words: Sequence[str]) -> list[str]:
-    """Every secret in a command that can be recognised by its place."""
-    found = [secret for secret in _secrets(words) if secret]
+    """Every secret in a command that is recognisable by its place."""
+    secrets = [secret for secret in _secrets(words) if secret]
     for word in words:
-        found += [match["password"].strip("'\"") for place in _PLACES for match in place.finditer(word)]
-    return [secret for secret in found if secret and not secret.startswith("$")]
+        secrets += [match["password"].strip("'\"") for place in _PLACES for match in place.finditer(word)]
+    return [secret for secret in secrets if secret and not secret.startswith("$")]
 
 
 def hidden(words: Sequence[str]) -> list[str]:
@@ -175,7 +174,7 @@ def hidden(words: Sequence[str]) -> list[str]:
 
 
 def secrets_within(document: Any) -> Iterator[str]:
-    """The same of everything in a document: each of its lists of texts may be a command."""
+    """Every secret in a document: each of its lists of texts may be a command."""
     if isinstance(document, str):
         yield from secrets_of([document])
     elif isinstance(document, Mapping):
@@ -190,8 +189,8 @@ def secrets_within(document: Any) -> Iterator[str]:
 
 
 def _secrets(words: Sequence[str]) -> list[str]:
-    """Of each word what is secret because of the name of an option or a variable: its end, or nothing."""
-    found: list[str] = []
+    """For each word its secret part by the name of an option or a variable: the end of the word, or an empty text."""
+    secrets: list[str] = []
     hide_next = False
     user_next = for_shell = False
     for word in words:
@@ -200,14 +199,14 @@ def _secrets(words: Sequence[str]) -> list[str]:
         secret = _SECRET_NAME.search(option) is not None and _NAME.fullmatch(name) is not None
         secret = secret and not option.startswith("no-")
         if for_shell and not name.startswith("-"):
-            secret = False  # what a line sets for one command ends before the command does, and is found there
+            secret = False  # a variable in a shell line ends before the line does; _IN_COMMANDS finds it
         for_shell = _FOR_SHELL.fullmatch(word) is not None
         if hide_next and not word.startswith("-"):
-            found.append(word)
+            secrets.append(word)
         elif user_next and ":" in word:
-            found.append(word.partition(":")[2])
+            secrets.append(word.partition(":")[2])
         else:
-            found.append(value if secret and equals else "")
+            secrets.append(value if secret and equals else "")
         hide_next = secret and not equals and name.startswith("-")
         user_next = word in ("-u", "--user")
-    return found
+    return secrets

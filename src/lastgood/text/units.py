@@ -1,4 +1,4 @@
-"""Amounts as people write and read them: bytes, lengths of time, counts, rates, moments.
+"""Amounts as people write and read them: bytes, durations, counts, rates, moments.
 
 Bytes are counted in powers of 1024, and the units of time are PostgreSQL's.
 """
@@ -9,7 +9,7 @@ import re
 from datetime import UTC, datetime
 
 DURATION_PATTERN = r"^\s*\d+(\.\d+)?\s*(ms|s|min|h|d)?\s*$"
-# Clocks differ: what one of them puts so little ahead of another has just happened.
+# Clocks differ: a moment that is this little in the future counts as now.
 CLOCKS_DIFFER = 300.0
 
 _SIZES = ("bytes", "kB", "MB", "GB", "TB")
@@ -23,7 +23,7 @@ def read_size(text: str) -> int:
     """``500MB``, ``2 GB``, ``1.5G``, ``65536``: a number of bytes. Raises ValueError."""
     match = _SIZE.fullmatch(text.strip())
     if match is None:
-        raise ValueError(f"{text!r} is no size")
+        raise ValueError(f"{text!r} is not a size")
     power = "kmgt".index(match[3].lower()) + 1 if match[3] else 0
     return int(float(match[1]) * 1024**power)
 
@@ -32,15 +32,15 @@ def read_duration(text: str) -> float:
     """``30``, ``30s``, ``1.5 min``, ``24h``: a number of seconds; seconds without a unit. Raises ValueError."""
     match = _DURATION.fullmatch(text.strip())
     if match is None:
-        raise ValueError("write a length of time like 30s, 5min or 24h")
+        raise ValueError("write a duration like 30s, 5min or 24h")
     return float(match[1]) * _SECONDS[match[2] or "s"]
 
 
 def size(count: int | float) -> str:
-    """As ``pg_size_pretty`` means them, with one more digit where it tells something: ``812 MB``, ``1.4 GB``."""
+    """A size in the units of ``pg_size_pretty``, with one decimal for small numbers: ``812 MB``, ``1.4 GB``."""
     value = float(count)
     for unit in _SIZES[:-1]:
-        if abs(value) < (1024 if unit == "bytes" else 1023.5):  # which would be said as 1,024
+        if abs(value) < (1024 if unit == "bytes" else 1023.5):  # otherwise it would be shown as 1,024
             return _short(value, unit)
         value /= 1024
     return _short(value, _SIZES[-1])
@@ -70,7 +70,7 @@ def signed(count: int) -> str:
 
 
 def rate(count: int, seconds: float, unit: str) -> str:
-    """``84 MB/s`` for bytes, ``12,000 rows/s`` for others; empty when nothing can be said yet."""
+    """``84 MB/s`` for bytes, ``12,000 rows/s`` for others; empty when it is not known yet."""
     if seconds <= 0 or count <= 0:
         return ""
     if unit == "bytes":
@@ -79,7 +79,7 @@ def rate(count: int, seconds: float, unit: str) -> str:
 
 
 def duration(seconds: float) -> str:
-    """``3 ms``, ``4.2 s``, ``2 min 5 s``, ``1 h 12 min``; never less exact than a person needs."""
+    """``3 ms``, ``4.2 s``, ``2 min 5 s``, ``1 h 12 min``; as exact as people need."""
     if seconds < 0.9995:
         return f"{seconds * 1000:.0f} ms"
     if seconds < 9.95:
@@ -96,7 +96,7 @@ def duration(seconds: float) -> str:
 
 
 def roughly(seconds: float) -> str:
-    """A guess, which has no tenths: ``about 8 s``, ``about 2 min 5 s``, ``about 1 h 12 min``."""
+    """An estimate, without tenths: ``about 8 s``, ``about 2 min 5 s``, ``about 1 h 12 min``."""
     whole = max(1, round(seconds))
     if whole >= 600:
         whole = 60 * round(whole / 60)
@@ -106,15 +106,15 @@ def roughly(seconds: float) -> str:
 
 
 def span(seconds: float) -> str:
-    """As a sentence has it, ``9 hours``, ``2 days``, ``40 seconds``: in one unit, rounded down, of which there are at
-    least two."""
+    """A duration for a sentence, ``9 hours``, ``2 days``, ``40 seconds``: rounded down, in the largest unit that gives
+    at least two."""
     whole = int(abs(seconds))
     length, unit = next(((length, unit) for length, unit in _SPANS if whole >= 2 * length), _SPANS[-1])
     return counted(whole // length, unit)
 
 
 def moment(when: datetime) -> str:
-    """In UTC, to the second: ``2025-11-04 14:30:00 UTC``. A moment without a zone is taken as UTC."""
+    """A moment in UTC, to the second: ``2025-11-04 14:30:00 UTC``. One without a zone counts as UTC."""
     return f"{_aware(when).astimezone(UTC):%Y-%m-%d %H:%M:%S} UTC"
 
 

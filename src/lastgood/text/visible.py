@@ -1,7 +1,7 @@
-r"""Text from elsewhere that steers nothing: what is no letter, digit or sign in it is shown as ``\x1b``, ``\n``.
+r"""Text from elsewhere without control characters: those are shown as ``\x1b``, ``\n``.
 
-A name of a database or of a table may hold anything: movements of the cursor, and line ends that would make a line of
-output which we never said.
+The name of a database or a table may contain any character: escape sequences that move the cursor, and line ends that
+would forge a line of output.
 """
 
 from __future__ import annotations
@@ -15,5 +15,5 @@ def visible(text: str) -> str:
 
 
 def visible_lines(text: str) -> str:
-    """``text`` of several lines that we, or a program, made."""
+    """``text`` of several lines, with its line ends."""
     return text if text.isprintable() else "\n".join(map(visible, text.split("\n")))

@@ -74,39 +74,41 @@ def test_the_example_fits_the_schema_and_a_wrong_one_does_not(lastgood: Lastgood
             "[hooks]\nstop = 'systemctl stop crm'\n",
             'error: cannot use "hooks.stop" in "other.toml": it must be a list: the program, then its arguments\n'
             + STATE
-            + "next:  docs/reference/configuration.md says what it may be.\n",
+            + "next:  See the allowed values in docs/reference/configuration.md.\n",
         ),
         (
             "[[validate.rules]]\nname = 'a'\n",
             'error: cannot use "other.toml": "validate.rules[1].query" is missing\n'
             + STATE
-            + "next:  docs/reference/configuration.md lists the keys of each table.\n",
+            + "next:  See the keys of each table in docs/reference/configuration.md.\n",
         ),
         (
             "fence = 'later'\n",
             'error: cannot use "fence" in "other.toml": it must be "now" or "at-swap"\n'
             + STATE
-            + "next:  docs/reference/configuration.md says what it may be.\n",
+            + "next:  See the allowed values in docs/reference/configuration.md.\n",
         ),
         (
             "db = 'postgresql://app:geheim@db/crm'\n",
             'error: cannot use "other.toml": its "db" contains a password\n'
             + STATE
-            + "next:  Take the password out of the file and put it into ~/.pgpass or the variable PGPASSWORD."
-            "\n",
+            + "next:  Remove the password from the file and put it in ~/.pgpass or the variable PGPASSWORD.\n",
         ),
         (
             "[hooks\n",
             "error: cannot read \"other.toml\": Expected ']' at the end of a table declaration (at line 1, column 7)\n"
             + STATE
-            + "next:  Mend the file, or let `lastgood init --force` write a new one.\n",
+            + "next:  Correct the file, or write a new one: lastgood init --force\n",
         ),
         (
             "fence = 'later'\n[hook]\n[check]\nmax_age = 'long'\n",
-            'error: cannot use "other.toml": 3 things in it are wrong\n' + STATE + "next:  Mend each of them:\n"
-            '       "hook": unknown key (Did you mean "hooks"?)\n'
-            '       "check.max_age": write a length of time like 30s, 5min or 24h\n'
-            '       "fence": it must be "now" or "at-swap"\n',
+            'error: cannot use "other.toml": it has 3 errors\n' + STATE + "next:  Fix each of them:\n"
+            '       "hook": unknown key (Did you mean '
+            '"hooks"?)\n'
+            '       "check.max_age": write a duration '
+            "like 30s, 5min or 24h\n"
+            '       "fence": it must be "now" or '
+            '"at-swap"\n',
         ),
     ],
 )
@@ -123,7 +125,7 @@ def test_a_file_that_is_not_there(lastgood: Lastgood) -> None:
     assert outcome.document["error"] == {
         "code": "usage",
         "message": 'cannot read "none.toml": no such file',
-        "hint": "`lastgood init` writes a configuration file.",
+        "hint": "Write a configuration file: lastgood init",
         "state": "Nothing was looked at or changed.",
         "exit_status": 2,
     }

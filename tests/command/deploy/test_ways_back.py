@@ -87,10 +87,10 @@ def test_a_role_that_may_not_end_them_says_so(server: EmbeddedServer, new_databa
         finally:
             superuser.execute("DROP ROLE lg_weak")
     assert str(failed.value) == (
-        "cannot end 1 session that the migration may have left: this role may not end them: "
-        f'server process {pid} of "postgres" ("lastgood migration R")'
+        "cannot terminate 1 session that the migration may have left: this role may not terminate them: server "
+        f'process {pid} of "postgres" ("lastgood migration R")'
     )
-    assert failed.value.hint == f"As a superuser: SELECT pg_terminate_backend({pid})"
+    assert failed.value.hint == f"As a superuser, run: SELECT pg_terminate_backend({pid})"
 
 
 def test_a_prepared_transaction_stands_in_the_way_and_is_named(
@@ -175,7 +175,7 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
         )
         shown = lastgood("status")
         assert shown.status == 7
-        assert "20261123-080000-0a1b2c3d (alembic): it stopped while its migration ran\n" in shown.out
+        assert "20261123-080000-0a1b2c3d (alembic): it stopped while the migration ran\n" in shown.out
         done = lastgood("deploy", "--accept", mark.run)
         assert (done.status, done.out) == (
             0,

@@ -60,9 +60,10 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     assert outcome.out.endswith(
         "What is wrong\n"
         '  team: the variable "TEAM_URL" is not set.\n'
-        "    Set TEAM_URL to the address, as https://appriseit.com/services/ writes it.\n"
-        "  pager: Apprise knows no service of that kind of address.\n"
-        "    https://appriseit.com/services/ lists them; a webhook of your own is json://HOST/PATH, or jsons://.\n"
+        "    Set TEAM_URL to the address; https://appriseit.com/services/ shows the forms.\n"
+        "  pager: Apprise does not support this kind of address.\n"
+        "    See the kinds at https://appriseit.com/services/; for your own webhook use json://HOST/PATH, or "
+        "jsons://.\n"
     )
     assert "T0KEN" not in outcome.out
     checked = lastgood("config", "check")
@@ -117,17 +118,17 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     [
         (
             'name = "team"',
-            '"notifications.targets[1]" in "{file}": say where its address stands: either url_variable or url_file',
+            '"notifications.targets[1]" in "{file}": give its address by either url_variable or url_file',
         ),
         (
             'name = "team"\nurl_variable = "slack://a/b/c"',
-            '"notifications.targets[1].url_variable" in "{file}": it must be the name of a variable, and not the '
-            "address itself: addresses hold tokens",
+            '"notifications.targets[1].url_variable" in "{file}": it must be the name of a variable, not the address '
+            "itself: addresses hold tokens",
         ),
         (
             'name = "slack://a/b/c"\nurl_variable = "X"',
-            '"notifications.targets[1].name" in "{file}": it is an address: that goes into a variable (url_variable) '
-            "or a file (url_file)",
+            '"notifications.targets[1].name" in "{file}": it is an address: put it in a variable (url_variable) or a '
+            "file (url_file)",
         ),
         (
             'name = "team"\nurl_variable = "X"\non = ["end"]',

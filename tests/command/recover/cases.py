@@ -79,7 +79,7 @@ def kept(days: int) -> OurDatabase:
         user="u",
         point="p",
         stage="",
-        origin="was live until the rollback run-1",
+        origin="was live until rollback run-1",
         undo_command="lastgood undo run-1",
     )
 

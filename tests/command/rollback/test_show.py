@@ -278,7 +278,7 @@ def a_status(*, working: str = "", is_open: bool = True, unfinished: bool = Fals
         user="ann",
         point="x.sql",
         stage="",
-        origin=f"was live until the rollback {RUN}",
+        origin=f"was live until rollback {RUN}",
         undo_command=f"lastgood undo {RUN}",
     )
     return Status(
@@ -307,7 +307,7 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
         "\n"
         "Kept databases, newest first: each can become the live one again\n"
         '  "crm_old_1"\n'
-        f"    was live until the rollback {RUN}, 2025-11-04 14:30:00\n"
+        f"    was live until rollback {RUN}, 2025-11-04 14:30:00\n"
         "    UTC (9 hours ago), by ann on ops1\n"
         f"    lastgood undo {RUN}\n"
         "    lastgood facts crm_old_1 shows its contents\n"

@@ -299,8 +299,8 @@ def test_a_database_that_does_not_exist_is_told_as_such(server: EmbeddedServer) 
     with pytest.raises(Refused) as caught:
         validate(server.target("no such database"), Validate(), "quick")
     assert (str(caught.value), caught.value.hint) == (
-        'cannot find the database "no such database": the server has none of that name',
-        "Run psql --list to see the names; upper and lower case matter.",
+        'cannot find the database "no such database": the server has no database of that name',
+        "Run psql --list to see the names; they are case-sensitive.",
     )
 
 

@@ -368,7 +368,7 @@ def test_a_server_that_runs_out_of_room_is_not_driven_on(scene: Scene) -> None:
     limits = Limits(least_free=1 << 60)
     with pytest.raises(Failed) as raised:
         finish(scene.target, RUN, oid=scene.oid, emit=scene.events.append, cancelled=scene.stop.is_set, limits=limits)
-    assert str(raised.value).startswith("cannot go on loading: the disk of ")
+    assert str(raised.value).startswith("cannot continue loading: the disk of ")
     assert scene.states() == ["open", "open", "open"]
     scene.finish()
     assert scene.whole()

@@ -76,7 +76,7 @@ def test_strict_takes_no_other_name(roles: Stage) -> None:
         f'permission denied to set session authorization "{MEMBER}" [SQLSTATE 42501]'
     )
     assert hint == (
-        "The role lacks a right that this needs. "
+        "The role lacks a required privilege. "
         "Run lastgood rollback --dry-run to see what the role or the server lacks. "
         "Without --strict it is repaired if possible, and the report lists the repair."
     )

@@ -67,7 +67,7 @@ def test_what_never_gets_through_stops_after_some_tries(stage: Stage) -> None:
         'cannot load line 13 of "good.sql" (byte 269, index public.i): '
         "canceling statement due to lock timeout [SQLSTATE 55P03]"
     )
-    assert caught.value.hint == ("A lock was not free in time. Look for the holder in pg_locks, then run it again.")
+    assert caught.value.hint == ("A lock was not available in time. Find the holder in pg_locks, then run it again.")
     assert len(waits) == 8
     assert all(0.025 * 2**n <= each <= 0.075 * 2**n for n, each in enumerate(waits))
 
@@ -87,7 +87,9 @@ def test_a_cancellation_by_another_session_is_not_repeated(stage: Stage) -> None
         'cannot load line 13 of "good.sql" (byte 269, index public.i): '
         "canceling statement due to statement timeout [SQLSTATE 57014]"
     )
-    assert caught.value.hint == "Somebody cancelled the statement, or a timeout did. Run the same command again."
+    assert caught.value.hint == (
+        "The statement was cancelled by an operator or by a timeout. Run the same command again."
+    )
 
 
 def test_nothing_goes_on_in_a_block_that_failed(stage: Stage) -> None:

@@ -137,8 +137,8 @@ def test_strict_leaves_no_policy_out(stage: Stage) -> None:
         'policy "mine" for table "cfg" already exists [SQLSTATE 42710]'
     )
     assert hint == (
-        "An object of that name exists already. Run lastgood status to see what is there. "
-        "Without --strict it is left out, and the report lists it."
+        "An object of that name already exists. Run lastgood status to see the databases. Without --strict it is left "
+        "out, and the report lists it."
     )
 
 

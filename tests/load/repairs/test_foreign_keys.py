@@ -31,8 +31,8 @@ MESSAGE = (
     "; 2 rows have no match in public.p, 7, 8 for example"
 )
 HINT = (
-    "Rows point to rows that the restore point does not have: it was broken when it was made. "
-    "Run lastgood points to choose another restore point. Or allow it: with --allow-orphans the key is added NOT VALID."
+    "Rows refer to rows that the restore point lacks: it was already inconsistent when it was made. Run lastgood "
+    "points to choose another restore point. Or allow it: with --allow-orphans the key is added NOT VALID."
 )
 
 

@@ -62,7 +62,7 @@ def check(request: Request, *, thorough: bool = False, emit: Emit = silent) -> C
         with prepare.connect_live(prepare.let_in(request, maintenance).target, live_name) as inside:
             reading = _read(request, thorough, live.size_bytes or 0, maintenance, emit)
             subject = checks.Subject.of(request, maintenance, inside, live, reading)
-            found = checks.look(subject)
+            found = checks.results(subject)
         seconds, _ = expectation(subject)
         report = CheckReport(
             live=live_name,

@@ -116,7 +116,7 @@ def _application(course: Course) -> str:
     stopped = course.wish.settings.stop  # what others have stopped is theirs to remember
     if not course.wish.settings.application or not application.checked:
         if stopped:
-            course.service.well()
+            course.service.forget()
         return ""
     course.emit(StageStarted("checks", "ask the application whether it works"))
     began = time.monotonic()
@@ -126,7 +126,7 @@ def _application(course: Course) -> str:
         course.emit(StageFailed("checks", time.monotonic() - began, said))
         return said
     if stopped:
-        course.service.well()
+        course.service.forget()
     course.emit(StageDone("checks", time.monotonic() - began))
     return ""
 

@@ -68,7 +68,7 @@ def _undone(course: Course) -> None:
     course.note_outcome("changed nothing")
     if course.stopped:
         course.service.start_again("the deployment was not begun")
-        course.service.well()
+        course.service.forget()
         course.stopped = False
 
 

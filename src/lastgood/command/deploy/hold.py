@@ -18,7 +18,7 @@ from lastgood.journal import person
 from lastgood.journal.run_names import new_run
 from lastgood.postgres import database
 from lastgood.postgres.deployment import (
-    SAID,
+    ACTIVITY,
     DeploymentMark,
     Stage,
     clear_deployment,
@@ -157,7 +157,7 @@ def hold(target: Target, wait: float, emit: Emit) -> Iterator[Hold]:
             raise Refused(
                 f'cannot deploy: the deployment {unfinished.run} of "{live}" is not finished: begun '
                 f"{ago(unfinished.started, server_clock(connection))} by {unfinished.user} on {unfinished.host}, it "
-                f"stopped while {SAID[unfinished.stage]}",
+                f"stopped while {ACTIVITY[unfinished.stage]}",
                 hint="Run lastgood recover to go back to the restore point that it made. If the database is good as it "
                 f"is: lastgood deploy --accept {unfinished.run}",
                 state=f'"{live}" is open, and as that deployment left it. Nothing was changed now.',

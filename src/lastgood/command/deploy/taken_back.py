@@ -78,7 +78,7 @@ def _unchanged(course: Course, problem: str, state: str) -> LastgoodError:
     if course.stopped:
         course.emit(StageStarted("start", "start the application again"))
         course.service.start_again("the deployment failed", state=f"{state}{course.asleep}")
-        course.service.well()
+        course.service.forget()
         course.stopped = False
         course.emit(StageDone("start", course.service.results[-1].seconds if course.service.results else 0.0))
         again = " The application was started again."

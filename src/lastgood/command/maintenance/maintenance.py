@@ -98,7 +98,7 @@ def _stop(service: Service, emit: Emit, cancelled: Callable[[], bool]) -> None:
             service.start("walking back", begun_only=True)
         except HookFailed as again:
             raise _not_started(again, "") from error
-        service.well()
+        service.forget()
         if isinstance(error, HookFailed):
             raise Failed(
                 f"cannot stop the application: {error}",
@@ -133,7 +133,7 @@ def off(target: Target, state: Path, application: Application, emit: Emit) -> Ma
             except HookFailed as error:
                 raise _not_started(error, "The application is stopped.") from error
             emit(StageDone("start", sum(each.seconds for each in service.results)))
-        service.well()
+        service.forget()
         recording.ended(kept, "done")
     return _seen(target, state, "off", service)
 

@@ -11,7 +11,7 @@ from lastgood.command.recover.evidence import Evidence, Seen
 from lastgood.command.recover.proposals import proposals
 from lastgood.command.recover.report import Diagnosis, Emergency, Reason
 from lastgood.command.recover.timeline import timeline
-from lastgood.postgres.deployment import SAID
+from lastgood.postgres.deployment import ACTIVITY
 from lastgood.text.units import ago, counted
 
 TITLES: dict[Emergency, str] = {
@@ -76,7 +76,7 @@ def _of_server(case: Case) -> Iterator[Seen]:
         each = server.deployment
         yield Seen(
             f"deployment {each.run}, begun {ago(each.started, evidence.clock)} by {each.user} on {each.host}, stopped "
-            f"while {SAID[each.stage]}; it had made the restore point {PurePath(each.point).name}",
+            f"while {ACTIVITY[each.stage]}; it had made the restore point {PurePath(each.point).name}",
             f'the mark of "{evidence.name}"',
         )
     if server.access == "missing":

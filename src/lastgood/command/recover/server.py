@@ -71,7 +71,7 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
     about["read_only"] = _read_only(maintenance, found.oid)
     if found.invalid:
         return Server(**about, access="invalid", **_ours(maintenance, target.at(name)))
-    seen = status.look(target.at(name), pgbouncer)
+    seen = status.read(target.at(name), pgbouncer)
     about |= {
         "sessions": seen.live.sessions,
         "working": seen.working,
@@ -104,7 +104,7 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
 
 
 def _ours(maintenance: Connection, target: Target) -> dict[str, Any]:
-    """What belongs to a live database that is not there: ``status.look`` is about one that is."""
+    """What belongs to a live database that is not there: ``status.read`` is about one that is."""
     name = target.dbname
     working = lock.holder(maintenance, name) or ""
     kept = [

@@ -41,7 +41,7 @@ def look(target: Target | None, live: str, server: str | None, pgbouncer: PgBoun
         at = target.at(live)
         with database.connect_maintenance(at, live) as maintenance:
             marks = tuple(pair for pair in marked(maintenance) if pair[1].live == live)
-        return Server(status.look(at, pgbouncer, state), marks)
+        return Server(status.read(at, pgbouncer, state), marks)
     except (psycopg.Error, LastgoodError, OSError) as error:
         return Server(trouble=first_line(error))
 

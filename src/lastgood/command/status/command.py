@@ -23,7 +23,7 @@ def look(session: Session) -> int | None:
     from lastgood.command.status import show as shown
 
     tables = session.settings.tables
-    found = status.look(session.target, tables.pgbouncer, session.settings.state, tables.drill)
+    found = status.read(session.target, tables.pgbouncer, session.settings.state, tables.drill)
     found = found.model_copy(update={"post_mortems": tuple(to_do(Inquiry.of(session.settings, session.target), found))})
     session.result(found.document(), lambda: shown.show(session.screen, found))
     stopped = any(not run.working for run in found.unfinished) or any(not run.working for run in found.finishing)

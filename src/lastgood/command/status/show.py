@@ -5,7 +5,7 @@ from __future__ import annotations
 import shlex
 
 from lastgood.journal.past_runs import DrillDue
-from lastgood.postgres.deployment import SAID
+from lastgood.postgres.deployment import ACTIVITY
 from lastgood.screen.screen import Screen
 from lastgood.status import (
     Finishing,
@@ -86,7 +86,7 @@ _DEPLOYMENT = {
 def _deployment(screen: Screen, found: UnfinishedDeployment) -> None:
     working = found.working
     screen.heading("A deployment is at work" if working else "A deployment stopped half-way")
-    stage = _DEPLOYMENT[found.stage] if working else f"it stopped while {SAID[found.stage]}"
+    stage = _DEPLOYMENT[found.stage] if working else f"it stopped while {ACTIVITY[found.stage]}"
     label = f' "{found.label}"' if found.label else ""
     screen.say(f"{found.run}{label} ({found.program}): {stage}", first="  ", indent=4)
     screen.say(

@@ -20,7 +20,7 @@ from lastgood.errors import NOT_REACHED, LastgoodError, Refused, UsageError
 from lastgood.events import Caution, Emit, StageDone, StageFailed, StageStarted, silent
 from lastgood.postgres import database
 from lastgood.postgres import errors as server_errors
-from lastgood.postgres.kept import to_look
+from lastgood.postgres.kept import read_only
 from lastgood.postgres.server import ClosedDatabase, Target
 
 __all__ = ["KINDS", "Mode", "RuleResult", "Verdict", "validate"]
@@ -76,7 +76,7 @@ def _validate(
     began: float,
 ) -> Verdict:
     deadline = began + limit if limit is not None else None
-    with snapshot(to_look(target), jobs) as shared:
+    with snapshot(read_only(target), jobs) as shared:
         with shared.first.transaction(force_rollback=True):
             known = catalogue.read(shared.first, settings)
         everything = listing.tasks(known, mode)

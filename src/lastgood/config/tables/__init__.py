@@ -1,8 +1,7 @@
-"""The tables of ``lastgood.toml``: what surrounds a rollback, and is too long for a command line.
+"""The tables of ``lastgood.toml``: settings around a rollback that are too long for a command line.
 
-Their shape is here and nowhere else: reading the file, ``lastgood config schema`` and the reference are made from these
-classes. A description is what the reference says.
-"""
+These classes are the only definition: the reader of the file, ``lastgood config schema`` and the reference use them.
+The reference prints the descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The application around the switch: how it is stopped, started, held back, asked and watched."""
+"""The application around the switch: hooks, PgBouncer, the health check and the watch."""
 
 from __future__ import annotations
 
@@ -13,42 +13,38 @@ from lastgood.config.tables.kinds import Command, Conninfos, Duration, Table
 
 def _no_password(url: str) -> str:
     if "@" in urlsplit(url).netloc:
-        raise ValueError("it contains a user or a password: send them by headers, from a variable")
+        raise ValueError("it contains a user or a password: send credentials in headers, from a variable")
     return url
 
 
 class Hooks(Table):
     """The platform's own commands, around a rollback. Each is a list of a program and its arguments, run without a
-    shell, with the facts of the run in its environment (LASTGOOD_RUN, LASTGOOD_LIVE, …). A status other than 0 means
-    that it failed."""
+    shell, with the facts of the run in its environment (LASTGOOD_RUN, LASTGOOD_LIVE, …). An exit status other than 0
+    is a failure."""
 
-    maintenance_on: Command | None = Field(
-        default=None, description="Shows users that the application is being repaired."
-    )
-    maintenance_off: Command | None = Field(default=None, description="Takes that back.")
+    maintenance_on: Command | None = Field(default=None, description="Switches maintenance mode on.")
+    maintenance_off: Command | None = Field(default=None, description="Switches maintenance mode off.")
     stop: Command | None = Field(
-        default=None, description="Stops what writes: application servers, workers, cron jobs."
+        default=None, description="Stops everything that writes: application servers, workers, cron jobs."
     )
-    start: Command | None = Field(default=None, description="Starts it again.")
-    smoke: Command | None = Field(
-        default=None, description="After the switch: tries what users do most; fails when it can't."
-    )
-    time_limit: Duration = Field(default=60.0, description="How long each of them may take.")
+    start: Command | None = Field(default=None, description="Starts it again after the switch.")
+    smoke: Command | None = Field(default=None, description="Tests the most common actions of users after the switch.")
+    time_limit: Duration = Field(default=60.0, description="The time limit of each hook.")
 
 
 class PgBouncer(Table):
-    """PgBouncer, asked through its admin console to hold clients back during the switch: no query of theirs fails."""
+    """PgBouncer, paused through its admin console during the switch, so that no query of its clients fails."""
 
     admin: Conninfos = Field(
-        default=(), description="How to reach each PgBouncer's console: host, port, user; no password."
+        default=(), description="The connection to each PgBouncer's admin console: host, port, user; no password."
     )
     databases: tuple[str, ...] = Field(
-        default=(), description="Names in its [databases]; when left out, all that lead to the live database."
+        default=(), description="Names in its [databases]; by default all that lead to the live database."
     )
     pause_limit: Duration = Field(
         default=10.0,
-        description="How long PAUSE waits for transactions to end; the switch ends those that are still open then, "
-        "and nobody else's.",
+        description="How long PAUSE waits for transactions to end; the switch terminates only the sessions of those "
+        "that are still open then.",
     )
 
 
@@ -56,27 +52,27 @@ NO_PGBOUNCER = PgBouncer()
 
 
 class Health(Table):
-    """The application's health, asked by HTTP after it was started again."""
+    """The application's health check, by HTTP after the application was started again."""
 
     url: Annotated[str, AfterValidator(_no_password)] = Field(
-        pattern=r"^https?://", description="What is asked, with GET; no password."
+        pattern=r"^https?://", description="The URL to request with GET; no password."
     )
-    status: int = Field(default=200, ge=100, le=599, description="The status that it answers with when it is well.")
+    status: int = Field(default=200, ge=100, le=599, description="The status of a healthy response.")
     body: Mapping[str, Any] | None = Field(
-        default=None, alias="json", description="What its JSON answer must contain, at least: { status = 'ok' }."
+        default=None, alias="json", description="What its JSON response must contain, at least: { status = 'ok' }."
     )
     headers: Mapping[str, str] = Field(
         default_factory=dict,
-        description="Headers to send: each name with the environment variable that holds its value.",
+        description="Headers to send: names, each with the environment variable that holds the value.",
     )
-    time_limit: Duration = Field(default=5.0, description="How long one answer may take.")
+    time_limit: Duration = Field(default=5.0, description="The time limit of one request.")
     deadline: Duration = Field(
-        default=60.0, description="How long it is asked again before it counts as failed; 0 asks once."
+        default=60.0, description="How long requests are repeated before the check fails; 0 sends one request."
     )
 
 
 class Sentry(Table):
-    """Where errors of the application are counted."""
+    """Sentry, which counts the application's errors."""
 
     url: str = Field(default="https://sentry.io", pattern=r"^https?://", description="The server.")
     organization: str = Field(description="The organization's slug.")
@@ -85,12 +81,14 @@ class Sentry(Table):
 
 
 class Watch(Table):
-    """How long and how closely the server is watched after the switch, against figures taken before. Without this
-    table (and without --watch) it is not."""
+    """The watch of the server after the switch, compared with figures from before. Without this table (and without
+    --watch) there is none."""
 
-    length: Duration = Field(default=60.0, description="How long.")
-    every: Duration = Field(default=5.0, gt=0, description="How often.")
+    length: Duration = Field(default=60.0, description="The length of the watch.")
+    every: Duration = Field(default=5.0, gt=0, description="The interval between samples.")
     factor: float = Field(
-        default=3.0, gt=1, description="From how many times the figure before on it is told as worse."
+        default=3.0, gt=1, description="A figure counts as worse from this multiple of its earlier value on."
     )
-    sentry: Sentry | None = Field(default=None, description="Sentry, to count the application's errors too.")
+    sentry: Sentry | None = Field(
+        default=None, description="Sentry, to compare the rate of the application's errors too."
+    )

@@ -1,4 +1,4 @@
-"""What the checklist before a rollback and the validation of the data go by."""
+"""The settings of the checklist before a rollback and of the validation of the data."""
 
 from __future__ import annotations
 
@@ -12,62 +12,65 @@ from lastgood.config.tables.kinds import Duration, Expected, Size, Table
 
 
 def _answerable(names: tuple[str, ...]) -> tuple[str, ...]:
-    """Each can be named in ``--attest NAME=PERSON``, and stands for itself alone."""
+    """Check that each name works in ``--attest NAME=PERSON`` and is unique."""
     for number, name in enumerate(names):
         if not name.strip() or name != name.strip() or not name.isprintable():
             raise ValueError("each item must be a line of text, without spaces around it")
         if name in names[:number]:
-            raise ValueError(f'it has "{name}" twice')
+            raise ValueError(f'it contains "{name}" twice')
         if name in {each.name for each in ITEMS}:
-            raise ValueError(f'"{name}" is what the checklist measures: call it otherwise')
+            raise ValueError(f'"{name}" is an item that lastgood measures: choose another name')
     return names
 
 
 class Check(Table):
-    """What ``lastgood check`` goes by."""
+    """Settings of ``lastgood check``."""
 
     max_age: Duration | None = Field(
-        default=None, description="How old the restore point may be before it is told as a warning (24h)."
+        default=None, description="The age from which the restore point is reported as a warning (24h)."
     )
     free_space: Size | None = Field(
         default=None,
-        description="Free space on the server's disk, where the server can't tell: who gives it attests it.",
+        description="Free space on the server's disk, where lastgood cannot measure it: an attestation of yours.",
     )
     compare_limit: Duration = Field(
         default=10.0,
         description="How long a plan may take to compare the content of tables with the restore point (0: not at all). "
-        "Tables without time left are listed as not compared.",
+        "The remaining tables are listed as not compared.",
     )
     attested: Annotated[tuple[str, ...], AfterValidator(_answerable)] = Field(
-        default=("the team is told",), description="Items that only people can answer for, each with a name (--attest)."
+        default=("the team is told",),
+        description="Items that only people can confirm, each with their name (--attest).",
     )
 
 
 class Rule(Table):
-    """One of your own rules: a query, what it must give, and how much it matters."""
+    """One of your own rules: a query, its expected result, and its severity."""
 
-    name: str = Field(min_length=1, description="How it is called in reports.")
+    name: str = Field(min_length=1, description="The name of the rule in reports.")
     query: str = Field(
         min_length=1, description="One SELECT. By default its rows are the violations, and there must be none."
     )
     expect: Expected | None = Field(
-        default=None, description="The one value that the query gives when all is well, instead of no rows."
+        default=None, description="The one value that the query must return, instead of no rows."
     )
     at_least: float | None = Field(
-        default=None, description="The least value that the query may give, instead of no rows."
+        default=None, description="The smallest value that the query may return, instead of no rows."
     )
     at_most: float | None = Field(
-        default=None, description="The greatest value that the query may give, instead of no rows."
+        default=None, description="The largest value that the query may return, instead of no rows."
     )
     of: str | None = Field(
         default=None,
-        description="A query that gives the number of all rows: then quality is reported in percent of them.",
+        description="A query that returns the number of all rows: quality is then reported in percent of them.",
     )
     threshold: float = Field(
-        default=100.0, ge=0, le=100, description="With of: the percent of good rows from which on the rule passes."
+        default=100.0, ge=0, le=100, description="With of: the rule passes from this percentage of good rows on."
     )
-    severity: Literal["blocker", "warning"] = Field(default="blocker", description="Whether it stops, or only warns.")
-    weight: float = Field(default=1.0, gt=0, description="How much it counts in the quality of all.")
+    severity: Literal["blocker", "warning"] = Field(
+        default="blocker", description="A blocker causes a NO-GO, a warning does not."
+    )
+    weight: float = Field(default=1.0, gt=0, description="The weight of the rule in the overall quality.")
     quick: bool = Field(default=True, description="Whether --quick runs it too.")
 
     @model_validator(mode="after")
@@ -85,19 +88,19 @@ class Rule(Table):
 
 
 class Polymorphic(Table):
-    """A pair of columns that refers to rows of several tables: orphans in it no foreign key can see."""
+    """A pair of columns that refers to rows of several tables, which no foreign key can check for orphans."""
 
-    table: str = Field(description="The table with the pair, with its schema.")
-    type_column: str = Field(description="The column that says which table is meant.")
-    id_column: str = Field(description="The column that says which row.")
+    table: str = Field(description="The table with the pair of columns, with its schema.")
+    type_column: str = Field(description="The column with the type, which selects the table.")
+    id_column: str = Field(description="The column with the key of the row.")
     targets: Mapping[str, str] = Field(description="For each value of the type column: the table, as schema.table.")
 
 
 class Validate(Table):
-    """What ``lastgood validate`` goes by, besides the catalogue."""
+    """Settings of ``lastgood validate``, in addition to the catalogue."""
 
     threshold: float = Field(default=85.0, ge=0, le=100, description="Quality in percent below which it is NO-GO.")
-    time_limit: Duration = Field(default=120.0, description="How long --quick may take in all.")
+    time_limit: Duration = Field(default=120.0, description="The time limit of --quick in total.")
     guesses: bool = Field(default=True, description="Whether undeclared foreign keys are guessed from names.")
     ignore: tuple[str, ...] = Field(default=(), description="Names of rules that are not run.")
     rules: tuple[Rule, ...] = Field(default=(), description="Your own rules.")

@@ -1,4 +1,4 @@
-"""How a deployment is guarded."""
+"""The settings of a guarded deployment."""
 
 from __future__ import annotations
 
@@ -12,41 +12,42 @@ from lastgood.config.tables.kinds import Duration, Table
 def _variables(names: tuple[str, ...]) -> tuple[str, ...]:
     for name in names:
         if not name.isidentifier() or not name.isascii():
-            raise ValueError(f'"{name}" is no name of a variable')
+            raise ValueError(f'"{name}" is not a valid variable name')
         if name.startswith(("PG", "LASTGOOD_")):
-            raise ValueError(f'"{name}" is set anyway: leave it out')
+            raise ValueError(f'"{name}" is always set by lastgood: remove it')
     return names
 
 
 class Deploy(Table):
-    """What ``lastgood deploy`` goes by."""
+    """Settings of ``lastgood deploy``."""
 
     time_limit: Duration = Field(
-        default=3600.0, gt=0, description="How long the migration may take; then it is ended, and taken back."
+        default=3600.0,
+        gt=0,
+        description="The time limit of the migration; after it the migration is stopped and rolled back.",
     )
     check: Literal["quick", "full", "none"] = Field(
         default="quick",
-        description="How the data is looked at before the migration and after it: what is worse afterwards is taken "
-        "back.",
+        description="How the data is validated before and after the migration: a worse result is rolled back.",
     )
     stop: bool = Field(
         default=False,
-        description="Whether the hooks stop the application before the restore point is made, and start it when the "
-        "deployment has ended: then nothing is written that going back would take away.",
+        description="Whether the hooks stop the application before the restore point is made, and start it after the "
+        "deployment: then a rollback loses no writes.",
     )
     application: bool = Field(
         default=True,
-        description="Whether [health] and the hook smoke are asked after the migration too, where the file has them.",
+        description="Whether the health check and the smoke hook, if configured, also run after the migration.",
     )
     only_rows: Literal["rollback", "keep"] = Field(
         default="rollback",
-        description="What to do when a migration failed and the schema is as it was, but not all rows are: nobody can "
-        "tell whether the migration wrote them or the application. Go back, or keep them.",
+        description="What to do when a migration failed and changed rows, but not the schema: either the migration or "
+        "the application wrote these rows. Roll back, or keep them.",
     )
     url_variables: Annotated[tuple[str, ...], AfterValidator(_variables)] = Field(
         default=("DATABASE_URL",),
-        description="Variables in which the migration finds the URL of the database, besides LASTGOOD_DB.",
+        description="Variables that pass the URL of the database to the migration, in addition to LASTGOOD_DB.",
     )
     wait_for_server: Duration = Field(
-        default=300.0, description="How long a server that went away is waited for, before going back is given up."
+        default=300.0, description="How long to wait for a server that went away before the rollback is given up."
     )

@@ -1,4 +1,4 @@
-"""What the guide for operators says of itself."""
+"""The settings of the guide for operators."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lastgood.config.tables.kinds import Duration, Table
 
 
 class Guide(Table):
-    """What ``lastgood guide`` writes besides what it finds: whose guide it is, and when it must be looked through."""
+    """Additional content of ``lastgood guide``: the owner of the guide and its next review."""
 
-    owner: str = Field(default="", description="Who keeps the guide right: a person or a team.")
+    owner: str = Field(default="", description="The person or team who maintains the guide.")
     review_every: Duration = Field(
-        default=90 * 86400.0, description="How long after it was written somebody must look it through again."
+        default=90 * 86400.0, description="How long after it was written the next review is due."
     )
     related: tuple[str, ...] = Field(
         default=(), description="Related documents: a title with an address, or an address alone."

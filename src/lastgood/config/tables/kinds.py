@@ -1,4 +1,4 @@
-"""What values of ``lastgood.toml`` may be, and how they are read."""
+"""The types of values in ``lastgood.toml``, and how they are parsed."""
 
 from __future__ import annotations
 
@@ -26,18 +26,18 @@ def _size(value: object) -> object:
 
 
 def listed(value: object) -> object:
-    """One text where a list may stand is a list of it."""
+    """A list of one text, where one text is given instead of a list."""
     return [value] if isinstance(value, str) else value
 
 
 def _without_password(texts: tuple[str, ...]) -> tuple[str, ...]:
     if any(redact.written_passwords(text) for text in texts):
-        raise ValueError("it contains a password: put it into ~/.pgpass or the variable PGPASSWORD")
+        raise ValueError("it contains a password: put it in ~/.pgpass or the variable PGPASSWORD")
     return texts
 
 
 def _placed(path: Path, info: ValidationInfo) -> Path:
-    """A relative path starts where the file lies."""
+    """Resolve a relative path against the folder of the file."""
     folder: Path = (info.context or {}).get("folder", Path())
     return folder / path.expanduser()
 
@@ -62,11 +62,11 @@ Command = Annotated[tuple[str, ...], Field(min_length=1)]
 def _one_host_each(texts: tuple[str, ...]) -> tuple[str, ...]:
     for text in texts:
         try:
-            found = conninfo.conninfo_to_dict(text)
+            keywords = conninfo.conninfo_to_dict(text)
         except psycopg.ProgrammingError as error:
             raise ValueError(str(error).strip()) from None
-        if "," in str(found.get("host") or ""):
-            raise ValueError("it names several hosts: give each its own, in a list")
+        if "," in str(keywords.get("host") or ""):
+            raise ValueError("it names several hosts: write one entry for each host, in a list")
     return texts
 
 
@@ -82,6 +82,6 @@ Expected = int | float | str | bool
 
 
 class Table(BaseModel):
-    """A table of the file: what it does not know is an error."""
+    """A table of the file; an unknown key is an error."""
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)

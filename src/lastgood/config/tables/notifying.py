@@ -1,4 +1,4 @@
-"""Who is told of a run, and where the addresses stand: never in the file itself, since they hold tokens."""
+"""The recipients of notifications. Their addresses are never in the file itself, since they hold tokens."""
 
 from __future__ import annotations
 
@@ -18,46 +18,48 @@ def _one_line(name: str) -> str:
     if not name.strip() or name != name.strip() or not name.isprintable():
         raise ValueError("it must be a line of text, without spaces around it")
     if "://" in name:
-        raise ValueError("it is an address: that goes into a variable (url_variable) or a file (url_file)")
+        raise ValueError("it is an address: put it in a variable (url_variable) or a file (url_file)")
     return name
 
 
 def _no_address(name: str) -> str:
     if not name.replace("_", "").isalnum() or not name.isascii() or name[0].isdigit():
-        raise ValueError("it must be the name of a variable, and not the address itself: addresses hold tokens")
+        raise ValueError("it must be the name of a variable, not the address itself: addresses hold tokens")
     return name
 
 
 class Recipient(Table):
-    """One place that is told: a channel, a mailbox, a pager, a webhook."""
+    """One recipient of notifications: a channel, a mailbox, a pager, a webhook."""
 
-    name: Annotated[str, AfterValidator(_one_line)] = Field(description="How it is called in messages and reports.")
+    name: Annotated[str, AfterValidator(_one_line)] = Field(
+        description="The name of the recipient in messages and reports."
+    )
     url_variable: Annotated[str, AfterValidator(_no_address)] | None = Field(
-        default=None, min_length=1, description="The environment variable that holds its address, as Apprise writes it."
+        default=None, min_length=1, description="The environment variable that holds its Apprise address."
     )
     url_file: Folder | None = Field(
-        default=None, description="Or the file that holds it, in one line; only its owner may read it."
+        default=None, description="Or the file that holds the address, in one line; readable only by its owner."
     )
     on: Annotated[tuple[Event, ...], BeforeValidator(listed)] = Field(
-        default=EVENTS, min_length=1, description="What it is told of."
+        default=EVENTS, min_length=1, description="The events to send."
     )
     kinds: Annotated[tuple[Kind, ...], BeforeValidator(listed)] = Field(
-        default=KINDS, min_length=1, description="Of which procedures."
+        default=KINDS, min_length=1, description="The procedures whose events to send."
     )
 
     @model_validator(mode="after")
     def _one_place(self) -> Self:
         if (self.url_variable is None) == (self.url_file is None):
-            raise ValueError("say where its address stands: either url_variable or url_file")
+            raise ValueError("give its address by either url_variable or url_file")
         return self
 
 
 class Notifications(Table):
-    """Who is told when a run begins, ends well, fails, or is taken back. Nobody who can't be reached stops or delays
+    """Notifications when a run starts, succeeds, fails, or is undone. An unreachable recipient neither stops nor delays
     a run."""
 
-    time_limit: Duration = Field(default=10.0, gt=0, description="How long one message may take.")
-    targets: tuple[Recipient, ...] = Field(default=(), description="Who is told.")
+    time_limit: Duration = Field(default=10.0, gt=0, description="The time limit of one message.")
+    targets: tuple[Recipient, ...] = Field(default=(), description="The recipients.")
 
     @model_validator(mode="after")
     def _names_are_unique(self) -> Self:

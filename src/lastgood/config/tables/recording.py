@@ -1,4 +1,4 @@
-"""What is to be done after a rollback, and by when."""
+"""The tasks after a rollback, and their deadline."""
 
 from __future__ import annotations
 
@@ -14,16 +14,17 @@ def _lines(items: tuple[str, ...]) -> tuple[str, ...]:
         if not item.strip() or item != item.strip() or not item.isprintable():
             raise ValueError("each item must be a line of text, without spaces around it")
         if item in items[:number]:
-            raise ValueError(f'it has "{item}" twice')
+            raise ValueError(f'it contains "{item}" twice')
     return items
 
 
 class Record(Table):
-    """What ``lastgood report`` and ``lastgood status`` ask for after a rollback."""
+    """Tasks that ``lastgood report`` and ``lastgood status`` require after a rollback."""
 
     post_mortem_within: Duration = Field(
-        default=48 * 3600.0, description="How long after a rollback its post-mortem is due; 0 asks for none."
+        default=48 * 3600.0, description="How long after a rollback its post-mortem is due; 0 requires none."
     )
     checklist: Annotated[tuple[str, ...], AfterValidator(_lines)] = Field(
-        default=(), description="Items of your own for the checklist after, each answered with --done ITEM --by NAME."
+        default=(),
+        description="Your own items for the checklist after a rollback, completed with --done ITEM --by NAME.",
     )

@@ -1,4 +1,4 @@
-"""How often the procedure is rehearsed, and where."""
+"""The settings of rehearsals: their interval and their place."""
 
 from __future__ import annotations
 
@@ -12,10 +12,10 @@ class Drill(Table):
 
     every: Duration = Field(
         default=90 * 86400.0,
-        description="How long after one drill the next is due; lastgood check, status and drill --due go by it.",
+        description="The interval between drills, used by lastgood check, status and drill --due.",
     )
     folder: Folder | None = Field(
         default=None,
-        description="Where the scratch server's data lie while it runs, on a disk with room for two copies of the "
-        "database; the folder for temporary files when left out.",
+        description="The folder for the scratch server's data, on a disk with room for two copies of the database; by "
+        "default the folder for temporary files.",
     )

@@ -1,4 +1,4 @@
-"""How lastgood works on the server."""
+"""Limits of lastgood on the server."""
 
 from __future__ import annotations
 
@@ -8,11 +8,11 @@ from lastgood.config.tables.kinds import Duration, Table
 
 
 class Server(Table):
-    """How lastgood works on the server."""
+    """Limits of lastgood on the server."""
 
     wait_limit: Duration = Field(
         default=15.0,
         gt=0,
         description="How long CREATE DATABASE, DROP DATABASE and other commands on a database may wait for another "
-        "session of the server: one that holds a lock, or waits for a synchronous standby that does not answer.",
+        "session: one that holds a lock, or waits for a synchronous standby that does not respond.",
     )

@@ -1,4 +1,4 @@
-"""PgBouncer, through its admin console: which of its databases lead to the live one, and holding their clients back."""
+"""PgBouncer, through its admin console: the databases that lead to the live one, and the pause of their clients."""
 
 from lastgood.postgres.pgbouncer.console import Console, ConsoleError
 from lastgood.postgres.pgbouncer.look import ConsoleState, PooledDatabase, consoles

@@ -1,15 +1,15 @@
 """PgBouncer's admin console: typed verbs, each with a time limit.
 
-The console is no PostgreSQL server: it knows the simple protocol alone, no SET of a session's settings, no
-transactions. Facts about it that shape the callers (PgBouncer 1.12 to 1.24, from its sources and tried on 1.18):
+The console is no PostgreSQL server: it supports only the simple protocol, no SET of a session's settings, and no
+transactions. Facts that shape the callers (PgBouncer 1.12 to 1.24, from its sources and tested on 1.18):
 
-- ``PAUSE db`` holds from the moment it is read; its answer comes when no paused database has a busy server connection
-  any more, somebody else's paused databases included. Hence quiet is read off SHOW POOLS instead.
-- A pause outlives the console session that asked for it. A second ``PAUSE db`` is no error; a ``RESUME`` of what is
-  not paused is one.
-- ``PAUSE db`` of a name that is unknown makes an entry of the fallback ``*``, where there is one.
-- A server connection that is logging in when PAUSE comes is closed and counts as a failed login: for the next
-  ``server_login_retry`` seconds the pool opens no other and turns new clients away. RECONNECT does the same to it.
+- ``PAUSE db`` takes effect as soon as it is read; its answer comes when no paused database has a busy server connection
+  any more, including databases paused by other sessions. Hence SHOW POOLS is used to detect the end of activity.
+- A pause outlives the console session that requested it. A second ``PAUSE db`` is no error; a ``RESUME`` of a database
+  that is not paused is one.
+- ``PAUSE db`` of an unknown name creates an entry from the fallback ``*``, where there is one.
+- A server connection that is logging in when PAUSE arrives is closed and counts as a failed login: for the next
+  ``server_login_retry`` seconds the pool opens no other and rejects new clients. RECONNECT has the same effect.
 """
 
 from __future__ import annotations
@@ -34,24 +34,24 @@ ANSWER_SECONDS = 5.0
 
 _WHERE = re.compile(r"^(connection (failed|is bad): )?(connection to server (at|on) .*? failed: )?((FATAL|ERROR):)?")
 
-# The settings that we change, as they are written in a command: the console quotes no names of settings.
+# The settings that lastgood changes, as command text: the console does not support quoted names of settings.
 _SETTINGS: Mapping[str, LiteralString] = {"server_login_retry": "server_login_retry"}
 
 
 class ConsoleError(Exception):
-    """What PgBouncer answered instead of doing it, or why it can't be asked."""
+    """PgBouncer rejected a command, or its console cannot be reached; the text is the reason."""
 
 
 class Row(dict[str, str | None]):
-    """One row, by the names of its columns. One that is not there is an error of the console, not of ours."""
+    """One row, by the names of its columns. A missing column is a ConsoleError."""
 
     def __missing__(self, name: str) -> str | None:
-        raise ConsoleError(f'it shows no "{name}": is it a PgBouncer, 1.12 or newer?')
+        raise ConsoleError(f'its answer has no column "{name}": it may not be PgBouncer 1.12 or newer')
 
 
 @dataclass(frozen=True, slots=True)
 class Entry:
-    """One of PgBouncer's databases. ``host`` is None for the default socket; ``mode`` where it has one of its own."""
+    """One of PgBouncer's databases. ``host`` is None for the default socket; ``mode`` if it has its own."""
 
     name: str
     host: str | None
@@ -77,7 +77,7 @@ class Pool:
 
 @dataclass(frozen=True, slots=True)
 class BusyServer:
-    """A connection to PostgreSQL that a client has now, and its server process where PgBouncer knows it."""
+    """A connection to PostgreSQL that a client is using, and its server process if PgBouncer knows it."""
 
     database: str
     user: str
@@ -85,11 +85,11 @@ class BusyServer:
 
 
 class SimpleSession:
-    """A connection that uses nothing but the simple protocol, and waits for no answer longer than it is told."""
+    """A connection that uses only the simple protocol, with a time limit for every answer."""
 
     def __init__(self, keywords: Mapping[str, str], seconds: int = CONNECT_SECONDS) -> None:
-        """Raises ConsoleError."""
-        # Each attribute that libpq would check with a query of its own is given, so that no variable sets it.
+        """Connect. Raises ConsoleError."""
+        # Set every attribute that libpq would check with a query of its own, so that no environment variable does.
         options: dict[str, Any] = {
             "connect_timeout": str(seconds),
             **keywords,
@@ -103,19 +103,19 @@ class SimpleSession:
 
     @property
     def info(self) -> psycopg.ConnectionInfo:
-        """Where it is connected to."""
+        """The connection's host, port and user."""
         return self._connection.info
 
     def ask(self, command: sql.Composable, seconds: float = ANSWER_SECONDS) -> list[Row]:
-        """Sends a command and returns its rows. Raises ConsoleError."""
+        """Send a command and return its rows. Raises ConsoleError."""
         self.send(command)
         if not self.answered(seconds):
-            self.close()  # an answer that comes later would be taken for that of the next command
+            self.close()  # a late answer would be taken for that of the next command
             raise ConsoleError(f"no answer within {seconds:g} s")
         return self._rows()
 
     def send(self, command: sql.Composable) -> None:
-        """Sends a command and does not wait for it. Raises ConsoleError."""
+        """Send a command without waiting for its answer. Raises ConsoleError."""
         try:
             self._pgconn.send_query(command.as_bytes(self._connection))
             while self._pgconn.flush():
@@ -124,7 +124,7 @@ class SimpleSession:
             raise ConsoleError(_words(error)) from error
 
     def answered(self, seconds: float) -> bool:
-        """Waits for the answer to come, as long as that. Raises ConsoleError."""
+        """Wait up to ``seconds`` for the answer: whether it came. Raises ConsoleError."""
         deadline = time.monotonic() + seconds
         try:
             while True:
@@ -143,8 +143,8 @@ class SimpleSession:
         failed: str | None = None
         while result := self._pgconn.get_result():
             if result.status not in (ExecStatus.COMMAND_OK, ExecStatus.TUPLES_OK):
-                said = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
-                failed = said.decode("utf-8", "replace").strip()
+                message = result.error_field(pq.DiagnosticField.MESSAGE_PRIMARY) or result.error_message
+                failed = message.decode("utf-8", "replace").strip()
             names = [(result.fname(column) or b"").decode() for column in range(result.nfields)]
             for row in range(result.ntuples):
                 values = [result.get_value(row, column) for column in range(result.nfields)]
@@ -160,11 +160,11 @@ class SimpleSession:
 
     @property
     def broken(self) -> bool:
-        """Whether it was closed, by us or by the other side."""
+        """Whether it was closed by either side."""
         return self._connection.closed or self._connection.broken
 
     def close(self) -> None:
-        """Ends the session; what it paused stays paused."""
+        """Close the session; databases that it paused remain paused."""
         with suppress(psycopg.Error):
             self._connection.close()
 
@@ -176,22 +176,22 @@ class SimpleSession:
 
 
 class Console(SimpleSession):
-    """A session at the admin console. Every verb raises ConsoleError."""
+    """A session in the admin console. Every verb raises ConsoleError."""
 
     def __init__(self, target: Target) -> None:
         super().__init__({**target.keywords, "dbname": DATABASE})
 
     def version(self) -> str:
-        """Such as ``1.18.0``."""
-        said = [row["version"] or "" for row in self.ask(sql.SQL("SHOW VERSION"))]
-        return "".join(said).removeprefix("PgBouncer ")
+        """The version, such as ``1.18.0``."""
+        rows = self.ask(sql.SQL("SHOW VERSION"))
+        return "".join(row["version"] or "" for row in rows).removeprefix("PgBouncer ")
 
     def settings(self) -> dict[str, str]:
         """SHOW CONFIG: every setting with its value."""
         return {row["key"] or "": row["value"] or "" for row in self.ask(sql.SQL("SHOW CONFIG"))}
 
     def entries(self) -> list[Entry]:
-        """SHOW DATABASES, without the console's own. The fallback ``*`` is not among them, what was made of it is."""
+        """SHOW DATABASES, without the console's own: not the fallback ``*``, but the entries created from it."""
         return [
             Entry(
                 name=row["name"] or "",
@@ -206,7 +206,7 @@ class Console(SimpleSession):
         ]
 
     def pools(self) -> list[Pool]:
-        """SHOW POOLS. A database that nobody has used has none."""
+        """SHOW POOLS. A database without any use so far has none."""
         return [
             Pool(
                 database=row["database"] or "",
@@ -214,7 +214,7 @@ class Console(SimpleSession):
                 mode=row["pool_mode"] or "",
                 clients=int(row["cl_active"] or 0),
                 waiting=int(row["cl_waiting"] or 0),
-                # The states have become more over time: all columns whose names begin so.
+                # Newer versions have more states: sum all columns with this prefix.
                 servers=sum(int(value or 0) for name, value in row.items() if name.startswith("sv_")),
                 logging_in=int(row["sv_login"] or 0),
             )
@@ -222,7 +222,7 @@ class Console(SimpleSession):
         ]
 
     def busy_servers(self) -> list[BusyServer]:
-        """SHOW SERVERS: those that a client has now."""
+        """SHOW SERVERS: those that a client is using."""
         return [
             BusyServer(
                 database=row["database"] or "",
@@ -234,27 +234,27 @@ class Console(SimpleSession):
         ]
 
     def set(self, name: str, value: str) -> None:
-        """Changes a setting until PgBouncer reads its file again."""
+        """Change a setting until PgBouncer reads its file again."""
         self.ask(sql.SQL("SET {} = {}").format(sql.SQL(_SETTINGS[name]), sql.Literal(value)))
 
     def pause(self, name: str) -> None:
-        """Sends PAUSE and does not wait: ``paused`` tells whether it was read, ``pools`` whether it is quiet."""
+        """Send PAUSE without waiting: ``paused`` shows that it was read, ``pools`` that activity has ended."""
         self.send(sql.SQL("PAUSE {}").format(sql.Identifier(name)))
         if self.answered(0.02):
             self._rows()
 
     def resume(self, name: str) -> None:
-        """Lets the clients of a database go on."""
+        """Resume the clients of a database."""
         self.ask(sql.SQL("RESUME {}").format(sql.Identifier(name)))
 
     def reconnect(self, name: str) -> None:
-        """Has the server connections of a database closed as soon as their clients give them back. Never after RESUME:
-        it would meet the first login."""
+        """Close the server connections of a database as soon as their clients release them. Never after RESUME: it
+        would close a connection that is logging in."""
         self.ask(sql.SQL("RECONNECT {}").format(sql.Identifier(name)))
 
 
 def _words(error: psycopg.Error) -> str:
-    """The last thing that libpq says: without the address, which our messages name, and without the advice."""
+    """The last line of libpq's message, without the address, which our messages name, and without the hint."""
     lines = [line for line in str(error).strip().splitlines() if line.strip() and not line.startswith("\t")]
-    said = (lines[-1] if lines else type(error).__name__).strip()
-    return _WHERE.sub("", said).strip()
+    last = (lines[-1] if lines else type(error).__name__).strip()
+    return _WHERE.sub("", last).strip()

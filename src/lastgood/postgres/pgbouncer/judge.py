@@ -1,4 +1,4 @@
-"""What stands in the way of holding PgBouncer's clients back, each with the command that mends it."""
+"""Obstacles to pausing PgBouncer's clients, each with the command that removes it."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from lastgood.postgres.risks import Risk
 if TYPE_CHECKING:
     from lastgood.config.tables import PgBouncer
 
-# What a switch takes besides the waiting, with all its tries.
+# The duration of a switch in addition to the wait, with all its retries.
 SWITCH_SECONDS = 15.0
 RETRY_SECONDS = 1.0
 
 
 def findings(states: Sequence[ConsoleState], config: PgBouncer, live: str, *, fence_now: bool = False) -> list[Risk]:
-    """What the operator has to know before the switch. None of it refuses a rollback: where clients can't be held
-    back, their sessions are ended as everybody else's."""
+    """Risks that the operator has to know before the switch. None of them refuses a rollback: where clients cannot be
+    paused, their sessions are terminated like all others."""
     return [risk for state in states for risk in _findings(state, config, live, fence_now)]
 
 
@@ -28,8 +28,8 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
         yield Risk(
             "caution",
             "pgbouncer_unreachable",
-            f"{where} can't be asked to hold clients back: {state.trouble}; those that have a query under way at the "
-            "switch lose it",
+            f"cannot use the console of {where} to pause clients: {state.trouble}; queries that are running at the "
+            "switch fail",
             _way_in(state),
         )
         return
@@ -37,9 +37,9 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
         yield Risk(
             "caution",
             "pgbouncer_no_admin",
-            f'{where} does not let "{state.user}" hold clients back: it is not one of its admin_users; clients that '
-            "have a query under way at the switch lose it",
-            f'Add "{state.user}" to admin_users in pgbouncer.ini and run RELOAD on its console, or name another user '
+            f'{where} does not allow "{state.user}" to pause clients: it is not one of its admin_users; queries that '
+            "are running at the switch fail",
+            f'Add "{state.user}" to admin_users in pgbouncer.ini and run RELOAD on its console, or set another user '
             "in lastgood.toml.",
         )
     yield from _which(state, where, live)
@@ -48,16 +48,16 @@ def _findings(state: ConsoleState, config: PgBouncer, live: str, fence_now: bool
 
 
 def _way_in(state: ConsoleState) -> str:
-    said = state.trouble.lower()
-    if "password" in said or "auth" in said or "sasl" in said:
-        return "Put its password into ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To try it: " + psql(
+    trouble = state.trouble.lower()
+    if "password" in trouble or "auth" in trouble or "sasl" in trouble:
+        return "Put its password in ~/.pgpass (HOST:PORT:pgbouncer:USER:PASSWORD). To test it: " + psql(
             state, "SHOW VERSION"
         )
-    if "not allowed" in said:
-        return "Add that user to admin_users in pgbouncer.ini. To try it: " + psql(state, "SHOW VERSION")
-    if "startup parameter" in said:
-        return "Take that out of PGOPTIONS, or put it into ignore_startup_parameters in pgbouncer.ini."
-    return "To try it: " + psql(state, "SHOW VERSION")
+    if "not allowed" in trouble:
+        return "Add that user to admin_users in pgbouncer.ini. To test it: " + psql(state, "SHOW VERSION")
+    if "startup parameter" in trouble:
+        return "Remove it from PGOPTIONS, or add it to ignore_startup_parameters in pgbouncer.ini."
+    return "To test it: " + psql(state, "SHOW VERSION")
 
 
 def _which(state: ConsoleState, where: str, live: str) -> Iterator[Risk]:
@@ -65,32 +65,31 @@ def _which(state: ConsoleState, where: str, live: str) -> Iterator[Risk]:
         yield Risk(
             "caution",
             "pgbouncer_no_such_database",
-            f'{where} has no database "{name}" now; if it has the fallback *, it makes one when a client asks for it',
-            "See which there are: " + psql(state, "SHOW DATABASES"),
+            f'{where} has no database "{name}" now; with the fallback * it creates one when a client requests it',
+            "List its databases: " + psql(state, "SHOW DATABASES"),
         )
     for name, why in state.doubtful:
         yield Risk(
             "caution",
             "pgbouncer_doubtful_database",
-            f'{where} has "{name}", and it can\'t be found out whether that leads to "{live}": {why}; its clients are '
-            "not held back",
-            f'If it does, name it in lastgood.toml: [pgbouncer] databases = ["{name}"]',
+            f'cannot determine whether "{name}" of {where} leads to "{live}": {why}; its clients are not paused',
+            f'If it does, add it in lastgood.toml: [pgbouncer] databases = ["{name}"]',
         )
     if not state.databases and not state.missing and not state.doubtful:
         yield Risk(
             "caution",
             "pgbouncer_leads_elsewhere",
-            f'{where} has no database that leads to "{live}": there is nobody to hold back',
-            "If it has one, name it in lastgood.toml: [pgbouncer] databases",
+            f'{where} has no database that leads to "{live}": there are no clients to pause',
+            "If it has one, add it in lastgood.toml: [pgbouncer] databases",
         )
     for each in state.databases:
         if each.paused:
             yield Risk(
                 "caution",
                 "pgbouncer_paused",
-                f'"{each.name}" of {where} is paused already, by somebody else: {each.waiting} clients wait, and the '
-                "run leaves it so",
-                "To let them go on: " + psql(state, f'RESUME "{each.name}"'),
+                f'"{each.name}" of {where} was already paused by another session: {each.waiting} clients wait, and the '
+                "run leaves it paused",
+                "To resume it: " + psql(state, f'RESUME "{each.name}"'),
             )
 
 
@@ -100,25 +99,25 @@ def _modes(state: ConsoleState, where: str, live: str, fence_now: bool) -> Itera
             yield Risk(
                 "caution",
                 "pgbouncer_session_mode",
-                f'"{each.name}" of {where} pools sessions: who is connected at the switch is not held back, and loses '
-                "the connection",
-                "With pool_mode = transaction nobody would.",
+                f'"{each.name}" of {where} pools sessions: clients that are connected at the switch are not paused and '
+                "lose their connections",
+                "Set pool_mode = transaction to keep these connections.",
             )
         elif fence_now:
             yield Risk(
                 "caution",
                 "pgbouncer_and_fence",
-                f'writers that wait for the fence keep server connections of "{each.name}" of {where} busy: when all '
-                "are taken, readers wait too; and at the switch these writers' transactions fail",
-                "With --fence at-swap nobody waits until the switch, and no query fails.",
+                f'writers that wait for the fence keep server connections of "{each.name}" of {where} busy: when none '
+                "is free, readers wait too; and at the switch these writers' transactions fail",
+                "Use --fence at-swap: then no client waits before the switch, and no query fails.",
             )
     if state.settings.get("so_reuseport") == "1":
         yield Risk(
             "caution",
             "pgbouncer_so_reuseport",
-            f"{where} may share its port with other processes (so_reuseport): only the one that answers is asked to "
-            "hold clients back",
-            "Name the console of each of them in lastgood.toml, by its own port or Unix socket.",
+            f"{where} may share its port with other processes (so_reuseport): only the one that answers pauses its "
+            "clients",
+            "Add the console of each of them in lastgood.toml, by its own port or Unix socket.",
         )
 
 
@@ -127,23 +126,23 @@ def _settings(state: ConsoleState, where: str, config: PgBouncer) -> Iterator[Ri
         return
     wait = config.pause_limit + SWITCH_SECONDS
     for name in ("query_wait_timeout", "query_timeout"):
-        found = _seconds(state, name)
-        if 0 < found < wait:
+        limit = _seconds(state, name)
+        if 0 < limit < wait:
             yield Risk(
                 "caution",
                 f"pgbouncer_{name}",
-                f"{where} turns clients away that wait longer than {found:g} s ({name}); the switch may keep them "
-                f"waiting for {wait:g} s",
-                f"Allow more: {psql(state, f'SET {name} = {wait:.0f}')}; or lower pause_limit in lastgood.toml.",
+                f"{where} disconnects clients that wait longer than {limit:g} s ({name}); the switch may take "
+                f"{wait:g} s",
+                f"Raise the limit: {psql(state, f'SET {name} = {wait:.0f}')}; or lower pause_limit in lastgood.toml.",
             )
     retry = _seconds(state, "server_login_retry")
-    # Where clients are held back this is set to 0 meanwhile.
+    # During a pause this is set to 0.
     if retry > RETRY_SECONDS and not state.may_pause:
         yield Risk(
             "caution",
             "pgbouncer_server_login_retry",
-            f"{where} waits {retry:g} s after a login that failed before it tries another (server_login_retry): "
-            "should one fail at the switch, its clients wait as long",
+            f"{where} waits {retry:g} s after a failed login to the server before it retries (server_login_retry): if "
+            "one fails at the switch, its clients wait that long",
             f"Shorten it: {psql(state, 'SET server_login_retry = 1')}",
         )
 

@@ -1,4 +1,4 @@
-"""Which databases of which PgBouncer lead to the live database, and in what state they are. Changes nothing."""
+"""The databases of each PgBouncer that lead to the live database, and their state. Changes nothing."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from lastgood.postgres.server import Connection, Target
 if TYPE_CHECKING:  # the guardian starts sooner without it
     from lastgood.config.tables import PgBouncer
 
-# One server and one database on it: a standby or a copy has another start or another OID. Everybody may ask this.
+# Identifies a server and a database on it: a standby or a copy has another start or another OID. Any role may run it.
 _IDENTITY = sql.SQL(
     "SELECT extract(epoch FROM pg_catalog.pg_postmaster_start_time())::text AS started,"
     " (SELECT oid::text FROM pg_catalog.pg_database WHERE datname = {}) AS oid"
@@ -26,8 +26,8 @@ THROUGH_SECONDS = 2
 
 @dataclass(frozen=True, slots=True)
 class PooledDatabase:
-    """An entry that leads to the live database. ``mode`` is that of its pools (session if any of them is so);
-    ``known_by``: it was named in the configuration, its address is the live database's, or it was asked."""
+    """An entry that leads to the live database. ``mode`` is that of its pools (session if any of them has it);
+    ``known_by``: the configuration names it, its address is the live database's, or a query through it proved it."""
 
     name: str
     mode: str
@@ -39,11 +39,10 @@ class PooledDatabase:
 
 @dataclass(frozen=True, slots=True)
 class ConsoleState:
-    """One PgBouncer as it is now. ``shown`` is how psql reaches its console, without a secret.
+    """The present state of one PgBouncer. ``shown`` is the connection string of its console, without a secret.
 
-    ``trouble`` says why it can't be used, and then there is nothing else. ``doubtful`` are entries that may lead to the
-    live database, each with the reason why that is not known; ``missing`` were named and are not there.
-    """
+    ``trouble`` is the reason if it cannot be used; then all else is empty. ``doubtful`` are entries that may lead to
+    the live database, each with the reason why that is unknown; ``missing`` are configured names that do not exist."""
 
     target: Target = field(repr=False)
     shown: str
@@ -58,19 +57,19 @@ class ConsoleState:
 
     @property
     def place(self) -> str:
-        """Which one it is, in a few words: for messages."""
+        """A short name for messages."""
         host = self.target.keywords.get("host") or self.target.keywords.get("hostaddr")
         where = ":".join(filter(None, [host, self.target.keywords.get("port")]))
         return f"PgBouncer at {where}" if where else "PgBouncer"
 
 
 def consoles(config: PgBouncer, live: Target, connection: Connection) -> tuple[ConsoleState, ...]:
-    """Every PgBouncer that ``config`` names, in its order. ``live`` names the live database and as whom to ask for it
-    through PgBouncer; ``connection`` is any session at its server."""
-    return tuple(_look(Target.parse(text).at(DATABASE), config, live, connection) for text in config.admin)
+    """Every PgBouncer that ``config`` names, in its order. ``live`` has the live database, and the role for a query to
+    it through PgBouncer; ``connection`` is any session on its server."""
+    return tuple(_state(Target.parse(text).at(DATABASE), config, live, connection) for text in config.admin)
 
 
-def _look(target: Target, config: PgBouncer, live: Target, connection: Connection) -> ConsoleState:
+def _state(target: Target, config: PgBouncer, live: Target, connection: Connection) -> ConsoleState:
     shown = str(target)
     try:
         with Console(target) as console:
@@ -106,7 +105,7 @@ def _look(target: Target, config: PgBouncer, live: Target, connection: Connectio
 
 def _may_pause(user: str, settings: Mapping[str, str]) -> bool:
     admins = {name.strip() for name in settings.get("admin_users", "").split(",")}
-    # A user of that name comes in through the Unix socket only, as the one whom PgBouncer runs as.
+    # The user "pgbouncer" can log in only through the Unix socket, as the system user of PgBouncer.
     return user in admins or user == DATABASE
 
 
@@ -128,13 +127,13 @@ def _described(
 def _leads_here(
     entry: Entry, console: Console, target: Target, live: Target, connection: Connection
 ) -> Literal["address", "answer"] | None:
-    """How it is known that an entry of the live database's name leads to it; None when it leads elsewhere. Raises
-    ConsoleError when that can't be found out."""
+    """The evidence that an entry with the live database's name leads to it; None when it leads elsewhere. Raises
+    ConsoleError when that cannot be determined."""
     ours = connection.info
     if entry.port == ours.port and same_host(entry.host, ours.host, ours.hostaddr, here=is_local(console.info.host)):
         return "address"
     if entry.paused:
-        raise ConsoleError("it is paused, so it can't be asked")
+        raise ConsoleError("it is paused, so it cannot be queried")
     keywords = {key: value for key, value in target.keywords.items() if key not in ("user", "password", "passfile")}
     for key in ("user", "password", "passfile"):
         if live.keywords.get(key):
@@ -147,13 +146,13 @@ def _leads_here(
 
 
 def is_local(host: str | None) -> bool:
-    """Whether a host is the machine of who says so: its own sockets, its loopback."""
+    """Whether a host means the same machine: a Unix socket or the loopback."""
     return not host or host.startswith(("/", "@", "127.")) or host in ("localhost", "::1")
 
 
 def same_host(host: str | None, our_host: str, our_address: str, *, here: bool) -> bool:
-    """Whether an entry's host is certainly the one that our own session went to. What is local to PgBouncer is local
-    to us only where it is ``here``, on our machine."""
+    """Whether an entry's host is certainly that of our own session. A host local to PgBouncer is local to us only if
+    PgBouncer is ``here``, on our machine."""
     if not is_local(host):
         return host in (our_host, our_address)
     if not here or not host or not is_local(our_host):

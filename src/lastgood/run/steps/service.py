@@ -90,7 +90,7 @@ class Stop:
         if stopped is None or stopped.by != run.plan.run:
             return
         run.service.start_again("walking back")
-        run.service.well()
+        run.service.forget()
         run.started_again = True
 
     def holds(self, run: Run, result: Mapping[str, Any]) -> bool:
@@ -125,7 +125,7 @@ class Start:
         except HookFailed as error:
             raise checks_failed(run, f"it could not be started: {error}") from error
         if not run.application.checked:
-            run.service.well()
+            run.service.forget()
         return Result(detail=", ".join(name for name in AGAIN.values() if run.application.command(name) is not None))
 
     def undo(self, run: Run) -> None:
@@ -179,7 +179,7 @@ class Checks:
             except HookFailed as error:
                 raise checks_failed(run, str(error), found) from error
             said.append("smoke command passed")
-        run.service.well()
+        run.service.forget()
         return Checked(health=found, detail=", ".join(said))
 
     def undo(self, run: Run) -> None:

@@ -24,7 +24,7 @@ from lastgood.postgres.exchange import Exchanged, NamesChanged, OutcomeUnknown, 
 from lastgood.postgres.grants import Operator
 from lastgood.postgres.holders import holders
 from lastgood.postgres.mark import DEPLOYMENT, marked
-from lastgood.postgres.sessions import END_THEM, in_the_way
+from lastgood.postgres.sessions import END_THEM, blocking_sessions
 from lastgood.postgres.state import DatabaseState
 from lastgood.postgres.waits import bounded
 from lastgood.run import pause as pool
@@ -78,7 +78,7 @@ class Swap:
                 raise Failed(
                     f"cannot switch: {holder.kind} {holder.what}: {holder.explanation.rstrip('.')}", hint=holder.command
                 )
-        stubborn = in_the_way(run.maintenance, plan.live_oid, plan.live)
+        stubborn = blocking_sessions(run.maintenance, plan.live_oid, plan.live)
         if stubborn and plan.checklist.override("sessions") is None:
             raise Failed(f"cannot switch: {stubborn}", hint=END_THEM)
         proof = fence.verify(run)
@@ -123,7 +123,7 @@ class Swap:
                 arriving=Renaming(shadow.oid, plan.shadow, plan.live),
                 statements=statements,
                 fault_points=("swap.between_renames", "swap.before_commit", "swap.after_commit"),
-                look_again=lambda: self._look_again(run, state),
+                recheck=lambda: self._look_again(run, state),
                 keep_until_last=fence_pid,
                 release_last=lambda: fence.release(run),
                 helper=run.helper,
@@ -153,9 +153,9 @@ class Swap:
         operator = Operator.read(maintenance)
         with bounded(maintenance) as watch:
             refusals = rehearse(maintenance, state.statements(plan.shadow, found, operator))
-        if watch.found is not None:
+        if watch.reason is not None:
             raise Failed(
-                f'cannot try the settings of "{plan.live}" on "{plan.shadow}": {watch.found}', hint=watch.found.hint
+                f'cannot try the settings of "{plan.live}" on "{plan.shadow}": {watch.reason}', hint=watch.reason.hint
             )
         for refused in refusals:
             raise Failed(
