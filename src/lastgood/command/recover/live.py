@@ -1,6 +1,6 @@
-"""A look into the live database: what is there, what is broken in it, how many rows, and since when.
+"""Inspection of the live database: objects, damage, row counts and newest rows.
 
-Read-only, in small steps each with a time limit of its own; whatever can't be read in time is left out and named.
+Read-only, in small steps with a time limit each. What cannot be read in time is left out and listed.
 """
 
 from __future__ import annotations
@@ -24,11 +24,11 @@ from lastgood.postgres.server import Connection
 from lastgood.postgres.sessions import shut_tables
 
 COUNTING_SECONDS = 2.0
-# Without --thorough, content is compared for so long.
+# The time limit for comparing content without --thorough.
 COMPARING_SECONDS = 1.0
 THOROUGH_SECONDS = 60.0
 
-# As lastgood.facts.objects names them, without their definitions: those take locks that somebody may hold.
+# Named as in lastgood.facts.objects, without definitions: those need locks that another session may hold.
 _OBJECTS: LiteralString = """
 SELECT CASE relkind WHEN 'f' THEN 'foreign table' ELSE 'table' END, identity
 FROM relation WHERE relkind IN ('r', 'p', 'f')
@@ -68,9 +68,9 @@ _UNVALIDATED = """
 SELECT format('%I on %s', conname, conrelid::regclass) FROM pg_catalog.pg_constraint
 WHERE contype = 'f' AND NOT convalidated AND conparentid = 0 ORDER BY 1
 """
-# Roles that applications log in as: they may enter this database by a grant of their own, have settings or default
-# privileges here, rights on some table, or a session right now. Owners and superusers need no grants. One that inherits
-# nothing (the role that PostgREST logs in as) reads as a role that it may become.
+# Login roles of applications: those with an explicit grant on this database, settings or default privileges here,
+# privileges on a table, or a current session. Owners and superusers need no grants. A role with NOINHERIT (the login
+# role of PostgREST) counts with the privileges of the roles that it can SET ROLE to.
 _ROLES = """
 WITH t AS (
   SELECT c.oid, c.relnamespace, c.relowner, c.relacl FROM pg_catalog.pg_class c
@@ -112,8 +112,7 @@ ORDER BY 1
 
 @dataclass(slots=True)
 class Looking:
-    """What is looked at, with the time that is left; ``unseen`` collects what could not be, in
-    sentences."""
+    """A connection with a deadline. ``unseen`` collects what could not be examined, in sentences."""
 
     connection: Connection
     until: float
@@ -122,7 +121,7 @@ class Looking:
 
     @contextmanager
     def at(self, what: str) -> Iterator[None]:
-        """One thing to be looked at. Does not raise what the server refuses: it is noted."""
+        """Examine one thing. An error of the server is noted in ``unseen``, not raised."""
         try:
             limit(self.connection, self.each)
             yield
@@ -131,16 +130,16 @@ class Looking:
 
 
 def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
-    """Everything about the live database that the diagnosis needs. ``points``: the restore points that it is held
-    against; ``compare``: for how many seconds by content. ``thorough``: each table is counted exactly, however long
-    that takes (up to a minute each)."""
+    """Read everything about the live database that the diagnosis needs. ``points``: the restore points to compare with.
+    ``compare``: the time limit for comparing content, in seconds. ``thorough``: count each table exactly, for up to a
+    minute each."""
     connection = looking.connection
     found: dict[str, Any] = {}
     with looking.at("sessions that lock tables"):
         shut = {(each.schema, each.name): each for each in shut_tables(connection)}
         found["shut"] = tuple(
             Seen(
-                f'{each.holder} has locked "{each.schema}"."{each.name}" against readers',
+                f'{each.holder} holds a lock on "{each.schema}"."{each.name}" that blocks readers',
                 "pg_locks",
             )
             for each in shut.values()
@@ -152,7 +151,7 @@ def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: 
         found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))
     with looking.at("foreign keys"):
         found["unvalidated"] = tuple(str(name) for (name,) in connection.execute(_UNVALIDATED))
-    with looking.at("rights of roles"):
+    with looking.at("privileges of roles"):
         found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
         found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
     tables: dict[Key, LiveTable] = {}
@@ -179,16 +178,16 @@ def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: 
     if forbidden:
         names = ", ".join(forbidden[:SHOWN])
         more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
-        text = f'rows of {len(forbidden)} of {len(tables)} tables: the role "{connection.info.user}" may not read '
-        looking.unseen.append(f"{text}them all: {names}{more}")
+        text = f'rows of {len(forbidden)} of {len(tables)} tables: role "{connection.info.user}" cannot read all of '
+        looking.unseen.append(f"{text}them: {names}{more}")
     return Live(tables=tables, content=_contents(looking, tables, points, locked, compare), **found)
 
 
 def _contents(
     looking: Looking, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
 ) -> tuple[dict[Key, Content], ...]:
-    """For each restore point, which tables have its rows."""
-    limit(looking.connection, looking.each)  # what is read sets its own
+    """Return for each restore point which tables have its rows."""
+    limit(looking.connection, looking.each)  # each read sets its own limit
     reader = Reader(looking.connection, Limit.of(seconds))
     return tuple(reader.compare(tables, each.facts, shut) if each.facts is not None else {} for each in points)
 
@@ -205,7 +204,7 @@ def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dic
 
 
 def open_looking(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Looking:
-    """A connection to look with, in UTC. Raises psycopg.Error."""
+    """Open a connection for the inspection, in UTC. Raises psycopg.Error."""
     connection = connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET row_security = off")

@@ -1,4 +1,4 @@
-"""Other databases of the same server that hold the same tables: a copy that somebody made, a staging database."""
+"""Other databases of the same server with the same tables: a manual copy, a staging database."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from lastgood.postgres import database
 from lastgood.postgres.mark import read_mark
 from lastgood.postgres.server import Connection, Target
 
-# A database with fewer of the tables is another application's.
+# A database with fewer of the tables belongs to another application.
 ALIKE = 0.6
 MOST = 20
 SECONDS = 1.0
@@ -36,7 +36,7 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'informat
 
 
 def look(target: Target, name: str, expected: Collection[Key], unseen: list[str]) -> tuple[Sibling, ...]:
-    """Those that have most of the tables ``expected``, the likest first. Not shadows and kept databases."""
+    """Return the databases with most of the ``expected`` tables, most similar first, except shadows and kept ones."""
     if not expected:
         return ()
     until = monotonic() + SECONDS
@@ -52,7 +52,7 @@ def look(target: Target, name: str, expected: Collection[Key], unseen: list[str]
             ][:MOST]  # fmt: skip
             for other in others:
                 if monotonic() > until:
-                    unseen.append(f'other databases of the server, from "{other.name}" on: no time left')
+                    unseen.append(f'other databases of the server, from "{other.name}" on: time limit reached')
                     break
                 with suppress(psycopg.Error), connect(target, other.name) as connection:
                     seen = _look(connection, other.name, expected)
