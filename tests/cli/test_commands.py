@@ -81,7 +81,7 @@ def test_points_are_listed(lastgood: Lastgood, broken: str) -> None:
     assert re.fullmatch(
         r"  cloud_backup_20251104_143000.sql +2025-11-04 14:30:00 +28 bytes +foreign; time by name", lines[2]
     )
-    assert lines[-1] == "2 restore points in backups. Whether they are complete: lastgood points verify"
+    assert lines[-1] == "2 restore points in backups. To verify them: lastgood points verify"
     assert lastgood("points", "list").out == outcome.out
     document = lastgood("points", "--json").document
     assert [(p["name"], p["known"]) for p in document["points"]] == [

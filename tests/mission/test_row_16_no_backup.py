@@ -49,7 +49,7 @@ def test_only_a_kept_database(stage: Stage) -> None:
     diagnosis = answer.document["diagnosis"]
     assert (diagnosis["emergency"], diagnosis["title"]) == ("no_backup", "there is no backup")
     assert [reason["text"] for reason in diagnosis["reasons"]] == [
-        "it has no table at all",
+        "the database has no tables",
         f'"{stage.backups}" holds no restore point of "{stage.database}"',
     ]
     first = diagnosis["proposals"][0]
@@ -152,7 +152,9 @@ def test_a_copy_on_the_same_server_and_a_base_backup_with_its_wal(stage: Stage, 
     left = {each["kind"]: each for each in diagnosis["left"]}
     assert left["database of the same server"]["what"] == copy
     assert left["a base backup"]["detail"] == "PostgreSQL 18; 2026-01-11 03:00:00 UTC"
-    assert left["archived WAL"]["detail"].startswith("3 segments, timeline 1; 1 gap, beyond which it can't be replayed")
+    assert left["archived WAL"]["detail"].startswith(
+        "3 segments, timeline 1; 1 gap; WAL after a gap cannot be replayed"
+    )
     assert left["platform"]["what"] == "Heroku Postgres (named in [recover])"
     assert left["platform"]["commands"][0] == "heroku pg:backups --app APP"
     assert diagnosis["proposals"][0]["title"] == f'take what the database "{copy}" of the same server has'

@@ -194,7 +194,7 @@ def test_people_elsewhere_are_told(stage: Drilled) -> None:
     assert passed.happened == (
         f'The rollback of "{stage.database}" to {point} was rehearsed in all its phases, and everything was proved.'
     )
-    assert passed.next == f"Sign the evidence off: lastgood drill --sign {sealed.evidence.run} --by NAME"
+    assert passed.next == f"Sign off the evidence: lastgood drill --sign {sealed.evidence.run} --by NAME"
     why = Failure(phase="rollback", code="failed", message="cannot go on: it is full", hint="Room.", exit_status=5)
     worse = sealed.evidence.model_copy(update={"status": "failed", "failure": why})
     failed = news.ended(sealed.model_copy(update={"evidence": worse}))

@@ -190,7 +190,7 @@ def test_retention_removes_what_nobody_needs_and_nothing_else(
         days[6]: f"run {second['run']} went back to it, and can be undone",
         days[7]: "pinned by root: the audit of Q3" if os.getuid() == 0 else found[days[7]],
         days[8]: "goes",
-        "from_elsewhere.sql": "not made by lastgood: goes by name, or with foreign = true in [retention]",
+        "from_elsewhere.sql": "not made by lastgood: remove it by name, or set foreign = true in [retention]",
     }
     text = lastgood("prune", "--dry-run").out
     assert text.startswith("Would remove 4 things (")
@@ -232,9 +232,9 @@ def test_backup_prune_needs_a_policy_and_makes_the_backup_whatever_becomes_of_th
     refused = lastgood("backup", "--prune")
     assert (refused.status, refused.err) == (
         2,
-        "error: cannot prune after the backup: lastgood.toml does not say what is to be kept\n"
+        "error: cannot prune after the backup: lastgood.toml has no retention rules\n"
         "state: Nothing was looked at or changed.\n"
-        "next:  Write it there, as [retention]: docs/retention.md shows how.\n",
+        "next:  Add a [retention] table to it, as docs/retention.md describes.\n",
     )
     assert not Path("backups").exists()
     (tmp_path / "lastgood.toml").write_text("[retention]\nkeep = { last = 1 }\n")

@@ -41,7 +41,7 @@ def night(
     said = f"import os; print('stopped with {SECRET}')"
     Path("lastgood.toml").write_text(
         f"[hooks]\nstop = ['{sys.executable}', '-c', '''{said}''']\nstart = ['{sys.executable}', '-c', '0']\n"
-        '[record]\nchecklist = ["the customer desk is told"]\n'
+        '[record]\nchecklist = ["customer support is informed"]\n'
     )
     assert lastgood("backup").status == 0
     with server.target(database).connect() as connection:
@@ -149,7 +149,7 @@ def test_the_day_after(lastgood: Lastgood, server: EmbeddedServer, database: str
     assert lastgood("backup").status == 0
     assert lastgood("validate").status == 0
     answered = lastgood(
-        "report", "--done", "users", "--done", "the customer desk is told", "--by", "Ann", "--note", "mail"
+        "report", "--done", "users", "--done", "customer support is informed", "--by", "Ann", "--note", "mail"
     )
     assert answered.status == 0, answered.err
     told(

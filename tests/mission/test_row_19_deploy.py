@@ -21,7 +21,7 @@ from tests.conftest import USUAL, Servers
 from tests.mission.deployments import FAILS, HALF, HANGS, ORPHANS, WRITES, Site, alembic_project
 from tests.waiting import until
 
-AGAIN = "Mend the migration, try it with lastgood deploy --dry-run, and deploy again."
+AGAIN = "Fix the migration, test it with lastgood deploy --dry-run, then deploy again."
 
 
 @pytest.fixture(scope="module")

@@ -154,7 +154,7 @@ def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
     made.add("neighbour.sql", NOW + timedelta(hours=3), database="billing")
     foreign = made.folder / "foreign.sql"
     foreign.write_bytes((made.folder / "new.sql").read_bytes())
-    stays = "not made by lastgood: goes by name, or with foreign = true in [retention]"
+    stays = "not made by lastgood: remove it by name, or set foreign = true in [retention]"
     expected = {
         "cut.sql": "daily 2026-06-15",
         "foreign.sql": stays,

@@ -142,7 +142,7 @@ def test_a_table_that_stays_locked_is_worse_and_a_restore_point_that_is_gone_is_
             f'"{database}" is as the migration left it, and open. The restore point {point} is gone: something removed '
             "it meanwhile."
         )
-        assert error["hint"] == "Run: lastgood recover. It looks for everything that there is to go back to."
+        assert error["hint"] == "Run lastgood recover to find what can be restored."
         with server.target(database).connect() as connection:
             (shut,) = shut_tables(connection)
         assert (shut.holder, shut.to_end_it) == (

@@ -120,7 +120,7 @@ def test_no_database_and_no_role_on_a_server_that_was_given(server: EmbeddedServ
         again = given(server.target("postgres"), "20260102-000000-0badcafe", "crm", elsewhere, silent)
         with pytest.raises(Refused) as refused, again:
             pass
-        assert str(refused.value) == "cannot drill on that server: another drill is at work there"
+        assert str(refused.value) == "cannot drill on that server: another drill is in progress there"
     with server.target("postgres").connect() as connection:
         left = {
             name for (name,) in connection.execute("SELECT datname FROM pg_database WHERE datname LIKE 'crm_drill%'")

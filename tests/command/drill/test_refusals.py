@@ -28,11 +28,11 @@ from tests.cli.conftest import Lastgood
         (
             ("--server", "postgresql:///", "--folder", "/tmp"),
             "cannot drill: --server and --folder contradict each other",
-            "A server that is there has its own folder.",
+            "Leave --folder out: an existing server has its own folder.",
         ),
         (
             ("--sign", "x"),
-            "cannot sign: --sign RUN and --by NAME belong together",
+            "cannot sign: --sign RUN and --by NAME are required together",
             "lastgood drill --list shows the runs: lastgood drill --sign RUN --by NAME",
         ),
         (

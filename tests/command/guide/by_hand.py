@@ -44,20 +44,20 @@ class ByHand:
         """Runs the blocks of these names, each of which must be there and succeed; what they printed."""
         assert [block.id for block in chosen(self.blocks, ids, hooks=True)] == list(ids)
         ran = self.tries(ids)
-        failed = [each for each in ran if not each.well]
+        failed = [each for each in ran if not each.succeeded]
         assert not failed, f"{failed[0].block.id} ended with {failed[0].status}: {failed[0].output}"
         return "\n".join(each.output for each in ran)
 
     def fails(self, id: str) -> str:
         """Runs one block, which must fail; what it printed."""
         (ran,) = self.tries([id])
-        assert not ran.well, ran.output
+        assert not ran.succeeded, ran.output
         return ran.output
 
     @property
     def untried(self) -> list[Block]:
         """The blocks that were not run yet, or only failed; those with names, which stand before each, left out."""
-        well = {each.block.id for each in self.ran if each.well}
+        well = {each.block.id for each in self.ran if each.succeeded}
         return [block for block in self.blocks if block.id not in well and block.id not in ("names", "quick")]
 
 

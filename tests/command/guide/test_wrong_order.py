@@ -70,7 +70,7 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
     (tmp_path / "store" / "by-hand-1" / "swap.done").unlink()
     hand.does("swap")
     assert site.rows() == 3
-    assert "cannot walk back: the names were switched already (block undo)" in hand.fails("walk-back")
+    assert "cannot walk back: the names are already switched (block undo)" in hand.fails("walk-back")
     taken = f'cannot go on: the database "{live}_old_1" is of an attempt that switched; export another RUN, paste Names'
     assert taken in hand.fails("create")
     assert site.rows() == 3
@@ -111,6 +111,6 @@ def test_ctrl_c_does_not_switch(server: EmbeddedServer, new_database: NewDatabas
             until(lambda: person.poll() is not None, "that Ctrl+C ends it")
             assert person.stderr is not None
             said = person.stderr.read()
-    assert said.endswith("interrupted: the block verify says whether the names were switched\n")
+    assert said.endswith("interrupted: run the block verify to see whether the names were switched\n")
     assert site.rows() == 5
     site.hand.does("walk-back")

@@ -119,7 +119,7 @@ def test_it_does_not_overwrite(lastgood: Lastgood, database: str) -> None:
     assert outcome.err == (
         'error: cannot write "lastgood.toml": it exists already\n'
         "state: Nothing was looked at or changed.\n"
-        "next:  Edit it, or overwrite it with `lastgood init --force`.\n"
+        "next:  Edit it, or overwrite it: lastgood init --force\n"
     )
     assert FILE.read_text() == "# mine\n"
     assert lastgood("init", "--force").status == 0
@@ -130,7 +130,7 @@ def test_a_password_is_not_written(lastgood: Lastgood, server: EmbeddedServer, d
     url = server.url(database).replace("postgres@", "postgres:s3cr%40t@")
     outcome = lastgood("init", "--db", url)
     assert outcome.status == 0
-    assert "The password was not written: put it into ~/.pgpass or the variable PGPASSWORD.\n" in outcome.out
+    assert "The password was not written. Put it in ~/.pgpass or the variable PGPASSWORD.\n" in outcome.out
     for secret in ("s3cr%40t", "s3cr@t", "s3cr"):
         assert secret not in FILE.read_text() + outcome.out + outcome.err
     document = lastgood("init", "--force", "--json", "--db", url).document
@@ -153,7 +153,7 @@ def test_it_says_what_would_stand_in_the_way(lastgood: Lastgood, server: Embedde
         "are refused.",
     ]
     for text in obstacles:
-        assert f"# To mend before a rollback: {text}\n" in FILE.read_text()
+        assert f"# To fix before a rollback: {text}\n" in FILE.read_text()
 
 
 def test_sessions_of_a_pooler_are_seen(server: EmbeddedServer, database: str) -> None:

@@ -36,7 +36,7 @@ def test_without_targets(lastgood: Lastgood) -> None:
     outcome = lastgood("notify", "--test")
     assert (outcome.status, outcome.out, outcome.err) == (
         0,
-        "Nobody is told: lastgood.toml has no [[notifications.targets]].\n",
+        "There are no targets: lastgood.toml has no [[notifications.targets]].\n",
         "",
     )
     outcome = lastgood("notify", "team")

@@ -95,7 +95,7 @@ def test_archived_wal(tmp_path: Path, names: tuple[str, ...], detail: str) -> No
 
 def test_a_gap(tmp_path: Path) -> None:
     made(tmp_path, "000000010000000000000001", "000000010000000000000003")
-    assert only(tmp_path).detail == "2 segments, timeline 1; 1 gap, beyond which it can't be replayed"
+    assert only(tmp_path).detail == "2 segments, timeline 1; 1 gap; WAL after a gap cannot be replayed"
 
 
 def test_other_folders_are_nothing(tmp_path: Path) -> None:

@@ -344,7 +344,7 @@ def test_a_run_at_work_is_left_alone(shown: tuple[Screen, io.StringIO]) -> None:
         '"crm" is CLOSED to new connections: 812 MB, 1 session, PostgreSQL 18.6\n'
         f"  At work on it now: lastgood rollback {RUN}\n"
         "  Writers wait since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence x)\n"
-        "  holds locks on 12 tables. When it ends, they go on.\n"
+        "  holds locks on 12 tables. They resume when it ends.\n"
     )
     assert "    it is being worked on now: wait, or interrupt it where it runs\n" in text
     assert "lastgood abort" not in text
@@ -362,7 +362,7 @@ def test_damaged_points_and_verdicts(shown: tuple[Screen, io.StringIO]) -> None:
         "  a.sql          2025-11-04 14:30:00  7 bytes        DAMAGED, see below\n"
         "\n"
         "DAMAGED a.sql: cannot read its manifest\n"
-        "1 restore point in backups. Whether they are complete: lastgood points verify\n"
+        "1 restore point in backups. To verify them: lastgood points verify\n"
         "corrupt: a.sql\n"
         "  cannot use it: line 7\n"
         "  Choose another.\n"
