@@ -144,10 +144,10 @@ def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
         (Failed("cannot"), "rollback failed, nothing switched", {"failure"}),
         (Interrupted("interrupted"), "rollback interrupted", {"failure"}),
         (Stopped("cannot"), "rollback stopped in between", {"failure"}),
-        (NotStarted("cannot"), "the application is stopped and could not be started", {"failure"}),
+        (NotStarted("cannot"), "the application is stopped and did not start", {"failure"}),
         (
             ChecksFailed("cannot", hint="", state="", run=RUN, problem="x"),
-            "restored, but the application does not work with it",
+            "restored, but the application checks failed",
             {"failure"},
         ),
         (

@@ -10,8 +10,8 @@ import subprocess
 from collections.abc import Callable
 from pathlib import Path
 
-from lastgood.command.guide import look
 from lastgood.command.guide import show as present
+from lastgood.command.guide import subject_of
 from lastgood.points.dump_point import take
 from lastgood.postgres.embedded import EmbeddedServer
 from tests.command.guide.by_hand import ByHand
@@ -34,7 +34,7 @@ class Site:
             point.write_text(re.sub(r"(?m)^\\(un)?restrict .*\n", "", point.read_text()))
         self.execute("INSERT INTO public.notes VALUES (4), (5)")
         self.guide = folder / "guide.md"
-        self.guide.write_text(present.document(look(server.target(database), folder / "store")), encoding="utf-8")
+        self.guide.write_text(present.document(subject_of(server.target(database), folder / "store")), encoding="utf-8")
         self.hand = ByHand(self.guide, server, folder)
 
     def execute(self, *statements: str) -> None:

@@ -22,7 +22,7 @@ def made(root: Path, *files: str, content: str = "") -> None:
 
 def only(root: Path) -> Physical:
     unseen: list[str] = []
-    (found,) = physical.look([root], unseen)
+    (found,) = physical.find([root], unseen)
     assert unseen == []
     return found
 
@@ -39,7 +39,7 @@ def test_a_base_backup(tmp_path: Path) -> None:
 
 def test_a_running_servers_data_is_no_backup(tmp_path: Path) -> None:
     made(tmp_path, "PG_VERSION", "global/pg_control", "postmaster.pid")
-    assert physical.look([tmp_path], []) == ()
+    assert physical.find([tmp_path], []) == ()
 
 
 def test_a_base_backup_in_tar_files(tmp_path: Path) -> None:
@@ -100,4 +100,4 @@ def test_a_gap(tmp_path: Path) -> None:
 
 def test_other_folders_are_nothing(tmp_path: Path) -> None:
     made(tmp_path, "a/b/c", "PG_VERSION", "backup/notes", "archive/mail")
-    assert physical.look([tmp_path, tmp_path / "gone"], []) == ()
+    assert physical.find([tmp_path, tmp_path / "gone"], []) == ()

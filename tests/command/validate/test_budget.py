@@ -9,7 +9,7 @@ from lastgood.command.validate.rule import Mode, Rule, Task
 
 
 def task(name: str, pages: int, *, beside: int = 0, sampled: bool = True) -> Task:
-    return Task((Rule(name, "kind"),), lambda look, sample: [], pages=pages, beside=beside, sampled=sampled)
+    return Task((Rule(name, "kind"),), lambda reader, sample: [], pages=pages, beside=beside, sampled=sampled)
 
 
 @pytest.mark.parametrize(
@@ -45,5 +45,5 @@ def test_what_needs_all_of_a_large_table_is_left_to_full() -> None:
     large = task("large", MOST_WHOLE + 1, sampled=False)
     (quick,) = planned([large], "quick", 120.0)
     (found,) = quick.task.run(None, None)  # type: ignore[arg-type]  # it asks nobody
-    assert (found.skipped, found.said) == ("size", "its table is too large to be read whole: --full looks at it")
+    assert (found.skipped, found.message) == ("size", "the table is too large for --quick; --full checks it")
     assert planned([large], "full", 0.0)[0].task is large

@@ -378,5 +378,5 @@ def test_what_only_an_index_can_compare_is_told_and_no_violation(stage: Stage) -
     )
     found = stage.found()
     assert {name: (each.outcome, each.said) for name, each in found.items() if each.kind != "view"} == {
-        "unique:public.t.by_box": ("SKIPPED", "its type can be compared by its index only")
+        "unique:public.t.by_box": ("SKIPPED", "values of its type can be compared only by its index")
     }

@@ -11,7 +11,7 @@ from lastgood.screen.screen import Screen
 
 
 def skipped(name: str, why: Why, said: str, hint: str = "") -> RuleResult:
-    return result(Rule(name, "required"), Found(said=said, hint=hint, skipped=why), 0.0)
+    return result(Rule(name, "required"), Found(message=said, hint=hint, skipped=why), 0.0)
 
 
 def concluded(results: list[RuleResult]) -> Verdict:
@@ -63,7 +63,7 @@ def test_hundreds_of_reasons_are_counted() -> None:
     verdict = concluded(results)
     assert (verdict.verdict, verdict.remarks[-1]) == (
         "NO-GO",
-        "no row could be looked at, only the catalogue, which is no GO",
+        "only the catalogue could be checked, but no rows, so the verdict is NO-GO",
     )
     said = on_screen(verdict)
     assert said.count("SKIPPED") == 10

@@ -12,7 +12,7 @@ from psycopg import sql
 
 from lastgood.command.validate import validate
 from lastgood.command.validate.crew import snapshot
-from lastgood.command.validate.look import Look
+from lastgood.command.validate.look import Reader
 from lastgood.config.tables import Validate
 from lastgood.errors import Failed, Interrupted, Refused, UsageError
 from lastgood.events import Caution, Event, Progress, StageDone, StageStarted
@@ -101,7 +101,7 @@ def test_it_says_how_far_it_is(stage: Stage) -> None:
 def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: str) -> None:
     verdict = stage.verdict("quick", user=reader)
     assert (verdict.verdict, verdict.complete) == ("NO-GO", False)
-    assert verdict.remarks[-1] == "no row could be looked at, only the catalogue, which is no GO"
+    assert verdict.remarks[-1] == "only the catalogue could be checked, but no rows, so the verdict is NO-GO"
     skipped = {each.name: each for each in verdict.rules if each.outcome == "SKIPPED"}
     key = skipped["foreign_key:public.deals.deals_contact_id_fkey"]
     assert (key.skipped_for, key.said) == ("privilege", "permission denied for table deals")
@@ -121,7 +121,7 @@ def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: s
     assert found["foreign_key:public.deals.deals_contact_id_fkey"] == "PASS"
     assert found["check:public.contacts.contacts_name_check"] == "SKIPPED"
     nothing = stage.verdict("quick", "check", user=reader)
-    assert (nothing.verdict, nothing.remarks[-1]) == ("NO-GO", "nothing could be looked at, which is no GO")
+    assert (nothing.verdict, nothing.remarks[-1]) == ("NO-GO", "no rule could be checked, so the verdict is NO-GO")
 
 
 @pytest.mark.postgres(15, 18)
@@ -193,9 +193,7 @@ def test_it_can_be_stopped(stage: Stage) -> None:
         stopping.set()
         thread.join(60)
     assert not thread.is_alive()
-    assert [(type(error), str(error)) for error in caught] == [
-        (Interrupted, "interrupted while the database was validated")
-    ]
+    assert [(type(error), str(error)) for error in caught] == [(Interrupted, "interrupted during the validation")]
 
 
 @pytest.mark.postgres(15, 18)
@@ -313,9 +311,9 @@ def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage
             "2000",
             "off",
         )
-        look = Look(shared.first, time.monotonic() + 60, lambda: False)
-        with look.task():
-            assert look.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
+        reader = Reader(shared.first, time.monotonic() + 60, lambda: False)
+        with reader.task():
+            assert reader.row(sql.SQL("SELECT setting::int FROM pg_settings WHERE name = 'statement_timeout'")) > (0,)
         shared.first.rollback()
         shared.first.autocommit = True
         after: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())

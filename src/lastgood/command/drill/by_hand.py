@@ -46,7 +46,7 @@ def follow(
 ) -> int:
     """Write the guide for ``target`` and this restore point, and run its blocks of a rollback or of the undo. Return
     their number. Emits Progress of stage ``guide``. Raises Failed at the first failing block, Interrupted."""
-    subject = guide.look(target, store, point=str(point))
+    subject = guide.subject_of(target, store, point=str(point))
     every = guide.executable(subject)
     chosen = guide.chosen(every, guide.UNDO if undo else guide.ROLLBACK)
     environment = {"PATH": _path(major), **target.child()[1]}

@@ -1,11 +1,12 @@
 """The guide: the rollback procedure as plain commands, for an operator with only psql, pg_dump and pg_restore.
 
-``look`` reads a database and its newest restore point, ``executable`` returns the blocks of its guide, and ``run`` runs
-some of them as if pasted into a terminal. ``lastgood.command.guide.show`` writes the prose around the same blocks.
+``subject_of`` reads a database and its newest restore point, ``executable`` returns the blocks of its guide, and
+``run`` runs some of them as if pasted into a terminal. ``lastgood.command.guide.show`` writes the prose around the same
+blocks.
 """
 
 from lastgood.command.guide.blocks import HOOKS, ROLLBACK, UNDO, Block, Ran, blocks, chosen, run
-from lastgood.command.guide.subject import FILE, Subject, look
+from lastgood.command.guide.subject import FILE, Subject, subject_of
 from lastgood.command.guide.writing import body
 
 
@@ -26,6 +27,6 @@ __all__ = [
     "body",
     "chosen",
     "executable",
-    "look",
     "run",
+    "subject_of",
 ]

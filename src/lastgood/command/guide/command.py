@@ -70,7 +70,7 @@ def guide_(
     around = _read(section, "add a section") if section is not None else b""
     file = session.settings.file
     with session.events() as emit:
-        subject = guide.look(
+        subject = guide.subject_of(
             session.target,
             session.settings.store,
             point=point,

@@ -17,7 +17,7 @@ import psycopg
 from lastgood import points
 from lastgood.command.guide.parts import part
 from lastgood.command.recover.evidence import Platform
-from lastgood.command.recover.platform import recognise, roles_that_tell
+from lastgood.command.recover.platform import identifying_roles, recognise
 from lastgood.config.tables import Guide, Hooks, Tables
 from lastgood.errors import NOT_REACHED, Refused
 from lastgood.events import Emit, silent
@@ -111,7 +111,7 @@ class Subject:
         return hashlib.sha256(json.dumps(self.tables).encode()).hexdigest()[:16]
 
 
-def look(
+def subject_of(
     target: Target,
     store: Path,
     *,
@@ -134,7 +134,7 @@ def look(
         found = database.describe(maintenance, live)
         own = DatabaseState.read(maintenance, live)
         known = maintenance.execute(
-            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [roles_that_tell()]
+            "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [identifying_roles()]
         )
         platform = recognise(settings.recover.platform, target.keywords, [row[0] for row in known], None)
         place = maintenance.info.dbname

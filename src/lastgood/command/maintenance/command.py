@@ -13,16 +13,16 @@ from lastgood.command.maintenance import show as shown
 from lastgood.errors import LastgoodError
 
 
-def look(session: Session) -> None:
+def show_status(session: Session) -> None:
     """Show whether the application is stopped, and which sessions are connected to the live database or write."""
-    found = maintenance.look(session.target, session.settings.state)
+    found = maintenance.status(session.target, session.settings.state)
     session.result(found.document(), lambda: shown.show(session.screen, found))
 
 
 group_ = group(
     "maintenance",
     "Stop the application, or start it again. Without a command: show its state.",
-    look,
+    show_status,
 )
 
 
@@ -65,4 +65,4 @@ def turn_off(session: Session) -> None:
     session.result(done.document(), lambda: shown.show(session.screen, done))
 
 
-command("status", into=group_)(look)
+command("status", into=group_)(show_status)

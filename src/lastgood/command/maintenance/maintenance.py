@@ -145,7 +145,7 @@ def _not_started(error: HookFailed, state: str) -> NotStarted:
     )
 
 
-def look(target: Target, state: Path) -> Maintenance:
+def status(target: Target, state: Path) -> Maintenance:
     """Return the current state without changing anything."""
     return _seen(target, state, "status", None)
 

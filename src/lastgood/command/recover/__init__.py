@@ -27,7 +27,7 @@ from lastgood.points import Verdict
 from lastgood.postgres.errors import failed
 from lastgood.postgres.server import Target
 
-__all__ = ["Diagnosis", "Inquiry", "Proposal", "TimelinePoint", "Wish", "gather", "look"]
+__all__ = ["Diagnosis", "Inquiry", "Proposal", "TimelinePoint", "Wish", "gather", "inspect"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -44,7 +44,7 @@ class Inquiry:
     here: Path = field(default_factory=Path.cwd)
 
 
-def look(inquiry: Inquiry, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Diagnosis:
+def inspect(inquiry: Inquiry, emit: Emit = silent, cancelled: Callable[[], bool] = lambda: False) -> Diagnosis:
     """Diagnose the database. Raises Failed when the name of the database cannot be determined, Interrupted."""
     started = monotonic()
     emit(StageStarted("recover", "gather evidence"))
@@ -63,9 +63,9 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
     except (OSError, psycopg.Error) as error:
         about = error if isinstance(error, psycopg.Error) else psycopg.OperationalError(str(error))
         raise failed(about, "determine the name of the database", context="connect", state=NOT_REACHED) from error
-    state = server.look(target, name, inquiry.tables.pgbouncer)
+    state = server.inspect(target, name, inquiry.tables.pgbouncer)
     clock = state.clock or datetime.now(UTC)
-    points = candidates.look(store, name, wish, inquiry.known, unseen, cancelled)
+    points = candidates.find(store, name, wish, inquiry.known, unseen, cancelled)
     evidence = Evidence(
         name=name,
         clock=clock,
@@ -80,28 +80,28 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
     )
     # With a usable restore point, no other source is needed.
     needed = not any(each.usable for each in points.candidates) or wish.thorough
-    looking = None
+    inspection = None
     if not state.error and state.access == "open":
         try:
-            looking = live.open_looking(lambda: server.connect(target, name))
+            inspection = live.open_inspection(lambda: server.connect(target, name))
         except psycopg.Error as error:
-            unseen.append(f'"{name}": {server.said(error)}')
-    if looking is not None:
-        looking.unseen = unseen
-        with looking.connection:
+            unseen.append(f'"{name}": {server.message_of(error)}')
+    if inspection is not None:
+        inspection.unseen = unseen
+        with inspection.connection:
             then = [Then.of(each.point, each.facts) for each in points.candidates[:MOMENTS]]
             compare = inquiry.tables.check.compare_limit
             if not wish.thorough:
                 compare = min(compare, live.COMPARING_SECONDS)
-            evidence = replace(evidence, live=live.look(looking, then, compare=compare, thorough=wish.thorough))
+            evidence = replace(evidence, live=live.inspect(inspection, then, compare=compare, thorough=wish.thorough))
             if needed or wish.since is not None:
                 since = wish.since or max((each.point.made_at for each in points.candidates), default=None)
                 seconds = live.THOROUGH_SECONDS if wish.thorough else audit.SECONDS
                 evidence = replace(
                     evidence,
-                    audit=audit.look(looking, recover.audit, since, seconds),
-                    counters=audit.counters(looking),
-                    last_commit=audit.last_commit(looking),
+                    audit=audit.count_changes(inspection, recover.audit, since, seconds),
+                    counters=audit.counters(inspection),
+                    last_commit=audit.last_commit(inspection),
                 )
     if needed:
         places = candidates.usual_places(store, recover.folders, inquiry.home, inquiry.here)
@@ -110,8 +110,8 @@ def gather(inquiry: Inquiry, cancelled: Callable[[], bool] = lambda: False) -> E
             evidence,
             places=places,
             elsewhere=candidates.elsewhere(places, store, inquiry.here, name, unseen),
-            physical=physical.look(folders, unseen),
-            siblings=() if state.error else siblings.look(target, name, _expected(evidence), unseen),
+            physical=physical.find(folders, unseen),
+            siblings=() if state.error else siblings.find(target, name, _expected(evidence), unseen),
             platform=platform.recognise(
                 recover.platform, target.keywords, state.platform_roles, wish.before or wish.since
             ),

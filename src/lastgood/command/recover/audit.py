@@ -13,7 +13,7 @@ from typing import Any
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Audit, Change, Counter
-from lastgood.command.recover.live import Looking
+from lastgood.command.recover.live import Inspection
 from lastgood.command.recover.server import limit
 from lastgood.config.tables import Audit as Configured
 from lastgood.postgres.server import Connection
@@ -116,23 +116,25 @@ def _first(wanted: Sequence[str], columns: Sequence[str]) -> str:
     return next((by_name[name] for name in wanted if name in by_name), "")
 
 
-def look(looking: Looking, configured: Configured | None, since: datetime | None, seconds: float) -> Audit | None:
+def count_changes(
+    inspection: Inspection, configured: Configured | None, since: datetime | None, seconds: float
+) -> Audit | None:
     """Count the changes after ``since`` in the audit table. None if no audit table is recognised."""
-    connection = looking.connection
+    connection = inspection.connection
     found: Columns | None = None
-    with looking.at("the audit table"):
+    with inspection.at("the audit table"):
         named = [configured.table] if configured is not None else []
         names = [*NAMES, *(known.table for known in KNOWN), *(name.rpartition(".")[2].lower() for name in named)]
         found = recognise(connection.execute(_COLUMNS, [names, named]).fetchall(), configured)
     if found is None:
         return None
     shown = f"{found.schema}.{found.name}"
-    before = len(looking.unseen)
+    before = len(inspection.unseen)
     changes: list[Change] = []
-    with looking.at(f"the audit table {shown}"):
+    with inspection.at(f"the audit table {shown}"):
         limit(connection, seconds)
         changes += _changes(connection, found, since)
-    why_not = "".join(looking.unseen[before:]).partition(": ")[2]
+    why_not = "".join(inspection.unseen[before:]).partition(": ")[2]
     return Audit(shown, found.recognised, since, tuple(changes), why_not)
 
 
@@ -165,20 +167,20 @@ ORDER BY s.n_tup_del DESC, 1 LIMIT 20
 """
 
 
-def counters(looking: Looking) -> tuple[Counter, ...]:
+def counters(inspection: Inspection) -> tuple[Counter, ...]:
     """Return the tables with deleted rows since the statistics were reset, most rows first. TRUNCATE and DROP are not
     counted by the server."""
     found: list[Counter] = []
-    with looking.at("the server's counters"):
-        found += [Counter(*row) for row in looking.connection.execute(_COUNTERS)]
+    with inspection.at("the server's counters"):
+        found += [Counter(*row) for row in inspection.connection.execute(_COUNTERS)]
     return tuple(found)
 
 
-def last_commit(looking: Looking) -> datetime | None:
+def last_commit(inspection: Inspection) -> datetime | None:
     """Return the time of the last commit in this cluster; None unless track_commit_timestamp is on."""
     row: Any = None
-    with looking.at("the last commit"):
-        row = looking.connection.execute(
+    with inspection.at("the last commit"):
+        row = inspection.connection.execute(
             "SELECT timestamp FROM pg_catalog.pg_last_committed_xact()"
             " WHERE current_setting('track_commit_timestamp') = 'on'"
         ).fetchone()

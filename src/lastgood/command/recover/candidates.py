@@ -33,7 +33,7 @@ class Found:
     problem: str = ""
 
 
-def look(
+def find(
     store: Path,
     name: str,
     wish: Wish,

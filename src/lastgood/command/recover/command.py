@@ -63,7 +63,7 @@ def recover_(
     inquiry = Inquiry(session.target, settings.store, settings.tables, wish)
     while True:
         with session.work() as (emit, cancelled):
-            found = recover.look(inquiry, emit, cancelled)
+            found = recover.inspect(inquiry, emit, cancelled)
             if cancelled():
                 raise Interrupted("interrupted: the diagnosis is incomplete", state="Nothing was changed.")
         if found.emergency in ("server_unreachable", "database_missing") and not session.names_a_database:

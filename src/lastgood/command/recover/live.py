@@ -15,7 +15,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Live, LockedOut, Seen
-from lastgood.command.recover.server import SHOWN, STATEMENT_SECONDS, limit, said
+from lastgood.command.recover.server import SHOWN, STATEMENT_SECONDS, limit, message_of
 from lastgood.facts import migrations
 from lastgood.facts.objects import SCHEMAS
 from lastgood.loss import Content, Key, Limit, LiveTable, Reader, Then, counted, listing
@@ -111,7 +111,7 @@ ORDER BY 1
 
 
 @dataclass(slots=True)
-class Looking:
+class Inspection:
     """A connection with a deadline. ``unseen`` collects what could not be examined, in sentences."""
 
     connection: Connection
@@ -126,16 +126,16 @@ class Looking:
             limit(self.connection, self.each)
             yield
         except psycopg.Error as error:
-            self.unseen.append(f"{what}: {said(error)}")
+            self.unseen.append(f"{what}: {message_of(error)}")
 
 
-def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
+def inspect(inspection: Inspection, points: Sequence[Then], *, compare: float, thorough: bool = False) -> Live:
     """Read everything about the live database that the diagnosis needs. ``points``: the restore points to compare with.
     ``compare``: the time limit for comparing content, in seconds. ``thorough``: count each table exactly, for up to a
     minute each."""
-    connection = looking.connection
+    connection = inspection.connection
     found: dict[str, Any] = {}
-    with looking.at("sessions that lock tables"):
+    with inspection.at("sessions that lock tables"):
         shut = {(each.schema, each.name): each for each in shut_tables(connection)}
         found["shut"] = tuple(
             Seen(
@@ -144,21 +144,21 @@ def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: 
             )
             for each in shut.values()
         )
-    with looking.at("the schema"):
+    with inspection.at("the schema"):
         query = sql.SQL("WITH RECURSIVE ") + sql.SQL(SCHEMAS) + sql.SQL(_OBJECTS)
         found["objects"] = frozenset((kind, identity) for kind, identity in connection.execute(query))
-    with looking.at("invalid indexes"):
+    with inspection.at("invalid indexes"):
         found["invalid"] = tuple(str(name) for (name,) in connection.execute(_INVALID))
-    with looking.at("foreign keys"):
+    with inspection.at("foreign keys"):
         found["unvalidated"] = tuple(str(name) for (name,) in connection.execute(_UNVALIDATED))
-    with looking.at("privileges of roles"):
+    with inspection.at("privileges of roles"):
         found["locked_out"] = tuple(LockedOut(*row) for row in connection.execute(_ROLES))
         found["no_grants"] = tuple(str(name) for (name,) in connection.execute(_NO_GRANTS))
     tables: dict[Key, LiveTable] = {}
     stamps: dict[Key, Column] = {}
-    with looking.at("the tables"):
+    with inspection.at("the tables"):
         tables, stamps = listing(connection)
-    with looking.at("the migrations"):
+    with inspection.at("the migrations"):
         found |= _migration(connection, {key: table.columns for key, table in tables.items()})
     locked = set(shut) if "shut" in found else set()
     forbidden: list[str] = []
@@ -167,28 +167,28 @@ def look(looking: Looking, points: Sequence[Then], *, compare: float, thorough: 
         if isinstance(error, psycopg.errors.InsufficientPrivilege):
             forbidden.append(f"{key[0]}.{key[1]}")
             return ""
-        looking.unseen.append(f"{key[0]}.{key[1]}: {said(error)}")
-        return said(error)
+        inspection.unseen.append(f"{key[0]}.{key[1]}: {message_of(error)}")
+        return message_of(error)
 
     def seconds() -> float:
-        return THOROUGH_SECONDS if thorough else min(looking.each, looking.until - monotonic())
+        return THOROUGH_SECONDS if thorough else min(inspection.each, inspection.until - monotonic())
 
-    with looking.at("the rows"):
+    with inspection.at("the rows"):
         tables = counted(connection, tables, stamps, points, shut=locked, seconds=seconds, trouble=trouble)
     if forbidden:
         names = ", ".join(forbidden[:SHOWN])
         more = f" and {len(forbidden) - SHOWN} more" if len(forbidden) > SHOWN else ""
         text = f'rows of {len(forbidden)} of {len(tables)} tables: role "{connection.info.user}" cannot read all of '
-        looking.unseen.append(f"{text}them: {names}{more}")
-    return Live(tables=tables, content=_contents(looking, tables, points, locked, compare), **found)
+        inspection.unseen.append(f"{text}them: {names}{more}")
+    return Live(tables=tables, content=_contents(inspection, tables, points, locked, compare), **found)
 
 
 def _contents(
-    looking: Looking, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
+    inspection: Inspection, tables: dict[Key, LiveTable], points: Sequence[Then], shut: Collection[Key], seconds: float
 ) -> tuple[dict[Key, Content], ...]:
     """Return for each restore point which tables have its rows."""
-    limit(looking.connection, looking.each)  # each read sets its own limit
-    reader = Reader(looking.connection, Limit.of(seconds))
+    limit(inspection.connection, inspection.each)  # each read sets its own limit
+    reader = Reader(inspection.connection, Limit.of(seconds))
     return tuple(reader.compare(tables, each.facts, shut) if each.facts is not None else {} for each in points)
 
 
@@ -203,9 +203,9 @@ def _migration(connection: Connection, columns: dict[Key, Sequence[str]]) -> dic
     return {}
 
 
-def open_looking(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Looking:
+def open_inspection(connect: Callable[[], Connection], *, seconds: float = COUNTING_SECONDS) -> Inspection:
     """Open a connection for the inspection, in UTC. Raises psycopg.Error."""
     connection = connect()
     connection.execute("SET TimeZone = 'UTC'")
     connection.execute("SET row_security = off")
-    return Looking(connection, monotonic() + seconds)
+    return Inspection(connection, monotonic() + seconds)

@@ -31,7 +31,7 @@ _COPY = (
 )
 
 
-def look(folders: Sequence[Path], unseen: list[str]) -> tuple[Physical, ...]:
+def find(folders: Sequence[Path], unseen: list[str]) -> tuple[Physical, ...]:
     """Find physical backups and archived WAL in these folders and in near subfolders."""
     until = monotonic() + SECONDS
     found: dict[Path, Physical] = {}

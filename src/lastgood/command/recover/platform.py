@@ -87,6 +87,6 @@ def _filled(text: str, values: Mapping[str, str]) -> str:
     return re.sub(r"\{(\w+)\}", lambda found: values.get(found[1], found[1].upper()), text)
 
 
-def roles_that_tell() -> list[str]:
+def identifying_roles() -> list[str]:
     """Return all roles by which a platform is recognised."""
     return sorted({role for each in known() for role in each.roles})

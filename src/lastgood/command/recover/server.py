@@ -10,7 +10,7 @@ import psycopg
 
 from lastgood import status
 from lastgood.command.recover.evidence import Seen, Server
-from lastgood.command.recover.platform import roles_that_tell
+from lastgood.command.recover.platform import identifying_roles
 from lastgood.config.tables import PgBouncer
 from lastgood.errors import LastgoodError
 from lastgood.plan.unfinished import unfinished
@@ -38,11 +38,11 @@ def limit(connection: Connection, seconds: float) -> None:
     connection.execute("SELECT set_config('statement_timeout', %s, false)", [f"{max(50, round(seconds * 1000))}ms"])
 
 
-def look(target: Target, name: str, pgbouncer: PgBouncer) -> Server:
+def inspect(target: Target, name: str, pgbouncer: PgBouncer) -> Server:
     """Inspect the server. An error of the server is not raised but returned in ``error``: it is evidence, too."""
     try:
         with database.connect_maintenance(target, name) as maintenance:
-            return _look(quick(maintenance), target, name, pgbouncer)
+            return _inspect(quick(maintenance), target, name, pgbouncer)
     except LastgoodError as error:
         return Server(error=str(error), hint=error.hint)
     except psycopg.Error as error:
@@ -52,7 +52,7 @@ def look(target: Target, name: str, pgbouncer: PgBouncer) -> Server:
         )
 
 
-def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBouncer) -> Server:
+def _inspect(maintenance: Connection, target: Target, name: str, pgbouncer: PgBouncer) -> Server:
     found = database.find(maintenance, name)
     row = maintenance.execute("SELECT pg_catalog.pg_is_in_recovery()").fetchone()
     about: dict[str, Any] = {
@@ -63,7 +63,7 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
         "platform_roles": tuple(
             str(role)
             for (role,) in maintenance.execute(
-                "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [roles_that_tell()]
+                "SELECT rolname FROM pg_catalog.pg_roles WHERE rolname = ANY (%s)", [identifying_roles()]
             )
         ),
     }
@@ -101,7 +101,7 @@ def _look(maintenance: Connection, target: Target, name: str, pgbouncer: PgBounc
     try:
         connect(target, name).close()
     except psycopg.Error as error:
-        return Server(**about, access="refused", why_closed=said(error))
+        return Server(**about, access="refused", why_closed=message_of(error))
     return Server(**about)
 
 
@@ -165,7 +165,7 @@ def connect(target: Target, name: str) -> Connection:
         raise
 
 
-def said(error: psycopg.Error) -> str:
+def message_of(error: psycopg.Error) -> str:
     """Return the server's message on one line, without libpq's prefix."""
     text = error.diag.message_primary or " ".join(str(error).split())
     return text.rpartition("FATAL: ")[2].strip() or type(error).__name__

@@ -11,7 +11,7 @@ import psycopg
 from psycopg import sql
 
 from lastgood.command.recover.evidence import Key, Sibling
-from lastgood.command.recover.server import connect, limit, quick, said
+from lastgood.command.recover.server import connect, limit, message_of, quick
 from lastgood.errors import LastgoodError
 from lastgood.facts import migrations
 from lastgood.loss.written import Column, telling
@@ -35,7 +35,7 @@ WHERE c.relkind IN ('r', 'p') AND n.nspname !~ '^pg_' AND n.nspname <> 'informat
 """
 
 
-def look(target: Target, name: str, expected: Collection[Key], unseen: list[str]) -> tuple[Sibling, ...]:
+def find(target: Target, name: str, expected: Collection[Key], unseen: list[str]) -> tuple[Sibling, ...]:
     """Return the databases with most of the ``expected`` tables, most similar first, except shadows and kept ones."""
     if not expected:
         return ()
@@ -55,17 +55,17 @@ def look(target: Target, name: str, expected: Collection[Key], unseen: list[str]
                     unseen.append(f'other databases of the server, from "{other.name}" on: time limit reached')
                     break
                 with suppress(psycopg.Error), connect(target, other.name) as connection:
-                    seen = _look(connection, other.name, expected)
+                    seen = _inspect(connection, other.name, expected)
                     if seen is not None:
                         found.append(seen)
     except psycopg.Error as error:
-        unseen.append(f"other databases of the server: {said(error)}")
+        unseen.append(f"other databases of the server: {message_of(error)}")
     except LastgoodError as error:
         unseen.append(f"other databases of the server: {error}")
     return tuple(sorted(found, key=lambda each: (-each.common, each.name)))
 
 
-def _look(connection: Connection, name: str, expected: Collection[Key]) -> Sibling | None:
+def _inspect(connection: Connection, name: str, expected: Collection[Key]) -> Sibling | None:
     limit(connection, 0.5)
     rows = connection.execute(_TABLES).fetchall()
     common = [row for row in rows if (row[0], row[1]) in expected]
