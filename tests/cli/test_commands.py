@@ -93,7 +93,7 @@ def test_points_are_listed(lastgood: Lastgood, broken: str) -> None:
 
 def test_an_empty_store_says_what_to_do(lastgood: Lastgood) -> None:
     outcome = lastgood("points")
-    assert (outcome.status, outcome.out) == (0, 'No restore points in "backups". `lastgood backup` makes one.\n')
+    assert (outcome.status, outcome.out) == (0, 'No restore points in "backups". To make one: lastgood backup\n')
     assert lastgood("points", "--json").document == {"format": 1, "store": "backups", "points": []}
 
 

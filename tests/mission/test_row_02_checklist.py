@@ -39,7 +39,7 @@ def test_the_checklist_of_the_guide(lastgood: Lastgood, server: EmbeddedServer, 
     ):
         assert line in text
     assert re.search(r"^        expected: about .*; begun now, done by \d\d:\d\d:\d\d UTC \[looked up\]$", text, re.M)
-    assert re.search(r"\nGO: 11 of 11 items passed\nNothing was changed. Looked at in .*\n$", text)
+    assert re.search(r"\nGO: 11 of 11 items passed\nNothing was changed. The check took .*\n$", text)
 
 
 def test_a_failed_item_refuses_the_rollback_unless_overridden_with_a_recorded_reason(

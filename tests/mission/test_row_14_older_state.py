@@ -108,9 +108,9 @@ def test_it_shows_what_each_would_lose_and_decides_nothing(week: Week) -> None:
     assert refused.status == 3
     assert refused.document["error"] == {
         "code": "refused",
-        "message": f'cannot choose for you: nothing shows that "{week.stage.database}" is damaged',
-        "hint": "Say what you want: lastgood recover --latest, --before TIME or --before-migration VERSION.",
-        "state": f'"{week.stage.database}" is as it was: nothing was changed.',
+        "message": f'cannot choose automatically: "{week.stage.database}" shows no damage',
+        "hint": "Select a state: lastgood recover --latest, --before TIME or --before-migration VERSION.",
+        "state": "Nothing was changed.",
         "exit_status": 3,
     }
 
@@ -137,7 +137,7 @@ def test_by_migration(week: Week) -> None:
     assert answer.document["report"]["point"]["path"] == week.points[2]["path"]
     assert week.states[2].differences(week.stage.now()) == []
     first = answer.document["diagnosis"]["proposals"][0]
-    assert "It was made before the last migration, as a deployment makes one." in first["detail"]
+    assert "It was made before the last migration, as by a deployment." in first["detail"]
 
 
 def test_by_number_at_a_terminal(week: Week) -> None:

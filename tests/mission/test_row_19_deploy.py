@@ -40,8 +40,8 @@ def site(servers: Servers, tmp_path_factory: pytest.TempPathFactory) -> Iterator
 def taken_back(site: Site, point: str, undo: str, kept: str) -> tuple[str, str]:
     """The state and the hint of an error that tells of a rollback."""
     return (
-        f'"{site.name}" was put back to {point}, every table proved, and is open.',
-        f'{AGAIN} The database as the migration left it is kept as "{kept}"; to look into it: lastgood facts {kept}.',
+        f'"{site.name}" was rolled back to {point}, every table is proved, and it is open.',
+        f'{AGAIN} The migrated database is kept as "{kept}"; to inspect it: lastgood facts {kept}',
     )
 
 
@@ -51,7 +51,7 @@ def test_a_good_migration_is_deployed(site: Site) -> None:
         "deploy", "--label", "release 42", "--", *site.psql("CREATE TABLE public.notes (id int PRIMARY KEY);")
     )
     assert done.status == 0, done.err
-    assert done.out.startswith(f'Done: "{site.name}" is migrated, and no worse than before.\n')
+    assert done.out.startswith(f'Done: "{site.name}" is migrated and passed the checks.\n')
     # A pipeline's log shows what was done, in order, and what the migration printed.
     stages = [line for line in done.err.splitlines() if line.startswith("done ")]
     assert ["validate" in line for line in stages] == [True, False, False, False, True]
@@ -87,7 +87,7 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     assert (lost["deals"]["written_since"], lost["deals"]["by"]) == (2, "created_at")
     notes = [each["text"] for each in map(json.loads, done.err.splitlines()) if each["event"] == "note"]
     assert (
-        "going back takes away 2 rows of public.deals, written since (by created_at); the kept database has them"
+        "the rollback removes 2 rows of public.deals, written since (by created_at); the kept database has them"
     ) in notes
     with site.server.target("postgres").connect() as connection:
         mark = next(mark for found, mark in marked(connection) if found.name == report["kept"])
@@ -129,8 +129,7 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
     )
     assert error["message"] == 'cannot deploy: the migration "sh" was killed by signal 9 (SIGKILL)'
     assert error["state"] == (
-        f'"{site.name}" is as it was before the migration, and open. It was compared with '
-        f"{Path(report['point']).name}: {compared}."
+        f'"{site.name}" is unchanged and open. It was compared with {Path(report["point"]).name}: {compared}.'
     )
     assert error["hint"] == AGAIN
     assert site.same_as(before)
@@ -223,8 +222,8 @@ def test_after_kill_9_anybody_can_go_on(site: Site, at_work: Callable[[], None],
     next_one = site.lastgood("deploy", "--json", "--", "true", environment=elsewhere)
     assert next_one.status == 3
     assert next_one.document["error"]["hint"] == (
-        "Run lastgood recover to go back to the restore point that it made. If the database is good as it is: "
-        f"lastgood deploy --accept {found['run']}"
+        "Run lastgood recover to roll back to its restore point. To accept the database as it is: lastgood deploy "
+        f"--accept {found['run']}"
     )
     answer = site.lastgood("recover", "--yes", "--json", environment=elsewhere)
     assert answer.status == 0, answer.err
@@ -243,7 +242,7 @@ def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
     report, error = done.deployment, done.document["error"]
     assert (report["status"], error["code"]) == ("not rolled back", "not_taken_back")
     assert error["message"] == (
-        "cannot take the failed deployment back: No space left on device; it had failed: "
+        "cannot roll the failed deployment back: No space left on device; the deployment had failed: "
         'the migration "psql" ended with status 3'
     )
     assert (
@@ -293,7 +292,7 @@ def test_a_dry_run_can_t_reach_the_live_database(site: Site) -> None:
         "deploy", "--json", "--dry-run", "--", "true", environment={"MIGRATION_URL": site.server.url(site.name)}
     )
     assert variable.document["error"]["message"] == (
-        'cannot try the migration on a clone: the variable "MIGRATION_URL" leads to the live database'
+        'cannot try the migration on a clone: variable "MIGRATION_URL" names the live database'
     )
     # A tool that has the database in a file of its own is ended as soon as it is seen there.
     stray = site.deploy("sh", "-c", f"PGDATABASE={site.name} psql -c 'SELECT pg_sleep(60)'", options=("--dry-run",))
@@ -322,7 +321,7 @@ def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
             until(half_done, "the migration is half done")
             server.stop(signal.SIGQUIT)  # as in a crash
             assert process.stderr is not None
-            waits = "the server went away; waiting up to 5 min for it"
+            waits = "lost connection to the server; retrying for up to 5 min"
             assert any(json.loads(line).get("text") == waits for line in process.stderr)
             server.start()
             # And once more, in the middle of the way back.
@@ -331,7 +330,7 @@ def test_a_server_that_restarts_meanwhile_is_waited_for(tmp_path: Path) -> None:
             server.start()
             out, err = process.communicate(timeout=90)
             assert process.wait(90) == 6, err
-            assert "the server was restarted meanwhile: going back once more (" in err
+            assert "the server was restarted: retrying the rollback (" in err
         assert json.loads(out)["error"]["deployment"]["status"] == "rolled back"
         assert site.lastgood("status").status == 0
         assert site.same_as(before)
@@ -378,7 +377,7 @@ def test_errors_may_be_accepted_with_a_reason(site: Site) -> None:
     assert "error: cannot accept errors: the reason of --allow-errors is empty" in refused.err
     done = site.lastgood("deploy", "--allow-errors", "it may be gone", "--", *command)
     assert done.status == 0, done.err
-    assert "errors of the migration are accepted (it may be gone): psql:" in done.err
+    assert "errors of the migration were accepted (it may be gone): psql:" in done.err
     assert "accepted" in done.out
     # A migration without a record of it is no damage.
     found = json.loads(site.lastgood("recover", "--dry-run", "--json").out)["diagnosis"]

@@ -239,7 +239,9 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
     )
     Path("README.md").write_bytes(b"# CRM\r\n")
     for wrong_call in (["--output", "a.html", "--html"], ["--output", "README.md", "--readme", "README.md"]):
-        assert lastgood("guide", *wrong_call).err.startswith(f'error: cannot write two things to "{wrong_call[1]}"\n')
+        assert lastgood("guide", *wrong_call).err.startswith(
+            f'error: cannot write two documents to "{wrong_call[1]}"\n'
+        )
     assert lastgood("guide", "--check", "--html").status == 2
     assert lastgood("guide", "--readme", "README.md", "--output", "-").status == 2
     assert lastgood("guide", "--html", "--readme", "README.md").status == 0

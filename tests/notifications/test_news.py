@@ -84,12 +84,12 @@ def test_a_rollback_that_begins() -> None:
     assert told.text == (
         '"crm" goes back to crm_20261123_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
-        'State: Nothing has been changed so far. "crm" can be read until the switch; writers wait from now on.\n'
+        'State: Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now on.\n'
         "\n"
         "Lost: 39 rows written since the restore point (contacts 37, deals 2). "
-        'All of it stays in "crm_old_1".\n'
+        'Everything is kept in "crm_old_1".\n'
         "\n"
-        "Next: Nothing to do. lastgood status shows whether it is at work.\n"
+        "Next: No action needed. lastgood status shows the progress.\n"
         "\n"
         "Expected: about 2 min 10 s\n"
         f"Run: {RUN}\n"
@@ -99,12 +99,12 @@ def test_a_rollback_that_begins() -> None:
     assert told.markdown == (
         '"crm" goes back to crm\\_20261123\\_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
-        '**State:** Nothing has been changed so far. "crm" can be read until the switch; writers wait from now on.\n'
-        "\n"
+        '**State:** Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now '
+        "on.\n\n"
         "**Lost:** 39 rows written since the restore point (contacts 37, deals 2). "
-        'All of it stays in "crm\\_old\\_1".\n'
+        'Everything is kept in "crm\\_old\\_1".\n'
         "\n"
-        "**Next:** Nothing to do. lastgood status shows whether it is at work.\n"
+        "**Next:** No action needed. lastgood status shows the progress.\n"
         "\n"
         "- Expected: about 2 min 10 s\n"
         f"- Run: {RUN}\n"
@@ -124,7 +124,7 @@ def test_a_rollback_that_begins() -> None:
         ((loss("notes", 3, 3, content="changed"),), "rows changed in place in notes."),
         (
             (loss("e", 4, None), loss("b", 1, None, schema="x"), loss("c", 1, None), loss("d", 1, None)),
-            "4 tables made since it (e, x.b, c and 1 more).",
+            "4 tables created since then (e, x.b, c and 1 more).",
         ),
         (
             tuple(loss(name, 2, 1) for name in "abcde"),
@@ -133,14 +133,14 @@ def test_a_rollback_that_begins() -> None:
     ],
 )
 def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
-    assert news.lost(losses, "crm_old_1") == f'{said} All of it stays in "crm_old_1".'
+    assert news.lost(losses, "crm_old_1") == f'{said} Everything is kept in "crm_old_1".'
 
 
 @pytest.mark.parametrize(
     ("error", "title", "events"),
     [
         (Refused("cannot"), "rollback refused, nothing changed", {"failure"}),
-        (BadPoint("cannot"), "rollback failed, the restore point can't be used", {"failure"}),
+        (BadPoint("cannot"), "rollback failed, the restore point is unusable", {"failure"}),
         (Failed("cannot"), "rollback failed, nothing switched", {"failure"}),
         (Interrupted("interrupted"), "rollback interrupted", {"failure"}),
         (Stopped("cannot"), "rollback stopped in between", {"failure"}),
@@ -152,11 +152,11 @@ def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
         ),
         (
             ChecksFailedAfterSwap("cannot"),
-            "rollback taken back, the application did not work",
+            "rollback undone, application checks failed",
             {"failure", "undo"},
         ),
-        (TakenBack("cannot"), "rollback failed and was taken back", {"failure", "undo"}),
-        (NotTakenBack("cannot"), "rollback FAILED and was not taken back", {"failure"}),
+        (TakenBack("cannot"), "rollback failed and was rolled back", {"failure", "undo"}),
+        (NotTakenBack("cannot"), "rollback FAILED and was not rolled back", {"failure"}),
         (LastgoodError("a defect in lastgood (KeyError)"), "rollback broke off", {"failure"}),
     ],
 )

@@ -136,7 +136,7 @@ def test_a_pin_that_comes_late_or_can_not_be_read_holds(made: Store) -> None:
     assert prune.run(made.target, plan, said.append)["removed"] == []
     pin = pins.pin_of(good)
     assert pin is not None
-    assert Note(f'"good.sql" is needed now, and left alone: pinned by {pin.by}: wait') in said
+    assert Note(f'"good.sql" is now needed and was not removed: pinned by {pin.by}: wait') in said
     assert good.exists() and manifest_path(good).exists()
     assert pins.unpin(good) and not pins.unpin(good)
     assert prune.run(made.target, plan)["removed"] == ["good.sql"]
@@ -167,7 +167,7 @@ def test_each_kind_of_restore_point_is_counted_by_itself(made: Store) -> None:
     also_foreign = replace(policy, retention=Retention(keep=Keep(daily=1), foreign=True))
     assert made.reasons(also_foreign)["foreign.sql"].startswith("daily ")
     only_kept = replace(policy, retention=Retention(kept=Keep(last=1)))
-    assert made.reasons(only_kept)["old.sql"] == "[retention] says nothing of restore points"
+    assert made.reasons(only_kept)["old.sql"] == "[retention] has no rule for restore points"
     # The age counts back from the newest one that is sound: what is damaged or lies in the future tells nothing.
     within = replace(policy, retention=Retention(keep=Keep(within=30 * 86400)))
     assert made.reasons(within)["new.sql"] == "within 30 days"
@@ -181,8 +181,8 @@ def test_an_emergency_backup_stays_until_its_post_mortem_is_due_whoever_knows_of
         made.add(f"saved_{hours}.sql", now - timedelta(hours=hours), purpose="emergency")
     assert made.reasons(prune.Wish(keep=1), within=48 * 3600) == {
         "newest.sql": "among the 1 newest",
-        "saved_1.sql": "an emergency backup of the last 2 days",
-        "saved_47.sql": "an emergency backup of the last 2 days",
+        "saved_1.sql": "emergency backup of the last 2 days",
+        "saved_47.sql": "emergency backup of the last 2 days",
         "saved_49.sql": "goes",
     }
     assert made.reasons(prune.Wish(named=("saved_1.sql",)), within=48 * 3600)["saved_1.sql"] == "goes"

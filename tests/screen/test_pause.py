@@ -109,9 +109,9 @@ def test_a_status_says_who_waits_and_how_to_let_them_go() -> None:
     )
     assert stream.getvalue() == (
         '"crm" is open: 1 session, PostgreSQL 18.6\n'
-        '  PgBouncer HOLDS BACK the clients of "app": 12 queries wait. To let them go on:\n'
+        '  PgBouncer is PAUSED for "app": 12 queries wait. To resume it:\n'
         f"    {resume}\n"
-        "  Whether PgBouncer holds back clients is not known: it is down. To see it:\n"
+        "  The state of PgBouncer is unknown: it is down. To check it:\n"
         "    psql 'host=10.0.0.5 port=6432 user=boss dbname=pgbouncer' -c 'SHOW\n"
         "    DATABASES'\n"
     )

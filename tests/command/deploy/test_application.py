@@ -60,5 +60,6 @@ def test_what_was_ill_before_decides_nothing(
     assert done.status == 0, done.err
     assert done.document["remarks"] == [
         "the application was not well before the migration (it answered 500, not 200): its health decides nothing",
-        'the migration recorded nothing in supabase_migrations.schema_migrations: "20251102" is still the newest',
+        "the migration recorded nothing in supabase_migrations.schema_migrations: the newest version is still "
+        '"20251102"',
     ]

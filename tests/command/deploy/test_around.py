@@ -58,10 +58,9 @@ def test_what_belongs_to_the_database_itself_is_put_back_and_what_belongs_to_the
     )
     assert done.status == 5, done.err
     assert done.document["error"]["deployment"]["remarks"] == [
-        f'"{database}" had been closed to connections since the deployment began: it was opened again',
-        f'settings, privileges, owner or comment of "{database}" itself were changed since the deployment began, and '
-        "put back",
-        f'the role "{role}" was made since the deployment began, and stays',
+        f'"{database}" was closed to connections during the deployment, and was opened again',
+        f'settings, privileges, owner or comment of "{database}" itself changed during the deployment, and put back',
+        f'the role "{role}" was created since the deployment started, and remains',
     ]
     with server.target("postgres").connect() as connection:
         assert DatabaseState.read(connection, database) == before
@@ -89,9 +88,7 @@ def test_a_sequence_that_was_set_back_is_no_gap_in_its_numbers(
         "deploy", "--json", "--", *migration("SELECT setval('public.numbers', 7)", "SELECT 1 / 0", within=database)
     )
     assert back.status == 6, back.err
-    assert back.document["error"]["deployment"]["compared"] == (
-        "sequence public.numbers: its last number was 101 then, and is 7 now"
-    )
+    assert back.document["error"]["deployment"]["compared"] == ("sequence public.numbers: last value 101 then, 7 now")
     with server.target(database).connect() as connection:
         assert connection.execute("SELECT last_value FROM public.numbers").fetchone() == (101,)
 
@@ -105,7 +102,7 @@ def test_a_live_database_that_is_renamed_exchanged_or_dropped(
     error = renamed.document["error"]
     assert error["message"] == f'cannot deploy: the live database was renamed to "{elsewhere}"'
     assert error["deployment"]["remarks"] == [
-        f'the live database had been renamed to "{elsewhere}": it is "{database}" again'
+        f'the live database was renamed to "{elsewhere}" during the deployment, and was renamed back'
     ]
     drop = f'DROP DATABASE "{database}" WITH (FORCE)'
     exchanged = lastgood("deploy", "--json", "--", *migration(drop, f'CREATE DATABASE "{database}"'))
@@ -119,7 +116,9 @@ def test_a_live_database_that_is_renamed_exchanged_or_dropped(
     assert dropped.status == 7, dropped.err
     error = dropped.document["error"]
     point = error["deployment"]["point"]
-    assert error["state"] == f"The live database was dropped since the deployment began. The restore point is {point}."
+    assert (
+        error["state"] == f"The live database was dropped since the deployment started. The restore point is {point}."
+    )
     assert error["hint"].endswith("Then run: lastgood recover")
 
 
@@ -139,8 +138,7 @@ def test_a_table_that_stays_locked_is_worse_and_a_restore_point_that_is_gone_is_
         )
         point = error["deployment"]["point"]
         assert error["state"] == (
-            f'"{database}" is as the migration left it, and open. The restore point {point} is gone: something removed '
-            "it meanwhile."
+            f'"{database}" is as the migration left it, and open. The restore point {point} was removed meanwhile.'
         )
         assert error["hint"] == "Run lastgood recover to find what can be restored."
         with server.target(database).connect() as connection:

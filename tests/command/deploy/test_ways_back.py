@@ -118,7 +118,7 @@ def test_a_prepared_transaction_stands_in_the_way_and_is_named(
     found = lastgood("recover", "--yes", "--json")
     assert found.status == 3
     assert found.document["error"]["message"].startswith(
-        "cannot go on by itself: get the restore point that the deployment made from "
+        "cannot continue automatically: copy the restore point of the deployment from "
     )
     place.with_name("elsewhere.txt").rename(place)
     assert lastgood("recover", "--yes", "--quiet").status == 0
@@ -138,9 +138,10 @@ def test_rows_alone_are_kept_where_the_settings_say_so(
     report = done.document["error"]["deployment"]
     assert (report["status"], report["before"], report["rollback"]) == ("unchanged", None, None)
     assert done.document["error"]["state"] == (
-        f'"{database}" is open, and its schema is as it was before the migration. Rows differ from '
-        f"{Path(report['point']).name}, and whether the migration or the application wrote them, nobody can tell "
-        "(rows of public.deals: 2 rows then, 3 rows now): they are kept, as [deploy] says."
+        f'"{database}" is open, and its schema is unchanged. Rows differ from {Path(report["point"]).name}, written '
+        "by the migration or by the application (rows of public.deals: 2 rows then, 3 rows now). They are kept, "
+        'because [deploy] sets only_rows = "keep".'
+        ""
     )
     # A schema that changed is taken back all the same.
     done = lastgood("deploy", "--json", "--", *words, "-c", "CREATE TABLE public.t (i int)", "-c", "SELECT 1 / 0")
@@ -179,7 +180,7 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
         done = lastgood("deploy", "--accept", mark.run)
         assert (done.status, done.out) == (
             0,
-            f'Done: "{database}" is taken as good; nothing of {mark.run} is unfinished.\n',
+            f'Done: "{database}" is accepted as it is; deployment {mark.run} is finished.\n',
         )
         assert databases.describe(connection, database).comment == "ours"
         # A copy of a marked database is not one that is deployed to.

@@ -229,7 +229,7 @@ def test_a_restore_point_that_makes_databases_is_refused(
     with pytest.raises(Refused) as raised:
         subject_of(server.target(database), tmp_path / "store")
     assert str(raised.value) == (
-        f'cannot write the guide: the restore point "{file}" makes databases itself, which nobody should run by hand'
+        f'cannot write the guide: restore point "{file}" creates databases itself, which is not safe by hand'
     )
 
 

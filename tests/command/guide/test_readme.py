@@ -49,4 +49,4 @@ def test_damaged_marks_are_refused(damaged: bytes, told: str) -> None:
 def test_what_is_no_text_is_refused() -> None:
     with pytest.raises(Refused) as raised:
         with_section("# Titel\n".encode("utf-16"), SECTION, "README.md")
-    assert str(raised.value) == 'cannot add a section to "README.md": it is no text in UTF-8 or the like'
+    assert str(raised.value) == 'cannot add a section to "README.md": it is not a text file'

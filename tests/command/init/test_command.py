@@ -144,13 +144,13 @@ def test_it_says_what_would_stand_in_the_way(lastgood: Lastgood, server: Embedde
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))
     obstacles = lastgood("init", "--json", "--db", server.url(database, user=role)).document["survey"]["obstacles"]
     assert obstacles == [
-        f'The role "{role}" may not create databases, so no shadow can be built: a superuser can change that with '
-        f'ALTER ROLE "{role}" CREATEDB.',
-        f'The role "{role}" is not a member of "postgres", who owns the database, and may not rename it.',
-        f'The role "{role}" may not end the sessions of other roles: a superuser can change that with '
-        f'GRANT pg_signal_backend TO "{role}".',
-        f'The role "{role}" does not bypass row-level security: where policies hide rows from it, backups and proofs '
-        "are refused.",
+        f'Role "{role}" cannot create databases, so no shadow database can be built. As a superuser, run: ALTER ROLE '
+        f'"{role}" CREATEDB.',
+        f'Role "{role}" is not a member of the owner "postgres", so it cannot rename the database.',
+        f'Role "{role}" cannot terminate sessions of other roles. As a superuser, run: GRANT pg_signal_backend TO '
+        f'"{role}".',
+        f'Role "{role}" does not bypass row-level security. Backups and proofs are refused where policies hide rows '
+        "from it.",
     ]
     for text in obstacles:
         assert f"# To fix before a rollback: {text}\n" in FILE.read_text()

@@ -42,9 +42,9 @@ def test_without_targets(lastgood: Lastgood) -> None:
     outcome = lastgood("notify", "team")
     assert (outcome.status, outcome.err) == (
         2,
-        'error: cannot find the target "team": lastgood.toml has no such one\n'
+        'error: cannot find target "team": lastgood.toml does not define it\n'
         "state: Nothing was sent.\n"
-        "next:  Its [notifications] has: none.\n",
+        "next:  Use one of the targets in its [notifications]: none.\n",
     )
 
 
@@ -103,8 +103,8 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     tested = lastgood("notify", "--test", "pager")
     assert tested.status == 0
     ((path, body),) = web.posted
-    assert (path, json.loads(body)["title"]) == ("/pager", "a test of lastgood's notifications")
-    assert json.loads(body)["message"].startswith('This is a test: messages to "pager" arrive.\n')
+    assert (path, json.loads(body)["title"]) == ("/pager", "test of lastgood notifications")
+    assert json.loads(body)["message"].startswith('This is a test: notifications to "pager" work.\n')
 
     monkeypatch.setenv("TEAM_URL", "json://127.0.0.1:1/T0KEN")
     refused = lastgood("notify", "--test", "team")

@@ -76,7 +76,7 @@ def test_for_a_migration_they_are_read_until_one_lacks_it(tmp_path: Path, monkey
 
 def test_a_store_that_is_not_there(tmp_path: Path) -> None:
     found = candidates.find(tmp_path / "gone", "app", Wish(), {}, [])
-    assert (found.candidates, found.problem) == ((), f'there is no folder "{tmp_path / "gone"}"')
+    assert (found.candidates, found.problem) == ((), f'the folder "{tmp_path / "gone"}" does not exist')
 
 
 def test_dumps_elsewhere(tmp_path: Path) -> None:

@@ -318,8 +318,8 @@ def test_what_a_killed_run_left_is_shown_with_the_way_to_remove_it(shown: tuple[
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
         "\n"
-        "Left over: made by a run that was killed before it could say whose they are\n"
-        '  "crm_shadow_9f3c1a70", 8.0 MB: closed; removed if it is empty by\n'
+        "Leftovers of a run that was killed before it could mark them\n"
+        '  "crm_shadow_9f3c1a70", 8.0 MB: closed. To remove it if it is empty:\n'
         "    lastgood prune crm_shadow_9f3c1a70\n"
     )
 
@@ -342,11 +342,11 @@ def test_a_run_at_work_is_left_alone(shown: tuple[Screen, io.StringIO]) -> None:
     text = stream.getvalue()
     assert text.startswith(
         '"crm" is CLOSED to new connections: 812 MB, 1 session, PostgreSQL 18.6\n'
-        f"  At work on it now: lastgood rollback {RUN}\n"
+        f"  Run in progress: lastgood rollback {RUN}\n"
         "  Writers wait since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence x)\n"
         "  holds locks on 12 tables. They resume when it ends.\n"
     )
-    assert "    it is being worked on now: wait, or interrupt it where it runs\n" in text
+    assert "    in progress: wait, or interrupt it where it runs\n" in text
     assert "lastgood abort" not in text
 
 
@@ -434,12 +434,12 @@ def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io
     assert stream.getvalue() == (
         '"crm" is open: 812 MB, 1 session, PostgreSQL 18.6\n'
         "\n"
-        "In service, and not finished yet\n"
-        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        "In service, but not finished\n"
+        f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"
         "    foreign keys to validate\n"
         f'    at it now: "lastgood finish {RUN}", as "ann", server\n'
         "    process 4711 (building index: scanning table, 45 %)\n"
-        f"  {RUN}: 8 of 12 things done; left: 1 index to build, 3\n"
+        f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"
         "    foreign keys to validate\n"
         f"    lastgood resume {RUN}\n"
     )

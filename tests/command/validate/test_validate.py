@@ -60,18 +60,18 @@ def test_names_choose_rules(stage: Stage) -> None:
     with pytest.raises(UsageError) as caught:
         stage.verdict("quick", "uniqe")
     assert (str(caught.value), caught.value.hint) == (
-        'cannot validate: no rule is called "uniqe"',
+        'cannot validate: there is no rule "uniqe"',
         'Did you mean "unique"?',
     )
     with pytest.raises(UsageError) as caught:
         stage.verdict("quick", "own", "polymorphic", ignore=["check"])
     assert (str(caught.value), caught.value.hint) == (
-        'cannot validate: this database has no rule of the kind own or polymorphic, or "ignore" switches it off',
+        'cannot validate: this database has no rule of kind own or polymorphic, or "ignore" disables it',
         "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read.",
     )
     events: list[Event] = []
     stage.verdict("full", emit=events.append, ignore=["nothing:like.this"])
-    assert Caution('"nothing:like.this" in the list "ignore" of [validate] is no rule of this database') in events
+    assert Caution('"nothing:like.this" in "ignore" of [validate] matches no rule of this database') in events
 
 
 def test_what_became_worse_since_an_earlier_verdict(stage: Stage) -> None:
@@ -106,11 +106,11 @@ def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: s
     key = skipped["foreign_key:public.deals.deals_contact_id_fkey"]
     assert (key.skipped_for, key.said) == ("privilege", "permission denied for table deals")
     assert key.hint == (
-        f'Let somebody who may run: GRANT SELECT ON TABLE "public"."contacts" TO "{reader}"; '
+        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."contacts" TO "{reader}"; '
         f'GRANT SELECT ON TABLE "public"."deals" TO "{reader}"'
     )
     assert skipped["sequence:public.deals.id"].hint == (
-        f'Let somebody who may run: GRANT SELECT ON TABLE "public"."deals" TO "{reader}"; '
+        f'As the owner or a superuser, run: GRANT SELECT ON TABLE "public"."deals" TO "{reader}"; '
         f'GRANT SELECT ON SEQUENCE "public"."deals_id_seq" TO "{reader}"'
     )
     assert f"{len(skipped)} of {len(verdict.rules)} rules need a privilege that the role lacks" in verdict.remarks
@@ -136,7 +136,7 @@ def test_hidden_rows_are_no_clean_rows(stage: Stage, reader: str) -> None:
         "SKIPPED",
         'query would be affected by row-level security policy for table "contacts"',
     )
-    assert key.hint == f'Let somebody who may run: ALTER ROLE "{reader}" BYPASSRLS'
+    assert key.hint == f'As the owner or a superuser, run: ALTER ROLE "{reader}" BYPASSRLS'
 
 
 @pytest.mark.postgres(15, 18)
@@ -159,7 +159,7 @@ def test_what_does_not_fit_into_the_time_is_told(stage: Stage) -> None:
     skipped = [each for each in verdict.rules if each.outcome == "SKIPPED"]
     assert [(each.name, each.skipped_for, each.said) for each in skipped] == [("slow", "time", "out of time")]
     assert (verdict.verdict, verdict.complete, verdict.skipped) == ("GO", False, ("slow",))
-    assert f"1 of {len(verdict.rules)} rules did not fit into the time" in verdict.remarks
+    assert f"1 of {len(verdict.rules)} rules were skipped because of the time limit" in verdict.remarks
     none = stage.verdict("quick", time_limit=0.0)
     assert (none.verdict, {each.outcome for each in none.rules}) == ("NO-GO", {"SKIPPED"})
 
@@ -287,7 +287,7 @@ def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     (error,) = caught
     assert isinstance(error, Failed)
     assert str(error) == (
-        'cannot go on validating: the connection broke while "slow" was looked at: '
+        'cannot continue the validation: the connection was lost during rule "slow": '
         "terminating connection due to administrator command"
     )
     assert error.state == "Nothing was changed."

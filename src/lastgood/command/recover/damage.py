@@ -148,11 +148,11 @@ def _alone(live: Live) -> Iterator[Sign]:
     out = [each for each in live.locked_out if each.readable == 0 and each.tables > 0]
     if out and len(out) == len(live.locked_out):
         who = ", ".join(f'"{each.role}"' for each in out[:NAMED])
-        text = f"no application role can read any table: {who} lacks SELECT on all of {counted(out[0].tables, 'table')}"
+        text = f"no application role can read any of {counted(out[0].tables, 'table')}: {who}"
         yield Sign(text, RIGHTS)
     elif out:
         for each in out[:NAMED]:
-            text = f'role "{each.role}" lacks SELECT on all of {counted(each.tables, "table")}'
+            text = f'role "{each.role}" cannot read any of {counted(each.tables, "table")}'
             yield Sign(text, RIGHTS, decisive=False)
     if live.no_grants:
         text = f"{_shown(live.no_grants)}: no privileges granted, unlike most tables of the schema"
