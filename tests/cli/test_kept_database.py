@@ -43,7 +43,7 @@ def test_facts_and_validate_look_into_it(lastgood: Lastgood, server: EmbeddedSer
     assert lastgood("facts", kept, "--live").status == 3
     assert f'GO: "{kept}"' in lastgood("validate", "--db", url).out
     assert not is_open(server, kept)
-    assert f"lastgood facts {kept} shows its contents" in lastgood("status").out
+    assert f"To show its contents: lastgood facts {kept}" in lastgood("status").out
 
 
 def by_text(lastgood: Lastgood, name: str) -> str:

@@ -156,7 +156,7 @@ def test_a_hook_that_fails_stops_the_run_and_the_application_runs_again(
     assert failed.document["error"] == {
         "code": "failed",
         "message": 'cannot stop the application: the hook "stop" ended with status 1: permission denied: workers',
-        "hint": "Mend the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
+        "hint": "Fix the hook in lastgood.toml, or take it out to go on with the database's own fence alone.",
         "state": f'"{database}" was not touched and is open. The application was started again.',
         "exit_status": 5,
     }
@@ -409,7 +409,7 @@ def test_maintenance_leaves_a_run_alone(
         refused = lastgood("maintenance", what)
     assert refused.status == 3
     assert re.fullmatch(
-        rf'error: cannot turn maintenance {what}: a run works on the database \("lastgood rollback 1", as "postgres", '
+        rf'error: cannot turn maintenance {what}: a run is in progress \("lastgood rollback 1", as "postgres", '
         r"through a local socket, since .* UTC, server process \d+\)\n"
         r"state: Nothing was changed\.\n"
         r"next:  It stops and starts the application itself\. Wait for it, or run lastgood status\.\n",

@@ -200,7 +200,7 @@ def test_a_person_is_asked_and_told_what_both_answers_mean(
     assert (
         f"The application does not work with the restored database: its health check {site.url}/health failed: it "
         f'answered 500, not 200 undo the previous database becomes "{database}" again; the restored one is kept.'
-        " keep the restored database stays in service; lastgood undo "
+        " keep the restored database remains in service. To undo later: lastgood undo "
     ) in question
     terminal.type(answer)
     assert terminal.end() == status, terminal.shown

@@ -39,7 +39,7 @@ def test_the_naive_rollback_was_killed_half_way(stage: Stage) -> None:
     diagnosis = found.document["diagnosis"]
     assert (diagnosis["emergency"], diagnosis["damaged"]) == ("unknown_state", True)
     assert diagnosis["title"] == (
-        f'an automatic rollback or a migration stopped half-way, and left "{stage.database}" in an unknown state'
+        f'a rollback or migration was interrupted and left "{stage.database}" in an unknown state'
     )
     facts = f"the facts of {made['name']}"
     reasons = {reason["text"]: reason["source"] for reason in diagnosis["reasons"]}
@@ -149,7 +149,7 @@ def test_the_database_is_closed(stage: Stage) -> None:
         f'cannot continue automatically: find out why "{stage.database}" accepts no connections, and open it'
     )
     assert diagnosis["emergency"] == "database_closed"
-    assert diagnosis["title"] == f'the database "{stage.database}" lets nobody in'
+    assert diagnosis["title"] == f'the database "{stage.database}" accepts no connections'
     assert diagnosis["proposals"][0]["commands"][0].endswith(
         f"""-c 'ALTER DATABASE "{stage.database}" ALLOW_CONNECTIONS true'"""
     )

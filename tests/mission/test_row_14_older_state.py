@@ -91,9 +91,7 @@ def test_it_shows_what_each_would_lose_and_decides_nothing(week: Week) -> None:
     assert answer.status == 0, answer.printed
     diagnosis = answer.document["diagnosis"]
     assert diagnosis["emergency"] == "older_state"
-    assert diagnosis["title"] == (
-        f'nothing in "{week.stage.database}" looks half-done: choose the older state to go back to'
-    )
+    assert diagnosis["title"] == (f'"{week.stage.database}" looks complete: choose the older state to roll back to')
     timeline = diagnosis["timeline"]
     assert [each["number"] for each in timeline] == [1, 2, 3, 4, 5, 6]
     assert [each["name"] for each in timeline[:5]] == [point["name"] for point in reversed(week.points)]
@@ -168,5 +166,5 @@ def test_before_all_of_them(week: Week) -> None:
 
     assert answer.status == 4
     assert answer.document["diagnosis"]["statement"].startswith(
-        f'Of 6 restore points of "{week.stage.database}" none that is whole was made before 2020-01-01 00:00:00 UTC. '
+        f'Of 6 restore points of "{week.stage.database}" no valid one was made before 2020-01-01 00:00:00 UTC. '
     )

@@ -81,7 +81,7 @@ def test_the_team_is_told_when_a_rollback_begins_ends_and_is_taken_back(
     assert "T0KEN" not in outcome.out + outcome.err
 
     assert lastgood("undo", "--yes").status == 0
-    assert messages(told, "/on-call") == [("warning", "rollback taken back")]
+    assert messages(told, "/on-call") == [("warning", "rollback undone")]
     journals = [path.read_text() for path in sorted((tmp_path / "state" / "runs").iterdir())]
     assert not any("T0KEN" in each for each in journals)
     entries = [json.loads(line) for each in journals for line in each.splitlines()]

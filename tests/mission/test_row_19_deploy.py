@@ -72,7 +72,7 @@ def test_a_migration_that_fails_half_way_is_taken_back_and_what_the_application_
     before = site.facts()
     done = site.deploy(*site.psql(HALF + WRITES + FAILS))
     assert done.status == 6, done.err
-    problem = 'the migration "psql" ended with status 3'
+    problem = 'migration "psql" exited with status 3'
     report, error = done.deployment, done.document["error"]
     assert (report["status"], report["problem"]) == ("rolled back", problem)
     point = Path(report["point"]).name
@@ -104,7 +104,7 @@ def test_a_migration_that_breaks_data_and_ends_with_status_0_is_taken_back(site:
     )
     assert f"error: cannot deploy: the data is worse than before the migration: {said}\n" in done.err
     assert f"Worse than before the migration\n  FAIL  {said}\n        id=1, contact=1\n" in done.out
-    assert f'"{site.name}": failed; the database was put back\n' in done.out
+    assert f'"{site.name}": failed; the database was rolled back\n' in done.out
     assert site.same_as(before)
 
 
@@ -127,7 +127,7 @@ def test_a_migration_that_left_nothing_is_only_shown_to_have_done_so(site: Site)
         f"equal: {len(before.tables)} tables ({before.rows} rows), {len(before.objects)} schema objects, owners, "
         "privileges and comments"
     )
-    assert error["message"] == 'cannot deploy: the migration "sh" was killed by signal 9 (SIGKILL)'
+    assert error["message"] == 'cannot deploy: migration "sh" was killed by signal 9 (SIGKILL)'
     assert error["state"] == (
         f'"{site.name}" is unchanged and open. It was compared with {Path(report["point"]).name}: {compared}.'
     )
@@ -143,7 +143,7 @@ def test_alembic_that_fails_in_its_second_revision_is_taken_back_to_before_the_f
     done = site.deploy("alembic", "upgrade", "head")
     assert done.status == 6, done.err
     report = done.deployment
-    assert report["problem"] == 'the migration "alembic" ended with status 1'
+    assert report["problem"] == 'migration "alembic" exited with status 1'
     assert "public.missing" in report["command"]["output"]
     gone = {loss["name"] for loss in report["loss"] if loss["point_rows"] is None}
     assert gone == {"alembic_version", "first"}
@@ -157,7 +157,7 @@ def test_a_migration_that_hangs_is_ended_with_all_that_it_started(site: Site) ->
     done = site.deploy("sh", "-c", f"setsid {shlex.join(script)} & wait", options=("--time-limit", "1500ms"))
     assert done.status == 6, done.err
     report = done.deployment
-    assert report["problem"] == 'the migration "sh" did not end within 1.5 s and was ended'
+    assert report["problem"] == 'migration "sh" exceeded its time limit of 1.5 s and was terminated'
     assert report["command"]["status"] is None
     assert report["command"]["processes_ended"] >= 2
     assert [each.split('("')[1] for each in report["command"]["sessions_ended"]] in ([], ['something else")'])
@@ -243,7 +243,7 @@ def test_a_rollback_that_fails_says_how_to_go_on(site: Site) -> None:
     assert (report["status"], error["code"]) == ("not rolled back", "not_taken_back")
     assert error["message"] == (
         "cannot roll the failed deployment back: No space left on device; the deployment had failed: "
-        'the migration "psql" ended with status 3'
+        'migration "psql" exited with status 3'
     )
     assert (
         error["state"]
@@ -298,8 +298,8 @@ def test_a_dry_run_can_t_reach_the_live_database(site: Site) -> None:
     stray = site.deploy("sh", "-c", f"PGDATABASE={site.name} psql -c 'SELECT pg_sleep(60)'", options=("--dry-run",))
     assert stray.status == 7
     assert stray.document["error"]["message"] == (
-        f'cannot try the migration on a clone: it opened a session in "{site.name}" itself, in spite of its '
-        "environment, and was ended"
+        f'cannot try the migration on a clone: it connected to "{site.name}" itself, despite its '
+        "environment, and was terminated"
     )
     assert len(list(site.backups.glob("*_before_stray_trial.sql"))) == 1
     assert site.same_as(before)
@@ -361,7 +361,7 @@ def test_errors_that_psql_goes_on_after_are_not_done(site: Site, redirected: boo
     ]
     if file is not None:
         assert report["problem"] == (
-            f'the migration "{program}" ended with status 0, but 2 commands of it failed: '
+            f'migration "{program}" exited with status 0, but 2 commands failed: '
             f"psql:{file}:2: ERROR:  division by zero"
         )
     assert "To accept harmless errors: --allow-errors REASON." in done.document["error"]["hint"]
@@ -396,7 +396,7 @@ def test_a_key_that_is_dropped_does_not_hide_the_rows_that_break_it(site: Site) 
     )
     assert done.status == 6, done.err
     said = (
-        "foreign_key:public.deals.deals_contact_fkey: the foreign key was dropped, and 3 rows of public.deals without "
+        "foreign_key:public.deals.deals_contact_fkey: the foreign key was dropped; 3 rows of public.deals without "
         "a match for contact in public.contacts (id)"
     )
     assert f"error: cannot deploy: the data is worse than before the migration: {said}" in done.err

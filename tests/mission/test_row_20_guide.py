@@ -263,12 +263,12 @@ def test_out_of_date(site: Site, lastgood: Lastgood) -> None:
     stale = lastgood("guide", "--check", "--json")
     assert stale.status == 3
     assert [reason.split(" (")[0] for reason in stale.document["reasons"][1:]] == [
-        "the database has other tables than then",
+        "the tables of the database changed",
         "owners, grants or their objects changed",
         "owner, grants, connection limit or settings of the database changed",
         "its commands were edited by hand",
     ]
-    assert stale.document["reasons"][0].startswith(f'it goes back to "{site.database}_')
+    assert stale.document["reasons"][0].startswith(f'it uses restore point "{site.database}_')
     GUIDE.write_text("# Notes\n", encoding="utf-8")
     assert lastgood("guide", "--check", "--json").document["reasons"] == [
         "it was not written by lastgood, or the line that records its origin is missing"

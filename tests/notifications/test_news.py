@@ -82,7 +82,7 @@ def test_a_rollback_that_begins() -> None:
     assert (set(told.events), told.severity) == ({"start"}, "info")
     assert told.title == "crm on db.example.org: rollback started"
     assert told.text == (
-        '"crm" goes back to crm_20261123_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
+        '"crm" is being rolled back to crm_20261123_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
         'State: Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now on.\n'
         "\n"
@@ -97,7 +97,7 @@ def test_a_rollback_that_begins() -> None:
         "Command: lastgood rollback\n"
     )
     assert told.markdown == (
-        '"crm" goes back to crm\\_20261123\\_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
+        '"crm" is being rolled back to crm\\_20261123\\_020000.sql, made 2026-11-23 02:00:00 UTC (6 hours ago).\n'
         "\n"
         '**State:** Nothing was changed yet. "crm" is readable until the switch; writes are blocked from now '
         "on.\n\n"
@@ -111,16 +111,16 @@ def test_a_rollback_that_begins() -> None:
         "- By: ann on web-1\n"
         "- Command: lastgood rollback\n"
     )
-    assert told.html.startswith("<p>&quot;crm&quot; goes back to crm_20261123_020000.sql, made")
+    assert told.html.startswith("<p>&quot;crm&quot; is being rolled back to crm_20261123_020000.sql, made")
     assert "<p><strong>Lost:</strong> 39 rows" in told.html
 
 
 @pytest.mark.parametrize(
     ("losses", "said"),
     [
-        ((), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
-        ((loss("notes", None, 3),), "Nothing: no row of it differs from the restore point."),
-        ((loss("notes", 3, 3),), "By numbers of rows and time stamps nothing; rows changed in place go back too."),
+        ((), "Nothing by row counts and time stamps; changes to existing rows are reverted, too."),
+        ((loss("notes", None, 3),), "Nothing: no row differs from the restore point."),
+        ((loss("notes", 3, 3),), "Nothing by row counts and time stamps; changes to existing rows are reverted, too."),
         ((loss("notes", 3, 3, content="changed"),), "rows changed in place in notes."),
         (
             (loss("e", 4, None), loss("b", 1, None, schema="x"), loss("c", 1, None), loss("d", 1, None)),
@@ -143,7 +143,7 @@ def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
         (BadPoint("cannot"), "rollback failed, the restore point is unusable", {"failure"}),
         (Failed("cannot"), "rollback failed, nothing switched", {"failure"}),
         (Interrupted("interrupted"), "rollback interrupted", {"failure"}),
-        (Stopped("cannot"), "rollback stopped in between", {"failure"}),
+        (Stopped("cannot"), "rollback interrupted, to be resumed or aborted", {"failure"}),
         (NotStarted("cannot"), "the application is stopped and did not start", {"failure"}),
         (
             ChecksFailed("cannot", hint="", state="", run=RUN, problem="x"),
@@ -157,7 +157,7 @@ def test_what_is_lost(losses: tuple[TableLoss, ...], said: str) -> None:
         ),
         (TakenBack("cannot"), "rollback failed and was rolled back", {"failure", "undo"}),
         (NotTakenBack("cannot"), "rollback FAILED and was not rolled back", {"failure"}),
-        (LastgoodError("a defect in lastgood (KeyError)"), "rollback broke off", {"failure"}),
+        (LastgoodError("a defect in lastgood (KeyError)"), "rollback terminated unexpectedly", {"failure"}),
     ],
 )
 def test_how_a_failure_is_called(error: LastgoodError, title: str, events: set[Event]) -> None:

@@ -90,7 +90,7 @@ def test_what_is_unfinished_or_at_work_keeps_its_restore_point(
             made.reasons(prune.Wish(named=("deployed.sql", "free.sql")))
         assert (caught.value.message, caught.value.hint, caught.value.state) == (
             'cannot prune "deployed.sql": the unfinished deployment 20260615-1 needs it',
-            "Look at lastgood status; what is unfinished needs it.",
+            "Run lastgood status to see which unfinished run needs it.",
             "Nothing was removed.",
         )
         clear_deployment(maintenance, deployment)

@@ -59,7 +59,7 @@ def test_what_was_ill_before_decides_nothing(
     done = lastgood("deploy", "--json", "--", *migration("ALTER TABLE contacts ADD COLUMN email text"))
     assert done.status == 0, done.err
     assert done.document["remarks"] == [
-        "the application was not well before the migration (it answered 500, not 200): its health decides nothing",
+        "the health check failed before the migration (it answered 500, not 200): its result is not used",
         "the migration recorded nothing in supabase_migrations.schema_migrations: the newest version is still "
         '"20251102"',
     ]

@@ -108,7 +108,7 @@ def test_a_live_database_that_is_renamed_exchanged_or_dropped(
     exchanged = lastgood("deploy", "--json", "--", *migration(drop, f'CREATE DATABASE "{database}"'))
     assert exchanged.status == 6, exchanged.err
     assert exchanged.document["error"]["message"] == (
-        f'cannot deploy: the live database was dropped, and another "{database}" was made'
+        f'cannot deploy: the live database was dropped, and another "{database}" was created'
     )
     with server.target(database).connect() as connection:
         assert connection.execute("SELECT count(*) FROM public.contacts").fetchone() == (3,)
@@ -131,10 +131,10 @@ def test_a_table_that_stays_locked_is_worse_and_a_restore_point_that_is_gone_is_
     try:
         assert done.status == 7, done.err
         error = done.document["error"]
-        assert error["deployment"]["problem"].startswith("the data can't be looked at any more: ")
+        assert error["deployment"]["problem"].startswith("the data can no longer be checked: ")
         assert error["deployment"]["compared"] == (
-            'could not be compared: the prepared transaction "it\'s left" has locked "public"."contacts" against '
-            "readers"
+            'comparison failed: the prepared transaction "it\'s left" holds a lock on "public"."contacts" that '
+            "blocks readers"
         )
         point = error["deployment"]["point"]
         assert error["state"] == (

@@ -40,7 +40,7 @@ def test_a_restore_point_that_does_not_restore(lastgood: Lastgood, server: Embed
     assert [each["outcome"] for each in evidence["phases"] if each["name"] == "stand_in"] == ["failed"]
     shown = lastgood("drill", "--show", evidence["run"])
     assert shown.status == 0, "it is what was written"
-    assert shown.out.startswith('The drill FAILED: do not rely on putting "')
+    assert shown.out.startswith('The drill FAILED: do not rely on a rollback of "')
     assert lastgood("drill", "--due").status == 3
     assert " failed " in lastgood("drill", "--list").out
     text = (Path("state/drills") / evidence["run"] / "evidence.md").read_text(encoding="utf-8")

@@ -112,8 +112,8 @@ def test_nothing_is_made_where_it_can_not_be_done(
     monkeypatch.setenv("LASTGOOD_DB", f"postgresql://postgres@/{database}?host={tmp_path}")
     error = refused("--server", there, status=5)
     assert error.startswith(
-        "error: cannot drill on the server that was named: the live server can't be reached, so that nobody knows "
-        "whether it is that very one (cannot reach the server of "
+        "error: cannot drill on the given server: the live server is unreachable, so it cannot be ruled out that "
+        "both are the same (cannot reach the server of "
     )
     assert error.endswith("\nnext:  Make the live server reachable, or leave --server out to create a scratch server.")
 

@@ -34,7 +34,7 @@ def test_only_the_section_changes(before: bytes, after: bytes) -> None:
     [
         (b"a\n" + BEGIN + b"\nb\n", "1 × begin, 0 × end"),
         (END, "0 × begin, 1 × end"),
-        (END + BEGIN, "the end stands before the beginning"),
+        (END + BEGIN, "end before begin"),
         (MARKED + MARKED, "2 × begin, 2 × end"),
         (BEGIN + MARKED, "2 × begin, 1 × end"),
     ],
@@ -42,7 +42,7 @@ def test_only_the_section_changes(before: bytes, after: bytes) -> None:
 def test_damaged_marks_are_refused(damaged: bytes, told: str) -> None:
     with pytest.raises(Refused) as raised:
         with_section(damaged, SECTION, "README.md")
-    assert str(raised.value) == f'cannot refresh the section in "README.md": its marks are damaged ({told})'
+    assert str(raised.value) == f'cannot update the section in "README.md": its markers are damaged ({told})'
     assert raised.value.state == "The file was not changed."
 
 

@@ -61,7 +61,7 @@ def test_it_writes_what_it_found(
     assert f"  {application_role}       1             0\n" in outcome.out
     assert outcome.out.endswith("\nNext: lastgood backup\n")
     text = FILE.read_text()
-    assert f'# Application role "{application_role}": rights on 1 table.\n' in text
+    assert f'# Application role "{application_role}": privileges on 1 table.\n' in text
     assert "# Migrations: supabase_migrations.schema_migrations (schema_migrations)\n" in text
     written = tomllib.loads(text)
     assert (sorted(written), written["store"]) == (["db", "store"], "backups")
@@ -117,7 +117,7 @@ def test_it_does_not_overwrite(lastgood: Lastgood, database: str) -> None:
     outcome = lastgood("init")
     assert (outcome.status, outcome.out) == (3, "")
     assert outcome.err == (
-        'error: cannot write "lastgood.toml": it exists already\n'
+        'error: cannot write "lastgood.toml": it already exists\n'
         "state: Nothing was looked at or changed.\n"
         "next:  Edit it, or overwrite it: lastgood init --force\n"
     )

@@ -58,7 +58,7 @@ def test_what_is_wrong_with_addresses_and_a_test_when_nothing_is(
     pager = tmp_path / "pager.url"
     assert outcome.status == 2
     assert outcome.out.endswith(
-        "What is wrong\n"
+        "Problems\n"
         '  team: the variable "TEAM_URL" is not set.\n'
         "    Set TEAM_URL to the address, as https://appriseit.com/services/ writes it.\n"
         "  pager: Apprise knows no service of that kind of address.\n"

@@ -79,7 +79,7 @@ def test_it_waits_for_no_lock(target: Target, tmp_path: Path, locked: int) -> No
     assert monotonic() - started < 10, "as long as a slow machine takes, not as long as the lock is held"
     assert found.live is not None
     (shut,) = found.live.shut
-    assert shut.text == f'process {locked} has locked "public"."notes" against readers'
+    assert shut.text == f'process {locked} holds a lock on "public"."notes" that blocks readers'
     assert not found.live.tables["public", "notes"].exact
     assert found.live.objects is not None
 
@@ -91,7 +91,7 @@ def test_an_index_that_the_server_does_not_use(target: Target, tmp_path: Path) -
             connection.execute("CREATE UNIQUE INDEX CONCURRENTLY once ON public.notes (text)")
     found = inspect(Inquiry(target, tmp_path / "store", home=tmp_path, here=tmp_path))
     assert found.damaged
-    assert "1 index that the server does not use: public.once" in [reason.text for reason in found.reasons]
+    assert "1 invalid index: public.once" in [reason.text for reason in found.reasons]
 
 
 def test_a_role_that_may_read_nothing_gets_an_answer_all_the_same(
@@ -109,7 +109,7 @@ def test_a_role_that_may_read_nothing_gets_an_answer_all_the_same(
     assert found.live is not None
     (unseen,) = found.unseen
     assert unseen.startswith("rows of ")
-    assert f'the role "guest_{target.dbname}" may not read them all: ' in unseen
+    assert f'role "guest_{target.dbname}" cannot read all of them: ' in unseen
 
 
 def test_what_the_server_counts_of_deletions(target: Target, tmp_path: Path) -> None:

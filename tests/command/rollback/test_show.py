@@ -296,17 +296,17 @@ def test_a_run_that_stopped_is_shown_with_what_to_do(shown: tuple[Screen, io.Str
         "\n"
         "Unfinished runs\n"
         f"  {RUN}, stage build\n"
-        '    building "crm_shadow_9f3c1a70", begun 2025-11-04 14:30:00 UTC (9 hours ago)\n'
-        "    by ann on ops1\n"
+        '    building "crm_shadow_9f3c1a70", started 2025-11-04 14:30:00 UTC (9 hours\n'
+        "    ago) by ann on ops1\n"
         f"    lastgood resume {RUN}\n"
         f"    lastgood abort {RUN}\n"
         "\n"
-        "Kept databases, newest first: each can become the live one again\n"
+        "Kept databases, newest first: each can become live again\n"
         '  "crm_old_1"\n'
         f"    was live until the rollback {RUN}, 2025-11-04 14:30:00\n"
         "    UTC (9 hours ago), by ann on ops1\n"
         f"    lastgood undo {RUN}\n"
-        "    lastgood facts crm_old_1 shows its contents\n"
+        "    To show its contents: lastgood facts crm_old_1\n"
     )
 
 
@@ -329,7 +329,7 @@ def test_a_leftover_has_no_date(shown: tuple[Screen, io.StringIO]) -> None:
     left = Candidate(kind="leftover", name="crm_shadow_1", oid=9, made_at=None, bytes=8 << 20, goes=True, why="named")
     prune.show(screen, PrunePlan(live="crm", candidates=(left,)))
     assert stream.getvalue() == (
-        "Would remove 1 thing (8.0 MB) for good:\n"
+        "Would remove 1 item (8.0 MB) permanently:\n"
         "\n"
         "          name          what      made    size  why\n"
         "  remove  crm_shadow_1  leftover        8.0 MB  named\n"
@@ -343,8 +343,8 @@ def test_a_run_at_work_is_left_alone(shown: tuple[Screen, io.StringIO]) -> None:
     assert text.startswith(
         '"crm" is CLOSED to new connections: 812 MB, 1 session, PostgreSQL 18.6\n'
         f"  Run in progress: lastgood rollback {RUN}\n"
-        "  Writers wait since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence x)\n"
-        "  holds locks on 12 tables. They resume when it ends.\n"
+        "  Writes are blocked since 2025-11-04 14:30:00 UTC: session 4711 (lastgood fence\n"
+        "  x) holds locks on 12 tables. They resume when it ends.\n"
     )
     assert "    in progress: wait, or interrupt it where it runs\n" in text
     assert "lastgood abort" not in text
@@ -399,7 +399,7 @@ def test_a_prune_shows_what_goes_first(shown: tuple[Screen, io.StringIO]) -> Non
     found = (candidate("new.sql", False, "among the 1 newest"), candidate("old.sql", True, "beyond the 1 newest"))
     prune.show(screen, PrunePlan(live="crm", candidates=found))
     assert stream.getvalue() == (
-        "Would remove 1 thing (1.0 MB) for good:\n"
+        "Would remove 1 item (1.0 MB) permanently:\n"
         "\n"
         "          name     what           made           size  why\n"
         "  remove  old.sql  restore point  9 hours ago  1.0 MB  beyond the 1 newest\n"
@@ -437,7 +437,7 @@ def test_what_is_not_finished_is_shown_with_who_is_at_it(shown: tuple[Screen, io
         "In service, but not finished\n"
         f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"
         "    foreign keys to validate\n"
-        f'    at it now: "lastgood finish {RUN}", as "ann", server\n'
+        f'    in progress: "lastgood finish {RUN}", as "ann", server\n'
         "    process 4711 (building index: scanning table, 45 %)\n"
         f"  {RUN}: 8 of 12 tasks done; left: 1 index to build, 3\n"
         "    foreign keys to validate\n"

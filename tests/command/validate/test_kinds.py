@@ -48,7 +48,7 @@ def test_a_key_that_is_not_valid_and_holds_is_worth_a_note(stage: Stage) -> None
     assert (found.outcome, found.said, found.hint) == (
         "PASS",
         "the key is NOT VALID: the server has not checked all rows, but all have a match",
-        'Make it valid: ALTER TABLE "public"."c" VALIDATE CONSTRAINT "later"',
+        'Validate it: ALTER TABLE "public"."c" VALIDATE CONSTRAINT "later"',
     )
 
 
@@ -134,7 +134,7 @@ def test_exclusion_constraints(stage: Stage) -> None:
     found = stage.rule("exclusion:public.booking.apart")
     assert (found.outcome, found.said, found.samples) == (
         "FAIL",
-        "1 pair of rows of public.booking conflict; the exclusion constraint apart should keep them apart",
+        "1 pair of rows of public.booking violate the exclusion constraint apart",
         ("r=[10,15), and r=[12,13)",),
     )
     stage.run("INSERT INTO booking SELECT int4range(i * 10, i * 10 + 5) FROM generate_series(1000, 5000) i")
@@ -179,7 +179,7 @@ def test_sequences(stage: Stage) -> None:
             "an existing one",
         ),
     }
-    stage.run(found["sequence:public.t.i"].hint.removeprefix("Set it: "))
+    stage.run(found["sequence:public.t.i"].hint.removeprefix("Reset it: "))
     assert "sequence:public.t.i" not in stage.found("sequence")
 
 
@@ -209,7 +209,7 @@ def test_checks_with_odd_names_null_and_functions(stage: Stage) -> None:
     }
     assert found["domain:public.d.value.small_check"].said == (
         "1 row of public.d has a value in value that violates domain public.small: ((VALUE)::integer < 10); "
-        "the constraint is NOT VALID: the server never looked at all rows"
+        "the constraint is NOT VALID: the server has not checked all rows"
     )
 
 
@@ -319,12 +319,12 @@ def test_indexes_that_cannot_be_used(stage: Stage) -> None:
         "index:public.key": (
             "FAIL",
             "index public.key of public.t is invalid: queries do not use it",
-            'Build it again: REINDEX INDEX CONCURRENTLY "public"."key"',
+            'Rebuild it: REINDEX INDEX CONCURRENTLY "public"."key"',
         ),
         "index:public.plain": (
             "WARN",
             "index public.plain of public.t is invalid: queries do not use it",
-            'Build it again: REINDEX INDEX CONCURRENTLY "public"."plain"',
+            'Rebuild it: REINDEX INDEX CONCURRENTLY "public"."plain"',
         ),
     }
 

@@ -24,7 +24,7 @@ def asked(stage: Stage, query: str, **rule: object) -> tuple[str, str, float | N
 def test_rows_are_violations(stage: Stage) -> None:
     rules = [{"name": "mine", "query": "SELECT id, email, seen FROM contacts WHERE email IS NULL ORDER BY id;"}]
     found = stage.rule("mine", rules=rules)
-    assert (found.outcome, found.violations, found.said) == ("FAIL", 10, "10 rows where none is expected")
+    assert (found.outcome, found.violations, found.said) == ("FAIL", 10, "10 rows found, none expected")
     assert found.samples == tuple(f"id={number}, email=NULL, seen=infinity" for number in (10, 20, 30, 40, 50))
     assert asked(stage, "SELECT FROM contacts WHERE id < 0 -- none") == ("PASS", "", 100.0)
     assert asked(stage, "SELECT FROM contacts WHERE id < 3", severity="warning")[0] == "WARN"
@@ -87,9 +87,9 @@ def test_one_value(stage: Stage, query: str, rule: dict[str, object], outcome: s
         (
             "WITH x AS (DELETE FROM contacts RETURNING 1) SELECT * FROM x",
             {},
-            "rules only read: DECLARE CURSOR must not contain data-modifying statements in WITH",
+            "rules must not write: DECLARE CURSOR must not contain data-modifying statements in WITH",
         ),
-        ("SELECT nextval('numbers')", {}, "rules only read: cannot execute nextval() in a read-only transaction"),
+        ("SELECT nextval('numbers')", {}, "rules must not write: cannot execute nextval() in a read-only transaction"),
         ("SELECT 1, 2", {"expect": 1}, "the query must return one value, but returns 1 row with 2 columns"),
         (
             "SELECT id FROM contacts",
@@ -111,6 +111,6 @@ def test_a_rule_that_cannot_be_tried_fails_alone(stage: Stage, query: str, rule:
     ]
     verdict = stage.verdict("quick", "own", rules=rules)
     mine, other = verdict.rules
-    assert (mine.outcome, mine.said, mine.percent) == ("FAIL", f"cannot be tried: {said}", 0.0)
+    assert (mine.outcome, mine.said, mine.percent) == ("FAIL", f"cannot evaluate the rule: {said}", 0.0)
     assert mine.hint == 'Fix the query of rule "mine" in lastgood.toml.'
     assert (other.outcome, verdict.blockers) == ("PASS", ("mine", "quality"))

@@ -67,7 +67,7 @@ def test_names_choose_rules(stage: Stage) -> None:
         stage.verdict("quick", "own", "polymorphic", ignore=["check"])
     assert (str(caught.value), caught.value.hint) == (
         'cannot validate: this database has no rule of kind own or polymorphic, or "ignore" disables it',
-        "They stand under [[validate.rules]] in lastgood.toml; lastgood config shows which file is read.",
+        "Define them under [[validate.rules]] in lastgood.toml; lastgood config shows which file is used.",
     )
     events: list[Event] = []
     stage.verdict("full", emit=events.append, ignore=["nothing:like.this"])
@@ -157,7 +157,7 @@ def test_what_does_not_fit_into_the_time_is_told(stage: Stage) -> None:
     verdict = stage.verdict("quick", time_limit=2.0, rules=rules)
     assert verdict.seconds < 20
     skipped = [each for each in verdict.rules if each.outcome == "SKIPPED"]
-    assert [(each.name, each.skipped_for, each.said) for each in skipped] == [("slow", "time", "out of time")]
+    assert [(each.name, each.skipped_for, each.said) for each in skipped] == [("slow", "time", "time limit reached")]
     assert (verdict.verdict, verdict.complete, verdict.skipped) == ("GO", False, ("slow",))
     assert f"1 of {len(verdict.rules)} rules were skipped because of the time limit" in verdict.remarks
     none = stage.verdict("quick", time_limit=0.0)
@@ -231,7 +231,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
     (slow,) = [each for each in verdict.rules if each.name == "slow"]  # type: ignore[attr-defined]  # the thread put a Verdict there
     assert (slow.outcome, slow.said) == (
         "SKIPPED",
-        "the server ended the look at it: canceling statement due to user request",
+        "the server canceled the check: canceling statement due to user request",
     )
 
 
@@ -243,7 +243,7 @@ def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.
     )
     stage.run("INSERT INTO deals (contact_id) SELECT 5000 FROM generate_series(1, 20000)", behind_its_back=True)
     verdict = stage.verdict("quick", time_limit=10.0)
-    assert verdict.remarks[0].startswith("--full looks")
+    assert verdict.remarks[0].startswith("--full reads")
     monkeypatch.setattr("lastgood.command.validate.budget.PAGES_A_SECOND", 1)
     verdict = stage.verdict("quick", time_limit=60.0)
     (key,) = [each for each in verdict.rules if each.kind == "foreign_key"]
@@ -251,7 +251,7 @@ def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.
     assert key.sampled is not None
     assert 1 < key.sampled < 50
     assert 0 < key.violations < 20000
-    assert "rules looked at a sample of a large table" in verdict.remarks[0]
+    assert "rules read only a sample of a large table" in verdict.remarks[0]
     assert all(each.sampled is None for each in stage.verdict("full").rules)
 
 
