@@ -114,7 +114,9 @@ def test_a_backup_of_the_broken_state_is_passed_over(stage: Stage) -> None:
     assert diagnosis["emergency"] == "unknown_state"
     assert diagnosis["proposals"][0]["name"] == str(stage.dump)
     (why,) = [reason["text"] for reason in diagnosis["reasons"] if reason["text"].startswith(late["name"])]
-    assert why.startswith(f"{late['name']} was made after the damage: it lacks what {stage.dump.name} has, as the ")
+    assert why.startswith(
+        f"{late['name']} was made after the damage: like the database now, it lacks what {stage.dump.name} has: "
+    )
 
 
 def test_an_unfinished_run_comes_first(stage: Stage) -> None:
@@ -238,6 +240,6 @@ def test_the_server_does_not_answer(stage: Stage, tmp_path: Path) -> None:
     assert diagnosis["emergency"] == "server_unreachable"
     assert diagnosis["statement"] == (
         f'The state of "{stage.database}" is unknown while the server is unreachable. "{stage.backups}" has 1 restore '
-        "point of it."
+        f'point of "{stage.database}".'
     )
     assert [each["name"] for each in diagnosis["timeline"]] == [stage.dump.name]

@@ -103,7 +103,7 @@ def test_what_can_be_read_of_it_is_salvaged_by_the_command_that_it_shows(stage: 
     )
     diagnosis = stage.lastgood("recover", "--dry-run").document["diagnosis"]
     assert diagnosis["emergency"] == "corrupt_backup"
-    assert diagnosis["statement"].startswith(f'Not one of 5 restore points of "{stage.database}" is whole. ')
+    assert diagnosis["statement"].startswith(f'Not one of 5 restore points of "{stage.database}" is valid. ')
     _, *arguments = diagnosis["proposals"][0]["commands"][0].split()
     salvaged = stage.lastgood(*arguments)
     assert salvaged.status == 0, salvaged.printed

@@ -42,8 +42,7 @@ def test_it_is_stopped_meanwhile_and_what_it_does_not_work_with_is_taken_back(
     renamed = lastgood("deploy", "--json", "--", *migration("ALTER TABLE contacts RENAME TO people"))
     assert renamed.status == 6, renamed.err
     assert renamed.document["error"]["message"] == (
-        f"cannot deploy: the application does not work: its health check {site.url}/health failed: "
-        "it answered 500, not 200"
+        f"cannot deploy: health check {site.url}/health of the application failed: it answered 500, not 200"
     )
     assert site.called()[8:] == [*STOPPED, *STARTED, *STOPPED, *STARTED]
     with server.target(database).connect() as connection:

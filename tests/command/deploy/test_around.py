@@ -59,7 +59,8 @@ def test_what_belongs_to_the_database_itself_is_put_back_and_what_belongs_to_the
     assert done.status == 5, done.err
     assert done.document["error"]["deployment"]["remarks"] == [
         f'"{database}" was closed to connections during the deployment, and was opened again',
-        f'settings, privileges, owner or comment of "{database}" itself changed during the deployment, and put back',
+        f'settings, privileges, owner or comment of "{database}" itself changed during the deployment, and were '
+        "restored",
         f'the role "{role}" was created since the deployment started, and remains',
     ]
     with server.target("postgres").connect() as connection:

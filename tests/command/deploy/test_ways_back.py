@@ -171,8 +171,8 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
         with pytest.raises(Refused) as refused:
             accept(target, "20261123-080000-ffffffff")
         assert str(refused.value) == (
-            f'cannot accept the deployment "20261123-080000-ffffffff" of "{database}": 20261123-080000-0a1b2c3d is the '
-            "one that is not finished"
+            f'cannot accept the deployment "20261123-080000-ffffffff" of "{database}": the unfinished one is '
+            "20261123-080000-0a1b2c3d"
         )
         shown = lastgood("status")
         assert shown.status == 7
@@ -188,7 +188,7 @@ def test_a_deployment_is_accepted_by_its_name_and_only_there(
         assert find_deployment(connection, database) is None
     with pytest.raises(Refused) as refused:
         accept(target, mark.run)
-    assert str(refused.value).endswith(": none is unfinished")
+    assert str(refused.value).endswith(": no deployment is unfinished")
 
 
 def test_what_the_application_writes_until_the_fence_is_counted_as_lost(

@@ -60,9 +60,9 @@ def test_no_order_switches_to_what_was_not_compared_or_loses_the_way_back(
     assert hand.fails("swap") == "cannot switch: the restored database was not compared (block compare)\n"
     hand.does("walk-back")
     assert hand.fails("undo") == (
-        "cannot undo: the attempt RUN=1 has switched nothing (block walk-back removes what is there)\n"
+        "cannot undo: attempt RUN=1 has not switched (block walk-back removes its database)\n"
     )
-    assert hand.fails("verify") == "cannot verify: the attempt RUN=1 has restored nothing\n"
+    assert hand.fails("verify") == "cannot verify: attempt RUN=1 has restored nothing\n"
     assert site.rows() == 5
 
     hand.does(*RESTORED, "swap")
