@@ -113,7 +113,7 @@ def test_it_runs_as_a_module(module: str, child_environment: dict[str, str]) -> 
         (("facts", "--live"), "error: cannot compare: --live takes exactly one restore point, database or URL\n"),
     ],
 )
-def test_wrong_usage_is_2_and_says_what_is_wrong(
+def test_wrong_usage_exits_with_2_and_a_message(
     lastgood: Lastgood, arguments: tuple[str, ...], message: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("sys.stderr.isatty", lambda: False, raising=False)

@@ -138,7 +138,7 @@ def test_an_interrupt_leaves_nothing_of_standard_input(
     assert list(folder.iterdir()) == []
 
 
-def test_a_full_disk_is_told(database: str, child_environment: dict[str, str]) -> None:
+def test_a_full_disk_is_reported(database: str, child_environment: dict[str, str]) -> None:
     folder = Path("spool")
     folder.mkdir()
     # A limit of the process stands for a full disk: both end the same write.

@@ -91,7 +91,7 @@ def test_what_became_of_them(pause: PauseReport | None, said: str | None) -> Non
     assert lines == ([] if said is None else [f"Held back {said}"])
 
 
-def test_a_status_says_who_waits_and_how_to_let_them_go() -> None:
+def test_a_status_shows_a_pause_and_how_to_resume() -> None:
     on, stream = screen()
     resume = f"psql '{CONSOLE}' -c 'RESUME \"app\"'"
     look = f"psql '{CONSOLE}' -c 'SHOW DATABASES'"

@@ -145,7 +145,7 @@ def test_colours_need_a_terminal_and_consent(monkeypatch: pytest.MonkeyPatch) ->
         assert ("\x1b[1;31m" in err(it)) is coloured
 
 
-def test_an_error_says_what_failed_in_what_state_and_what_next() -> None:
+def test_an_error_shows_message_state_and_hint() -> None:
     it = screen(60)
     errors.show(it, Corrupt('cannot use "x.sql": line 7 is damaged', hint="Choose another: `lastgood points`."))
     assert err(it) == (

@@ -37,7 +37,7 @@ def role(server: EmbeddedServer) -> Iterator[str]:
         connection.execute("DROP ROLE IF EXISTS lg_made_by_migration")
 
 
-def test_what_belongs_to_the_database_itself_is_put_back_and_what_belongs_to_the_server_is_told(
+def test_database_properties_are_restored_and_server_changes_reported(
     lastgood: Lastgood, database: str, server: EmbeddedServer, migration: Migration, role: str
 ) -> None:
     with server.target("postgres").connect() as connection:

@@ -34,7 +34,7 @@ def alive(connection: Connection) -> bool:
     return True
 
 
-def test_the_migrations_sessions_are_told_from_the_applications(
+def test_sessions_of_the_migration_are_distinguished_from_the_applications(
     server: EmbeddedServer, new_database: Callable[..., str]
 ) -> None:
     name = new_database("app")
@@ -69,7 +69,9 @@ def test_the_migrations_sessions_are_told_from_the_applications(
             each.close()
 
 
-def test_a_role_that_may_not_end_them_says_so(server: EmbeddedServer, new_database: Callable[..., str]) -> None:
+def test_a_missing_privilege_to_terminate_them_is_reported(
+    server: EmbeddedServer, new_database: Callable[..., str]
+) -> None:
     name = new_database("app")
     with server.target("postgres").connect() as superuser:
         oid = databases.describe(superuser, name).oid

@@ -17,7 +17,7 @@ COREUTILS = (
 
 
 class ByHand:
-    """Runs blocks out of the text of a guide. ``more``: programs that a compressed dump takes (gzip)."""
+    """Runs blocks of a guide. ``more``: programs for a compressed dump (gzip)."""
 
     def __init__(self, guide: Path, server: EmbeddedServer, folder: Path, more: Sequence[str] = ()) -> None:
         self.blocks = blocks(guide.read_text(encoding="utf-8"))
@@ -33,7 +33,7 @@ class ByHand:
             place.symlink_to(program)
 
     def tries(self, ids: Iterable[str]) -> list[Ran]:
-        """Runs the blocks of these names until one fails."""
+        """Run the blocks with these names until one fails."""
         environment = {"PATH": str(self._path), "LC_ALL": "C.UTF-8", **self.variables}
         wanted = chosen(self.blocks, list(ids), hooks=True)
         ran = list(run(self.blocks, wanted, environment, folder=self._folder, seconds=120))
@@ -41,7 +41,7 @@ class ByHand:
         return ran
 
     def does(self, *ids: str) -> str:
-        """Runs the blocks of these names, each of which must be there and succeed; what they printed."""
+        """Run the blocks with these names, which must exist and succeed; return their output."""
         assert [block.id for block in chosen(self.blocks, ids, hooks=True)] == list(ids)
         ran = self.tries(ids)
         failed = [each for each in ran if not each.succeeded]
@@ -49,7 +49,7 @@ class ByHand:
         return "\n".join(each.output for each in ran)
 
     def fails(self, id: str) -> str:
-        """Runs one block, which must fail; what it printed."""
+        """Run one block, which must fail; return its output."""
         (ran,) = self.tries([id])
         assert not ran.succeeded, ran.output
         return ran.output

@@ -191,7 +191,9 @@ def test_no_secret_and_no_value_of_a_setting(server: EmbeddedServer, new_databas
     assert f"export TO_LIVE='keepalives=1 dbname={database}'\n" in text
 
 
-def test_whoever_may_connect_may_write_it(server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path) -> None:
+def test_a_role_that_can_connect_can_write_it(
+    server: EmbeddedServer, new_database: NewDatabase, tmp_path: Path
+) -> None:
     """No rights but to connect: not even to make temporary objects."""
     database = new_database("crm")
     take(server.target(database), tmp_path / "store")

@@ -138,7 +138,7 @@ def test_a_password_is_not_written(lastgood: Lastgood, server: EmbeddedServer, d
     assert document["file"] == str(FILE.resolve())
 
 
-def test_it_says_what_would_stand_in_the_way(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
+def test_it_lists_obstacles(lastgood: Lastgood, server: EmbeddedServer, database: str) -> None:
     role = f"{database}_oper"
     with server.target("postgres").connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(sql.Identifier(role)))

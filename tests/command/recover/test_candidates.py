@@ -54,7 +54,7 @@ def test_they_are_read_newest_first_and_known_verdicts_are_taken_over(tmp_path: 
     assert found[2].migration == "20260101"
 
 
-def test_without_time_nothing_is_read_and_nothing_is_said(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_time_nothing_is_read_or_reported(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(candidates, "READING_SECONDS", -1.0)
     dump(tmp_path, 1)
     (found,) = candidates.find(tmp_path, "app", Wish(), {}, []).candidates

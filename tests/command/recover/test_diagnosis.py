@@ -337,7 +337,7 @@ def test_the_loss_of_each() -> None:
     assert [(each.rows_lost, each.rows_back) for each in found.timeline] == [(10, 10), (None, None)]
 
 
-def test_a_store_that_cannot_be_read_is_not_told_as_empty() -> None:
+def test_an_unreadable_store_is_not_reported_as_empty() -> None:
     found = diagnose(evidence(candidates=(), store_problem='cannot look for restore points in "/store": denied'))
     assert found.emergency == "no_backup"
     assert found.reasons[0].text == 'cannot look for restore points in "/store": denied'

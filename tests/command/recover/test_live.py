@@ -94,9 +94,7 @@ def test_an_index_that_the_server_does_not_use(target: Target, tmp_path: Path) -
     assert "1 invalid index: public.once" in [reason.text for reason in found.reasons]
 
 
-def test_a_role_that_may_read_nothing_gets_an_answer_all_the_same(
-    server: EmbeddedServer, target: Target, tmp_path: Path
-) -> None:
+def test_a_role_without_privileges_gets_a_diagnosis(server: EmbeddedServer, target: Target, tmp_path: Path) -> None:
     role = sql.Identifier(f"guest_{target.dbname}")
     with target.connect() as connection:
         connection.execute(sql.SQL("CREATE ROLE {} LOGIN").format(role))

@@ -246,7 +246,7 @@ def test_what_18_brought(stage: Stage) -> None:
 
 
 @ALL
-def test_inheritance_and_partitions_are_not_told_twice(stage: Stage) -> None:
+def test_inheritance_and_partitions_are_not_reported_twice(stage: Stage) -> None:
     stage.run(
         "CREATE TABLE base (id int PRIMARY KEY, a int CHECK (a > 0)); CREATE TABLE derived () INHERITS (base)",
         "INSERT INTO base VALUES (1, 1); INSERT INTO derived VALUES (1, 1)",
@@ -367,7 +367,7 @@ def test_what_looks_like_a_secret_is_not_shown(stage: Stage) -> None:
     assert found.samples == ("id=1, password_hash=***",)
 
 
-def test_what_only_an_index_can_compare_is_told_and_no_violation(stage: Stage) -> None:
+def test_values_that_only_an_index_can_compare_are_skipped(stage: Stage) -> None:
     stage.run(
         "CREATE TABLE t (b box); CREATE FUNCTION box_order(box, box) RETURNS int LANGUAGE sql IMMUTABLE"
         " AS 'SELECT btfloat8cmp(area($1), area($2))'",

@@ -87,7 +87,7 @@ def test_what_became_worse_since_an_earlier_verdict(stage: Stage) -> None:
     ]
 
 
-def test_it_says_how_far_it_is(stage: Stage) -> None:
+def test_it_reports_progress(stage: Stage) -> None:
     events: list[Event] = []
     verdict = stage.verdict("full", emit=events.append)
     assert events[0] == StageStarted("validate", f'validate "{stage.name}"')
@@ -98,7 +98,7 @@ def test_it_says_how_far_it_is(stage: Stage) -> None:
 
 
 @pytest.mark.postgres(15, 18)
-def test_what_a_role_may_not_read_is_told_with_the_grant(stage: Stage, reader: str) -> None:
+def test_missing_privileges_are_reported_with_the_grant(stage: Stage, reader: str) -> None:
     verdict = stage.verdict("quick", user=reader)
     assert (verdict.verdict, verdict.complete) == ("NO-GO", False)
     assert verdict.remarks[-1] == "only the catalogue could be checked, but no rows, so the verdict is NO-GO"
@@ -152,7 +152,7 @@ def test_a_table_that_is_locked_is_not_waited_for(stage: Stage) -> None:
     assert (verdict.verdict, verdict.complete) == ("GO", False)
 
 
-def test_what_does_not_fit_into_the_time_is_told(stage: Stage) -> None:
+def test_rules_beyond_the_time_limit_are_reported(stage: Stage) -> None:
     rules = [{"name": "slow", "query": "SELECT pg_sleep(60)"}, {"name": "fast", "query": "SELECT 1", "expect": 1}]
     verdict = stage.verdict("quick", time_limit=2.0, rules=rules)
     assert verdict.seconds < 20
@@ -169,8 +169,8 @@ def answered(connection: Connection, query: str, *parameters: object) -> None:
     until(lambda: connection.execute(query.encode(), parameters).fetchone() is not None, query)
 
 
-def beside(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
-    """Does something in a thread; what it raises comes into the list."""
+def in_background(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseException]]:
+    """Run a function in a thread; its exceptions are added to the list."""
     caught: list[BaseException] = []
 
     def catching() -> None:
@@ -187,7 +187,7 @@ def beside(work: Callable[[], object]) -> tuple[threading.Thread, list[BaseExcep
 def test_it_can_be_stopped(stage: Stage) -> None:
     rules = [{"name": "slow", "query": "SELECT pg_sleep(600)"}]
     stopping = threading.Event()
-    thread, caught = beside(lambda: stage.verdict("full", "own", cancelled=stopping.is_set, rules=rules))
+    thread, caught = in_background(lambda: stage.verdict("full", "own", cancelled=stopping.is_set, rules=rules))
     with stage.server.target("postgres").connect() as other:
         answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         stopping.set()
@@ -235,7 +235,7 @@ def test_it_sees_one_moment_holds_no_lock_and_writes_nothing(stage: Stage) -> No
     )
 
 
-def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
+def test_sampling_of_a_large_table_is_reported(stage: Stage, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("lastgood.command.validate.budget.LEAST_PAGES", 8)
     stage.run(
         "INSERT INTO deals (contact_id) SELECT 1 FROM generate_series(1, 20000)",
@@ -256,7 +256,7 @@ def test_a_large_table_is_sampled_and_said_so(stage: Stage, monkeypatch: pytest.
 
 
 @pytest.mark.postgres(15, 18)
-def test_a_standby_is_looked_at_by_several_connections(stage: Stage) -> None:
+def test_a_standby_is_validated_on_several_connections(stage: Stage) -> None:
     with standby(stage.server) as there:
         there_too = Target({**stage.target.keywords, "port": str(there.info.port)})
         with there_too.connect() as connection:
@@ -279,7 +279,7 @@ def test_a_closed_database_is_an_error_with_its_state(stage: Stage) -> None:
 
 def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     rules = [{"name": "slow", "query": "SELECT pg_sleep(600)"}]
-    thread, caught = beside(lambda: stage.verdict("full", "own", rules=rules))
+    thread, caught = in_background(lambda: stage.verdict("full", "own", rules=rules))
     with stage.server.target("postgres").connect() as other:
         answered(other, "SELECT FROM pg_stat_activity WHERE datname = %s AND wait_event = 'PgSleep'", stage.name)
         other.execute("SELECT pg_terminate_backend(pid) FROM pg_stat_activity WHERE datname = %s", [stage.name])
@@ -293,7 +293,7 @@ def test_a_server_that_goes_away_is_an_error(stage: Stage) -> None:
     assert error.state == "Nothing was changed."
 
 
-def test_a_database_that_does_not_exist_is_told_as_such(server: EmbeddedServer) -> None:
+def test_a_missing_database_is_reported(server: EmbeddedServer) -> None:
     with pytest.raises(Refused) as caught:
         validate(server.target("no such database"), Validate(), "quick")
     assert (str(caught.value), caught.value.hint) == (
@@ -302,7 +302,7 @@ def test_a_database_that_does_not_exist_is_told_as_such(server: EmbeddedServer) 
     )
 
 
-def test_nothing_is_left_in_a_session_that_a_pooler_gives_to_somebody_else(stage: Stage) -> None:
+def test_nothing_is_left_in_a_session_that_a_pooler_reuses(stage: Stage) -> None:
     """What is set, is set for the transaction: a pooler would hand the rest to the application."""
     with snapshot(stage.target) as shared:
         inside: dict[str, str] = dict(shared.first.execute("SELECT name, setting FROM pg_settings").fetchall())

@@ -255,8 +255,8 @@ class Rehearsal:
             ),
         )
 
-    def _prove(self, name: str, title: str, holds: bool, said: str) -> None:
-        self.proofs.append(Proof(name=name, title=title, holds=holds, said=said))
+    def _prove(self, name: str, title: str, holds: bool, evidence: str) -> None:
+        self.proofs.append(Proof(name=name, title=title, holds=holds, said=evidence))
 
     def outages(self) -> Outages | None:
         """Return the outages that users would have noticed."""

@@ -86,7 +86,7 @@ def guide_(
         session.result(found.document(), lambda: shown.show_check(session.screen, found))
         return 3 if reasons else None
     text = shown.document(subject)
-    beside = output.with_suffix(".html") if html else None
+    html_page = output.with_suffix(".html") if html else None
     if to_stdout and not session.settings.json:
         typer.echo(shown.html(subject, text) if html else text, nl=False)
         return None
@@ -96,13 +96,13 @@ def guide_(
             readme.with_section(around, shown.operations(subject, output, section), str(section)) if section else b""
         )
         _write(output, text.encode())
-        if beside is not None:
-            _write(beside, shown.html(subject, text).encode())
+        if html_page is not None:
+            _write(html_page, shown.html(subject, text).encode())
         if section is not None and merged != around:
             _write(section, merged)
     report = GuideReport(
         file=str(output),
-        html=str(beside) if beside is not None and not to_stdout else None,
+        html=str(html_page) if html_page is not None and not to_stdout else None,
         readme=str(section) if section is not None else None,
         database=subject.live,
         point=str(subject.point.path),

@@ -1,6 +1,6 @@
-"""Maintenance by itself: the application stopped and started by its hooks, and who writes all the same.
+"""Maintenance without a rollback: stop and start the application with its hooks, and report remaining writers.
 
-The hooks outlive the tool, and a record says that they ran. The fence does not: it is a session of this process.
+The effect of the hooks outlives lastgood, so it is recorded. The fence does not: it is a session of this process.
 """
 
 from __future__ import annotations

@@ -43,7 +43,7 @@ def _percent(pages: int, most: int) -> float | None:
 
 def cost(task: Task, sample: float | None) -> float:
     """Return the pages that a task reads, to order tasks by."""
-    return (task.pages if sample is None else task.pages * sample / 100) + task.beside
+    return (task.pages if sample is None else task.pages * sample / 100) + task.extra_pages
 
 
 @dataclass(frozen=True, slots=True)

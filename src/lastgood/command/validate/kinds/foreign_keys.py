@@ -36,7 +36,7 @@ def task(rule: Rule, key: Key, child: Relation, parent: Relation) -> Task:
         partial(_check, key, child),
         pages=child.pages,
         # Values are looked up by index, or the parent is scanned once, whichever is cheaper.
-        beside=min(parent.pages, child.rows),
+        extra_pages=min(parent.pages, child.rows),
         sampled=True,
         relations=(child.oid, parent.oid),
     )

@@ -84,7 +84,7 @@ def _find(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
                 known.rules,
                 partial(_check, known, child, column.name),
                 known.pages,
-                known.beside,
+                known.extra_pages,
                 True,
                 known.relations,
             )

@@ -79,7 +79,7 @@ def _contents(catalogue: Catalogue, mode: Mode) -> Iterator[Task]:
                 (Rule(f"index_content:{schema}.{name}", "index_content"),),
                 partial(_compare, installed[0], oid, f"{schema}.{name}"),
                 pages=relation.pages,
-                beside=pages,
+                extra_pages=pages,
                 relations=(table,),
             )
 
