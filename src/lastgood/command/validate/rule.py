@@ -70,10 +70,10 @@ Run = Callable[["Reader", float | None], Sequence[Found]]
 class Task:
     """One unit of work that gives the findings for ``rules``, in order.
 
-    ``pages``: blocks of the table, which can be sampled. ``extra_pages``: other blocks that it reads. ``sampled``: whether
-    ``run`` accepts a sample; its second argument is a percentage, or None for all. ``relations``: the OIDs that it
-    reads, for the GRANT it may need. ``alone``: tasks with one rule each, to be run instead if the server rejects this
-    one for a reason that may concern only one rule.
+    ``pages``: blocks of the table, which can be sampled. ``extra_pages``: other blocks that it reads. ``sampled``:
+    whether ``run`` accepts a sample; its second argument is a percentage, or None for all. ``relations``: the OIDs that
+    it reads, for the GRANT it may need. ``alone``: tasks with one rule each, to be run instead if the server rejects
+    this one for a reason that may concern only one rule.
     """
 
     rules: tuple[Rule, ...]
